@@ -1,0 +1,1 @@
+"""Change maps, findings and their measurement."""

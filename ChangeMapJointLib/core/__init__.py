@@ -1,0 +1,1 @@
+"""Grids, displacement fields, resampling, filters, progress and errors."""

@@ -1,0 +1,76 @@
+"""Options as frozen dataclasses, read from and written to plain JSON values."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ChangeMapJointLib.core.errors import InputError
+
+T = TypeVar("T")
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
+    """An options dataclass from JSON values; what is not named keeps its default.
+
+    Args:
+        kind: a dataclass whose fields are numbers, strings, tuples of them or further dataclasses.
+        values: names and values as JSON has them.
+        where: how errors call the place, for example the file's name.
+
+    Raises:
+        InputError: for an unknown name, or a value of another type than the default's.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: found {values!r}, expected an object with names and values")
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise InputError(f"{where}: unknown option '{unknown[0]}'; expected one of {', '.join(known)}")
+    made = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    return kind(**made)
+
+
+def to_mapping(options: Any) -> dict[str, Any]:
+    """The JSON values of an options dataclass, nested ones included; the inverse of :func:`from_mapping`."""
+    return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_mapping(value)
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast("type[Any]", hint), value, where)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _value(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is typing.Literal:
+        good = value in arguments
+        expected = " or ".join(repr(a) for a in arguments)
+    elif origin is tuple:
+        return _tuple(arguments, value, where)
+    elif hint is float:
+        good, expected = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        value = float(value) if good else value
+    else:
+        good, expected = isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), f"{hint.__name__}"
+    if not good:
+        raise InputError(f"{where}: found {value!r}, expected {expected}")
+    return value
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
+    if not isinstance(value, (list, tuple)) or (not open_ended and len(value) != len(arguments)):
+        count = "any number of" if open_ended else str(len(arguments))
+        raise InputError(f"{where}: found {value!r}, expected a list of {count} values")
+    kinds = [arguments[0]] * len(value) if open_ended else arguments
+    return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))

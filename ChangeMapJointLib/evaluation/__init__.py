@@ -1,0 +1,1 @@
+"""What was found of what is known to be there."""

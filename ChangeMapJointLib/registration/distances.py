@@ -1,0 +1,136 @@
+"""The data terms of Eq. (1): pure functions of tensors, differentiable by autograd.
+
+Eq. (1) of Kohlbrandt et al. 2024:
+``beta0 D_NGF(R, T(y)) + beta1 D_key(y(K_R), K_T) + beta2 D_mask(M_R, M_T(y)) + beta3 R_curv(y)``.
+The paper gives neither the weights nor the normalisation: every term here is a *mean*, so that a
+weight keeps its meaning when the number of voxels changes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Spacing = tuple[float, float, float]
+NGFVariant = Literal["A", "B"]
+
+
+def differences(image: Tensor, spacing_mm: Spacing) -> list[Tensor]:
+    """Differences between neighbours divided by their distance, along x, y and z.
+
+    Args:
+        image: ``[z, y, x]``.
+        spacing_mm: ordered (x, y, z).
+
+    Returns:
+        Three tensors, each one voxel shorter along its own axis, in intensity per mm.
+    """
+    return [image.diff(dim=2 - axis) / spacing_mm[axis] for axis in range(3)]
+
+
+def share_among_ends(edges: list[Tensor]) -> Tensor:
+    """Half of the value on every edge between two voxels, added to both of its ends.
+
+    The mean of the one-sided products in Lotz' scheme: at the border the missing side counts 0.
+    Unlike central differences it sees oscillations from voxel to voxel.
+    """
+    shape = [edges[0].shape[0], edges[0].shape[1], edges[0].shape[2] + 1]
+    total = edges[0].new_zeros(shape)
+    for axis, edge in enumerate(edges):
+        dim = 2 - axis
+        if edge.shape[dim]:
+            half = 0.5 * edge
+            total.narrow(dim, 0, edge.shape[dim]).add_(half)
+            total.narrow(dim, 1, edge.shape[dim]).add_(half)
+    return total
+
+
+def normalised_gradient_fields(
+    reference: Tensor,
+    warped: Tensor,
+    spacing_mm: Spacing,
+    *,
+    edge_reference: float,
+    edge_template: float,
+    weight: Tensor | None = None,
+    variant: NGFVariant = "B",
+) -> Tensor:
+    """NGF distance of two images: small where their edges are parallel.
+
+    With v, w the gradients of R and T(y) and ``|a|_e = sqrt(a.a + e^2)``, per voxel
+
+    - B: ``1 - ((<v,w> + eR eT) / (|v|_eR |w|_eT))^2``, 0 for equal images also where they are flat
+      (the form used at MEVIS; default);
+    - A: ``1 - (<v,w> / (|v|_eR |w|_eT))^2`` (Haber & Modersitzki 2006).
+
+    Args:
+        reference: R, ``[z, y, x]``.
+        warped: T(y) on the same grid.
+        spacing_mm: ordered (x, y, z).
+        edge_reference: eR > 0 in intensity per mm: gradients below it count as noise.
+        edge_template: eT, likewise.
+        weight: >= 0, ``[z, y, x]``; the result is the weighted mean. All voxels by default.
+        variant: see above.
+
+    Returns:
+        A scalar in [0, 1].
+    """
+    dr, dt = differences(reference, spacing_mm), differences(warped, spacing_mm)
+    product = share_among_ends([a * b for a, b in zip(dr, dt, strict=True)])
+    norm_r = share_among_ends([a * a for a in dr]) + edge_reference**2
+    norm_t = share_among_ends([b * b for b in dt]) + edge_template**2
+    if variant == "B":
+        product = product + edge_reference * edge_template
+    value = 1.0 - product.square() / (norm_r * norm_t)
+    return weighted_mean(value, weight)
+
+
+def edge_parameter(image: Tensor, spacing_mm: Spacing, mask: Tensor, quantile: float = 0.8) -> float:
+    """Gradient size below which an edge counts as noise, in intensity per mm.
+
+    ``sqrt(mean over axes of the quantile of the squared difference)`` inside ``mask``, after Lotz'
+    ``estimateNGFEpsilon``. At least 1e-3, so that a flat image is not divided by 0.
+
+    Args:
+        image: ``[z, y, x]``.
+        spacing_mm: ordered (x, y, z).
+        mask: bool ``[z, y, x]``; all voxels are used when it is empty.
+        quantile: in (0, 1).
+    """
+    squares = []
+    for axis, difference in enumerate(differences(image, spacing_mm)):
+        if difference.numel() == 0:
+            continue
+        inside = mask.narrow(2 - axis, 0, difference.shape[2 - axis])
+        values = difference[inside] if inside.any() else difference.flatten()
+        rank = max(round(quantile * values.numel()), 1)
+        squares.append(values.abs().kthvalue(rank).values.square())
+    return max(float(torch.stack(squares).mean().sqrt()), 1e-3) if squares else 1e-3
+
+
+def mask_distance(reference_mask: Tensor, warped_mask: Tensor) -> Tensor:
+    """D_mask: ``1/2 mean (M_T(y) - M_R)^2`` of masks in [0, 1], ``[z, y, x]``."""
+    return 0.5 * (warped_mask - reference_mask).square().mean()
+
+
+def keypoint_distance(moved_mm: Tensor, partners_mm: Tensor, weight: Tensor | None = None) -> Tensor:
+    """D_key: weighted mean of ``|y(k_R) - k_T|^2`` in mm^2.
+
+    Args:
+        moved_mm: y(k_R), ``[n, 3]``.
+        partners_mm: k_T, ``[n, 3]``, in the same order.
+        weight: >= 0, ``[n]``.
+
+    Returns:
+        A scalar; 0, with a graph, when there are no keypoints.
+    """
+    return weighted_mean((moved_mm - partners_mm).square().sum(-1), weight)
+
+
+def weighted_mean(value: Tensor, weight: Tensor | None) -> Tensor:
+    """``sum(w v) / sum(w)``; 0 when there is nothing to average."""
+    if weight is None:
+        return value.mean() if value.numel() else value.sum()
+    return (value * weight).sum() / weight.sum().clamp_min(torch.finfo(value.dtype).tiny)

@@ -1,0 +1,292 @@
+"""The variational registration of Eq. (1), coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.core.resample import index_points, resample, sample
+from ChangeMapJointLib.registration.bspline import ControlGrid, expand, refine
+from ChangeMapJointLib.registration.distances import NGFVariant, edge_parameter
+from ChangeMapJointLib.registration.objective import Keypoints, Objective, Weights
+from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, working_spacing
+from ChangeMapJointLib.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class RegistrationOptions:
+    """Options of :func:`register`; the defaults were chosen on known motion and on real 4D CT.
+
+    Attributes:
+        iterations: L-BFGS iterations per level, coarsest first; its length is the number of levels.
+        working_mm: voxel size of the finest level; the scan's own where that is coarser.
+        control_stride: voxels between control points, on every level.
+        window_hu: intensities are clipped to it before gradients are taken.
+        edge_factor: the NGF edge parameter is this times the 80 % quantile rule.
+        data_margin_mm: the NGF term counts in R's lungs dilated by this much.
+        margin_mm: kept round the lungs when the scans are cut out.
+        weights: the betas of Eq. (1).
+        variant: of NGF.
+    """
+
+    iterations: tuple[int, ...] = (60, 40, 20)
+    working_mm: float = 1.5
+    control_stride: float = 4.0
+    window_hu: tuple[float, float] = (-1000.0, 400.0)
+    edge_factor: float = 0.5
+    data_margin_mm: float = 7.0
+    margin_mm: float = 15.0
+    weights: Weights = field(default_factory=Weights)
+    variant: NGFVariant = "B"
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """What happened on one level: voxel size, effort, and the unweighted terms before and after."""
+
+    spacing_mm: tuple[float, float, float]
+    evaluations: int
+    terms_before: dict[str, float]
+    terms_after: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Result of :func:`register`.
+
+    Attributes:
+        field: u in mm on a grid that covers the whole reference; the rigid part is included.
+        rigid: 4x4, reference to template: what the optimisation started from.
+        levels: one report a level, coarsest first.
+        folding_percent: share of the reference's lung voxels with det grad y <= 0.
+        status: a sentence; says what to do when something did not go well.
+    """
+
+    field: DisplacementField
+    rigid: FloatArray
+    levels: tuple[LevelReport, ...]
+    folding_percent: float
+    status: str
+
+
+def register(
+    reference: Volume,
+    template: Volume,
+    reference_lungs: NDArray[np.bool_],
+    template_lungs: NDArray[np.bool_],
+    *,
+    rigid: FloatArray | None = None,
+    keypoints: Keypoints | None = None,
+    options: RegistrationOptions = RegistrationOptions(),
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> Registration:
+    """Find y so that ``T(y(x))`` is like ``R(x)``, by minimising Eq. (1) from coarse to fine.
+
+    Args:
+        reference: R (current); its grid is where y lives.
+        template: T (prior).
+        reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
+        template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
+        rigid: 4x4 physical map from R to T to start from; the identity by default.
+        keypoints: correspondences for D_key; they count when ``options.weights.keypoints`` > 0.
+        options: levels, grids and weights.
+        device: torch device; the result is the same within rounding.
+        progress: told the fraction done; raise from it to stop.
+
+    Returns:
+        The displacement with its figures. Where y folds in the lung, the finest level is solved again
+        with a heavier volume term; ``folding_percent`` and ``status`` say how it ended.
+    """
+    start = np.eye(4) if rigid is None else np.asarray(rigid, dtype=float)
+    levels = _levels(reference, template, reference_lungs, template_lungs, options, device)
+    ticks = _Ticks(
+        progress, [float(np.prod(r.grid.shape)) * n for (r, _), n in zip(levels, options.iterations, strict=True)]
+    )
+    reports: list[LevelReport] = []
+    coefficients: Tensor | None = None
+    previous: ControlGrid | None = None
+    for (r, t), iterations in zip(levels, options.iterations, strict=True):
+        control = ControlGrid(r.grid, (options.control_stride,) * 3)
+        if coefficients is None or previous is None:
+            coefficients = r.image.new_zeros((*control.shape, 3))
+        else:
+            coefficients = refine(coefficients, previous, control)
+        objective = _objective(r, t, control, start, options, options.weights, keypoints)
+        coefficients, report = minimise(objective, coefficients, iterations, ticks.level(len(reports)))
+        reports.append(report)
+        previous = control
+    assert coefficients is not None
+    u = cover_reference(coefficients, control, start, reference.grid, levels[-1][0].grid)
+    folding = folding_percent(u, reference_lungs, reference.grid)
+    for factor in (10.0, 100.0):
+        if folding == 0.0:
+            break
+        weights = replace(options.weights, volume=options.weights.volume * factor)
+        objective = _objective(r, t, control, start, options, weights, keypoints)
+        coefficients, report = minimise(objective, coefficients, options.iterations[-1], ticks.level(len(levels)))
+        reports.append(report)
+        u = cover_reference(coefficients, control, start, reference.grid, r.grid)
+        folding = folding_percent(u, reference_lungs, reference.grid)
+    progress(1.0)
+    return Registration(u, start, tuple(reports), folding, _status(folding))
+
+
+def _status(folding: float) -> str:
+    if folding == 0.0:
+        return "Converged without folding in the lung."
+    return f"The deformation folds in {folding:.3f} % of the lung: raise weights.volume or weights.curvature."
+
+
+def _levels(
+    reference: Volume,
+    template: Volume,
+    reference_lungs: NDArray[np.bool_],
+    template_lungs: NDArray[np.bool_],
+    options: RegistrationOptions,
+    device: torch.device | str,
+) -> list[tuple[Picture, Picture]]:
+    """Both pyramids, coarsest first, at the same voxel sizes."""
+    working = working_spacing(reference.grid, template.grid, options.working_mm)
+    pyramids = [
+        build_pyramid(
+            volume.array,
+            volume.grid,
+            lungs,
+            margin_mm=options.margin_mm,
+            working_mm=working,
+            levels=len(options.iterations),
+            window_hu=options.window_hu,
+            device=device,
+        )
+        for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
+    ]
+    return list(zip(*pyramids, strict=True))
+
+
+def _objective(
+    r: Picture,
+    t: Picture,
+    control: ControlGrid,
+    rigid: FloatArray,
+    options: RegistrationOptions,
+    weights: Weights,
+    keypoints: Keypoints | None,
+) -> Objective:
+    near = [dilate(p.mask, options.data_margin_mm, p.grid) for p in (r, t)]
+    edge_r, edge_t = (
+        options.edge_factor * edge_parameter(p.image, p.grid.spacing_mm, m > 0.5)
+        for p, m in zip((r, t), near, strict=True)
+    )
+    return Objective(
+        r,
+        t,
+        control,
+        rigid,
+        weights=weights,
+        edges=(edge_r, edge_t),
+        data_weight=near[0],
+        keypoints=keypoints if weights.keypoints > 0 else None,
+        variant=options.variant,
+    )
+
+
+def dilate(mask: Tensor, margin_mm: float, grid: Grid) -> Tensor:
+    """``mask`` (``[z, y, x]``, in [0, 1]) made binary and grown by a box of half width ``margin_mm``."""
+    grown = (mask > 0.5).to(mask)[None, None]
+    half = [round(margin_mm / h) for h in reversed(grid.spacing_mm)]
+    return functional.max_pool3d(grown, [2 * k + 1 for k in half], stride=1, padding=half)[0, 0]
+
+
+def minimise(
+    objective: Objective, start: Tensor, iterations: int, progress: Progress = silent
+) -> tuple[Tensor, LevelReport]:
+    """L-BFGS with a strong Wolfe line search from ``start``.
+
+    Returns:
+        The coefficients and what happened. An objective that is already minimal returns ``start``.
+    """
+    x = start.detach().clone().requires_grad_(True)
+    budget = iterations * 5 // 4  # the line search rarely needs a second look
+    optimiser = torch.optim.LBFGS(
+        [x], max_iter=iterations, max_eval=budget, history_size=8, line_search_fn="strong_wolfe"
+    )
+    evaluations = 0
+
+    def closure() -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        progress(min(evaluations / budget, 1.0))
+        optimiser.zero_grad()
+        value = objective.value(x)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.no_grad():
+        before = {name: float(term) for name, term in objective.terms(x).items()}
+    optimiser.step(closure)
+    with torch.no_grad():
+        after = {name: float(term) for name, term in objective.terms(x).items()}
+    return x.detach(), LevelReport(objective.spacing, evaluations, before, after)
+
+
+def cover_reference(
+    coefficients: Tensor, control: ControlGrid, rigid: FloatArray, whole: Grid, finest: Grid
+) -> DisplacementField:
+    """The displacement of the whole reference, rigid part included.
+
+    Args:
+        coefficients: ``[cz, cy, cx, 3]`` in mm.
+        control: their control grid, over the box round the lungs.
+        rigid: 4x4, added as ``(A - 1) x``.
+        whole: the reference's own grid.
+        finest: the grid of the finest level; its voxel size is that of the result, unless it is the
+            reference's own.
+
+    Returns:
+        u on ``whole`` where the voxel sizes agree, otherwise on a coarser grid that covers it. Beyond
+        the box round the lungs the border displacement is repeated.
+    """
+    same = np.allclose(finest.spacing_mm, whole.spacing_mm, rtol=1e-3)
+    target = whole if same else whole.with_spacing(finest.spacing_mm)
+    u = expand(coefficients, control.matrices(coefficients)).movedim(-1, 0)
+    result = np.empty((*target.shape, 3), dtype=np.float32)
+    for z in range(0, target.shape[0], 16):
+        slab = slice(z, z + 16)
+        points = index_points(target, target.affine, slab, like=u)
+        moved = sample(u, points, control.grid).movedim(0, -1)
+        moved += index_points(target, (rigid - np.eye(4)) @ target.affine, slab, like=u)
+        result[slab] = moved.cpu().numpy()
+    return DisplacementField(result, target)
+
+
+def folding_percent(u: DisplacementField, lungs: NDArray[np.bool_], grid: Grid) -> float:
+    """Share of the lung voxels (``lungs`` on ``grid``) at which det grad y <= 0, in percent."""
+    determinant = u.jacobian_determinant()
+    inside = lungs if u.grid.same_as(grid) else resample(lungs, grid, u.grid) > 0.5
+    return 100.0 * float((determinant[inside] <= 0).mean()) if inside.any() else 0.0
+
+
+class _Ticks:
+    """Progress of the levels, each weighted by its voxels times its iterations."""
+
+    def __init__(self, progress: Progress, work: list[float]) -> None:
+        self.progress, self.ends = progress, np.concatenate([[0.0], np.cumsum(work) / np.sum(work)])
+
+    def level(self, number: int) -> Progress:
+        """A progress for one level; levels beyond the plan stay at the end."""
+        number = min(number, len(self.ends) - 2)
+        low, high = self.ends[number], self.ends[number + 1]
+
+        def report(fraction: float, message: str = "") -> None:
+            self.progress(float(low + fraction * (high - low)), message or f"level {number + 1}")
+
+        return report

@@ -1,0 +1,1 @@
+"""Known motion and known lesions, put into real scans."""

@@ -1,0 +1,1 @@
+"""Scans: reading, writing, input checks and lung masks."""

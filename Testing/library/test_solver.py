@@ -1,0 +1,181 @@
+"""Registration recovers known motion in mm; equal scans stay where they are."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.errors import Cancelled
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.registration.bspline import ControlGrid
+from ChangeMapJointLib.registration.objective import Keypoints, Objective, Weights
+from ChangeMapJointLib.registration.pyramid import build_pyramid
+from ChangeMapJointLib.registration.solver import RegistrationOptions, folding_percent, minimise, register
+from ChangeMapJointLib.volumes.volume import Volume
+
+FAST = RegistrationOptions(iterations=(40, 25, 12), working_mm=2.0, margin_mm=8.0)
+SHAPE = (44, 48, 52)
+PERMUTED = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
+
+
+def lung_like(grid: Grid, seed: int = 0) -> tuple[Volume, np.ndarray]:
+    """An ellipsoid of lung with vessels-like blobs in soft tissue; the picture is smooth over 2 voxels."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in grid.shape], indexing="ij")
+    inside = (x / 0.75) ** 2 + (y / 0.75) ** 2 + (z / 0.75) ** 2 < 1
+    blobs = ndimage.gaussian_filter(rng.normal(size=grid.shape), 1.5)
+    hu = np.where(inside, np.where(blobs > 1.3 * blobs.std(), 0.0, -850.0), 40.0)
+    hu = ndimage.gaussian_filter(hu, 0.8) + rng.normal(0, 10, grid.shape)
+    return Volume(hu.astype(np.float32), grid), inside
+
+
+def bump(grid: Grid, size_mm: float) -> DisplacementField:
+    """A smooth motion of up to ``size_mm`` along a skew direction, largest in the middle."""
+    points = index_points(grid, grid.affine).numpy() - np.asarray(grid.centre_mm)
+    weight = np.exp(-((points / 35.0) ** 2).sum(-1))
+    return DisplacementField((weight[..., None] * np.array([0.4, -0.5, 0.77]) * size_mm).astype(np.float32), grid)
+
+
+def moved_pair(grid: Grid, size_mm: float) -> tuple[Volume, Volume, np.ndarray, np.ndarray, DisplacementField]:
+    """R = T(y) for a known y; and both masks."""
+    template, lungs = lung_like(grid)
+    y = bump(grid, size_mm)
+    reference = Volume(warp(template.array, grid, grid, y, outside=40.0), grid)
+    return reference, template, warp(lungs, grid, grid, y) > 0.5, lungs, y
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid(SHAPE, (2.0, 2.0, 2.0), (-50.0, 40.0, 900.0)),
+        Grid(SHAPE, (2.0, 2.0, 2.0), (10.0, 5.0, -300.0), PERMUTED),
+        Grid((24, 48, 52), (2.0, 2.0, 4.0)),
+    ],
+    ids=["straight", "permuted axes", "thick slices"],
+)
+def test_known_motion_is_recovered(grid: Grid) -> None:
+    reference, template, lungs_r, lungs_t, y = moved_pair(grid, 9.0)
+    result = register(reference, template, lungs_r, lungs_t, options=FAST)
+    inner = ndimage.binary_erosion(lungs_r, iterations=2)
+    error = np.linalg.norm(result.field.vectors_mm - y.vectors_mm, axis=-1)[inner]
+    before = np.linalg.norm(y.vectors_mm, axis=-1)[inner]
+    assert before.mean() > 4.0
+    assert error.mean() < 0.5
+    assert np.percentile(error, 95) < 1.2
+    assert result.folding_percent == 0.0
+    assert result.field.grid.same_as(grid)
+    assert all(np.diff([level.spacing_mm[0] for level in result.levels]) < 0)
+
+
+def test_equal_scans_are_not_moved() -> None:
+    volume, lungs = lung_like(Grid(SHAPE, (2.0, 2.0, 2.0)))
+    result = register(volume, volume, lungs, lungs, options=FAST)
+    assert np.abs(result.field.vectors_mm).max() < 0.01
+
+
+def test_rigid_start_is_part_of_the_field() -> None:
+    """The template lies 300 mm away; the rigid part bridges that, and u contains it."""
+    grid = Grid(SHAPE, (2.0, 2.0, 2.0))
+    volume, lungs = lung_like(grid)
+    far = Volume(volume.array, Grid(SHAPE, (2.0, 2.0, 2.0), (300.0, 0.0, 0.0)))
+    rigid = np.eye(4)
+    rigid[0, 3] = 300.0
+    result = register(volume, far, lungs, lungs, rigid=rigid, options=FAST)
+    assert result.field.vectors_mm.reshape(-1, 3).mean(0) == pytest.approx([300.0, 0.0, 0.0], abs=0.05)
+
+
+def test_field_covers_a_finer_reference() -> None:
+    """Voxels finer than the working size: the field is coarser and reaches over the whole scan."""
+    grid = Grid((66, 72, 78), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0))
+    reference, template, lungs_r, lungs_t, y = moved_pair(grid, 5.0)
+    result = register(reference, template, lungs_r, lungs_t, options=FAST)
+    assert result.field.grid.spacing_mm == (2.0, 2.0, 2.0)
+    assert result.field.grid.extent_mm == pytest.approx(grid.extent_mm)
+    points = grid.to_physical(np.argwhere(ndimage.binary_erosion(lungs_r, iterations=4))[::50, ::-1])
+    assert np.linalg.norm(result.field.at(points) - y.at(points), axis=1).mean() < 0.5
+
+
+def test_gradient_of_the_whole_objective() -> None:
+    """Eq. (1) with all its terms, in float64, against differences."""
+    grid = Grid((9, 10, 11), (2.0, 1.5, 3.0), (4.0, 5.0, 6.0), PERMUTED)
+    reference, template, lungs_r, lungs_t, _ = moved_pair(grid, 4.0)
+    pictures = []
+    for volume, lungs in ((reference, lungs_r), (template, lungs_t)):
+        (picture,) = build_pyramid(
+            volume.array, grid, lungs, margin_mm=99.0, working_mm=1.0, levels=1, window_hu=(-1000.0, 400.0)
+        )
+        pictures.append(type(picture)(picture.image.double(), picture.mask.double(), picture.grid))
+    key = grid.to_physical([[3.3, 4.1, 5.7], [5.2, 5.9, 3.4]])
+    control = ControlGrid(grid, (4.0, 4.0, 4.0))
+    objective = Objective(
+        *pictures,
+        control,
+        np.eye(4),
+        weights=Weights(ngf=1.0, keypoints=0.3, mask=0.5, curvature=10.0, volume=0.2),
+        edges=(40.0, 50.0),
+        data_weight=torch.ones(grid.shape, dtype=torch.float64),
+        keypoints=Keypoints(key, key + 1.0, np.ones(2)),
+    )
+    generator = torch.Generator().manual_seed(4)
+    c = torch.randn(*control.shape, 3, generator=generator, dtype=torch.float64).mul_(0.5).requires_grad_(True)
+    # trilinear interpolation has kinks: a step far below a voxel keeps clear of them
+    assert torch.autograd.gradcheck(objective.value, (c,), eps=1e-7, atol=1e-5, rtol=1e-3, fast_mode=True)
+
+
+def test_keypoints_pull_where_the_picture_says_nothing() -> None:
+    grid = Grid((20, 20, 20), (2.0, 2.0, 2.0))
+    flat, lungs = Volume(np.full(grid.shape, -850.0, np.float32), grid), np.ones(grid.shape, bool)
+    here = grid.to_physical([[10.0, 10.0, 10.0]])
+    keypoints = Keypoints(here, here + np.array([3.0, 0.0, 0.0]), np.ones(1))
+    options = RegistrationOptions(iterations=(20, 20), working_mm=2.0, weights=Weights(mask=0, keypoints=1.0))
+    result = register(flat, flat, lungs, lungs, keypoints=keypoints, options=options)
+    assert result.field.at(here)[0] == pytest.approx([3.0, 0.0, 0.0], abs=0.2)
+
+
+def test_an_objective_at_its_minimum_is_left_alone() -> None:
+    class Bowl:
+        spacing = (1.0, 1.0, 1.0)
+
+        def terms(self, c):
+            return {"ngf": (c - 3).square().sum()}
+
+        def value(self, c):
+            return self.terms(c)["ngf"]
+
+    start = torch.full((2, 2, 2, 3), 3.0)
+    best, report = minimise(Bowl(), start, 10)
+    assert torch.equal(best, start)
+    best, report = minimise(Bowl(), torch.zeros(2, 2, 2, 3), 10)
+    assert torch.allclose(best, start)
+    assert report.terms_before["ngf"] == pytest.approx(24 * 9)
+
+
+def test_folding_is_measured_where_the_lungs_are() -> None:
+    grid = Grid((4, 4, 8))
+    x = np.arange(8, dtype=np.float32)
+    u = np.zeros((4, 4, 8, 3), np.float32)
+    u[..., 0] = np.where(x < 4, 0, -2 * (x - 4))  # det is 0 at x = 4 and -1 beyond
+    field = DisplacementField(u, grid)
+    lungs = np.zeros(grid.shape, bool)
+    lungs[..., :3] = True
+    assert folding_percent(field, lungs, grid) == 0.0
+    lungs[:] = True
+    assert folding_percent(field, lungs, grid) == pytest.approx(100 * 4 / 8)
+
+
+def test_progress_rises_and_can_stop_the_work() -> None:
+    volume, lungs = lung_like(Grid((24, 24, 24), (3.0, 3.0, 3.0)))
+    shifted = Volume(np.roll(volume.array, 1, 2), volume.grid)
+    seen: list[float] = []
+    register(volume, shifted, lungs, lungs, options=FAST, progress=lambda f, m="": seen.append(f))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+    def stop(fraction: float, message: str = "") -> None:
+        if fraction > 0.3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        register(volume, shifted, lungs, lungs, options=FAST, progress=stop)
