@@ -1,0 +1,125 @@
+"""Single values of a DICOM header: text, numbers, dates, and who the patient is without naming them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import numpy as np
+from pydicom.multival import MultiValue
+
+from ChangeMapJointLib.core.errors import InputError
+
+_KEY_SALT = secrets.token_bytes(16)  # of this process: a key cannot be looked up or compared later
+_NO_CONTRAST = ("", "N", "NO", "NONE", "NO CONTRAST")
+
+
+@contextmanager
+def parsing(name: str) -> Iterator[None]:
+    """Whatever pydicom raises on a damaged file becomes one InputError that names it, and its warnings are dropped.
+
+    Their texts are left out: they may quote the header, and with it the patient.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values are common; what matters is checked where it is used
+            yield
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(name) else f"{name}: {text}") from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise InputError(f"{name}: damaged DICOM file ({kind}); export the series again") from error
+
+
+def as_text(value: Any) -> str:
+    """A value as plain text; several values are joined by backslashes, as in the file."""
+    if value is None:
+        return ""
+    if isinstance(value, MultiValue | list | tuple):
+        return "\\".join(as_text(item) for item in value)
+    return str(value).strip("\0 \t\r\n")
+
+
+def as_integer(value: Any) -> int | None:
+    """A whole number, or None when it is absent or something else."""
+    text = as_text(value)
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else None
+
+
+def as_numbers(value: Any, count: int, name: str) -> tuple[float, ...] | None:
+    """``count`` finite numbers, or None when the element is absent or empty.
+
+    Raises:
+        InputError: for anything else; calls the element ``name``.
+    """
+    text = as_text(value)
+    if not text:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        found = ()
+    if len(found) != count or not np.isfinite(found).all():
+        raise InputError(f"{name} is '{text}', expected {count} finite number(s)")
+    return found
+
+
+def as_number(value: Any, default: float, name: str) -> float:
+    """One finite number, or ``default`` when the element is absent or empty.
+
+    Raises:
+        InputError: for anything else; calls the element ``name``.
+    """
+    found = as_numbers(value, 1, name)
+    return found[0] if found else default
+
+
+def as_iso_date(value: Any) -> str | None:
+    """``YYYY-MM-DD`` of a DICOM date, date-time or ACR-NEMA date; None when it is none."""
+    match = re.match(r"(\d{4})[.]?(\d\d)[.]?(\d\d)", as_text(value))
+    try:
+        return date(*(int(part) for part in match.groups())).isoformat() if match else None
+    except ValueError:
+        return None
+
+
+def contrast_agent(text: str) -> str | None:
+    """The agent's name; None when the text says that there was none."""
+    return None if text.upper() in _NO_CONTRAST else text
+
+
+def patient_key(patient_id: str, name: str = "") -> str | None:
+    """A salted SHA-256 of the patient's number and name, to compare two scans read by this process.
+
+    The salt is new in every process: a stored key is worthless, and none should be stored.
+    None when both are empty.
+    """
+    words = _words((patient_id, name))
+    return hashlib.sha256(_KEY_SALT + "\0".join(words).encode()).hexdigest() if words else None
+
+
+def without_identity(text: str, identity: Iterable[str]) -> str:
+    """``text``, or nothing when somebody typed the patient's name or number into it."""
+    upper = text.upper()
+    tokens = set(re.split(r"[\W_]+", upper))
+    found = any(
+        (len(word) > 3 and word in upper) or (len(word) > 1 and word.isalpha() and word in tokens)
+        for word in _words(identity)
+    )
+    return "" if found else text
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, on one line that is not too long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _words(identity: Iterable[str]) -> list[str]:
+    return [word for text in identity for word in re.split(r"[\^=\s,]+", text.upper()) if word]

@@ -1,0 +1,112 @@
+"""Where the files of a DICOM series come from: a folder, a zip archive or one file.
+
+Nothing is ever unpacked: members of an archive are read as streams, so their names cannot
+point anywhere and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ChangeMapJointLib.core.errors import InputError
+
+MAX_FILES = 200_000
+MAX_FILE_BYTES = 4 * 2**30
+READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One readable file of a source.
+
+    Attributes:
+        name: what messages call it: its path inside the folder or archive.
+        size: bytes.
+        opener: gives a new binary stream at its start.
+    """
+
+    name: str
+    size: int
+    opener: Callable[[], BinaryIO]
+
+    def read(self, limit: int = -1) -> bytes:
+        """The content, or its first ``limit`` bytes.
+
+        Raises:
+            InputError: when it cannot be read or is too large.
+        """
+        if limit < 0 and self.size > MAX_FILE_BYTES:
+            raise InputError(f"{self.name}: {self.size} bytes, expected at most {MAX_FILE_BYTES}")
+        try:
+            with self.opener() as stream:
+                return stream.read(limit)
+        except READ_ERRORS as error:
+            raise InputError(f"{self.name}: cannot be read ({error}); copy the data again") from error
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[tuple[SourceFile, ...]]:
+    """The files of a folder (searched recursively), of a zip archive, or the one file at ``path``.
+
+    The order is that of the names and means nothing. Links to folders are not followed;
+    archives inside an archive are not opened.
+
+    Raises:
+        InputError: unreadable or encrypted archive, or far too many files.
+    """
+    if path.is_dir():
+        yield _limited(path, _folder_files(path))
+    elif zipfile.is_zipfile(path):
+        with _open_zip(path) as archive:
+            yield _limited(path, _zip_files(path, archive))
+    else:
+        yield (_plain_file(path, path.name),)
+
+
+def _limited(path: Path, files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:
+    """All of ``files``, unless somebody pointed us at a whole disk."""
+    found: list[SourceFile] = []
+    for file in files:
+        if len(found) == MAX_FILES:
+            raise InputError(f"{path}: more than {MAX_FILES} files; give the folder of one study")
+        found.append(file)
+    return tuple(sorted(found, key=lambda file: file.name))
+
+
+def _folder_files(root: Path) -> Iterator[SourceFile]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file():  # neither a socket nor a pipe, which would block
+                yield _plain_file(path, str(path.relative_to(root)))
+
+
+def _plain_file(path: Path, name: str) -> SourceFile:
+    return SourceFile(name, path.stat().st_size, lambda: path.open("rb"))
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except READ_ERRORS as error:
+        raise InputError(f"{path}: not a readable zip archive ({error}); copy or pack it again") from error
+
+
+def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        if info.flag_bits & 0x1:
+            raise InputError(f"{path}: the archive is encrypted; unpack it and give the folder")
+        yield SourceFile(info.filename, info.file_size, _member_opener(archive, info))
+
+
+def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+    return lambda: cast(BinaryIO, archive.open(info))

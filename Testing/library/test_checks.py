@@ -1,0 +1,157 @@
+"""Is it a chest CT in HU, and do two scans belong together?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from phantoms import centred_grid, chest_phantom
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.volumes.checks import CheckLimits, check_ct, check_pair
+from ChangeMapJointLib.volumes.volume import Acquisition, Volume
+
+
+@pytest.fixture(scope="module")
+def chest() -> Volume:
+    return chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0)
+
+
+def refused(volume: Volume) -> str:
+    with pytest.raises(InputError) as caught:
+        check_ct(volume)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def with_hu(volume: Volume, array: np.ndarray) -> Volume:
+    return replace(volume, array=array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int16))
+
+
+# -- one scan -------------------------------------------------------------------------------
+def test_a_chest_ct_passes(chest):
+    fine = chest_phantom((60, 60, 60), (3.0, 3.0, 3.0))
+    assert check_ct(fine).notes == ()
+    assert check_ct(replace(fine, notes=("read",))).notes == ("read",)
+    assert check_ct(chest).notes == ("Voxels of 6 mm along one axis: nodules smaller than that may be missed.",)
+
+
+@pytest.mark.parametrize("background", [-1024, -1000, -900])
+def test_any_field_of_view_passes(chest, background):
+    """Padding outside a round field of view, or a cut that shows hardly anything but lungs."""
+    y, x = np.ogrid[-1:1:44j, -1:1:60j]
+    padded = with_hu(chest, np.where(x**2 + y**2 > 1, background, chest.array))
+    check_ct(padded)
+    grid = chest.grid.crop((10, 10, 10), (54, 34, 50))
+    check_ct(Volume(chest.array[10:54, 10:34, 10:50], grid))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda hu: hu + 1024, "they look like HU +1000 or +1024"),
+        (lambda hu: hu + 1000, "they look like HU +1000 or +1024"),
+        (lambda hu: (hu + 1024.5) / 4000.0, "it looks normalised"),
+        (lambda hu: (hu - hu.mean()) / hu.std(), "it looks normalised"),
+        (lambda hu: np.clip((hu + 160.0) / 400.0 * 255.0, 0, 255).round(), "picture with 8 bits"),
+        (lambda hu: np.digitize(hu, (-900, -500, 200)), "label map"),
+        (lambda hu: (hu > -500).astype(np.int16), "label map"),
+        (lambda hu: np.where(hu < -500, 5, 300) + np.abs(hu) % 200, "MR or an unscaled image"),
+        (lambda hu: np.full_like(hu, -1000), "soft tissue"),
+        (np.zeros_like, "air or lung"),
+        (lambda hu: hu * 20.0, "above 4000 HU"),
+        (lambda hu: np.where(hu < 0, hu + 65536.0, hu), "stored as unsigned"),
+        (lambda hu: np.where(hu < -600, hu, hu + 300), "soft tissue"),
+    ],
+)
+def test_numbers_that_are_no_hu_are_refused_and_explained(chest, change, expected):
+    text = refused(with_hu(chest, change(chest.array)))
+    assert "no HU of a CT" in text
+    assert expected in text
+    assert text.startswith("phantom: ")
+
+
+def test_nan_is_refused(chest):
+    hu = chest.array.astype(np.float32)
+    hu[5, 5, 5] = np.nan
+    assert "NaN" in refused(with_hu(chest, hu))
+
+
+def test_a_scale_that_is_slightly_off_gets_a_note(chest):
+    shifted = with_hu(chest, np.where(chest.array > -600, chest.array + 120, chest.array))
+    assert any("unusual" in note for note in check_ct(shifted).notes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "expected"),
+    [
+        ((5, 60, 72), (5.0, 5.0, 10.0), "at least 10 along each axis"),
+        ((40, 60, 72), (5.0, 5.0, 1.0), "at least 50 mm along each axis"),
+        ((16, 60, 72), (5.0, 5.0, 12.5), "at most 10 mm"),
+    ],
+)
+def test_too_few_too_small_and_too_coarse_are_refused(shape, spacing_mm, expected):
+    assert expected in refused(chest_phantom(shape, spacing_mm))
+
+
+def test_gaps_between_thin_slices_get_a_note(chest):
+    high_resolution = replace(chest, acquisition=Acquisition(slice_thickness_mm=1.0))
+    assert "Slices of 1 mm every 6 mm: what lies between them is not seen." in check_ct(high_resolution).notes
+
+
+def test_limits_can_be_changed():
+    short = chest_phantom((8, 60, 72), (5.0, 5.0, 9.0))
+    assert "along each axis" in refused(short)
+    check_ct(short, limits=CheckLimits(min_voxels=5))
+
+
+# -- two scans ------------------------------------------------------------------------------
+def made(volume: Volume, **about: object) -> Volume:
+    return replace(volume, acquisition=Acquisition(**about))
+
+
+def test_a_fitting_pair_gets_no_note(chest):
+    prior = chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0, seed=1)
+    assert check_pair(chest, prior) == ()
+    about = {"kernel": "B30f", "slice_thickness_mm": 1.0, "patient_key": "k", "contrast": "yes"}
+    assert check_pair(made(chest, date="2024-01-31", **about), made(prior, date="2023-01-31", **about)) == ()
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "expected"),
+    [
+        ({"patient_key": "a"}, {"patient_key": "b"}, "WARNING: the two scans name different patients"),
+        ({"date": "2023-05-01"}, {"date": "2024-01-31"}, "of 2024-01-31 is newer than the reference (current)"),
+        ({"date": "2024-01-31"}, {"date": "2024-01-31"}, "the same day, 2024-01-31"),
+        ({"kernel": "B30f"}, {"kernel": "I70f"}, "kernels, B30f and I70f"),
+        ({"slice_thickness_mm": 1.0}, {"slice_thickness_mm": 5.0}, "slice thickness, 1 and 5 mm"),
+        ({"contrast": "Iomeprol"}, {}, "Only the reference is stated to have contrast"),
+        ({}, {"contrast": "Iomeprol"}, "Only the template is stated to have contrast"),
+    ],
+)
+def test_what_differs_gets_exactly_one_note(chest, new, old, expected):
+    prior = chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0, seed=1)
+    (note,) = check_pair(made(chest, **new), made(prior, **old))
+    assert expected in note
+
+
+@pytest.mark.parametrize("about", [{"date": "2024-01-31"}, {"patient_key": "a"}, {"kernel": "B"}])
+def test_what_only_one_header_says_is_no_difference(chest, about):
+    prior = chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0, seed=1)
+    assert check_pair(made(chest, **about), prior) == ()
+    assert check_pair(chest, made(prior, **about)) == ()
+
+
+def test_the_same_scan_twice_is_noticed(chest):
+    (note,) = check_pair(chest, replace(chest, source=chest.source / "copy"))
+    assert "the same images" in note
+    moved = Volume(chest.array, Grid(chest.grid.shape, chest.grid.spacing_mm, (0.0, 0.0, 0.0)))
+    assert check_pair(chest, moved) == ()
+
+
+def test_slice_distance_stands_in_for_an_unknown_thickness(chest):
+    thick = Volume(chest.array[::2], centred_grid((32, 44, 60), (6.0, 6.0, 10.0)))
+    (note,) = check_pair(chest, thick)
+    assert "slice thickness, 6 and 10 mm" in note
