@@ -1,0 +1,141 @@
+"""The report: one self-contained HTML page for a reader under time pressure.
+
+The page asks for nothing from a network (its own content security policy forbids it), can be read
+without its script, and prints on A4.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.export import wording
+from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.overview import overview_pictures
+from ChangeMapJointLib.export.panels import SIGNED_LIMIT_HU, field_mm, finding_boxes_mm, finding_rows, lung_rows
+from ChangeMapJointLib.export.pictures import (
+    DENSER,
+    FULL_SCALE_HU,
+    LESS_DENSE,
+    RAMP_STOPS,
+    WINDOW_LEVEL_HU,
+    WINDOW_WIDTH_HU,
+)
+from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.volumes.writing import atomic_path
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.change.findings import Finding
+
+__all__ = ["PICTURED", "ReportContent", "render_report", "write_report"]
+
+FOLDER = Path(__file__).parent
+PICTURED = 30  # findings with pictures; more would make the page too heavy to send
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Write the page.
+
+    Args:
+        path: the HTML file; it exists afterwards whole or not at all.
+        content: what it shows.
+
+    Raises:
+        InputError: when the file cannot be written; nothing is left behind.
+    """
+    text = render_report(content)
+    with atomic_path(path) as temporary:
+        # a file name may hold bytes that are no text: "?" rather than no report
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def render_report(content: ReportContent) -> str:
+    """The page as text. The same content gives the same text."""
+    style, script = (FOLDER / "report.css").read_text("utf-8"), (FOLDER / "report_script.js.j2").read_text("utf-8")
+    items, numbered = content.items, content.items[:PICTURED]
+    boxes = finding_boxes_mm(content)
+    return _template().render(
+        style=Markup(style),  # markup: both are files of this package
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        content=content,
+        rigid=content.method == "rigid",
+        verdict=wording.verdict(content),
+        method=wording.METHODS[content.method],
+        counts=wording.counts(items),
+        none_mark=wording.DASH,
+        finding_lines=[wording.finding_line(finding) for finding in items],
+        numbered_ids={finding.id for finding in numbered},
+        details=[_detail(content, finding, boxes) for finding in numbered],
+        overview=() if content.method == "rigid" else overview_pictures(content, numbered),
+        lung_rows=lung_rows(content),
+        interval=interval_words(content.reference, content.template),
+        inputs=wording.inputs(content),
+        quality_lines=wording.quality_lines(content.quality),
+        provenance=wording.provenance_tables(content.provenance),
+        legends=_legends(content.threshold),
+        signed_limit_hu=SIGNED_LIMIT_HU,
+        window=f"{wording.number(WINDOW_LEVEL_HU, 0)} / {WINDOW_WIDTH_HU:.0f} HU",
+    )
+
+
+def interval_words(reference: Volume, template: Volume) -> str:
+    """Dates of both scans and the time between, in words; warns when the template is the later one."""
+    texts = [volume.acquisition.date for volume in (template, reference)]
+    try:
+        before, now = (date.fromisoformat(text or "") for text in texts)
+    except ValueError:
+        return "The files do not say both dates: check that the reference is the later scan."
+    days = (now - before).days
+    if days < 0:
+        return f"Check the order: the template ({before}) is dated {-days} days after the reference ({now})."
+    return f"Prior {before}, current {now}: {days} days between."
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,  # every text from a file or a header is escaped
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _detail(content: ReportContent, finding: Finding, boxes: dict[int, FloatArray]) -> dict[str, object]:
+    index = content.reference.grid.to_index(finding.centre_mm)
+    box = boxes[finding.id]
+    return {
+        "line": wording.finding_line(finding),
+        "rows": finding_rows(content, finding, box),
+        "field_mm": field_mm(box),
+        "centre": ", ".join(wording.signed(v, 1) for v in finding.centre_mm),
+        "slice": f"{round(float(index[2])) + 1} of {content.reference.grid.shape[0]}",
+    }
+
+
+def _legends(threshold: float) -> dict[str, object]:
+    """Stops of both ramps for the legends' gradients, from less dense to denser, and where they are cut."""
+    stops = [(50 - 50 * at, _hex(colour)) for at, colour in zip(RAMP_STOPS, LESS_DENSE, strict=True)][::-1]
+    stops += [(50 + 50 * at, _hex(colour)) for at, colour in zip(RAMP_STOPS, DENSER, strict=True)]
+    return {"stops": stops, "threshold": threshold, "threshold_hu": threshold * FULL_SCALE_HU, "full_hu": FULL_SCALE_HU}
+
+
+def _hex(colour: object) -> str:
+    return "#" + "".join(f"{int(v):02x}" for v in colour)  # type: ignore[attr-defined]
+
+
+def _hash(text: str) -> str:
+    """Of an inline style or script, as a content security policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

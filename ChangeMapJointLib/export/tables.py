@@ -1,0 +1,160 @@
+"""Findings and registration figures as CSV and JSON.
+
+CSV: UTF-8, comma, decimal point, one header line, one line a finding, empty where a value is not
+known. JSON: the same values, null where not known, with a schema name and version.
+Numbers have six significant digits. Points are LPS, in mm; ``reference`` is the current scan.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ChangeMapJointLib.volumes.writing import atomic_path
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.change.findings import Finding, Findings
+    from ChangeMapJointLib.registration.quality import Quality
+
+SCHEMA_VERSION = 1
+AXES = ("x", "y", "z")
+LESION_FIELDS = ("volume_ml", "long_diameter_mm", "perpendicular_diameter_mm", "mean_hu", "peak_hu")
+COLUMNS = (
+    "id",
+    "kind",
+    "lung",
+    *(f"centre_{axis}_mm" for axis in AXES),
+    *(f"centre_template_{axis}_mm" for axis in AXES),
+    "voxels",
+    "volume_ml",
+    "peak",
+    "peak_hu",
+    "long_diameter_mm",
+    "perpendicular_diameter_mm",
+    "elongation",
+    *(f"reference_{name}" for name in LESION_FIELDS),
+    *(f"template_{name}" for name in LESION_FIELDS),
+    "volume_change_percent",
+    "volume_change_low_percent",
+    "volume_change_high_percent",
+    "diameter_change_mm",
+    "trust",
+    "partner",
+    "remark",
+)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet would run such a text as a formula
+
+Value = str | int | float | None
+
+
+def write_findings_csv(path: Path, findings: Findings) -> None:
+    """Write one line a finding, columns :data:`COLUMNS`.
+
+    Raises:
+        InputError: when the file cannot be written; nothing is left behind.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for finding in findings.items:
+        row = finding_row(finding)
+        writer.writerow([_cell(row[name]) for name in COLUMNS])
+    _write(path, stream.getvalue())
+
+
+def write_findings_json(path: Path, findings: Findings) -> None:
+    """Write the values of :func:`write_findings_csv`, lesions and points nested.
+
+    Raises:
+        InputError: when the file cannot be written; nothing is left behind.
+    """
+    items = [_nested(finding) for finding in findings.items]
+    _write_json(path, "changemap.findings", {"coordinates": "LPS, mm", "dropped": findings.dropped, "findings": items})
+
+
+def write_quality_json(path: Path, quality: Quality) -> None:
+    """Write the registration figures, the verdict and its reasons.
+
+    Raises:
+        InputError: when the file cannot be written; nothing is left behind.
+    """
+    _write_json(path, "changemap.quality", {"quality": plain(quality)})
+
+
+def finding_row(finding: Finding) -> dict[str, Value]:
+    """Flat values of a finding by column name; None where not known."""
+    row: dict[str, Value] = {name: _scalar(getattr(finding, name)) for name in COLUMNS if hasattr(finding, name)}
+    for name, point in (("centre", finding.centre_mm), ("centre_template", finding.centre_template_mm)):
+        for i, axis in enumerate(AXES):
+            row[f"{name}_{axis}_mm"] = None if point is None else _scalar(point[i])
+    for name, lesion in (("reference", finding.lesion_reference), ("template", finding.lesion_template)):
+        for part in LESION_FIELDS:
+            row[f"{name}_{part}"] = None if lesion is None else _scalar(getattr(lesion, part))
+    low, high = finding.volume_change_interval_percent or (None, None)
+    row["volume_change_low_percent"], row["volume_change_high_percent"] = _scalar(low), _scalar(high)
+    return row
+
+
+def plain(value: object) -> object:
+    """``value`` as JSON knows it: dataclasses and mappings become dicts, NaN and infinity None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return _scalar(value)
+
+
+def _nested(finding: Finding) -> dict[str, object]:
+    row: dict[str, object] = dict(finding_row(finding))
+    nested: dict[str, object] = {}
+    for name in ("centre", "centre_template"):
+        point = [row.pop(f"{name}_{axis}_mm") for axis in AXES]
+        nested[f"{name}_mm"] = None if None in point else point
+    for name in ("reference", "template"):
+        parts = {part: row.pop(f"{name}_{part}") for part in LESION_FIELDS}
+        nested[f"lesion_{name}"] = None if getattr(finding, f"lesion_{name}") is None else parts
+    interval = [row.pop("volume_change_low_percent"), row.pop("volume_change_high_percent")]
+    nested["volume_change_interval_percent"] = None if None in interval else interval
+    return row | nested
+
+
+def _write_json(path: Path, schema: str, content: dict[str, object]) -> None:
+    document = {"schema": schema, "schema_version": SCHEMA_VERSION, **content}
+    _write(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace", newline="")
+
+
+def _scalar(value: object) -> Value:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return str(value)
+
+
+def _cell(value: Value) -> str:
+    """Text of a CSV cell; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return str(value)
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a bare carriage return would end the row
+    return "'" + text if text.lstrip(" ").startswith(FORMULA_STARTS) else text

@@ -1,0 +1,266 @@
+"""The words and numbers of the report, ready for its template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.registration.quality import BARS
+from ChangeMapJointLib.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.change.findings import Finding, LesionMeasure
+    from ChangeMapJointLib.registration.quality import Quality
+
+MINUS, DASH, UNKNOWN = "\u2212", "\u2013", "not stated"
+KINDS = {
+    "new": "New",
+    "grown": "Grown",
+    "shrunk": "Shrunk",
+    "resolved": "Resolved",
+    "increase": "Denser",
+    "decrease": "Less dense",
+}
+KIND_HINTS = {
+    "new": "in the current scan only",
+    "grown": "larger beyond measurement error",
+    "shrunk": "smaller beyond measurement error",
+    "resolved": "in the prior scan only",
+    "increase": "denser now; no kind can be told",
+    "decrease": "less dense now; no kind can be told",
+}
+DENSER_KINDS = ("new", "grown", "increase")
+METHODS = {
+    "rigid": (
+        "Rigid alignment only: the template was moved and turned as a whole and interpolated once. Breathing is not "
+        "corrected, so there is no change map and no list of findings; both scans are shown side by side."
+    ),
+    "sequential": (
+        "Rigid pre-alignment, then variational registration (normalised gradient fields, curvature regularisation, "
+        "lung masks), then the difference of the reference and the warped template. Both are clipped to "
+        f"{MINUS}1000 to 50 HU; the change map is the absolute difference divided by 1050 HU, at most 1, inside both "
+        "lungs. This is the conventional pipeline in Kohlbrandt et al., Joint Learning of Image Registration and "
+        "Change Detection for Lung CT Images (BVM 2024)."
+    ),
+    "joint": (
+        "One network gives the deformation and the learned change from both scans; the map shown combines the learned "
+        "change with the difference of the reference and the warped template, after Kohlbrandt et al., Joint Learning "
+        "of Image Registration and Change Detection for Lung CT Images (BVM 2024)."
+    ),
+}
+VERDICTS = {
+    "good": ("good", "\u2713", "Good", "The registration can be used."),
+    "look closely": ("look", "!", "Look closely", "Check the registration wherever you rely on it."),
+    "do not use": (
+        "stop",
+        "\u2715",
+        "Do not use",
+        "The registration failed. Neither the findings nor their absence mean anything.",
+    ),
+    "not measured": ("look", "?", "Not measured", "The quality of the registration was not measured."),
+}
+
+
+# -- numbers --------------------------------------------------------------------------------
+def number(value: float | None, digits: int = 1, unit: str = "") -> str:
+    """``value`` with a real minus sign and its unit; a dash where it is not known."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)  # + 0.0: never "-0"
+    return f"{text}\u00a0{unit}" if unit else text
+
+
+def signed(value: float | None, digits: int = 0, unit: str = "") -> str:
+    """As :func:`number` with a sign in any case."""
+    text = number(value, digits, unit)
+    return text if text.startswith((MINUS, DASH)) else "+" + text
+
+
+def volume_ml(value: float | None) -> str:
+    """A volume with two digits that matter."""
+    return number(value, 3 if value is not None and abs(value) < 0.1 else 2 if value is not None and value < 10 else 1)
+
+
+# -- findings -------------------------------------------------------------------------------
+def finding_line(finding: Finding) -> dict[str, object]:
+    """The cells of a finding's row in the table, by name."""
+    now, before = finding.lesion_reference, finding.lesion_template
+    absent_now = "none" if finding.kind == "resolved" else "not measured"
+    absent_before = "none" if finding.kind == "new" else "not measured"
+    return {
+        "id": finding.id,
+        "kind": KINDS.get(finding.kind, finding.kind),
+        "hint": KIND_HINTS.get(finding.kind, ""),
+        "denser": finding.kind in DENSER_KINDS,
+        "lung": finding.lung,
+        "size_now": size(now) or absent_now,
+        "size_before": size(before) or absent_before,
+        "volume_now": volume_ml(now.volume_ml if now else None),
+        "volume_before": volume_ml(before.volume_ml if before else None),
+        "change": change(finding),
+        "diameter_change": signed(finding.diameter_change_mm, 1, "mm"),
+        "region": volume_ml(finding.volume_ml),
+        "region_size": size(finding),
+        "peak": number(finding.peak, 2),
+        "peak_hu": signed(finding.peak_hu, 0, "HU"),
+        "trust": trust(finding.trust),
+        "remark": finding.remark or "",
+    }
+
+
+def size(lesion: LesionMeasure | Finding | None) -> str:
+    """Long by perpendicular axial diameter in mm of a lesion or a region; empty without one."""
+    if lesion is None:
+        return ""
+    return f"{number(lesion.long_diameter_mm)}\u00a0\u00d7\u00a0{number(lesion.perpendicular_diameter_mm)}"
+
+
+def change(finding: Finding) -> str:
+    """Change of volume in percent with its interval."""
+    text = signed(finding.volume_change_percent, 0, "%")
+    interval = finding.volume_change_interval_percent
+    if finding.volume_change_percent is None or interval is None:
+        return text
+    return f"{text} ({signed(interval[0])}\u00a0to\u00a0{signed(interval[1])})"
+
+
+def trust(value: float | None) -> str:
+    """A trust figure in [0, 1] with a word for it."""
+    if value is None or not math.isfinite(value):
+        return "not measured"
+    words = "high" if value >= 0.8 else "moderate" if value >= 0.5 else "low: check by eye"
+    return f"{number(value, 2)} ({words})"
+
+
+def counts(items: Sequence[Finding]) -> list[dict[str, object]]:
+    """How many findings there are of each kind, every kind named."""
+    kinds: list[str] = [finding.kind for finding in items]
+    return [
+        {"kind": words, "count": kinds.count(kind), "hint": KIND_HINTS[kind], "denser": kind in DENSER_KINDS}
+        for kind, words in KINDS.items()
+    ]
+
+
+# -- verdict and quality --------------------------------------------------------------------
+def verdict(content: ReportContent) -> dict[str, object]:
+    """Class, symbol, words and reasons of the verdict, and the sentence for a page without findings."""
+    css, symbol, words, sentence = VERDICTS[content.verdict]
+    reasons = () if content.quality is None else content.quality.reasons
+    if content.verdict == "good":
+        nothing = (
+            f"No finding: no change reached {content.threshold:.2f} on the map. "
+            "Smaller and fainter changes are not excluded."
+        )
+    else:
+        nothing = (
+            "No finding was listed, but that means nothing here: where the registration cannot be relied upon, a "
+            "change can be missed. Compare both scans by eye."
+        )
+    return {
+        "css": css,
+        "symbol": symbol,
+        "words": words,
+        "sentence": sentence,
+        "reasons": reasons,
+        "no_findings": nothing,
+    }
+
+
+def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:
+    """Name, value and what is usual for each figure of the registration."""
+    if quality is None:
+        return []
+    q = quality
+    rigid = "rigid alone: "
+    residual = f"{number(q.residual_hu, 0, 'HU')} ({rigid}{number(q.residual_rigid_hu, 0, 'HU')})"
+    dice = f"{number(q.lung_dice, 3)} ({rigid}{number(q.lung_dice_rigid, 3)})"
+    jacobian = f"{number(q.jacobian_min, 2)} to {number(q.jacobian_max, 2)}"
+    mean = _measured(q.inverse_consistency_mm)
+    tail = _measured(q.inverse_consistency_p95_mm)
+    return [
+        ("Mean difference left in the lungs", residual, "well below that of rigid alignment alone"),
+        ("Lung overlap (Dice)", dice, _usual("lung_dice")),
+        ("Forward and backward registration differ, mean", mean, _usual("inverse_consistency_mm", "mm")),
+        ("The same, 95 % of the lungs below", tail, _usual("inverse_consistency_p95_mm", "mm")),
+        ("Error at matched keypoints", _measured(q.keypoint_error_mm), "2 mm or less on average (AAPM TG-132)"),
+        ("Folding in the lungs", number(q.folding_percent, 3, "%"), "none; where it folds, the mapping is torn"),
+        ("Local volume factor (Jacobian)", jacobian, "about 0.5 to 2 between two breath-holds"),
+        ("Its spread (SD of the logarithm)", number(q.sd_log_jacobian, 3), "the smaller, the smoother the mapping"),
+        ("Lungs inside the template's field of view", number(100 * q.overlap, 0, "%"), _usual("overlap", "%", 100)),
+        ("Lungs registered with confidence", number(q.trusted_percent, 0, "%"), _usual("trusted_percent", "%")),
+    ]
+
+
+def _measured(value_mm: float | None) -> str:
+    return "not measured" if value_mm is None else number(value_mm, 2, "mm")
+
+
+def _usual(name: str, unit: str = "", scale: float = 1.0) -> str:
+    """From the bar at which the verdict turns, so that table and verdict agree."""
+    (bar,) = (bar for bar in BARS if bar.name == name)
+    limit = f"{scale * bar.closely:g}\u00a0{unit}".rstrip("\u00a0")
+    return f"{limit} or {'less' if bar.rises else 'more'}"
+
+
+# -- inputs and provenance ------------------------------------------------------------------
+def inputs(content: ReportContent) -> list[tuple[str, str, str]]:
+    """Label and value of reference and template, one line a property."""
+    left = _describe(content.reference, content.reference_sha256)
+    right = _describe(content.template, content.template_sha256)
+    return [(label, left[label], right[label]) for label in left]
+
+
+def _describe(volume: Volume, sha256: str) -> dict[str, str]:
+    scan, grid = volume.acquisition, volume.grid
+    return {
+        # the name alone: the folders above it may name the patient and are in run.json
+        "File or folder": volume.source.name or UNKNOWN,
+        "Acquired": scan.date or UNKNOWN,
+        "Slice thickness": UNKNOWN if scan.slice_thickness_mm is None else number(scan.slice_thickness_mm, 2, "mm"),
+        "Kernel": scan.kernel or UNKNOWN,
+        "Contrast": scan.contrast or UNKNOWN,
+        "Manufacturer": scan.manufacturer or UNKNOWN,
+        "Voxel size": " \u00d7 ".join(number(h, 2) for h in grid.spacing_mm) + "\u00a0mm",
+        "Voxels": " \u00d7 ".join(str(n) for n in grid.size),
+        "Notes on reading": " ".join(volume.notes) or "none",
+        "SHA-256": sha256 or UNKNOWN,
+    }
+
+
+def provenance_tables(provenance: Mapping[str, object]) -> list[dict[str, object]]:
+    """Tables with title, columns and rows of texts; see :class:`ReportContent` for what is understood."""
+    general: list[list[str]] = []
+    tables: list[dict[str, object]] = []
+    for name, value in provenance.items():
+        title = _unit_words(name)
+        if isinstance(value, Mapping):
+            rows = [[str(key).replace("_", " "), _text(item)] for key, item in value.items()]
+            tables.append({"title": title, "columns": (), "rows": rows})
+        elif isinstance(value, Sequence) and value and all(isinstance(item, Mapping) for item in value):
+            columns = list(dict.fromkeys(key for item in value for key in item))
+            rows = [[_text(item.get(key)) for key in columns] for item in value]
+            tables.append({"title": title, "columns": [_unit_words(key) for key in columns], "rows": rows})
+        else:
+            general.append([title, _text(value)])
+    return [{"title": "General", "columns": (), "rows": general}, *tables] if general else tables
+
+
+def _unit_words(name: str) -> str:
+    """``time_s`` as "Time (s)"."""
+    head, _, unit = name.rpartition("_")
+    if head and unit in ("s", "mb", "gb", "mm", "hu", "ml", "percent"):
+        shown = {"mb": "MB", "gb": "GB", "hu": "HU", "percent": "%"}.get(unit, unit)
+        name = f"{head} ({shown})"
+    return name[:1].upper() + name[1:].replace("_", " ")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return DASH
+    if isinstance(value, float):
+        return number(value, 2)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
