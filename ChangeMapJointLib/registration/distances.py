@@ -110,9 +110,9 @@ def edge_parameter(image: Tensor, spacing_mm: Spacing, mask: Tensor, quantile: f
     return max(float(torch.stack(squares).mean().sqrt()), 1e-3) if squares else 1e-3
 
 
-def mask_distance(reference_mask: Tensor, warped_mask: Tensor) -> Tensor:
-    """D_mask: ``1/2 mean (M_T(y) - M_R)^2`` of masks in [0, 1], ``[z, y, x]``."""
-    return 0.5 * (warped_mask - reference_mask).square().mean()
+def mask_distance(reference_mask: Tensor, warped_mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """D_mask: half the weighted mean of ``(M_T(y) - M_R)^2`` of masks in [0, 1], ``[z, y, x]``."""
+    return 0.5 * weighted_mean((warped_mask - reference_mask).square(), weight)
 
 
 def keypoint_distance(moved_mm: Tensor, partners_mm: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -15,8 +15,9 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand, refine
+from ChangeMapJointLib.registration.data_terms import CompiledData, DataTerms, TorchData, compiled_available
 from ChangeMapJointLib.registration.distances import NGFVariant, edge_parameter
-from ChangeMapJointLib.registration.objective import Keypoints, Objective, Weights
+from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, working_spacing
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -31,7 +32,8 @@ class RegistrationOptions:
         control_stride: voxels between control points, on every level.
         window_hu: intensities are clipped to it before gradients are taken.
         edge_factor: the NGF edge parameter is this times the 80 % quantile rule.
-        data_margin_mm: the NGF term counts in R's lungs dilated by this much.
+        data_margin_vox: the data terms count in R's lungs dilated by so many voxels of the level.
+        compiled: use the compiled kernels on the CPU where Numba is installed.
         margin_mm: kept round the lungs when the scans are cut out.
         weights: the betas of Eq. (1).
         variant: of NGF.
@@ -42,7 +44,8 @@ class RegistrationOptions:
     control_stride: float = 4.0
     window_hu: tuple[float, float] = (-1000.0, 400.0)
     edge_factor: float = 0.5
-    data_margin_mm: float = 7.0
+    data_margin_vox: float = 4.0
+    compiled: bool = True
     margin_mm: float = 15.0
     weights: Weights = field(default_factory=Weights)
     variant: NGFVariant = "B"
@@ -181,22 +184,22 @@ def _objective(
     weights: Weights,
     keypoints: Keypoints | None,
 ) -> Objective:
-    near = [dilate(p.mask, options.data_margin_mm, p.grid) for p in (r, t)]
+    margin = [options.data_margin_vox * max(p.grid.spacing_mm) for p in (r, t)]
+    near = [dilate(p.mask, m, p.grid) for p, m in zip((r, t), margin, strict=True)]
     edge_r, edge_t = (
         options.edge_factor * edge_parameter(p.image, p.grid.spacing_mm, m > 0.5)
         for p, m in zip((r, t), near, strict=True)
     )
-    return Objective(
-        r,
-        t,
-        control,
-        rigid,
-        weights=weights,
-        edges=(edge_r, edge_t),
-        data_weight=near[0],
-        keypoints=keypoints if weights.keypoints > 0 else None,
-        variant=options.variant,
-    )
+    edges, near_r = (edge_r, edge_t), near[0]
+    data: DataTerms
+    if options.compiled and options.variant == "B" and r.image.device.type == "cpu" and compiled_available():
+        data = CompiledData(r, t, control, rigid, edges=edges, weight=near_r)
+    else:
+        data = TorchData(r, t, control, rigid, edges=edges, weight=near_r, variant=options.variant)
+    pull = None
+    if keypoints is not None and weights.keypoints > 0:
+        pull = KeypointTerm(keypoints, control, rigid, r.image)
+    return Objective(data, control, weights, pull)
 
 
 def dilate(mask: Tensor, margin_mm: float, grid: Grid) -> Tensor:
@@ -219,23 +222,16 @@ def minimise(
     optimiser = torch.optim.LBFGS(
         [x], max_iter=iterations, max_eval=budget, history_size=8, line_search_fn="strong_wolfe"
     )
-    evaluations = 0
+    history: list[dict[str, float]] = []
 
-    def closure() -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
-        progress(min(evaluations / budget, 1.0))
-        optimiser.zero_grad()
-        value = objective.value(x)
-        value.backward()  # type: ignore[no-untyped-call]
+    def closure() -> float:
+        progress(min(len(history) / budget, 1.0))
+        value, x.grad, terms = objective.evaluate(x)
+        history.append(terms)
         return value
 
-    with torch.no_grad():
-        before = {name: float(term) for name, term in objective.terms(x).items()}
-    optimiser.step(closure)
-    with torch.no_grad():
-        after = {name: float(term) for name, term in objective.terms(x).items()}
-    return x.detach(), LevelReport(objective.spacing, evaluations, before, after)
+    optimiser.step(closure)  # type: ignore[arg-type]
+    return x.detach(), LevelReport(objective.control.grid.spacing_mm, len(history), history[0], history[-1])
 
 
 def cover_reference(

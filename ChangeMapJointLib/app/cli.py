@@ -1,0 +1,141 @@
+"""The command line, ``changemap``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+except ImportError:
+    sys.exit("changemap: the command line needs the packages typer and rich: pip install 'changemapjoint[cli]'")
+
+from ChangeMapJointLib import __version__
+from ChangeMapJointLib.app.configuration import RunConfig, read_config
+from ChangeMapJointLib.app.console import emit, ending, listening
+from ChangeMapJointLib.app.demo import demo_request, score
+from ChangeMapJointLib.app.pipeline import PairResult
+from ChangeMapJointLib.app.run import Request, run
+
+app = typer.Typer(
+    name="changemap",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="What changed between two chest CTs. Research use, not a medical device.",
+)
+
+
+class Method(str, Enum):
+    """Choices of ``--method``."""
+
+    rigid = "rigid"
+    sequential = "sequential"
+    joint = "joint"
+
+
+class Device(str, Enum):
+    """Choices of ``--device``."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class ProgressStyle(str, Enum):
+    """Choices of ``--progress``."""
+
+    bar = "bar"
+    json = "json"
+    none = "none"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="Where the registration computes.")]
+ProgressOption = Annotated[ProgressStyle, typer.Option(help="A bar on a terminal, or JSON lines on standard output.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"changemap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("run", epilog="Example: changemap run --reference current/ --template prior.nrrd --out result")
+def run_command(
+    reference: Annotated[
+        Path, typer.Option(help="Current scan: NRRD, NIfTI, MHA, or a DICOM folder or zip (PATH#SERIES picks one).")
+    ],
+    template: Annotated[Path, typer.Option(help="Prior scan, likewise.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; it appears when the run is whole.")],
+    method: Annotated[Method | None, typer.Option(help="rigid makes no map. [default: sequential]")] = None,
+    device: DeviceOption = Device.auto,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of the change map, above 0 and up to 1. [default: 0.68]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file with options; see run.json of any run.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's folder.")] = False,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Compare two chest CTs and write maps, findings, quality figures and a report."""
+    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+        options = RunConfig() if config is None else read_config(config)
+        if method is not None:
+            options = replace(options, method=method.value)
+        if threshold is not None:
+            options = replace(options, findings=replace(options.findings, threshold=threshold))
+        request = Request(reference, template, out, options, device.value, overwrite)
+        result = run(request, listener)
+        tell_result(result, out, progress)
+
+
+@app.command("demo", epilog="Example: changemap demo --out demo-output")
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder to make or to replace by a new run.")] = Path("demo-output"),
+    device: DeviceOption = Device.auto,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Run the main job on the sample pair that ships with the project, and count what was found."""
+    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+        request = demo_request(out, device.value)
+        result = run(request, listener)
+        scored = score(result)
+        if progress is ProgressStyle.json:
+            emit("score", **scored.figures(), lines=scored.lines())
+        else:
+            typer.echo("\n".join(scored.lines()))
+        tell_result(result, out, progress)
+
+
+def tell_result(result: PairResult, out: Path, progress: ProgressStyle) -> None:
+    """The last lines: verdict, number of findings, and where to look."""
+    report = out / "report.html"
+    count = None if result.findings is None else len(result.findings.items)
+    if progress is ProgressStyle.json:
+        emit("finished", out=str(out), report=str(report), verdict=result.quality.verdict, findings=count)
+        return
+    typer.echo(f"Registration: {result.quality.verdict}. {' '.join(result.quality.reasons)}")
+    if count is not None:
+        typer.echo(f"Findings: {count}")
+    typer.echo(f"Look at {report}")
+
+
+def log_beside(out: Path) -> Path:
+    """Where a fault keeps its traceback: the run's folder does not exist then."""
+    return out.with_name(f"{out.name}.fault.log")
+
+
+def main() -> None:
+    """Entry point of ``changemap``."""
+    app()

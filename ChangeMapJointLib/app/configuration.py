@@ -1,0 +1,83 @@
+"""The configuration of a run: one options object per stage, and JSON in and out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ChangeMapJointLib.change.findings import FindingOptions
+from ChangeMapJointLib.core.configuration import from_mapping
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.registration.rigid import RigidOptions
+from ChangeMapJointLib.registration.solver import RegistrationOptions
+from ChangeMapJointLib.registration.trust import TrustOptions
+from ChangeMapJointLib.volumes.lungs import LungOptions
+
+Method = Literal["rigid", "sequential", "joint"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result, apart from the two scans.
+
+    Attributes:
+        method: ``rigid`` (no map), ``sequential`` or ``joint``.
+        lungs: lung masks.
+        rigid: pre-alignment.
+        registration: Eq. (1), reference to template.
+        backward: the same from template to reference; coarser, since it only serves as a check.
+        trust: how the evidence becomes ``trust.nrrd``.
+        findings: threshold and what counts as a finding.
+    """
+
+    method: Method = "sequential"
+    lungs: LungOptions = field(default_factory=LungOptions)
+    rigid: RigidOptions = field(default_factory=RigidOptions)
+    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
+    backward: RegistrationOptions = field(
+        default_factory=lambda: RegistrationOptions(iterations=(60, 40), working_mm=3.0)
+    )
+    trust: TrustOptions = field(default_factory=TrustOptions)
+    findings: FindingOptions = field(default_factory=FindingOptions)
+
+
+def read_config(path: Path) -> RunConfig:
+    """The configuration in a JSON file; what it does not name keeps its default.
+
+    Raises:
+        InputError: missing, not JSON, an unknown name, or a value of the wrong type.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: cannot be read ({error.strerror}); give a JSON file") from error
+    except ValueError as error:
+        raise InputError(f"--config {path}: not JSON ({error}); expected an object with options") from error
+    return from_mapping(RunConfig, values, f"--config {path}")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` as a torch device that has been seen to work.
+
+    A CUDA device counts only when a kernel really ran on it: builds without kernels for a new card
+    call themselves available.
+
+    Raises:
+        InputError: for another name, or ``cuda`` where none works.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {name}: expected auto, cpu or cuda")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    try:
+        float((torch.ones(8, device="cuda") * 2).sum())
+    except (RuntimeError, AssertionError) as error:
+        if name == "auto":
+            return torch.device("cpu")
+        first = str(error).splitlines()[0]
+        raise InputError(f"--device cuda: no CUDA device works here ({first}); use --device cpu") from error
+    return torch.device("cuda")

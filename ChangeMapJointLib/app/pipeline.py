@@ -1,0 +1,242 @@
+"""The sequential method from two scans to findings: Fig. 1 (left) of Kohlbrandt et al. 2024.
+
+This is the only place where the stages meet. Everything here is in memory; files are the business
+of :mod:`ChangeMapJointLib.app.run`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.stages import Stages
+from ChangeMapJointLib.change.findings import Findings, find_changes
+from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
+from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.resample import resample, sample_array
+from ChangeMapJointLib.registration import quality
+from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
+from ChangeMapJointLib.registration.solver import Registration, register
+from ChangeMapJointLib.registration.trust import inverse_consistency, trust_map
+from ChangeMapJointLib.volumes.lungs import Lungs, segment_lungs
+from ChangeMapJointLib.volumes.volume import Volume
+
+# expected shares of the time, for the progress of the whole
+SHARES = {
+    "rigid": {"read": 2.0, "lungs": 6.0, "rigid": 6.0, "warp": 1.0, "write": 3.0},
+    "sequential": {
+        "read": 2.0,
+        "lungs": 6.0,
+        "rigid": 6.0,
+        "register": 20.0,
+        "check": 6.0,
+        "warp": 1.0,
+        "findings": 3.0,
+        "write": 5.0,
+    },
+}
+AIR_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The sequential method's maps.
+
+    Attributes:
+        change_map: CM_seq, float32 [0, 1], ``[z, y, x]`` on the reference's grid.
+        signed_hu: R - T(y), int16, on the reference's grid.
+        jacobian: det grad y, float32, on the field's grid.
+        trust: float32 [0, 1], on the field's grid.
+        lungs: union of the lungs of R and T(y), bool, on the reference's grid.
+    """
+
+    change_map: NDArray[np.float32]
+    signed_hu: NDArray[np.int16]
+    jacobian: NDArray[np.float32]
+    trust: NDArray[np.float32]
+    lungs: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """What a run found out about one pair; ``maps`` and ``findings`` are None with method ``rigid``."""
+
+    reference: Volume
+    template: Volume
+    reference_lungs: Lungs
+    template_lungs: Lungs
+    rigid: RigidAlignment
+    field: DisplacementField
+    warped_template: NDArray[np.int16]
+    quality: quality.Quality
+    registration: Registration | None = None
+    maps: Maps | None = None
+    findings: Findings | None = None
+
+
+def compare(
+    reference: Volume, template: Volume, *, config: RunConfig, device: torch.device, stages: Stages
+) -> PairResult:
+    """Register the template (prior) to the reference (current) and list what changed.
+
+    Args:
+        reference: R, checked HU.
+        template: T, checked HU.
+        config: all options.
+        device: for the variational part.
+        stages: told of progress; keeps times and memory.
+
+    Raises:
+        InputError: no lungs in a scan, a pair that cannot be aligned, or a method that is not there.
+    """
+    if config.method == "joint":
+        raise InputError("--method joint: no trained weights are installed; use --method sequential")
+    with stages.stage("lungs") as progress:
+        reference_lungs = segment_lungs(reference, options=config.lungs)
+        progress(0.5)
+        template_lungs = segment_lungs(template, options=config.lungs)
+    with stages.stage("rigid") as progress:
+        rigid = align_rigid(
+            reference, template, reference_lungs.labels, template_lungs.labels, options=config.rigid, progress=progress
+        )
+    aligned = _Aligned(reference, template, reference_lungs, template_lungs, rigid)
+    return _rigid_only(aligned, stages) if config.method == "rigid" else _sequential(aligned, config, device, stages)
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """Both scans, their lungs and the rigid alignment."""
+
+    reference: Volume
+    template: Volume
+    reference_lungs: Lungs
+    template_lungs: Lungs
+    rigid: RigidAlignment
+
+    def warped_rigidly(self) -> NDArray[np.float32]:
+        t = self.template
+        return resample(t.array, t.grid, self.reference.grid, matrix=self.rigid.matrix, outside=AIR_HU)
+
+    def lungs_rigidly(self) -> NDArray[np.bool_]:
+        t = self.template_lungs
+        return resample(t.mask, t.grid, self.reference.grid, matrix=self.rigid.matrix) >= 0.5
+
+
+def _rigid_only(pair: _Aligned, stages: Stages) -> PairResult:
+    with stages.stage("warp"):
+        grid = pair.reference.grid
+        warped = as_hu(pair.warped_rigidly())
+        inside = pair.reference_lungs.mask
+        residual = quality.mean_residual(pair.reference.array, warped, inside)
+        overlap = quality.dice(inside, pair.lungs_rigidly())
+        figures = quality.rigid_figures(residual, overlap, pair.rigid.overlap)
+        corners = grid.with_spacing(tuple(max(e / 2, h) for e, h in zip(grid.extent_mm, grid.spacing_mm, strict=True)))  # type: ignore[arg-type]
+        field = DisplacementField.from_affine(pair.rigid.matrix, corners)
+    return PairResult(
+        pair.reference,
+        pair.template,
+        pair.reference_lungs,
+        pair.template_lungs,
+        pair.rigid,
+        field,
+        warped,
+        quality.judge_rigid(figures),
+    )
+
+
+def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages: Stages) -> PairResult:
+    r, t = pair.reference, pair.template
+    lungs_r, lungs_t = pair.reference_lungs.mask, pair.template_lungs.mask
+    with stages.stage("register") as progress:
+        registration = register(
+            r,
+            t,
+            lungs_r,
+            lungs_t,
+            rigid=pair.rigid.matrix,
+            options=config.registration,
+            device=device,
+            progress=progress,
+        )
+    field = registration.field
+    with stages.stage("check") as progress:
+        back = register(
+            t,
+            r,
+            lungs_t,
+            lungs_r,
+            rigid=np.linalg.inv(pair.rigid.matrix),
+            options=config.backward,
+            device=device,
+            progress=progress,
+        )
+        error = inverse_consistency(field, back.field)
+        trust = trust_map(field, error, lungs_r, r.grid, lungs_t, t.grid, options=config.trust)
+    with stages.stage("warp"):
+        warped = as_hu(warp(t.array, t.grid, r.grid, field, outside=AIR_HU, device=str(device)))
+        lungs_warped = warp(lungs_t, t.grid, r.grid, field) >= 0.5
+        lungs = lungs_r | lungs_warped
+        matched_r, matched_t = match_resolution(r.array, r.grid, t.array, t.grid)
+        moved = warp(matched_t, t.grid, r.grid, field, outside=np.nan, device=str(device))
+        cm, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
+        del moved, matched_r, matched_t
+        maps = Maps(cm, signed, field.jacobian_determinant(), trust, lungs)
+    with stages.stage("findings"):
+        findings = find_changes(
+            maps.change_map,
+            maps.signed_hu,
+            r.grid,
+            reference=r,
+            template=t,
+            field=field,
+            reference_lungs=pair.reference_lungs.labels,
+            template_lungs=pair.template_lungs.labels,
+            trust=lambda points: sample_array(trust, field.grid, points),
+            options=config.findings,
+        )
+        judged = quality.judge(_figures(pair, registration, maps, warped, lungs_warped, error))
+    return PairResult(
+        r, t, pair.reference_lungs, pair.template_lungs, pair.rigid, field, warped, judged, registration, maps, findings
+    )
+
+
+def _figures(
+    pair: _Aligned,
+    registration: Registration,
+    maps: Maps,
+    warped: NDArray[np.int16],
+    lungs_warped: NDArray[np.bool_],
+    error: NDArray[np.float32],
+) -> quality.Figures:
+    r, grid = pair.reference, registration.field.grid
+    ours = pair.reference_lungs.mask
+    inside = ours if grid.same_as(r.grid) else resample(ours, r.grid, grid) >= 0.5
+    determinant = maps.jacobian[inside]
+    return quality.Figures(
+        residual_hu=quality.mean_residual(r.array, warped, ours),
+        residual_rigid_hu=quality.mean_residual(r.array, pair.warped_rigidly(), ours),
+        folding_percent=registration.folding_percent,
+        jacobian_min=float(determinant.min()),
+        jacobian_max=float(determinant.max()),
+        sd_log_jacobian=float(np.log(determinant[determinant > 0]).std()),
+        lung_dice=quality.dice(ours, lungs_warped),
+        lung_dice_rigid=quality.dice(ours, pair.lungs_rigidly()),
+        inverse_consistency_mm=float(error[inside].mean()),
+        inverse_consistency_p95_mm=float(np.percentile(error[inside], 95)),
+        keypoint_error_mm=None,
+        overlap=pair.rigid.overlap,
+        trusted_percent=100.0 * float((maps.trust[inside] >= 0.5).mean()),
+    )
+
+
+def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Rounded to int16; NaN becomes air."""
+    result = np.empty(values.shape, dtype=np.int16)
+    for z, plane in enumerate(values):  # slice by slice: no temporary of the volume's size
+        result[z] = np.rint(np.nan_to_num(plane, nan=AIR_HU))
+    return result

@@ -1,0 +1,44 @@
+"""Where a result comes from: inputs, configuration, versions and the machine's part in it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import torch
+
+from ChangeMapJointLib import __version__
+
+PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "torch")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files in the order of their names (names included)."""
+    total = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if path.is_dir():
+            total.update(file.relative_to(path).as_posix().encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of this library, of Python and of the packages that compute."""
+    found = {"changemapjoint": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def describe_device(device: torch.device) -> dict[str, str | int]:
+    """Kind and name of the device, and the threads that the CPU part used."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"type": device.type, "name": name, "threads": torch.get_num_threads()}

@@ -1,0 +1,177 @@
+"""Two files in, one folder out: the main job as the command line and the Slicer module start it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ChangeMapJointLib.app.configuration import RunConfig, choose_device
+from ChangeMapJointLib.app.pipeline import SHARES, PairResult, compare
+from ChangeMapJointLib.app.provenance import describe_device, sha256_of, versions
+from ChangeMapJointLib.app.run_folder import MARKER, check_output, run_folder
+from ChangeMapJointLib.app.stages import Listener, Stages, nobody
+from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.report import write_report
+from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.volumes.checks import check_ct, check_pair
+from ChangeMapJointLib.volumes.reading import read_volume, split_selector
+from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd, write_rigid
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare and where to put it.
+
+    Attributes:
+        reference: R (current): a file, a DICOM folder or zip; ``PATH#SERIES`` picks one of several.
+        template: T (prior), likewise.
+        out: the folder that the run makes.
+        config: all options.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overwrite: replace an earlier run's folder of that name.
+        notices: sentences for the top of the report.
+        attribution: where the scans come from and under which licence.
+    """
+
+    reference: Path
+    template: Path
+    out: Path
+    config: RunConfig = field(default_factory=RunConfig)
+    device: str = "auto"
+    overwrite: bool = False
+    notices: tuple[str, ...] = ()
+    attribution: tuple[str, ...] = ()
+
+
+def run(request: Request, listener: Listener = nobody) -> PairResult:
+    """Compare the scans of ``request`` and write the run's folder, whole or not at all.
+
+    Raises:
+        InputError: an input, an option or the output folder cannot be used; nothing is written.
+        Cancelled: the listener asked to stop; nothing is left.
+    """
+    inputs = [split_selector(p)[0] for p in (request.reference, request.template)]
+    check_output(request.out, inputs, overwrite=request.overwrite)
+    device = choose_device(request.device)
+    if request.config.method not in SHARES:
+        raise InputError("--method joint: no trained weights are installed; use --method sequential")
+    stages = Stages(SHARES[request.config.method], listener)
+    started = datetime.now(timezone.utc)
+    with stages.stage("read") as progress:
+        reference = check_ct(read_volume(request.reference, progress=lambda f, m="": progress(0.5 * f, m)))
+        template = check_ct(read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m)))
+    result = compare(reference, template, config=request.config, device=device, stages=stages)
+    with run_folder(request.out) as folder, stages.stage("write") as progress:
+        notes = check_pair(reference, template)
+        hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
+        write_maps(folder, result)
+        progress(0.5)
+        record = provenance(request, result, stages, device, hashes, started, notes)
+        report = report_content(request, result, record, hashes, notes)
+        progress(0.6)
+        write_report(folder / "report.html", report)
+        (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return result
+
+
+def write_maps(folder: Path, result: PairResult) -> None:
+    """Volumes, transforms and tables of the output contract."""
+    grid = result.reference.grid
+    write_nrrd(folder / "warped_template.nrrd", result.warped_template, grid)
+    write_rigid(folder / "rigid.tfm", result.rigid.matrix)
+    write_nrrd(folder / "lungs_reference.nrrd", result.reference_lungs.labels, result.reference_lungs.grid)
+    write_nrrd(folder / "lungs_template.nrrd", result.template_lungs.labels, result.template_lungs.grid)
+    write_quality_json(folder / "quality.json", result.quality)
+    if result.maps is None or result.findings is None:
+        return
+    write_nrrd(folder / "change_map.nrrd", result.maps.change_map, grid)
+    write_nrrd(folder / "signed_change.nrrd", result.maps.signed_hu, grid)
+    write_displacement(folder / "deformation.nrrd", result.field)
+    write_nrrd(folder / "jacobian.nrrd", result.maps.jacobian, result.field.grid)
+    write_nrrd(folder / "trust.nrrd", result.maps.trust, result.field.grid)
+    write_findings_csv(folder / "findings.csv", result.findings)
+    write_findings_json(folder / "findings.json", result.findings)
+
+
+def provenance(
+    request: Request,
+    result: PairResult,
+    stages: Stages,
+    device: torch.device,
+    hashes: dict[str, str],
+    started: datetime,
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    """The content of ``run.json``; names of files, never their folders."""
+    registration = result.registration
+    return {
+        "schema": f"changemap.run/{SCHEMA}",
+        "research_use_only": "Research use, not a medical device.",
+        "started": started.isoformat(timespec="seconds"),
+        "reference": _input(request.reference, result.reference, hashes["reference"]),
+        "template": _input(request.template, result.template, hashes["template"]),
+        "notes": [*notes, *result.reference_lungs.notes, *result.template_lungs.notes],
+        "configuration": to_mapping(request.config),
+        "device": describe_device(device),
+        "versions": versions(),
+        "stages": [asdict(report) for report in stages.reports],
+        "rigid": {"status": result.rigid.status, "overlap": result.rigid.overlap},
+        "registration": None
+        if registration is None
+        else {"status": registration.status, "levels": [asdict(level) for level in registration.levels]},
+        "model_sha256": None,
+    }
+
+
+def _input(path: Path, volume: Volume, digest: str) -> dict[str, Any]:
+    grid = volume.grid
+    return {
+        "name": path.name,
+        "sha256": digest,
+        "size": list(grid.size),
+        "spacing_mm": list(grid.spacing_mm),
+        "acquisition": asdict(replace(volume.acquisition, patient_key=None)),
+        "notes": list(volume.notes),
+    }
+
+
+def report_content(
+    request: Request, result: PairResult, record: dict[str, Any], hashes: dict[str, str], notes: tuple[str, ...]
+) -> ReportContent:
+    """What the page shows."""
+    maps, grid, displacement = result.maps, result.reference.grid, result.field
+    trust = None
+    if maps is not None:
+        same = displacement.grid.same_as(grid)
+        trust = maps.trust if same else resample(maps.trust, displacement.grid, grid)
+    shown = {name: record[name] for name in ("started", "device", "versions", "stages")}
+    return ReportContent(
+        reference=result.reference,
+        template=result.template,
+        warped_template=result.warped_template,
+        method=request.config.method,
+        threshold=request.config.findings.threshold,
+        change_map=None if maps is None else maps.change_map,
+        signed_hu=None if maps is None else maps.signed_hu,
+        displacement=displacement,
+        findings=result.findings,
+        quality=result.quality,
+        lungs=result.reference_lungs.mask if maps is None else maps.lungs,
+        trust=trust,
+        notices=(*request.notices, *notes),
+        reference_sha256=hashes["reference"],
+        template_sha256=hashes["template"],
+        attribution=request.attribution,
+        provenance=shown,
+    )

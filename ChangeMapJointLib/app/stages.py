@@ -1,0 +1,95 @@
+"""Stages of a run: their share of the work, time, memory, and the progress of the whole."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ChangeMapJointLib.core.progress import Progress
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage took. ``peak_memory_mb`` is the process's highest so far, None where unknown."""
+
+    name: str
+    time_s: float
+    peak_memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """Where a run stands.
+
+    Attributes:
+        stage: name of the stage that works.
+        fraction: of the whole run, in [0, 1], never falling.
+        elapsed_s: since the start.
+        remaining_s: estimate; None in the first moments.
+        message: a short phrase, may be empty.
+    """
+
+    stage: str
+    fraction: float
+    elapsed_s: float
+    remaining_s: float | None
+    message: str = ""
+
+
+class Listener(Protocol):
+    """Told where a run stands; raises :class:`~ChangeMapJointLib.core.errors.Cancelled` to stop it."""
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Take note of ``event``."""
+
+
+def nobody(event: ProgressEvent) -> None:
+    """The default listener."""
+
+
+class Stages:
+    """Runs stages one after another and keeps their reports."""
+
+    def __init__(self, shares: Mapping[str, float], listener: Listener = nobody) -> None:
+        """``shares``: expected share of the time by stage name, in order; they need not add up to 1."""
+        self.shares, self.listener = dict(shares), listener
+        self.reports: list[StageReport] = []
+        self.started = time.monotonic()
+        self._highest = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Progress]:
+        """Time the block; yields the progress that it should report to."""
+        names, total = list(self.shares), sum(self.shares.values())
+        begin = sum(self.shares[n] for n in names[: names.index(name)]) / total
+        share = self.shares[name] / total
+
+        def report(fraction: float, message: str = "") -> None:
+            self._tell(name, begin + share * min(max(fraction, 0.0), 1.0), message)
+
+        start = time.monotonic()
+        report(0.0)
+        yield report
+        self.reports.append(StageReport(name, round(time.monotonic() - start, 3), peak_memory_mb()))
+        report(1.0)
+
+    def _tell(self, stage: str, fraction: float, message: str) -> None:
+        self._highest = max(self._highest, fraction)
+        elapsed = time.monotonic() - self.started
+        # below 2 % the estimate is a guess from start-up alone
+        remaining = elapsed * (1 / self._highest - 1) if self._highest > 0.02 else None
+        self.listener(ProgressEvent(stage, self._highest, elapsed, remaining, message))
+
+
+def peak_memory_mb() -> float | None:
+    """Highest resident memory of this process so far, in MB of 10^6 bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)

@@ -1,0 +1,78 @@
+"""What every benchmark shares: a measured child process, and JSON with its provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ChangeMapJointLib.app.provenance import versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One finished process: wall and CPU seconds, peak resident memory, exit code, standard output."""
+
+    wall_s: float
+    cpu_s: float
+    peak_memory_mb: float
+    exit_code: int
+    output: str
+
+
+def measure(arguments: list[str]) -> Measured:
+    """Run a command to its end and account for it as the operating system does."""
+    start = time.monotonic()
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    scale = 1e6 if sys.platform == "darwin" else 1e6 / 1024
+    return Measured(
+        round(time.monotonic() - start, 2),
+        round(usage.ru_utime + usage.ru_stime, 2),
+        round(usage.ru_maxrss / scale, 1),
+        child.returncode,
+        output,
+    )
+
+
+def median(values: list[float]) -> float:
+    """The median, to three digits after the point."""
+    return round(statistics.median(values), 3)
+
+
+def write_results(name: str, results: dict[str, Any]) -> Path:
+    """Write ``results/NAME.json`` with commit, versions and machine beside the figures."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    document = {"metadata": metadata(), "results": results}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def metadata() -> dict[str, Any]:
+    """Commit (with + where the tree differs from it), versions, processor and cores."""
+    return {"commit": commit(), "versions": versions(), "machine": platform.machine(), "cores": os.cpu_count()}
+
+
+def commit() -> str:
+    """Short hash of HEAD, with + where tracked files differ from it; 'unknown' outside of git."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "ChangeMapJointLib", "Resources")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
