@@ -102,7 +102,7 @@ def compare(
         template_lungs = segment_lungs(template, options=config.lungs)
     with stages.stage("rigid") as progress:
         rigid = align_rigid(
-            reference, template, reference_lungs.labels, template_lungs.labels, options=config.rigid, progress=progress
+            reference, template, reference_lungs.mask, template_lungs.mask, options=config.rigid, progress=progress
         )
     aligned = _Aligned(reference, template, reference_lungs, template_lungs, rigid)
     return _rigid_only(aligned, stages) if config.method == "rigid" else _sequential(aligned, config, device, stages)
@@ -134,7 +134,7 @@ def _rigid_only(pair: _Aligned, stages: Stages) -> PairResult:
         inside = pair.reference_lungs.mask
         residual = quality.mean_residual(pair.reference.array, warped, inside)
         overlap = quality.dice(inside, pair.lungs_rigidly())
-        figures = quality.rigid_figures(residual, overlap, pair.rigid.overlap)
+        figures = quality.rigid_figures(residual, overlap, pair.rigid.overlap.reference_in_template)
         corners = grid.with_spacing(tuple(max(e / 2, h) for e, h in zip(grid.extent_mm, grid.spacing_mm, strict=True)))  # type: ignore[arg-type]
         field = DisplacementField.from_affine(pair.rigid.matrix, corners)
     return PairResult(
@@ -170,7 +170,7 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
             r,
             lungs_t,
             lungs_r,
-            rigid=np.linalg.inv(pair.rigid.matrix),
+            rigid=np.linalg.inv(pair.rigid.matrix).astype(np.float64),
             options=config.backward,
             device=device,
             progress=progress,
@@ -229,7 +229,7 @@ def _figures(
         inverse_consistency_mm=float(error[inside].mean()),
         inverse_consistency_p95_mm=float(np.percentile(error[inside], 95)),
         keypoint_error_mm=None,
-        overlap=pair.rigid.overlap,
+        overlap=pair.rigid.overlap.reference_in_template,
         trusted_percent=100.0 * float((maps.trust[inside] >= 0.5).mean()),
     )
 

@@ -21,6 +21,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.registration.rigid import RigidAlignment
 from ChangeMapJointLib.volumes.checks import check_ct, check_pair
 from ChangeMapJointLib.volumes.reading import read_volume, split_selector
 from ChangeMapJointLib.volumes.volume import Volume
@@ -73,7 +74,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         template = check_ct(read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m)))
     result = compare(reference, template, config=request.config, device=device, stages=stages)
     with run_folder(request.out) as folder, stages.stage("write") as progress:
-        notes = check_pair(reference, template)
+        notes = (*check_pair(reference, template), *result.rigid.warnings)
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
         write_maps(folder, result)
         progress(0.5)
@@ -126,12 +127,17 @@ def provenance(
         "device": describe_device(device),
         "versions": versions(),
         "stages": [asdict(report) for report in stages.reports],
-        "rigid": {"status": result.rigid.status, "overlap": result.rigid.overlap},
+        "rigid": _rigid(result.rigid),
         "registration": None
         if registration is None
         else {"status": registration.status, "levels": [asdict(level) for level in registration.levels]},
         "model_sha256": None,
     }
+
+
+def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
+    values = {**asdict(rigid), "matrix": rigid.matrix.tolist(), "overlap": rigid.overlap._asdict()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def _input(path: Path, volume: Volume, digest: str) -> dict[str, Any]:

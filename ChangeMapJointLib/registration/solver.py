@@ -29,7 +29,8 @@ class RegistrationOptions:
     Attributes:
         iterations: L-BFGS iterations per level, coarsest first; its length is the number of levels.
         working_mm: voxel size of the finest level; the scan's own where that is coarser.
-        control_stride: voxels between control points, on every level.
+        control_mm: distance of control points on the finest level, at least two voxels; doubled per coarser level.
+            Wider than most nodules, so that their growth cannot be registered away.
         window_hu: intensities are clipped to it before gradients are taken.
         edge_factor: the NGF edge parameter is this times the 80 % quantile rule.
         data_margin_vox: the data terms count in R's lungs dilated by so many voxels of the level.
@@ -41,7 +42,7 @@ class RegistrationOptions:
 
     iterations: tuple[int, ...] = (60, 40, 20)
     working_mm: float = 1.5
-    control_stride: float = 4.0
+    control_mm: float = 12.0
     window_hu: tuple[float, float] = (-1000.0, 400.0)
     edge_factor: float = 0.5
     data_margin_vox: float = 4.0
@@ -117,8 +118,8 @@ def register(
     reports: list[LevelReport] = []
     coefficients: Tensor | None = None
     previous: ControlGrid | None = None
-    for (r, t), iterations in zip(levels, options.iterations, strict=True):
-        control = ControlGrid(r.grid, (options.control_stride,) * 3)
+    for number, ((r, t), iterations) in enumerate(zip(levels, options.iterations, strict=True)):
+        control = control_grid(r.grid, options.control_mm * 2 ** (len(levels) - 1 - number))
         if coefficients is None or previous is None:
             coefficients = r.image.new_zeros((*control.shape, 3))
         else:
@@ -202,11 +203,20 @@ def _objective(
     return Objective(data, control, weights, pull)
 
 
+def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
+    """Control points over ``grid`` every ``distance_mm``, but not closer than two voxels."""
+    x, y, z = (max(distance_mm / h, 2.0) for h in grid.spacing_mm)
+    return ControlGrid(grid, (x, y, z))
+
+
 def dilate(mask: Tensor, margin_mm: float, grid: Grid) -> Tensor:
     """``mask`` (``[z, y, x]``, in [0, 1]) made binary and grown by a box of half width ``margin_mm``."""
     grown = (mask > 0.5).to(mask)[None, None]
-    half = [round(margin_mm / h) for h in reversed(grid.spacing_mm)]
-    return functional.max_pool3d(grown, [2 * k + 1 for k in half], stride=1, padding=half)[0, 0]
+    for axis in range(3):  # a box is three lines: far cheaper than its volume
+        half = [0, 0, 0]
+        half[2 - axis] = round(margin_mm / grid.spacing_mm[axis])
+        grown = functional.max_pool3d(grown, [2 * k + 1 for k in half], stride=1, padding=half)
+    return grown[0, 0]
 
 
 def minimise(

@@ -15,7 +15,7 @@ from ChangeMapJointLib.registration.bspline import ControlGrid
 from ChangeMapJointLib.registration.data_terms import TorchData
 from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.pyramid import build_pyramid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, folding_percent, minimise, register
+from ChangeMapJointLib.registration.solver import RegistrationOptions, dilate, folding_percent, minimise, register
 from ChangeMapJointLib.volumes.volume import Volume
 
 FAST = RegistrationOptions(iterations=(40, 25, 12), working_mm=2.0, margin_mm=8.0)
@@ -193,3 +193,13 @@ def test_progress_rises_and_can_stop_the_work() -> None:
 
     with pytest.raises(Cancelled):
         register(volume, shifted, lungs, lungs, options=FAST, progress=stop)
+
+
+def test_dilate_grows_by_millimetres_along_every_axis() -> None:
+    mask = torch.zeros(7, 9, 11)
+    mask[3, 4, 5] = 1.0
+    grown = dilate(mask, 2.0, Grid((7, 9, 11), (1.0, 0.5, 2.0)))
+    found = grown.nonzero()
+    assert found.min(0).values.tolist() == [2, 0, 3]
+    assert found.max(0).values.tolist() == [4, 8, 7]
+    assert grown.sum() == 3 * 9 * 5
