@@ -1,0 +1,317 @@
+"""The analytic map of a breathing-like motion of the lungs, whose truth is known everywhere.
+
+It is a sum of analytic terms, on purpose unlike the control grids that registration solves for:
+the diaphragm descends, the chest wall moves forward and sideways, a few random bumps disturb both,
+and a small rigid motion says how differently the patient lay on the table. Everything that a map
+needs is stored in the frozen dataclass, so that a file of it gives the same mapping back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Grid, Matrix3, Vector3
+
+SLAB_VOXELS = 400_000  # points evaluated at a time: bounds the memory on large scans
+INVERSE_STEPS = 100
+INVERSE_TOLERANCE_MM = 1e-5
+LARGEST_GRADIENT = 0.9  # below 1 the fixed-point inverse converges
+CHECK_SPACING_MM = 4.0
+
+
+@dataclass(frozen=True)
+class LungFrame:
+    """Where the lungs lie, in mm LPS: what the profiles of the motion are measured against.
+
+    Attributes:
+        apex_z_mm: their highest point.
+        base_z_mm: their lowest point.
+        front_y_mm: their ventral end (smaller y).
+        back_y_mm: their dorsal end (larger y).
+        right_x_mm: the right lung's lateral end (smaller x).
+        left_x_mm: the left lung's lateral end (larger x).
+    """
+
+    apex_z_mm: float
+    base_z_mm: float
+    front_y_mm: float
+    back_y_mm: float
+    right_x_mm: float
+    left_x_mm: float
+
+    @classmethod
+    def of_mask(cls, lungs: NDArray[np.bool_], grid: Grid) -> LungFrame:
+        """The frame of a lung mask ``[z, y, x]`` on ``grid``.
+
+        Raises:
+            InputError: when the mask holds fewer than 100 voxels.
+        """
+        index = np.argwhere(lungs)[:, ::-1]
+        if len(index) < 100:
+            raise InputError(f"lungs mask: found {len(index)} voxels, expected lungs; check the mask")
+        low, high = np.percentile(grid.to_physical(index), (0.5, 99.5), axis=0)
+        return cls(
+            apex_z_mm=float(high[2]),
+            base_z_mm=float(low[2]),
+            front_y_mm=float(low[1]),
+            back_y_mm=float(high[1]),
+            right_x_mm=float(low[0]),
+            left_x_mm=float(high[0]),
+        )
+
+    @property
+    def low_mm(self) -> FloatArray:
+        """The corner with the smallest coordinates."""
+        return np.array([self.right_x_mm, self.front_y_mm, self.base_z_mm])
+
+    @property
+    def high_mm(self) -> FloatArray:
+        """The corner with the largest coordinates."""
+        return np.array([self.left_x_mm, self.back_y_mm, self.apex_z_mm])
+
+    @property
+    def centre_mm(self) -> FloatArray:
+        """The middle of the box round the lungs."""
+        return (self.low_mm + self.high_mm) / 2
+
+
+@dataclass(frozen=True)
+class Bump:
+    """``shift_mm * exp(-|p - centre_mm|^2 / (2 radius_mm^2))``."""
+
+    centre_mm: Vector3
+    shift_mm: Vector3
+    radius_mm: float
+
+
+@dataclass(frozen=True)
+class StiffBall:
+    """A place that breathing moves as a whole, as a solid nodule is; it fades out beyond the radius.
+
+    ``centre_mm`` is an aligned point z, before breathing moves it.
+    """
+
+    centre_mm: Vector3
+    radius_mm: float
+
+    @property
+    def reach_mm(self) -> float:
+        """Where its influence ends."""
+        return 2.5 * self.radius_mm + 8.0
+
+
+@dataclass(frozen=True)
+class BreathingMotion:
+    """The map ``y(x) = z + b(z)``, ``z = rotation (x - pivot) + pivot + translation``.
+
+    x is a point of the reference, y(x) the same tissue in the template, both in mm LPS. Every
+    other attribute lives in the template's frame.
+
+    Attributes:
+        lungs: the template's lungs.
+        diaphragm_mm: descent of the diaphragm from the reference to the template.
+        ventral_mm: forward motion of the ventral chest wall, in the same sense.
+        lateral_mm: outward motion of each lateral chest wall.
+        dorsal_gain: by which part the descent is larger at the back than in the middle.
+        left_gain: by which part it is larger on the left.
+        bumps: random disturbances.
+        stiff: lesions, moved as a whole.
+        rotation: 3x3, orthonormal.
+        pivot_mm: the centre of the rotation.
+        translation_mm: of the rigid part.
+        scale: factor of b that keeps det grad y above the wanted minimum.
+    """
+
+    lungs: LungFrame
+    diaphragm_mm: float = 0.0
+    ventral_mm: float = 0.0
+    lateral_mm: float = 0.0
+    dorsal_gain: float = 0.0
+    left_gain: float = 0.0
+    bumps: tuple[Bump, ...] = ()
+    stiff: tuple[StiffBall, ...] = ()
+    rotation: Matrix3 = field(default=IDENTITY3)
+    pivot_mm: Vector3 = (0.0, 0.0, 0.0)
+    translation_mm: Vector3 = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+
+    # -- the map ----------------------------------------------------------------------
+    def __call__(self, points_mm: NDArray[np.generic]) -> FloatArray:
+        """y(x) of reference points ``[..., 3]`` in mm LPS: where they lie in the template."""
+        aligned = self.align(points_mm)
+        return aligned + self.breathing(aligned)
+
+    def inverse(self, points_mm: NDArray[np.generic]) -> FloatArray:
+        """The x with y(x) = the template points ``[..., 3]`` given, by fixed-point iteration."""
+        target = np.asarray(points_mm, dtype=float)
+        aligned = target.copy()
+        for _ in range(INVERSE_STEPS):
+            update = target - self.breathing(aligned)
+            change = np.abs(update - aligned).max(initial=0.0)
+            aligned = update
+            if change < INVERSE_TOLERANCE_MM:
+                pivot = np.asarray(self.pivot_mm)
+                back: FloatArray = (aligned - pivot - self.translation_mm) @ np.asarray(self.rotation) + pivot
+                return back
+        raise RuntimeError("BreathingMotion.inverse() did not converge; call limited() first")
+
+    def align(self, points_mm: NDArray[np.generic]) -> FloatArray:
+        """The rigid part: z for reference points x, ``[..., 3]``."""
+        pivot = np.asarray(self.pivot_mm)
+        moved: FloatArray = (np.asarray(points_mm, dtype=float) - pivot) @ np.asarray(self.rotation).T
+        return moved + pivot + self.translation_mm
+
+    def breathing(self, aligned_mm: NDArray[np.generic]) -> FloatArray:
+        """b(z) in mm at points ``[..., 3]`` of the template's frame."""
+        points = np.asarray(aligned_mm, dtype=float)
+        flat = points.reshape(-1, 3)
+        moved = self._free_breathing(flat)
+        if self.stiff:
+            moved += self._stiffening(flat, moved)
+        return (self.scale * moved).reshape(points.shape)
+
+    def field(self, grid: Grid) -> DisplacementField:
+        """The displacement u = y(x) - x on ``grid`` in the reference's space."""
+        return _sampled(grid, self)
+
+    def inverse_field(self, grid: Grid) -> DisplacementField:
+        """The displacement from template to reference, x(t) - t, on ``grid`` in the template's space."""
+        return _sampled(grid, self.inverse)
+
+    # -- parts ------------------------------------------------------------------------
+    def _free_breathing(self, points: FloatArray) -> FloatArray:
+        """The b before stiff places and scale, for ``[n, 3]``."""
+        lungs = self.lungs
+        x, y, z = points.T
+        middle = lungs.centre_mm
+        half_width = max((lungs.left_x_mm - lungs.right_x_mm) / 2, 1.0)
+        depth = max(lungs.back_y_mm - lungs.front_y_mm, 1.0)
+        height = max(lungs.apex_z_mm - lungs.base_z_mm, 1.0)
+        descent = _smooth_step((lungs.apex_z_mm - z) / (0.9 * height))  # 0.9: the domes move fully
+        across, along = (x - middle[0]) / half_width, 2 * (y - middle[1]) / depth
+        gain = (1 + self.dorsal_gain * np.tanh(along)) * (1 + self.left_gain * np.tanh(3 * across))
+        wall = 0.4 + 0.6 * descent
+        moved = np.stack(
+            [
+                self.lateral_mm * np.tanh(1.5 * across) * wall,
+                -self.ventral_mm * _smooth_step((lungs.back_y_mm - y) / (1.2 * depth)) * wall,
+                -self.diaphragm_mm * descent * gain,
+            ],
+            axis=-1,
+        )
+        for bump in self.bumps:
+            squared = ((points - bump.centre_mm) ** 2).sum(-1)
+            moved += np.exp(-squared / (2 * bump.radius_mm**2))[:, None] * np.asarray(bump.shift_mm)
+        return moved
+
+    def _stiffening(self, points: FloatArray, moved: FloatArray) -> FloatArray:
+        """What to add to ``moved`` so that every stiff ball moves as its centre does."""
+        centres = np.array([ball.centre_mm for ball in self.stiff], dtype=float)
+        shifts = self._free_breathing(centres)
+        weights = np.zeros((len(self.stiff), len(points)))
+        for row, ball in zip(weights, self.stiff, strict=True):
+            box = np.flatnonzero((np.abs(points - ball.centre_mm) < ball.reach_mm).all(-1))
+            distance = np.linalg.norm(points[box] - ball.centre_mm, axis=-1)
+            row[box] = 1 - _smooth_step((distance - ball.radius_mm) / (ball.reach_mm - ball.radius_mm))
+        near = np.flatnonzero(weights.any(axis=0))
+        weight = weights[:, near]
+        # a ball that holds fully (weight 1) outweighs every other one, without a step
+        pull = weight / (1 - weight + 1e-9)
+        shift = pull.T @ shifts / pull.sum(axis=0)[:, None]
+        hold = 1 - np.prod(1 - weight, axis=0)
+        change = np.zeros_like(moved)
+        change[near] = hold[:, None] * (shift - moved[near])
+        return change
+
+    # -- safety -----------------------------------------------------------------------
+    def limited(self, minimum_det: float) -> BreathingMotion:
+        """The same motion, made smaller where needed until det grad y is at least ``minimum_det``.
+
+        Checked every 4 mm in the box round the lungs and 40 mm beyond; the gradient is also kept
+        small enough for the inverse to converge.
+        """
+        low, high = self.lungs.low_mm - 40.0, self.lungs.high_mm + 40.0
+        nx, ny, nz = (int(n) for n in np.ceil((high - low) / CHECK_SPACING_MM) + 1)
+        x, y, z = (float(v) for v in low)
+        box = Grid((nz, ny, nx), (CHECK_SPACING_MM,) * 3, (x, y, z))
+        full = replace(self, scale=1.0)
+        vectors = _sampled(box, lambda points: points + full.breathing(points)).vectors_mm
+        # gradient[i, j] = d b_i / d x_j; np.gradient walks the array's axes z, y, x
+        gradient = np.stack([np.gradient(vectors, CHECK_SPACING_MM, axis=2 - j) for j in range(3)], axis=-1)
+        steepest = float(np.sqrt((gradient**2).sum((-2, -1)).max()))
+        scale = min(self.scale, LARGEST_GRADIENT / max(steepest, 1e-9))
+        while np.linalg.det(np.eye(3) + scale * gradient).min() < minimum_det:
+            scale *= 0.95
+        return replace(self, scale=scale)
+
+    def stiffened(
+        self, centres_mm: NDArray[np.generic], radii_mm: NDArray[np.generic], minimum_det: float
+    ) -> BreathingMotion:
+        """The motion that moves the balls round template points ``[n, 3]`` as a whole; their y stays the same."""
+        motion = replace(self, stiff=())
+        for _ in range(10):
+            free = replace(motion, stiff=())
+            aligned = free.align(free.inverse(centres_mm))
+            balls = tuple(StiffBall(as_vector(c), float(r)) for c, r in zip(aligned, radii_mm, strict=True))
+            motion = replace(free, stiff=balls).limited(minimum_det)
+            if motion.scale == free.scale:  # a smaller scale would have moved the centres
+                return motion
+        raise RuntimeError("BreathingMotion.stiffened() found no scale; the motion is too large for these lesions")
+
+    # -- files ------------------------------------------------------------------------
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BreathingMotion:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            InputError: when a number is missing or is not known.
+        """
+        try:
+            parts = dict(values)
+            parts["lungs"] = LungFrame(**parts["lungs"])
+            parts["bumps"] = tuple(
+                Bump(as_vector(b["centre_mm"]), as_vector(b["shift_mm"]), b["radius_mm"]) for b in parts["bumps"]
+            )
+            parts["stiff"] = tuple(StiffBall(as_vector(b["centre_mm"]), b["radius_mm"]) for b in parts["stiff"])
+            parts["rotation"] = tuple(as_vector(row) for row in parts["rotation"])
+            parts["pivot_mm"] = as_vector(parts["pivot_mm"])
+            parts["translation_mm"] = as_vector(parts["translation_mm"])
+            return cls(**parts)
+        except (KeyError, TypeError, ValueError) as fault:
+            raise InputError(f"motion: found an entry that cannot be read ({fault}); write it with to_dict()") from None
+
+
+def as_vector(values: Sequence[float] | FloatArray) -> Vector3:
+    """Three plain floats, ready for a frozen dataclass or a JSON file."""
+    x, y, z = (float(v) for v in values)
+    return x, y, z
+
+
+def _smooth_step(t: FloatArray) -> FloatArray:
+    """0 below 0, 1 above 1, ``3 t^2 - 2 t^3`` between: continuous with its derivative."""
+    t = np.clip(t, 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
+def _sampled(grid: Grid, mapping: Callable[[FloatArray], FloatArray]) -> DisplacementField:
+    """``mapping(x) - x`` at every voxel of ``grid``."""
+    nz, ny, nx = grid.shape
+    vectors = np.empty((nz, ny, nx, 3), dtype=np.float32)
+    plane = np.stack([*np.meshgrid(np.arange(nx), np.arange(ny)), np.zeros((ny, nx))], axis=-1)  # [y, x, (i, j, k)]
+    slices = max(SLAB_VOXELS // (nx * ny), 1)
+    for first in range(0, nz, slices):
+        index = np.stack([plane + np.array([0, 0, k]) for k in range(first, min(first + slices, nz))])
+        points = grid.to_physical(index)
+        vectors[first : first + slices] = mapping(points) - points
+    return DisplacementField(vectors, grid)

@@ -1,0 +1,201 @@
+"""Synthetic nodules: outlines of known size, and what painting does and does not change."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from ChangeMapJointLib.change.diameter import axial_diameters
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.training.acquisition import correlated_noise
+from ChangeMapJointLib.training.lesions import Lesion, LesionShape, draw_shape, paint_lesion
+
+SPHERE = LesionShape()
+GRID = Grid((41, 41, 41), (1.0, 1.0, 1.0), (-20.0, -20.0, -20.0))
+INDEX = GRID.to_physical(np.indices(GRID.shape)[::-1].transpose(1, 2, 3, 0))
+DISTANCE = np.linalg.norm(INDEX, axis=-1)
+EVERYWHERE = np.ones(GRID.shape, bool)
+
+
+def lung(hu: float = -850.0) -> np.ndarray:
+    return np.full(GRID.shape, hu, dtype=np.float32)
+
+
+def paint(array: np.ndarray, lesion: Lesion, diameter_mm: float = 12.0, **others) -> np.ndarray:
+    options = {"centre_mm": np.zeros(3), "lungs": EVERYWHERE, "rng": np.random.default_rng(0), **others}
+    return paint_lesion(array, GRID, lesion, diameter_mm=diameter_mm, **options)
+
+
+def drawn(seed: int, *, spiculated: bool = False) -> LesionShape:
+    return draw_shape(np.random.default_rng(seed), spiculated=spiculated)
+
+
+# -- outlines ----------------------------------------------------------------------------
+
+
+def test_distance_to_a_sphere_is_exact():
+    points = np.array([[0.0, 0, 0], [3, 0, 0], [0, 4, 3], [0, 0, -12]])
+    np.testing.assert_allclose(SPHERE.signed_distance(points, 10.0), [-5, -2, 0, 7], atol=1e-6)
+
+
+def test_ellipsoid_has_its_axes():
+    shape = LesionShape(axes=(2.0, 1.0, 0.5))  # product 1: the sphere's volume at the same diameter
+    ends = np.array([[10.0, 0, 0], [0, 5, 0], [0, 0, 2.5]])
+    np.testing.assert_allclose(shape.signed_distance(ends, 10.0), 0, atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("spiculated", [False, True])
+def test_irregular_shapes_have_the_volume_of_the_sphere(seed, spiculated):
+    shape = drawn(seed, spiculated=spiculated)
+    fine = np.stack(np.meshgrid(*[np.arange(-14, 14, 0.25)] * 3, indexing="ij"), axis=-1)
+    volume = (shape.signed_distance(fine, 12.0) <= 0).sum() * 0.25**3
+    assert volume == pytest.approx(np.pi / 6 * 12**3, rel=0.02)
+
+
+def test_irregular_shapes_are_irregular_and_differ():
+    outlines = [drawn(seed).signed_distance(INDEX, 12.0) <= 0 for seed in range(6)]
+    sphere = DISTANCE <= 6
+    for outline in outlines:
+        dice = 2 * (outline & sphere).sum() / (outline.sum() + sphere.sum())
+        assert 0.6 < dice < 0.97
+    assert len({outline.tobytes() for outline in outlines}) == 6
+
+
+def test_diameter_scales_the_outline():
+    shape = drawn(1)
+    points = np.random.default_rng(0).normal(size=(50, 3)) * 5
+    np.testing.assert_allclose(shape.signed_distance(2 * points, 20.0), 2 * shape.signed_distance(points, 10.0))
+
+
+def test_turning_a_shape_turns_its_outline():
+    shape = drawn(2, spiculated=True)
+    rotation = Rotation.from_rotvec([0.3, -0.8, 1.2]).as_matrix()
+    points = np.random.default_rng(0).normal(size=(80, 3)) * 6
+    before = shape.signed_distance(points, 11.0)
+    np.testing.assert_allclose(shape.turned(rotation).signed_distance(points @ rotation.T, 11.0), before, atol=0.02)
+    assert np.abs(shape.signed_distance(points @ rotation.T, 11.0) - before).max() > 0.3
+
+
+def test_reach_bounds_the_outline():
+    for seed in range(5):
+        shape = drawn(seed, spiculated=True)
+        inside = shape.signed_distance(INDEX, 14.0) <= 0
+        assert DISTANCE[inside].max() <= shape.reach * 7 * 1.03
+
+
+def test_shape_survives_a_file():
+    shape = drawn(3, spiculated=True)
+    assert LesionShape.from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
+
+
+# -- painting ----------------------------------------------------------------------------
+
+
+def test_solid_nodule_is_solid_inside_and_untouched_outside():
+    array = lung()
+    support = paint(array, Lesion(SPHERE, solid_hu=40.0))
+    assert array[DISTANCE < 4].mean() == pytest.approx(40, abs=8)
+    assert array[DISTANCE < 4].min() > 0
+    np.testing.assert_array_equal(array[DISTANCE > 8], -850)
+    np.testing.assert_array_equal(support, DISTANCE <= 6)
+
+
+def test_border_is_feathered_without_a_seam():
+    array = lung()
+    paint(array, Lesion(SPHERE, solid_hu=40.0), feather_vox=2.0)
+    border = np.abs(DISTANCE - 6) < 0.05
+    assert array[border].mean() == pytest.approx((40 - 850) / 2, abs=20)  # alpha is one half there
+    line = array[20, 20, 20:30]
+    assert np.abs(np.diff(line)).max() < 890 / (2 * 2.0) + 30  # no step beyond the ramp's own
+
+
+def test_axial_diameter_of_a_painted_sphere():
+    support = paint(lung(), Lesion(SPHERE), diameter_mm=14.0)
+    long_mm, across_mm = axial_diameters(support, GRID)
+    assert long_mm == pytest.approx(14, abs=1.5)
+    assert across_mm == pytest.approx(14, abs=1.5)
+
+
+@pytest.mark.parametrize("texture", ["solid", "part-solid", "ground-glass"])
+def test_no_voxel_becomes_less_dense_and_none_outside_the_lungs_changes(texture):
+    rng = np.random.default_rng(1)
+    array = rng.uniform(-1000, 300, GRID.shape).astype(np.float32)
+    before, lungs = array.copy(), INDEX[..., 0] < 1.5
+    support = paint(array, Lesion(drawn(1), texture), lungs=lungs, noise_hu=5.0)
+    assert (array >= before - 1e-3).all()
+    np.testing.assert_array_equal(array[~lungs], before[~lungs])
+    assert not support[~lungs].any()
+    assert (array > before + 50).any()
+
+
+def test_vessels_shine_through_ground_glass():
+    array = lung()
+    vessel = np.hypot(INDEX[..., 0], INDEX[..., 1]) < 1.5
+    array[vessel] = 60
+    paint(array, Lesion(SPHERE, "ground-glass", ground_glass_hu=300.0), diameter_mm=26.0)
+    inside = DISTANCE < 10
+    assert array[inside & ~vessel].mean() == pytest.approx(-550, abs=40)
+    np.testing.assert_array_equal(array[vessel], 60)
+
+
+def test_part_solid_nodule_has_a_core_and_a_rim():
+    array = lung()
+    paint(array, Lesion(SPHERE, "part-solid", solid_hu=30.0, ground_glass_hu=300.0, core=0.5), diameter_mm=20.0)
+    assert array[DISTANCE < 3.5].mean() == pytest.approx(30, abs=15)
+    assert array[(DISTANCE > 6.5) & (DISTANCE < 8)].mean() == pytest.approx(-550, abs=50)
+
+
+def test_solid_part_carries_the_scans_noise():
+    spread = []
+    for noise_hu in (0.0, 30.0):
+        array = lung()
+        paint(array, Lesion(SPHERE), diameter_mm=30.0, noise_hu=noise_hu)
+        spread.append(array[DISTANCE < 12].std())
+    assert np.sqrt(spread[1] ** 2 - spread[0] ** 2) == pytest.approx(30, rel=0.15)
+
+
+def test_absent_or_far_lesion_changes_nothing():
+    array = lung()
+    assert not paint(array, Lesion(SPHERE), diameter_mm=0.0).any()
+    assert not paint(array, Lesion(SPHERE), centre_mm=np.array([300.0, 0, 0])).any()
+    np.testing.assert_array_equal(array, lung())
+
+
+def test_lesion_at_the_edge_of_the_scan_is_cut():
+    array = lung()
+    support = paint(array, Lesion(SPHERE), centre_mm=np.array([20.0, 0, 0]))
+    np.testing.assert_array_equal(support, np.linalg.norm(INDEX - (20, 0, 0), axis=-1) <= 6)
+
+
+def test_softer_border_reaches_further():
+    hard, soft = lung(), lung()
+    paint(hard, Lesion(SPHERE))
+    paint(soft, replace(Lesion(SPHERE), softness=3.0))
+    assert (soft > -840).sum() > 1.2 * (hard > -840).sum()
+
+
+def test_same_seed_same_picture():
+    pictures = []
+    for seed in (0, 0, 1):
+        array = lung()
+        paint(array, Lesion(drawn(0)), rng=np.random.default_rng(seed), noise_hu=20.0)
+        pictures.append(array)
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert np.abs(pictures[0] - pictures[2]).max() > 5
+
+
+def test_unknown_texture_is_refused():
+    with pytest.raises(InputError, match="ground-glass"):
+        Lesion(SPHERE, "glassy")
+
+
+def test_noise_is_correlated_as_its_width_says():
+    noise = correlated_noise(np.random.default_rng(0), (60, 60, 60), (0.9, 0.9, 0.9))
+    assert noise.std() == pytest.approx(1)
+    # neighbours of white noise smoothed by sigma correlate by exp(-1 / (4 sigma^2))
+    neighbours = np.corrcoef(noise[1:].ravel(), noise[:-1].ravel())[0, 1]
+    assert neighbours == pytest.approx(np.exp(-1 / (4 * 0.81)), abs=0.03)
