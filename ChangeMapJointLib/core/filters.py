@@ -117,7 +117,7 @@ def largest_component(mask: Mask) -> Mask:
 def label_slices(mask: Mask) -> tuple[NDArray[np.int32], int]:
     """Face-connected components within each axial slice, numbered through the volume."""
     labels, count = ndimage.label(mask, _IN_PLANE)
-    return labels, int(count)
+    return labels.astype(np.int32, copy=False), int(count)
 
 
 def fill_slices(mask: Mask) -> Mask:

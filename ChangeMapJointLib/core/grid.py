@@ -161,7 +161,8 @@ class Grid:
         a, b, c = np.stack(columns, axis=1).tolist()
         hx, hy, hz = (self.spacing_mm[order[lps]] for lps in range(3))
         x, y, z = (float(v) for v in self.to_physical(first))
-        return view, Grid(view.shape, (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
+        nz, ny, nx = view.shape
+        return view, Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
 
     def same_as(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Same shape, and every voxel at the same place within ``tolerance_mm``?"""

@@ -1,0 +1,103 @@
+"""Diameters as readers take them: in the patient's axial plane, whatever the array's orientation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
+
+from ChangeMapJointLib.core.grid import FloatArray, Grid
+
+_ALIGNED = 1e-3  # a direction matrix this close to a signed permutation counts as aligned
+
+
+def axial_diameters(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
+    """Long axial diameter and the longest one perpendicular to it in the same slice.
+
+    The long diameter is the largest distance between two voxel centres of one axial slice plus the
+    extent of a voxel along that line (a row of n voxels of 1 mm measures n mm), maximised over the slices.
+
+    Args:
+        mask: bool ``[z, y, x]``.
+        grid: its grid; axial means perpendicular to the patient's long axis (z of LPS), by geometry.
+
+    Returns:
+        ``(long_mm, perpendicular_mm)``; ``(0, 0)`` for an empty mask.
+    """
+    slices, pixel_mm = _axial_slices(mask, grid)
+    best = (0.0, 0.0)
+    for points in slices:
+        long_mm, along = _feret(points, pixel_mm)
+        if long_mm > best[0]:
+            best = (long_mm, _widest_across(points, along, pixel_mm))
+    return best
+
+
+def lps_spacing_mm(grid: Grid) -> FloatArray:
+    """Extent of a voxel along the patient's x, y, z: the spacing, permuted, when the grid is aligned."""
+    turned = np.asarray(grid.direction, dtype=float) * np.asarray(grid.spacing_mm)
+    return np.sqrt((turned**2).sum(axis=1))
+
+
+def _axial_slices(mask: NDArray[np.bool_], grid: Grid) -> tuple[list[FloatArray], FloatArray]:
+    """In-plane (x, y) positions in mm of the voxels of each axial slice, and the pixel's size."""
+    pixel = lps_spacing_mm(grid)
+    direction = np.abs(np.asarray(grid.direction, dtype=float))
+    z, y, x = np.nonzero(mask)
+    if z.size == 0:
+        return [], pixel[:2]
+    points = grid.to_physical(np.column_stack([x, y, z]))
+    if not np.allclose(direction, np.rint(direction), atol=_ALIGNED):
+        points = _regular_points(mask, grid, points, pixel)
+    level = np.rint((points[:, 2] - points[:, 2].min()) / pixel[2]).astype(int)
+    return [points[level == value, :2] for value in np.unique(level)], pixel[:2]
+
+
+def _regular_points(mask: NDArray[np.bool_], grid: Grid, points: FloatArray, pixel_mm: FloatArray) -> FloatArray:
+    """The mask's points on a grid along the patient's axes (nearest voxel), for turned grids."""
+    low, high = points.min(axis=0) - pixel_mm, points.max(axis=0) + pixel_mm
+    axes = [np.arange(a, b + h, h) for a, b, h in zip(low, high, pixel_mm, strict=True)]
+    regular = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    index = np.rint(grid.to_index(regular)).astype(int)
+    inside = ((index >= 0) & (index < grid.size)).all(axis=1)
+    i, j, k = index[inside].T
+    return regular[inside][mask[k, j, i]] if mask[k, j, i].any() else points
+
+
+def _feret(points: FloatArray, pixel_mm: FloatArray) -> tuple[float, FloatArray]:
+    """Largest distance in mm plus the pixel's extent along it, and its unit direction."""
+    ends = _hull(points)
+    delta = ends[:, None] - ends[None]
+    distance = np.sqrt((delta**2).sum(axis=-1))
+    if distance.max() == 0.0:
+        along = np.array([1.0, 0.0]) if pixel_mm[0] >= pixel_mm[1] else np.array([0.0, 1.0])
+        return float(pixel_mm.max()), along
+    length = distance + np.sqrt(((delta / np.maximum(distance, 1e-9)[..., None] * pixel_mm) ** 2).sum(axis=-1))
+    length[distance == 0.0] = 0.0
+    a, b = np.unravel_index(int(np.argmax(length)), length.shape)
+    return float(length[a, b]), delta[a, b] / distance[a, b]
+
+
+def _hull(points: FloatArray) -> FloatArray:
+    """Corners of the convex hull, or the points themselves where there is none."""
+    if len(points) < 4:
+        return points
+    try:
+        return points[ConvexHull(points).vertices]
+    except QhullError:  # all on one line: the two ends of any projection are the extremes
+        order = np.lexsort(points.T)
+        return points[[order[0], order[-1]]]
+
+
+def _widest_across(points: FloatArray, along: FloatArray, pixel_mm: FloatArray) -> float:
+    """Longest extent perpendicular to ``along``, over positions along it one pixel apart."""
+    across = np.array([-along[1], along[0]])
+    thickness = float(np.sqrt(((across * pixel_mm) ** 2).sum()))
+    pitch = float(np.sqrt(((along * pixel_mm) ** 2).sum()))
+    position, height = points @ along, points @ across
+    level = np.rint((position - position.min()) / pitch).astype(int)
+    top = np.full(level.max() + 1, -np.inf)
+    bottom = np.full(level.max() + 1, np.inf)
+    np.maximum.at(top, level, height)
+    np.minimum.at(bottom, level, height)
+    return float((top - bottom).max() + thickness)

@@ -1,0 +1,240 @@
+"""From change maps to findings: what changed where, by how much, and whether it can be named.
+
+An increase is denser now than before, a decrease less dense. It becomes *new*, *grown*, *shrunk* or *resolved* only
+where a lesion is measured, in each scan on its own grid, and differs beyond the error of measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.change.counterpart import Change, LocalMotion, Scan, find_pair, local_motions
+from ChangeMapJointLib.change.describe import TrustFunction, describe
+from ChangeMapJointLib.change.finding import Finding, Kind, Lung
+from ChangeMapJointLib.change.measure import Lesion, LesionMeasure, MeasureOptions
+from ChangeMapJointLib.change.naming import dipole_partners, name_change
+from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.volumes.volume import Volume
+
+__all__ = ["Finding", "FindingOptions", "Findings", "Kind", "LesionMeasure", "Lung", "find_changes"]
+
+
+@dataclass(frozen=True)
+class FindingOptions:
+    """What counts as a finding.
+
+    Attributes:
+        threshold: lowest value of the change map, in (0, 1]; 0.68 is 714 HU (the paper's operating point).
+        proven_threshold: if given, in (0, threshold]: weaker change down to this is listed too, but only where it can
+            be named; on shells thinner than a voxel, as of a nodule that grew, the map stays below ``threshold``.
+        min_voxels: smallest component, >= 1 (the paper drops regions below 5).
+        connectivity: 6, 18 or 26 neighbours make a component.
+        merge_mm: widest gap between fragments that weaker change bridges, >= 0.
+        bridge: how strong that change must be, as a fraction of the threshold.
+        dipole_mm: farthest apart that a new and a resolved lesion of equal size are taken for one that
+            the registration left displaced.
+        max_findings: only so many of the largest are kept and measured, >= 1.
+        measure: how lesions are measured.
+    """
+
+    threshold: float = 0.68
+    proven_threshold: float | None = None
+    min_voxels: int = 5
+    connectivity: int = 26
+    merge_mm: float = 4.0
+    bridge: float = 0.6
+    dipole_mm: float = 10.0
+    max_findings: int = 200
+    measure: MeasureOptions = dataclass_field(default_factory=MeasureOptions)
+
+    def __post_init__(self) -> None:
+        checks = {
+            "threshold": (0 < self.threshold <= 1, "in (0, 1]"),
+            "proven_threshold": (
+                self.proven_threshold is None or 0 < self.proven_threshold <= self.threshold,
+                "above 0 and at most the threshold",
+            ),
+            "min_voxels": (self.min_voxels >= 1, "1 or more"),
+            "connectivity": (self.connectivity in CONNECTIVITY_RANK, "6, 18 or 26"),
+            "merge_mm": (self.merge_mm >= 0, "0 or more"),
+            "bridge": (0 < self.bridge <= 1, "in (0, 1]"),
+            "dipole_mm": (self.dipole_mm >= 0, "0 or more"),
+            "max_findings": (self.max_findings >= 1, "1 or more"),
+        }
+        for name, (good, expected) in checks.items():
+            if not good:
+                raise InputError(f"Option '{name}' of the findings must be {expected}, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All findings of a pair, largest volume x peak first.
+
+    Attributes:
+        items: the findings; ``items[i].id == i + 1``.
+        labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere.
+        dropped: how many smaller regions were left out because of ``max_findings``.
+    """
+
+    items: tuple[Finding, ...]
+    labels: NDArray[np.int32]
+    dropped: int = 0
+
+
+def find_changes(
+    change_map: NDArray[np.float32],
+    signed_hu: SignedArray,
+    grid: Grid,
+    *,
+    reference: Volume,
+    template: Volume,
+    field: DisplacementField,
+    reference_lungs: NDArray[np.generic],
+    template_lungs: NDArray[np.generic],
+    trust: NDArray[np.floating] | TrustFunction | None = None,
+    options: FindingOptions | None = None,
+) -> Findings:
+    """List what changed, measured in both scans.
+
+    Args:
+        change_map: float32 ``[z, y, x]`` in [0, 1].
+        signed_hu: R - T(y) in HU on the same grid.
+        grid: the maps' grid.
+        reference: the current scan R, not warped.
+        template: the prior scan T, not warped.
+        field: y from R to T.
+        reference_lungs: lung labels of R on R's grid, 1 right, 2 left.
+        template_lungs: lung labels of T on T's grid.
+        trust: float32 on the maps' grid, or a function of points ``[n, 3]`` in mm; 0 to 1.
+        options: what counts as a finding.
+
+    Returns:
+        The findings; none for equal scans.
+
+    Raises:
+        ValueError: when an array does not have its grid's shape.
+    """
+    options = options or FindingOptions()
+    scans = Scan(reference, reference_lungs), Scan(template, template_lungs)
+    _check_shapes(change_map, signed_hu, grid, *scans)
+    regions = _regions(change_map, signed_hu, grid, options.threshold, options)
+    changes = _measured(regions[: options.max_findings], grid, field, *scans, options=options.measure)
+    if options.proven_threshold is not None:
+        weak = _regions(change_map, signed_hu, grid, options.proven_threshold, options)
+        weak = _apart(weak, regions, changes, grid)[: options.max_findings]
+        found = _measured(weak, grid, field, *scans, options=options.measure)
+        changes += [c for c in found if name_change(c.region.sign, c.pair) not in ("increase", "decrease")]
+    changes.sort(key=lambda change: -change.region.weight)
+    partners = dipole_partners(changes, grid, farthest_mm=options.dipole_mm)
+    labels = np.zeros(grid.shape, dtype=np.int32)
+    items = []
+    for number, change in enumerate(changes, start=1):
+        labels[tuple(change.region.voxels.T)] = number
+        items.append(
+            describe(
+                number,
+                change,
+                partner=partners[number - 1] + 1 if number - 1 in partners else None,
+                signed_hu=signed_hu,
+                grid=grid,
+                field=field,
+                reference=scans[0],
+                template=scans[1],
+                trust=trust,
+            )
+        )
+    return Findings(tuple(items), labels, dropped=max(len(regions) - options.max_findings, 0))
+
+
+def _regions(
+    change_map: NDArray[np.float32],
+    signed_hu: SignedArray,
+    grid: Grid,
+    threshold: float,
+    options: FindingOptions,
+) -> list[Region]:
+    return change_regions(
+        change_map,
+        signed_hu,
+        grid,
+        threshold=threshold,
+        min_voxels=options.min_voxels,
+        connectivity=options.connectivity,
+        merge_mm=options.merge_mm,
+        bridge=options.bridge,
+    )
+
+
+def _check_shapes(
+    change_map: NDArray[np.float32],
+    signed_hu: SignedArray,
+    grid: Grid,
+    reference: Scan,
+    template: Scan,
+) -> None:
+    for name, array, shape in (
+        ("change_map", change_map, grid.shape),
+        ("signed_hu", signed_hu, grid.shape),
+        ("reference_lungs", reference.lungs, reference.volume.grid.shape),
+        ("template_lungs", template.lungs, template.volume.grid.shape),
+    ):
+        if array.shape != shape:
+            raise ValueError(f"find_changes() '{name}' must have its grid's shape {shape}, got {array.shape}")
+
+
+def _measured(
+    regions: list[Region],
+    grid: Grid,
+    field: DisplacementField,
+    reference: Scan,
+    template: Scan,
+    *,
+    options: MeasureOptions,
+) -> list[Change]:
+    """Each region with its lesion; regions of the same sign that lie in one lesion become one."""
+    motions = local_motions(regions, grid, field)
+    waiting = list(range(len(regions)))
+    changes = []
+    while waiting:
+        first = waiting.pop(0)
+        region, motion = regions[first], motions[first]
+        pair = find_pair(region, grid, motion, reference=reference, template=template, options=options)
+        lesion = pair.primary(region.sign)
+        if lesion is not None:
+            same = [i for i in waiting if _belongs(regions[i], region.sign, lesion, motion, grid)]
+            waiting = [i for i in waiting if i not in same]
+            region = region.united([regions[i] for i in same])
+        changes.append(Change(region, motion, pair))
+    return changes
+
+
+def _belongs(region: Region, sign: int, lesion: Lesion, motion: LocalMotion, grid: Grid) -> bool:
+    """Does most of ``region`` lie in a lesion that was found from another region of this sign?"""
+    if region.sign != sign:
+        return False
+    points = region.points_mm(grid)
+    points = points if sign > 0 else motion.to_template(points)
+    return lesion.may_contain(points) and lesion.contains(points, margin_mm=max(grid.spacing_mm)).mean() > 0.5
+
+
+def _apart(weak: list[Region], strong: list[Region], changes: list[Change], grid: Grid) -> list[Region]:
+    """The weak regions that neither hold a strong one nor lie in a lesion that is already listed."""
+    taken = np.zeros(grid.shape, dtype=bool)
+    for region in strong:
+        taken[tuple(region.voxels.T)] = True
+    known = [(c, c.pair.primary(c.region.sign)) for c in changes]
+    return [
+        region
+        for region in weak
+        if not taken[tuple(region.voxels.T)].any()
+        and not any(
+            lesion is not None and _belongs(region, c.region.sign, lesion, c.motion, grid) for c, lesion in known
+        )
+    ]

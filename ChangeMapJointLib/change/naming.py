@@ -1,0 +1,141 @@
+"""Whether a change can be named, whether two changes are one displaced structure, and what to tell the reader."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from ChangeMapJointLib.change.counterpart import Change, Pair
+from ChangeMapJointLib.change.finding import Kind
+from ChangeMapJointLib.change.measure import LesionMeasure
+from ChangeMapJointLib.core.grid import FloatArray, Grid
+
+_LONG = 4.0  # elongation from which a region without a nodule is called vessel-like
+_LOW_TRUST = 0.5
+_MOST_POINTS = 5000  # of a region that distances are taken from
+_SIMILAR = 3.0  # ratio of the volumes of a dipole's two sides, at most
+
+
+def name_change(sign: int, pair: Pair, *, displaced: bool = False) -> Kind:
+    """The kind of a change: named only beyond the error of measurement.
+
+    Args:
+        sign: +1 for an increase, -1 for a decrease.
+        pair: what is found of the lesion in the two scans.
+        displaced: it is one side of a dipole, and so no change of a lesion.
+    """
+    plain: Kind = "increase" if sign > 0 else "decrease"
+    if displaced:
+        return plain
+    if pair.both is not None:
+        _, low, high = pair.both[0].volume_change_since(pair.both[1])
+        grown, shrunk = sign > 0 and low > 0, sign < 0 and high < 0
+        return "grown" if grown else "shrunk" if shrunk else plain
+    if pair.primary(sign) is None or not pair.other_empty:
+        return plain
+    return "new" if sign > 0 else "resolved"
+
+
+def dipole_partners(changes: list[Change], grid: Grid, *, farthest_mm: float) -> dict[int, int]:
+    """Pairs of an increase and a decrease that are probably one structure, left displaced by the registration.
+
+    Either a lesion of the reference and one of the template are near and equal within the error of measurement,
+    or neither side is a lesion, they are half as near, and their regions are of similar size.
+
+    Args:
+        changes: all changes.
+        grid: the change map's grid.
+        farthest_mm: largest distance of the two lesions' centres.
+
+    Returns:
+        Index to index of ``changes``, both ways; each change has one partner at most, the nearest first.
+    """
+    points = [c.region.points_mm(grid)[:: len(c.region.voxels) // _MOST_POINTS + 1] for c in changes]
+    candidates = []
+    for i, now in enumerate(changes):
+        for j, before in enumerate(changes):
+            if now.region.sign > 0 > before.region.sign:
+                distance = _lesion_distance_mm(now, before, farthest_mm)
+                if _both_vague(now, before):
+                    distance = _gap_mm(points[i], points[j], farthest_mm / 2)
+                if distance is not None:
+                    candidates.append((distance, i, j))
+    partners: dict[int, int] = {}
+    for _, i, j in sorted(candidates):
+        if i not in partners and j not in partners:
+            partners[i], partners[j] = j, i
+    return partners
+
+
+def _lesion_distance_mm(now: Change, before: Change, farthest_mm: float) -> float | None:
+    """Distance of a lesion of the reference and one of the template that can be the same, otherwise None."""
+    lesion, earlier = now.pair.reference, before.pair.template
+    if lesion is None or earlier is None:
+        return None
+    if name_change(1, now.pair) == "grown" or name_change(-1, before.pair) == "shrunk":
+        return None
+    here = before.motion.to_reference(np.array([earlier.measure.centre_mm]))[0]
+    distance = float(np.linalg.norm(here - lesion.measure.centre_mm))
+    _, low, high = lesion.measure.volume_change_since(earlier.measure)
+    return distance if distance <= farthest_mm and low <= 0 <= high else None
+
+
+def _both_vague(now: Change, before: Change) -> bool:
+    """Two changes of similar size with no lesion behind either?"""
+    ratio = len(now.region.voxels) / len(before.region.voxels)
+    return now.pair.reference is None and before.pair.template is None and 1 / _SIMILAR <= ratio <= _SIMILAR
+
+
+def _gap_mm(a_mm: FloatArray, b_mm: FloatArray, farthest_mm: float) -> float | None:
+    """Smallest distance of two sets of points, None beyond ``farthest_mm``."""
+    between_boxes = np.maximum(a_mm.min(axis=0), b_mm.min(axis=0)) - np.minimum(a_mm.max(axis=0), b_mm.max(axis=0))
+    if between_boxes.max() > farthest_mm:
+        return None
+    gap = float(np.min(KDTree(a_mm).query(b_mm, distance_upper_bound=farthest_mm)[0]))
+    return gap if np.isfinite(gap) else None
+
+
+def remark(kind: Kind, change: Change, *, elongation: float, partner: int | None, trust: float | None) -> str:
+    """What to tell the reader about a finding, in one or a few sentences.
+
+    Args:
+        kind: its kind.
+        change: its region and lesion.
+        elongation: longest over shortest extent of the region.
+        partner: id of the other side of a dipole.
+        trust: trust in the registration there, 0 to 1.
+    """
+    if kind == "new":
+        sentences = ["A nodule that the prior scan does not show."]
+    elif kind == "resolved":
+        sentences = ["A nodule of the prior scan that is gone."]
+    elif change.pair.both is not None:
+        sentences = [_size_sentence(kind, *change.pair.both)]
+    else:
+        sentences = [_plain_sentence(change, elongation)]
+    if partner is not None:
+        sentences.append(
+            f"Beside an opposite change of similar size (finding {partner}): probably one structure that the "
+            "registration left displaced."
+        )
+    if trust is not None and trust < _LOW_TRUST:
+        sentences.append("The registration is uncertain here.")
+    return " ".join(sentences)
+
+
+def _size_sentence(kind: Kind, now: LesionMeasure, before: LesionMeasure) -> str:
+    percent, low, high = now.volume_change_since(before)
+    volumes = f"from {before.volume_ml:.2f} to {now.volume_ml:.2f} ml"
+    size = f"{volumes} ({percent:+.0f} %, measurement error leaves {low:+.0f} to {high:+.0f} %)"
+    if kind in {"grown", "shrunk"}:
+        return f"{kind.capitalize()} {size}."
+    return f"A lesion in both scans, {size}: a change of its size is not proven."
+
+
+def _plain_sentence(change: Change, elongation: float) -> str:
+    word = "Denser" if change.region.sign > 0 else "Less dense"
+    if change.pair.primary(change.region.sign) is not None:
+        return f"{word} than before; what the other scan shows at the place of this nodule cannot be told from it."
+    if elongation >= _LONG:
+        return f"{word} than before; long and thin, as a vessel or a rim that the registration did not match exactly."
+    return f"{word} than before; no nodule can be delimited."

@@ -1,0 +1,93 @@
+"""Trachea and main bronchi: found from the top, grown as far as they do not leak into the lung."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ChangeMapJointLib.core.filters import Mask, dilate, erode, label_slices, opening
+
+_LUMEN_HU = -700.0  # darker than this in the trachea of any patient, partial volume included
+_AREA_MM2 = (40.0, 800.0)  # lumen of a child's trachea, and of a wide carina
+_LENGTH_MM = 16.0
+_GROW_HU = range(-960, -600, 20)
+_LEAK_ML = 100.0  # trachea and bronchi hold 20 to 60 ml; more means lung
+_MAIN_RADIUS_MM = 4.0  # lobar bronchi are thinner
+_WALL_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Airways:
+    """The central airways on the working grid.
+
+    Attributes:
+        tree: lumen of all airways that were reached, ``[z, y, x]``; empty without a trachea.
+        main: trachea and main bronchi with their walls.
+        middle_vox: mean (y, x) of the trachea; None without one.
+    """
+
+    tree: Mask
+    main: Mask
+    middle_vox: tuple[float, float] | None
+
+
+def find_airways(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm: float) -> Airways:
+    """Trachea and bronchi in a working volume.
+
+    Args:
+        hu: ``[z, y, x]``, +z to the head, one spacing.
+        inside: the body with what it encloses.
+        lower_vox: slices below this are not searched for a trachea (bowel is there).
+        spacing_mm: of ``hu``.
+    """
+    nothing = np.zeros(hu.shape, dtype=bool)
+    trachea = _trachea(hu, inside, lower_vox, spacing_mm)
+    if trachea is None:
+        return Airways(nothing, nothing, None)
+    tree = _grow(hu, inside, trachea, spacing_mm)
+    _, y, x = np.nonzero(trachea)
+    wide = opening(tree, _MAIN_RADIUS_MM, spacing_mm) | trachea
+    labels, _ = ndimage.label(wide)
+    main = np.isin(labels, np.unique(labels[trachea]))
+    return Airways(tree, dilate(main, _WALL_MM, spacing_mm), (float(y.mean()), float(x.mean())))
+
+
+def _trachea(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm: float) -> Mask | None:
+    """The longest stack of round dark spots near the middle: the lumen above the carina."""
+    labels, count = label_slices(inside & (hu < _LUMEN_HU))
+    area_mm2 = np.bincount(labels.ravel(), minlength=count + 1) * spacing_mm**2
+    round_spot = np.zeros(count + 1, dtype=bool)
+    columns = np.flatnonzero(inside.any(axis=(0, 1)))
+    if columns.size == 0:
+        return None
+    middle, reach = (columns[0] + columns[-1]) / 2, 0.2 * (columns[-1] - columns[0])
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None or not _AREA_MM2[0] <= area_mm2[number] <= _AREA_MM2[1]:
+            continue
+        height, width = ((s.stop - s.start) * spacing_mm for s in box[1:])
+        slim = max(height, width) > 2.5 * min(height, width) or area_mm2[number] < 0.5 * height * width
+        central = abs((box[2].start + box[2].stop - 1) / 2 - middle) <= reach
+        round_spot[number] = not slim and central and box[0].start >= lower_vox
+    stacks, count = ndimage.label(round_spot[labels])
+    lengths = [(box[0].stop - box[0].start) * spacing_mm for box in ndimage.find_objects(stacks)]
+    if count == 0 or max(lengths) < _LENGTH_MM:
+        return None
+    return stacks == int(np.argmax(lengths)) + 1
+
+
+def _grow(hu: NDArray[np.float32], inside: Mask, trachea: Mask, spacing_mm: float) -> Mask:
+    """The largest connected lumen round ``trachea`` that has not leaked into the lung."""
+    core = erode(trachea, 2.0, spacing_mm)
+    seed = core if core.any() else trachea
+    tree = trachea
+    for threshold in _GROW_HU:
+        labels, _ = ndimage.label(inside & (hu < threshold))
+        numbers = np.unique(labels[seed])
+        grown = np.isin(labels, numbers[numbers > 0])
+        if grown.sum() * spacing_mm**3 > _LEAK_ML * 1000:
+            break
+        tree = grown | trachea
+    return tree

@@ -1,0 +1,170 @@
+"""From aerated lung to the whole lung: nodules and masses at the pleura and the hilum taken in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ChangeMapJointLib.core.filters import (
+    Level,
+    Mask,
+    close_level,
+    dilate,
+    erode,
+    mask_level,
+    opening,
+    surface_level,
+)
+from ChangeMapJointLib.core.grid import bounding_box
+
+Hu = NDArray[np.float32]
+
+_BONE_HU = 150.0  # denser is bone or enhanced vessel
+_SOFT_HU = -150.0  # less dense is no tumour
+_CORE_MM = 6.0  # a hollow of the lung is a mass when this deep inside it ...
+_LIKELY_ML = 2.0  # ... this much remains of what the closing left open ...
+_HILUM_MM = 12.0  # ... and, of what a ball of this radius leaves open, ...
+_CORE_ML = 8.0  # ... this much; hila and the bulge of the aorta leave less
+_DENT_MM = 4.0  # ribs dent the lung less than the depth that this leaves inside
+_GAP_MM = 80.0  # longest mass along the spine with lung above and below
+
+
+def aerated_level(hu: Hu, lung: Mask, other_air: Mask, air_hu: float, spacing_mm: float) -> Level:
+    """The level of an aerated lung: the surface lies where the density passes ``air_hu``.
+
+    Args:
+        hu: ``[z, y, x]``.
+        lung: voxels of this lung below ``air_hu``.
+        other_air: air that does not belong to it; no surface towards it.
+        air_hu: the threshold.
+        spacing_mm: of ``hu``.
+    """
+    level = surface_level(hu, air_hu, spacing_mm)
+    near = dilate(lung, 1.8 * spacing_mm, spacing_mm) & ~other_air
+    outside = np.where(near, np.maximum(level, 0.01), np.float32(spacing_mm))
+    return np.where(lung, np.minimum(level, -0.01), outside).astype(np.float32)
+
+
+def close_lung(
+    level: Level, hu: Hu, behind_vox: int, *, on_right: bool, radius_mm: float, mass_mm: float, spacing_mm: float
+) -> tuple[Level, Mask]:
+    """Close one lung: everywhere with a small ball, over nodules and masses with a large one.
+
+    Args:
+        level: of the aerated lung, ``[z, y, x]``.
+        hu: the same grid.
+        behind_vox: first y behind the trachea, where heart and great vessels do not lie beside the lung.
+        on_right: it is the right lung.
+        radius_mm: ball that closes over vessels and small nodules.
+        mass_mm: ball that closes over the rest. What it adds must be a mass, or away from the
+            mediastinum a deep dent.
+        spacing_mm: of ``hu``.
+
+    Returns:
+        The level of the closed lung, masses included, and the masses that only the large ball closed over.
+    """
+    closed = close_level(level, radius_mm, spacing_mm)
+    wide = (close_level(level, mass_mm, spacing_mm) < 0) & (hu < _BONE_HU)
+    column = _between_in_z(wide, _GAP_MM, spacing_mm)
+    column[:, :behind_vox] = False
+    hollow = close_level(mask_level(wide | column, spacing_mm), 15.0, spacing_mm) < 0
+    mass = _thick_parts(hollow & (closed >= 0) & (hu < _BONE_HU), _LIKELY_ML, spacing_mm)
+    if mass.any():  # seldom: is it more than a hilum or the bulge of the aorta?
+        shallow = close_level(level, _HILUM_MM, spacing_mm) < 0
+        mass = _thick_parts(hollow & ~shallow & (hu < _BONE_HU), _CORE_ML, spacing_mm)
+    free = ~medial(closed < 0, on_right=on_right) | _under(closed < 0, mass_mm, spacing_mm)
+    dents = deep_dents(wide & free, closed < 0, level < 0, hu, spacing_mm)
+    return fill_holes(add_mask(closed, mass | dents, spacing_mm), spacing_mm), mass
+
+
+def deep_dents(filling: Mask, closed: Mask, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask:
+    """The parts of ``filling`` that finish the closing of a dent deep enough for a nodule, not for a rib.
+
+    A nodule reaches a little into the wall that it sits on, so one voxel of soft tissue beyond is added.
+
+    Args:
+        filling: what a wider closing takes in, ``[z, y, x]``.
+        closed: the lung after the small closing.
+        aerated: the lung before.
+        hu: the same grid.
+        spacing_mm: of the arrays.
+    """
+    core = erode((filling | closed) & ~aerated, _DENT_MM / 2, spacing_mm)
+    dents = filling & ~closed & dilate(core, 3 * _DENT_MM / 2, spacing_mm)
+    return dilate(dents, spacing_mm, spacing_mm) & ~closed & (hu > _SOFT_HU) & (hu < _BONE_HU)
+
+
+def add_mask(level: Level, mask: Mask, spacing_mm: float) -> Level:
+    """``level`` of the shape with ``mask`` added to it; unchanged away from ``mask``."""
+    if not mask.any():
+        return level
+    together = np.minimum(level, mask_level(mask | (level < 0), spacing_mm))
+    return np.where(dilate(mask, 1.5 * spacing_mm, spacing_mm), together, level)
+
+
+def medial(lung: Mask, *, on_right: bool) -> Mask:
+    """Voxels that lie medial of the whole lung in their row: mediastinum, and liver or spleen."""
+    sideways = lung if on_right else np.flip(lung, 2)
+    reached = np.flip(np.maximum.accumulate(np.flip(sideways, 2), axis=2), 2)
+    beyond = ~reached & lung.any(axis=2, keepdims=True)
+    return beyond if on_right else np.flip(beyond, 2)
+
+
+def _under(lung: Mask, reach_mm: float, spacing_mm: float) -> Mask:
+    """Voxels in the lower half of ``lung`` with lung above them within ``reach_mm``: at its base."""
+    slices = np.flatnonzero(lung.any(axis=(1, 2)))
+    z = np.arange(lung.shape[0], dtype=np.int32)[:, None, None]
+    above = np.where(lung, z, np.int32(4 * lung.shape[0]))
+    above = np.flip(np.minimum.accumulate(np.flip(above, 0), axis=0), 0)
+    return ((above - z) * spacing_mm <= reach_mm) & (z < (slices[0] + slices[-1]) / 2)
+
+
+def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: float, spacing_mm: float) -> Level:
+    """Let a mass reach beyond the hull of its lung, into the mediastinum but not into the chest wall.
+
+    No hull can know how far the base of a mass goes. What is added is soft tissue that the two lungs
+    have between them in the axial slice, at most ``margin_mm`` deep.
+
+    Args:
+        level: of the closed lung, ``[z, y, x]``.
+        mass: from :func:`close_lung`.
+        hu: the same grid.
+        thorax: the convex hull of both lungs in each axial slice.
+        margin_mm: depth.
+        spacing_mm: of ``hu``.
+    """
+    if not mass.any():
+        return level
+    start, stop = bounding_box(mass, int(margin_mm / spacing_mm) + 2)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    soft = (hu[box] > _SOFT_HU) & (hu[box] < _BONE_HU) & thorax[box]
+    base = opening(dilate(mass[box], margin_mm, spacing_mm) & (soft | (level[box] < 0)), spacing_mm, spacing_mm)
+    result = level.copy()
+    result[box] = add_mask(level[box], base, spacing_mm)
+    return result
+
+
+def _thick_parts(hollow: Mask, least_ml: float, spacing_mm: float) -> Mask:
+    """The parts of ``hollow`` with a deep inside of at least ``least_ml``."""
+    labels, _ = ndimage.label(erode(hollow, _CORE_MM, spacing_mm))
+    sizes_ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
+    sizes_ml[0] = 0
+    core = (sizes_ml >= least_ml)[labels]
+    return dilate(core, _CORE_MM + 2 * spacing_mm, spacing_mm) & hollow
+
+
+def _between_in_z(mask: Mask, gap_mm: float, spacing_mm: float) -> Mask:
+    """Voxels with ``mask`` above and below in their column, at most ``gap_mm`` apart."""
+    z = np.arange(mask.shape[0], dtype=np.int32)[:, None, None]
+    beyond = np.int32(4 * mask.shape[0])
+    below = np.maximum.accumulate(np.where(mask, z, -beyond), axis=0)
+    above = np.flip(np.minimum.accumulate(np.flip(np.where(mask, z, beyond), 0), axis=0), 0)
+    return (above - below - 1) * spacing_mm <= gap_mm
+
+
+def fill_holes(level: Level, spacing_mm: float) -> Level:
+    """``level`` with everything inside that the shape encloses."""
+    outside, _ = ndimage.label(np.pad(level >= 0, 1, constant_values=True))
+    holes = (outside[1:-1, 1:-1, 1:-1] > 0) & (outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0])
+    return np.where(holes, np.float32(-spacing_mm), level)

@@ -1,0 +1,228 @@
+"""Lung masks by threshold and morphology: no trained weights, the same border in every scan.
+
+The border is the surface where the density passes -400 HU, half way between lung and soft tissue, kept
+between the voxels from the working grid to the scan's own. Pleural nodules, masses, vessels and
+consolidations inside are taken in by closing in mm; trachea and main bronchi stay out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, resample_parallel
+from ChangeMapJointLib.core.grid import Grid, bounding_box
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.volumes.airways import Airways, find_airways
+from ChangeMapJointLib.volumes.lung_border import (
+    add_mask,
+    aerated_level,
+    close_lung,
+    deep_dents,
+    fill_holes,
+    widen_mass,
+)
+from ChangeMapJointLib.volumes.lung_hull import costal_dents, thorax_hull
+from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midline, nearer, split_lungs
+from ChangeMapJointLib.volumes.volume import Volume
+
+RIGHT, LEFT = 1, 2
+
+
+@dataclass(frozen=True)
+class LungOptions:
+    """How lungs are found.
+
+    Attributes:
+        air_hu: lung is below this density.
+        closing_mm: ball that closes over nodules at the pleura and vessels at the hilum.
+        mass_closing_mm: ball that closes over masses at the wall; hollows that it fills count when thick.
+        mass_margin_mm: how far a mass may reach beyond that hull into the mediastinum.
+        spacing_mm: of the working grid.
+        minimum_ml: less lung than this is none.
+    """
+
+    air_hu: float = -400.0
+    closing_mm: float = 18.0
+    mass_closing_mm: float = 25.0
+    mass_margin_mm: float = 8.0
+    spacing_mm: float = 2.0
+    minimum_ml: float = 200.0
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """The lungs of one scan.
+
+    Attributes:
+        labels: uint8 ``[z, y, x]`` on the scan's own grid: 0 none, 1 right lung, 2 left lung (patient's sides).
+        grid: the scan's grid.
+        right_ml: volume of the right lung.
+        left_ml: volume of the left lung.
+        notes: what a reader should know, one sentence each.
+    """
+
+    labels: NDArray[np.uint8]
+    grid: Grid
+    right_ml: float
+    left_ml: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Either lung, bool ``[z, y, x]``."""
+        return self.labels > 0
+
+
+def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progress: Progress = silent) -> Lungs:
+    """Both lungs of a chest CT.
+
+    Args:
+        volume: the scan; any orientation, cropped or not.
+        options: how lungs are found.
+        progress: told of the steps.
+
+    Raises:
+        InputError: the scan shows no lungs.
+    """
+    array, grid = volume.grid.lps_view(volume.array)
+    h = options.spacing_mm
+    work = grid.with_spacing((h, h, h))
+    hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
+    progress(0.15, "looking for the lungs")
+    inside = inside_body(hu, options.air_hu, h)
+    air = inside & (hu < options.air_hu)
+    airways, aerated = _find(hu, inside, air, volume, options)
+    progress(0.45, "closing over nodules and vessels")
+    levels, masses_ml = _close_both(hu, inside, airways, aerated, options)
+    progress(0.8, "drawing the border")
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    view, _ = volume.grid.lps_view(labels)
+    _draw(view, grid, levels, work)
+    voxels = np.bincount(labels.ravel(), minlength=3)
+    right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
+    notes = _notes(view, {RIGHT: right_ml, LEFT: left_ml}, masses_ml, touching=aerated.touching)
+    progress(1.0)
+    return Lungs(labels, volume.grid, right_ml, left_ml, notes)
+
+
+def _find(
+    hu: NDArray[np.float32], inside: Mask, air: Mask, volume: Volume, options: LungOptions
+) -> tuple[Airways, AeratedLungs]:
+    """Airways and aerated lungs, or the error that there are none."""
+    h = options.spacing_mm
+    slices = np.flatnonzero(air.any(axis=(1, 2)))
+    if slices.size == 0:
+        raise InputError(_no_lungs(volume, "no air inside the body"))
+    largest = np.flatnonzero(largest_component(air).any(axis=(1, 2)))
+    airways = find_airways(hu, inside, (largest[0] + largest[-1]) / 2, h)
+    middle = airways.middle_vox[1] if airways.middle_vox else midline(hu, inside)
+    aerated = split_lungs(
+        hu, air & ~dilate(airways.tree, h, h), middle, in_chest=airways.middle_vox is not None, spacing_mm=h
+    )
+    total_ml = (aerated.right.sum() + aerated.left.sum()) * h**3 / 1000
+    if total_ml < options.minimum_ml:
+        found = f"{total_ml / 1000:.2f} l of lung inside the body (largest air space: {aerated.found})"
+        raise InputError(_no_lungs(volume, found))
+    return airways, aerated
+
+
+def _no_lungs(volume: Volume, found: str) -> str:
+    """The one line that says that a scan shows no lungs."""
+    return f"{volume.source}: no lungs: {found}; expected a chest CT in HU with at least one lung. Choose another scan."
+
+
+def _close_both(
+    hu: NDArray[np.float32], inside: Mask, airways: Airways, aerated: AeratedLungs, options: LungOptions
+) -> tuple[dict[int, Level], dict[int, float]]:
+    """The final level of each lung on the working grid, and the ml of its masses, by label."""
+    h = options.spacing_mm
+    air = inside & (hu < options.air_hu)
+    behind = _behind(airways, aerated)
+    sides = {RIGHT: aerated.right, LEFT: aerated.left}
+    levels = {side: np.full(hu.shape, h, dtype=np.float32) for side in sides}
+    masses = {side: np.zeros(hu.shape, dtype=bool) for side in sides}
+    for side, lung in sides.items():
+        if not lung.any():
+            continue
+        start, stop = bounding_box(lung, int(options.mass_closing_mm / h) + 3)
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        level = aerated_level(hu[box], lung[box], air[box] & ~lung[box], options.air_hu, h)
+        levels[side][box], masses[side][box] = close_lung(
+            level,
+            hu[box],
+            max(behind - start[1], 0),
+            on_right=side == RIGHT,
+            radius_mm=options.closing_mm,
+            mass_mm=options.mass_closing_mm,
+            spacing_mm=h,
+        )
+    never = airways.main
+    if aerated.bowel.any():
+        never = never | nearer(aerated.bowel, aerated.right | aerated.left)
+    thorax = thorax_hull((levels[RIGHT] < 0) | (levels[LEFT] < 0), inside)
+    for side, other in ((RIGHT, aerated.left), (LEFT, aerated.right)):
+        level = widen_mass(levels[side], masses[side], hu, thorax, margin_mm=options.mass_margin_mm, spacing_mm=h)
+        costal = costal_dents(level < 0, thorax, h) & ~medial(level < 0, on_right=side == RIGHT)
+        dents = deep_dents(costal, level < 0, sides[side], hu, h)
+        level = add_mask(level, dents, h)
+        level = np.where(other | never, h, fill_holes(level, h))
+        levels[side] = np.where(largest_component(level < 0) | (level >= 0), level, h).astype(np.float32)
+    _keep_apart(levels)
+    return levels, {side: float(mass.sum() * h**3 / 1000) for side, mass in masses.items()}
+
+
+def _behind(airways: Airways, aerated: AeratedLungs) -> int:
+    """First y behind the trachea, or behind the middle of the lungs without one."""
+    if airways.middle_vox:
+        return int(airways.middle_vox[0]) + 1
+    rows = np.flatnonzero((aerated.right | aerated.left).any(axis=(0, 2)))
+    return int(rows.mean()) + 1
+
+
+def _keep_apart(levels: dict[int, Level]) -> None:
+    """Give what both lungs claim to the one in which it lies deeper."""
+    right, left = levels[RIGHT], levels[LEFT]
+    both = (right < 0) & (left < 0)
+    levels[RIGHT] = np.where(both & (left <= right), 0.01, right).astype(np.float32)
+    levels[LEFT] = np.where(both & (right < left), 0.01, left).astype(np.float32)
+
+
+def _draw(labels: NDArray[np.uint8], grid: Grid, levels: dict[int, Level], work: Grid) -> None:
+    """Write each lung's label where its level, interpolated to ``grid``, is negative."""
+    for side, level in levels.items():
+        if not (level < 0).any():
+            continue
+        start, stop = bounding_box(level < 0, 1)
+        part = work.crop(start, stop)
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        first = np.floor(grid.to_index(part.origin_mm)).astype(int)[::-1]
+        last = np.ceil(grid.to_index(part.to_physical(np.array(part.size) - 1))).astype(int)[::-1] + 1
+        first, last = np.maximum(first, 0), np.minimum(last, grid.shape)
+        fine = resample_parallel(level[box], part, grid.crop(first, last))
+        target = labels[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
+        target[(fine < 0) & (target == 0)] = side
+
+
+def _notes(
+    labels: NDArray[np.uint8], lungs_ml: dict[int, float], masses_ml: dict[int, float], *, touching: bool
+) -> tuple[str, ...]:
+    """What a reader should know about the masks; ``labels`` with +z to the head."""
+    notes = []
+    for side, name in ((RIGHT, "right"), (LEFT, "left")):
+        if lungs_ml[side] == 0:
+            notes.append(f"No {name} lung was found.")
+        if masses_ml[side] > 0:
+            notes.append(
+                f"{masses_ml[side]:.0f} ml of soft tissue in a deep hollow of the {name} lung were taken in as a "
+                "possible mass; its border there is a guess."
+            )
+    if touching:
+        notes.append("The lungs touch and were divided along the densest sheet between them.")
+    for edge, name in ((labels[0], "bottom"), (labels[-1], "top")):
+        if edge.any():
+            notes.append(f"The lungs reach the {name} edge of the scan and may be cut off there.")
+    return tuple(notes)

@@ -1,0 +1,321 @@
+"""The command line as a user meets it: a whole run on the sample pair, and every bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from ChangeMapJointLib.app.cli import main
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.registration.pyramid import at_spacing
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.volumes.writing import read_displacement, read_rigid, write_nrrd
+
+CONTRACT = {
+    "change_map.nrrd",
+    "signed_change.nrrd",
+    "warped_template.nrrd",
+    "deformation.nrrd",
+    "rigid.tfm",
+    "jacobian.nrrd",
+    "lungs_reference.nrrd",
+    "lungs_template.nrrd",
+    "trust.nrrd",
+    "findings.csv",
+    "findings.json",
+    "quality.json",
+    "report.html",
+    "run.json",
+}
+RIGID = CONTRACT - {
+    "change_map.nrrd",
+    "signed_change.nrrd",
+    "deformation.nrrd",
+    "jacobian.nrrd",
+    "trust.nrrd",
+    "findings.csv",
+    "findings.json",
+}
+
+
+def changemap(*arguments: object) -> int:
+    """Run the command in this process; its exit code."""
+    before = sys.argv
+    sys.argv = ["changemap", *map(str, arguments)]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sample pair at 3.5 mm, in a folder with a space and umlauts."""
+    folder = tmp_path_factory.mktemp("Prüfung 1 ä")
+    paths = []
+    for name in ("reference", "template"):
+        volume = read_volume(resource("SamplePair", f"{name}.nrrd"))
+        small, grid = at_spacing(volume.array, volume.grid, (3.5, 3.5, 3.5), outside=-1024)
+        paths.append(folder / f"{name} größe.nrrd")
+        write_nrrd(paths[-1], np.rint(small).astype(np.int16), grid)
+    return paths[0], paths[1]
+
+
+@pytest.fixture(scope="session")
+def finished(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole sequential run on ``pair``."""
+    out = tmp_path_factory.mktemp("runs") / "result"
+    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, "--progress", "none") == 0
+    return out
+
+
+def test_a_run_keeps_the_output_contract(finished: Path, pair: tuple[Path, Path]) -> None:
+    assert {p.name for p in finished.iterdir()} == CONTRACT
+    reference, template = (read_volume(path) for path in pair)
+    arrays = {name: read_array(finished / name) for name in CONTRACT if name.endswith(".nrrd")}
+    for name, kind in (("change_map", "f4"), ("signed_change", "i2"), ("warped_template", "i2")):
+        array, grid = arrays[f"{name}.nrrd"]
+        assert array.dtype.str[1:] == kind
+        assert grid.same_as(reference.grid)
+    cm, signed = arrays["change_map.nrrd"][0], arrays["signed_change.nrrd"][0]
+    assert cm.min() == 0.0
+    assert 0.68 < cm.max() <= 1.0
+    warped = arrays["warped_template.nrrd"][0]
+    lungs = arrays["lungs_reference.nrrd"][0] > 0  # the template's field of view covers them
+    assert np.abs(signed - (reference.array.astype(int) - warped))[lungs].max() <= 1
+    assert arrays["lungs_template.nrrd"][1].same_as(template.grid)
+    assert set(np.unique(arrays["lungs_reference.nrrd"][0])) == {0, 1, 2}
+    field = read_displacement(finished / "deformation.nrrd")
+    assert np.allclose(arrays["jacobian.nrrd"][0], field.jacobian_determinant(), atol=1e-5)
+    trust = arrays["trust.nrrd"][0]
+    assert trust.min() >= 0
+    assert trust.max() <= 1
+    assert read_rigid(finished / "rigid.tfm").shape == (4, 4)
+
+
+def test_the_map_is_the_formula(finished: Path, pair: tuple[Path, Path]) -> None:
+    """CM = min(|clip(R) - clip(T(y))| / 1050, 1) inside the lungs, 0 outside."""
+    r = np.clip(read_volume(pair[0]).array.astype(float), -1000, 50)
+    t = np.clip(read_array(finished / "warped_template.nrrd")[0].astype(float), -1000, 50)
+    cm = read_array(finished / "change_map.nrrd")[0]
+    lungs = read_array(finished / "lungs_reference.nrrd")[0] > 0
+    inside = lungs & (cm > 0)
+    assert inside.mean() > 0.9 * lungs.mean()
+    assert np.abs(cm - np.minimum(np.abs(r - t) / 1050, 1))[inside].max() < 1e-3  # T(y) is rounded to 1 HU
+
+
+def test_registration_brings_known_points_together(finished: Path) -> None:
+    truth = json.loads(resource("SamplePair", "truth.json").read_text())
+    points = np.array(truth["points"])
+    field = read_displacement(finished / "deformation.nrrd")
+    error = np.linalg.norm(field.apply(points[:, :3]) - points[:, 3:6], axis=1)
+    assert np.linalg.norm(points[:, :3] - points[:, 3:6], axis=1).mean() > 20
+    assert error.mean() < 1.0  # at 3.5 mm voxels
+
+
+def test_run_json_says_where_the_result_comes_from(finished: Path, pair: tuple[Path, Path]) -> None:
+    record = json.loads((finished / "run.json").read_text())
+    assert record["reference"]["name"] == pair[0].name
+    assert len(record["reference"]["sha256"]) == 64
+    assert [s["name"] for s in record["stages"]][:3] == ["read", "lungs", "rigid"]
+    assert record["configuration"]["method"] == "sequential"
+    assert record["versions"]["torch"]
+    assert str(pair[0].parent) not in (finished / "run.json").read_text()  # no folder names
+
+
+def test_the_configuration_of_a_run_is_a_config_file(finished: Path, tmp_path: Path) -> None:
+    from ChangeMapJointLib.app.configuration import RunConfig, read_config
+
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads((finished / "run.json").read_text())["configuration"]))
+    assert read_config(config) == RunConfig()
+
+
+def test_rigid_makes_no_map_and_json_progress_ends_with_finished(pair, tmp_path, capsys) -> None:
+    arguments = ["--reference", pair[0], "--template", pair[1], "--out", tmp_path / "a" / "b", "--method", "rigid"]
+    assert changemap("run", *arguments, "--progress", "json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == RIGID
+    assert events[-1]["event"] == "finished"
+    fractions = [e["fraction"] for e in events if e["event"] == "progress"]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {"stage", "elapsed_s", "remaining_s"} <= set(events[5])
+
+
+def test_finer_reference_and_coarser_template(pair, tmp_path) -> None:
+    """Reference and template at very different resolutions must work, either way round."""
+    fine, coarse = resource("SamplePair", "reference.nrrd"), pair[1]
+    out = tmp_path / "out"
+    assert changemap("run", "--reference", coarse, "--template", fine, "--out", out, "--method", "rigid") == 0
+
+
+# -- bad input -------------------------------------------------------------------------
+def image(path: Path, array: np.ndarray, spacing=(3.0, 3.0, 3.0), vector=False) -> Path:
+    picture = sitk.GetImageFromArray(array, isVector=vector)
+    picture.SetSpacing(spacing[: picture.GetDimension()])
+    sitk.WriteImage(picture, str(path))
+    return path
+
+
+def bad_missing(folder: Path) -> Path:
+    return folder / "nowhere.nrrd"
+
+
+def bad_text(folder: Path) -> Path:
+    path = folder / "words.nrrd"
+    path.write_text("not an image")
+    return path
+
+
+def bad_empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def bad_one_slice(folder: Path) -> Path:
+    return image(folder / "one.nrrd", np.zeros((1, 40, 40), np.int16))
+
+
+def bad_flat(folder: Path) -> Path:
+    return image(folder / "flat.nrrd", np.zeros((40, 40), np.int16))
+
+
+def bad_vectors(folder: Path) -> Path:
+    return image(folder / "vectors.nrrd", np.zeros((20, 20, 20, 3), np.float32), vector=True)
+
+
+def bad_nan(folder: Path) -> Path:
+    array = np.full((30, 30, 30), -800.0, np.float32)
+    array[3, 3, 3] = np.nan
+    return image(folder / "nan.nrrd", array)
+
+
+def bad_labels(folder: Path) -> Path:
+    return image(folder / "labels.nrrd", np.random.default_rng(0).integers(0, 3, (40, 40, 40)).astype(np.uint8))
+
+
+def bad_hu(folder: Path) -> Path:
+    return image(folder / "hu.nrrd", np.random.default_rng(0).normal(30000, 500, (40, 40, 40)).astype(np.int16))
+
+
+def bad_no_lungs(folder: Path) -> Path:
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (60, 100, 100)], indexing="ij")
+    hu = np.where((x / 0.8) ** 2 + (y / 0.7) ** 2 < 1, 40, -1000) + np.random.default_rng(0).normal(0, 15, z.shape)
+    return image(folder / "abdomen.nrrd", hu.astype(np.int16))
+
+
+def bad_spacing(folder: Path) -> Path:
+    path = folder / "spacing.mhd"
+    (folder / "spacing.raw").write_bytes(np.zeros((20, 20, 20), np.int16).tobytes())
+    path.write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 20 20 20\nElementSpacing = 1 0 1\n"
+        "ElementType = MET_SHORT\nElementDataFile = spacing.raw\n"
+    )
+    return path
+
+
+BAD = [v for k, v in sorted(globals().items()) if k.startswith("bad_")]
+
+
+@pytest.mark.parametrize("make", BAD, ids=[f.__name__[4:] for f in BAD])
+@pytest.mark.parametrize("side", ["reference", "template"])
+def test_bad_input_gets_one_line_and_nothing_is_written(make, side, pair, tmp_path, capsys) -> None:
+    inputs = {"reference": pair[0], "template": pair[1], side: make(tmp_path)}
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "out"
+    code = changemap("run", "--reference", inputs["reference"], "--template", inputs["template"], "--out", out,
+                     "--progress", "none")  # fmt: skip
+    said = capsys.readouterr().err.strip()
+    assert code == 2
+    assert len(said.splitlines()) == 1
+    assert inputs[side].name in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--threshold", "1.5"], "threshold"),
+        (["--device", "cuda"], "--device cpu"),
+        (["--method", "joint"], "sequential"),
+        (["--config", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_bad_options_get_one_line(arguments, word, pair, tmp_path, capsys) -> None:
+    if arguments[1] == "cuda" and __import__("torch").cuda.is_available():
+        pytest.skip("CUDA works here")
+    out = tmp_path / "out"
+    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, *arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert word in said.splitlines()[-1]
+    assert not out.exists()
+
+
+def test_out_that_exists_is_kept(pair, tmp_path, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("x")
+    for extra in ([], ["--overwrite"]):
+        out = tmp_path / "out"
+        assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, *extra) == 2
+    assert (tmp_path / "out" / "precious.txt").read_text() == "x"
+
+
+def test_sigterm_leaves_nothing(pair, tmp_path) -> None:
+    """Stopped in the middle of the registration by the signal that schedulers send."""
+    command = [sys.executable, "-m", "ChangeMapJointLib", "run", "--progress", "json", "--out", str(tmp_path / "out")]
+    command += ["--reference", str(pair[0]), "--template", str(pair[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if json.loads(line).get("stage") == "register":
+                os.kill(child.pid, signal.SIGTERM)
+                break
+        rest = child.stdout.read()
+        assert child.stderr is not None
+        said = child.stderr.read()
+    assert child.returncode == 130
+    assert json.loads(rest.splitlines()[-1])["event"] == "cancelled"
+    assert "nothing was written" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_keeps_its_log(pair, tmp_path, monkeypatch, capsys) -> None:
+    def break_down(*args, **kwargs):
+        raise ZeroDivisionError("made to fail")
+
+    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.align_rigid", break_down)
+    out = tmp_path / "out"
+    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["out.fault.log"]
+    assert "made to fail" in (tmp_path / "out.fault.log").read_text()
+
+
+def test_disk_full_while_writing_is_one_line_and_leaves_nothing(pair, tmp_path, monkeypatch, capsys) -> None:
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ChangeMapJointLib.volumes.writing._write_data", full)
+    out = tmp_path / "out"
+    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, "--method", "rigid") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_grid_of_the_template_may_have_another_frame(pair) -> None:
+    """The pair is no toy: the scans share neither origin nor spacing."""
+    a, b = (Grid.of_image(sitk.ReadImage(str(resource("SamplePair", f"{n}.nrrd")))) for n in ("reference", "template"))
+    assert not np.allclose(a.spacing_mm, b.spacing_mm)
+    assert np.linalg.norm(np.subtract(a.origin_mm, b.origin_mm)) > 20
