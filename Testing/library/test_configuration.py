@@ -37,7 +37,7 @@ def test_what_is_not_named_keeps_its_default() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"nmae": "a"}, ["nmae", "name, window"]),
+        ({"title": "a"}, ["title", "name, window"]),
         ({"name": "c"}, ["x.name", "'c'", "'a' or 'b'"]),
         ({"inner": {"size_mm": "2"}}, ["x.inner.size_mm", "a number"]),
         ({"inner": {"size_mm": True}}, ["x.inner.size_mm", "a number"]),
