@@ -8,14 +8,13 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 
-_ALIGNED = 1e-3  # a direction matrix this close to a signed permutation counts as aligned
-
 
 def axial_diameters(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
     """Long axial diameter and the longest one perpendicular to it in the same slice.
 
     The long diameter is the largest distance between two voxel centres of one axial slice plus the
-    extent of a voxel along that line (a row of n voxels of 1 mm measures n mm), maximised over the slices.
+    extent of a voxel along that line (a row of n voxels of 1 mm measures n mm), maximised over the slices. On a
+    grid that is turned against the patient, a slice holds the voxels whose centres lie in it.
 
     Args:
         mask: bool ``[z, y, x]``.
@@ -42,26 +41,12 @@ def lps_spacing_mm(grid: Grid) -> FloatArray:
 def _axial_slices(mask: NDArray[np.bool_], grid: Grid) -> tuple[list[FloatArray], FloatArray]:
     """In-plane (x, y) positions in mm of the voxels of each axial slice, and the pixel's size."""
     pixel = lps_spacing_mm(grid)
-    direction = np.abs(np.asarray(grid.direction, dtype=float))
-    z, y, x = np.nonzero(mask)
-    if z.size == 0:
+    index = np.argwhere(mask)[:, ::-1]
+    if not len(index):
         return [], pixel[:2]
-    points = grid.to_physical(np.column_stack([x, y, z]))
-    if not np.allclose(direction, np.rint(direction), atol=_ALIGNED):
-        points = _regular_points(mask, grid, points, pixel)
+    points = grid.to_physical(index)
     level = np.rint((points[:, 2] - points[:, 2].min()) / pixel[2]).astype(int)
     return [points[level == value, :2] for value in np.unique(level)], pixel[:2]
-
-
-def _regular_points(mask: NDArray[np.bool_], grid: Grid, points: FloatArray, pixel_mm: FloatArray) -> FloatArray:
-    """The mask's points on a grid along the patient's axes (nearest voxel), for turned grids."""
-    low, high = points.min(axis=0) - pixel_mm, points.max(axis=0) + pixel_mm
-    axes = [np.arange(a, b + h, h) for a, b, h in zip(low, high, pixel_mm, strict=True)]
-    regular = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    index = np.rint(grid.to_index(regular)).astype(int)
-    inside = ((index >= 0) & (index < grid.size)).all(axis=1)
-    i, j, k = index[inside].T
-    return regular[inside][mask[k, j, i]] if mask[k, j, i].any() else points
 
 
 def _feret(points: FloatArray, pixel_mm: FloatArray) -> tuple[float, FloatArray]:

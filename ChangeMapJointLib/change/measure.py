@@ -221,10 +221,10 @@ def _refined(
 
 
 def _may_fit_a_larger_patch(patch: Patch, nodule: Nodule, options: NoduleOptions) -> bool:
-    """Could the nodule that the patch cuts be compact? What reaches the border from afar is a vessel."""
+    """Could the nodule that the patch cuts be one? A thin structure that reaches the border from afar is a vessel."""
     last = np.array(patch.hu.shape) - 1
     to_border = float(np.minimum(nodule.core, last - np.array(nodule.core)).min()) * patch.step_mm
-    return to_border < options.max_reach * nodule.radius_mm
+    return nodule.radius_mm >= options.massive_radius_mm or to_border < options.max_reach * nodule.radius_mm
 
 
 def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:

@@ -10,7 +10,7 @@ from ChangeMapJointLib.change.finding import Kind
 from ChangeMapJointLib.change.measure import LesionMeasure
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 
-_LONG = 4.0  # elongation from which a region without a nodule is called vessel-like
+_LONG = 4.0  # elongation from which a region without a lesion is called vessel-like
 _LOW_TRUST = 0.5
 _MOST_POINTS = 5000  # of a region that distances are taken from
 _SIMILAR = 3.0  # ratio of the volumes of a dipole's two sides, at most
@@ -106,9 +106,9 @@ def remark(kind: Kind, change: Change, *, elongation: float, partner: int | None
         trust: trust in the registration there, 0 to 1.
     """
     if kind == "new":
-        sentences = ["A nodule that the prior scan does not show."]
+        sentences = ["A lesion that the prior scan does not show."]
     elif kind == "resolved":
-        sentences = ["A nodule of the prior scan that is gone."]
+        sentences = ["A lesion of the prior scan that is gone."]
     elif change.pair.both is not None:
         sentences = [_size_sentence(kind, *change.pair.both)]
     else:
@@ -135,7 +135,7 @@ def _size_sentence(kind: Kind, now: LesionMeasure, before: LesionMeasure) -> str
 def _plain_sentence(change: Change, elongation: float) -> str:
     word = "Denser" if change.region.sign > 0 else "Less dense"
     if change.pair.primary(change.region.sign) is not None:
-        return f"{word} than before; what the other scan shows at the place of this nodule cannot be told from it."
+        return f"{word} than before; what the other scan shows at the place of this lesion cannot be told from it."
     if elongation >= _LONG:
         return f"{word} than before; long and thin, as a vessel or a rim that the registration did not match exactly."
-    return f"{word} than before; no nodule can be delimited."
+    return f"{word} than before; no lesion can be delimited."

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.errors import InputError
@@ -28,6 +29,7 @@ COARSE_MM, MEDIUM_MM, FINE_MM = 9.0, 6.0, 3.0
 COARSE = Descent(step_mm=4.0, stop_mm=0.02, iterations=60)
 MEDIUM = Descent(step_mm=2.0, stop_mm=0.005)
 FINE = Descent(step_mm=0.5, stop_mm=1e-4, sampling=0.5)
+ODD_LUNG_MM = 15.0  # thicker than what breathing of 20 mm leaves after alignment
 LEAST_SCORE = 0.1  # the worst true pair measured, with one lung collapsed, has 0.35
 FLIPS: tuple[tuple[int, ...], ...] = ((2,), (0,), (1,), (1, 2), (0, 2), (0, 1), (0, 1, 2))  # array axes
 DIRECTIONS = ("left-right", "front-back", "head-feet")  # of x, y, z in LPS
@@ -167,9 +169,11 @@ def _search(fixed: WorkingScan, moving: WorkingScan, options: RigidOptions) -> t
 def _polish(fixed: WorkingScan, moving: WorkingScan, matrix: FloatArray, options: RigidOptions) -> FloatArray:
     """The pose to a few hundredths of a mm; the identity where nothing beats it."""
     centre = _centre(fixed)
-    for spacing_mm, descent in ((MEDIUM_MM, MEDIUM), (FINE_MM, FINE)):
+    for level, (spacing_mm, descent) in enumerate(((MEDIUM_MM, MEDIUM), (MEDIUM_MM, MEDIUM), (FINE_MM, FINE))):
         reference, template = fixed.coarser(spacing_mm), moving.coarser(spacing_mm)
         region = reference.region(options.margin_mm)
+        if level > 0:
+            region &= ~_lung_in_one(reference, template, matrix)
         matrix = refine(reference, template, region, euler_transform(matrix, centre), descent)
     points = fixed.lung_points_mm()
     moved_mm = np.linalg.norm(apply_affine(matrix, points) - points, axis=1).max()
@@ -181,6 +185,16 @@ def _polish(fixed: WorkingScan, moving: WorkingScan, matrix: FloatArray, options
         if rival >= found:
             return np.eye(4)
     return matrix
+
+
+def _lung_in_one(reference: WorkingScan, template: WorkingScan, matrix: FloatArray) -> BoolArray:
+    """Where only one of two aligned scans has lung, over more than ``ODD_LUNG_MM``: collapse, effusion, surgery."""
+    lungs = resample(template.lungs.astype(np.float32), template.grid, reference.grid, matrix=matrix) > 0.5
+    seen = resample(template.valid.astype(np.float32), template.grid, reference.grid, matrix=matrix) > 0.5
+    width = [max(1, round(ODD_LUNG_MM / h)) for h in reference.grid.spacing_mm[::-1]]
+    odd = ndimage.binary_opening((reference.lungs != lungs) & seen, np.ones(width, dtype=bool))
+    found: BoolArray = ndimage.binary_dilation(odd, np.ones((3, 3, 3), dtype=bool))
+    return found
 
 
 def _seen(scan: WorkingScan, other: WorkingScan, matrix: FloatArray) -> float:

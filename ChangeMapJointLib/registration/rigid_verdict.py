@@ -17,9 +17,8 @@ class RigidOptions:
         starts: how many of the best first guesses are followed.
         least_overlap: refuse when less than this fraction of the lungs of *both* scans is seen by the other.
         least_lung_ml: refuse a scan with less lung than this.
-        refuse_below: refuse when the vessels' agreement is lower and the chest wall's does not save the pair.
+        refuse_below: refuse when the vessels' agreement is lower.
         warn_below: warn when the vessels' agreement is lower.
-        wall_saves_from: agreement of the chest wall from which a pair is never refused: disease can hide all vessels.
         refuse_wall_below: refuse by the chest wall alone, where there are no vessels to compare.
         warn_overlap_below: warn when the template covers less than this fraction of the reference's lungs.
         warn_turn_deg: warn when the scans are turned by more.
@@ -32,7 +31,6 @@ class RigidOptions:
     least_lung_ml: float = 100.0
     refuse_below: float = 0.62
     warn_below: float = 0.70
-    wall_saves_from: float = 0.90
     refuse_wall_below: float = 0.80
     warn_overlap_below: float = 0.9
     warn_turn_deg: float = 15.0
@@ -58,10 +56,8 @@ def unlike_place(overlap: Overlap, options: RigidOptions) -> str:
 
 def unlike_chests(vessels: float | None, wall: float | None, options: RigidOptions) -> str:
     """Why the scans are not of one chest, from what agrees by how much; empty when nothing speaks against it."""
-    if vessels is not None and vessels < options.refuse_below and (wall is None or wall < options.wall_saves_from):
+    if vessels is not None and vessels < options.refuse_below:
         figures = f"lung vessels agree by {vessels:.2f}, at least {options.refuse_below:.2f} is needed"
-        if wall is not None:
-            figures += f" (chest walls by {wall:.2f}, at least {options.wall_saves_from:.2f})"
     elif vessels is None and wall is not None and wall < options.refuse_wall_below:
         figures = f"chest walls agree by {wall:.2f}, at least {options.refuse_wall_below:.2f} is needed"
     else:

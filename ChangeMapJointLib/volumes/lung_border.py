@@ -73,8 +73,8 @@ def close_lung(
     if mass.any():  # seldom: is it more than a hilum or the bulge of the aorta?
         shallow = close_level(level, _HILUM_MM, spacing_mm) < 0
         mass = _thick_parts(hollow & ~shallow & (hu < _BONE_HU), _CORE_ML, spacing_mm)
-    free = ~medial(closed < 0, on_right=on_right) | _under(closed < 0, mass_mm, spacing_mm)
-    dents = deep_dents(wide & free, closed < 0, level < 0, hu, spacing_mm)
+    beside = wide & ~medial(closed < 0, on_right=on_right)
+    dents = deep_dents(beside, closed < 0, level < 0, hu, spacing_mm)
     return fill_holes(add_mask(closed, mass | dents, spacing_mm), spacing_mm), mass
 
 
@@ -109,15 +109,6 @@ def medial(lung: Mask, *, on_right: bool) -> Mask:
     reached = np.flip(np.maximum.accumulate(np.flip(sideways, 2), axis=2), 2)
     beyond = ~reached & lung.any(axis=2, keepdims=True)
     return beyond if on_right else np.flip(beyond, 2)
-
-
-def _under(lung: Mask, reach_mm: float, spacing_mm: float) -> Mask:
-    """Voxels in the lower half of ``lung`` with lung above them within ``reach_mm``: at its base."""
-    slices = np.flatnonzero(lung.any(axis=(1, 2)))
-    z = np.arange(lung.shape[0], dtype=np.int32)[:, None, None]
-    above = np.where(lung, z, np.int32(4 * lung.shape[0]))
-    above = np.flip(np.minimum.accumulate(np.flip(above, 0), axis=0), 0)
-    return ((above - z) * spacing_mm <= reach_mm) & (z < (slices[0] + slices[-1]) / 2)
 
 
 def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: float, spacing_mm: float) -> Level:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, label_slices
 
 _DIRECTIONS = 32  # a hull of so many half-planes is too wide by 0.5 % of the lung's radius
+_NEAR_VOX = 4  # that near to the hull of the thorax is on it: behind, the spine keeps it off the lungs
 _ON_HULL = 0.8  # share of a dent's mouth that lies on the hull of the thorax
+_SHALLOW_VOX = 2.0  # a piece no deeper than this is a dent wherever its mouth looks
 _LEAST_ML = 0.1
 
 
@@ -22,47 +25,69 @@ def axial_hull(mask: Mask) -> Mask:
     return hull
 
 
-def thorax_hull(lungs: Mask, body: Mask) -> Mask:
-    """The convex hull of both lungs and of the middle of the body in each axial slice that has lung.
+def slice_middles(body: Mask) -> NDArray[np.float64]:
+    """Mean (y, x) of ``body`` in every slice, ``[nz, 2]``; the middle of the array where it is empty."""
+    voxels = body.sum(axis=(1, 2))
+    rows = (body.sum(axis=2) * np.arange(body.shape[1])).sum(axis=1)
+    columns = (body.sum(axis=1) * np.arange(body.shape[2])).sum(axis=1)
+    means = np.stack([rows, columns], axis=1) / np.maximum(voxels, 1)[:, None]
+    return np.where(voxels[:, None] > 0, means, (np.array(body.shape[1:]) - 1) / 2)
 
-    With the middle in it, no side of this hull looks at heart, liver or spleen.
+
+def thorax_hull(lungs: Mask, middles: NDArray[np.float64]) -> Mask:
+    """The convex hull of both lungs and of the middle of the body in each axial slice that has lung.
 
     Args:
         lungs: both lungs, closed, ``[z, y, x]``.
-        body: the patient with all hollows filled.
+        middles: from :func:`slice_middles`.
     """
-    slices = np.flatnonzero(lungs.any(axis=(1, 2)) & body.any(axis=(1, 2)))
-    voxels = body[slices].sum(axis=(1, 2))
-    rows = (body[slices].sum(axis=2) * np.arange(body.shape[1])).sum(axis=1) // voxels
-    columns = (body[slices].sum(axis=1) * np.arange(body.shape[2])).sum(axis=1) // voxels
+    slices = np.flatnonzero(lungs.any(axis=(1, 2)))
+    rows, columns = middles[slices].astype(int).T
     with_middle = lungs.copy()
     with_middle[slices, rows, columns] = True
     return axial_hull(with_middle)
 
 
-def costal_dents(lung: Mask, thorax: Mask, spacing_mm: float) -> Mask:
+def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing_mm: float) -> Mask:
     """Tissue in the dents of one lung that open towards the chest wall.
 
     In an axial slice the pieces between a lung and its convex hull are its concave sides: the large one
     towards heart, spine or diaphragm, and dents in the side towards the ribs. The mouth of a dent lies
-    on the hull of the thorax.
+    on the hull of the thorax, and farther from the middle of the body than its bottom.
 
     Args:
         lung: one lung, closed, ``[z, y, x]``.
         thorax: :func:`thorax_hull`.
+        middles: :func:`slice_middles`.
         spacing_mm: of the arrays.
     """
     hull = axial_hull(lung)
     pieces, count = label_slices(hull & ~lung)
-    mouth = np.where(ndimage.binary_erosion(hull, _plane(1), border_value=1), 0, pieces).ravel()
-    on_thorax = ~ndimage.binary_erosion(thorax, _plane(2), border_value=1).ravel()
-    voxels = np.maximum(np.bincount(mouth, minlength=count + 1), 1)
-    costal = np.bincount(mouth, weights=on_thorax, minlength=count + 1) / voxels > _ON_HULL
+    mouth = np.where(ndimage.binary_erosion(hull, _plane(1), border_value=1), 0, pieces)
+    bottom = np.where(lung, ndimage.grey_dilation(pieces, footprint=_plane(1)), 0)
+    on_thorax = ~ndimage.binary_erosion(thorax, _plane(_NEAR_VOX), border_value=1)
+    z, y, x = np.nonzero((mouth > 0) | (bottom > 0))
+    distance = np.hypot(y - middles[z, 0], x - middles[z, 1])
+    mouths, to_mouth = _mean(distance, mouth[z, y, x], count)
+    _, to_bottom = _mean(distance, bottom[z, y, x], count)
+    _, on_hull = _mean(on_thorax[z, y, x], mouth[z, y, x], count)
+    shallow = np.bincount(pieces.ravel(), minlength=count + 1) < _SHALLOW_VOX * mouths
+    costal = (on_hull > _ON_HULL) & (shallow | (to_mouth > to_bottom))
+    rows, columns = middles.astype(int).T
+    costal[pieces[np.arange(len(middles)), rows, columns]] = False  # the organ that the lung wraps round
     costal[0] = False
     dents, _ = ndimage.label(costal[pieces])
     large = np.bincount(dents.ravel()) * spacing_mm**3 / 1000 >= _LEAST_ML
     large[0] = False
     return large[dents]
+
+
+def _mean(
+    values: NDArray[np.generic], labels: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How many there are of every label 0 to ``count``, and the mean of their ``values``."""
+    voxels = np.bincount(labels, minlength=count + 1)
+    return voxels, np.bincount(labels, weights=values, minlength=count + 1) / np.maximum(voxels, 1)
 
 
 def _plane(radius: int) -> Mask:

@@ -23,9 +23,10 @@ from ChangeMapJointLib.volumes.lung_border import (
     close_lung,
     deep_dents,
     fill_holes,
+    medial,
     widen_mass,
 )
-from ChangeMapJointLib.volumes.lung_hull import costal_dents, thorax_hull
+from ChangeMapJointLib.volumes.lung_hull import costal_dents, slice_middles, thorax_hull
 from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midline, nearer, split_lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -94,8 +95,12 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
     progress(0.15, "looking for the lungs")
     inside = inside_body(hu, options.air_hu, h)
-    air = inside & (hu < options.air_hu)
-    airways, aerated = _find(hu, inside, air, volume, options)
+    if not (inside & (hu < options.air_hu)).any():
+        raise InputError(_no_lungs(volume, "no air inside the body"))
+    start, stop = bounding_box(inside, 2)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    hu, inside, work = hu[box], inside[box], work.crop(start, stop)
+    airways, aerated = _find(hu, inside, volume, options)
     progress(0.45, "closing over nodules and vessels")
     levels, masses_ml = _close_both(hu, inside, airways, aerated, options)
     progress(0.8, "drawing the border")
@@ -109,14 +114,10 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     return Lungs(labels, volume.grid, right_ml, left_ml, notes)
 
 
-def _find(
-    hu: NDArray[np.float32], inside: Mask, air: Mask, volume: Volume, options: LungOptions
-) -> tuple[Airways, AeratedLungs]:
+def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOptions) -> tuple[Airways, AeratedLungs]:
     """Airways and aerated lungs, or the error that there are none."""
     h = options.spacing_mm
-    slices = np.flatnonzero(air.any(axis=(1, 2)))
-    if slices.size == 0:
-        raise InputError(_no_lungs(volume, "no air inside the body"))
+    air = inside & (hu < options.air_hu)
     largest = np.flatnonzero(largest_component(air).any(axis=(1, 2)))
     airways = find_airways(hu, inside, (largest[0] + largest[-1]) / 2, h)
     middle = airways.middle_vox[1] if airways.middle_vox else midline(hu, inside)
@@ -163,10 +164,11 @@ def _close_both(
     never = airways.main
     if aerated.bowel.any():
         never = never | nearer(aerated.bowel, aerated.right | aerated.left)
-    thorax = thorax_hull((levels[RIGHT] < 0) | (levels[LEFT] < 0), inside)
+    middles = slice_middles(inside)
+    thorax = thorax_hull((levels[RIGHT] < 0) | (levels[LEFT] < 0), middles)
     for side, other in ((RIGHT, aerated.left), (LEFT, aerated.right)):
         level = widen_mass(levels[side], masses[side], hu, thorax, margin_mm=options.mass_margin_mm, spacing_mm=h)
-        costal = costal_dents(level < 0, thorax, h) & ~medial(level < 0, on_right=side == RIGHT)
+        costal = costal_dents(level < 0, thorax, middles, h) & ~medial(level < 0, on_right=side == RIGHT)
         dents = deep_dents(costal, level < 0, sides[side], hu, h)
         level = add_mask(level, dents, h)
         level = np.where(other | never, h, fill_holes(level, h))
