@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ChangeMapJointLib.core.errors import InputError
 
-MARKER = "run.json"  # a folder with it was made by a run, and only such a folder is ever replaced
+MARKER = "run.json"
+SCHEMA = "changemap.run/"
+MAPS = ("change_map", "change_learned", "change_difference", "change_combined", "signed_change", "warped_template")
+GEOMETRY = ("deformation", "jacobian", "trust", "lungs_reference", "lungs_template")
+FILES = frozenset(
+    [f"{name}.nrrd" for name in (*MAPS, *GEOMETRY)]
+    + ["rigid.tfm", "findings.csv", "findings.json", "quality.json", "report.html", MARKER]
+)  # only a folder with nothing else in it is ever replaced
 
 
 def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
@@ -21,20 +32,29 @@ def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
         InputError: exists without ``overwrite``, or is not a run's folder, is or lies in an input,
             contains an input, or cannot be written to.
     """
+    try:
+        _check(out, inputs, overwrite=overwrite)
+    except (OSError, RuntimeError) as error:  # no permission, a loop of links, a name too long
+        raise InputError(f"--out {out}: cannot be used ({error}); give another folder") from error
+
+
+def _check(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
     target = out.resolve()
+    if not target.name:
+        raise InputError(f"--out {out}: has no name; give the name of a new folder")
     for path in inputs:
         source = path.resolve()
         if target == source or (source.is_dir() and source in target.parents):
             raise InputError(f"--out {out}: lies in the input {path}; give a folder outside of it")
         if target in source.parents:
             raise InputError(f"--out {out}: contains the input {path}; give another folder")
-    if target.exists():
-        _check_existing(out, target, overwrite=overwrite)
+    check_replaceable(out, target, overwrite=overwrite)
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir():
         raise InputError(f"--out {out}: {parent} is a file, expected a folder; give another one")
     if not writable(parent):
         raise InputError(f"--out {out}: cannot write to {parent}; give a folder that you may write to")
+    target.with_name(working_prefix(target) + "12345678.partial").exists()  # OSError where the name is too long
 
 
 def writable(folder: Path) -> bool:
@@ -46,37 +66,70 @@ def writable(folder: Path) -> bool:
         return False
 
 
-def _check_existing(out: Path, target: Path, *, overwrite: bool) -> None:
+def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
+    """Refuse to replace ``target`` unless it is an earlier run and nothing else.
+
+    Raises:
+        InputError: it exists, and is a file, or ``overwrite`` is off, or it holds anything but a run's files.
+    """
+    if not target.exists():
+        return
     if not target.is_dir():
         raise InputError(f"--out {out}: is a file, expected the name of a new folder; give another one")
     if not overwrite:
         raise InputError(f"--out {out}: exists already; give another folder, or --overwrite to replace it")
-    if any(target.iterdir()) and not (target / MARKER).is_file():
+    names = {path.name for path in target.iterdir()}
+    if names and (names - FILES or not is_run(target)):
         raise InputError(f"--out {out}: holds other files than a run's, and is not replaced; give another folder")
 
 
+def is_run(folder: Path) -> bool:
+    """Does ``folder`` hold the record that a run writes?"""
+    try:
+        return str(json.loads((folder / MARKER).read_text("utf-8"))["schema"]).startswith(SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 @contextmanager
-def run_folder(out: Path) -> Iterator[Path]:
+def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``out``, renamed to ``out`` when the block ends well, else removed.
 
-    An earlier run under that name is replaced only after the new one is whole.
+    An earlier run under that name is replaced, with ``overwrite``, only after the new one is whole.
+
+    Raises:
+        InputError: the folder cannot be made, the disk is full, or something appeared under its name meanwhile.
     """
     target = out.resolve()
     made = _make_parents(target.parent)
     clean_up(target)
-    working = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    working.mkdir()
+    working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
+    working.chmod(0o777 & ~_umask())
     try:
         yield working
-        _replace(working, target)
-    except BaseException:
+        check_replaceable(out, target, overwrite=overwrite)
+        with uninterrupted():
+            _swap(working, target)
+    except BaseException as error:
         shutil.rmtree(working, ignore_errors=True)
         for folder in reversed(made):  # only those that this run made, and only while empty
-            try:
+            with suppress(OSError):
                 folder.rmdir()
-            except OSError:
-                break
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            said = error.strerror or error
+            raise InputError(f"--out {out}: cannot be written ({said}); free space or give another folder") from error
         raise
+
+
+def working_prefix(target: Path) -> str:
+    """Start of the names of temporary folders of this process for ``target``."""
+    return f".{target.name}.{socket.gethostname()[:40]}.{os.getpid()}."
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _make_parents(folder: Path) -> list[Path]:
@@ -88,35 +141,51 @@ def _make_parents(folder: Path) -> list[Path]:
     return missing
 
 
-def _replace(working: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+def _swap(working: Path, target: Path) -> None:
+    old = working.with_suffix(".old")
     if target.exists():
         target.rename(old)
     try:
         working.rename(target)
-    except OSError:
+    except BaseException:
         if old.exists():
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done (in the main thread; elsewhere they do not arrive)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def clean_up(target: Path) -> None:
-    """Remove what a run of the same name that was killed left behind."""
-    prefix, suffix = f".{target.name}.", ".partial"
-    for folder in target.parent.iterdir() if target.parent.is_dir() else ():
-        number = folder.name[len(prefix) : -len(suffix)]
-        if (
-            folder.name.startswith(prefix)
-            and folder.name.endswith(suffix)
-            and number.isdigit()
-            and not alive(int(number))
-        ):
+    """Remove what a run of the same name that was killed left behind; give back what it was about to replace."""
+    host = f".{target.name}.{socket.gethostname()[:40]}."
+    for folder in list(target.parent.iterdir()) if target.parent.is_dir() else ():
+        number = folder.name[len(host) :].split(".")[0]
+        if not folder.name.startswith(host) or not number.isdigit() or alive(int(number)):
+            continue
+        if folder.suffix == ".old" and not target.exists():
+            folder.rename(target)
+        elif folder.suffix in (".old", ".partial"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def alive(process: int) -> bool:
-    """Does a process of that number run?"""
+    """Does another process of that number run?"""
+    if process == os.getpid():  # its own leftovers are those of a namesake: numbers are used again
+        return False
     if os.name == "nt":  # signal 0 would end it there
         return True
     try:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
-from ChangeMapJointLib.core.grid import Vector3
+from numpy.typing import ArrayLike
 
 REPEAT_SCAN_LOWER = 0.75  # volume ratios that repeated scans of an unchanged nodule give (95 %)
 REPEAT_SCAN_UPPER = 1.29
 
 
-def voxel_error(volume_ml: float, spacing_mm: Vector3) -> float:
+def voxel_error(volume_ml: float, spacing_mm: ArrayLike) -> float:
     """Relative error of a lesion's volume when its surface is known to half a voxel.
 
     Both ends of a diameter d along an axis of voxel size h are off by ``h / 2``, independently: d by
     ``h / sqrt(2)``, the volume by the fraction ``h / (sqrt(2) d)``. Over the three axes, with d of the sphere of
     equal volume: ``sqrt((hx^2 + hy^2 + hz^2) / 2) / d``.
     """
-    diameter = sphere_diameter_mm(volume_ml)
-    return float(np.linalg.norm(spacing_mm)) / (math.sqrt(2.0) * diameter) if diameter > 0 else math.inf
+    if volume_ml <= 0:
+        return math.inf
+    diagonal = float(np.linalg.norm(np.asarray(spacing_mm, dtype=float)))
+    return diagonal / (math.sqrt(2.0) * sphere_diameter_mm(volume_ml))
 
 
 def sphere_diameter_mm(volume_ml: float) -> float:

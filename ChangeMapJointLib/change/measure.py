@@ -21,6 +21,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 
 _BAND_VOX = 1.25  # half width, in scan voxels, of the zone round the surface that is weighted by density
 _LUNG_SHELL_VOX = 3.0  # the lung's density is taken out to here
+_EXTENSION = 0.3  # of its extent by which a patch grows on a side that cuts the lesion
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class MeasureOptions:
 
     nodule: NoduleOptions = field(default_factory=NoduleOptions)
     margin_mm: float = 12.0
-    max_extent_mm: float = 160.0
+    max_extent_mm: float = 200.0
     max_samples: int = 64
 
 
@@ -185,7 +186,7 @@ def segment_lesion(
         if not _may_fit_a_larger_patch(patch, nodule, shape):
             return None
         cut_low, cut_high = nodule.cut_sides()
-        low, high = low - cut_low * 0.5 * extent, high + cut_high * 0.5 * extent
+        low, high = low - cut_low * _EXTENSION * extent, high + cut_high * _EXTENSION * extent
     return None
 
 
@@ -228,14 +229,15 @@ def _may_fit_a_larger_patch(patch: Patch, nodule: Nodule, options: NoduleOptions
 
 
 def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
-    volume_ml, lung_hu = _weighted_volume(patch, nodule, lps_spacing_mm(volume.grid))
+    spacing = lps_spacing_mm(volume.grid)
+    volume_ml, lung_hu = _weighted_volume(patch, nodule, spacing)
     values = patch.hu[nodule.mask]
     long_mm, across_mm = axial_diameters(nodule.mask, patch.grid)
     x, y, z = patch.grid.to_physical(np.argwhere(nodule.mask)[:, ::-1].mean(axis=0))
     return LesionMeasure(
         centre_mm=(float(x), float(y), float(z)),
         volume_ml=volume_ml,
-        volume_error=voxel_error(volume_ml, volume.grid.spacing_mm),
+        volume_error=voxel_error(volume_ml, np.maximum(spacing, patch.step_mm)),
         long_diameter_mm=long_mm,
         perpendicular_diameter_mm=across_mm,
         mean_hu=float(values.mean()),

@@ -1,13 +1,17 @@
 """The output folder appears whole or not at all, and nothing of the user's is ever lost."""
 
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.app.run_folder import MARKER, alive, check_output, run_folder
+from ChangeMapJointLib.app.run_folder import MARKER, alive, check_output, clean_up, run_folder
 from ChangeMapJointLib.core.errors import InputError
+
+RECORD = '{"schema": "changemap.run/1"}'
 
 
 def make(folder, **files) -> None:
@@ -39,16 +43,16 @@ def test_nothing_is_left_after_an_error_not_even_parents(tmp_path, error) -> Non
 
 def test_an_earlier_run_stays_when_the_new_one_fails(tmp_path) -> None:
     out = tmp_path / "out"
-    make(out, **{MARKER: "old"})
-    with pytest.raises(RuntimeError), run_folder(out):
+    make(out, **{MARKER: RECORD})
+    with pytest.raises(RuntimeError), run_folder(out, overwrite=True):
         raise RuntimeError
-    assert (out / MARKER).read_text() == "old"
+    assert (out / MARKER).read_text() == RECORD
 
 
 def test_an_earlier_run_is_replaced_as_a_whole(tmp_path) -> None:
     out = tmp_path / "out"
-    make(out, **{MARKER: "old", "stale.nrrd": "x"})
-    with run_folder(out) as working:
+    make(out, **{MARKER: RECORD, "trust.nrrd": "x"})
+    with run_folder(out, overwrite=True) as working:
         (working / MARKER).write_text("new")
     assert [p.name for p in out.iterdir()] == [MARKER]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -57,14 +61,67 @@ def test_an_earlier_run_is_replaced_as_a_whole(tmp_path) -> None:
 def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(tmp_path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    dead, living = tmp_path / f".out.{child.pid}.partial", tmp_path / f".out.{os.getppid()}.partial"
-    dead.mkdir()
-    living.mkdir()
+    name = f".out.{socket.gethostname()[:40]}"
+    dead, living = tmp_path / f"{name}.{child.pid}.x.partial", tmp_path / f"{name}.{os.getppid()}.x.partial"
+    namesake = tmp_path / f"{name}.{os.getpid()}.x.partial"
+    for folder in (dead, living, namesake):
+        folder.mkdir()
     assert not alive(child.pid)
     with run_folder(tmp_path / "out"):
         pass
     assert not dead.exists()
+    assert not namesake.exists()
     assert living.exists()
+
+
+def test_what_a_run_killed_while_replacing_set_aside_comes_back(tmp_path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    make(tmp_path / f".out.{socket.gethostname()[:40]}.{child.pid}.x.old", **{MARKER: RECORD})
+    clean_up(tmp_path / "out")
+    assert (tmp_path / "out" / MARKER).read_text() == RECORD
+
+
+def test_what_appears_under_the_name_meanwhile_is_kept(tmp_path) -> None:
+    out = tmp_path / "out"
+
+    def collide() -> None:
+        with run_folder(out):
+            make(out, **{"precious.txt": "x"})
+
+    with pytest.raises(InputError, match="exists already"):
+        collide()
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "precious.txt"]
+
+
+def test_an_earlier_run_comes_back_when_the_swap_fails(tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    make(out, **{MARKER: RECORD})
+    rename = Path.rename
+
+    def fail_second(self, target):
+        if self.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_second)
+    with pytest.raises(KeyboardInterrupt), run_folder(out, overwrite=True):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (out / MARKER).read_text() == RECORD
+
+
+def test_a_full_disk_is_bad_luck_not_a_fault(tmp_path) -> None:
+    with pytest.raises(InputError, match="No space left"), run_folder(tmp_path / "out"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["/", "x" * 250, "loop/out"])
+def test_names_that_cannot_be(tmp_path, name) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError):
+        check_output(tmp_path / name, [], overwrite=True)
 
 
 def test_existing_folder_needs_overwrite_and_a_runs_marker(tmp_path) -> None:
@@ -74,7 +131,10 @@ def test_existing_folder_needs_overwrite_and_a_runs_marker(tmp_path) -> None:
         check_output(out, [], overwrite=False)
     with pytest.raises(InputError, match="other files"):
         check_output(out, [], overwrite=True)
-    (out / MARKER).write_text("{}")
+    (out / MARKER).write_text(RECORD)
+    with pytest.raises(InputError, match="other files"):
+        check_output(out, [], overwrite=True)
+    (out / "thesis.doc").unlink()
     check_output(out, [], overwrite=True)
 
 
