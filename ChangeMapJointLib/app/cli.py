@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from enum import Enum
@@ -97,19 +98,22 @@ def run_command(
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(reference, template, out, options, device.value, overwrite)
         result = run(request, listener)
+    with ending(progress.value, written=out):
         tell_result(result, out, progress)
 
 
 @app.command("demo", epilog="Example: changemap demo --out demo-output")
 def demo_command(
-    out: Annotated[Path, typer.Option(help="Folder to make or to replace by a new run.")] = Path("demo-output"),
+    out: Annotated[Path, typer.Option(help="Folder to make; an earlier demo there is replaced.")] = Path("demo-output"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any earlier run's folder.")] = False,
     device: DeviceOption = Device.auto,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Run the main job on the sample pair that ships with the project, and count what was found."""
     with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        request = demo_request(out, device.value)
+        request = demo_request(out, device.value, overwrite=overwrite)
         result = run(request, listener)
+    with ending(progress.value, written=out):
         scored = score(result)
         if progress is ProgressStyle.json:
             emit("score", **scored.figures(), lines=scored.lines())
@@ -133,9 +137,13 @@ def tell_result(result: PairResult, out: Path, progress: ProgressStyle) -> None:
 
 def log_beside(out: Path) -> Path:
     """Where a fault keeps its traceback: the run's folder does not exist then."""
-    return out.with_name(f"{out.name}.fault.log")
+    whole = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
+    return whole.parent / f"{whole.name or 'changemap'}.fault.log"
 
 
 def main() -> None:
     """Entry point of ``changemap``."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end the run
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -52,10 +52,10 @@ def read_config(path: Path) -> RunConfig:
         InputError: missing, not JSON, an unknown name, or a value of the wrong type.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise InputError(f"--config {path}: cannot be read ({error.strerror}); give a JSON file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--config {path}: not JSON ({error}); expected an object with options") from error
     return from_mapping(RunConfig, values, f"--config {path}")
 

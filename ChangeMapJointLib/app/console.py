@@ -26,8 +26,9 @@ SMALLEST_STEP = 0.005  # of the whole run, between two JSON lines of one stage
 
 def emit(event: str, **values: Any) -> None:
     """One JSON object on a line of standard output, at once."""
-    sys.stdout.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:  # closed by who started us
+        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
+        sys.stdout.flush()
 
 
 @contextmanager
@@ -82,7 +83,8 @@ def line_listener() -> Listener:
     def tell(event: ProgressEvent) -> None:
         if not seen or seen[-1] != event.stage:
             seen.append(event.stage)
-            sys.stderr.write(f"{event.elapsed_s:6.1f} s  {event.stage}\n")
+            if sys.stderr is not None:
+                sys.stderr.write(f"{event.elapsed_s:6.1f} s  {event.stage}\n")
 
     return tell
 
@@ -106,12 +108,13 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def ending(style: str, log: Path | None = None) -> Iterator[None]:
+def ending(style: str, log: Path | None = None, *, written: Path | None = None) -> Iterator[None]:
     """Turn the block's errors into one line and an exit code.
 
     Args:
         style: of the progress; ``json`` also gets the end as an event.
         log: where the traceback of a fault is kept.
+        written: the folder that is already whole, if any.
 
     Raises:
         SystemExit: 2 for bad input, 130 when cancelled, 1 for a fault.
@@ -122,7 +125,8 @@ def ending(style: str, log: Path | None = None) -> Iterator[None]:
     except InputError as error:
         raise SystemExit(_end(style, "error", " ".join(str(error).split()), EXIT_INPUT)) from None
     except (Cancelled, KeyboardInterrupt):
-        raise SystemExit(_end(style, "cancelled", "Cancelled; nothing was written.", EXIT_CANCELLED)) from None
+        said = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is whole."
+        raise SystemExit(_end(style, "cancelled", said, EXIT_CANCELLED)) from None
     except BrokenPipeError:  # who listened is gone: stop quietly, as other commands do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_FAULT) from None
@@ -148,5 +152,6 @@ def _end(style: str, event: str, message: str, code: int) -> int:
     if style == "json":
         with suppress(BrokenPipeError):
             emit(event, message=message, exit_code=code)
-    sys.stderr.write(f"changemap: {message}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"changemap: {message}\n")
     return code

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ChangeMapJointLib.app.pipeline import PairResult
+from ChangeMapJointLib.app.provenance import sha256_of
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.app.run import Request
+from ChangeMapJointLib.app.run_folder import MARKER
 from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
 
 NOTICE = (
@@ -63,8 +66,8 @@ class Score:
         return [*lines, *([f"Missed: {'; '.join(words)}."] if words else [])]
 
 
-def demo_request(out: Path, device: str) -> Request:
-    """The request for the sample pair; an earlier demo of that name is replaced."""
+def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
+    """The request for the sample pair; an earlier demo in ``out`` is replaced, another run only with ``overwrite``."""
     folder = resource("SamplePair")
     attribution = (folder / "ATTRIBUTION.txt").read_text("utf-8").strip()
     return Request(
@@ -72,10 +75,19 @@ def demo_request(out: Path, device: str) -> Request:
         folder / "template.nrrd",
         out,
         device=device,
-        overwrite=True,
+        overwrite=overwrite or is_demo(out),
         notices=(NOTICE,),
         attribution=tuple(line for line in attribution.splitlines() if line.strip()),
     )
+
+
+def is_demo(out: Path) -> bool:
+    """Is ``out`` the folder of an earlier demo?"""
+    try:
+        record = json.loads((out / MARKER).read_text("utf-8"))
+        return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def score(result: PairResult) -> Score:

@@ -135,8 +135,7 @@ def _rigid_only(pair: _Aligned, stages: Stages) -> PairResult:
         residual = quality.mean_residual(pair.reference.array, warped, inside)
         overlap = quality.dice(inside, pair.lungs_rigidly())
         figures = quality.rigid_figures(residual, overlap, pair.rigid.overlap.reference_in_template)
-        corners = grid.with_spacing(tuple(max(e / 2, h) for e, h in zip(grid.extent_mm, grid.spacing_mm, strict=True)))  # type: ignore[arg-type]
-        field = DisplacementField.from_affine(pair.rigid.matrix, corners)
+        field = DisplacementField.from_affine(pair.rigid.matrix, grid.corners())
     return PairResult(
         pair.reference,
         pair.template,

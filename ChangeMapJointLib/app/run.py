@@ -63,6 +63,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         Cancelled: the listener asked to stop; nothing is left.
     """
     inputs = [split_selector(p)[0] for p in (request.reference, request.template)]
+    check_inputs(inputs)
     check_output(request.out, inputs, overwrite=request.overwrite)
     device = choose_device(request.device)
     if request.config.method not in SHARES:
@@ -72,18 +73,39 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     with stages.stage("read") as progress:
         reference = check_ct(read_volume(request.reference, progress=lambda f, m="": progress(0.5 * f, m)))
         template = check_ct(read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m)))
-    result = compare(reference, template, config=request.config, device=device, stages=stages)
-    with run_folder(request.out) as folder, stages.stage("write") as progress:
-        notes = (*check_pair(reference, template), *result.rigid.warnings)
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
-        write_maps(folder, result)
-        progress(0.5)
-        record = provenance(request, result, stages, device, hashes, started, notes)
-        report = report_content(request, result, record, hashes, notes)
-        progress(0.6)
-        write_report(folder / "report.html", report)
+    result = compare(reference, template, config=request.config, device=device, stages=stages)
+    notes = (*check_pair(reference, template), *result.rigid.warnings)
+    with run_folder(request.out, overwrite=request.overwrite) as folder:
+        with stages.stage("write") as progress:
+            write_maps(folder, result)
+            progress(0.5)
+            record = provenance(request, result, stages, device, hashes, started, notes)
+            report = report_content(request, result, record, hashes, notes)
+            progress(0.6)
+            write_report(folder / "report.html", report)
+        record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
         (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return result
+
+
+def check_inputs(paths: list[Path]) -> None:
+    """Refuse inputs that are not there or cannot be reached, before anything else is said of them.
+
+    Raises:
+        InputError: missing, no permission, a loop of links, or a name that is not UTF-8.
+    """
+    for path in paths:
+        try:
+            str(path).encode()
+            found = path.exists() and str(path) not in ("", ".")
+        except UnicodeEncodeError as error:
+            name = str(path).encode("utf-8", "backslashreplace").decode()
+            raise InputError(f"{name}: the name is not UTF-8 text; rename the file") from error
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{path}: cannot be reached ({error}); check its permissions") from error
+        if not found:
+            raise InputError(f"{path}: no such file or folder; give a scan, or a folder or zip of a DICOM series")
 
 
 def write_maps(folder: Path, result: PairResult) -> None:

@@ -13,6 +13,27 @@ from ChangeMapJointLib.core.errors import InputError
 T = TypeVar("T")
 
 
+def require(options: object, **rules: tuple[bool, str]) -> None:
+    """Check the fields of an options dataclass.
+
+    Args:
+        options: the dataclass; its class and values are named in the error.
+        rules: by field, whether its value is good and what was expected.
+
+    Raises:
+        InputError: names the first field whose value is not good.
+    """
+    for name, (good, expected) in rules.items():
+        if not good:
+            kind, value = type(options).__name__, getattr(options, name)
+            raise InputError(f"{kind}: found {name} = {value!r}, expected {expected}")
+
+
+def within(value: float, low: float, high: float) -> bool:
+    """Is ``value`` in [low, high]? Never for NaN."""
+    return low <= value <= high
+
+
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """An options dataclass from JSON values; what is not named keeps its default.
 
@@ -59,6 +80,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _tuple(arguments, value, where)
     elif hint is float:
         good, expected = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        good = good and abs(value) < 1e30  # neither NaN nor infinite
         value = float(value) if good else value
     else:
         good, expected = isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), f"{hint.__name__}"

@@ -108,10 +108,15 @@ def warp(
     volume = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32)).to(device)[None]
     vectors = torch.as_tensor(field.vectors_mm).to(device).movedim(-1, 0)
     same = field.grid.same_as(target)
+    # from index to index in float64: physical coordinates of some scanners are too large for float32
+    to_source, to_field = source.inverse_affine, field.grid.inverse_affine @ target.affine
+    linear = torch.as_tensor(to_source[:3, :3].T).to(volume)
     result = np.empty(target.shape, dtype=np.float32)
     for z in range(0, target.shape[0], slab_size):
         slab = slice(z, z + slab_size)
-        points = index_points(target, target.affine, slab, like=volume)
-        u = vectors[:, slab] if same else sample(vectors, points, field.grid)
-        result[slab] = sample(volume, points + u.movedim(0, -1), source, outside)[0].cpu().numpy()
+        points = index_points(target, to_source @ target.affine, slab, like=volume)
+        where = None if same else index_points(target, to_field, slab, like=volume)
+        u = vectors[:, slab] if where is None else sample(vectors, where, Grid(field.grid.shape))
+        points += u.movedim(0, -1) @ linear
+        result[slab] = sample(volume, points, Grid(source.shape), outside)[0].cpu().numpy()
     return result

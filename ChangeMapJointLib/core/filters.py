@@ -64,32 +64,40 @@ def opening(mask: Mask, radius_mm: float, spacing_mm: float) -> Mask:
 
 
 def surface_level(values: NDArray[np.float32], threshold: float, spacing_mm: float) -> Level:
-    """Signed distance in mm to the surface ``values = threshold``, negative below it, clipped to one voxel.
+    """Signed distance in mm to the surface ``values = threshold``, negative below it.
 
-    First order: ``(values - threshold) / |grad values|``.
+    Exact for planes at voxels that have a neighbour on the other side (linear interpolation between
+    the two along each axis); one voxel, with the sign, everywhere else.
     """
-    smooth = ndimage.gaussian_filter(values, 0.5)
-    slope = np.zeros_like(smooth)
+    height = values - np.float32(threshold)
+    slope_squared = np.zeros_like(height)
     for axis in range(3):
-        slope += np.gradient(smooth, spacing_mm, axis=axis) ** 2 if smooth.shape[axis] > 1 else 0.0
-    # a floor against division by the slope of noise in flat tissue
-    level = (values - np.float32(threshold)) / np.maximum(np.sqrt(slope), np.float32(40.0))
-    return np.clip(level, -spacing_mm, spacing_mm)
+        f, total = np.moveaxis(height, axis, 0), np.moveaxis(slope_squared, axis, 0)
+        rise = np.where((f[1:] < 0) != (f[:-1] < 0), np.abs(f[1:] - f[:-1]) / np.float32(spacing_mm), np.float32(0))
+        steepest = np.zeros_like(f)
+        steepest[1:] = rise
+        np.maximum(steepest[:-1], rise, out=steepest[:-1])
+        total += steepest**2
+    far = np.where(height < 0, np.float32(-spacing_mm), np.float32(spacing_mm))
+    return np.where(slope_squared > 0, height / np.sqrt(np.maximum(slope_squared, np.float32(1e-12))), far)
 
 
 def mask_level(mask: Mask, spacing_mm: float) -> Level:
     """A level of ``mask`` whose surface is smoothed by about one voxel."""
-    blurred = ndimage.gaussian_filter(mask.astype(np.float32), 0.8)
-    return np.clip((0.5 - blurred) * np.float32(4 * spacing_mm), -spacing_mm, spacing_mm)
+    blur_vox = 0.8
+    share = ndimage.gaussian_filter(mask.astype(np.float32), blur_vox)
+    # across a plane the share falls by 1 / (blur sqrt(2 pi)) per voxel
+    return np.clip((0.5 - share) * np.float32(blur_vox * np.sqrt(2 * np.pi) * spacing_mm), -spacing_mm, spacing_mm)
 
 
 def dilate_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
     """The level of the surface moved outwards by ``radius_mm``.
 
     A voxel y at signed distance f stands for the surface point behind it: x is reached when
-    ``|x - y| + f <= r``, which is ``|x - y|^2 + 2 r f - f^2 <= r^2``.
+    ``|x - y| + f <= r``, which is ``|x - y|^2 + 2 r f - f^2 <= r^2``. Voxels deep inside count with
+    f = 0: their level is not exact, and those at the surface reach farther.
     """
-    f = np.maximum(level, np.float32(-spacing_mm))
+    f = np.where(level > np.float32(-0.999 * spacing_mm), level, np.float32(0))
     start = np.where(level <= np.float32(0.75 * spacing_mm), f * (np.float32(2 * radius_mm) - f), _FAR)
     squared = squared_distance(start, spacing_mm, radius_mm + 2 * spacing_mm)
     return np.sqrt(np.maximum(squared, 0)) - np.float32(radius_mm)

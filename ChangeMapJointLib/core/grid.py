@@ -164,6 +164,12 @@ class Grid:
         nz, ny, nx = view.shape
         return view, Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
 
+    def corners(self) -> Grid:
+        """The two voxels at the ends of every axis: on them a linear function is given without loss."""
+        shape = tuple(min(n, 2) for n in self.shape)
+        x, y, z = (h * max(n - 1, 1) for h, n in zip(self.spacing_mm, self.size, strict=True))
+        return Grid(shape, (x, y, z), self.origin_mm, self.direction)  # type: ignore[arg-type]
+
     def same_as(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Same shape, and every voxel at the same place within ``tolerance_mm``?"""
         if self.shape != other.shape:

@@ -82,12 +82,14 @@ def resample(
         float32 ``[z, y, x]`` on ``target``. No low-pass filter: smooth before coarsening.
     """
     volume = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32))[None]
-    affine = target.affine if matrix is None else matrix @ target.affine
+    # from index to index in float64: physical coordinates of some scanners are too large for float32
+    affine = source.inverse_affine @ (target.affine if matrix is None else matrix @ target.affine)
+    index_grid = Grid(source.shape)
     result = np.empty(target.shape, dtype=np.float32)
     for z in range(0, target.shape[0], slab_size):
         slab = slice(z, z + slab_size)
         points = index_points(target, affine, slab)
-        result[slab] = sample(volume, points, source, outside)[0].numpy()
+        result[slab] = sample(volume, points, index_grid, outside)[0].numpy()
     return result
 
 

@@ -46,7 +46,9 @@ class ControlGrid:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of control points along (z, y, x)."""
-        cx, cy, cz = (int(np.ceil((n - 1) / s - 1e-9)) + 3 for n, s in zip(self.grid.size, self.stride, strict=True))
+        cx, cy, cz = (
+            max(int(np.ceil((n - 1) / s - 1e-9)), 1) + 3 for n, s in zip(self.grid.size, self.stride, strict=True)
+        )
         return cz, cy, cx
 
     @property

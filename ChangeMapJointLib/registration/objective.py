@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import determinant
-from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
+from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, apply_affine
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand
 from ChangeMapJointLib.registration.data_terms import DataTerms
 from ChangeMapJointLib.registration.distances import keypoint_distance
@@ -19,13 +20,20 @@ from ChangeMapJointLib.registration.regularisers import curvature, volume_change
 
 @dataclass(frozen=True)
 class Weights:
-    """The betas of Eq. (1) and of the volume control. Empirical: the paper prints none."""
+    """The betas of Eq. (1) and of the volume control, all >= 0. Empirical: the paper prints none.
+
+    The curvature is that of the spline's coefficients on the control grid, in 1/mm^2.
+    """
 
     ngf: float = 1.0
     keypoints: float = 0.0
     mask: float = 0.1
     curvature: float = 100.0
     volume: float = 0.05
+
+    def __post_init__(self) -> None:
+        good = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}
+        require(self, **good)
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,8 @@ class KeypointTerm:
 
     def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray, like: Tensor) -> None:
         """Prepare ``keypoints`` for ``control``, whose displacement comes on top of ``rigid``."""
-        size = np.asarray(control.grid.size)
-        unit = 2 * control.grid.to_index(keypoints.reference_mm) / np.maximum(size - 1, 1) - 1  # (n, 3)
+        to_unit = control.grid.unit_from_index @ control.grid.inverse_affine
+        unit = apply_affine(to_unit, keypoints.reference_mm)  # (n, 3)
         self.unit = torch.as_tensor(unit).to(like)[None, None, None]
         start = keypoints.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]
         self.wanted = torch.as_tensor(keypoints.template_mm - start).to(like)
@@ -65,7 +73,13 @@ class Objective:
     """
 
     def __init__(
-        self, data: DataTerms, control: ControlGrid, weights: Weights, keypoints: KeypointTerm | None = None
+        self,
+        data: DataTerms,
+        control: ControlGrid,
+        weights: Weights,
+        keypoints: KeypointTerm | None = None,
+        *,
+        rigid: FloatArray | None = None,
     ) -> None:
         """Put the terms together.
 
@@ -74,12 +88,17 @@ class Objective:
             control: control points over R's grid.
             weights: the betas.
             keypoints: optional correspondences.
+            rigid: A, 4x4; the volume term needs det(A + grad u). The identity by default.
         """
         self.data, self.control, self.weights, self.keypoints = data, control, weights, keypoints
+        turn = np.eye(3) if rigid is None else rigid[:3, :3]
+        self.turn = (turn - np.eye(3)) @ np.asarray(control.grid.direction)  # columns: along the array's axes
 
     def smoothness(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The terms that do not look at the images, with a graph; by their names in :class:`Weights`."""
-        volume = volume_change(determinant(self.control.knot_gradient(coefficients), self.control.grid))
+        turn = torch.as_tensor(self.turn).to(coefficients)
+        gradient = [g + turn[:, axis] for axis, g in enumerate(self.control.knot_gradient(coefficients))]
+        volume = volume_change(determinant(gradient, self.control.grid))
         named = {"curvature": curvature(coefficients.movedim(-1, 0), self.control.spacing_mm), "volume": volume}
         if self.keypoints is not None:
             named["keypoints"] = self.keypoints.value(coefficients)

@@ -73,7 +73,7 @@ BARS = (
     Bar("lung_dice", "the lungs overlap by Dice {value:.3f} (usual: 0.97 or more)", 0.97, 0.90, rises=False),
     Bar("inverse_consistency_mm", "forward and backward differ by {value:.1f} mm in the mean", 2.0, 5.0, rises=True),
     Bar("inverse_consistency_p95_mm", "5 % of the lung differ by {value:.1f} mm or more", 5.0, 15.0, rises=True),
-    Bar("folding_percent", "the deformation folds in {value:.3f} % of the lung", 0.0, 0.5, rises=True),
+    Bar("folding_percent", "the deformation folds in {value:.2g} % of the lung", 0.0, 0.5, rises=True),
     Bar("overlap", "{percent:.0f} % of the lungs are in the prior's field of view", 0.98, 0.5, rises=False),
     Bar("trusted_percent", "{value:.0f} % of the lung are registered with confidence", 95.0, 70.0, rises=False),
 )
@@ -93,7 +93,7 @@ def judge(figures: Figures) -> Quality:
         sentence = bar.sentence.format(value=value, percent=100 * value)
         reasons.append(f"{sentence[0].upper()}{sentence[1:]}.")
         worst = step if worst != "do not use" else worst
-    if figures.residual_hu > figures.residual_rigid_hu + 1.0:
+    if not figures.residual_hu <= figures.residual_rigid_hu + 1.0:  # NaN counts as worse
         worst = "do not use"
         reasons.append(
             f"The residual rose from {figures.residual_rigid_hu:.0f} to {figures.residual_hu:.0f} HU: "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ChangeMapJointLib.core.configuration import require, within
+
 
 @dataclass(frozen=True)
 class RigidOptions:
@@ -35,6 +37,17 @@ class RigidOptions:
     warn_overlap_below: float = 0.9
     warn_turn_deg: float = 15.0
     identity_mm: float = 0.02
+
+    def __post_init__(self) -> None:
+        shares = {n: (within(getattr(self, n), 0.0, 1.0), "0 to 1") for n in ("least_overlap", "warn_overlap_below")}
+        require(
+            self,
+            **shares,
+            margin_mm=(within(self.margin_mm, 0.0, 100.0), "0 to 100"),
+            starts=(within(self.starts, 1, 100), "1 to 100"),
+            least_lung_ml=(within(self.least_lung_ml, 0.0, 5000.0), "0 to 5000"),
+            identity_mm=(within(self.identity_mm, 0.0, 1.0), "0 to 1"),
+        )
 
 
 class Overlap(NamedTuple):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -50,6 +51,22 @@ class RegistrationOptions:
     margin_mm: float = 15.0
     weights: Weights = field(default_factory=Weights)
     variant: NGFVariant = "B"
+
+    def __post_init__(self) -> None:
+        low, high = self.window_hu
+        require(
+            self,
+            iterations=(
+                within(len(self.iterations), 1, 6) and all(within(n, 1, 10_000) for n in self.iterations),
+                "1 to 6 numbers from 1 to 10000, one a level",
+            ),
+            working_mm=(within(self.working_mm, 0.3, 20.0), "0.3 to 20"),
+            control_mm=(within(self.control_mm, 0.5, 200.0), "0.5 to 200"),
+            window_hu=(within(low, -1100, high - 10) and within(high, low + 10, 4000), "low < high in HU"),
+            edge_factor=(within(self.edge_factor, 1e-3, 100.0), "0.001 to 100"),
+            data_margin_vox=(within(self.data_margin_vox, 0.0, 50.0), "0 to 50"),
+            margin_mm=(within(self.margin_mm, 0.0, 200.0), "0 to 200"),
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,7 @@ def register(
 
 def _status(folding: float) -> str:
     if folding == 0.0:
-        return "Converged without folding in the lung."
+        return "The deformation does not fold in the lung."
     return f"The deformation folds in {folding:.3f} % of the lung: raise weights.volume or weights.curvature."
 
 
@@ -200,7 +217,7 @@ def _objective(
     pull = None
     if keypoints is not None and weights.keypoints > 0:
         pull = KeypointTerm(keypoints, control, rigid, r.image)
-    return Objective(data, control, weights, pull)
+    return Objective(data, control, weights, pull, rigid=rigid)
 
 
 def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
@@ -241,7 +258,9 @@ def minimise(
         return value
 
     optimiser.step(closure)  # type: ignore[arg-type]
-    return x.detach(), LevelReport(objective.control.grid.spacing_mm, len(history), history[0], history[-1])
+    best = x.detach()
+    after = objective.evaluate(best)[2]  # the line search may have ended on a point it did not take
+    return best, LevelReport(objective.control.grid.spacing_mm, len(history), history[0], after)
 
 
 def cover_reference(

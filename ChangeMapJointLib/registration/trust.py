@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points, resample, sample
@@ -22,13 +23,23 @@ class TrustOptions:
         half_error_mm: forward-backward error at which trust falls to 0.5.
         smooth_mm: sigma over which evidence is gathered.
         jacobian_range: det grad y beyond it is not breathing: trust is halved at these values.
-        border_mismatch: local share of lung border voxels that disagree, at which trust is halved.
+        border_mismatch: local mean of |M_R - M_T(y)|, in [0, 1], at which trust is halved.
     """
 
     half_error_mm: float = 3.0
     smooth_mm: float = 4.0
     jacobian_range: tuple[float, float] = (0.25, 4.0)
     border_mismatch: float = 0.5
+
+    def __post_init__(self) -> None:
+        low, high = self.jacobian_range
+        require(
+            self,
+            half_error_mm=(within(self.half_error_mm, 0.01, 100.0), "0.01 to 100"),
+            smooth_mm=(within(self.smooth_mm, 0.0, 50.0), "0 to 50"),
+            jacobian_range=(0 < low < 1 < high < 1e6, "a number below 1 and one above it, both positive"),
+            border_mismatch=(within(self.border_mismatch, 0.01, 10.0), "0.01 to 10"),
+        )
 
 
 def inverse_consistency(forward: DisplacementField, backward: DisplacementField) -> NDArray[np.float32]:

@@ -20,13 +20,13 @@ from ChangeMapJointLib.core.grid import bounding_box
 
 Hu = NDArray[np.float32]
 
-_BONE_HU = 150.0  # denser is bone or enhanced vessel
+BONE_HU = 150.0  # denser is bone or enhanced vessel
 _SOFT_HU = -150.0  # less dense is no tumour
 _CORE_MM = 6.0  # a hollow of the lung is a mass when this deep inside it ...
 _LIKELY_ML = 2.0  # ... this much remains of what the closing left open ...
 _HILUM_MM = 12.0  # ... and, of what a ball of this radius leaves open, ...
 _CORE_ML = 8.0  # ... this much; hila and the bulge of the aorta leave less
-_DENT_MM = 4.0  # ribs dent the lung less than the depth that this leaves inside
+_DENT_VOX = 2  # ribs dent the lung less deeply
 _GAP_MM = 80.0  # longest mass along the spine with lung above and below
 
 
@@ -65,34 +65,34 @@ def close_lung(
         The level of the closed lung, masses included, and the masses that only the large ball closed over.
     """
     closed = close_level(level, radius_mm, spacing_mm)
-    wide = (close_level(level, mass_mm, spacing_mm) < 0) & (hu < _BONE_HU)
+    wider = close_level(level, mass_mm, spacing_mm)
+    wide = (wider < 0) & (hu < BONE_HU)
     column = _between_in_z(wide, _GAP_MM, spacing_mm)
     column[:, :behind_vox] = False
     hollow = close_level(mask_level(wide | column, spacing_mm), 15.0, spacing_mm) < 0
-    mass = _thick_parts(hollow & (closed >= 0) & (hu < _BONE_HU), _LIKELY_ML, spacing_mm)
+    mass = _thick_parts(hollow & (closed >= 0) & (hu < BONE_HU), _LIKELY_ML, spacing_mm)
     if mass.any():  # seldom: is it more than a hilum or the bulge of the aorta?
         shallow = close_level(level, _HILUM_MM, spacing_mm) < 0
-        mass = _thick_parts(hollow & ~shallow & (hu < _BONE_HU), _CORE_ML, spacing_mm)
-    beside = wide & ~medial(closed < 0, on_right=on_right)
-    dents = deep_dents(beside, closed < 0, level < 0, hu, spacing_mm)
-    return fill_holes(add_mask(closed, mass | dents, spacing_mm), spacing_mm), mass
+        mass = _thick_parts(hollow & ~shallow & (hu < BONE_HU), _CORE_ML, spacing_mm)
+    beside = (hu < BONE_HU) & ~medial(closed < 0, on_right=on_right)
+    closed = np.where(beside, np.minimum(closed, wider), closed)
+    return fill_holes(add_mask(closed, mass, spacing_mm), spacing_mm), mass
 
 
-def deep_dents(filling: Mask, closed: Mask, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask:
-    """The parts of ``filling`` that finish the closing of a dent deep enough for a nodule, not for a rib.
+def rim_of_dents(level: Level, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask:
+    """One voxel of soft tissue beyond the dents that were closed, since a nodule reaches into the wall.
 
-    A nodule reaches a little into the wall that it sits on, so one voxel of soft tissue beyond is added.
+    Ribs dent the lung as well, but not deep enough to count.
 
     Args:
-        filling: what a wider closing takes in, ``[z, y, x]``.
-        closed: the lung after the small closing.
+        level: of the closed lung, ``[z, y, x]``.
         aerated: the lung before.
         hu: the same grid.
         spacing_mm: of the arrays.
     """
-    core = erode((filling | closed) & ~aerated, _DENT_MM / 2, spacing_mm)
-    dents = filling & ~closed & dilate(core, 3 * _DENT_MM / 2, spacing_mm)
-    return dilate(dents, spacing_mm, spacing_mm) & ~closed & (hu > _SOFT_HU) & (hu < _BONE_HU)
+    lung = level < 0
+    deep = ndimage.binary_opening(lung & ~aerated, np.ones((_DENT_VOX,) * 3))
+    return dilate(deep, spacing_mm, spacing_mm) & ~lung & (hu > _SOFT_HU) & (hu < BONE_HU)
 
 
 def add_mask(level: Level, mask: Mask, spacing_mm: float) -> Level:
@@ -129,7 +129,7 @@ def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: flo
         return level
     start, stop = bounding_box(mass, int(margin_mm / spacing_mm) + 2)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    soft = (hu[box] > _SOFT_HU) & (hu[box] < _BONE_HU) & thorax[box]
+    soft = (hu[box] > _SOFT_HU) & (hu[box] < BONE_HU) & thorax[box]
     base = opening(dilate(mass[box], margin_mm, spacing_mm) & (soft | (level[box] < 0)), spacing_mm, spacing_mm)
     result = level.copy()
     result[box] = add_mask(level[box], base, spacing_mm)

@@ -12,18 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.airways import Airways, find_airways
 from ChangeMapJointLib.volumes.lung_border import (
+    BONE_HU,
     add_mask,
     aerated_level,
     close_lung,
-    deep_dents,
     fill_holes,
     medial,
+    rim_of_dents,
     widen_mass,
 )
 from ChangeMapJointLib.volumes.lung_hull import costal_dents, slice_middles, thorax_hull
@@ -52,6 +54,17 @@ class LungOptions:
     mass_margin_mm: float = 8.0
     spacing_mm: float = 2.0
     minimum_ml: float = 200.0
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            air_hu=(within(self.air_hu, -950.0, -100.0), "-950 to -100"),
+            closing_mm=(within(self.closing_mm, 0.0, 60.0), "0 to 60"),
+            mass_closing_mm=(within(self.mass_closing_mm, 0.0, 60.0), "0 to 60"),
+            mass_margin_mm=(within(self.mass_margin_mm, 0.0, 60.0), "0 to 60"),
+            spacing_mm=(within(self.spacing_mm, 1.0, 6.0), "1 to 6"),
+            minimum_ml=(within(self.minimum_ml, 0.0, 5000.0), "0 to 5000"),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,8 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     progress(0.15, "looking for the lungs")
     inside = inside_body(hu, options.air_hu, h)
     if not (inside & (hu < options.air_hu)).any():
-        raise InputError(_no_lungs(volume, "no air inside the body"))
+        found = f"no air inside the body (values from {hu.min():.0f} to {hu.max():.0f})"
+        raise InputError(_no_lungs(volume, found))
     start, stop = bounding_box(inside, 2)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     hu, inside, work = hu[box], inside[box], work.crop(start, stop)
@@ -168,9 +182,9 @@ def _close_both(
     thorax = thorax_hull((levels[RIGHT] < 0) | (levels[LEFT] < 0), middles)
     for side, other in ((RIGHT, aerated.left), (LEFT, aerated.right)):
         level = widen_mass(levels[side], masses[side], hu, thorax, margin_mm=options.mass_margin_mm, spacing_mm=h)
-        costal = costal_dents(level < 0, thorax, middles, h) & ~medial(level < 0, on_right=side == RIGHT)
-        dents = deep_dents(costal, level < 0, sides[side], hu, h)
-        level = add_mask(level, dents, h)
+        beside = ~medial(level < 0, on_right=side == RIGHT)
+        level = add_mask(level, costal_dents(level < 0, thorax, middles, h) & beside & (hu < BONE_HU), h)
+        level = add_mask(level, rim_of_dents(level, sides[side], hu, h) & beside, h)
         level = np.where(other | never, h, fill_holes(level, h))
         levels[side] = np.where(largest_component(level < 0) | (level >= 0), level, h).astype(np.float32)
     _keep_apart(levels)

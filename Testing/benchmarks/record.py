@@ -30,13 +30,19 @@ class Measured:
 
 
 def measure(arguments: list[str]) -> Measured:
-    """Run a command to its end and account for it as the operating system does."""
+    """Run a command to its end and account for it as the operating system does.
+
+    Raises:
+        RuntimeError: it did not end well; there is nothing to measure then.
+    """
     start = time.monotonic()
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         output = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"exit code {child.returncode} from {' '.join(arguments)}")
     scale = 1e6 if sys.platform == "darwin" else 1e6 / 1024
     return Measured(
         round(time.monotonic() - start, 2),
@@ -53,10 +59,15 @@ def median(values: list[float]) -> float:
 
 
 def write_results(name: str, results: dict[str, Any]) -> Path:
-    """Write ``results/NAME.json`` with commit, versions and machine beside the figures."""
+    """Write the cases of ``results`` into ``results/NAME.json``, each with its commit, versions and machine.
+
+    Cases that are already there and were not measured this time stay as they are.
+    """
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    document = {"metadata": metadata(), "results": results}
+    document = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    measured = metadata()
+    document.update({case: {**figures, "metadata": measured} for case, figures in results.items()})
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return path
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 
+from ChangeMapJointLib.app.configuration import RunConfig
 from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
 from ChangeMapJointLib.core.errors import InputError
 
@@ -46,6 +47,8 @@ def test_what_is_not_named_keeps_its_default() -> None:
         ({"inner": 3}, ["x.inner", "an object"]),
         ({"sharp": 1}, ["x.sharp", "bool"]),
         ({"limit": "none"}, ["x.limit", "int"]),
+        ({"inner": {"size_mm": float("nan")}}, ["x.inner.size_mm", "a number"]),
+        ({"inner": {"size_mm": 10**400}}, ["x.inner.size_mm", "a number"]),
     ],
 )
 def test_wrong_values_are_named(values, words) -> None:
@@ -53,3 +56,35 @@ def test_wrong_values_are_named(values, words) -> None:
         from_mapping(Outer, values, "x")
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("registration", "iterations", []),
+        ("registration", "iterations", [0]),
+        ("registration", "working_mm", 0),
+        ("registration", "working_mm", 1e9),
+        ("registration", "control_mm", 0),
+        ("registration", "window_hu", [400, -1000]),
+        ("registration", "edge_factor", 0),
+        ("registration", "margin_mm", -1e6),
+        ("registration", "weights", {"curvature": -1}),
+        ("trust", "jacobian_range", [4, 0.25]),
+        ("trust", "half_error_mm", 0),
+        ("trust", "smooth_mm", -1),
+        ("findings", "threshold", 0),
+        ("lungs", "spacing_mm", 0),
+        ("lungs", "closing_mm", -1),
+        ("rigid", "starts", 0),
+        ("rigid", "margin_mm", 1e9),
+    ],
+)
+def test_options_that_cannot_work_are_refused(section, name, value) -> None:
+    with pytest.raises(InputError) as caught:
+        from_mapping(RunConfig, {section: {name: value}}, "x")
+    assert (next(iter(value)) if isinstance(value, dict) else name) in str(caught.value)
+
+
+def test_the_default_configuration_survives_json() -> None:
+    assert from_mapping(RunConfig, json.loads(json.dumps(to_mapping(RunConfig())))) == RunConfig()

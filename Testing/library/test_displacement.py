@@ -79,6 +79,24 @@ def test_jacobian_sees_a_fold() -> None:
     assert (jacobian_determinant(u, grid) == -1).all()
 
 
+def test_far_from_the_origin_equal_grids_still_give_equal_voxels() -> None:
+    """Scanner frames may be metres away; float32 coordinates there are coarser than the noise allows."""
+    grid = Grid((6, 7, 8), (0.7, 0.7, 1.0), (1e5, -2e5, 1e5))
+    noise = np.random.default_rng(0).normal(0, 500, grid.shape).astype(np.float32)
+    still = DisplacementField(np.zeros((*grid.shape, 3), np.float32), grid)
+    assert np.abs(resample(noise, grid, grid) - noise).max() < 0.05
+    assert np.abs(warp(noise, grid, grid, still) - noise).max() < 0.05
+
+
+def test_a_linear_map_is_given_by_its_corners(grid: Grid) -> None:
+    matrix = np.eye(4)
+    matrix[:3, :3] += [[0.1, 0.02, 0], [0, -0.2, 0.05], [0.03, 0, 0.3]]
+    points = grid.to_physical(np.random.default_rng(0).uniform(0, 8, (50, 3)))
+    u = DisplacementField.from_affine(matrix, grid.corners())
+    assert u.vectors_mm.shape == (2, 2, 2, 3)
+    assert u.apply(points) == pytest.approx(points @ matrix[:3, :3].T, abs=1e-4)
+
+
 def test_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="vectors_mm"):
         DisplacementField(np.zeros((2, 2, 2, 2), np.float32), Grid((2, 2, 2)))
