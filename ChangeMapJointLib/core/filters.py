@@ -138,37 +138,39 @@ def fill_slices(mask: Mask) -> Mask:
     return enclosed[labels]
 
 
-def _axis_weights(source: Grid, target: Grid, axis: int) -> NDArray[np.float32]:
+def _axis_weights(source: Grid, target: Grid, axis: int, lowpass: bool) -> NDArray[np.float32]:
     """Rows of weights ``[n_target, n_source]`` along one axis (0 = x): a triangle, the border repeated."""
     h = source.spacing_mm[axis]
-    scale = max(target.spacing_mm[axis] / h, 1.0)
+    width = max(target.spacing_mm[axis] / h, 1.0) if lowpass else 1.0
     start = source.to_index(target.origin_mm)[axis]
     centre = start + np.arange(target.size[axis]) * target.spacing_mm[axis] / h
     n = source.size[axis]
-    index = np.arange(n)
-    weights = np.maximum(1.0 - np.abs(np.clip(centre, 0, n - 1)[:, None] - index[None, :]) / scale, 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(np.float32)
+    weights = np.maximum(1.0 - np.abs(np.clip(centre, 0, n - 1)[:, None] - np.arange(n)[None, :]) / width, 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def resample_parallel(
-    array: NDArray[np.generic], source: Grid, target: Grid, *, clip: tuple[float, float] | None = None
+    array: NDArray[np.generic],
+    source: Grid,
+    target: Grid,
+    *,
+    lowpass: bool = True,
+    clip: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """``array`` at the voxels of a grid with the same axes.
-
-    Linear where the target is finer; where it is coarser, a triangle as wide as two of its voxels, so
-    that nothing aliases. The border is repeated outside.
+    """``array`` at the voxels of a grid with the same axes, linearly; the border is repeated outside.
 
     Args:
         array: ``[z, y, x]`` on ``source``; any real type.
         source: the grid of ``array``.
         target: a grid with the same direction.
+        lowpass: where the target is coarser, take the mean over a triangle as wide as two of its voxels,
+            so that nothing aliases.
         clip: values are limited to this range first.
 
     Returns:
         float32 ``[z, y, x]`` on ``target``.
     """
-    along_x, along_y, along_z = (_axis_weights(source, target, axis) for axis in range(3))
+    along_x, along_y, along_z = (_axis_weights(source, target, axis, lowpass) for axis in range(3))
     result = np.empty(target.shape, dtype=np.float32)
     for z, weights in enumerate(along_z):
         used = np.flatnonzero(weights)

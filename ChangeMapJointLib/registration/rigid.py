@@ -21,7 +21,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid_check import Agreement, agreement
 from ChangeMapJointLib.registration.rigid_optimise import Descent, correlation, euler_transform, refine
 from ChangeMapJointLib.registration.rigid_scans import BoolArray, WorkingScan, working_scan
-from ChangeMapJointLib.registration.rigid_start import PoseScore, start_poses
+from ChangeMapJointLib.registration.rigid_start import PoseScore, distinct_poses, start_poses
 from ChangeMapJointLib.registration.rigid_verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -30,6 +30,8 @@ COARSE = Descent(step_mm=4.0, stop_mm=0.02, iterations=60)
 MEDIUM = Descent(step_mm=2.0, stop_mm=0.005)
 FINE = Descent(step_mm=0.5, stop_mm=1e-4, sampling=0.5)
 ODD_LUNG_MM = 15.0  # thicker than what breathing of 20 mm leaves after alignment
+CLEAR_SCORE = 0.8  # of the coarse correlation; wrong poses and other patients have up to 0.75
+RIVALS = 3  # poses that are compared by their vessels where no score is clear
 LEAST_SCORE = 0.1  # the worst true pair measured, with one lung collapsed, has 0.35
 FLIPS: tuple[tuple[int, ...], ...] = ((2,), (0,), (1,), (1, 2), (0, 2), (0, 1), (0, 1, 2))  # array axes
 DIRECTIONS = ("left-right", "front-back", "head-feet")  # of x, y, z in LPS
@@ -123,11 +125,11 @@ def align_scans(
     """
     fixed = whole.cropped(options.margin_mm + 2 * FINE_MM)
     progress(0.1, "Looking for the pose")
-    matrix, _ = _search(fixed, moving, options)
-    if matrix is None:
+    poses = _poses(fixed, moving, options)
+    if not poses:
         return None
     progress(0.4, "Aligning")
-    matrix = _polish(fixed, moving, matrix, options)
+    matrix = _polish(fixed, moving, _choose(fixed, moving, poses, options), options)
     progress(0.8, "Checking")
     back: FloatArray = np.asarray(np.linalg.inv(matrix), dtype=float)
     overlap = Overlap(_seen(whole, moving, matrix), _seen(moving, whole, back))
@@ -149,21 +151,31 @@ def prepare(volume: Volume, lungs: BoolArray, name: str, options: RigidOptions) 
     return working_scan(volume, mask, FINE_MM)
 
 
-def _search(fixed: WorkingScan, moving: WorkingScan, options: RigidOptions) -> tuple[FloatArray | None, float]:
-    """The best pose at the coarsest resolution and its score; None when no start leads anywhere."""
+def _poses(fixed: WorkingScan, moving: WorkingScan, options: RigidOptions) -> list[tuple[float, FloatArray]]:
+    """Local optima at the coarsest resolution with their scores, the best first; none when no start leads anywhere."""
     reference, template = fixed.coarser(COARSE_MM), moving.coarser(COARSE_MM)
     score = PoseScore.of(reference, template, options.margin_mm)
     region, centre = reference.region(options.margin_mm), _centre(fixed)
     starts = start_poses(reference, template, score, options.starts, options.least_overlap)
-    poses = [
+    ends = [
         refine(reference, template, region, euler_transform(start, centre), COARSE)
         for start in starts
         if score(start) > 0
     ]
-    best = max(poses, key=score, default=None)
-    if best is None or score(best) < LEAST_SCORE:
-        return None, 0.0
-    return best, score(best)
+    ends = distinct_poses(sorted(ends, key=score, reverse=True), fixed.lung_points_mm(200), RIVALS)
+    return [(score(end), end) for end in ends if score(end) > LEAST_SCORE]
+
+
+def _choose(
+    fixed: WorkingScan, moving: WorkingScan, poses: list[tuple[float, FloatArray]], options: RigidOptions
+) -> FloatArray:
+    """The best pose; by the vessels where the correlation does not decide."""
+    if len(poses) == 1 or poses[0][0] >= CLEAR_SCORE:
+        return poses[0][1]
+    centre = _centre(fixed)
+    found = [agreement(fixed, moving, pose, centre, options.margin_mm).vessels for _, pose in poses]
+    best = max(range(len(poses)), key=lambda i: found[i] or 0.0)
+    return poses[best][1]
 
 
 def _polish(fixed: WorkingScan, moving: WorkingScan, matrix: FloatArray, options: RigidOptions) -> FloatArray:
@@ -206,7 +218,7 @@ def _flip_hint(whole: WorkingScan, moving: WorkingScan, options: RigidOptions) -
     """The remedy where the template is the same chest, only flipped; else a general one."""
     fixed = whole.cropped(options.margin_mm + 2 * FINE_MM)
     quick = replace(options, starts=2)
-    scores = {axes: _search(fixed, moving.flipped(axes), quick)[1] for axes in FLIPS}
+    scores = {axes: max((s for s, _ in _poses(fixed, moving.flipped(axes), quick)), default=0.0) for axes in FLIPS}
     axes = max(FLIPS, key=lambda flip: scores[flip])
     found = align_scans(whole, moving.flipped(axes), options=options)
     if found is None or found.similarity is None or found.similarity < options.warn_below:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,6 @@ import SimpleITK as sitk
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.registration.rigid_scans import BoolArray, WorkingScan
 
-THREADS = 1  # sums over another number of parts differ in the last digits from machine to machine
 SEED = 20240306
 
 
@@ -79,19 +80,21 @@ def refine(
         have nothing in common to compare.
     """
     before = matrix_of(start)
-    method = _correlation(reference, template, region)
-    if descent.sampling < 1.0:
-        method.SetMetricSamplingStrategy(method.REGULAR)
-        method.SetMetricSamplingPercentage(descent.sampling, SEED)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        descent.step_mm, descent.stop_mm, descent.iterations, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-6
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(start, inPlace=True)
-    try:
-        method.Execute(reference.grid.to_image(reference.array), template.grid.to_image(template.array))
-    except RuntimeError:  # all samples left the template
-        return before
+    images = reference.grid.to_image(reference.array), template.grid.to_image(template.array)
+    with _one_thread():
+        method = _correlation(reference, template, region)
+        if descent.sampling < 1.0:
+            method.SetMetricSamplingStrategy(method.REGULAR)
+            method.SetMetricSamplingPercentage(descent.sampling, SEED)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            descent.step_mm, descent.stop_mm, descent.iterations, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-6
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetInitialTransform(start, inPlace=True)
+        try:
+            method.Execute(*images)
+        except RuntimeError:  # all samples left the template
+            return before
     return matrix_of(start)
 
 
@@ -99,15 +102,29 @@ def correlation(
     reference: WorkingScan, template: WorkingScan, region: BoolArray, transform: sitk.Euler3DTransform
 ) -> float:
     """Squared correlation in [0, 1] of the scans inside ``region``, over every voxel."""
-    method = _correlation(reference, template, region)
-    method.SetInitialTransform(transform, inPlace=True)
     images = reference.grid.to_image(reference.array), template.grid.to_image(template.array)
-    return -float(method.MetricEvaluate(*images))
+    with _one_thread():
+        method = _correlation(reference, template, region)
+        method.SetInitialTransform(transform, inPlace=True)
+        return -float(method.MetricEvaluate(*images))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over another number of parts differ in the last digits, and so would results from machine to machine.
+
+    The metric does not follow the method's own number of threads, so that the process's default is changed meanwhile.
+    """
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _correlation(reference: WorkingScan, template: WorkingScan, region: BoolArray) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(THREADS)
     method.SetMetricAsCorrelation()
     method.SetInterpolator(sitk.sitkLinear)
     method.SetMetricFixedMask(reference.grid.to_image(region.astype(np.uint8)))

@@ -14,6 +14,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 
 CLIP_HU = (-1000.0, 400.0)  # air to bone: metal, contrast peaks and padding must not carry the correlation
 FILL_HU = -1024  # what lies at or below it over a whole neighbourhood was filled in, not measured
+AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
 BoolArray = NDArray[np.bool_]
 
 
@@ -42,7 +43,8 @@ class WorkingScan:
     def has_data_at(self, points_mm: FloatArray) -> BoolArray:
         """For physical points ``[n, 3]``: inside the scan, and measured there?"""
         index = np.rint(self.grid.to_index(points_mm)).astype(int)[:, ::-1]
-        found: BoolArray = np.asarray(((index >= 0) & (index < self.grid.shape)).all(axis=1))
+        found: AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
+BoolArray = np.asarray(((index >= 0) & (index < self.grid.shape)).all(axis=1))
         found[found] = self.valid[tuple(index[found].T)]
         return found
 
@@ -50,7 +52,8 @@ class WorkingScan:
         """The lungs and what lies within ``margin_mm`` of them (ribs, spine, vessels), without filled-in voxels."""
         image = self.grid.to_image(self.lungs.astype(np.uint8))
         distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-        near: BoolArray = sitk.GetArrayViewFromImage(distance) <= margin_mm
+        near: AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
+BoolArray = sitk.GetArrayViewFromImage(distance) <= margin_mm
         return near & self.valid
 
     def coarser(self, spacing_mm: float) -> WorkingScan:
@@ -89,7 +92,7 @@ def working_scan(volume: Volume, lungs: BoolArray, spacing_mm: float) -> Working
     factors = _factors(volume.grid, spacing_mm)
     array, grid = _bin(volume.array, volume.grid, factors)
     mask, _ = _bin(lungs.astype(np.uint8) * np.uint8(100), volume.grid, factors)
-    floor = max(FILL_HU, int(volume.array.min()))
+    floor = min(max(FILL_HU, int(volume.array.min())), AIR_HU)
     filled, _ = _bin((volume.array <= floor).astype(np.uint8) * np.uint8(100), volume.grid, factors)
     # a lone voxel of clipped air is measured; a plateau is not. One more voxel: block averages beside it are mixed.
     plateau = ndimage.binary_opening(filled >= 99, np.ones((3, 3, 3), dtype=bool))

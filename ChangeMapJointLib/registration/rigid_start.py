@@ -91,7 +91,7 @@ def start_poses(
     poses = [pose(shift, np.zeros(3)) for shift in shifts]
     poses += [pose(shift, turn) for shift in shifts[:TURNED_SHIFTS] for turn in turns]
     ranked = sorted(poses, key=score, reverse=True)
-    return _distinct([np.eye(4), *ranked], reference.lung_points_mm(200), count)
+    return distinct_poses([np.eye(4), *ranked], reference.lung_points_mm(200), count)
 
 
 def shifts_mm(reference: WorkingScan, template: WorkingScan, least_overlap: float) -> Iterator[FloatArray]:
@@ -109,7 +109,8 @@ def shifts_mm(reference: WorkingScan, template: WorkingScan, least_overlap: floa
         yield np.array([between[0], between[1], z])
 
 
-def _distinct(poses: Iterable[FloatArray], points_mm: FloatArray, count: int) -> list[FloatArray]:
+def distinct_poses(poses: Iterable[FloatArray], points_mm: FloatArray, count: int) -> list[FloatArray]:
+    """The first ``count`` of ``poses`` that move ``points_mm`` to different places."""
     chosen: list[FloatArray] = []
     places: list[FloatArray] = []
     for pose in poses:

@@ -184,7 +184,7 @@ def _close_both(
         level = widen_mass(levels[side], masses[side], hu, thorax, margin_mm=options.mass_margin_mm, spacing_mm=h)
         beside = ~medial(level < 0, on_right=side == RIGHT)
         level = add_mask(level, costal_dents(level < 0, thorax, middles, h) & beside & (hu < BONE_HU), h)
-        level = add_mask(level, rim_of_dents(level, sides[side], hu, h) & beside, h)
+        level = add_mask(level, rim_of_dents(level, sides[side], hu, h), h)
         level = np.where(other | never, h, fill_holes(level, h))
         levels[side] = np.where(largest_component(level < 0) | (level >= 0), level, h).astype(np.float32)
     _keep_apart(levels)
@@ -218,7 +218,7 @@ def _draw(labels: NDArray[np.uint8], grid: Grid, levels: dict[int, Level], work:
         first = np.floor(grid.to_index(part.origin_mm)).astype(int)[::-1]
         last = np.ceil(grid.to_index(part.to_physical(np.array(part.size) - 1))).astype(int)[::-1] + 1
         first, last = np.maximum(first, 0), np.minimum(last, grid.shape)
-        fine = resample_parallel(level[box], part, grid.crop(first, last))
+        fine = resample_parallel(level[box], part, grid.crop(first, last), lowpass=False)
         target = labels[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
         target[(fine < 0) & (target == 0)] = side
 

@@ -3,7 +3,7 @@
     python Testing/benchmarks/main_job.py DATA [--repeat 3] [--only demo,known20mm]
 
 DATA holds ``pairs/known20mm``, ``pairs/popi``, ``ct15`` and ``dicom``. Every case is a whole process of the command
-line, timed from outside: medians over the repeats. The figures are the last repeat's; every repeat gives the same bytes.
+line, timed from outside: medians over the repeats. Figures are those of the last repeat; all give the same bytes.
 Change in all of these pairs is synthetic, except POPI, which is a real 4D CT without lesions.
 """
 
