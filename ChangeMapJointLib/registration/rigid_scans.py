@@ -43,8 +43,7 @@ class WorkingScan:
     def has_data_at(self, points_mm: FloatArray) -> BoolArray:
         """For physical points ``[n, 3]``: inside the scan, and measured there?"""
         index = np.rint(self.grid.to_index(points_mm)).astype(int)[:, ::-1]
-        found: AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
-BoolArray = np.asarray(((index >= 0) & (index < self.grid.shape)).all(axis=1))
+        found: BoolArray = np.asarray(((index >= 0) & (index < self.grid.shape)).all(axis=1))
         found[found] = self.valid[tuple(index[found].T)]
         return found
 
@@ -52,8 +51,7 @@ BoolArray = np.asarray(((index >= 0) & (index < self.grid.shape)).all(axis=1))
         """The lungs and what lies within ``margin_mm`` of them (ribs, spine, vessels), without filled-in voxels."""
         image = self.grid.to_image(self.lungs.astype(np.uint8))
         distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-        near: AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
-BoolArray = sitk.GetArrayViewFromImage(distance) <= margin_mm
+        near: BoolArray = sitk.GetArrayViewFromImage(distance) <= margin_mm
         return near & self.valid
 
     def coarser(self, spacing_mm: float) -> WorkingScan:
