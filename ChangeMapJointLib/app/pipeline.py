@@ -6,7 +6,7 @@ of :mod:`ChangeMapJointLib.app.run`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.app.configuration import RunConfig
 from ChangeMapJointLib.app.stages import Stages
-from ChangeMapJointLib.change.findings import Findings, find_changes
+from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_changes
 from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.errors import InputError
@@ -41,6 +41,7 @@ SHARES = {
     },
 }
 AIR_HU = -1024.0
+CANDIDATE_THRESHOLD = 0.4  # ground glass shows in the map from about 0.4; below it noise and vessels begin
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,11 @@ class Maps:
 
 @dataclass(frozen=True)
 class PairResult:
-    """What a run found out about one pair; ``maps`` and ``findings`` are None with method ``rigid``."""
+    """What a run found out about one pair; ``maps`` and what follows from them are None with method ``rigid``.
+
+    ``candidates`` are measured like ``findings``, from :data:`CANDIDATE_THRESHOLD` on: what a live slider shows below
+    the threshold of the findings.
+    """
 
     reference: Volume
     template: Volume
@@ -77,6 +82,7 @@ class PairResult:
     registration: Registration | None = None
     maps: Maps | None = None
     findings: Findings | None = None
+    candidates: Findings | None = None
 
 
 def compare(
@@ -186,21 +192,39 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
         del moved, matched_r, matched_t
         maps = Maps(cm, signed, field.jacobian_determinant(), trust, lungs)
     with stages.stage("findings"):
-        findings = find_changes(
-            maps.change_map,
-            maps.signed_hu,
-            r.grid,
-            reference=r,
-            template=t,
-            field=field,
-            reference_lungs=pair.reference_lungs.labels,
-            template_lungs=pair.template_lungs.labels,
-            trust=lambda points: sample_array(trust, field.grid, points),
-            options=config.findings,
-        )
+        listed = config.findings
+        findings = _find(pair, maps, field, listed)
+        weak = replace(listed, threshold=min(CANDIDATE_THRESHOLD, listed.threshold), proven_threshold=None)
+        candidates = _find(pair, maps, field, weak)
         judged = quality.judge(_figures(pair, registration, maps, warped, lungs_warped, error))
     return PairResult(
-        r, t, pair.reference_lungs, pair.template_lungs, pair.rigid, field, warped, judged, registration, maps, findings
+        r,
+        t,
+        pair.reference_lungs,
+        pair.template_lungs,
+        pair.rigid,
+        field,
+        warped,
+        judged,
+        registration,
+        maps,
+        findings,
+        candidates,
+    )
+
+
+def _find(pair: _Aligned, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
+    return find_changes(
+        maps.change_map,
+        maps.signed_hu,
+        pair.reference.grid,
+        reference=pair.reference,
+        template=pair.template,
+        field=field,
+        reference_lungs=pair.reference_lungs.labels,
+        template_lungs=pair.template_lungs.labels,
+        trust=lambda points: sample_array(maps.trust, field.grid, points),
+        options=options,
     )
 
 

@@ -125,6 +125,8 @@ def write_maps(folder: Path, result: PairResult) -> None:
     write_nrrd(folder / "trust.nrrd", result.maps.trust, result.field.grid)
     write_findings_csv(folder / "findings.csv", result.findings)
     write_findings_json(folder / "findings.json", result.findings)
+    if result.candidates is not None:
+        write_findings_json(folder / "candidates.json", result.candidates)
 
 
 def provenance(

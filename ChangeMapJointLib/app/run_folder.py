@@ -21,7 +21,7 @@ MAPS = ("change_map", "change_learned", "change_difference", "change_combined", 
 GEOMETRY = ("deformation", "jacobian", "trust", "lungs_reference", "lungs_template")
 FILES = frozenset(
     [f"{name}.nrrd" for name in (*MAPS, *GEOMETRY)]
-    + ["rigid.tfm", "findings.csv", "findings.json", "quality.json", "report.html", MARKER]
+    + ["rigid.tfm", "findings.csv", "findings.json", "candidates.json", "quality.json", "report.html", MARKER]
 )  # only a folder with nothing else in it is ever replaced
 
 

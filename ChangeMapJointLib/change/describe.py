@@ -59,6 +59,7 @@ def describe(
         kind=kind,
         centre_mm=_vector(centre),
         centre_template_mm=_vector(field.apply(centre[None])[0]),
+        peak_mm=_vector(points[int(region.values.argmax())]),
         lung=_lung(change, points, reference, template),
         voxels=len(region.voxels),
         volume_ml=len(region.voxels) * grid.voxel_volume_ml,

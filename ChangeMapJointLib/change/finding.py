@@ -21,6 +21,7 @@ class Finding:
         kind: 'new', 'grown', 'shrunk', 'resolved', or plain 'increase' or 'decrease' where it cannot be told.
         centre_mm: centroid of the region of change, physical (x, y, z) LPS in the reference's space.
         centre_template_mm: the same place in the template's space, y(centre).
+        peak_mm: centre of the voxel where the change map is highest.
         lung: 'right' or 'left', the patient's.
         voxels: size of the region on the map's grid.
         volume_ml: volume of the region of change (not of the lesion).
@@ -43,6 +44,7 @@ class Finding:
     kind: Kind
     centre_mm: Vector3
     centre_template_mm: Vector3
+    peak_mm: Vector3
     lung: Lung
     voxels: int
     volume_ml: float

@@ -81,11 +81,13 @@ class Findings:
         items: the findings; ``items[i].id == i + 1``.
         labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere.
         dropped: how many smaller regions were left out because of ``max_findings``.
+        threshold: of the map that they are regions of.
     """
 
     items: tuple[Finding, ...]
     labels: NDArray[np.int32]
     dropped: int = 0
+    threshold: float = 0.68
 
 
 def find_changes(
@@ -150,7 +152,7 @@ def find_changes(
                 trust=trust,
             )
         )
-    return Findings(tuple(items), labels, dropped=max(len(regions) - options.max_findings, 0))
+    return Findings(tuple(items), labels, max(len(regions) - options.max_findings, 0), options.threshold)
 
 
 def _regions(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 AXES = ("x", "y", "z")
+POINTS = ("centre", "centre_template", "peak")
 LESION_FIELDS = ("volume_ml", "long_diameter_mm", "perpendicular_diameter_mm", "mean_hu", "peak_hu")
 COLUMNS = (
     "id",
@@ -33,6 +34,7 @@ COLUMNS = (
     "lung",
     *(f"centre_{axis}_mm" for axis in AXES),
     *(f"centre_template_{axis}_mm" for axis in AXES),
+    *(f"peak_{axis}_mm" for axis in AXES),
     "voxels",
     "volume_ml",
     "peak",
@@ -77,7 +79,8 @@ def write_findings_json(path: Path, findings: Findings) -> None:
         InputError: when the file cannot be written; nothing is left behind.
     """
     items = [_nested(finding) for finding in findings.items]
-    _write_json(path, "changemap.findings", {"coordinates": "LPS, mm", "dropped": findings.dropped, "findings": items})
+    head = {"coordinates": "LPS, mm", "threshold": findings.threshold, "dropped": findings.dropped}
+    _write_json(path, "changemap.findings", {**head, "findings": items})
 
 
 def write_quality_json(path: Path, quality: Quality) -> None:
@@ -92,7 +95,8 @@ def write_quality_json(path: Path, quality: Quality) -> None:
 def finding_row(finding: Finding) -> dict[str, Value]:
     """Flat values of a finding by column name; None where not known."""
     row: dict[str, Value] = {name: _scalar(getattr(finding, name)) for name in COLUMNS if hasattr(finding, name)}
-    for name, point in (("centre", finding.centre_mm), ("centre_template", finding.centre_template_mm)):
+    for name in POINTS:
+        point = getattr(finding, f"{name}_mm")
         for i, axis in enumerate(AXES):
             row[f"{name}_{axis}_mm"] = None if point is None else _scalar(point[i])
     for name, lesion in (("reference", finding.lesion_reference), ("template", finding.lesion_template)):
@@ -119,7 +123,7 @@ def plain(value: object) -> object:
 def _nested(finding: Finding) -> dict[str, object]:
     row: dict[str, object] = dict(finding_row(finding))
     nested: dict[str, object] = {}
-    for name in ("centre", "centre_template"):
+    for name in POINTS:
         point = [row.pop(f"{name}_{axis}_mm") for axis in AXES]
         nested[f"{name}_mm"] = None if None in point else point
     for name in ("reference", "template"):

@@ -48,6 +48,7 @@ def finding(number: int = 1, **changes: object) -> Finding:
         kind="new",
         centre_mm=NEW_MM,
         centre_template_mm=(-20.0, 6.0, 28.0),
+        peak_mm=(-19.0, 7.0, 29.0),
         lung="right",
         voxels=123,
         volume_ml=3.321,

@@ -16,7 +16,7 @@ from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_j
 
 HEADER = (
     "id,kind,lung,centre_x_mm,centre_y_mm,centre_z_mm,"
-    "centre_template_x_mm,centre_template_y_mm,centre_template_z_mm,"
+    "centre_template_x_mm,centre_template_y_mm,centre_template_z_mm,peak_x_mm,peak_y_mm,peak_z_mm,"
     "voxels,volume_ml,peak,peak_hu,long_diameter_mm,perpendicular_diameter_mm,elongation,"
     "reference_volume_ml,reference_long_diameter_mm,reference_perpendicular_diameter_mm,"
     "reference_mean_hu,reference_peak_hu,"
@@ -41,6 +41,7 @@ def test_csv_gives_back_what_went_in(tmp_path):
     new, larger = rows_of(tmp_path / "findings.csv")
     assert [float(new[f"centre_{axis}_mm"]) for axis in "xyz"] == [-30.0, 12.0, 20.0]
     assert [float(new[f"centre_template_{axis}_mm"]) for axis in "xyz"] == [-20.0, 6.0, 28.0]
+    assert [float(new[f"peak_{axis}_mm"]) for axis in "xyz"] == [-19.0, 7.0, 29.0]
     assert (new["id"], new["kind"], new["lung"], new["voxels"]) == ("1", "new", "right", "123")
     assert [float(new[name]) for name in ("volume_ml", "peak", "peak_hu", "trust")] == [3.321, 0.8476, 889.6, 0.93]
     assert (new["reference_volume_ml"], new["reference_mean_hu"]) == ("3.05", "-12.0")
