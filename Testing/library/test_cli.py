@@ -40,6 +40,7 @@ CONTRACT = {
     "trust.nrrd",
     "findings.csv",
     "findings.json",
+    "candidates.json",
     "quality.json",
     "report.html",
     "run.json",
@@ -52,6 +53,7 @@ RIGID = CONTRACT - {
     "trust.nrrd",
     "findings.csv",
     "findings.json",
+    "candidates.json",
 }
 
 
