@@ -125,12 +125,21 @@ class SliceView:
         self.logic.SetMRMLApplicationLogic(app)
         app.GetSliceLogics().AddItem(self.logic)
         self.logic.SetMRMLScene(scene)
-        self.node = self.logic.AddSliceNode(name)
-        self.node.SetOrientation(orientation)
-        self.node.SetMappedInLayout(1)
+        self.node = self._slice_node(scene, name, orientation)
         self.composite = self.logic.GetSliceCompositeNode()
         self.managers.SetMRMLDisplayableNode(self.node)
         self.resize(*size)
+
+    def _slice_node(self, scene: Any, name: str, orientation: str) -> Any:
+        """The node of that name as a layout made it, else a new one."""
+        node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
+        if node is not None:
+            self.logic.SetSliceNode(node)
+            return node
+        node = self.logic.AddSliceNode(name)
+        node.SetOrientation(orientation)
+        node.SetMappedInLayout(1)
+        return node
 
     def _managers(self, app: Any) -> Any:
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
