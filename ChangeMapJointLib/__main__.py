@@ -1,10 +1,26 @@
-"""``python -m ChangeMapJointLib`` is the command ``changemap``."""
+"""The command ``changemap``, also ``python -m ChangeMapJointLib``.
 
-import sys
+Its packages take a second or two to load. They are imported here, in :func:`main`, so that Ctrl-C in
+that time ends the program without a traceback.
+"""
+
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """Entry point of ``changemap``."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored, as with nohup
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
+    try:
+        from ChangeMapJointLib.app.cli import main as command_line
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    command_line()
+
 
 if __name__ == "__main__":
-    try:
-        from ChangeMapJointLib.app.cli import main
-    except KeyboardInterrupt:  # Ctrl-C while the packages load
-        sys.exit(130)
     main()

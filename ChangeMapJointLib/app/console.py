@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import IO, Any
 
 from ChangeMapJointLib.app.stages import Listener, ProgressEvent, nobody
-from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.errors import Cancelled, ChangeMapError, InputError
 
 EXIT_FAULT, EXIT_INPUT, EXIT_CANCELLED = 1, 2, 130
 SMALLEST_STEP = 0.005  # of the whole run, between two JSON lines of one stage
 
 
+class Unheard(ChangeMapError):
+    """Whoever read our output has closed it. No OSError: a stage would take that for trouble with its files."""
+
+
+def say(stream: IO[str] | None, text: str) -> None:
+    """Write ``text`` at once; nothing where the program was started without that stream.
+
+    Raises:
+        Unheard: nobody reads it any more.
+    """
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
+            raise Unheard from error
+        raise
+
+
 def emit(event: str, **values: Any) -> None:
-    """One JSON object on a line of standard output, at once."""
-    if sys.stdout is not None:  # closed by who started us
-        sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
-        sys.stdout.flush()
+    """One JSON object on a line of standard output, at once.
+
+    Raises:
+        Unheard: nobody reads it any more.
+    """
+    say(sys.stdout, json_line(event, **values))
+
+
+def json_line(event: str, **values: Any) -> str:
+    """An event as a line of JSON; ASCII, since whoever reads may expect another encoding."""
+    return json.dumps({"event": event, **values}) + "\n"
 
 
 @contextmanager
@@ -41,29 +67,39 @@ def listening(style: str) -> Iterator[Listener]:
         yield json_listener()
     elif style == "none":
         yield nobody
-    elif Console(stderr=True).is_terminal:
-        with Progress(
-            TextColumn("{task.description:<9}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-            transient=True,
-        ) as bar:
-            task = bar.add_task("start", total=1.0, left="")
-
-            def show(event: ProgressEvent) -> None:
-                left = "" if event.remaining_s is None else f"about {event.remaining_s:.0f} s left"
-                bar.update(task, completed=event.fraction, description=event.stage, left=left)
-
-            yield show
+    elif sys.stderr is not None and sys.stderr.isatty():
+        with progress_bar() as listener:
+            yield listener
     else:
         yield line_listener()
 
 
-def json_listener() -> Listener:
-    """Prints events as JSON lines, when the stage changes or enough has been done since."""
+@contextmanager
+def progress_bar() -> Iterator[Listener]:
+    """A bar on the terminal, gone at the end."""
+    from rich.console import Console  # late: Slicer's Python, which runs the worker, has no rich
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("start", total=1.0, left="")
+
+        def show(event: ProgressEvent) -> None:
+            left = "" if event.remaining_s is None else f"about {event.remaining_s:.0f} s left"
+            bar.update(task, completed=event.fraction, description=event.stage, left=left)
+
+        yield show
+
+
+def json_listener(send: Callable[..., None] = emit) -> Listener:
+    """Passes events to ``send``, as JSON lines, when the stage changes or enough has been done since."""
     last = ("", -1.0)
 
     def tell(event: ProgressEvent) -> None:
@@ -71,7 +107,7 @@ def json_listener() -> Listener:
         if event.stage == last[0] and event.fraction - last[1] < SMALLEST_STEP:
             return
         last = (event.stage, event.fraction)
-        emit("progress", **{k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(event).items()})
+        send("progress", **{k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(event).items()})
 
     return tell
 
@@ -83,8 +119,7 @@ def line_listener() -> Listener:
     def tell(event: ProgressEvent) -> None:
         if not seen or seen[-1] != event.stage:
             seen.append(event.stage)
-            if sys.stderr is not None:
-                sys.stderr.write(f"{event.elapsed_s:6.1f} s  {event.stage}\n")
+            say(sys.stderr, f"{event.elapsed_s:6.1f} s  {event.stage}\n")
 
     return tell
 
@@ -127,14 +162,21 @@ def ending(style: str, log: Path | None = None, *, written: Path | None = None) 
     except (Cancelled, KeyboardInterrupt):
         said = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is whole."
         raise SystemExit(_end(style, "cancelled", said, EXIT_CANCELLED)) from None
-    except BrokenPipeError:  # who listened is gone: stop quietly, as other commands do
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (Unheard, BrokenPipeError):  # stop quietly, as other commands do
+        be_quiet()
         raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
         said = f"Fault: {type(error).__name__}: {error}"
         if isinstance(error, MemoryError) or "not enough memory" in str(error):
             said = "Out of memory: close other programs, or raise registration.working_mm in --config."
         raise SystemExit(_end(style, "fault", said + _keep(log), EXIT_FAULT)) from None
+
+
+def be_quiet() -> None:
+    """Send what is still to be written nowhere, so that the interpreter has nothing to complain about at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
 
 
 def _keep(log: Path | None) -> str:
@@ -150,8 +192,8 @@ def _keep(log: Path | None) -> str:
 
 def _end(style: str, event: str, message: str, code: int) -> int:
     if style == "json":
-        with suppress(BrokenPipeError):
+        with suppress(Unheard):
             emit(event, message=message, exit_code=code)
-    if sys.stderr is not None:
-        sys.stderr.write(f"changemap: {message}\n")
+    with suppress(Unheard):
+        say(sys.stderr, f"changemap: {message}\n")
     return code

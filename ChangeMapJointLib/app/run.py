@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,25 @@ from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.registration.rigid import RigidAlignment
+from ChangeMapJointLib.volumes import writing
 from ChangeMapJointLib.volumes.checks import check_ct, check_pair
 from ChangeMapJointLib.volumes.reading import read_volume, split_selector
-from ChangeMapJointLib.volumes.volume import Volume
-from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd, write_rigid
+from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a scan is called and how it was acquired, where its file does not say.
+
+    Attributes:
+        name: instead of the file's name, in messages, in the report and in ``run.json``.
+        acquisition: what is known; what is None stays as the file has it.
+    """
+
+    name: str
+    acquisition: Acquisition = field(default_factory=Acquisition)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,9 @@ class Request:
         overwrite: replace an earlier run's folder of that name.
         notices: sentences for the top of the report.
         attribution: where the scans come from and under which licence.
+        reference_label: for a reference whose file says nothing of it.
+        template_label: likewise.
+        compress: the volumes; without, they are written and loaded faster.
     """
 
     reference: Path
@@ -53,6 +70,9 @@ class Request:
     overwrite: bool = False
     notices: tuple[str, ...] = ()
     attribution: tuple[str, ...] = ()
+    reference_label: Label | None = None
+    template_label: Label | None = None
+    compress: bool = True
 
 
 def run(request: Request, listener: Listener = nobody) -> PairResult:
@@ -71,14 +91,16 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     stages = Stages(SHARES[request.config.method], listener)
     started = datetime.now(timezone.utc)
     with stages.stage("read") as progress:
-        reference = check_ct(read_volume(request.reference, progress=lambda f, m="": progress(0.5 * f, m)))
-        template = check_ct(read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m)))
+        reference = read_volume(request.reference, progress=lambda f, m="": progress(0.5 * f, m))
+        reference = check_ct(labelled(reference, request.reference_label))
+        template = read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m))
+        template = check_ct(labelled(template, request.template_label))
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
     result = compare(reference, template, config=request.config, device=device, stages=stages)
     notes = (*check_pair(reference, template), *result.rigid.warnings)
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
-            write_maps(folder, result)
+            write_maps(folder, result, compress=request.compress)
             progress(0.5)
             record = provenance(request, result, stages, device, hashes, started, notes)
             report = report_content(request, result, record, hashes, notes)
@@ -108,11 +130,20 @@ def check_inputs(paths: list[Path]) -> None:
             raise InputError(f"{path}: no such file or folder; give a scan, or a folder or zip of a DICOM series")
 
 
-def write_maps(folder: Path, result: PairResult) -> None:
+def labelled(volume: Volume, label: Label | None) -> Volume:
+    """``volume`` under the name and with the acquisition of ``label``."""
+    if label is None:
+        return volume
+    known = {name: value for name, value in asdict(label.acquisition).items() if value is not None}
+    name = Path(label.name.replace("/", "_"))  # a name, not a path with folders
+    return replace(volume, source=name, acquisition=replace(volume.acquisition, **known))
+
+
+def write_maps(folder: Path, result: PairResult, *, compress: bool = True) -> None:
     """Volumes, transforms and tables of the output contract."""
-    grid = result.reference.grid
+    grid, write_nrrd = result.reference.grid, partial(writing.write_nrrd, compress=compress)
     write_nrrd(folder / "warped_template.nrrd", result.warped_template, grid)
-    write_rigid(folder / "rigid.tfm", result.rigid.matrix)
+    writing.write_rigid(folder / "rigid.tfm", result.rigid.matrix)
     write_nrrd(folder / "lungs_reference.nrrd", result.reference_lungs.labels, result.reference_lungs.grid)
     write_nrrd(folder / "lungs_template.nrrd", result.template_lungs.labels, result.template_lungs.grid)
     write_quality_json(folder / "quality.json", result.quality)
@@ -120,7 +151,7 @@ def write_maps(folder: Path, result: PairResult) -> None:
         return
     write_nrrd(folder / "change_map.nrrd", result.maps.change_map, grid)
     write_nrrd(folder / "signed_change.nrrd", result.maps.signed_hu, grid)
-    write_displacement(folder / "deformation.nrrd", result.field)
+    writing.write_displacement(folder / "deformation.nrrd", result.field, compress=compress)
     write_nrrd(folder / "jacobian.nrrd", result.maps.jacobian, result.field.grid)
     write_nrrd(folder / "trust.nrrd", result.maps.trust, result.field.grid)
     write_findings_csv(folder / "findings.csv", result.findings)
@@ -144,8 +175,8 @@ def provenance(
         "schema": f"changemap.run/{SCHEMA}",
         "research_use_only": "Research use, not a medical device.",
         "started": started.isoformat(timespec="seconds"),
-        "reference": _input(request.reference, result.reference, hashes["reference"]),
-        "template": _input(request.template, result.template, hashes["template"]),
+        "reference": _input(request.reference, request.reference_label, result.reference, hashes["reference"]),
+        "template": _input(request.template, request.template_label, result.template, hashes["template"]),
         "notes": [*notes, *result.reference_lungs.notes, *result.template_lungs.notes],
         "configuration": to_mapping(request.config),
         "device": describe_device(device),
@@ -164,10 +195,10 @@ def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _input(path: Path, volume: Volume, digest: str) -> dict[str, Any]:
+def _input(path: Path, label: Label | None, volume: Volume, digest: str) -> dict[str, Any]:
     grid = volume.grid
     return {
-        "name": path.name,
+        "name": path.name if label is None else label.name,
         "sha256": digest,
         "size": list(grid.size),
         "spacing_mm": list(grid.spacing_mm),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ChangeMapJointLib.app.processes import is_alive
 from ChangeMapJointLib.core.errors import InputError
 
 MARKER = "run.json"
@@ -115,7 +116,7 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         for folder in reversed(made):  # only those that this run made, and only while empty
             with suppress(OSError):
                 folder.rmdir()
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError):
             said = error.strerror or error
             raise InputError(f"--out {out}: cannot be written ({said}); free space or give another folder") from error
         raise
@@ -186,12 +187,4 @@ def alive(process: int) -> bool:
     """Does another process of that number run?"""
     if process == os.getpid():  # its own leftovers are those of a namesake: numbers are used again
         return False
-    if os.name == "nt":  # signal 0 would end it there
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    return is_alive(process)

@@ -82,9 +82,11 @@ def write_nrrd(
         os.fsync(stream.fileno())
 
 
-def write_displacement(path: str | PathLike[str], field: DisplacementField) -> None:
+def write_displacement(path: str | PathLike[str], field: DisplacementField, *, compress: bool = True) -> None:
     """Write u as a float32 vector NRRD in mm LPS that Slicer loads as a (resampling) transform."""
-    write_nrrd(path, field.vectors_mm.astype(np.float32, copy=False), field.grid, metadata=DISPLACEMENT_KEYS)
+    write_nrrd(
+        path, field.vectors_mm.astype(np.float32, copy=False), field.grid, metadata=DISPLACEMENT_KEYS, compress=compress
+    )
 
 
 def read_displacement(path: str | PathLike[str]) -> DisplacementField:

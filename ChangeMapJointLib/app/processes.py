@@ -1,0 +1,157 @@
+"""Other processes: does one live, end it with its children, and a lock that says so beyond doubt.
+
+Numbers of processes are used again, and a process that nobody waited for keeps its number after its
+end. A lock on a file is held exactly as long as its holder lives, so it decides where there is one.
+The branches for Windows are written from its documentation and have not been run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+LOOK_S = 0.005  # between two looks at what is about to end
+
+_held: list[IO[bytes]] = []  # open as long as this process lives
+
+
+def is_alive(process: int) -> bool:
+    """Does a process of that number run, as far as can be seen?"""
+    if sys.platform == "win32":
+        return _is_alive_windows(process)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
+
+
+def end_group(leader: int, *, force: bool) -> None:
+    """End the process ``leader`` and its children; nothing happens where it is gone.
+
+    Args:
+        leader: of a process group (POSIX), or the root of a tree of processes (Windows).
+        force: at once; else they are asked to (POSIX only, Windows has no such signal).
+    """
+    if sys.platform == "win32":
+        if force:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                command = ["taskkill", "/T", "/F", "/PID", str(leader)]
+                flags = subprocess.CREATE_NO_WINDOW
+                subprocess.run(command, capture_output=True, check=False, timeout=5.0, creationflags=flags)
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL if force else signal.SIGTERM)
+
+
+def lead_group() -> None:
+    """Make this process the leader of a group of its own, so that it can be ended with its children."""
+    if sys.platform != "win32":
+        with suppress(PermissionError):  # it is one already
+            os.setsid()
+
+
+def end_children(patience_s: float = 0.3) -> None:
+    """End the children of this process and theirs; a group leader's last deed.
+
+    Children that do not go when asked are killed, and this process, of the same group, with them.
+    """
+    if sys.platform == "win32" or not _has_children():
+        return  # on Windows, who started this process ends the tree
+    with suppress(ValueError):  # not the main thread: there, signals are only noted
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_group(os.getpgrp(), force=False)
+    deadline = time.monotonic() + patience_s
+    while _has_children():
+        if time.monotonic() > deadline:
+            end_group(os.getpgrp(), force=True)
+        time.sleep(LOOK_S)
+
+
+def _has_children() -> bool:
+    """Are there children that have not ended? Takes note of those that have."""
+    if sys.platform != "win32":
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            return True
+    return False
+
+
+def hold(path: Path, *, patience_s: float = 1.0) -> bool:
+    """Lock the file at ``path`` until this process ends; False when another one has it all the time.
+
+    Args:
+        path: is made where it is missing.
+        patience_s: :func:`is_held` takes the lock for a moment, so one try is not enough.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    stream = path.open("ab")
+    deadline = time.monotonic() + patience_s
+    while not _lock(stream):
+        if time.monotonic() > deadline:
+            stream.close()
+            return False
+        time.sleep(LOOK_S)
+    _held.append(stream)
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Does a living process hold the lock at ``path``?"""
+    try:
+        stream = path.open("r+b")
+    except OSError:
+        return False
+    with stream:
+        return not _lock(stream)
+
+
+def _lock(stream: IO[bytes]) -> bool:
+    """Take the lock; False when it is taken. Where files cannot be locked, it counts as free."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a network folder without locks
+        return True
+    return True
+
+
+def _is_alive_windows(process: int) -> bool:
+    if sys.platform != "win32":
+        return True
+    import ctypes
+    from ctypes import wintypes
+
+    synchronize, invalid_parameter, timed_out = 0x00100000, 87, 0x102
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    kernel.OpenProcess.restype = wintypes.HANDLE
+    kernel.OpenProcess.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.DWORD]
+    kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+    kernel.CloseHandle.argtypes = [wintypes.HANDLE]
+    handle = kernel.OpenProcess(synchronize, False, process)
+    if not handle:  # of a process that may not be opened it is known that it is there
+        return bool(ctypes.get_last_error() != invalid_parameter)
+    try:
+        return bool(kernel.WaitForSingleObject(handle, 0) == timed_out)
+    finally:
+        kernel.CloseHandle(handle)
