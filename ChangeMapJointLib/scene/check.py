@@ -1,0 +1,191 @@
+"""Can the registration be believed? Edges, hatching, displacement, flicker and reveal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import slicer.util
+from numpy.typing import ArrayLike, NDArray
+
+from ChangeMapJointLib.core.grid import Grid, lps_to_ras
+from ChangeMapJointLib.scene.colors import change_table
+from ChangeMapJointLib.scene.layouts import set_layers
+from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, derived, existing, remove, tag
+from ChangeMapJointLib.scene.transforms import displacement
+from ChangeMapJointLib.scene.volumes import grid_of, node_of
+
+EDGE_LEVELS_HU = (-500.0, 200.0)  # half way from lung to soft tissue, and from there to bone
+LEAST_TRUST = 0.5
+PERIOD_MM = 9.0  # of the stripes
+BoolArray = NDArray[np.bool_]
+
+
+# -- edges of the warped prior ---------------------------------------------------------------
+def edges_of(warped: Node, levels_hu: tuple[float, ...] = EDGE_LEVELS_HU) -> Node:
+    """Outlines of a CT as a label map, made once a run; drawn over the other CT they show misalignment best."""
+    return derived(warped, "edges") or _label(
+        outlines(slicer.util.arrayFromVolume(warped), levels_hu), warped, "edges", "Prior, edges"
+    )
+
+
+def outlines(array: NDArray[Any], levels_hu: tuple[float, ...] = EDGE_LEVELS_HU) -> BoolArray:
+    """The voxels at or above a level that touch, by a face, one below it; bool ``[z, y, x]``."""
+    result = np.zeros(array.shape, dtype=bool)
+    for level in levels_hu:
+        above = array >= level
+        result |= above & ~_eroded(above)
+    return result
+
+
+def _eroded(mask: BoolArray) -> BoolArray:
+    """The voxels of ``mask`` all of whose face neighbours are in it; what is outside of the array counts as in."""
+    inner = mask.copy()
+    for axis in range(3):
+        line, core = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
+        core[1:] &= line[:-1]
+        core[:-1] &= line[1:]
+    return inner
+
+
+# -- regions that cannot be trusted ------------------------------------------------------------
+def hatch_of(trust: Node, lungs: Node, least: float = LEAST_TRUST) -> Node:
+    """Hatching on the reference's grid where trust is below ``least`` in the lungs, made once a run.
+
+    Args:
+        trust: in [0, 1], on any grid.
+        lungs: label map on the reference's grid.
+        least: what is below it is hatched.
+    """
+    earlier = derived(trust, "untrusted")
+    if earlier is not None:
+        return earlier
+    grid = grid_of(lungs)
+    values = _on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
+    doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
+    return _label(hatched(doubtful, grid), lungs, "untrusted", "Untrusted")
+
+
+def hatched(region: BoolArray, grid: Grid) -> BoolArray:
+    """Stripes at 45 degrees in each of the three planes, and the region's border; bool ``[z, y, x]``.
+
+    A third of every 9 mm is filled, or of every six voxels where they are coarser.
+    """
+    hx, hy, hz = grid.spacing_mm
+    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm)))
+    nz, ny, nx = grid.shape
+    along = np.arange(nz)[:, None, None] * hz + np.arange(ny)[:, None] * hy + np.arange(nx) * hx
+    stripes = along.astype(np.float32) % period < period / 3
+    return np.asarray(region & (stripes | ~_eroded(region)))
+
+
+def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
+    """``array`` on ``target``, trilinear, the border repeated."""
+    if source.same_as(target):
+        return array
+    from scipy import ndimage
+
+    rows = (source.inverse_affine @ target.affine)[[2, 1, 0]]  # to indices (k, j, i)
+    matrix, offset = rows[:, [2, 1, 0]], rows[:, 3]
+    moved = ndimage.affine_transform(array, matrix, offset, target.shape, order=1, mode="nearest", prefilter=False)
+    return np.asarray(moved)
+
+
+# -- how far it moved -------------------------------------------------------------------------
+def displacement_of(deformation: Node) -> Node:
+    """|u| in mm as a map on the field's grid, made once a run; its colors end at the 99th percentile."""
+    earlier = derived(deformation, "displacement")
+    if earlier is not None:
+        return earlier
+    size, grid = displacement(deformation)
+    node = node_of(size, grid, "Displacement (mm)")
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(change_table("displacement").GetID())
+    display.SetWindowLevelMinMax(0.0, max(1.0, float(np.ceil(np.percentile(size[::4, ::4, ::4], 99)))))
+    return _derive(node, deformation, "displacement")
+
+
+def _label(mask: BoolArray, like: Node, kind: Any, name: str) -> Node:
+    node = node_of(mask, grid_of(like), name, kind="label")
+    node.GetDisplayNode().SetAndObserveColorNodeID(change_table(kind).GetID())
+    return _derive(node, like, kind)
+
+
+def _derive(node: Node, source: Node, role: str) -> Node:
+    """``node`` belongs to the run of ``source``; it is made again rather than saved."""
+    node.SetSaveWithScene(0)
+    node.GetDisplayNode().SetSaveWithScene(0)
+    run = source.GetAttribute(RUN)
+    return tag(node, role, run) if run else node
+
+
+# -- looking at both -----------------------------------------------------------------------------
+class Flicker:
+    """Swap the background of some views between two scans."""
+
+    def __init__(self, views: Views, first: Node, second: Node) -> None:
+        self.views = tuple(views)
+        self.first, self.second = first, second
+
+    def show_second(self, second: bool) -> None:
+        """Show the second scan (while a key is held), or the first one again."""
+        set_layers(existing(self.views), background=self.second if second else self.first)
+
+
+class Reveal:
+    """The second scan in a part of the views, as foreground: one side of a line, or a box round the cursor.
+
+    Only that part is copied, so that it can follow the mouse.
+    """
+
+    def __init__(self, views: Views, second: Node) -> None:
+        self.views = tuple(views)
+        self._array, self._grid = slicer.util.arrayFromVolume(second), grid_of(second)
+        self._source = second
+        self._before = {view: composite_node(view).GetForegroundVolumeID() for view in self.views}
+        self._opacity = {view: composite_node(view).GetForegroundOpacity() for view in self.views}
+        self._node: Node | None = None
+
+    def swipe(self, fraction: float) -> None:
+        """Show the second scan on the patient's left of a sagittal plane; 0 shows all of it, 1 nothing."""
+        sagittal = np.abs(np.asarray(self._grid.direction)[0]).argmax()  # the array axis along left-right
+        n = self._grid.size[sagittal]
+        cut = round(n * min(max(fraction, 0.0), 1.0))
+        start, stop = [0, 0, 0], list(self._grid.size)
+        if self._grid.direction[0][sagittal] > 0:  # towards the left
+            start[sagittal] = cut
+        else:
+            stop[sagittal] = n - cut
+        self._show(start, stop)
+
+    def around(self, ras: ArrayLike, size_mm: float = 60.0) -> None:
+        """Show the second scan in a cube round a point."""
+        middle = self._grid.to_index(lps_to_ras(ras))
+        half = size_mm / 2 / np.asarray(self._grid.spacing_mm)
+        start = np.clip(np.rint(middle - half), 0, self._grid.size).astype(int)
+        stop = np.clip(np.rint(middle + half) + 1, 0, self._grid.size).astype(int)
+        self._show(start.tolist(), stop.tolist())
+
+    def remove(self) -> None:
+        """Show what was in the foreground before."""
+        for view in existing(self.views):
+            composite_node(view).SetForegroundVolumeID(self._before[view])
+            composite_node(view).SetForegroundOpacity(self._opacity[view])
+        remove(self._node)
+        self._node = None
+
+    def _show(self, start: list[int], stop: list[int]) -> None:
+        """Start and stop ordered (i, j, k)."""
+        if any(b <= a for a, b in zip(start, stop, strict=True)):
+            set_layers(self.views, foreground=None)
+            return
+        (x0, y0, z0), (x1, y1, z1) = start, stop
+        part, grid = self._array[z0:z1, y0:y1, x0:x1], self._grid.crop(start[::-1], stop[::-1])
+        self._node = node_of(np.ascontiguousarray(part), grid, "ChangeMap reveal", kind="scan", node=self._node)
+        self._node.SetSaveWithScene(0)
+        self._node.GetDisplayNode().SetSaveWithScene(0)
+        self._node.SetHideFromEditors(1)
+        shown, like = self._node.GetDisplayNode(), self._source.GetDisplayNode()
+        shown.SetWindowLevel(like.GetWindow(), like.GetLevel())
+        set_layers(self.views, foreground=self._node, opacity=1.0)

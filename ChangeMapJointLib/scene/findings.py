@@ -1,0 +1,75 @@
+"""Findings as points in the views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import slicer
+
+from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.scene.colors import BLUE, ORANGE
+from ChangeMapJointLib.scene.layouts import jump
+from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views, batch
+
+Finding = Mapping[str, Any]  # an entry of findings.json, or of a live list: id, kind, centre_mm (LPS), remark
+INCREASES = ("new", "grown", "increase")
+
+
+def markups(
+    findings: Sequence[Finding], name: str = "ChangeMap findings", *, node: Node | None = None, views: Views = CURRENT
+) -> Node:
+    """A locked point list with one point a finding: orange where denser now, blue where less dense.
+
+    Args:
+        findings: each with ``id``, ``kind``, ``centre_mm`` (LPS) and perhaps ``remark``.
+        name: of a new node.
+        node: an earlier list to fill instead.
+        views: where a new list is shown; in the prior's views the points would be at the wrong place.
+    """
+    target = node if node is not None else _new(name, views)
+    with batch():
+        target.RemoveAllControlPoints()
+        for finding in findings:
+            index = target.AddControlPoint(
+                lps_to_ras(finding["centre_mm"]).tolist(), f"{finding['id']} {finding['kind']}"
+            )
+            target.SetNthControlPointAssociatedNodeID(index, "")
+            target.SetNthControlPointDescription(index, str(finding.get("remark", "")))
+            target.SetNthControlPointSelected(index, finding["kind"] in INCREASES)  # chooses one of two colors
+            target.SetNthControlPointLocked(index, True)
+    return target
+
+
+def _new(name: str, views: Views) -> Node:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetLocked(True)
+    display = node.GetDisplayNode()
+    display.SetSelectedColor(*ORANGE)
+    display.SetColor(*BLUE)
+    display.SetGlyphTypeFromString("Vertex2D")  # a dot: the lesion stays visible
+    display.SetGlyphScale(1.0)
+    for view in views:
+        display.AddViewNodeID(f"vtkMRMLSliceNode{view}")
+    display.SetTextScale(2.5)
+    return node
+
+
+def index_of(node: Node, finding_id: Any) -> int:
+    """Index of a finding's point in the list, -1 when it is not there."""
+    labels = (node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints()))
+    return next((i for i, label in enumerate(labels) if label.split(" ")[0] == str(finding_id)), -1)
+
+
+def show_only(node: Node, finding_ids: Sequence[Any] | None) -> None:
+    """Show the points of these findings; None shows all."""
+    wanted = None if finding_ids is None else {str(one) for one in finding_ids}
+    for i in range(node.GetNumberOfControlPoints()):
+        shown = wanted is None or node.GetNthControlPointLabel(i).split(" ")[0] in wanted
+        node.SetNthControlPointVisibility(i, shown)
+
+
+def go_to(finding: Finding, views: Views = CURRENT) -> None:
+    """Center these views on a finding."""
+    jump(lps_to_ras(finding["centre_mm"]), views)

@@ -1,0 +1,143 @@
+"""Which views there are, what each shows, and where they look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import slicer
+import slicer.util
+from numpy.typing import ArrayLike
+
+from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR, Node, Views, composite_node, slice_node
+from ChangeMapJointLib.scene.volumes import set_window
+
+COMPARE, READ, CHECK = 7310, 7311, 7312  # Slicer's own layouts end below 1000
+KEEP: Any = object()  # leave a layer as it is
+CURRENT_GROUP, PRIOR_GROUP = 0, 1  # linked views follow within a group
+COLORS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
+LETTERS = {"Red": "R", "Green": "G", "Yellow": "Y"}
+
+
+def description(layout: int) -> str:
+    """The layout as XML: COMPARE current above prior; READ one big axial view; CHECK current with the prior's axial."""
+    red, green, yellow = (_view(view) for view in CURRENT)
+    prior = [_view(view) for view in PRIOR]
+    arrangements = {
+        COMPARE: _split("vertical", _split("horizontal", red, green, yellow), _split("horizontal", *prior)),
+        READ: _split("horizontal", red, _split("vertical", green, yellow), sizes=(700, 300)),
+        CHECK: _split("vertical", _split("horizontal", red, prior[0]), _split("horizontal", green, yellow)),
+    }
+    return arrangements[layout]
+
+
+def _split(kind: str, *parts: str, sizes: tuple[int, ...] = ()) -> str:
+    weights = [f' splitSize="{size}"' for size in sizes] or [""] * len(parts)
+    items = "".join(f"<item{weight}>{part}</item>" for weight, part in zip(weights, parts, strict=True))
+    return f'<layout type="{kind}" split="true">{items}</layout>'
+
+
+def _view(view: str) -> str:
+    is_prior = view in PRIOR
+    color = CURRENT[PRIOR.index(view)] if is_prior else view
+    properties = {
+        "orientation": ORIENTATIONS[CURRENT.index(color)],
+        "viewlabel": f"P{LETTERS[color]}" if is_prior else LETTERS[color],
+        "viewcolor": COLORS[color],
+        "viewgroup": str(PRIOR_GROUP if is_prior else CURRENT_GROUP),
+    }
+    inside = "".join(f'<property name="{key}" action="default">{value}</property>' for key, value in properties.items())
+    return f'<view class="vtkMRMLSliceNode" singletontag="{view}">{inside}</view>'
+
+
+def apply(layout: int, manager: Any = None) -> bool:
+    """Arrange the application's views; its layout manager makes those that are missing.
+
+    Args:
+        layout: COMPARE, READ or CHECK.
+        manager: qSlicerLayoutManager; without one the scene's layout node is used, if there is one.
+
+    Returns:
+        Whether there was anything to arrange.
+    """
+    node = manager.layoutLogic().GetLayoutNode() if manager is not None else None
+    node = node or slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is None:
+        return False
+    change = node.SetLayoutDescription if node.IsLayoutDescription(layout) else node.AddLayoutDescription
+    change(layout, description(layout))
+    node.SetViewArrangement(layout)
+    return True
+
+
+def set_layers(
+    views: Views,
+    *,
+    background: Node | None = KEEP,
+    foreground: Node | None = KEEP,
+    label: Node | None = KEEP,
+    opacity: float | None = None,
+) -> None:
+    """Choose what these views show, and leave all other views as they are.
+
+    Args:
+        views: names of slice views.
+        background: volume node; None for nothing.
+        foreground: volume node above it.
+        label: label map node above both.
+        opacity: of the foreground, 0 to 1.
+    """
+    for view in views:
+        composite = composite_node(view)
+        was = composite.StartModify()
+        for node, change in (
+            (background, composite.SetBackgroundVolumeID),
+            (foreground, composite.SetForegroundVolumeID),
+            (label, composite.SetLabelVolumeID),
+        ):
+            if node is not KEEP:
+                change(node.GetID() if node is not None else None)
+        if opacity is not None:
+            composite.SetForegroundOpacity(opacity)
+        composite.EndModify(was)
+
+
+def link(views: Views, group: int = CURRENT_GROUP, *, linked: bool = True) -> None:
+    """Let these views follow one another when the user scrolls, pans or zooms one of them."""
+    for view in views:
+        slice_node(view).SetViewGroup(group)
+        composite_node(view).SetLinkedControl(linked)
+        composite_node(view).SetHotLinkedControl(linked)
+
+
+def apply_window(nodes: Iterable[Node | None], preset: str) -> None:
+    """Show these CTs in the window 'lung' (-600/1500 HU), 'mediastinum' (40/400) or 'bone' (400/1800)."""
+    for node in nodes:
+        if node is not None:
+            set_window(node, preset)
+
+
+def fit(views: Views, node: Node) -> None:
+    """Center these views on a volume node and show all of it."""
+    bounds = [0.0] * 6
+    node.GetRASBounds(bounds)
+    low, high = np.array(bounds[::2]), np.array(bounds[1::2])
+    for view in views:
+        target = slice_node(view)
+        axes = np.abs(slicer.util.arrayFromVTKMatrix(target.GetSliceToRAS())[:3, :3])
+        across, along, _ = axes.T @ (high - low)
+        width, height, _ = target.GetDimensions()
+        mm = max(across / max(width, 1), along / max(height, 1))  # per pixel
+        target.SetFieldOfView(width * mm, height * mm, target.GetFieldOfView()[2])
+        target.JumpSliceByCentering(*((low + high) / 2).tolist())
+
+
+def jump(ras: ArrayLike, views: Views = CURRENT) -> None:
+    """Center these views on a point (RAS, mm) and put the crosshair there."""
+    r, a, s = (float(v) for v in np.asarray(ras, dtype=float))
+    for view in views:
+        slice_node(view).JumpSliceByCentering(r, a, s)
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if crosshair is not None:
+        crosshair.SetCrosshairRAS(r, a, s)

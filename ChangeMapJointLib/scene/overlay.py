@@ -1,0 +1,215 @@
+"""The change map over the current scan, from a threshold on: orange where it is denser now, blue where less dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.scene.colors import change_table
+from ChangeMapJointLib.scene.layouts import set_layers
+from ChangeMapJointLib.scene.nodes import (
+    Node,
+    Views,
+    batch,
+    composite_node,
+    existing,
+    hide_extra,
+    remove,
+    show_extra,
+)
+from ChangeMapJointLib.scene.volumes import grid_of, node_of
+
+LOWEST = 1e-6  # no threshold is below it: where nothing changed, nothing is shown
+BEYOND = 2.0  # above any value of a map
+SIGNS = {"increase": 1, "decrease": -1}
+LEGEND_TITLE = "Change"
+
+
+class Overlay:
+    """One signed map in [-1, 1], shown by two hidden nodes that share its voxels: one interval of values for each.
+
+    Its nodes are not saved with the scene; make a new one after a scene was loaded.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._shown = {"increase": True, "decrease": True}
+        self._views: tuple[str, ...] = ()
+        self._visible = True
+        self._opacity = 1.0
+        self._threshold = 0.68
+        self._scale: Node | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The volume nodes in use: increases, decreases; empty before :meth:`show`."""
+        return tuple(self._nodes.values())
+
+    @property
+    def threshold(self) -> float:
+        """What is shown is at least this, in (0, 1]."""
+        return self._threshold
+
+    def show(self, map_node: Node, signed_node: Node, views: Views) -> None:
+        """Lay a change map over these views; a map shown before is replaced.
+
+        Args:
+            map_node: change map in [0, 1].
+            signed_node: R - T(y) in HU on the same grid; its sign says what is an increase.
+            views: names of slice views.
+
+        Raises:
+            ValueError: the two nodes are not on the same grid.
+        """
+        grid = grid_of(map_node)
+        if not grid.same_as(grid_of(signed_node)):
+            raise ValueError("Overlay.show() 'signed_node' must be on the grid of 'map_node'")
+        signed = signed_map(slicer.util.arrayFromVolume(map_node), slicer.util.arrayFromVolume(signed_node))
+        with batch():
+            self._leave(views)
+            if any(node.GetScene() is None for node in self.nodes):  # the scene was cleared
+                self.remove()
+            first = self._nodes.get("increase")
+            self._nodes["increase"] = node_of(signed, grid, "ChangeMap increase", node=first)
+            if first is None:
+                self._nodes["decrease"] = slicer.mrmlScene.AddNewNodeByClass(
+                    "vtkMRMLScalarVolumeNode", "ChangeMap decrease"
+                )
+                self._nodes["decrease"].CreateDefaultDisplayNodes()
+                self._set_up()
+            self._share()
+            self._views = tuple(views)
+            self._update()
+
+    def set_threshold(self, threshold: float) -> None:
+        """Show what is at least ``threshold``, exactly: shown == (map >= threshold) in every voxel."""
+        self._threshold = min(max(float(threshold), LOWEST), 1.0)
+        self._update_intervals()
+
+    def set_increases(self, shown: bool) -> None:
+        """Show what is denser now?"""
+        self._shown["increase"] = shown
+        self._update()
+
+    def set_decreases(self, shown: bool) -> None:
+        """Show what is less dense now?"""
+        self._shown["decrease"] = shown
+        self._update()
+
+    def set_opacity(self, opacity: float) -> None:
+        """Opacity of what is shown, 0 to 1."""
+        self._opacity = float(opacity)
+        self._update()
+
+    def set_visible(self, visible: bool) -> None:
+        """Show the overlay at all?"""
+        self._visible = visible
+        self._update()
+
+    def set_legend(self, shown: bool) -> None:
+        """Show the color scale at the border of the views whose foreground is free?
+
+        Slicer draws legends of background, foreground and label only, not of further layers: a scale of one
+        transparent voxel stands in for the overlay in the foreground.
+        """
+        if self._scale is not None:
+            number = self._scale.GetID()
+            held = [view for view in existing(self._views) if composite_node(view).GetForegroundVolumeID() == number]
+            set_layers(held, foreground=None)
+            remove(self._scale)
+            self._scale = None
+        if shown:
+            free = [view for view in existing(self._views) if not composite_node(view).GetForegroundVolumeID()]
+            self._scale = _scale()
+            set_layers(free, foreground=self._scale)
+            self._scale.AddAndObserveDisplayNodeID(_legend().GetID())  # last: the views look for it only then
+
+    def remove(self) -> None:
+        """Take the overlay out of the views and the scene."""
+        self.set_legend(False)
+        self._leave(())
+        for node in self.nodes:
+            remove(node)
+        self._nodes, self._views = {}, ()
+
+    # -- inside ---------------------------------------------------------------------------
+    def _set_up(self) -> None:
+        for sign, node in self._nodes.items():
+            display = node.GetDisplayNode()
+            was = display.StartModify()
+            display.AutoWindowLevelOff()
+            display.SetInterpolate(0)
+            display.SetWindowLevelMinMax(*sorted((0.0, float(SIGNS[sign]))))
+            display.SetAndObserveColorNodeID(change_table(sign).GetID())  # type: ignore[arg-type]
+            display.ApplyThresholdOn()
+            display.EndModify(was)
+            _hide(node)
+        self._update_intervals()
+
+    def _share(self) -> None:
+        increase, decrease = self.nodes
+        matrix = vtk.vtkMatrix4x4()
+        increase.GetIJKToRASMatrix(matrix)
+        decrease.SetIJKToRASMatrix(matrix)
+        decrease.SetAndObserveImageData(increase.GetImageData())
+
+    def _update_intervals(self) -> None:
+        t = self._threshold
+        for sign, node in self._nodes.items():
+            interval = (t, BEYOND) if sign == "increase" else (-BEYOND, -t)
+            node.GetDisplayNode().SetThreshold(*interval)
+
+    def _update(self) -> None:
+        for view in existing(self._views):
+            for sign, node in self._nodes.items():
+                if self._visible and self._shown[sign]:
+                    show_extra(view, node, self._opacity)
+                else:
+                    hide_extra(view, node)
+
+    def _leave(self, kept: Views) -> None:
+        for view in existing([view for view in self._views if view not in kept]):
+            for node in self.nodes:
+                hide_extra(view, node)
+
+
+def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any]) -> NDArray[np.float32]:
+    """sign(R - T(y)) * CM in [-1, 1], float32 ``[z, y, x]``; 0 HU counts as an increase, NaN as no change."""
+    result = np.nan_to_num(change_map.astype(np.float32, copy=False))
+    return np.negative(result, out=result, where=signed_hu < 0)
+
+
+def _scale() -> Node:
+    """A hidden volume of one transparent voxel with the overlay's colors from -1 to 1."""
+    node = node_of(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1)), "ChangeMap scale")
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(change_table("change").GetID())
+    display.SetWindowLevelMinMax(-1.0, 1.0)
+    return _hide(node)
+
+
+def _legend() -> Node:
+    legend = slicer.vtkMRMLColorLegendDisplayNode()
+    legend.SetName("ChangeMap legend")
+    legend.SetTitleText(LEGEND_TITLE)
+    legend.SetSaveWithScene(0)
+    legend.SetHideFromEditors(1)
+    legend.SetSize(0.1, 0.45)
+    legend.SetPosition(0.97, 0.5)
+    legend.SetNumberOfLabels(5)
+    legend.SetLabelFormat("%+.1f")
+    return slicer.mrmlScene.AddNode(legend)
+
+
+def _hide(node: Node) -> Node:
+    """Neither saved with the scene nor offered in choosers."""
+    for one in (node, node.GetDisplayNode()):
+        one.SetSaveWithScene(0)
+        one.SetHideFromEditors(1)
+    return node

@@ -1,0 +1,245 @@
+"""A finished run as nodes of the scene, found again after the scene was saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import slicer
+import slicer.util
+import vtk
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.scene import findings as findings_module
+from ChangeMapJointLib.scene.colors import change_table
+from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
+from ChangeMapJointLib.scene.reading import Reading
+from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
+from ChangeMapJointLib.scene.volumes import node_of
+from ChangeMapJointLib.volumes.reading import read_array
+
+REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
+# role: file, kind of node, color table, values shown in its lowest and highest color
+VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
+    "change_map": ("change_map.nrrd", "map", "increase", (0.0, 1.0)),
+    "change_learned": ("change_learned.nrrd", "map", "increase", (0.0, 1.0)),
+    "change_difference": ("change_difference.nrrd", "map", "increase", (0.0, 1.0)),
+    "change_combined": ("change_combined.nrrd", "map", "increase", (0.0, 1.0)),
+    "signed": ("signed_change.nrrd", "map", "change", (-1050.0, 1050.0)),
+    "warped": ("warped_template.nrrd", "scan", None, (0.0, 0.0)),
+    "jacobian": ("jacobian.nrrd", "map", "Jacobian", (0.5, 1.5)),
+    "trust": ("trust.nrrd", "map", "trust", (0.0, 1.0)),
+    "lungs": ("lungs_reference.nrrd", "label", None, (0.0, 0.0)),
+}
+TITLES = {
+    "change_map": "Change map",
+    "change_learned": "Change map, learned",
+    "change_difference": "Change map, difference",
+    "change_combined": "Change map, combined",
+    "signed": "Signed change (HU)",
+    "warped": "Prior, warped",
+    "jacobian": "Jacobian",
+    "trust": "Trust",
+    "lungs": "Lungs",
+    "deformation": "Deformation",
+    "rigid": "Rigid alignment",
+    "findings": "Findings",
+    "record": "Run record",
+    "reading": "Reading",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The nodes of one run; None where its method does not make them.
+
+    Attributes:
+        run: the run's name in this scene.
+        reference: the current scan's node, None when it was removed.
+        template: the prior scan's node.
+        change_map: CM in [0, 1] on the reference's grid; of the joint method the combined one by default.
+        change_learned: of the joint method.
+        change_difference: of the joint method.
+        change_combined: of the joint method.
+        signed: R - T(y) in HU.
+        warped: T(y) in HU.
+        jacobian: det grad y.
+        trust: how far the registration can be believed, in [0, 1].
+        lungs: label map of the reference's lungs.
+        deformation: grid transform, y(x) in RAS.
+        rigid: its rigid part, a linear transform.
+        findings: locked point list.
+        record: text node with the run's JSON files.
+        reading: text node of :class:`~ChangeMapJointLib.scene.reading.Reading`.
+        content: the JSON files, parsed: 'findings', 'candidates', 'quality' and 'run', where the run has them.
+    """
+
+    run: str
+    reference: Node | None
+    template: Node | None
+    record: Node
+    reading: Node
+    warped: Node
+    change_map: Node | None = None
+    change_learned: Node | None = None
+    change_difference: Node | None = None
+    change_combined: Node | None = None
+    signed: Node | None = None
+    jacobian: Node | None = None
+    trust: Node | None = None
+    lungs: Node | None = None
+    deformation: Node | None = None
+    rigid: Node | None = None
+    findings: Node | None = None
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_scene(cls) -> Results | None:
+        """The run in the scene, for example one that was loaded from a .mrb; None when there is none."""
+        for record in slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1]:
+            nodes = of_run(record.GetAttribute(RUN))
+            if nodes.get("record") is record and {"warped", "reading"} <= nodes.keys():
+                return cls._of(record, nodes)
+        return None
+
+    @classmethod
+    def _of(cls, record: Node, nodes: dict[str, Node]) -> Results:
+        for role, node in nodes.items():  # color tables do not travel with every scene
+            if role in VOLUMES:
+                _color(node, role)
+        known = {one.name for one in fields(cls)}
+        return cls(
+            run=record.GetAttribute(RUN),
+            reference=record.GetNodeReference(REFERENCE),
+            template=record.GetNodeReference(TEMPLATE),
+            content=json.loads(record.GetText()),
+            **{role: node for role, node in nodes.items() if role in known},
+        )
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The findings as the run wrote them."""
+        return list(self.content.get("findings", {}).get("findings", []))
+
+    @property
+    def verdict(self) -> str | None:
+        """The run's own verdict on the registration."""
+        return self.content.get("quality", {}).get("quality", {}).get("verdict")
+
+    def remove(self) -> None:
+        """Take all nodes of the run, and what was derived from them, out of the scene; the scans stay."""
+        with batch():
+            for node in of_run(self.run).values():
+                remove(node)
+            _remove_folder(self.run)
+
+
+def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:
+    """Load a finished run; a run that is in the scene already is replaced once the new one is there.
+
+    Args:
+        run_folder: the folder of the output contract.
+        reference_node: the current scan.
+        template_node: the prior scan.
+
+    Raises:
+        InputError: the folder is not a run, or a file in it is damaged; the scene is then as it was.
+    """
+    folder, run = Path(run_folder), uuid.uuid4().hex[:12]
+    content = _content(folder)
+    with batch():
+        before = Results.of_scene()
+        try:
+            _load_nodes(folder, run, content, reference_node, template_node)
+        except BaseException:
+            for node in of_run(run).values():
+                remove(node)
+            raise
+        if before is not None:
+            before.remove()
+        _file(run, content, reference_node)
+    results = Results.of_scene()
+    assert results is not None
+    return results
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """The parsed JSON files of a run."""
+    content = {}
+    for name in ("run", "quality", "findings", "candidates"):
+        path = folder / f"{name}.json"
+        try:
+            content[name] = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            if name in ("run", "quality"):
+                raise InputError(f"{folder}: has no {path.name}, expected the folder of a finished run") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not readable ({error}); run the comparison again") from error
+    return content
+
+
+def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node, template: Node) -> None:
+    for role, (file, kind, _, _) in VOLUMES.items():
+        if (folder / file).exists():
+            array, grid = read_array(folder / file)
+            _color(tag(node_of(array, grid, TITLES[role], kind=kind), role, run), role)  # type: ignore[arg-type]
+    if (folder / "deformation.nrrd").exists():
+        tag(grid_transform(folder / "deformation.nrrd", TITLES["deformation"]), "deformation", run)
+    if (folder / "rigid.tfm").exists():
+        tag(linear_transform(folder / "rigid.tfm", TITLES["rigid"]), "rigid", run)
+    if "findings" in content:
+        tag(findings_module.markups(content["findings"]["findings"], TITLES["findings"]), "findings", run)
+    tag(Reading.new(TITLES["reading"]).node, "reading", run)
+    record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", TITLES["record"])
+    record.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)
+    record.SetText(json.dumps(content))
+    record.SetNodeReferenceID(REFERENCE, reference.GetID())
+    record.SetNodeReferenceID(TEMPLATE, template.GetID())
+    tag(record, "record", run)
+
+
+def _color(node: Node, role: str) -> Node:
+    _, _, table, shown = VOLUMES[role]
+    if table is not None:
+        display = node.GetDisplayNode()
+        display.SetAndObserveColorNodeID(change_table(table).GetID())  # type: ignore[arg-type]
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(*shown)
+    return node
+
+
+# -- subject hierarchy ---------------------------------------------------------------------
+def _hierarchy() -> Node | None:
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+
+def _file(run: str, content: dict[str, Any], reference: Node) -> None:
+    """Put the run's nodes into a folder beside the reference, under its patient and study."""
+    hierarchy = _hierarchy()
+    if hierarchy is None:
+        return
+    item = hierarchy.GetItemByDataNode(reference)
+    parent = hierarchy.GetItemParent(item) if item else hierarchy.GetSceneItemID()
+    method = content["run"].get("configuration", {}).get("method", "")
+    folder = hierarchy.CreateFolderItem(parent, f"ChangeMap {method}".strip())
+    hierarchy.SetItemAttribute(folder, RUN, run)
+    for node in of_run(run).values():
+        child = hierarchy.GetItemByDataNode(node)
+        if child:
+            hierarchy.SetItemParent(child, folder)
+
+
+def _remove_folder(run: str) -> None:
+    hierarchy = _hierarchy()
+    if hierarchy is None:
+        return
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+    for i in range(items.GetNumberOfIds()):
+        if hierarchy.GetItemAttribute(items.GetId(i), RUN) == run:
+            hierarchy.RemoveItem(items.GetId(i))
+            return

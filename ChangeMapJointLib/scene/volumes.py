@@ -1,0 +1,150 @@
+"""CT scans and maps to nodes and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
+from ChangeMapJointLib.scene.nodes import Node
+from ChangeMapJointLib.volumes.hu import as_hu
+from ChangeMapJointLib.volumes.volume import Volume
+
+WINDOWS_HU = {"lung": (1500.0, -600.0), "mediastinum": (400.0, 40.0), "bone": (1800.0, 400.0)}  # width, level
+KINDS = {"scan": "vtkMRMLScalarVolumeNode", "map": "vtkMRMLScalarVolumeNode", "label": "vtkMRMLLabelMapVolumeNode"}
+
+
+def grid_of(node: Node) -> Grid:
+    """Where the voxels of a volume node are in the scene's world, in LPS.
+
+    A linear transform above the node counts, as long as it neither shears nor mirrors into itself.
+
+    Raises:
+        InputError: no voxels, sheared axes, or a transform that is not linear.
+    """
+    image = node.GetImageData()
+    if image is None or 0 in image.GetDimensions():
+        raise InputError(f"volume '{node.GetName()}': has no voxels; load or choose another one")
+    affine = LPS_TO_RAS @ _to_world(node) @ _index_to_local(node)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    a, b, c = (affine[:3, :3] / spacing).tolist()
+    nx, ny, nz = image.GetDimensions()
+    hx, hy, hz = spacing.tolist()
+    x, y, z = affine[:3, 3].tolist()
+    try:
+        return Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
+    except ValueError as error:
+        raise InputError(
+            f"volume '{node.GetName()}': its axes are not at right angles; harden its transform and resample it"
+        ) from error
+
+
+def _index_to_local(node: Node) -> FloatArray:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return np.asarray(slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def _to_world(node: Node) -> FloatArray:
+    parent = node.GetParentTransformNode()
+    matrix = vtk.vtkMatrix4x4()
+    if parent is not None and not parent.GetMatrixTransformToWorld(matrix):
+        raise InputError(f"volume '{node.GetName()}': is moved by a transform that is not linear; harden it first")
+    return np.asarray(slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def volume_of(node: Node) -> Volume:
+    """The CT scan of a scalar volume node, named after it.
+
+    The array of an int16 node is a read-only view of the node's voxels, else a copy in int16 or float32.
+
+    Raises:
+        InputError: no voxels, several components, voxels that are not finite, or axes that no grid has.
+    """
+    grid = grid_of(node)
+    if node.GetImageData().GetNumberOfScalarComponents() != 1:
+        raise InputError(f"volume '{node.GetName()}': is a color or vector image, expected a CT in HU")
+    voxels = slicer.util.arrayFromVolume(node)
+    if voxels.dtype != np.int16:
+        try:
+            return Volume(as_hu(voxels), grid, Path(node.GetName()))
+        except InputError as error:
+            raise InputError(f"volume '{node.GetName()}': {error}") from error
+    view = voxels.view()
+    view.flags.writeable = False
+    return Volume(view, grid, Path(node.GetName()))
+
+
+def node_of(
+    array: NDArray[Any],
+    grid: Grid,
+    name: str,
+    *,
+    kind: Literal["scan", "map", "label"] = "map",
+    node: Node | None = None,
+) -> Node:
+    """A volume node of ``array``.
+
+    Slice views crash on 64-bit integers and show NaN as the lowest color: whole numbers become uint8 or int16
+    where they fit, anything else float32, and what is not finite becomes 0.
+
+    Args:
+        array: ``[z, y, x]``, any real type; it is copied.
+        grid: where its voxels are, LPS.
+        name: of a new node.
+        kind: a CT scan (lung window), a map (nearest voxel, no automatic window) or a label map.
+        node: an earlier node of the same kind to fill instead of a new one.
+
+    Raises:
+        ValueError: ``array`` does not have the grid's shape.
+    """
+    if array.shape != grid.shape:
+        raise ValueError(f"node_of() 'array' must have the grid's shape {grid.shape}, got {array.shape}")
+    filled = node if node is not None else slicer.mrmlScene.AddNewNodeByClass(KINDS[kind], name)
+    set_geometry(filled, grid)
+    slicer.util.updateVolumeFromArray(filled, _displayable(array))
+    if node is None:
+        filled.CreateDefaultDisplayNodes()
+        if kind == "scan":
+            set_window(filled, "lung")
+        elif kind == "map":
+            filled.GetDisplayNode().AutoWindowLevelOff()
+            filled.GetDisplayNode().SetInterpolate(0)  # what is seen is what was measured
+    return filled
+
+
+def set_geometry(node: Node, grid: Grid) -> None:
+    """Put a volume node's voxels where ``grid`` (LPS) says."""
+    matrix = slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ grid.affine)
+    node.SetIJKToRASMatrix(matrix)
+
+
+def set_window(node: Node, preset: str) -> None:
+    """Show a CT in the window 'lung', 'mediastinum' or 'bone'."""
+    width, level = WINDOWS_HU[preset]
+    display = node.GetDisplayNode()
+    was = display.StartModify()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(width, level)
+    display.EndModify(was)
+
+
+def _displayable(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` in a type that slice views can show, finite everywhere."""
+    if array.dtype in (np.uint8, np.int16):
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if np.issubdtype(array.dtype, np.integer):
+        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        kind = next((k for k in (np.uint8, np.int16) if np.iinfo(k).min <= low and high <= np.iinfo(k).max), np.float32)
+        return array.astype(kind)
+    values = array.astype(np.float32, copy=False)
+    return values if np.isfinite(values).all() else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
