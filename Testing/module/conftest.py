@@ -1,0 +1,27 @@
+"""Every test here runs in the stand-in host, on an empty scene; one that leaves an error in a slot or a .ui file fails."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "host"))
+
+import slicerhost  # noqa: E402
+
+slicerhost.boot()
+
+
+@pytest.fixture(autouse=True)
+def host():
+    """``slicer.app``; afterwards no error may be on record, and no prepared answer left over."""
+    slicerhost.reset()
+    yield slicerhost.boot()
+    slicerhost.boot().processEvents()
+    unused = slicerhost.dialogs.unused()
+    for name in slicerhost.boot().moduleManager().modulesNames():
+        slicerhost.close_module(name)
+    recorded = str(slicerhost.errors)
+    slicerhost.reset()
+    assert not recorded, recorded
+    assert not unused, f"nobody asked what the test prepared to answer: {unused}"

@@ -1,0 +1,192 @@
+"""qMRMLNodeComboBox: the drop-down list of the scene's nodes of some types."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from PySide6 import QtWidgets
+from PySide6.QtCore import Property, Signal
+
+from slicerhost import signals
+from slicerhost.properties import stored
+
+CREATE, RENAME, DELETE = "Create new ", "Rename current ", "Delete current "
+
+
+class qMRMLNodeComboBox(QtWidgets.QWidget):
+    """Lists nodes, selects one, and creates or removes some."""
+
+    node_changed = Signal(object)
+    node_valid = Signal(bool)
+    node_activated = Signal(object)
+    node_added = Signal(object)
+    node_added_by_user = Signal(object)
+    currentNodeIDChanged = Signal(str)
+
+    showHidden, setShowHidden = stored(bool, "showHidden", False, "_refresh")
+    showChildNodeTypes, setShowChildNodeTypes = stored(bool, "showChildNodeTypes", True, "_refresh")
+    noneEnabled, setNoneEnabled = stored(bool, "noneEnabled", False, "_refresh")
+    addEnabled, setAddEnabled = stored(bool, "addEnabled", True, "_refresh")
+    removeEnabled, setRemoveEnabled = stored(bool, "removeEnabled", True, "_refresh")
+    editEnabled, setEditEnabled = stored(bool, "editEnabled", False, "_refresh")
+    renameEnabled, setRenameEnabled = stored(bool, "renameEnabled", False, "_refresh")
+    selectNodeUponCreation, setSelectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
+    interactionNodeSingletonTag = stored(str, "interactionNodeSingletonTag", "")[0]
+    baseName, setBaseName = stored(str, "baseName", "")
+    noneDisplay, setNoneDisplay = stored(str, "noneDisplay", "None", "_refresh")
+    nodeTypes, setNodeTypes = stored("QStringList", "nodeTypes", [], "_refresh")
+
+    _ACTIONS: ClassVar = (("addEnabled", CREATE), ("renameEnabled", RENAME), ("removeEnabled", DELETE))
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+        self._observations: list[tuple[Any, int]] = []
+        self._current: Any = None
+        self._attributes: list[tuple[str, str, Any]] = []
+        self._list = QtWidgets.QComboBox(self)
+        row = QtWidgets.QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._list)
+        self._list.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._list.activated.connect(self._on_activated)
+        self.destroyed.connect(lambda: self._forget_scene())
+        self._refresh()
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def setMRMLScene(self, scene: Any) -> None:
+        if scene is self._scene:
+            return
+        self._forget_scene()
+        self._scene = scene
+        if scene is not None:
+            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
+                self._observations.append((scene, scene.AddObserver(event, self._on_scene_changed)))
+        self.setEnabled(scene is not None)
+        self._refresh()
+
+    def _forget_scene(self) -> None:
+        for scene, tag in self._observations:
+            scene.RemoveObserver(tag)
+        self._observations = []
+
+    def _on_scene_changed(self, _scene: Any, _event: str) -> None:
+        self._refresh()
+
+    def _nodes(self) -> list[Any]:
+        if self._scene is None:
+            return []
+        found: list[Any] = []
+        for kind in self.nodeTypes:
+            for index in range(self._scene.GetNumberOfNodesByClass(kind)):
+                node = self._scene.GetNthNodeByClass(index, kind)
+                if node not in found and self._is_listed(node, kind):
+                    found.append(node)
+        return found
+
+    def _is_listed(self, node: Any, kind: str) -> bool:
+        if node.GetHideFromEditors() and not self.showHidden:
+            return False
+        if not self.showChildNodeTypes and node.GetClassName() != kind:
+            return False
+        wanted = [(name, value) for cls, name, value in self._attributes if cls == kind]
+        return all(
+            node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name)) for name, value in wanted
+        )
+
+    def _refresh(self) -> None:
+        nodes = self._nodes()
+        self._list.clear()
+        if self.noneEnabled or not nodes:
+            self._list.addItem(self.noneDisplay, "")
+        for node in nodes:
+            self._list.addItem(node.GetName() or "", node.GetID())
+        kind = self.nodeTypes[0].removeprefix("vtkMRML").removesuffix("Node") if self.nodeTypes else ""
+        for enabled, text in self._ACTIONS:
+            if getattr(self, enabled):
+                self._list.addItem(text + kind, text)
+        current = self._current if self._current in nodes else None
+        if current is None and not self.noneEnabled and nodes:
+            current = nodes[0]
+        self._select(current)
+
+    def _select(self, node: Any) -> None:
+        self._list.setCurrentIndex(self._list.findData(node.GetID() if node is not None else ""))
+        if node is not self._current:
+            self._current = node
+            self.node_changed.emit(node)
+            self.node_valid.emit(node is not None)
+            self.currentNodeIDChanged.emit(node.GetID() or "" if node is not None else "")
+
+    def _on_activated(self, index: int) -> None:
+        chosen = self._list.itemData(index)
+        if chosen == CREATE:
+            self.addNode()
+        elif chosen == DELETE:
+            self.removeCurrentNode()
+        elif chosen == RENAME:
+            self._select(self._current)
+        else:
+            self._select(self._scene.GetNodeByID(chosen) if chosen else None)
+        self.node_activated.emit(self._current)
+
+    def currentNode(self) -> Any:
+        return self._current
+
+    def setCurrentNode(self, node: Any) -> None:
+        if isinstance(node, str):
+            node = self._scene.GetNodeByID(node) if node else None
+        self._select(node if node in self._nodes() else None)
+
+    def setCurrentNodeID(self, identity: str) -> None:
+        self.setCurrentNode(identity or None)
+
+    def setCurrentNodeIndex(self, index: int) -> None:
+        self._select(self._nodes()[index])
+
+    currentNodeID = Property(str, lambda self: self._current.GetID() if self._current else "", setCurrentNodeID)
+
+    def nodeCount(self) -> int:
+        return len(self._nodes())
+
+    def nodeFromIndex(self, index: int) -> Any:
+        return self._nodes()[index]
+
+    def addNode(self, kind: str | None = None) -> Any:
+        kind = kind or self.nodeTypes[0]
+        node = self._scene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        node.SetName(self._scene.GenerateUniqueName(self.baseName or node.GetNodeTagName()))
+        for cls, name, value in self._attributes:
+            if cls == kind:
+                node.SetAttribute(name, "" if value is None else value)
+        self._scene.AddNode(node)
+        if self.selectNodeUponCreation:
+            self._select(node)
+        self.node_added.emit(node)
+        self.node_added_by_user.emit(node)
+        return node
+
+    def removeCurrentNode(self) -> None:
+        if self._current is not None:
+            self._scene.RemoveNode(self._current)
+
+    def addAttribute(self, kind: str, name: str, value: Any = None) -> None:
+        self._attributes.append((kind, name, None if value is None else str(value)))
+        self._refresh()
+
+    def removeAttribute(self, kind: str, name: str) -> None:
+        self._attributes = [one for one in self._attributes if one[:2] != (kind, name)]
+        self._refresh()
+
+
+for _signature, _name in (
+    ("currentNodeChanged(vtkMRMLNode*)", "node_changed"),
+    ("currentNodeChanged(bool)", "node_valid"),
+    ("nodeActivated(vtkMRMLNode*)", "node_activated"),
+    ("nodeAdded(vtkMRMLNode*)", "node_added"),
+    ("nodeAddedByUser(vtkMRMLNode*)", "node_added_by_user"),
+):
+    signals.alias(qMRMLNodeComboBox, _signature, _name)
