@@ -27,6 +27,7 @@ from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
 LOWEST = 1e-6  # no threshold is below it: where nothing changed, nothing is shown
 BEYOND = 2.0  # above any value of a map
+FULL_SCALE_HU = 1050.0  # a change of 1: the map's normalisation
 SIGNS = {"increase": 1, "decrease": -1}
 LEGEND_TITLE = "Change"
 
@@ -56,21 +57,25 @@ class Overlay:
         """What is shown is at least this, in (0, 1]."""
         return self._threshold
 
-    def show(self, map_node: Node, signed_node: Node, views: Views) -> None:
+    def show(self, map_node: Node | None, signed_node: Node, views: Views) -> None:
         """Lay a change map over these views; a map shown before is replaced.
 
         Args:
-            map_node: change map in [0, 1].
+            map_node: change map in [0, 1]; None shows the signed difference itself, 1050 HU as 1.
             signed_node: R - T(y) in HU on the same grid; its sign says what is an increase.
             views: names of slice views.
 
         Raises:
             ValueError: the two nodes are not on the same grid.
         """
-        grid = grid_of(map_node)
-        if not grid.same_as(grid_of(signed_node)):
+        grid = grid_of(signed_node)
+        if map_node is not None and not grid.same_as(grid_of(map_node)):
             raise ValueError("Overlay.show() 'signed_node' must be on the grid of 'map_node'")
-        signed = signed_map(slicer.util.arrayFromVolume(map_node), slicer.util.arrayFromVolume(signed_node))
+        signed_hu = slicer.util.arrayFromVolume(signed_node)
+        if map_node is None:
+            signed = np.clip(signed_hu.astype(np.float32) / np.float32(FULL_SCALE_HU), -1.0, 1.0)
+        else:
+            signed = signed_map(slicer.util.arrayFromVolume(map_node), signed_hu)
         with batch():
             self._leave(views)
             if any(node.GetScene() is None for node in self.nodes):  # the scene was cleared
@@ -128,7 +133,9 @@ class Overlay:
             free = [view for view in existing(self._views) if not composite_node(view).GetForegroundVolumeID()]
             self._scale = _scale()
             set_layers(free, foreground=self._scale)
-            self._scale.AddAndObserveDisplayNodeID(_legend().GetID())  # last: the views look for it only then
+            legend = _legend()
+            self._scale.AddAndObserveDisplayNodeID(legend.GetID())
+            legend.Modified()  # only then do the views look whether its volume is shown
 
     def remove(self) -> None:
         """Take the overlay out of the views and the scene."""

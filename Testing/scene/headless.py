@@ -110,6 +110,7 @@ class SliceView:
         self.renderer.GetActiveCamera().ParallelProjectionOn()
         self.window = vtk.vtkRenderWindow()
         self.window.SetOffScreenRendering(1)
+        self.window.SetMultiSamples(0)  # as in the application
         self.window.SetSize(*size)
         self.window.AddRenderer(self.renderer)
         self.interactor = vtk.vtkRenderWindowInteractor()
@@ -208,3 +209,8 @@ def load_scene(path: Path | str) -> bool:
 def node_count() -> int:
     """Number of nodes in the scene."""
     return int(slicer.mrmlScene.GetNumberOfNodes())
+
+
+def observation_count() -> int:
+    """Number of observations that MRML nodes, logics and views have of one another."""
+    return int(slicer.vtkEventBroker.GetInstance().GetNumberOfObservations())

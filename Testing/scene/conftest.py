@@ -1,0 +1,37 @@
+"""One application with six small views for all tests; every test starts with an empty scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="needs slicer-core")
+
+from headless import Application, SliceView, make_application  # noqa: E402
+
+from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR  # noqa: E402
+
+SIZE = (120, 120)
+
+
+@pytest.fixture(scope="session")
+def _everything() -> tuple[Application, dict[str, SliceView]]:
+    application = make_application()
+    pairs = zip((*CURRENT, *PRIOR), ORIENTATIONS * 2, strict=True)
+    return application, {name: SliceView(application, name, orientation, SIZE) for name, orientation in pairs}
+
+
+@pytest.fixture
+def views(_everything: tuple[Application, dict[str, SliceView]]) -> Iterator[dict[str, SliceView]]:
+    """Slice views by their names, in a scene without data."""
+    application, views = _everything
+    slicer.mrmlScene = application.scene
+    yield views
+    application.scene.Clear(0)
+
+
+@pytest.fixture
+def scene(views: dict[str, SliceView]) -> object:
+    """The scene, without data."""
+    return slicer.mrmlScene
