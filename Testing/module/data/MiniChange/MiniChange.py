@@ -72,6 +72,7 @@ class MiniChangeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self):
+        self.setParameterNode(None)
         self.removeObservers()
         self.shortcut.setParent(None)
         self.shortcut.deleteLater()

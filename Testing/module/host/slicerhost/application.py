@@ -16,7 +16,7 @@ from PySide6.QtCore import Property, Signal
 from slicerhost.inputoutput import IOManager
 from slicerhost.layout import LayoutManager
 from slicerhost.mainwindow import qSlicerMainWindow
-from slicerhost.modules import ModuleManager
+from slicerhost.modules import ModuleManager, unload
 
 
 class qSlicerApplication(QtCore.QObject):
@@ -139,4 +139,4 @@ class qSlicerApplication(QtCore.QObject):
         self.lastWindowClosed.emit()
         self.aboutToQuit.emit()
         for name in self._modules.modulesNames():
-            self._modules.moduleAboutToBeUnloaded.emit(name)
+            unload(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def boot() -> Any:
     """Start the host once per process and give ``slicer.app``."""
     if hasattr(slicer, "app"):
         return slicer.app
+    _keep_none_alive()
     qtmodule.install()
     widgetset.install()
     qt_application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicerhost"])
@@ -57,6 +59,12 @@ def boot() -> Any:
     application.mainWindow().show()
     application.processEvents()
     return application
+
+
+def _keep_none_alive() -> None:
+    """PySide6 6.12.0 takes a reference from None in every call without a result; before Python 3.12 that ends in a crash."""
+    if sys.version_info < (3, 12):
+        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def _use_own_settings() -> None:

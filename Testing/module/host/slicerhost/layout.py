@@ -101,6 +101,9 @@ class LayoutManager(QtCore.QObject):
             widget.hide()
             widget.setParent(None)
         self._shown = self._element(root)
+        names = {view.get("singletontag") for view in root.iter("view")}
+        for name, widget in self._widgets.items():
+            widget.mrmlSliceNode().SetMappedInLayout(name in names)
         self._viewport.layout().addWidget(self._shown)
         if old is not None:
             old.hide()

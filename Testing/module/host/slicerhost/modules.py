@@ -70,8 +70,10 @@ class qSlicerScriptedLoadableModule(QtCore.QObject):
         return self._widget
 
     def forget_widget(self) -> None:
-        """Drop the panel, so that it is made anew when it is opened (not in Slicer)."""
-        self._widget = None
+        """Delete the panel, so that it is made anew when it is opened (not in Slicer)."""
+        if self._widget is not None:
+            self._widget.deleteLater()
+            self._widget = None
 
 
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
@@ -166,17 +168,18 @@ def leave_module(module: types.ModuleType | str) -> None:
 
 
 def close_module(module: types.ModuleType | str) -> None:
-    """Leave the module and take its panel away with ``cleanup``, as when the application ends."""
+    """Leave the module and take its panel away with ``cleanup``; the next ``open_module`` makes a new one."""
     name = module if isinstance(module, str) else module.__name__
-    known = slicer.app.moduleManager().module(name)
     leave_module(name)
-    if known is not None and known._widget is not None:
-        python = known._widget.self()
-        python.cleanup()
-        unload = getattr(python, "_onModuleAboutToBeUnloaded", None)
-        if unload is not None:
-            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", unload)
-        vars(slicer.modules).pop(f"{name}Widget", None)
-        known._widget.deleteLater()
-        known.forget_widget()
-        slicer.app.processEvents()
+    unload(name)
+
+
+def unload(name: str) -> None:
+    """The application ends: the module's panel is cleaned up, as it is, and deleted."""
+    slicer.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
+    if name in _open:
+        _open.remove(name)
+        slicer.app.mainWindow().show_panel(None)
+    slicer.app.moduleManager().module(name).forget_widget()
+    vars(slicer.modules).pop(f"{name}Widget", None)
+    slicer.app.processEvents()

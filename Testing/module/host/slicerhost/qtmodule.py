@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 from PySide6 import QtCore, QtWidgets
@@ -25,9 +26,21 @@ def install() -> types.ModuleType:
     for cls in (QtCore.QEventLoop, QtCore.QCoreApplication, QtCore.QThread):
         cls.exec_ = cls.exec
     QtWidgets.QMenu.exec_ = QtWidgets.QMenu.exec = _run_menu
+    QtCore.QTimer.singleShot = staticmethod(_single_shot(QtCore.QTimer.singleShot))
     messages.install()
     sys.modules["qt"] = qt
     return qt
+
+
+def _single_shot(plain: Callable[..., None]) -> Callable[..., None]:
+    """PySide6 lets an exception of the callable come out of whatever Qt calls next."""
+
+    def single_shot(milliseconds: int, *rest: Any) -> None:
+        if len(rest) == 2:  # a receiver and the name of its slot
+            rest = (getattr(rest[0], rest[1].split("(")[0]),)
+        plain(milliseconds, signals.guarded(*rest))
+
+    return single_shot
 
 
 def _run_menu(menu: Any, *_where: Any) -> Any:

@@ -36,6 +36,8 @@ def alias(cls: type, signature: str, attribute: str) -> None:
 
 def connect(thing: Any, signature: Any, receiver: Any, *more: Any) -> Any:
     """Connect a signal, named by its signature, to a callable or to a receiver's named slot."""
+    if isinstance(signature, QtCore.QObject):  # PySide's own use of the static method, as in QTimer.singleShot
+        return QtCore.QObject.connect(signature, receiver, *more)
     if not isinstance(signature, str):
         return QtCore.QObject.connect(thing, signature, receiver, *more)
     slot = getattr(receiver, more[0].split("(")[0]) if more else receiver
@@ -46,7 +48,7 @@ def connect(thing: Any, signature: Any, receiver: Any, *more: Any) -> Any:
     if not callable(slot):
         errors.report("connect", f"'{signature}': {slot!r} cannot be called")
         return False
-    relay = _of_arity(_guarded(slot), _arity(signature))
+    relay = _of_arity(guarded(slot), _arity(signature))
     signal.connect(relay)
     _made_by(thing).append(Connection(_short(signature), slot, signal, relay))
     return True
@@ -104,7 +106,8 @@ def accepted_arguments(slot: Callable[..., Any]) -> int | None:
     return function.__code__.co_argcount - inspect.ismethod(slot)
 
 
-def _guarded(slot: Callable[..., Any]) -> Callable[..., None]:
+def guarded(slot: Callable[..., Any]) -> Callable[..., None]:
+    """The slot with no more arguments than it takes, its exceptions reported."""
     count = accepted_arguments(slot)
 
     def call(*arguments: Any) -> None:
