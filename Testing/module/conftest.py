@@ -1,4 +1,4 @@
-"""Every test here runs in the stand-in host, on an empty scene; one that leaves an error in a slot or a .ui file fails."""
+"""Every test here runs in the stand-in host on an empty scene, and fails if it leaves an error in a slot or a form."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "host"))
 
-import slicerhost  # noqa: E402
+import slicerhost
 
 slicerhost.boot()
 

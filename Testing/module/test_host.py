@@ -283,7 +283,9 @@ def test_a_process_reports_its_output_and_end():
 
 LAYOUT = """
 <layout type="horizontal" split="true">
- <item><view class="vtkMRMLSliceNode" singletontag="Red"><property name="orientation" action="default">Axial</property></view></item>
+ <item><view class="vtkMRMLSliceNode" singletontag="Red">
+  <property name="orientation" action="default">Axial</property>
+ </view></item>
  <item><view class="vtkMRMLSliceNode" singletontag="MiniPrior">
   <property name="orientation" action="default">Coronal</property>
   <property name="viewlabel" action="default">P</property>
@@ -314,7 +316,7 @@ def test_a_layout_makes_its_views(scans):
     assert "MiniPrior" not in manager.sliceViewNames()
 
 
-def test_keys_and_the_wheel_reach_a_view(scans):
+def test_keys_reach_a_view(scans):
     slicer.util.setSliceViewerLayers(background=scans[0], fit=True)
     view = slicer.app.layoutManager().sliceWidget("Red")
     keys = []
@@ -324,6 +326,23 @@ def test_keys_and_the_wheel_reach_a_view(scans):
     user.hold(view.sliceView(), qt.Qt.Key_K)
     user.let_go(view.sliceView(), qt.Qt.Key_K)
     assert keys == [("KeyPressEvent", "k"), ("KeyReleaseEvent", "k")]
+
+
+def test_mouse_and_wheel_work_as_in_slicer(scans):
+    slicer.util.setSliceViewerLayers(background=scans[0], fit=True)
+    slicer.app.processEvents()
+    view = slicer.app.layoutManager().sliceWidget("Red")
+    offset = view.sliceLogic().GetSliceOffset()
+    user.turn_wheel(view.sliceView(), 2)
+    assert abs(view.sliceLogic().GetSliceOffset() - offset) == pytest.approx(2.0)
+    position = [0.0] * 3
+    crosshair = slicer.util.getNode("Crosshair")
+    for x in (100, 140):
+        user.move_mouse(view.sliceView(), x, 100, qt.Qt.ShiftModifier)
+        before, position = position, [0.0] * 3
+        crosshair.GetCursorPositionRAS(position)
+    assert position[0] != before[0]
+    assert crosshair.GetCrosshairRAS()[0] == pytest.approx(position[0])
 
 
 def test_the_window_can_be_pictured(widget, scans, tmp_path):

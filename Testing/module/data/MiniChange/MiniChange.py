@@ -1,4 +1,5 @@
 """A small scripted module as Slicer's templates make them, to prove the stand-in host with."""
+# ruff: noqa: F403, F405, PT009
 
 from enum import Enum
 from typing import Annotated

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "scene"))  # headless.py: scene and slice views without Qt
 
-from slicerhost.messages import dialogs  # noqa: E402
-from slicerhost.errorrecord import errors  # noqa: E402
-from slicerhost.host import boot, reset  # noqa: E402
-from slicerhost.modules import close_module, leave_module, load_module, open_module  # noqa: E402
+from slicerhost.errorrecord import errors
+from slicerhost.host import boot, reset
+from slicerhost.messages import dialogs
+from slicerhost.modules import close_module, leave_module, load_module, open_module
 
 __all__ = ["boot", "close_module", "dialogs", "errors", "leave_module", "load_module", "open_module", "reset"]

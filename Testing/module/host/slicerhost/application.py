@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import tempfile
 from typing import Any
@@ -45,7 +44,7 @@ class qSlicerApplication(QtCore.QObject):
     applicationVersion = Property(str, lambda self: "5.10.0")
     temporaryPath = Property(str, lambda self: self._temporary)
     slicerHome = Property(str, lambda self: self._temporary)
-    slicerUserSettingsFilePath = Property(str, lambda self: os.path.join(self._temporary, "Slicer.ini"))
+    slicerUserSettingsFilePath = Property(str, lambda self: f"{self._temporary}/Slicer.ini")
     extensionsInstallPath = Property(str, lambda self: self._temporary)
     defaultScenePath = Property(str, lambda self: self._temporary)
     documentationBaseUrl = Property(str, lambda self: "https://slicer.readthedocs.io/")

@@ -129,8 +129,18 @@ class ctkDoubleSlider(ctkSliderWidget):
         self._spin_box.setVisible(False)
         self._spin_box.setDecimals(6)
         self._slider.sliderMoved.connect(lambda _: self.sliderMoved.emit(self._slider_value()))
-        self._slider.sliderPressed.connect(lambda: self.sliderPressed.emit())
-        self._slider.sliderReleased.connect(lambda: self.sliderReleased.emit())
+        self._slider.sliderPressed.connect(self.sliderPressed)
+        self._slider.sliderReleased.connect(self.sliderReleased)
+
+
+def _of_both(name: str, kind: type) -> Property:
+    """A property that both spin boxes of a range share."""
+
+    def put(self: Any, value: Any) -> None:
+        for box in (self._low, self._high):
+            setattr(box, name, value)
+
+    return Property(kind, lambda self: getattr(self._low, name), put)
 
 
 class ctkRangeWidget(QtWidgets.QWidget):
@@ -173,18 +183,11 @@ class ctkRangeWidget(QtWidgets.QWidget):
             box.setRange(minimum, maximum)
         self.rangeChanged.emit(minimum, maximum)
 
-    def _each(name: str, kind: type) -> Property:  # type: ignore[misc]  # a property of both boxes
-        def put(self: Any, value: Any) -> None:
-            for box in (self._low, self._high):
-                setattr(box, name, value)
-
-        return Property(kind, lambda self: getattr(self._low, name), put)
-
     minimumValue = Property(float, lambda self: self._low.value, lambda self, value: self._low.setValue(value))
     maximumValue = Property(float, lambda self: self._high.value, lambda self, value: self._high.setValue(value))
-    minimum, maximum = _each("minimum", float), _each("maximum", float)
-    decimals, singleStep = _each("decimals", int), _each("singleStep", float)
-    suffix, prefix = _each("suffix", str), _each("prefix", str)
+    minimum, maximum = _of_both("minimum", float), _of_both("maximum", float)
+    decimals, singleStep = _of_both("decimals", int), _of_both("singleStep", float)
+    suffix, prefix = _of_both("suffix", str), _of_both("prefix", str)
 
 
 class ctkDoubleRangeSlider(ctkRangeWidget):

@@ -30,7 +30,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._line)
         row.addWidget(self._browse)
-        self._line.textChanged.connect(lambda text: self.currentPathChanged.emit(text))
+        self._line.textChanged.connect(self.currentPathChanged)
         self._browse.clicked.connect(lambda *_: self.browse())
 
     def browse(self) -> None:

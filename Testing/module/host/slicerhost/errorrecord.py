@@ -1,6 +1,6 @@
 """What went wrong where no exception can reach the test: in slots, connections, observers and .ui files.
 
-PythonQt prints such errors to the console and goes on. Here they are also recorded, and a test that leaves a record fails.
+PythonQt prints such errors to the console and goes on. Here they are also recorded, and a test that leaves any fails.
 """
 
 from __future__ import annotations

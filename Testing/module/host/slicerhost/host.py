@@ -16,9 +16,9 @@ import slicer.util
 from PySide6 import QtCore, QtWidgets
 
 from slicerhost import modules, parameternode, parametertypes, qtmodule, sampledata, scripted, widgetset
-from slicerhost.messages import dialogs
 from slicerhost.dicomdatabase import DicomDatabase
 from slicerhost.errorrecord import errors
+from slicerhost.messages import dialogs
 
 CORE_MODULES = ("Volumes", "Transforms", "Tables", "Markups", "Segmentations", "SubjectHierarchy", "Texts", "Colors")
 
@@ -62,7 +62,7 @@ def boot() -> Any:
 
 
 def _keep_none_alive() -> None:
-    """PySide6 6.12.0 takes a reference from None in every call without a result; before Python 3.12 that ends in a crash."""
+    """PySide6 6.12.0 takes a reference from None in every call without a result: a crash before Python 3.12."""
     if sys.version_info < (3, 12):
         ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
@@ -108,7 +108,7 @@ def _add(name: str, **contents: Any) -> types.ModuleType:
     module = types.ModuleType(name)
     vars(module).update(contents)
     sys.modules[name] = module
-    setattr(slicer, name.split(".")[-1], module)
+    setattr(slicer, name.rsplit(".", maxsplit=1)[-1], module)
     return module
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import slicer
 import slicer.util
-from PySide6 import QtWidgets
+from PySide6 import QtGui, QtWidgets
 
 from slicerhost.errorrecord import errors
 
@@ -38,9 +38,10 @@ class Shown(NamedTuple):
 class Dialogs:
     """The dialogs since the last ``clear``, and the answers waiting for them.
 
-    Kinds: "info", "warning", "error", "delay" need no answer. "confirmOkCancel", "confirmYesNo", "confirmRetryClose" take
-    True or False; "messageBox" a button; "openFile", "saveFile", "directory" a path; "openFiles" several; "text" a
-    string; "item" a string; "dialog" (any other QDialog, with ``exec_``) its result or a function of the dialog.
+    Kinds: "info", "warning", "error", "delay", "url" need no answer. "confirmOkCancel", "confirmYesNo" and
+    "confirmRetryClose" take True or False; "messageBox" a button; "openFile", "saveFile", "directory" a path;
+    "openFiles" several; "text" and "item" a string; "menu" the text of an entry; "dialog" (any other QDialog, with
+    ``exec_``) its result or a function of the dialog.
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,7 @@ def install() -> None:
         setattr(QtWidgets.QMessageBox, name, staticmethod(_static_message(name)))
     QtWidgets.QInputDialog.getText = staticmethod(_input("text"))
     QtWidgets.QInputDialog.getItem = staticmethod(_input("item"))
+    QtGui.QDesktopServices.openUrl = staticmethod(_open_url)
     QtWidgets.QDialog.exec_ = QtWidgets.QDialog.exec = _run_dialog
     QtWidgets.QMessageBox.exec_ = QtWidgets.QMessageBox.exec = _run_message_box
     QtWidgets.QFileDialog.exec_ = QtWidgets.QFileDialog.exec = _run_dialog
@@ -147,6 +149,11 @@ def _input(kind: str) -> Callable[..., Any]:
         return dialogs.ask(kind, label, "", title)
 
     return ask
+
+
+def _open_url(url: Any) -> bool:
+    dialogs.show("url", url.toString())
+    return True
 
 
 def _run_message_box(box: Any) -> Any:

@@ -126,7 +126,8 @@ def load_module(path: Path | str) -> types.ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: not a Python file")
     python = importlib.util.module_from_spec(spec)
     sys.modules[name] = python
     spec.loader.exec_module(python)

@@ -13,6 +13,13 @@ from slicerhost.properties import stored
 CREATE, RENAME, DELETE = "Create new ", "Rename current ", "Delete current "
 
 
+def _forget(observations: list[tuple[Any, int]]) -> None:
+    """Remove observers and empty the list."""
+    for scene, tag in observations:
+        scene.RemoveObserver(tag)
+    observations.clear()
+
+
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """Lists nodes, selects one, and creates or removes some."""
 
@@ -50,7 +57,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         row.addWidget(self._list)
         self._list.setSizeAdjustPolicy(QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._list.activated.connect(self._on_activated)
-        self.destroyed.connect(lambda: self._forget_scene())
+        observations = self._observations
+        self.destroyed.connect(lambda: _forget(observations))  # a method would not be called any more
         self._refresh()
 
     def mrmlScene(self) -> Any:
@@ -59,18 +67,13 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def setMRMLScene(self, scene: Any) -> None:
         if scene is self._scene:
             return
-        self._forget_scene()
+        _forget(self._observations)
         self._scene = scene
         if scene is not None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
                 self._observations.append((scene, scene.AddObserver(event, self._on_scene_changed)))
         self.setEnabled(scene is not None)
         self._refresh()
-
-    def _forget_scene(self) -> None:
-        for scene, tag in self._observations:
-            scene.RemoveObserver(tag)
-        self._observations = []
 
     def _on_scene_changed(self, _scene: Any, _event: str) -> None:
         self._refresh()

@@ -1,4 +1,4 @@
-"""Which widget can show which parameter, and how: the connectors of Slicer's documentation, matched by the exact class."""
+"""Which widget can show which parameter, and how: the connectors that Slicer's documentation lists, by exact class."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """PySide6 objects that behave like PythonQt's: properties are attributes, typed, and nothing else can be set.
 
-Slicer's Python sees Qt through PythonQt: ``button.text = "Apply"``, not ``setText``; a typing error in a property's name
-raises; a float does not go into an int. PySide6 does it the other way, so its attribute access is replaced here.
+Slicer's Python sees Qt through PythonQt: ``button.text = "Apply"``, not ``setText``; a typing error in a property's
+name raises; a float does not go into an int. PySide6 differs, so its attribute access is replaced here.
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ def set_attribute(thing: Any, name: str, value: Any) -> None:
     elif _quiet and name[0] != "_" and isinstance(value, QtCore.QObject):
         return
     elif is_native(type(thing)) and not _called_by_host():
+        kind = type(thing).__name__
         raise AttributeError(
-            f"'{name}' does not exist on {type(thing).__name__} and creating new attributes on C++ objects is not allowed"
+            f"'{name}' does not exist on {kind} and creating new attributes on C++ objects is not allowed"
         )
     else:
         _set_python_attribute(thing, name, value)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import unittest
+from pathlib import Path
 from typing import Any
 
 import slicer
 import slicer.util
 from PySide6 import QtWidgets
+
+
+def _resource(module_path: str, filename: str) -> str:
+    return str(Path(module_path).parent / "Resources" / filename)
 
 
 class ScriptedLoadableModule:
@@ -25,7 +29,7 @@ class ScriptedLoadableModule:
         slicer.selfTests[self.moduleName] = self.runTest
 
     def resourcePath(self, filename: str) -> str:
-        return os.path.join(os.path.dirname(self.parent.path), "Resources", filename)
+        return _resource(self.parent.path, filename)
 
     def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
         return f'<a href="{self.parent.path}">documentation</a>'
@@ -54,7 +58,7 @@ class ScriptedLoadableModuleWidget:
         slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
 
     def resourcePath(self, filename: str) -> str:
-        return os.path.join(os.path.dirname(slicer.util.modulePath(self.moduleName)), "Resources", filename)
+        return _resource(slicer.util.modulePath(self.moduleName), filename)
 
     def setup(self) -> None:
         """The developer's section would come here."""
@@ -86,7 +90,7 @@ class ScriptedLoadableModuleLogic:
         self.isSingletonParameterNode = True
 
     def resourcePath(self, filename: str) -> str:
-        return os.path.join(os.path.dirname(slicer.util.modulePath(self.moduleName)), "Resources", filename)
+        return _resource(slicer.util.modulePath(self.moduleName), filename)
 
     def createParameterNode(self) -> Any:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")

@@ -30,7 +30,7 @@ _aliases: dict[tuple[type, str], str] = {}
 
 
 def alias(cls: type, signature: str, attribute: str) -> None:
-    """Let ``signature``, whose argument types Qt does not know here, name the Python signal ``attribute`` of ``cls``."""
+    """Let ``signature``, whose argument types Qt does not know here, name the signal ``attribute`` of ``cls``."""
     _aliases[cls, signature] = attribute
 
 
@@ -121,10 +121,17 @@ def guarded(slot: Callable[..., Any]) -> Callable[..., None]:
 
 def _of_arity(call: Callable[..., None], arity: int) -> Callable[..., None]:
     """PySide6 passes as many arguments as a slot's code declares; so declare what the signature says."""
-    if arity == 0:
-        return lambda: call()
-    if arity == 1:
-        return lambda first: call(first)
-    if arity == 2:
-        return lambda first, second: call(first, second)
-    return lambda first, second, third: call(first, second, third)
+
+    def none() -> None:
+        call()
+
+    def one(first: Any) -> None:
+        call(first)
+
+    def two(first: Any, second: Any) -> None:
+        call(first, second)
+
+    def three(first: Any, second: Any, third: Any) -> None:
+        call(first, second, third)
+
+    return (none, one, two, three)[arity]

@@ -1,4 +1,4 @@
-"""Slice views in widgets: Slicer's real pipeline, rendered in software and painted; keys and mouse go to its interactor."""
+"""Slice views in widgets: Slicer's real pipeline, drawn in software; keys and mouse go to its interactor."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class qMRMLSliceView(QtWidgets.QWidget):
         self._timer = QtCore.QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
-        self._timer.timeout.connect(lambda: self.update())
+        self._timer.timeout.connect(self.update)
         self._observations = [
             (thing, thing.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_modified))
             for thing in (view.logic, view.node, view.composite)

@@ -55,8 +55,9 @@ class UiLoader(QtUiTools.QUiLoader):
         self.__dict__["_made"] = []
         with pythonqt.attributes_dropped():
             form = super().load(buffer, parent)
-        _kept[id(form)] = self.__dict__["_made"]
-        form.destroyed.connect(lambda key=id(form): _kept.pop(key, None))
+        key = id(form)
+        _kept[key] = self.__dict__["_made"]
+        form.destroyed.connect(lambda: _kept.pop(key, None))
         for connection in connections:
             _make_connection(form, *connection)
         return form
@@ -87,7 +88,7 @@ def _make_connection(form: Any, sender: str, signal: str, receiver: str, slot: s
         return form if name == form.objectName else form.findChild(QtCore.QObject, name)
 
     source, target = named(sender), named(receiver)
-    method = getattr(target, slot.split("(")[0], None)
+    method = getattr(target, slot.split("(", maxsplit=1)[0], None)
     if source is None or method is None:
         errors.report("ui", f"connection {sender}.{signal} -> {receiver}.{slot} cannot be made")
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from PySide6 import QtCore, QtTest, QtWidgets
+from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 from PySide6.QtCore import Qt
 
 STEP_MS = 10
@@ -81,6 +81,28 @@ def hold(widget: Any, key: Any) -> None:
 def let_go(widget: Any, key: Any) -> None:
     """Release a key."""
     QtTest.QTest.keyRelease(widget, key)
+    slicer.app.processEvents()
+
+
+def move_mouse(view: Any, x: int, y: int, modifiers: Any = Qt.KeyboardModifier.NoModifier) -> None:
+    """Move the mouse to a pixel of a view; with Shift, Slicer moves the crosshair along."""
+    place = QtCore.QPointF(x, y)
+    button = Qt.MouseButton.NoButton
+    event = QtGui.QMouseEvent(QtCore.QEvent.Type.MouseMove, place, view.mapToGlobal(place), button, button, modifiers)
+    QtWidgets.QApplication.sendEvent(view, event)
+    slicer.app.processEvents()
+
+
+def turn_wheel(view: Any, notches: int) -> None:
+    """Turn the wheel over the middle of a view; forward is positive."""
+    place = QtCore.QPointF(view.rect.center())
+    for _ in range(abs(notches)):
+        turn = QtCore.QPoint(0, 120 if notches > 0 else -120)
+        nothing, phase = QtCore.QPoint(), Qt.ScrollPhase.NoScrollPhase
+        held = Qt.KeyboardModifier.NoModifier
+        button = Qt.MouseButton.NoButton
+        event = QtGui.QWheelEvent(place, view.mapToGlobal(place), nothing, turn, button, held, phase, False)
+        QtWidgets.QApplication.sendEvent(view, event)
     slicer.app.processEvents()
 
 
