@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ except ImportError:  # it comes with pip in any case
 
 TITLE = "ChangeMapJoint"
 OPTIONAL = {"extra": "fast"}
+BUILT_IN = ("numpy", "SimpleITK")  # Slicer is linked against them: replaced, they keep it from starting
 
 
 class PackagesDeclined(RuntimeError):
@@ -69,6 +71,8 @@ def missing(path: Path | None = None, *, optional: bool = False) -> list[Require
     found = []
     for one in requirements(path, optional=optional):
         version = installed(one.name)
+        if version is None and one.name in BUILT_IN and importlib.util.find_spec(one.name):
+            continue  # of Slicer's own build, which may not say its version
         if version is None or not one.specifier.contains(version, prereleases=True):
             found.append(one)
     return found
@@ -88,6 +92,9 @@ def ensure(offlineFolder: str | Path = "") -> None:
         return
     if slicer.app.testingEnabled():
         raise PackagesDeclined(_sentence(needed, _("Nothing is installed while Slicer runs tests.")))
+    old = [one for one in needed if one.name in BUILT_IN and installed(one.name)]
+    if old:
+        raise PackagesDeclined(_sentence(old, _("They are part of Slicer: use Slicer 5.10 or newer.")))
     extra = missing(optional=True)
     try:
         if str(offlineFolder):
@@ -162,10 +169,7 @@ def _ask(needed: list[Requirement], where: str) -> None:
 
 @contextmanager
 def constraints(needed: list[Requirement]) -> Iterator[Path]:
-    """A file for pip that holds everything to its version that is there and good.
-
-    A newer numpy or SimpleITK than Slicer's own can keep Slicer from starting.
-    """
+    """A file for pip that holds everything else to the version that is there, so that nothing of Slicer's changes."""
     wanted = {one.name.lower() for one in needed}
     lines = []
     for one in requirements():
@@ -189,6 +193,7 @@ def _names(needed: list[Requirement]) -> str:
 def _sentence(needed: list[Requirement], why: str) -> str:
     text = _(
         "The comparison (sequential method and rigid only) needs Python packages that this Slicer lacks: "
-        "{names}. {why} Press Apply to be asked again; on a computer without a network, choose a folder of wheels under Advanced."
+        "{names}. {why} Press Apply to be asked again; on a computer without a network, choose a folder of wheels "
+        "under Advanced."
     )
     return text.format(names=_names(needed), why=why)

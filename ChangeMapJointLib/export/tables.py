@@ -68,7 +68,7 @@ def write_findings_csv(path: Path, findings: Findings) -> None:
     writer.writerow(COLUMNS)
     for finding in findings.items:
         row = finding_row(finding)
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+        writer.writerow([cell(row[name]) for name in COLUMNS])
     _write(path, stream.getvalue())
 
 
@@ -154,7 +154,7 @@ def _scalar(value: object) -> Value:
     return str(value)
 
 
-def _cell(value: Value) -> str:
+def cell(value: Value) -> str:
     """Text of a CSV cell; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
     if value is None:
         return ""

@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.volumes.reading import read_array
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.core.displacement import DisplacementField  # brings torch, which Slicer's process may lack
 
 NRRD_TYPES = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "f4": "float", "f8": "double"}
 # Slicer's marks of a displacement field, https://slicer.readthedocs.io, developer guide, Transforms
@@ -95,6 +97,8 @@ def read_displacement(path: str | PathLike[str]) -> DisplacementField:
     Raises:
         InputError: when the file is not a volume of three-vectors.
     """
+    from ChangeMapJointLib.core.displacement import DisplacementField
+
     array, grid = read_array(path)
     if array.ndim != 4 or array.shape[-1] != 3:
         raise InputError(f"{path}: shape {array.shape}, expected a displacement field of three-vectors")

@@ -1,0 +1,162 @@
+"""ChangeMapJoint: what changed between two chest CTs. The four classes that 3D Slicer loads; wiring only."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+try:
+    import ChangeMapJointLib  # noqa: F401
+except ImportError:  # run from the source tree, where the library lies beside the module's folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ChangeMapJointGui.runs import Runs
+from ChangeMapJointGui.sample_data import registerSampleData
+
+PACKAGES = ("ChangeMapJointGui", "ChangeMapJointLib")
+
+
+class ChangeMapJoint(ScriptedLoadableModule):
+    """What Slicer knows of the module."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Change Map Joint")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["The ChangeMapJoint developers"]
+        self.parent.helpText = _(
+            "Registers the prior chest CT to the current one and shows what changed as a color overlay, with a list of "
+            "findings and a check of the registration. Research use, not a medical device."
+        )
+        self.parent.acknowledgementText = _(
+            "After T. Kohlbrandt et al., Joint Learning of Image Registration and Change Detection for Lung CT Images, "
+            "BVM 2024."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Makes the panel, and tells it of scenes and of the module's life."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+
+    def setup(self):
+        """Called once, when the module is opened for the first time."""
+        from ChangeMapJointGui.panel import Panel
+
+        ScriptedLoadableModuleWidget.setup(self)
+        widget = slicer.util.loadUI(self.resourcePath("UI/ChangeMapJoint.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = ChangeMapJointLogic()
+        self.panel = Panel(widget, self.ui, self.logic)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        slicer.app.connect("aboutToQuit()", self.cleanup)
+        self.panel.setParameters(self.logic.getParameterNode())
+
+    def enter(self):
+        """The user opened the module."""
+        if self.panel is not None:
+            self.panel.setParameters(self.logic.getParameterNode())
+            self.panel.enter()
+
+    def exit(self):
+        """The user opened another module."""
+        if self.panel is not None:
+            self.panel.exit()
+
+    def cleanup(self):
+        """The application ends, or the module is loaded again."""
+        if self.panel is not None:
+            slicer.app.disconnect("aboutToQuit()", self.cleanup)
+            self.logic.close()
+            self.panel.close()
+            self.panel = None
+        self.removeObservers()
+
+    def onSceneStartClose(self, caller, event):
+        """Let go of all nodes; a run under way goes on, and can be recovered."""
+        self.panel.hide()
+        self.panel.setParameters(None)
+
+    def onSceneChanged(self, caller, event):
+        """A scene was closed or loaded: show what is in it."""
+        if self.parent.isEntered:
+            self.panel.setParameters(self.logic.getParameterNode())
+
+    def onReload(self):
+        """Load the module's own packages again, too."""
+        self.cleanup()
+        for name in sorted(name for name in sys.modules if name.split(".")[0] in PACKAGES):
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        ScriptedLoadableModuleWidget.onReload(self)
+
+
+class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
+    """Comparisons for the panel and for scripts."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.runs = Runs()
+
+    def getParameterNode(self):
+        """The module's one parameter node."""
+        from ChangeMapJointGui.parameters import ChangeMapJointParameterNode
+
+        return ChangeMapJointParameterNode(ScriptedLoadableModuleLogic.getParameterNode(self))
+
+    def process(self, reference, template, method="sequential", *, waitForCompletion=True, **options):
+        """Compare two scans; see :meth:`ChangeMapJointGui.runs.Runs.process`."""
+        return self.runs.process(reference, template, method=method, waitForCompletion=waitForCompletion, **options)
+
+    def __getattr__(self, name):
+        """``start``, ``cancel``, ``running``, ``recoverable``, ``load``, ``lastJob`` and ``close`` of the runs."""
+        if name in ("start", "cancel", "running", "recoverable", "load", "lastJob", "close"):
+            return getattr(self.runs, name)
+        raise AttributeError(f"ChangeMapJointLogic has no attribute '{name}'")
+
+
+class ChangeMapJointTest(ScriptedLoadableModuleTest):
+    """The self-test: compares the sample pair in the background and looks at what it finds."""
+
+    def setUp(self):
+        """An empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        """Everything."""
+        self.setUp()
+        self.test_samplePair()
+
+    def test_samplePair(self):
+        """The pair that ships with the module, from loading to the list of findings."""
+        from ChangeMapJointGui.sample_data import loadSamplePair
+
+        self.delayDisplay(_("Loading the sample pair"))
+        reference, template = loadSamplePair()
+        self.delayDisplay(_("Comparing: about a minute"))
+        results = ChangeMapJointLogic().process(reference, template)
+        self.assertEqual(results.verdict, "good")
+        self.assertEqual(len(results.rows), 8)
+        self.assertEqual({f["kind"] for f in results.rows}, {"new", "grown", "shrunk", "resolved"})
+        self.delayDisplay(_("Passed"))

@@ -1,0 +1,88 @@
+"""Section Change map: which map, from which threshold, in which direction, how strong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.parameters import DEFAULT_OPACITY, DEFAULT_THRESHOLD, DEFAULT_VOXELS, LOWEST_THRESHOLD
+
+FULL_SCALE_HU = 1050  # a change of 1 in the map
+FINE_BELOW = 0.3  # steps get finer where one step changes much
+FINE_STEP, STEP = 0.005, 0.02
+DENSER_COLOR, LESS_DENSE_COLOR = "#c25700", "#1f5fbf"  # of texts: the overlay's orange and blue, legible on gray
+
+
+class MapSection:
+    """The overlay's settings; every change is shown at once."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        onChosen(self.ui.mapComboBox, self.onMap)
+        self.ui.resetMapButton.connect("clicked(bool)", self.onReset)
+        self.ui.increasesCheckBox.setStyleSheet(f"color: {DENSER_COLOR}")
+        self.ui.decreasesCheckBox.setStyleSheet(f"color: {LESS_DENSE_COLOR}")
+        self._shown: tuple[Any, ...] = ()
+
+    def showResult(self) -> None:
+        """Offer the maps of the run that was loaded."""
+        session = self.panel.session
+        names = mapNames()
+        available = session.maps if session is not None else ()
+        fillChoices(self.ui.mapComboBox, [(key, names[key]) for key in available])
+        self.ui.mapCollapsibleButton.enabled = bool(available)
+        self._shown = ()
+
+    def update(self) -> None:
+        """Bring the overlay to what the parameter node says, as far as it differs."""
+        parameters = self.panel.parameters
+        chooseKey(self.ui.mapComboBox, parameters.map)
+        threshold = parameters.threshold
+        self.ui.thresholdSlider.singleStep = FINE_STEP if threshold < FINE_BELOW else STEP
+        self.ui.thresholdHuLabel.text = _("from {hu} HU difference").format(hu=round(threshold * FULL_SCALE_HU))
+        self.ui.legendLabel.setPixmap(self.panel.legends.changeMap(threshold, int(self.ui.legendLabel.width)))
+        session = self.panel.session
+        if session is None:
+            return
+        state = (
+            parameters.map,
+            threshold,
+            parameters.showOverlay,
+            parameters.increases,
+            parameters.decreases,
+            parameters.opacity,
+        )
+        if state != self._shown:
+            self._shown = state
+            session.showMap(*state)
+
+    def onMap(self, key: str) -> None:
+        """Show another map."""
+        self.panel.parameters.map = key
+
+    def onReset(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Back to the defaults."""
+        with self.panel.oneChange() as parameters:
+            parameters.threshold = DEFAULT_THRESHOLD
+            parameters.opacity = DEFAULT_OPACITY
+            parameters.smallestVoxels = DEFAULT_VOXELS
+            parameters.showOverlay = parameters.increases = parameters.decreases = True
+
+    def step(self, steps: int) -> None:
+        """Move the threshold by a step up or down: a key was pressed."""
+        parameters = self.panel.parameters
+        size = FINE_STEP if parameters.threshold + 1e-6 * steps < FINE_BELOW else STEP
+        parameters.threshold = min(max(round(parameters.threshold + steps * size, 3), LOWEST_THRESHOLD), 1.0)
+
+
+def mapNames() -> dict[str, str]:
+    """The maps a run may have, in the order they are offered."""
+    return {
+        "change_combined": _("Combined change (CM_comb)"),
+        "change_learned": _("Learned change (CM_learn)"),
+        "change_difference": _("Difference after joint registration (CM_diff)"),
+        "change_map": _("Change map (CM_seq)"),
+        "signed_change": _("Signed difference"),
+    }

@@ -1,0 +1,89 @@
+"""Section Export: report, findings, map, scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+
+class ExportSection:
+    """Four buttons; each says where the file is."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        self.ui.reportButton.connect("clicked(bool)", self.onReport)
+        self.ui.csvButton.connect("clicked(bool)", self.onTable)
+        self.ui.mapButton.connect("clicked(bool)", self.onMap)
+        self.ui.sceneButton.connect("clicked(bool)", self.onScene)
+
+    def showResult(self) -> None:
+        """Offer what the run that was loaded has."""
+        session = self.panel.session
+        self.ui.exportCollapsibleButton.enabled = session is not None
+        self.ui.exportLabel.text = ""
+        if session is not None:
+            self.ui.reportButton.enabled = session.report is not None
+            self.ui.csvButton.enabled = self.ui.mapButton.enabled = session.hasFindings
+
+    def update(self) -> None:
+        """Nothing here depends on the parameter node."""
+
+    def onReport(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Save the report where the user wants it, and open it."""
+        report = self.panel.session.report
+        if report is None or not Path(report).exists():
+            slicer.util.errorDisplay(_("The report of this run is no longer there; run the comparison again."))
+            return
+        self._save(_("Save the report"), "report.html", "HTML (*.html)", self._saveReport)
+
+    def onTable(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Save the listed findings with the reader's verdicts."""
+        rows = self.panel.findings.rows
+        self._save(
+            _("Save the findings"), "findings.csv", "CSV (*.csv)", lambda path: self.panel.session.saveTable(path, rows)
+        )
+
+    def onMap(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Save the change map as a volume."""
+        self._save(
+            _("Save the change map"),
+            "change_map.nrrd",
+            "NRRD (*.nrrd);;NIfTI (*.nii.gz)",
+            lambda path: _stored(slicer.util.saveNode(self.panel.session.mapNode, str(path)), path),
+        )
+
+    def onScene(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Save everything as one file."""
+        self._save(
+            _("Save the scene"),
+            "comparison.mrb",
+            "MRB (*.mrb)",
+            lambda path: _stored(slicer.util.saveScene(str(path)), path),
+        )
+
+    def _saveReport(self, path: Path) -> None:
+        path.write_bytes(Path(self.panel.session.report).read_bytes())
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+    def _save(self, title: str, name: str, kinds: str, write: Any) -> None:
+        """Ask where to, write, and say so."""
+        folder = qt.QSettings().value("ChangeMapJoint/ExportFolder") or str(Path.home())
+        chosen = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, str(Path(folder) / name), kinds)
+        chosen = chosen[0] if isinstance(chosen, (tuple, list)) else chosen  # one value in PythonQt
+        if not chosen:
+            return
+        path = Path(chosen)
+        with slicer.util.tryWithErrorDisplay(_("{path} could not be written.").format(path=path), waitCursor=True):
+            write(path)
+            qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(path.parent))
+            self.ui.exportLabel.text = _("Saved: {path}").format(path=path)
+
+
+def _stored(done: bool, path: Path) -> None:
+    """Slicer's savers say by their return value that they failed."""
+    if not done:
+        raise OSError(_("Slicer could not write {path}; see its error log.").format(path=path))

@@ -1,0 +1,86 @@
+"""Section Inputs: which two scans, of which dates, and whether they can be compared."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import replace
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ChangeMapJointGui.dates import acquisitionOf
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.scene.volumes import volume_of
+from ChangeMapJointLib.volumes.checks import check_ct, check_pair
+from ChangeMapJointLib.volumes.volume import Volume
+
+OK_COLOR, WARN_COLOR, BAD_COLOR = "#1b7f3b", "#b35900", "#c0392b"
+
+
+class InputsSection:
+    """Reference and template, swap, dates, and the checks in words."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        self.usable = False
+        self._shown: tuple[Any, ...] = ()
+        self.ui.swapButton.connect("clicked(bool)", self.onSwap)
+
+    def update(self) -> None:
+        """Check again when another scan was chosen."""
+        parameters = self.panel.parameters
+        nodes = (parameters.reference, parameters.template)
+        state = tuple((n.GetID(), n.GetMTime(), _imageTime(n)) if n else None for n in nodes)
+        if state == self._shown:
+            return
+        self._shown = state
+        self.ui.swapButton.enabled = any(nodes)
+        for node, label in zip(nodes, (self.ui.referenceDateLabel, self.ui.templateDateLabel), strict=True):
+            label.text = _describe(node)
+        color, text, self.usable = checkInWords(*nodes)
+        self.ui.inputCheckLabel.text = f'<span style="color:{color}">{html.escape(text)}</span>' if text else ""
+
+    def onSwap(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Exchange the two scans."""
+        parameters = self.panel.parameters
+        nodes = (parameters.template, parameters.reference)
+        with slicer.util.NodeModify(parameters.parameterNode):
+            parameters.reference, parameters.template = nodes
+
+
+def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
+    """Colour, words and whether a run may start, for the chosen nodes (None where nothing is chosen)."""
+    if reference is None or template is None:
+        return BAD_COLOR, "", False
+    if reference is template:
+        return BAD_COLOR, _("Reference and template are the same volume; choose two scans."), False
+    try:
+        volumes = [_checked(node) for node in (reference, template)]
+    except InputError as error:
+        return BAD_COLOR, str(error), False
+    notes = [*check_pair(*volumes), *(f"{v.source}: {note}" for v in volumes for note in v.notes)]
+    if notes:
+        return WARN_COLOR, " ".join(notes), True
+    return OK_COLOR, _("Both are CT in HU; nothing speaks against comparing them."), True
+
+
+def _checked(node: Any) -> Volume:
+    if node.GetImageData() is None:
+        raise InputError(_("{name}: has no voxels; load the scan again").format(name=node.GetName()))
+    return check_ct(replace(volume_of(node), acquisition=acquisitionOf(node)))
+
+
+def _imageTime(node: Any) -> int:
+    image = node.GetImageData()
+    return 0 if image is None else image.GetMTime()
+
+
+def _describe(node: Any) -> str:
+    """Date, size and spacing of a scan on one line."""
+    if node is None or node.GetImageData() is None:
+        return ""
+    size = " x ".join(str(n) for n in node.GetImageData().GetDimensions())
+    spacing = " x ".join(f"{h:.3g}" for h in node.GetSpacing())
+    date = acquisitionOf(node).date or _("no date in the data")
+    return _("{date}; {size} voxels of {spacing} mm").format(date=date, size=size, spacing=spacing)

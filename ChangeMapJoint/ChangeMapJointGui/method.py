@@ -1,0 +1,95 @@
+"""Section Method: how the scans are compared, and where it computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoiceEnabled
+from ChangeMapJointGui.devices import GpuProbe
+from ChangeMapJointGui.packages import installed
+
+PROBE_MS = 100
+
+
+class MethodSection:
+    """Rigid only, sequential or joint; device; advanced settings."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        fillChoices(
+            self.ui.methodComboBox,
+            [
+                ("rigid", _("Rigid only (no map)")),
+                ("sequential", _("Sequential (conventional registration)")),
+                ("joint", _("Joint (network)")),
+            ],
+        )
+        reason = jointUnavailable()
+        setChoiceEnabled(self.ui.methodComboBox, "joint", not reason, reason)
+        onChosen(self.ui.methodComboBox, self.onMethod)
+        onChosen(self.ui.deviceComboBox, self.onDevice)
+        self._showDevices("")
+        self._probe = GpuProbe()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(PROBE_MS)
+        self._timer.connect("timeout()", self.onProbe)
+        self.onProbe()
+
+    def update(self) -> None:
+        """Show what the parameter node says."""
+        parameters = self.panel.parameters
+        chooseKey(self.ui.methodComboBox, parameters.method)
+        chooseKey(self.ui.deviceComboBox, parameters.device)
+        self.ui.methodNoteLabel.text = methodNote(parameters.method)
+
+    def onMethod(self, key: str) -> None:
+        """Keep the chosen method."""
+        self.panel.parameters.method = key
+
+    def onDevice(self, key: str) -> None:
+        """Keep the chosen device."""
+        self.panel.parameters.device = key
+
+    def onProbe(self) -> None:
+        """Show the GPU's name once its driver has told it."""
+        name = self._probe.answer()
+        if name is None:
+            self._timer.start()
+            return
+        self._timer.stop()
+        self._showDevices(name)
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self._timer.stop()
+        self._probe.close()
+
+    def _showDevices(self, gpu: str) -> None:
+        fillChoices(
+            self.ui.deviceComboBox,
+            [
+                ("auto", _("Automatic")),
+                ("cpu", _("CPU")),
+                ("cuda", _("GPU: {name}").format(name=gpu) if gpu else _("GPU (none found)")),
+            ],
+        )
+        setChoiceEnabled(self.ui.deviceComboBox, "cuda", bool(gpu), "" if gpu else _("No NVIDIA GPU was found."))
+
+
+def methodNote(method: str) -> str:
+    """One sentence on what the method gives."""
+    if method == "rigid":
+        return _("The prior is moved and turned onto the current scan; no map and no findings are made.")
+    if method == "joint":
+        return jointUnavailable()
+    return _("Deformable registration, change map, findings and trust; about a minute on a CPU.")
+
+
+def jointUnavailable() -> str:
+    """Why the joint method cannot be chosen; empty when it can."""
+    if not installed("torch"):
+        return _("The joint method needs PyTorch, which is asked for at the first Apply, and trained weights.")
+    return _("The joint method needs trained weights, and this version ships none.")

@@ -1,0 +1,92 @@
+"""Section Registration check: can the registration be believed, and the tools to see it."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.inputs import BAD_COLOR, OK_COLOR, WARN_COLOR
+
+READER_VERDICTS = ("", "fine", "doubtful", "wrong")
+
+
+class CheckSection:
+    """Verdict with reasons, edges, flicker, swipe, overlays, the prior's view, and the reader's own verdict."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        self._shown: tuple[Any, ...] = ()
+        fillChoices(
+            self.ui.checkOverlayComboBox,
+            [
+                ("none", _("None (change map)")),
+                ("jacobian", _("Jacobian: local growth and shrinkage")),
+                ("displacement", _("Displacement in mm")),
+                ("trust", _("Trust")),
+            ],
+        )
+        fillChoices(
+            self.ui.priorComboBox,
+            [("warped", _("Warped onto the current scan")), ("acquired", _("As acquired, follows the cursor"))],
+        )
+        names = {"": _("not judged"), "fine": _("fine"), "doubtful": _("doubtful"), "wrong": _("wrong")}
+        fillChoices(self.ui.readerVerdictComboBox, [(key, names[key]) for key in READER_VERDICTS])
+        for comboBox, name in self._combos():
+            onChosen(comboBox, lambda key, name=name: setattr(panel.parameters, name, key))
+        self.ui.flickerButton.connect("pressed()", lambda: self.flicker(True))
+        self.ui.flickerButton.connect("released()", lambda: self.flicker(False))
+        self.ui.swipeSlider.connect("valueChanged(double)", self.onSwipe)
+
+    def showResult(self) -> None:
+        """Show the verdict of the run that was loaded."""
+        self._shown = ()
+        session = self.panel.session
+        self.ui.checkCollapsibleButton.enabled = session is not None
+        self.ui.swipeSlider.value = 0
+        color, text = verdictInWords(session.verdict) if session is not None else (WARN_COLOR, "")
+        self.ui.verdictLabel.text = f'<b style="color:{color}">{html.escape(text)}</b>'
+        self.ui.reasonsLabel.text = " ".join(session.reasons) if session is not None else ""
+        for widget in (self.ui.checkOverlayComboBox, self.ui.untrustedCheckBox):
+            widget.enabled = session is not None and session.hasFindings
+
+    def update(self) -> None:
+        """Bring the views to what the parameter node says, as far as it differs."""
+        parameters, session = self.panel.parameters, self.panel.session
+        for comboBox, name in self._combos():
+            chooseKey(comboBox, getattr(parameters, name))
+        if session is None:
+            return
+        state = (parameters.edges, parameters.untrusted, parameters.checkOverlay, parameters.prior)
+        if state != self._shown:
+            self._shown = state
+            session.showCheck(*state)
+        session.setReaderVerdict(parameters.readerVerdict)
+
+    def flicker(self, on: bool) -> None:
+        """While on, the current views show the warped prior."""
+        if self.panel.session is not None:
+            self.panel.session.flicker(on)
+
+    def onSwipe(self, percent: float) -> None:
+        """Show the warped prior in that share of the view."""
+        if self.panel.session is not None:
+            self.panel.session.swipe(percent / 100)
+
+    def _combos(self) -> tuple[tuple[Any, str], ...]:
+        return (
+            (self.ui.checkOverlayComboBox, "checkOverlay"),
+            (self.ui.priorComboBox, "prior"),
+            (self.ui.readerVerdictComboBox, "readerVerdict"),
+        )
+
+
+def verdictInWords(verdict: str) -> tuple[str, str]:
+    """Colour and words of the program's verdict."""
+    return {
+        "good": (OK_COLOR, _("Registration good")),
+        "look closely": (WARN_COLOR, _("Look closely at the registration")),
+        "do not use": (BAD_COLOR, _("Do not use: the registration failed")),
+    }.get(verdict, (WARN_COLOR, verdict))

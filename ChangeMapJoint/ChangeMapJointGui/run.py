@@ -1,0 +1,176 @@
+"""Apply, which turns into Cancel: stage, progress, time, log, and the last run that nobody saw."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+TICK_MS = 500
+LOG_LINES = 2000
+
+
+class RunSection:
+    """Starts and follows the background run."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        self._started = 0.0
+        self._left: float | None = None
+        self.ui.progressBar.visible = False
+        self.ui.logTextEdit.visible = False
+        self.ui.logTextEdit.setMaximumBlockCount(LOG_LINES)
+        self.ui.applyButton.connect("clicked(bool)", self.onApply)
+        self.ui.logButton.connect("toggled(bool)", self.onLog)
+        self.ui.recoverButton.connect("clicked(bool)", self.onRecover)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(TICK_MS)
+        self._timer.connect("timeout()", self._showTime)
+        self.refresh()
+
+    @property
+    def running(self) -> bool:
+        """Is a run under way?"""
+        return bool(self.panel.logic.running)
+
+    def update(self) -> None:
+        """Apply can be pressed with two usable scans, Cancel always."""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Texts and enabled state of the buttons."""
+        usable = self.panel.inputs.usable if self.panel.parameters else False
+        self.ui.applyButton.text = _("Cancel") if self.running else _("Apply")
+        self.ui.applyButton.enabled = self.running or usable
+        if self.running:
+            self.ui.applyButton.toolTip = _("Stop the comparison; nothing of it is kept.")
+        elif usable:
+            self.ui.applyButton.toolTip = _("Register the prior scan to the current one and show what changed.")
+        else:
+            self.ui.applyButton.toolTip = _("Choose two CT scans first.")
+        self.ui.recoverButton.visible = not self.running and self.panel.logic.recoverable() is not None
+
+    # -- the run ----------------------------------------------------------------------
+    def onApply(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Start the comparison, or cancel the one that runs."""
+        if self.running:
+            self.ui.statusLabel.text = _("Cancelling...")
+            self.ui.applyButton.enabled = False
+            self.panel.logic.cancel()
+            return
+        with slicer.util.tryWithErrorDisplay(_("The comparison could not be started."), waitCursor=True):
+            self._begin()
+
+    def _begin(self) -> None:
+        parameters = self.panel.parameters
+        self.ui.logTextEdit.setPlainText("")
+        self.ui.statusLabel.text = _("Preparing...")
+        started = self.panel.logic.start(
+            parameters.reference,
+            parameters.template,
+            method=parameters.method,
+            device=parameters.device,
+            threshold=parameters.threshold,
+            smallestVoxels=parameters.smallestVoxels,
+            configurationFile=self.ui.configurationPathLineEdit.currentPath,
+            offlineFolder=self.ui.offlinePathLineEdit.currentPath,
+            onEvent=self.onEvent,
+            onEnd=self.onEnd,
+        )
+        if not started:
+            self.ui.statusLabel.text = _("Not started.")
+            return
+        self._started, self._left = time.monotonic(), None
+        self.ui.progressBar.value = 0
+        self.ui.progressBar.visible = True
+        self._timer.start()
+        self.refresh()
+
+    def onEvent(self, event: dict[str, Any]) -> None:
+        """One line of the worker: progress, or words for the log."""
+        kind = event.get("event")
+        if kind == "progress":
+            self.ui.progressBar.value = round(1000 * float(event["fraction"]))
+            self._left = event.get("remaining_s")
+            self._stage = stageName(str(event["stage"]))
+            self._showTime()
+        elif kind == "log":
+            self.ui.logTextEdit.appendPlainText(str(event.get("text", "")))
+        if kind != "log":
+            self.ui.logTextEdit.appendPlainText(_line(event))
+
+    def onEnd(self, end: Any) -> None:
+        """Show the result, or say why there is none."""
+        self._timer.stop()
+        self.ui.progressBar.visible = False
+        seconds = time.monotonic() - self._started
+        self.ui.logTextEdit.appendPlainText(end.message)
+        if end.state == "finished" and end.result is not None:
+            with slicer.util.tryWithErrorDisplay(_("The result could not be loaded."), waitCursor=True):
+                loaded = self.panel.loadJob(self.panel.logic.lastJob)
+                self.ui.statusLabel.text = (
+                    _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
+                    if loaded
+                    else _("Done, but its scans are no longer in the scene: load it with Recover last run.")
+                )
+        elif end.state == "cancelled":
+            self.ui.statusLabel.text = _("Cancelled; nothing was kept.")
+        else:
+            self.ui.statusLabel.text = end.message
+            self.ui.logButton.checked = True
+        self.refresh()
+
+    def _showTime(self) -> None:
+        if not self.running:
+            return
+        text = _("{stage}: {seconds} s").format(
+            stage=getattr(self, "_stage", _("Starting")), seconds=f"{time.monotonic() - self._started:.0f}"
+        )
+        if self._left is not None:
+            text += _(", about {seconds} s left").format(seconds=f"{self._left:.0f}")
+        self.ui.statusLabel.text = text
+
+    # -- log and recovery -------------------------------------------------------------
+    def onLog(self, shown: bool) -> None:
+        """Open or close the log."""
+        self.ui.logTextEdit.visible = shown
+        self.ui.logButton.text = _("Hide log") if shown else _("Show log")
+
+    def onRecover(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Load the last run that finished while its scene was closed."""
+        job = self.panel.logic.recoverable()
+        if job is None:
+            self.refresh()
+            return
+        with slicer.util.tryWithErrorDisplay(_("The last run could not be loaded."), waitCursor=True):
+            self.panel.loadJob(job, recover=True)
+            self.ui.statusLabel.text = _("The last run was loaded.")
+        self.refresh()
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        self._timer.stop()
+
+
+def stageName(stage: str) -> str:
+    """A stage of the worker in the reader's words."""
+    names = {
+        "read": _("Reading the scans"),
+        "lungs": _("Finding the lungs"),
+        "rigid": _("Rigid alignment"),
+        "register": _("Registration"),
+        "check": _("Checking the registration"),
+        "warp": _("Warping the prior"),
+        "findings": _("Measuring what changed"),
+        "write": _("Writing the result"),
+    }
+    return names.get(stage, stage)
+
+
+def _line(event: dict[str, Any]) -> str:
+    if event.get("event") == "progress":
+        return f"{float(event.get('elapsed_s', 0)):6.1f} s  {event['stage']}  {float(event['fraction']):.0%}"
+    return ", ".join(f"{key}: {value}" for key, value in event.items())

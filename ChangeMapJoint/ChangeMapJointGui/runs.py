@@ -1,0 +1,219 @@
+"""Comparisons: two volume nodes to a background job, and its result to nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ChangeMapJointLib.app.jobs import End, Job, JobInput, JobRequest, clean_up, recoverable
+from ChangeMapJointLib.core.errors import InputError
+
+KEPT_JOBS = 5
+REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
+
+
+def nobody(what: Any) -> None:
+    """Tell nobody."""
+
+
+class Runs:
+    """One comparison at a time, in a process of its own."""
+
+    def __init__(self) -> None:
+        self.lastJob: Job | None = None
+        self._run: Any = None
+
+    @property
+    def root(self) -> Path:
+        """Folder of the jobs: below Slicer's temporary folder, which the user can choose in its settings."""
+        return Path(slicer.app.temporaryPath) / "ChangeMapJoint" / "jobs"
+
+    @property
+    def running(self) -> bool:
+        """Is a comparison under way?"""
+        return self._run is not None and self._run.running
+
+    def process(
+        self,
+        reference: Any,
+        template: Any,
+        *,
+        method: str = "sequential",
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Compare two scans from a script.
+
+        Args:
+            reference: volume node of the current scan.
+            template: volume node of the prior scan.
+            method: ``rigid`` or ``sequential``.
+            waitForCompletion: return the results; else return the :class:`Job` at once.
+            options: as in :meth:`start`.
+
+        Returns:
+            ``scene.results.Results``, or the job.
+
+        Raises:
+            RuntimeError: the comparison failed or was declined; the text says why.
+        """
+        ends: list[End] = []
+        told = options.pop("onEnd", nobody)
+
+        def onEnd(end: End) -> None:
+            ends.append(end)
+            told(end)
+
+        if not self.start(reference, template, method=method, onEnd=onEnd, **options):
+            raise RuntimeError(_("The comparison was not started: a needed package was declined."))
+        if not waitForCompletion:
+            return self.lastJob
+        self._run.wait()
+        if not ends or ends[0].state != "finished":
+            raise RuntimeError(ends[0].message if ends else _("The comparison did not end."))
+        return self.load(self.lastJob)
+
+    def start(
+        self,
+        reference: Any,
+        template: Any,
+        *,
+        method: str = "sequential",
+        device: str = "auto",
+        threshold: float | None = None,
+        smallestVoxels: int | None = None,
+        configurationFile: str = "",
+        offlineFolder: str = "",
+        onEvent: Callable[[dict[str, Any]], None] = nobody,
+        onEnd: Callable[[End], None] = nobody,
+    ) -> bool:
+        """Start a comparison in the background.
+
+        Args:
+            reference: volume node of the current scan.
+            template: volume node of the prior scan.
+            method: ``rigid`` or ``sequential``.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            threshold: of the change map for the findings in the report, in (0, 1].
+            smallestVoxels: smallest region that is a finding.
+            configurationFile: JSON with options; empty for the defaults.
+            offlineFolder: wheels for computers without a network; empty for none.
+            onEvent: told of progress.
+            onEnd: told how it ended.
+
+        Returns:
+            False when the user declined a needed package.
+
+        Raises:
+            InputError: an input cannot be used, or the disk is full.
+            RuntimeError: a comparison is under way.
+        """
+        from ChangeMapJointGui.packages import PackagesDeclined, ensure
+        from ChangeMapJointGui.process import BackgroundRun
+
+        if self.running:
+            raise RuntimeError(_("A comparison is under way; cancel it first."))
+        configuration = _configuration(configurationFile, threshold, smallestVoxels)
+        try:
+            ensure(offlineFolder)
+        except PackagesDeclined as declined:
+            slicer.util.warningDisplay(str(declined))
+            return False
+        clean_up(self.root, keep=KEPT_JOBS)
+        request = JobRequest(_input(reference), _input(template), method, device, configuration)
+        job = Job.create(self.root, request)
+        try:
+            job.write_inputs()
+        except InputError:
+            job.remove()
+            raise
+        self.lastJob = job
+        self._run = BackgroundRun(job, onEvent=onEvent, onEnd=onEnd)
+        self._run.start()
+        return True
+
+    def cancel(self) -> None:
+        """Stop the comparison that is under way; its end is told when it is gone."""
+        if self._run is not None:
+            self._run.cancel()
+
+    def recoverable(self) -> Job | None:
+        """The newest finished job whose result nobody has loaded."""
+        return recoverable(self.root)
+
+    def load(self, job: Job | None, *, recover: bool = False) -> Any:
+        """The result of a finished job as nodes in the scene.
+
+        Args:
+            job: a finished job.
+            recover: load its scans, too, where they are no longer in the scene.
+
+        Returns:
+            The results; None where the scans are gone and ``recover`` is off.
+
+        Raises:
+            InputError: the job has no result.
+        """
+        from ChangeMapJointLib.scene.results import load
+
+        if job is None or job.result is None:
+            raise InputError(_("There is no finished comparison to load."))
+        request = job.read()
+        nodes = [_nodeOf(given) for given in (request.reference, request.template)]
+        if not all(nodes):
+            if not recover:
+                return None
+            for i, (side, given) in enumerate((("reference", request.reference), ("template", request.template))):
+                nodes[i] = nodes[i] or slicer.util.loadVolume(str(job.input_file(side)), {"name": given.name})
+        results = load(job.result, nodes[0], nodes[1])
+        results.record.SetAttribute(REPORT, str(job.result / "report.html"))
+        job.mark_loaded()
+        return results
+
+    def close(self) -> None:
+        """The application ends: so does the comparison, with its children."""
+        if self._run is not None and self._run.running:
+            self._run.stop()
+        self._run = None
+
+
+def _input(node: Any) -> JobInput:
+    """What the worker needs of a volume node."""
+    from ChangeMapJointGui.dates import acquisitionOf
+    from ChangeMapJointLib.scene.volumes import volume_of
+
+    acquisition = acquisitionOf(node)
+    known = {key: value for key, value in asdict(acquisition).items() if value is not None and key != "date"}
+    return JobInput(node.GetName(), acquisition.date, node.GetID(), known, volume_of(node))
+
+
+def _nodeOf(given: JobInput) -> Any:
+    """The volume node of a job, if it is still the same: IDs are used again in another scene."""
+    node = slicer.mrmlScene.GetNodeByID(given.node_id) if given.node_id else None
+    return node if node is not None and node.GetName() == given.name else None
+
+
+def _configuration(file: str, threshold: float | None, smallestVoxels: int | None) -> dict[str, Any]:
+    """Options for the worker, which checks them."""
+    values: dict[str, Any] = {}
+    if file:
+        try:
+            values = json.loads(Path(file).read_text("utf-8-sig"))
+        except OSError as error:
+            raise InputError(_("{file}: cannot be read ({why}).").format(file=file, why=error.strerror)) from error
+        except ValueError as error:
+            raise InputError(_("{file}: not JSON ({why}).").format(file=file, why=error)) from error
+        if not isinstance(values, dict):
+            raise InputError(_("{file}: expected an object with options.").format(file=file))
+    listed = dict(values.get("findings") or {})
+    if threshold is not None:
+        listed["threshold"] = threshold
+    if smallestVoxels is not None:
+        listed["min_voxels"] = smallestVoxels
+    return {**values, "findings": listed} if listed else values

@@ -1,0 +1,44 @@
+"""The project's sample pair for Slicer's Sample Data module; it ships with the extension, nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+NAMES = ("ChangeMapJoint reference (current)", "ChangeMapJoint template (prior)")
+
+
+def registerSampleData() -> None:
+    """Offer the pair in the Sample Data module, where Slicer has one.
+
+    Synthetic change on a real CT (LIDC-IDRI-1011, CC BY 3.0); the files lie in the installation.
+    """
+    try:
+        import SampleData
+    except ImportError:
+        return
+    from ChangeMapJointLib.app.resources import resource
+
+    files = [resource("SamplePair", f"{side}.nrrd") for side in ("reference", "template")]
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=_("Change Map Joint"),
+        sampleName="ChangeMapJointSamplePair",
+        thumbnailFileName=str(resource("SamplePair", "thumbnail.png")),
+        uris=[path.as_uri() for path in files],
+        fileNames=[f"ChangeMapJoint-{path.name}" for path in files],
+        nodeNames=list(NAMES),
+        loadFileType=["VolumeFile", "VolumeFile"],
+    )
+
+
+def loadSamplePair() -> tuple[Any, Any]:
+    """Reference and template as volume nodes."""
+    from ChangeMapJointLib.app.resources import resource
+
+    reference, template = (
+        slicer.util.loadVolume(str(resource("SamplePair", f"{side}.nrrd")), {"name": name})
+        for side, name in zip(("reference", "template"), NAMES, strict=True)
+    )
+    return reference, template

@@ -1,0 +1,320 @@
+"""One run on screen: what the panel asks of the MRML layer, without Qt."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ChangeMapJointGui.runs import REPORT
+from ChangeMapJointLib.change.live import LiveRegions
+from ChangeMapJointLib.change.live_list import LiveFinding, LiveList
+from ChangeMapJointLib.export.tables import cell
+from ChangeMapJointLib.scene import check, findings, layouts
+from ChangeMapJointLib.scene.follow import PriorFollower
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
+from ChangeMapJointLib.scene.overlay import Overlay
+from ChangeMapJointLib.scene.reading import Reading
+from ChangeMapJointLib.scene.results import Results
+from ChangeMapJointLib.scene.volumes import grid_of
+from ChangeMapJointLib.volumes.writing import atomic_path
+
+MAPS = ("change_combined", "change_learned", "change_difference", "change_map")
+SIGNED = "signed_change"
+LAYOUTS = {"compare": layouts.COMPARE, "read": layouts.READ, "check": layouts.CHECK}
+CHECK_OPACITY = 0.5
+MOST_MARKED = 50  # points in the views; more would hide the lesions
+COLUMNS = (
+    "number",
+    "kind",
+    "long_diameter_mm",
+    "perpendicular_diameter_mm",
+    "volume_change_percent",
+    "region_volume_ml",
+    "peak",
+    "trust",
+    "centre_x_mm",
+    "centre_y_mm",
+    "centre_z_mm",
+    "verdict",
+    "comment",
+    "remark",
+)
+
+
+class Session:
+    """Shows the nodes of one run, and keeps what the reader says of it.
+
+    Attributes:
+        results: the run's nodes and tables.
+        maps: keys of the maps that the run has; empty after ``rigid``.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.maps = tuple(name for name in MAPS if getattr(results, name) is not None)
+        if self.maps and results.signed is not None:
+            self.maps += (SIGNED,)
+        self._reading = Reading(results.reading)
+        self._overlay = Overlay()
+        self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
+        self._reveal: check.Reveal | None = None
+        self._follower: PriorFollower | None = None
+        self._mapOnScreen = ""
+        self._lists: dict[str, LiveList] = {}
+        self._checking = False
+        self._shown = True
+        self._outlines: Any = None
+
+    # -- what the run says ------------------------------------------------------------
+    @property
+    def hasFindings(self) -> bool:
+        """Did the method make a map?"""
+        return bool(self.maps)
+
+    @property
+    def verdict(self) -> str:
+        """The program's verdict on the registration."""
+        return self.results.verdict or ""
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why."""
+        return list(self.results.content.get("quality", {}).get("quality", {}).get("reasons", []))
+
+    @property
+    def report(self) -> Path | None:
+        """The report of the run, while its folder is kept."""
+        known = self.results.record.GetAttribute(REPORT)
+        return Path(known) if known and Path(known).exists() else None
+
+    @property
+    def mapNode(self) -> Any:
+        """The node of the map that the run shows by default."""
+        return getattr(self.results, self.maps[0]) if self.maps else None
+
+    # -- the overlay ------------------------------------------------------------------
+    def showMap(
+        self, key: str, threshold: float, shown: bool, increases: bool, decreases: bool, opacity: float
+    ) -> None:
+        """Bring the overlay to these settings; each costs only what it changes."""
+        if not self.maps:
+            return
+        key = key if key in self.maps else self.maps[0]
+        if key != self._mapOnScreen:
+            chosen = None if key == SIGNED else getattr(self.results, key)
+            self._overlay.show(chosen, self.results.signed, existing(CURRENT))
+            self._mapOnScreen = key
+        if threshold != self._overlay.threshold:
+            self._overlay.set_threshold(threshold)
+        self._overlay.set_increases(increases)
+        self._overlay.set_decreases(decreases)
+        self._overlay.set_opacity(opacity)
+        self._shown = shown
+        self._overlay.set_visible(shown and not self._checking)
+        self._reading.threshold = threshold
+
+    # -- findings ---------------------------------------------------------------------
+    def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[LiveFinding]:
+        """The list at a threshold.
+
+        Args:
+            threshold: of the map on screen, in (0, 1].
+            smallest: voxels of a region that is listed.
+            signs: +1 for increases, -1 for decreases.
+        """
+        key = self._mapOnScreen if self._mapOnScreen in MAPS else self.maps[0]
+        if key not in self._lists:
+            self._lists[key] = self._listOf(key)
+        return [row for row in self._lists[key].at(threshold, min_voxels=smallest) if row.sign in signs]
+
+    def _listOf(self, key: str) -> LiveList:
+        node = getattr(self.results, key)
+        arrays = [slicer.util.arrayFromVolume(n) for n in (node, self.results.signed)]
+        regions = LiveRegions.of(arrays[0], arrays[1], grid_of(node))
+        candidates = self.results.content.get("candidates", {})
+        return LiveList(
+            regions,
+            self.results.rows,
+            candidates.get("findings", []),
+            candidate_threshold=candidates.get("threshold", 1.0),
+            trust=self._trustAt,
+        )
+
+    def _trustAt(self, pointsMm: Any) -> Any:
+        """Trust at physical points ``[n, 3]`` LPS; 1 where the run has none."""
+        if self.results.trust is None:
+            return np.ones(len(pointsMm))
+        array, grid = self._trust
+        index = np.rint(grid.to_index(pointsMm)).astype(int)[:, ::-1]
+        return array[tuple(np.clip(index, 0, np.array(array.shape) - 1).T)]
+
+    @cached_property
+    def _trust(self) -> tuple[Any, Any]:
+        return slicer.util.arrayFromVolume(self.results.trust), grid_of(self.results.trust)
+
+    def jumpTo(self, row: LiveFinding) -> None:
+        """Center all views on a finding; the prior's views where it was."""
+        views = existing(CURRENT)
+        if self._follower is None:
+            views += existing(PRIOR)
+        findings.go_to({"centre_mm": row.centre_mm}, views)
+
+    def markFindings(self, rows: Sequence[LiveFinding], selected: LiveFinding | None) -> None:
+        """Points in the views for the listed findings; the selected one lies in the middle, and nothing hides it."""
+        if self.results.findings is None:
+            return
+        numbered = [(i, row) for i, row in enumerate(rows, start=1) if selected is None or row.key != selected.key]
+        findings.markups(
+            [
+                {
+                    "id": i,
+                    "kind": row.kind,
+                    "centre_mm": row.centre_mm,
+                    "remark": (row.measured or {}).get("remark", ""),
+                }
+                for i, row in numbered[:MOST_MARKED]
+            ],
+            node=self.results.findings,
+        )
+
+    def review(self, key: int) -> dict[str, str]:
+        """What the reader said of a finding: ``verdict`` (accepted, rejected or empty) and ``comment``."""
+        return {"verdict": self._reading.decision(key) or "", "comment": self._reading.comment(key)}
+
+    def setReview(self, key: int, *, verdict: str | None = None, comment: str | None = None) -> None:
+        """Keep what the reader says; None leaves the other as it is."""
+        old = self.review(key)
+        verdict = old["verdict"] if verdict is None else verdict
+        self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
+
+    def saveTable(self, path: Path, rows: Sequence[LiveFinding]) -> None:
+        """Write the listed findings with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for number, row in enumerate(rows, start=1):
+            values = self._tableRow(number, row)
+            writer.writerow([cell(values[name]) for name in COLUMNS])
+        with atomic_path(path) as temporary:
+            temporary.write_text(stream.getvalue(), encoding="utf-8", newline="")
+
+    def _tableRow(self, number: int, row: LiveFinding) -> dict[str, Any]:
+        measured = row.measured or {}
+        lesion = measured.get("lesion_reference") or measured.get("lesion_template") or {}
+        x, y, z = (round(float(v), 2) for v in row.centre_mm)
+        return {
+            "number": number,
+            "kind": row.kind,
+            "long_diameter_mm": lesion.get("long_diameter_mm"),
+            "perpendicular_diameter_mm": lesion.get("perpendicular_diameter_mm"),
+            "volume_change_percent": measured.get("volume_change_percent"),
+            "region_volume_ml": round(row.volume_ml, 4),
+            "peak": round(row.peak, 4),
+            "trust": None if row.trust is None else round(row.trust, 3),
+            "centre_x_mm": x,
+            "centre_y_mm": y,
+            "centre_z_mm": z,
+            "remark": measured.get("remark"),
+            **self.review(row.key),
+        }
+
+    # -- registration check -----------------------------------------------------------
+    @property
+    def readerVerdict(self) -> str:
+        """The reader's own verdict on the registration; empty where there is none."""
+        return self._reading.registration or ""
+
+    def setReaderVerdict(self, verdict: str) -> None:
+        """Keep it with the scene."""
+        self._reading.registration = verdict or None
+
+    def showCheck(self, edges: bool, untrusted: bool, overlay: str, prior: str) -> None:
+        """Edges, hatching, an overlay instead of the change map, and what the prior's views show."""
+        views, run = existing(CURRENT), self.results
+        outlines = check.edges_of(run.warped) if edges else None
+        for view in views:
+            if outlines is not None:
+                show_extra(view, outlines)
+            elif self._outlines is not None:
+                hide_extra(view, self._outlines)
+        self._outlines = outlines
+        hatch = check.hatch_of(run.trust, run.lungs) if untrusted and run.trust is not None else None
+        layouts.set_layers(views, label=hatch)
+        self._showCheckOverlay(overlay)
+        self._showPrior(prior)
+
+    def _showCheckOverlay(self, overlay: str) -> None:
+        run = self.results
+        node = {"jacobian": run.jacobian, "trust": run.trust}.get(overlay)
+        if overlay == "displacement" and run.deformation is not None:
+            node = check.displacement_of(run.deformation)
+        self._dropReveal()
+        self._checking = node is not None
+        layouts.set_layers(existing(CURRENT), foreground=node, opacity=CHECK_OPACITY)
+        if self.maps:
+            self._overlay.set_visible(self._shown and not self._checking)
+
+    def _showPrior(self, prior: str) -> None:
+        run, views = self.results, existing(PRIOR)
+        mapping = run.deformation or run.rigid
+        acquired = prior == "acquired" and mapping is not None and run.template is not None
+        if self._follower is not None:
+            self._follower.remove()
+            self._follower = None
+        layouts.set_layers(views, background=run.template if acquired else run.warped)
+        layouts.link(views, layouts.PRIOR_GROUP if acquired else layouts.CURRENT_GROUP)
+        if acquired and len(views) == len(PRIOR) and len(existing(CURRENT)) == len(CURRENT):
+            self._follower = PriorFollower(mapping)
+        elif views and not acquired:
+            layouts.fit(views, run.warped)
+
+    def flicker(self, on: bool) -> None:
+        """While on, the current views show the warped prior."""
+        if existing(CURRENT):
+            self._flicker.show_second(on)
+
+    def swipe(self, share: float) -> None:
+        """Show the warped prior in this share of the views, from the patient's left; 0 for nothing of it."""
+        if share <= 0:
+            self._dropReveal()
+            return
+        if self._reveal is None:
+            self._reveal = check.Reveal(existing(CURRENT), self.results.warped)
+        self._reveal.swipe(1 - share)
+
+    def _dropReveal(self) -> None:
+        if self._reveal is not None:
+            self._reveal.remove()
+            self._reveal = None
+
+    # -- views ------------------------------------------------------------------------
+    def arrange(self, layout: str) -> None:
+        """Arrange the views and show the scans in them."""
+        layouts.apply(LAYOUTS.get(layout, layouts.COMPARE), slicer.app.layoutManager())
+        slicer.app.processEvents()  # the views get their sizes, which fitting needs
+        current = existing(CURRENT)
+        layouts.set_layers(current, background=self.results.reference)
+        layouts.link(current, layouts.CURRENT_GROUP)
+        if self.results.reference is not None:
+            layouts.fit(current, self.results.reference)
+
+    def setWindow(self, name: str) -> None:
+        """Gray levels of all CTs: lung, mediastinum or bone."""
+        layouts.apply_window((self.results.reference, self.results.template, self.results.warped), name)
+
+    def close(self) -> None:
+        """Take it off the screen and stop observing; the run's nodes stay."""
+        for part in (self._follower, self._reveal, self._overlay):
+            if part is not None:
+                part.remove()
+        self._follower = self._reveal = None
+        if self._outlines is not None:
+            for view in existing(CURRENT):
+                hide_extra(view, self._outlines)

@@ -1,0 +1,100 @@
+"""Keys of the panel: they work while the module is shown, wherever the cursor is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+FLICKER_KEY = "f"
+
+
+class Shortcuts:
+    """The panel's keys; ``enable`` and ``disable`` follow entering and leaving the module."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel = panel
+        self._shortcuts: list[Any] = []
+        self._observed: list[tuple[Any, int]] = []
+        self._flickering = False
+
+    def enable(self) -> None:
+        """Listen."""
+        if self._shortcuts:
+            return
+        parent = slicer.util.mainWindow() or self.panel.widget
+        for keys, act in self._actions():
+            shortcut = qt.QShortcut(parent)
+            shortcut.setKey(qt.QKeySequence(keys))
+            shortcut.connect("activated()", act)
+            self._shortcuts.append(shortcut)
+        self.observeViews()
+
+    def disable(self) -> None:
+        """Listen no more."""
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+            shortcut.disconnect("activated()")
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self._shortcuts = []
+        self._forgetViews()
+
+    def observeViews(self) -> None:
+        """Hear key press and release in the slice views: a shortcut knows no release, and flicker needs it."""
+        self._forgetViews()
+        if not self._shortcuts:
+            return
+        manager = slicer.app.layoutManager()
+        for name in manager.sliceViewNames() if manager is not None else ():
+            interactor = manager.sliceWidget(name).sliceView().interactor()
+            for event, on in (("KeyPressEvent", True), ("KeyReleaseEvent", False)):
+                tag = interactor.AddObserver(event, lambda caller, _event, on=on: self._onKey(caller, on))
+                self._observed.append((interactor, tag))
+
+    def _onKey(self, interactor: Any, on: bool) -> None:
+        if (interactor.GetKeySym() or "").lower() == FLICKER_KEY and on != self._flickering:  # held keys repeat
+            self._flickering = on
+            self.panel.check.flicker(on)
+
+    def _forgetViews(self) -> None:
+        for interactor, tag in self._observed:
+            interactor.RemoveObserver(tag)
+        self._observed = []
+
+    def _actions(self) -> list[tuple[str, Callable[[], None]]]:
+        panel = self.panel
+
+        def toggle(name: str) -> Callable[[], None]:
+            return lambda: setattr(panel.parameters, name, not getattr(panel.parameters, name))
+
+        return [
+            ("+", lambda: panel.map.step(1)),
+            ("=", lambda: panel.map.step(1)),  # the same key without shift
+            ("-", lambda: panel.map.step(-1)),
+            ("n", lambda: panel.findings.step(1)),
+            ("p", lambda: panel.findings.step(-1)),
+            ("a", lambda: panel.findings.toggle("accepted")),
+            ("r", lambda: panel.findings.toggle("rejected")),
+            ("o", toggle("showOverlay")),
+            ("e", toggle("edges")),
+            ("1", lambda: panel.views.setWindow("lung")),
+            ("2", lambda: panel.views.setWindow("mediastinum")),
+            ("3", lambda: panel.views.setWindow("bone")),
+        ]
+
+
+def keyHelp() -> list[tuple[str, str]]:
+    """Keys and what they do, as listed in the panel."""
+    return [
+        ("+ / -", _("threshold up / down")),
+        ("N / P", _("next / previous finding")),
+        ("A / R", _("accept / reject the finding; again takes it back")),
+        ("O", _("overlay on / off")),
+        ("E", _("edges of the warped prior on / off")),
+        (_("F (hold)"), _("flicker: show the warped prior while held (cursor in a view)")),
+        ("1 / 2 / 3", _("lung / mediastinum / bone window")),
+    ]

@@ -1,0 +1,58 @@
+"""Section Views: layouts, window presets, and the list of keys."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.shortcuts import keyHelp
+
+
+class ViewsSection:
+    """Arrangement of the views and gray levels."""
+
+    def __init__(self, panel: Any) -> None:
+        self.panel, self.ui = panel, panel.ui
+        self._shown: tuple[Any, ...] = ()
+        fillChoices(
+            self.ui.layoutComboBox,
+            [
+                ("compare", _("Current above prior, three planes")),
+                ("check", _("Axial current beside prior, and two planes")),
+                ("read", _("Current scan, large axial view")),
+            ],
+        )
+        onChosen(self.ui.layoutComboBox, lambda key: setattr(panel.parameters, "layout", key))
+        for name in ("lung", "mediastinum", "bone"):
+            button = getattr(self.ui, f"{name}Button")
+            button.connect("clicked(bool)", lambda checked=False, name=name: self.setWindow(name))  # noqa: ARG005
+        rows = "".join(
+            f"<tr><td><b>{html.escape(key)}</b>&nbsp;&nbsp;</td><td>{html.escape(text)}</td></tr>"
+            for key, text in keyHelp()
+        )
+        self.ui.keysLabel.text = f"<table>{rows}</table>"
+
+    def showResult(self) -> None:
+        """Arrange the views for the run that was loaded."""
+        self._shown = ()
+
+    def update(self) -> None:
+        """Bring the views to what the parameter node says."""
+        parameters, session = self.panel.parameters, self.panel.session
+        chooseKey(self.ui.layoutComboBox, parameters.layout)
+        state = (parameters.layout, parameters.window)
+        if session is None or state == self._shown:
+            return
+        before, self._shown = self._shown, state
+        if not before or before[0] != parameters.layout:
+            session.arrange(parameters.layout)
+        session.setWindow(parameters.window)
+
+    def setWindow(self, name: str) -> None:
+        """Lung, mediastinum or bone gray levels; again even if they were chosen last."""
+        self.panel.parameters.window = name
+        if self.panel.session is not None:
+            self.panel.session.setWindow(name)
