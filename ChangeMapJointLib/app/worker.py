@@ -72,14 +72,17 @@ class Worker:
             with stoppable():
                 self.tell("started", pid=os.getpid())
                 threading.Thread(target=self._watch, name="watch", daemon=True).start()
-                self._compare()
+                found = self._compare()
         except (Cancelled, KeyboardInterrupt):
             self._stop_words()
         except Exception as error:
             self._error_words(error)
+        else:
+            self.end("finished", EXIT_FINISHED, **found)
         return self._code
 
-    def _compare(self) -> None:
+    def _compare(self) -> dict[str, Any]:
+        """Do the work; what to tell of it."""
         self._check()
         asked = self.job.read()
         from ChangeMapJointLib.app.run import run  # heavy: torch and all that computes
@@ -94,14 +97,12 @@ class Worker:
         result = run(request, listen)
         if self.job.cancel_requested:
             raise Cancelled
-        self.end(
-            "finished",
-            EXIT_FINISHED,
-            out=str(request.out),
-            report=str(request.out / "report.html"),
-            verdict=result.quality.verdict,
-            findings=None if result.findings is None else len(result.findings.items),
-        )
+        return {
+            "out": str(request.out),
+            "report": str(request.out / "report.html"),
+            "verdict": result.quality.verdict,
+            "findings": None if result.findings is None else len(result.findings.items),
+        }
 
     # -- stopping ---------------------------------------------------------------------
     def _watch(self) -> None:
@@ -146,7 +147,9 @@ class Worker:
 
     def end(self, event: str, code: int, *, message: str = "", **values: Any) -> None:
         """Say how it ended, once; before that, remove what is not whole, and every child."""
-        with self._ending:
+        with suppress(ValueError):  # from the watching thread; the main one is stuck then
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with self._ending:  # who comes second waits until all is done
             if self.ended.is_set():
                 return
             remove_partial(self.job, result=event != "finished")
@@ -157,7 +160,7 @@ class Worker:
                 self.tell(event, message=message, exit_code=code, **values)
             self._code = code
             self.ended.set()
-        end_children()
+            end_children()
 
     def tell(self, event: str, **values: Any) -> None:
         """One JSON line, at once.

@@ -1,0 +1,124 @@
+"""Jobs with small closed-form chests, and workers that really run, for the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from phantoms import Sphere, chest_phantom
+
+from ChangeMapJointLib.app.jobs import Job, JobInput, JobRequest
+
+QUICK = {
+    "lungs": {"spacing_mm": 4.0},
+    "registration": {"iterations": [10, 10, 5]},
+    "backward": {"iterations": [5, 5]},
+}  # a whole run takes some seconds
+DEADLINE_S = 120.0  # for anything that is waited for, on a machine with much else to do
+STAGES = ("read", "lungs", "rigid", "register", "check", "warp", "findings", "write")
+Event = dict[str, Any]
+
+
+def sample_request(**changes: Any) -> JobRequest:
+    """The chest before, and moved by 4 mm and with a nodule of 24 mm now."""
+    now = chest_phantom(edge_mm=5.0, lesions=[Sphere((60.0, 0.0, 20.0), 12.0)])
+    before = chest_phantom(edge_mm=5.0, moved=lambda points: points + np.array((4.0, 0.0, 4.0)))
+    values: dict[str, Any] = {
+        "reference": JobInput("Thörax 1/2 now", "2024-05-06", "vtkMRMLScalarVolumeNode1", {"kernel": "B30f"}, now),
+        "template": JobInput("before", "2023-01-02", "vtkMRMLScalarVolumeNode2", volume=before),
+        "configuration": QUICK,
+    }
+    return JobRequest(**{**values, **changes})
+
+
+def sample_job(root: Path, **changes: Any) -> Job:
+    """A job that is ready to be worked on."""
+    job = Job.create(root, sample_request(**changes))
+    job.write_inputs()
+    return job
+
+
+class Running:
+    """A worker process; its events are read as they come."""
+
+    def __init__(self, job: Job, *options: object, command: list[str] | None = None, **popen: Any) -> None:
+        self.job = job
+        start = command or [sys.executable, "-m", "ChangeMapJointLib.app.worker"]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [*start, str(job.folder), *map(str, options)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # as Slicer starts it
+            text=True,
+            env=environment,
+            **popen,
+        )
+        self.events: list[Event] = []
+        self.other: list[str] = []  # lines that are no events
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def until(self, wanted: Callable[[Event], bool] | None = None) -> Event | None:
+        """The next event that is wanted, or None at the end of the output."""
+        deadline = time.monotonic() + DEADLINE_S
+        while (line := self._lines.get(timeout=max(0.1, deadline - time.monotonic()))) is not None:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.other.append(line)
+                continue
+            if wanted is not None and wanted(self.events[-1]):
+                return self.events[-1]
+        return None
+
+    def until_stage(self, stage: str) -> None:
+        """Wait until ``stage`` (or the event ``started``) has been told."""
+        assert self.until(lambda event: stage in (event["event"], event.get("stage"))), self.explain()
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        self.until()
+        return self.process.wait(timeout=DEADLINE_S)
+
+    @property
+    def pid(self) -> int:
+        """Of the worker, as it told it."""
+        if not self.events:
+            self.until_stage("started")
+        return int(self.events[0]["pid"])
+
+    def explain(self) -> str:
+        """For a failed assertion."""
+        return f"{self.events[-2:]} {self.other} {self.job.log()[-1000:]}"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Look until ``condition`` holds; fails at the deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    """Has the process ended (or is it a zombie that nobody has waited for)?"""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
