@@ -10,7 +10,7 @@ import slicer
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene.colors import BLUE, ORANGE
 from ChangeMapJointLib.scene.layouts import jump
-from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views, batch
+from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views
 
 Finding = Mapping[str, Any]  # an entry of findings.json, or of a live list: id, kind, centre_mm (LPS), remark
 INCREASES = ("new", "grown", "increase")
@@ -28,16 +28,14 @@ def markups(
         views: where a new list is shown; in the prior's views the points would be at the wrong place.
     """
     target = node if node is not None else _new(name, views)
-    with batch():
-        target.RemoveAllControlPoints()
-        for finding in findings:
-            index = target.AddControlPoint(
-                lps_to_ras(finding["centre_mm"]).tolist(), f"{finding['id']} {finding['kind']}"
-            )
-            target.SetNthControlPointAssociatedNodeID(index, "")
-            target.SetNthControlPointDescription(index, str(finding.get("remark", "")))
-            target.SetNthControlPointSelected(index, finding["kind"] in INCREASES)  # chooses one of two colors
-            target.SetNthControlPointLocked(index, True)
+    was = target.StartModify()
+    target.RemoveAllControlPoints()
+    for finding in findings:
+        index = target.AddControlPoint(lps_to_ras(finding["centre_mm"]).tolist(), f"{finding['id']} {finding['kind']}")
+        target.SetNthControlPointDescription(index, str(finding.get("remark", "")))
+        target.SetNthControlPointSelected(index, finding["kind"] in INCREASES)  # chooses one of two colors
+        target.SetNthControlPointLocked(index, True)
+    target.EndModify(was)
     return target
 
 

@@ -63,19 +63,29 @@ class PriorFollower:
     def _observe(self, node: Node, event: Any, called: Any) -> None:
         self._observed.append((node, node.AddObserver(event, called)))
 
+    def _alive(self) -> bool:
+        """Stop when the deformation or the mark was taken out of the scene."""
+        alive = self._mark is not None and self._mark.GetScene() and self._deformation.GetScene()
+        if not alive:
+            self.remove()
+        return bool(alive)
+
     def _on_view(self, node: Node, _event: Any) -> None:
-        self._follow(node, slice_node(self._pairs[node.GetLayoutName()]))
+        if self._alive():
+            self._follow(node, slice_node(self._pairs[node.GetLayoutName()]))
 
     def _follow(self, view: Node, follower: Node) -> None:
         centre = slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS())[:3, 3]
         point = map_point(self._deformation, centre)
         was = follower.StartModify()
-        if follower.GetOrientation() != view.GetOrientation():
-            follower.SetOrientation(view.GetOrientation())
+        matrix = follower.GetSliceToRAS()
+        matrix.DeepCopy(view.GetSliceToRAS())
+        for row in range(3):
+            matrix.SetElement(row, 3, point[row])
         width, height, _ = follower.GetDimensions()
         mm = view.GetFieldOfView()[0] / max(view.GetDimensions()[0], 1)
         follower.SetFieldOfView(width * mm, height * mm, follower.GetFieldOfView()[2])
-        follower.JumpSliceByCentering(*point)
+        follower.UpdateMatrices()
         follower.EndModify(was)
 
     # -- the mark ---------------------------------------------------------------------------
@@ -95,6 +105,8 @@ class PriorFollower:
         return mark
 
     def _on_cursor(self, crosshair: Node, _event: Any) -> None:
+        if not self._alive():
+            return
         view = crosshair.GetCursorPositionXYZ([0.0] * 3)
         ras = [0.0] * 3
         inside = view is not None and view.GetLayoutName() in self._pairs and crosshair.GetCursorPositionRAS(ras)

@@ -10,7 +10,16 @@ import slicer
 import slicer.util
 from numpy.typing import ArrayLike
 
-from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR, Node, Views, composite_node, slice_node
+from ChangeMapJointLib.scene.nodes import (
+    CURRENT,
+    ORIENTATIONS,
+    PRIOR,
+    Node,
+    Views,
+    composite_node,
+    existing,
+    slice_node,
+)
 from ChangeMapJointLib.scene.volumes import set_window
 
 COMPARE, READ, CHECK = 7310, 7311, 7312  # Slicer's own layouts end below 1000
@@ -68,6 +77,8 @@ def apply(layout: int, manager: Any = None) -> bool:
     change = node.SetLayoutDescription if node.IsLayoutDescription(layout) else node.AddLayoutDescription
     change(layout, description(layout))
     node.SetViewArrangement(layout)
+    for view in existing(PRIOR):  # also where the view was there before
+        slice_node(view).SetViewGroup(PRIOR_GROUP)
     return True
 
 
@@ -131,6 +142,18 @@ def fit(views: Views, node: Node) -> None:
         mm = max(across / max(width, 1), along / max(height, 1))  # per pixel
         target.SetFieldOfView(width * mm, height * mm, target.GetFieldOfView()[2])
         target.JumpSliceByCentering(*((low + high) / 2).tolist())
+
+
+def match(view: str, like: str) -> None:
+    """Let ``view`` look where ``like`` looks, at the same scale."""
+    source, target = slice_node(like), slice_node(view)
+    mm = source.GetFieldOfView()[0] / max(source.GetDimensions()[0], 1)
+    width, height, _ = target.GetDimensions()
+    was = target.StartModify()
+    target.SetOrientation(source.GetOrientation())
+    target.SetFieldOfView(width * mm, height * mm, target.GetFieldOfView()[2])
+    target.JumpSliceByCentering(*slicer.util.arrayFromVTKMatrix(source.GetSliceToRAS())[:3, 3].tolist())
+    target.EndModify(was)
 
 
 def jump(ras: ArrayLike, views: Views = CURRENT) -> None:

@@ -16,7 +16,6 @@ from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import (
     Node,
     Views,
-    batch,
     composite_node,
     existing,
     hide_extra,
@@ -76,21 +75,20 @@ class Overlay:
             signed = np.clip(signed_hu.astype(np.float32) / np.float32(FULL_SCALE_HU), -1.0, 1.0)
         else:
             signed = signed_map(slicer.util.arrayFromVolume(map_node), signed_hu)
-        with batch():
-            self._leave(views)
-            if any(node.GetScene() is None for node in self.nodes):  # the scene was cleared
-                self.remove()
-            first = self._nodes.get("increase")
-            self._nodes["increase"] = node_of(signed, grid, "ChangeMap increase", node=first)
-            if first is None:
-                self._nodes["decrease"] = slicer.mrmlScene.AddNewNodeByClass(
-                    "vtkMRMLScalarVolumeNode", "ChangeMap decrease"
-                )
-                self._nodes["decrease"].CreateDefaultDisplayNodes()
-                self._set_up()
-            self._share()
-            self._views = tuple(views)
-            self._update()
+        self._leave(views)
+        if len(self._alive()) < len(self._nodes):
+            self.remove()
+        first = self._nodes.get("increase")
+        self._nodes["increase"] = node_of(signed, grid, "ChangeMap overlay, denser", node=first)
+        if first is None:
+            self._nodes["decrease"] = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLScalarVolumeNode", "ChangeMap overlay, less dense"
+            )
+            self._nodes["decrease"].CreateDefaultDisplayNodes()
+            self._set_up()
+        self._share()
+        self._views = tuple(views)
+        self._update()
 
     def set_threshold(self, threshold: float) -> None:
         """Show what is at least ``threshold``, exactly: shown == (map >= threshold) in every voxel."""
@@ -123,12 +121,12 @@ class Overlay:
         Slicer draws legends of background, foreground and label only, not of further layers: a scale of one
         transparent voxel stands in for the overlay in the foreground.
         """
-        if self._scale is not None:
+        if self._scale is not None and self._scale.GetScene() is not None:
             number = self._scale.GetID()
             held = [view for view in existing(self._views) if composite_node(view).GetForegroundVolumeID() == number]
             set_layers(held, foreground=None)
             remove(self._scale)
-            self._scale = None
+        self._scale = None
         if shown:
             free = [view for view in existing(self._views) if not composite_node(view).GetForegroundVolumeID()]
             self._scale = _scale()
@@ -146,6 +144,10 @@ class Overlay:
         self._nodes, self._views = {}, ()
 
     # -- inside ---------------------------------------------------------------------------
+    def _alive(self) -> dict[str, Node]:
+        """The nodes that are still in the scene: it may have been cleared."""
+        return {sign: node for sign, node in self._nodes.items() if node.GetScene() is not None}
+
     def _set_up(self) -> None:
         for sign, node in self._nodes.items():
             display = node.GetDisplayNode()
@@ -168,13 +170,13 @@ class Overlay:
 
     def _update_intervals(self) -> None:
         t = self._threshold
-        for sign, node in self._nodes.items():
+        for sign, node in self._alive().items():
             interval = (t, BEYOND) if sign == "increase" else (-BEYOND, -t)
             node.GetDisplayNode().SetThreshold(*interval)
 
     def _update(self) -> None:
         for view in existing(self._views):
-            for sign, node in self._nodes.items():
+            for sign, node in self._alive().items():
                 if self._visible and self._shown[sign]:
                     show_extra(view, node, self._opacity)
                 else:
@@ -182,7 +184,7 @@ class Overlay:
 
     def _leave(self, kept: Views) -> None:
         for view in existing([view for view in self._views if view not in kept]):
-            for node in self.nodes:
+            for node in self._alive().values():
                 hide_extra(view, node)
 
 

@@ -108,7 +108,7 @@ class Results:
 
     @classmethod
     def _of(cls, record: Node, nodes: dict[str, Node]) -> Results:
-        for role, node in nodes.items():  # color tables do not travel with every scene
+        for role, node in nodes.items():
             if role in VOLUMES:
                 _color(node, role)
         known = {one.name for one in fields(cls)}
@@ -133,9 +133,9 @@ class Results:
     def remove(self) -> None:
         """Take all nodes of the run, and what was derived from them, out of the scene; the scans stay."""
         with batch():
+            _unfile(self.run)
             for node in of_run(self.run).values():
                 remove(node)
-            _remove_folder(self.run)
 
 
 def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:
@@ -161,7 +161,7 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
             raise
         if before is not None:
             before.remove()
-        _file(run, content, reference_node)
+    _file(run, content, reference_node)
     results = Results.of_scene()
     assert results is not None
     return results
@@ -204,9 +204,11 @@ def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node
 
 def _color(node: Node, role: str) -> Node:
     _, _, table, shown = VOLUMES[role]
-    if table is not None:
-        display = node.GetDisplayNode()
-        display.SetAndObserveColorNodeID(change_table(table).GetID())  # type: ignore[arg-type]
+    if table is None:
+        return node
+    colors, display = change_table(table), node.GetDisplayNode()  # type: ignore[arg-type]
+    if display.GetColorNodeID() != colors.GetID():
+        display.SetAndObserveColorNodeID(colors.GetID())
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(*shown)
     return node
@@ -218,12 +220,12 @@ def _hierarchy() -> Node | None:
 
 
 def _file(run: str, content: dict[str, Any], reference: Node) -> None:
-    """Put the run's nodes into a folder beside the reference, under its patient and study."""
+    """Put the run's nodes into a folder beside the reference, under its patient and study, where those are kept."""
     hierarchy = _hierarchy()
-    if hierarchy is None:
+    item = hierarchy.GetItemByDataNode(reference) if hierarchy is not None else 0
+    if not hierarchy or not item:
         return
-    item = hierarchy.GetItemByDataNode(reference)
-    parent = hierarchy.GetItemParent(item) if item else hierarchy.GetSceneItemID()
+    parent = hierarchy.GetItemParent(item)
     method = content["run"].get("configuration", {}).get("method", "")
     folder = hierarchy.CreateFolderItem(parent, f"ChangeMap {method}".strip())
     hierarchy.SetItemAttribute(folder, RUN, run)
@@ -231,15 +233,19 @@ def _file(run: str, content: dict[str, Any], reference: Node) -> None:
         child = hierarchy.GetItemByDataNode(node)
         if child:
             hierarchy.SetItemParent(child, folder)
+        else:
+            hierarchy.CreateItem(folder, node)
 
 
-def _remove_folder(run: str) -> None:
+def _unfile(run: str) -> None:
+    """Take the run's folder and entries out of the subject hierarchy; the nodes stay."""
     hierarchy = _hierarchy()
     if hierarchy is None:
         return
     items = vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
-    for i in range(items.GetNumberOfIds()):
-        if hierarchy.GetItemAttribute(items.GetId(i), RUN) == run:
-            hierarchy.RemoveItem(items.GetId(i))
-            return
+    every = [items.GetId(i) for i in range(items.GetNumberOfIds())]
+    folders = [item for item in every if hierarchy.GetItemAttribute(item, RUN) == run]
+    for item in [hierarchy.GetItemByDataNode(node) for node in of_run(run).values()] + folders:
+        if item:
+            hierarchy.RemoveItem(item, False, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -23,12 +24,17 @@ def _everything() -> tuple[Application, dict[str, SliceView]]:
 
 
 @pytest.fixture
-def views(_everything: tuple[Application, dict[str, SliceView]]) -> Iterator[dict[str, SliceView]]:
+def views(
+    _everything: tuple[Application, dict[str, SliceView]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, SliceView]]:
     """Slice views by their names, in a scene without data."""
     application, views = _everything
     slicer.mrmlScene = application.scene
+    errors: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _traceback: errors.append(error))
     yield views
     application.scene.Clear(0)
+    assert not errors  # VTK prints what an observer raises, and goes on
 
 
 @pytest.fixture

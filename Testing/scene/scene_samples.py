@@ -43,7 +43,7 @@ def findings_document() -> dict:
 def write_run(folder: Path, *, peak: float = 1.0, method: str = "sequential") -> Path:
     """A run whose map rises along x to ``peak``, denser in the lower half of y, with u of :data:`AFFINE`."""
     folder.mkdir(parents=True)
-    nz, ny, nx = GRID.shape
+    nx, ny, _ = GRID.size
     ramp = np.broadcast_to(np.linspace(0, peak, nx, dtype=np.float32), GRID.shape).copy()
     sign = np.where(np.arange(ny) < ny // 2, 1, -1)[:, None]
     lungs = np.zeros(GRID.shape, np.uint8)
