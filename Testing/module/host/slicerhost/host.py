@@ -112,8 +112,17 @@ def _add(name: str, **contents: Any) -> types.ModuleType:
     return module
 
 
+def _take_back_scene() -> None:
+    """Tests of the scene layer, run in the same process, have scenes of their own."""
+    slicer.mrmlScene = slicer.app.mrmlScene()
+    logic = slicer.app.applicationLogic()
+    slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance().SetMRMLApplicationLogic(logic)
+    slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance().SetMRMLApplicationLogic(logic)
+
+
 def reset() -> None:
     """Close every module's panel, empty the scene, forget dialogs, errors and settings."""
+    _take_back_scene()
     for name in slicer.app.moduleManager().modulesNames():
         modules.close_module(name)
     slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)

@@ -1,0 +1,2 @@
+set(CPACK_MONOLITHIC_INSTALL ON)
+include(CPack)
