@@ -6,12 +6,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import slicer
+from headless import Application, SliceView, make_application
 
-slicer = pytest.importorskip("slicer", reason="needs slicer-core")
-
-from headless import Application, SliceView, make_application  # noqa: E402
-
-from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR  # noqa: E402
+from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR
 
 SIZE = (120, 120)
 

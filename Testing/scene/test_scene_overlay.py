@@ -8,7 +8,7 @@ from scene_samples import GRID
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.scene import layouts
-from ChangeMapJointLib.scene.colors import rgba_of
+from ChangeMapJointLib.scene.colors import change_table, rgba_of
 from ChangeMapJointLib.scene.nodes import slice_node
 from ChangeMapJointLib.scene.overlay import Overlay, signed_map
 from ChangeMapJointLib.scene.volumes import node_of
@@ -126,6 +126,7 @@ def test_the_two_nodes_share_one_image_and_are_not_saved(shown):
 def test_remove_leaves_scene_and_view_as_before(shown, scene):
     overlay, paint = shown
     paint()
+    change_table("change")  # the legend's, which stays
     count = scene.GetNumberOfNodes()
     overlay.set_legend(True)
     overlay.remove()
