@@ -224,6 +224,17 @@ def test_shortcuts_reach_the_module(widget):
     assert widget._parameterNode.showMap is False
 
 
+def test_selecting_another_module_leaves_this_one(widget):
+    slicer.util.selectModule("Data")
+    assert not widget.parent.isEntered
+    assert widget._parameterNode is None
+    slicer.util.selectModule("MiniChange")
+    assert slicer.util.selectedModule() == "MiniChange"
+    assert widget.parent.isEntered
+    with pytest.raises(RuntimeError):
+        slicer.util.selectModule("Nonsense")
+
+
 def test_quitting_unloads_the_modules(widget):
     seen = []
     slicer.app.connect("aboutToQuit()", lambda: seen.append("quit"))

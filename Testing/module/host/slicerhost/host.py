@@ -20,7 +20,8 @@ from slicerhost.dicomdatabase import DicomDatabase
 from slicerhost.errorrecord import errors
 from slicerhost.messages import dialogs
 
-CORE_MODULES = ("Volumes", "Transforms", "Tables", "Markups", "Segmentations", "SubjectHierarchy", "Texts", "Colors")
+LOGICS = ("Volumes", "Transforms", "Tables", "Markups", "Segmentations", "SubjectHierarchy", "Texts", "Colors")
+CORE_MODULES = (*LOGICS, "Data", "DICOM", "Models", "SampleData")
 
 
 class CoreModule:

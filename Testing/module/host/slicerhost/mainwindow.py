@@ -8,6 +8,8 @@ import slicer
 from PySide6 import QtWidgets
 from PySide6.QtCore import Property, Qt, Signal
 
+from slicerhost import modules
+
 PANEL_WIDTH = 470
 
 
@@ -25,8 +27,12 @@ class qSlicerModuleSelectorToolBar(QtWidgets.QToolBar):
         self._selected = ""
 
     def selectModule(self, name: str) -> None:
-        if slicer.app.moduleManager().module(name) is None:
+        module = slicer.app.moduleManager().module(name)
+        if module is None:
             raise RuntimeError(f"no module {name} is loaded")
+        modules.leave_all()
+        if isinstance(module, modules.qSlicerScriptedLoadableModule):
+            modules.open_module(name)
         self.show_selected(name)
         self.moduleSelected.emit(name)
 

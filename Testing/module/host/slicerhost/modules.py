@@ -148,8 +148,7 @@ _open: list[str] = []
 def open_module(module: types.ModuleType | str) -> Any:
     """Select the module: its panel is made, shown and entered, the one before is left; gives the module's widget."""
     name = module if isinstance(module, str) else module.__name__
-    for other in list(_open):
-        leave_module(other)
+    leave_all()
     representation = slicer.app.moduleManager().module(name).widgetRepresentation()
     window = slicer.app.mainWindow()
     window.show_panel(representation)
@@ -157,6 +156,12 @@ def open_module(module: types.ModuleType | str) -> Any:
     _open.append(name)
     representation.enter()
     return representation.self()
+
+
+def leave_all() -> None:
+    """Leave the module that is open."""
+    for name in list(_open):
+        leave_module(name)
 
 
 def leave_module(module: types.ModuleType | str) -> None:
