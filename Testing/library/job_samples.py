@@ -7,6 +7,7 @@ import os
 import queue
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -122,3 +123,45 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+# -- workers that do not listen --------------------------------------------------------
+STUCK = """
+    import ctypes, subprocess, sys, time
+    from contextlib import suppress
+    from ChangeMapJointLib.app import run, worker
+
+    def stuck(request, listener):
+        request.out.with_name(".result.host.1.x.partial").mkdir()
+        child = subprocess.Popen([sys.executable, "-c", '''{child}'''], stdout=subprocess.PIPE)
+        child.stdout.readline()
+        sys.stderr.write(f"child {{child.pid}}\\n")
+        {hang}
+
+    run.run = stuck
+    sys.exit(worker.main())
+"""
+STUBBORN = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(1, flush=True)
+time.sleep(1000)
+"""
+MEEK = "print(1, flush=True); import time; time.sleep(1000)"
+HANGS = {
+    "python": "time.sleep(1000)",
+    "swallows": "for _ in range(1000):\n            with suppress(Exception):\n                time.sleep(1000)",
+    "library": "ctypes.CDLL(None).sleep(1000)",
+    "deaf": "ctypes.PyDLL(None).sleep(1000)",  # keeps the interpreter's lock: no thread of it runs
+}
+
+
+def stuck_code(hang: str, child: str) -> str:
+    """A program like the worker whose computation has a child and hangs in one of the ways of :data:`HANGS`."""
+    return textwrap.dedent(STUCK).format(hang=HANGS[hang], child=child.replace("\n", "\\n"))
+
+
+def child_of(job: Job) -> int:
+    """The number of the child of a stuck worker, once it is there."""
+    wait_for(lambda: "child " in job.log())
+    return int(job.log().split("child ")[1].split()[0])
