@@ -9,6 +9,7 @@ import slicer
 import slicer.util
 
 from ChangeMapJointLib.scene.colors import YELLOW
+from ChangeMapJointLib.scene.layouts import match
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, Views, remove, slice_node
 from ChangeMapJointLib.scene.transforms import map_point
 
@@ -50,7 +51,7 @@ class PriorFollower:
     def update(self) -> None:
         """Bring all prior views to y(x)."""
         for view, follower in self._pairs.items():
-            self._follow(slice_node(view), slice_node(follower))
+            self._follow(view, follower)
 
     def remove(self) -> None:
         """Stop following, and leave no observer or node."""
@@ -72,21 +73,11 @@ class PriorFollower:
 
     def _on_view(self, node: Node, _event: Any) -> None:
         if self._alive():
-            self._follow(node, slice_node(self._pairs[node.GetLayoutName()]))
+            self._follow(node.GetLayoutName(), self._pairs[node.GetLayoutName()])
 
-    def _follow(self, view: Node, follower: Node) -> None:
-        centre = slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS())[:3, 3]
-        point = map_point(self._deformation, centre)
-        was = follower.StartModify()
-        matrix = follower.GetSliceToRAS()
-        matrix.DeepCopy(view.GetSliceToRAS())
-        for row in range(3):
-            matrix.SetElement(row, 3, point[row])
-        width, height, _ = follower.GetDimensions()
-        mm = view.GetFieldOfView()[0] / max(view.GetDimensions()[0], 1)
-        follower.SetFieldOfView(width * mm, height * mm, follower.GetFieldOfView()[2])
-        follower.UpdateMatrices()
-        follower.EndModify(was)
+    def _follow(self, view: str, follower: str) -> None:
+        centre = slicer.util.arrayFromVTKMatrix(slice_node(view).GetSliceToRAS())[:3, 3]
+        match(follower, view, map_point(self._deformation, centre))
 
     # -- the mark ---------------------------------------------------------------------------
     def _make_mark(self) -> Node:

@@ -10,6 +10,7 @@ import slicer
 import slicer.util
 from numpy.typing import ArrayLike
 
+from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.scene.nodes import (
     CURRENT,
     ORIENTATIONS,
@@ -144,15 +145,18 @@ def fit(views: Views, node: Node) -> None:
         target.JumpSliceByCentering(*((low + high) / 2).tolist())
 
 
-def match(view: str, like: str) -> None:
-    """Let ``view`` look where ``like`` looks, at the same scale."""
+def match(view: str, like: str, centre: Vector3 | None = None) -> None:
+    """Turn ``view`` as ``like`` is turned, at the same scale, to ``centre`` (RAS, mm) or where ``like`` looks."""
     source, target = slice_node(like), slice_node(view)
-    mm = source.GetFieldOfView()[0] / max(source.GetDimensions()[0], 1)
+    mm = source.GetFieldOfView()[0] / max(source.GetDimensions()[0], 1)  # per pixel
     width, height, _ = target.GetDimensions()
     was = target.StartModify()
-    target.SetOrientation(source.GetOrientation())
+    matrix = target.GetSliceToRAS()
+    matrix.DeepCopy(source.GetSliceToRAS())  # not by the orientation's name: an oblique view has none
+    for row, value in enumerate(centre or ()):
+        matrix.SetElement(row, 3, value)
     target.SetFieldOfView(width * mm, height * mm, target.GetFieldOfView()[2])
-    target.JumpSliceByCentering(*slicer.util.arrayFromVTKMatrix(source.GetSliceToRAS())[:3, 3].tolist())
+    target.UpdateMatrices()
     target.EndModify(was)
 
 

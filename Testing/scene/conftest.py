@@ -9,6 +9,7 @@ import pytest
 import slicer
 from headless import Application, SliceView, make_application
 
+from ChangeMapJointLib.scene.colors import MARKS, SCALES, change_table
 from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR
 
 SIZE = (120, 120)
@@ -17,6 +18,8 @@ SIZE = (120, 120)
 @pytest.fixture(scope="session")
 def _everything() -> tuple[Application, dict[str, SliceView]]:
     application = make_application()
+    for kind in (*SCALES, *MARKS):
+        change_table(kind)  # made once and kept, so that tests can count nodes
     pairs = zip((*CURRENT, *PRIOR), ORIENTATIONS * 2, strict=True)
     return application, {name: SliceView(application, name, orientation, SIZE) for name, orientation in pairs}
 

@@ -155,6 +155,23 @@ def test_jump_centres_the_views_and_sets_the_crosshair(ct, scene):
     np.testing.assert_allclose(crosshair.GetCrosshairRAS(), (3.0, -28.0, -20.5))
 
 
+def test_match_turns_scales_and_centres_a_view_as_another_one(ct):
+    source = slice_node("Green")
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation((10, 20, 30)), (1, 2, 3)
+    source.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(matrix))
+    source.UpdateMatrices()
+    source.SetFieldOfView(60, 60, 1)
+    layouts.match(PRIOR[1], "Green")
+    np.testing.assert_allclose(slicer.util.arrayFromVTKMatrix(slice_node(PRIOR[1]).GetSliceToRAS()), matrix)
+    layouts.match(PRIOR[1], "Green", (7.0, 8.0, 9.0))
+    matrix[:3, 3] = (7, 8, 9)
+    np.testing.assert_allclose(slicer.util.arrayFromVTKMatrix(slice_node(PRIOR[1]).GetSliceToRAS()), matrix)
+    assert slice_node(PRIOR[1]).GetFieldOfView()[:2] == pytest.approx((60, 60))
+    for view in ("Green", PRIOR[1]):
+        slice_node(view).SetOrientation("Coronal")
+
+
 def test_a_view_that_is_not_there_is_named(scene):
     with pytest.raises(LookupError, match="'Purple'"):
         slice_node("Purple")

@@ -8,7 +8,7 @@ from scene_samples import GRID
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.scene import layouts
-from ChangeMapJointLib.scene.colors import change_table, rgba_of
+from ChangeMapJointLib.scene.colors import rgba_of
 from ChangeMapJointLib.scene.nodes import slice_node
 from ChangeMapJointLib.scene.overlay import Overlay, signed_map
 from ChangeMapJointLib.scene.volumes import node_of
@@ -126,7 +126,6 @@ def test_the_two_nodes_share_one_image_and_are_not_saved(shown):
 def test_remove_leaves_scene_and_view_as_before(shown, scene):
     overlay, paint = shown
     paint()
-    change_table("change")  # the legend's, which stays
     count = scene.GetNumberOfNodes()
     overlay.set_legend(True)
     overlay.remove()
@@ -181,6 +180,20 @@ def test_the_legend_leaves_a_foreground_in_place(shown, views, pair):
     overlay.set_legend(True)
     overlay.set_legend(False)
     assert views["Red"].composite.GetForegroundVolumeID() == other.GetID()
+
+
+def test_without_a_map_the_difference_itself_is_shown(views, scene):
+    hu = np.zeros(CENTRED.shape, np.int16)
+    hu[2, 10, 10], hu[2, 20, 20], hu[2, 30, 30], hu[2, 40, 40] = 525, 524, -525, -2000
+    scan = node_of(np.full(CENTRED.shape, -600, np.int16), CENTRED, "scan", kind="scan")
+    layouts.set_layers(("Red",), background=scan)
+    overlay = Overlay()
+    overlay.set_threshold(0.5)  # of 1050 HU
+    overlay.show(None, node_of(hu, CENTRED, "signed"), ("Red",))
+    look_at_the_middle()
+    orange, blue = parts(views["Red"].picture())
+    np.testing.assert_array_equal(np.argwhere(orange), [[10, 10]])
+    np.testing.assert_array_equal(np.argwhere(blue), [[30, 30], [40, 40]])
 
 
 def test_maps_on_different_grids_are_refused(scene):
