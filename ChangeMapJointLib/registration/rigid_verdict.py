@@ -31,8 +31,8 @@ class RigidOptions:
     starts: int = 6
     least_overlap: float = 0.2
     least_lung_ml: float = 100.0
-    refuse_below: float = 0.62
-    warn_below: float = 0.70
+    refuse_below: float = 0.65
+    warn_below: float = 0.75
     refuse_wall_below: float = 0.80
     warn_overlap_below: float = 0.9
     warn_turn_deg: float = 15.0

@@ -293,20 +293,20 @@ def verdict(found: RigidAlignment | None, options: RigidOptions) -> str:
     return "doubtful" if (found.similarity or 0.0) < options.warn_below else "accepted"
 
 
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Range of every figure over the pairs of a group, and what became of them."""
-    lines = []
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For every group of pairs: the range of every figure, what became of them, and the pairs themselves."""
+    groups: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(row["group"] for row in rows):
         members = [row for row in rows if row["group"] == group]
-        line: dict[str, Any] = {"group": group, "pairs": len(members)}
+        line: dict[str, Any] = {"count": len(members)}
         for figure in ("vessels", "wall", "error_mean_mm", "error_max_mm", "best_rigid_mean_mm", "cpu_s"):
             values = [row[figure] for row in members if row.get(figure) is not None]
             if values:
                 line[figure] = {"min": min(values), "median": _round(float(np.median(values))), "max": max(values)}
         verdicts = [row["verdict"] for row in members]
         line["verdicts"] = {v: verdicts.count(v) for v in sorted(set(verdicts))}
-        lines.append(line)
-    return lines
+        groups[group] = {**line, "pairs": [{k: v for k, v in row.items() if k != "group"} for row in members]}
+    return groups
 
 
 def _round(value: float | None) -> float | None:
@@ -324,10 +324,8 @@ def main() -> None:
     for pair in all_pairs(arguments.data, arguments.quick):
         rows.append(measure(pair, options))
         print(json.dumps(rows[-1]), flush=True)
-    results = {"summary": summary(rows), "pairs": rows}
-    print(json.dumps(results["summary"], indent=1))
     if not arguments.quick:
-        print(write_results("rigid_robustness", results))
+        print(write_results("rigid_robustness", summary(rows)))
 
 
 if __name__ == "__main__":
