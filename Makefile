@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format benchmark clean
+.PHONY: help demo test lint lists format test-newest screenshots benchmark clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,12 +17,29 @@ demo: $(READY) ## run the main job on the sample pair and say what was found (ha
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest -n $(JOBS)
 
+NEWEST := .venv-newest
+SLICER_NEWEST := slicer-core==5.13.31053.0
+test-newest: $(READY) ## run the tests of scene and module on the newest slicer-core, in an environment of its own
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	sed 's/^slicer-core==.*/$(SLICER_NEWEST)/' requirements-dev.txt > $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(NEWEST)/requirements.txt
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(NEWEST)/bin/python -m pytest -n $(JOBS) Testing/scene Testing/module
+
+screenshots: $(READY) ## make the README's pictures of the module from the sample pair
+	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots
+
 lint: $(READY) ## style, types, spelling, import order of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python Testing/cmake/update_lists.py --check
+
+lists: $(READY) ## bring the lists of files in the extension's CMakeLists.txt up to date
+	$(BIN)/python Testing/cmake/update_lists.py
 
 format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
@@ -32,7 +49,7 @@ benchmark: $(READY) ## measure on DATA (folder of CTs and pairs) and write Testi
 	$(BIN)/python Testing/benchmarks/main_job.py $(DATA)
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch goes first: what depends on it then takes the build that is there
 $(READY): requirements-dev.txt pyproject.toml

@@ -9,6 +9,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.messages import tellingErrors
+
 
 class ExportSection:
     """Four buttons; each says where the file is."""
@@ -77,7 +79,7 @@ class ExportSection:
         if not chosen:
             return
         path = Path(chosen)
-        with slicer.util.tryWithErrorDisplay(_("{path} could not be written.").format(path=path), waitCursor=True):
+        with tellingErrors(_("{path} could not be written.").format(path=path)):
             write(path)
             qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(path.parent))
             self.ui.exportLabel.text = _("Saved: {path}").format(path=path)

@@ -117,7 +117,8 @@ class FindingsSection:
         elif self.rows:
             total = len(self.rows)
             seen = sum(bool(session.review(row.key)["verdict"]) for row in self.rows)
-            self.ui.findingsCountLabel.text = _("{count} findings, {seen} judged.").format(count=total, seen=seen)
+            text = _("One finding, {seen} judged.") if total == 1 else _("{count} findings, {seen} judged.")
+            self.ui.findingsCountLabel.text = text.format(count=total, seen=seen)
         else:
             self.ui.findingsCountLabel.text = noFindings(session, self.panel.parameters.threshold)
 
@@ -178,7 +179,7 @@ class FindingsSection:
 
 def columnNames() -> list[str]:
     """Headers of the table."""
-    return [_("Kind"), _("Size"), _("Change"), _("Peak"), _("Trust"), _("You")]
+    return [_("Kind"), _("Size"), _("Change"), _("Peak"), _("Trust"), _("Reader")]
 
 
 def kindNames() -> dict[str, str]:

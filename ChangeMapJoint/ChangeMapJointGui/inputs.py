@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import html
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.dates import acquisitionOf
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.scene.volumes import volume_of
-from ChangeMapJointLib.volumes.checks import check_ct, check_pair
-from ChangeMapJointLib.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.volumes.volume import Volume
 
 OK_COLOR, WARN_COLOR, BAD_COLOR = "#1b7f3b", "#b35900", "#c0392b"
 
@@ -55,6 +55,8 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
         return BAD_COLOR, "", False
     if reference is template:
         return BAD_COLOR, _("Reference and template are the same volume; choose two scans."), False
+    from ChangeMapJointLib.volumes.checks import check_pair
+
     try:
         volumes = [_checked(node) for node in (reference, template)]
     except InputError as error:
@@ -66,6 +68,9 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
 
 
 def _checked(node: Any) -> Volume:
+    from ChangeMapJointLib.scene.volumes import volume_of
+    from ChangeMapJointLib.volumes.checks import check_ct
+
     if node.GetImageData() is None:
         raise InputError(_("{name}: has no voxels; load the scan again").format(name=node.GetName()))
     return check_ct(replace(volume_of(node), acquisition=acquisitionOf(node)))

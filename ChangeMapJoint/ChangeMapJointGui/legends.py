@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import qt
@@ -9,49 +10,71 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointLib.scene.colors import rgba_of
 
-HEIGHT, MARGIN, BASELINE = 34, 6, 27
+WIDTH, HEIGHT, MARGIN, BASELINE = 300, 34, 6, 27
 FULL_SCALE_HU = 1050
+HIDDEN = (0.27, 0.27, 0.27, 1.0)  # what the overlay does not show
+TEXT_POINTS = 8
+RGBA = Sequence[float]
 
 
 class Legends:
     """Small pictures of color scales."""
 
     def changeMap(self, threshold: float, width: int) -> Any:
-        """Less dense to denser, with what the threshold hides left out."""
-        width = max(width, 240)
-        picture = qt.QPixmap(width, HEIGHT)
-        picture.fill(qt.QColor(0, 0, 0, 0))
-        painter = qt.QPainter(picture)
-        middle, length = width // 2, width // 2 - MARGIN
-        colors = {sign: rgba_of(kind) for sign, kind in ((1, "increase"), (-1, "decrease"))}
-        for x in range(MARGIN, width - MARGIN):
-            value = (x - middle) / length
-            shown = abs(value) >= threshold
-            red, green, blue = _byte(colors, value) if shown else (70, 70, 70)
-            painter.setPen(qt.QColor(red, green, blue))
-            painter.drawLine(x, 2, x, 12)
-        self._texts(painter, width)
-        painter.end()
-        return picture
+        """Less dense to denser; gray where the threshold hides the overlay."""
+        width = max(width, WIDTH)
+        colors = {1: rgba_of("increase"), -1: rgba_of("decrease")}  # from 0 to 1, and from -1 to 0
 
-    def _texts(self, painter: Any, width: int) -> None:
-        painter.setPen(self._textColor())
-        font = painter.font()
-        font.setPointSize(8)
-        painter.setFont(font)
-        right = _("denser: +{hu} HU").format(hu=FULL_SCALE_HU)
-        length = painter.fontMetrics().horizontalAdvance(right)
-        painter.drawText(MARGIN, BASELINE, _("-{hu} HU: less dense").format(hu=FULL_SCALE_HU))
-        painter.drawText(width // 2 - 3, BASELINE, "0")
-        painter.drawText(width - MARGIN - length, BASELINE, right)
+        def color(place: float) -> RGBA:
+            value = 2 * place - 1
+            if abs(value) < threshold:
+                return HIDDEN
+            return _entry(colors[1], value) if value >= 0 else _entry(colors[-1], 1 + value)
 
-    def _textColor(self) -> Any:
-        return qt.QApplication.palette().color(qt.QPalette.WindowText)
+        less = _("-{hu} HU: less dense").format(hu=FULL_SCALE_HU)
+        return _scale(width, color, less, "0", _("denser: +{hu} HU").format(hu=FULL_SCALE_HU))
+
+    def checkOverlay(self, overlay: str, low: float, high: float) -> Any:
+        """Scale of a check overlay, ``low`` and ``high`` at its ends.
+
+        A Jacobian above 1 means that the prior was larger there.
+        """
+        kind, left, right = {
+            "jacobian": ("Jacobian", _("{low}: expanded since"), _("contracted since: {high}")),
+            "displacement": ("displacement", _("{low} mm"), _("{high} mm")),
+            "trust": ("trust", _("{low}: not trusted"), _("trusted: {high}")),
+        }[overlay]
+        table = rgba_of(kind)
+
+        def color(place: float) -> RGBA:
+            found = _entry(table, place)
+            return found if found[3] else HIDDEN
+
+        return _scale(WIDTH, color, left.format(low=f"{low:.3g}"), "", right.format(high=f"{high:.3g}"))
 
 
-def _byte(colors: dict[int, Any], value: float) -> tuple[int, int, int]:
-    """Color of a signed change in [-1, 1], 0 to 255 each."""
-    table = colors[1 if value >= 0 else -1]
-    place = value if value >= 0 else 1 + value  # the tables run from 0 to 1 and from -1 to 0
-    red, green, blue, _alpha = (round(255 * c) for c in table[round(min(max(place, 0.0), 1.0) * (len(table) - 1))])
-    return red, green, blue
+def _entry(table: Any, place: float) -> RGBA:
+    """The color of a table at ``place`` in [0, 1]."""
+    entry: RGBA = table[round(min(max(place, 0.0), 1.0) * (len(table) - 1))]
+    return entry
+
+
+def _scale(width: int, color: Any, left: str, middle: str, right: str) -> Any:
+    """A bar of colors with a text at each end and in the middle."""
+    picture = qt.QPixmap(width, HEIGHT)
+    picture.fill(qt.QColor(0, 0, 0, 0))
+    painter = qt.QPainter(picture)
+    for x in range(MARGIN, width - MARGIN):
+        red, green, blue = (round(255 * c) for c in color((x - MARGIN) / (width - 2 * MARGIN - 1))[:3])
+        painter.setPen(qt.QColor(red, green, blue))
+        painter.drawLine(x, 2, x, 12)
+    painter.setPen(qt.QApplication.palette().color(qt.QPalette.WindowText))
+    font = painter.font()
+    font.setPointSize(TEXT_POINTS)
+    painter.setFont(font)
+    measure = painter.fontMetrics()
+    painter.drawText(MARGIN, BASELINE, left)
+    painter.drawText((width - measure.horizontalAdvance(middle)) // 2, BASELINE, middle)
+    painter.drawText(width - MARGIN - measure.horizontalAdvance(right), BASELINE, right)
+    painter.end()
+    return picture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
@@ -17,10 +18,12 @@ from ChangeMapJointGui.legends import Legends
 from ChangeMapJointGui.method import MethodSection
 from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
-from ChangeMapJointGui.session import Session
 from ChangeMapJointGui.shortcuts import Shortcuts
 from ChangeMapJointGui.views import ViewsSection
-from ChangeMapJointLib.scene.results import Results
+
+if TYPE_CHECKING:  # they take most of a second to import, and an empty panel needs neither
+    from ChangeMapJointGui.session import Session
+    from ChangeMapJointLib.scene.results import Results
 
 
 class Panel(VTKObservationMixin):
@@ -104,6 +107,8 @@ class Panel(VTKObservationMixin):
 
     def show(self, results: Results) -> None:
         """Put a run on screen instead of the one that is there."""
+        from ChangeMapJointGui.session import Session
+
         self.hide()
         self.session = Session(results)
         with self.oneChange() as parameters:
@@ -117,6 +122,10 @@ class Panel(VTKObservationMixin):
 
     def showResultsOfScene(self) -> None:
         """Put the run that was saved with the scene on screen."""
+        if not slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTextNode"):  # a run has one
+            return
+        from ChangeMapJointLib.scene.results import Results
+
         results = Results.of_scene()
         if results is not None and results.reference is not None:
             self.show(results)

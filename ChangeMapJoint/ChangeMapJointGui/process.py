@@ -24,6 +24,7 @@ from ChangeMapJointLib.app.jobs import End, Job
 from ChangeMapJointLib.core.errors import InputError
 
 POLL_MS = 50
+LET_THREAD_WORK_S = 0.02
 KILL_AFTER_MS = 1300  # the worker stops within a second by itself; a cancelled run is gone within two
 WORKER = "ChangeMapJointLib.app.worker"
 
@@ -127,8 +128,10 @@ class BackgroundRun:
     def _onHandedOver(self) -> None:
         if self.end is not None:
             return
+        if self._thread is not None:
+            self._thread.join(LET_THREAD_WORK_S)  # where the event loop keeps Python's lock, a thread gets none
         if self._thread is not None and self._thread.is_alive():
-            qt.QTimer.singleShot(POLL_MS, self._onHandedOver)
+            qt.QTimer.singleShot(0, self._onHandedOver)
         elif self._handedOver is not None:
             self._fail(str(self._handedOver))
         elif self.job.cancel_requested:

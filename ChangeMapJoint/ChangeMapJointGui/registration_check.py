@@ -57,6 +57,10 @@ class CheckSection:
         parameters, session = self.panel.parameters, self.panel.session
         for comboBox, name in self._combos():
             chooseKey(comboBox, getattr(parameters, name))
+        self.ui.checkLegendLabel.visible = parameters.checkOverlay != "none"
+        if parameters.checkOverlay != "none":
+            low, high = session.checkRange(parameters.checkOverlay) if session is not None else (0.0, 1.0)
+            self.ui.checkLegendLabel.setPixmap(self.panel.legends.checkOverlay(parameters.checkOverlay, low, high))
         if session is None:
             return
         state = (parameters.edges, parameters.untrusted, parameters.checkOverlay, parameters.prior)

@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
+
+from ChangeMapJointGui.messages import tellingErrors
 
 TICK_MS = 500
 LOG_LINES = 2000
@@ -61,7 +62,7 @@ class RunSection:
             self.ui.applyButton.enabled = False
             self.panel.logic.cancel()
             return
-        with slicer.util.tryWithErrorDisplay(_("The comparison could not be started."), waitCursor=True):
+        with tellingErrors(_("The comparison could not be started.")):
             self._begin()
 
     def _begin(self) -> None:
@@ -109,7 +110,7 @@ class RunSection:
         seconds = time.monotonic() - self._started
         self.ui.logTextEdit.appendPlainText(end.message)
         if end.state == "finished" and end.result is not None:
-            with slicer.util.tryWithErrorDisplay(_("The result could not be loaded."), waitCursor=True):
+            with tellingErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.lastJob)
                 self.ui.statusLabel.text = (
                     _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
@@ -145,7 +146,7 @@ class RunSection:
         if job is None:
             self.refresh()
             return
-        with slicer.util.tryWithErrorDisplay(_("The last run could not be loaded."), waitCursor=True):
+        with tellingErrors(_("The last run could not be loaded.")):
             self.panel.loadJob(job, recover=True)
             self.ui.statusLabel.text = _("The last run was loaded.")
         self.refresh()

@@ -111,7 +111,7 @@ class Runs:
             False when the user declined a needed package.
 
         Raises:
-            InputError: an input cannot be used, or the disk is full.
+            InputError: an input cannot be used, or the job's folder cannot be made.
             RuntimeError: a comparison is under way.
         """
         from ChangeMapJointGui.packages import PackagesDeclined, ensure
@@ -127,14 +127,8 @@ class Runs:
             return False
         clean_up(self.root, keep=KEPT_JOBS)
         request = JobRequest(_input(reference), _input(template), method, device, configuration)
-        job = Job.create(self.root, request)
-        try:
-            job.write_inputs()
-        except InputError:
-            job.remove()
-            raise
-        self.lastJob = job
-        self._run = BackgroundRun(job, onEvent=onEvent, onEnd=onEnd)
+        self.lastJob = Job.create(self.root, request)
+        self._run = BackgroundRun(self.lastJob, onEvent=onEvent, onEnd=onEnd)
         self._run.start()
         return True
 

@@ -66,7 +66,7 @@ class Session:
         self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
-        self._mapOnScreen = ""
+        self._mapOnScreen = self._priorOnScreen = ""
         self._lists: dict[str, LiveList] = {}
         self._checking = False
         self._shown = True
@@ -248,18 +248,29 @@ class Session:
         hatch = check.hatch_of(run.trust, run.lungs) if untrusted and run.trust is not None else None
         layouts.set_layers(views, label=hatch)
         self._showCheckOverlay(overlay)
-        self._showPrior(prior)
+        if prior != self._priorOnScreen:
+            self._priorOnScreen = prior
+            self._showPrior(prior)
 
     def _showCheckOverlay(self, overlay: str) -> None:
-        run = self.results
-        node = {"jacobian": run.jacobian, "trust": run.trust}.get(overlay)
-        if overlay == "displacement" and run.deformation is not None:
-            node = check.displacement_of(run.deformation)
+        node = self._checkNode(overlay)
         self._dropReveal()
         self._checking = node is not None
         layouts.set_layers(existing(CURRENT), foreground=node, opacity=CHECK_OPACITY)
         if self.maps:
             self._overlay.set_visible(self._shown and not self._checking)
+
+    def checkRange(self, overlay: str) -> tuple[float, float]:
+        """Values of the lowest and highest color of a check overlay."""
+        node = self._checkNode(overlay)
+        display = node.GetDisplayNode() if node is not None else None
+        return (display.GetWindowLevelMin(), display.GetWindowLevelMax()) if display is not None else (0.0, 1.0)
+
+    def _checkNode(self, overlay: str) -> Any:
+        run = self.results
+        if overlay == "displacement" and run.deformation is not None:
+            return check.displacement_of(run.deformation)
+        return {"jacobian": run.jacobian, "trust": run.trust}.get(overlay)
 
     def _showPrior(self, prior: str) -> None:
         run, views = self.results, existing(PRIOR)
@@ -272,8 +283,10 @@ class Session:
         layouts.link(views, layouts.PRIOR_GROUP if acquired else layouts.CURRENT_GROUP)
         if acquired and len(views) == len(PRIOR) and len(existing(CURRENT)) == len(CURRENT):
             self._follower = PriorFollower(mapping)
-        elif views and not acquired:
-            layouts.fit(views, run.warped)
+        elif not acquired:
+            for view, like in zip(PRIOR, CURRENT, strict=True):
+                if view in views and existing([like]):
+                    layouts.match(view, like)
 
     def flicker(self, on: bool) -> None:
         """While on, the current views show the warped prior."""
@@ -304,6 +317,7 @@ class Session:
         layouts.link(current, layouts.CURRENT_GROUP)
         if self.results.reference is not None:
             layouts.fit(current, self.results.reference)
+        self._priorOnScreen = ""  # its views may be new
 
     def setWindow(self, name: str) -> None:
         """Gray levels of all CTs: lung, mediastinum or bone."""

@@ -9,7 +9,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-FLICKER_KEY = "f"
+FLICKER_KEY = "w"  # for warped; B, F, G, R, T and V belong to Slicer's slice views
+BEFORE_THE_VIEW = 100.0  # priority of an observer
 
 
 class Shortcuts:
@@ -52,7 +53,9 @@ class Shortcuts:
         for name in manager.sliceViewNames() if manager is not None else ():
             interactor = manager.sliceWidget(name).sliceView().interactor()
             for event, on in (("KeyPressEvent", True), ("KeyReleaseEvent", False)):
-                tag = interactor.AddObserver(event, lambda caller, _event, on=on: self._onKey(caller, on))
+                tag = interactor.AddObserver(
+                    event, lambda caller, _event, on=on: self._onKey(caller, on), BEFORE_THE_VIEW
+                )
                 self._observed.append((interactor, tag))
 
     def _onKey(self, interactor: Any, on: bool) -> None:
@@ -78,7 +81,7 @@ class Shortcuts:
             ("n", lambda: panel.findings.step(1)),
             ("p", lambda: panel.findings.step(-1)),
             ("a", lambda: panel.findings.toggle("accepted")),
-            ("r", lambda: panel.findings.toggle("rejected")),
+            ("x", lambda: panel.findings.toggle("rejected")),
             ("o", toggle("showOverlay")),
             ("e", toggle("edges")),
             ("1", lambda: panel.views.setWindow("lung")),
@@ -92,9 +95,9 @@ def keyHelp() -> list[tuple[str, str]]:
     return [
         ("+ / -", _("threshold up / down")),
         ("N / P", _("next / previous finding")),
-        ("A / R", _("accept / reject the finding; again takes it back")),
+        ("A / X", _("accept / reject the finding; again takes it back")),
         ("O", _("overlay on / off")),
         ("E", _("edges of the warped prior on / off")),
-        (_("F (hold)"), _("flicker: show the warped prior while held (cursor in a view)")),
+        (_("W (hold)"), _("flicker: show the warped prior while held (cursor in a view)")),
         ("1 / 2 / 3", _("lung / mediastinum / bone window")),
     ]

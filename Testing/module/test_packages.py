@@ -53,7 +53,7 @@ class Computer:
             raise subprocess.CalledProcessError(1, ["pip"])
         self.versions |= {name: COMPLETE[name] for name in names}
 
-    def install_torch(self, askConfirmation, torchVersionRequirement):  # noqa: N803
+    def install_torch(self, askConfirmation, torchVersionRequirement):
         assert askConfirmation
         self.asked.append([f"torch{torchVersionRequirement}"])
         if "torch" in self.refuses:

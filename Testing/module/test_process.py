@@ -1,5 +1,4 @@
 """The background run as the panel follows it: real workers, Slicer's two ways of starting a process, every end."""
-# ruff: noqa: N803 - names of Slicer's arguments
 
 from __future__ import annotations
 

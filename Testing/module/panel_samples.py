@@ -1,0 +1,127 @@
+"""A small chest of closed form, current and prior, and the finished run that compares them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.app.jobs import Job, JobInput, JobRequest
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.scene.volumes import node_of
+from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd, write_rigid
+
+GRID = Grid((66, 74, 84), (3.0, 3.0, 3.0), (-126.0, -110.0, -300.0))
+SHIFT_MM = np.array([3.0, -5.0, 8.0])  # the prior lies there: y(x) = x + SHIFT_MM
+NEW_MM, GONE_MM, WEAK_MM = (-60.0, 10.0, -200.0), (60.0, 20.0, -190.0), (62.0, 0.0, -240.0)
+RADIUS_MM = 10.0
+
+
+def distance_mm(centre: tuple[float, float, float]) -> NDArray[np.float64]:
+    """From every voxel of :data:`GRID` to a point."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
+    return np.linalg.norm(GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3) - centre, axis=-1)
+
+
+def lungs() -> NDArray[np.uint8]:
+    """Two ellipsoids, 1 the patient's right, 2 the left."""
+    labels = np.zeros(GRID.shape, np.uint8)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
+    points = GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3)
+    for label, x in ((1, -60.0), (2, 60.0)):
+        labels[(((points - (x, 0.0, -205.0)) / (42.0, 70.0, 85.0)) ** 2).sum(axis=-1) < 1] = label
+    return labels
+
+
+def chest(*nodules_mm: tuple[float, float, float]) -> NDArray[np.int16]:
+    """HU of the chest with a solid nodule at each point."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
+    points = GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3)
+    body = ((points[..., 0] / 120.0) ** 2 + (points[..., 1] / 100.0) ** 2) < 1
+    hu = np.where(body, 40, -1000).astype(np.int16)
+    hu[lungs() > 0] = -850
+    for centre in nodules_mm:
+        hu[distance_mm(centre) <= RADIUS_MM] = 30
+    return hu
+
+
+def change() -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """The map and R - T(y): 0.84 at the new and at the resolved nodule, 0.5 at a weak increase."""
+    signed = chest(NEW_MM).astype(int) - chest(GONE_MM)
+    signed[distance_mm(WEAK_MM) <= RADIUS_MM] = 525
+    return (np.abs(signed) / 1050).astype(np.float32), signed.astype(np.int16)
+
+
+def nodes() -> tuple[Any, Any]:
+    """Current and prior scan in the scene; the prior's frame is moved by :data:`SHIFT_MM`."""
+    x, y, z = (np.add(GRID.origin_mm, SHIFT_MM)).tolist()
+    moved = Grid(GRID.shape, GRID.spacing_mm, (x, y, z))
+    current = node_of(chest(NEW_MM), GRID, "Current", kind="scan")
+    return current, node_of(chest(GONE_MM), moved, "Prior", kind="scan")
+
+
+def finding(number: int, kind: str, point: tuple[float, float, float], peak: float, **values: Any) -> dict[str, Any]:
+    """An entry of findings.json."""
+    lesion = {"volume_ml": 4.2, "long_diameter_mm": 20.0, "perpendicular_diameter_mm": 19.0}
+    at = GRID.to_physical(np.rint(GRID.to_index(point))).tolist()
+    return {
+        "id": number,
+        "kind": kind,
+        "centre_mm": list(point),
+        "centre_template_mm": (np.array(point) + SHIFT_MM).tolist(),
+        "peak_mm": at,
+        "peak": peak,
+        "volume_ml": 4.2,
+        "volume_change_percent": None,
+        "trust": 0.9,
+        "remark": f"{kind} on purpose.",
+        "lesion_reference": lesion if kind in ("new", "increase") else None,
+        "lesion_template": lesion if kind == "resolved" else None,
+        **values,
+    }
+
+
+def write_run(folder: Path, *, verdict: str = "good") -> Path:
+    """The run that compares :func:`nodes`, as the worker would leave it."""
+    folder.mkdir(parents=True)
+    change_map, signed = change()
+    write_nrrd(folder / "warped_template.nrrd", chest(GONE_MM), GRID)
+    write_nrrd(folder / "lungs_reference.nrrd", lungs(), GRID)
+    write_nrrd(folder / "change_map.nrrd", change_map, GRID)
+    write_nrrd(folder / "signed_change.nrrd", signed, GRID)
+    write_nrrd(folder / "jacobian.nrrd", np.full(GRID.shape, 1.3, np.float32), GRID)
+    trust = np.where(distance_mm(GONE_MM) < 30, 0.2, 0.9).astype(np.float32)
+    write_nrrd(folder / "trust.nrrd", trust, GRID)
+    matrix = np.eye(4)
+    matrix[:3, 3] = SHIFT_MM
+    write_rigid(folder / "rigid.tfm", matrix)
+    write_displacement(folder / "deformation.nrrd", DisplacementField.from_affine(matrix, GRID))
+    strong = [finding(1, "new", NEW_MM, 0.838), finding(2, "resolved", GONE_MM, 0.838, trust=0.2)]
+    _write(folder / "findings.json", {"threshold": 0.68, "findings": strong})
+    weak = finding(3, "increase", WEAK_MM, 0.5, volume_change_percent=31.0)
+    _write(folder / "candidates.json", {"threshold": 0.4, "findings": [*strong, weak]})
+    quality = {"verdict": verdict, "reasons": ["The lungs overlap by Dice 0.990.", "Nothing folds."]}
+    _write(folder / "quality.json", {"quality": quality})
+    (folder / "report.html").write_text("<html>report</html>")
+    _write(folder / "run.json", {"schema": "changemap.run/1", "configuration": {"method": "sequential"}})
+    return folder
+
+
+def finished_job(root: Path, current: Any, prior: Any) -> Job:
+    """A job of these nodes that the worker has finished."""
+    inputs = [JobInput(node.GetName(), None, node.GetID()) for node in (current, prior)]
+    job = Job.create(root, JobRequest(*inputs))
+    for side, node in zip(("reference", "template"), (current, prior), strict=True):
+        slicer.util.saveNode(node, str(job.input_file(side)))
+    write_run(job.folder / "result")
+    job.write_state("finished", "Finished.")
+    return job
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content))

@@ -1,0 +1,232 @@
+"""Apply, Cancel and what follows: real workers, started and ended by clicks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import panel_samples
+import psutil
+import pytest
+import slicer
+from slicerhost import boot, dialogs, errors, leave_module, load_module, open_module, user
+from test_panel import CURRENT, MODULE, look_at, only_the_overlay, painted, rows
+
+from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.scene.nodes import slice_node
+from ChangeMapJointLib.scene.volumes import grid_of
+
+DEADLINE_S = 300.0
+
+
+@pytest.fixture
+def widget(tmp_path, monkeypatch):
+    """The open module; its jobs are kept in the test's own folder."""
+    module = load_module(MODULE)
+    from ChangeMapJointGui.runs import Runs
+
+    monkeypatch.setattr(Runs, "root", tmp_path / "jobs")
+    return open_module(module)
+
+
+def choose(widget, reference, template) -> None:
+    user.choose(widget.ui.referenceSelector, reference)
+    user.choose(widget.ui.templateSelector, template)
+
+
+def wait_for_end(widget) -> None:
+    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    slicer.app.processEvents()
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def sample_pair():
+    from ChangeMapJointGui.sample_data import loadSamplePair
+
+    return loadSamplePair()
+
+
+def test_apply_on_the_sample_pair_paints_exactly_what_the_map_says(widget) -> None:
+    pair = sample_pair()
+    choose(widget, *pair)
+    user.click(widget.ui.applyButton)
+    assert widget.ui.applyButton.text == "Cancel"
+    assert widget.ui.progressBar.visible
+    user.wait_until(lambda: widget.ui.progressBar.value > 0, DEADLINE_S)
+    (worker,) = children()
+    assert "ChangeMapJointLib.app.worker" in worker.cmdline()
+    assert " s" in widget.ui.statusLabel.text
+    wait_for_end(widget)
+    assert widget.ui.statusLabel.text.startswith("Done in ")
+    assert widget.ui.applyButton.text == "Apply"
+    assert children() == []
+    assert "Registration good" in widget.ui.verdictLabel.text
+    assert sorted(row[0] for row in rows(widget)) == sorted(
+        ["grown", "grown", "new", "new"] + 2 * ["resolved", "shrunk"]
+    )
+
+    only_the_overlay(widget)
+    results = widget.panel.session.results
+    change = slicer.util.arrayFromVolume(results.change_map)
+    signed, grid = slicer.util.arrayFromVolume(results.signed), grid_of(results.change_map)
+    for finding in results.rows[:4]:
+        look_at(finding["centre_mm"])
+        for name in CURRENT:
+            wanted, clear = on_screen(name, change, signed, grid, 0.68)
+            assert (painted(name) == wanted)[clear].all()
+            assert np.any(wanted)
+
+
+def on_screen(name, change, signed, grid, threshold) -> tuple[np.ndarray, np.ndarray]:
+    """Sign of what the map shows at every pixel of a view, and whether the pixel lies clear of voxel borders."""
+    node = slice_node(name)
+    width, height, _ = node.GetDimensions()
+    columns, lines = np.meshgrid(np.arange(width), np.arange(height - 1, -1, -1))
+    pixels = np.stack([columns, lines, 0 * lines, 1 + 0 * lines], axis=-1).astype(float)
+    index = grid.to_index(lps_to_ras((pixels @ slicer.util.arrayFromVTKMatrix(node.GetXYToRAS()).T)[..., :3]))
+    nearest = np.rint(index).astype(int)
+    inside = ((nearest >= 0) & (nearest < grid.size)).all(axis=-1)
+    x, y, z = np.moveaxis(np.clip(nearest, 0, np.array(grid.size) - 1), -1, 0)
+    values = np.where(change[z, y, x] >= np.float32(threshold), np.where(signed[z, y, x] >= 0, 1, -1), 0)
+    return np.where(inside, values, 0), (np.abs(index - nearest) < 0.49).all(axis=-1)
+
+
+def test_cancel_leaves_nothing_and_the_panel_is_ready_again(widget) -> None:
+    choose(widget, *panel_samples.nodes())
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    user.click(widget.ui.applyButton)
+    user.wait_until(children, DEADLINE_S)
+    user.click(widget.ui.applyButton)
+    wait_for_end(widget)
+    assert widget.ui.statusLabel.text == "Cancelled; nothing was kept."
+    assert (widget.ui.applyButton.text, widget.ui.applyButton.enabled) == ("Apply", True)
+    assert children() == []
+    assert not list(Path(widget.logic.runs.root).iterdir())
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_a_pair_that_cannot_be_aligned_is_told_in_words_and_the_log_opens(widget) -> None:
+    reference, _ = sample_pair()
+    flipped = slicer.util.addVolumeFromArray(
+        slicer.util.arrayFromVolume(reference)[:, :, ::-1].copy(),
+        ijkToRAS=slicer.util.vtkMatrixFromArray(slicer.util.arrayFromVTKMatrix(matrix_of(reference))),
+        name="Mirrored",
+    )
+    choose(widget, reference, flipped)
+    user.click(widget.ui.applyButton)
+    wait_for_end(widget)
+    assert "do not show the same chest" in widget.ui.statusLabel.text
+    assert "Mirrored" in widget.ui.statusLabel.text
+    assert widget.ui.logTextEdit.visible
+    assert widget.panel.session is None
+
+
+def matrix_of(node):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def test_a_killed_worker_is_told_in_words(widget) -> None:
+    choose(widget, *panel_samples.nodes())
+    user.click(widget.ui.applyButton)
+    user.wait_until(children, DEADLINE_S)
+    user.wait_until(lambda: widget.ui.progressBar.value > 0, DEADLINE_S)
+    for one in children():
+        one.kill()
+    wait_for_end(widget)
+    assert "killed by the system" in widget.ui.statusLabel.text
+    assert widget.logic.lastJob.log_file.exists()
+
+
+def test_rigid_only_shows_the_prior_and_says_that_there_is_no_map(widget) -> None:
+    choose(widget, *sample_pair())
+    box = widget.ui.methodComboBox
+    box.setCurrentIndex(box.findData("rigid"))
+    user.click(widget.ui.applyButton)
+    wait_for_end(widget)
+    assert widget.panel.session is not None
+    assert not widget.ui.mapCollapsibleButton.enabled
+    assert widget.ui.findingsCountLabel.text == "Rigid only: no findings were made."
+    assert "Look closely" in widget.ui.verdictLabel.text
+    widget.ui.priorComboBox.setCurrentIndex(1)  # follows the rigid motion
+    user.click(widget.ui.edgesCheckBox)
+
+
+def test_a_run_that_ends_while_the_scene_is_closed_can_be_recovered(widget) -> None:
+    choose(widget, *panel_samples.nodes())
+    job = panel_samples.finished_job(widget.logic.runs.root, *panel_samples.nodes())
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert not widget.panel.loadJob(job)  # its scans are gone: not shown by itself
+    widget.panel.run.refresh()
+    user.click(widget.ui.recoverButton)
+    assert widget.ui.statusLabel.text == "The last run was loaded."
+    assert widget.ui.referenceSelector.currentNode().GetName() == "Current"
+    assert len(rows(widget)) == 2
+    assert not widget.ui.recoverButton.visible
+
+
+def test_process_waits_for_the_result_from_a_script(widget) -> None:
+    results = widget.logic.process(*sample_pair(), method="rigid")
+    assert results.verdict == "look closely"
+    assert results.change_map is None
+    with pytest.raises(RuntimeError, match="lung"):
+        widget.logic.process(*panel_samples_without_lungs())
+
+
+def panel_samples_without_lungs():
+    hu = np.where(panel_samples.lungs() > 0, 40, panel_samples.chest())
+    pair = panel_samples.nodes()
+    for node in pair:
+        slicer.util.updateVolumeFromArray(node, hu.astype(np.int16))
+    return pair
+
+
+def test_one_run_at_a_time(widget) -> None:
+    pair = panel_samples.nodes()
+    widget.logic.process(*pair, waitForCompletion=False)
+    with pytest.raises(RuntimeError, match="under way"):
+        widget.logic.start(*pair)
+    widget.logic.cancel()
+    wait_for_end(widget)
+
+
+def test_a_declined_package_leaves_a_clear_sentence(widget, monkeypatch) -> None:
+    from ChangeMapJointGui import packages
+
+    def declined(folder: str) -> None:
+        raise packages.PackagesDeclined("torch is missing; press Apply to be asked again.")
+
+    monkeypatch.setattr(packages, "ensure", declined)
+    choose(widget, *panel_samples.nodes())
+    user.click(widget.ui.applyButton)
+    assert dialogs.texts("warning") == ["torch is missing; press Apply to be asked again."]
+    assert widget.ui.statusLabel.text == "Not started."
+    assert widget.ui.applyButton.text == "Apply"
+
+
+def test_an_options_file_that_cannot_be_read_is_told(widget, tmp_path) -> None:
+    choose(widget, *panel_samples.nodes())
+    (tmp_path / "options.json").write_text("{")
+    widget.ui.configurationPathLineEdit.currentPath = str(tmp_path / "options.json")
+    user.click(widget.ui.applyButton)
+    assert "not JSON" in dialogs.texts("error")[-1]
+    assert not widget.logic.running
+
+
+def test_leaving_closing_and_quitting_end_everything(widget) -> None:
+    choose(widget, *panel_samples.nodes())
+    user.click(widget.ui.applyButton)
+    user.wait_until(children, DEADLINE_S)
+    leave_module("ChangeMapJoint")
+    assert children()  # another module is used meanwhile
+    slicer.app.moduleManager().moduleAboutToBeUnloaded.emit("ChangeMapJoint")
+    user.wait_until(lambda: not children(), 5.0)
+    assert not str(errors)
+    assert boot() is slicer.app

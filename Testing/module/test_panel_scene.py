@@ -1,0 +1,145 @@
+"""Scenes: saved and loaded again, closed, many runs on one scene, reload of the module."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import panel_samples
+import pytest
+import slicer
+from headless import node_count, observation_count
+from panel_samples import NEW_MM, SHIFT_MM
+from slicerhost import load_module, open_module, user
+from test_panel import MODULE, PRIOR, centre_lps, look_at, painted, rows
+
+from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.scene.transforms import map_point
+
+
+@pytest.fixture
+def widget(tmp_path, monkeypatch):
+    """The open module; its jobs are kept in the test's own folder."""
+    module = load_module(MODULE)
+    from ChangeMapJointGui.runs import Runs
+
+    monkeypatch.setattr(Runs, "root", tmp_path / "jobs")
+    return open_module(module)
+
+
+def show(widget) -> None:
+    pair = widget.panel.parameters.reference, widget.panel.parameters.template
+    pair = pair if all(pair) else panel_samples.nodes()
+    assert widget.panel.loadJob(panel_samples.finished_job(widget.logic.runs.root, *pair))
+    slicer.app.processEvents()
+
+
+def test_a_saved_scene_comes_back_whole(widget, tmp_path) -> None:
+    show(widget)
+    user.drag(widget.ui.thresholdSlider, 0.45)
+    user.click(widget.ui.nextFindingButton)
+    first = widget.panel.findings.selected
+    user.click(widget.ui.acceptButton)
+    widget.ui.commentLineEdit.text = "größer, biopsy?"  # no key of the test's keyboard
+    widget.ui.commentLineEdit.editingFinished.emit()
+    user.choose(widget.ui.readerVerdictComboBox, "doubtful")
+    listed = rows(widget)
+    assert slicer.util.saveScene(str(tmp_path / "comparison.mrb"))
+
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert widget.panel.session is None
+    assert widget.ui.findingsTable.rowCount == 0
+    slicer.util.loadScene(str(tmp_path / "comparison.mrb"))
+    slicer.app.processEvents()
+
+    parameters, session = widget.panel.parameters, widget.panel.session
+    assert parameters.reference.GetName() == "Current"
+    assert parameters.template.GetName() == "Prior"
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(parameters.reference), panel_samples.chest(NEW_MM))
+    assert parameters.threshold == pytest.approx(0.45)
+    assert rows(widget) == listed
+    assert session.review(first.key) == {"verdict": "accepted", "comment": "größer, biopsy?"}
+    assert widget.ui.readerVerdictComboBox.currentText == "doubtful"
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(session.results.change_map), panel_samples.change()[0])
+    ras = lps_to_ras(NEW_MM)
+    np.testing.assert_allclose(
+        map_point(session.results.deformation, ras), lps_to_ras(np.add(NEW_MM, SHIFT_MM)), atol=1e-3
+    )
+    look_at(NEW_MM)
+    assert (painted("Red") == 1).any()
+    assert "Registration good" in widget.ui.verdictLabel.text
+
+
+def test_twenty_runs_on_one_scene_leave_no_more_than_one(widget) -> None:
+    def use() -> None:
+        show(widget)
+        user.click(widget.ui.nextFindingButton)
+        widget.ui.priorComboBox.setCurrentIndex(1)
+        user.click(widget.ui.edgesCheckBox)
+        widget.ui.swipeSlider.value = 50
+        widget.ui.swipeSlider.value = 0
+        widget.ui.priorComboBox.setCurrentIndex(0)
+        user.click(widget.ui.edgesCheckBox)
+        slicer.app.processEvents()
+
+    def counts() -> tuple[int, int]:
+        gc.collect()  # observations of nodes that only Python still holds
+        slicer.app.processEvents()
+        return node_count(), observation_count()
+
+    use()
+    use()
+    before = counts()
+    for _ in range(18):
+        use()
+    assert counts() == before
+
+
+def test_closing_the_scene_empties_the_panel(widget) -> None:
+    show(widget)
+    user.click(widget.ui.nextFindingButton)
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert widget.panel.session is None
+    assert not widget.ui.applyButton.enabled
+    assert widget.ui.findingsCountLabel.text == "No comparison yet."
+    show(widget)  # and it can be used again
+    assert len(rows(widget)) == 2
+
+
+def test_removing_the_reference_by_hand_breaks_nothing(widget) -> None:
+    show(widget)
+    slicer.mrmlScene.RemoveNode(widget.panel.parameters.reference)
+    slicer.app.processEvents()
+    user.click(widget.ui.nextFindingButton)
+    user.drag(widget.ui.thresholdSlider, 0.3)
+    assert not widget.ui.applyButton.enabled
+
+
+def test_reload_starts_a_new_panel_on_the_same_scene(widget) -> None:
+    show(widget)
+    old = widget.panel
+    widget.onReload()
+    slicer.app.processEvents()
+    again = open_module("ChangeMapJoint")
+    assert again.panel is not old
+    assert len(rows(again)) == 2
+    again.ui.priorComboBox.setCurrentIndex(1)
+    look_at(NEW_MM)
+    for name in PRIOR[:1]:
+        np.testing.assert_allclose(centre_lps(name), np.add(NEW_MM, SHIFT_MM), atol=1e-3)
+
+
+def test_keys_rest_while_another_module_is_used(widget) -> None:
+    show(widget)
+    widget.exit()
+    assert widget.panel.shortcuts._shortcuts == []
+    widget.enter()
+    assert widget.panel.shortcuts._shortcuts
+
+
+def test_sample_data_is_registered_without_a_download(widget) -> None:
+    (source,) = slicer.modules.sampleDataSources["Change Map Joint"]
+    assert [Path(str(uri).removeprefix("file://")).is_file() for uri in source.uris] == [True, True]
