@@ -8,6 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.messages import tellingErrors
 
 TICK_MS = 500
@@ -58,7 +59,7 @@ class RunSection:
     def onApply(self, checked: bool = False) -> None:  # noqa: ARG002
         """Start the comparison, or cancel the one that runs."""
         if self.running:
-            self.ui.statusLabel.text = _("Cancelling...")
+            self._say(_("Cancelling..."))
             self.ui.applyButton.enabled = False
             self.panel.logic.cancel()
             return
@@ -68,7 +69,7 @@ class RunSection:
     def _begin(self) -> None:
         parameters = self.panel.parameters
         self.ui.logTextEdit.setPlainText("")
-        self.ui.statusLabel.text = _("Preparing...")
+        self._say(_("Preparing..."))
         started = self.panel.logic.start(
             parameters.reference,
             parameters.template,
@@ -82,7 +83,7 @@ class RunSection:
             onEnd=self.onEnd,
         )
         if not started:
-            self.ui.statusLabel.text = _("Not started.")
+            self._say(_("Not started."))
             return
         self._started, self._left = time.monotonic(), None
         self.ui.progressBar.value = 0
@@ -100,7 +101,7 @@ class RunSection:
             self._showTime()
         elif kind == "log":
             self.ui.logTextEdit.appendPlainText(str(event.get("text", "")))
-        if kind != "log":
+        if kind != "log" and _line(event):
             self.ui.logTextEdit.appendPlainText(_line(event))
 
     def onEnd(self, end: Any) -> None:
@@ -108,21 +109,26 @@ class RunSection:
         self._timer.stop()
         self.ui.progressBar.visible = False
         seconds = time.monotonic() - self._started
-        self.ui.logTextEdit.appendPlainText(end.message)
         if end.state == "finished" and end.result is not None:
             with tellingErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.lastJob)
-                self.ui.statusLabel.text = (
+                self._say(
                     _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
                     if loaded
                     else _("Done, but its scans are no longer in the scene: load it with Recover last run.")
                 )
         elif end.state == "cancelled":
-            self.ui.statusLabel.text = _("Cancelled; nothing was kept.")
+            self._say(_("Cancelled; nothing was kept."))
         else:
-            self.ui.statusLabel.text = end.message
+            self.ui.logTextEdit.appendPlainText(end.message)
+            self._say(end.message, BAD_COLOR)
             self.ui.logButton.checked = True
         self.refresh()
+
+    def _say(self, text: str, color: str = "") -> None:
+        """One sentence below the button."""
+        self.ui.statusLabel.styleSheet = f"color: {color}" if color else ""
+        self.ui.statusLabel.text = text
 
     def _showTime(self) -> None:
         if not self.running:
@@ -132,7 +138,7 @@ class RunSection:
         )
         if self._left is not None:
             text += _(", about {seconds} s left").format(seconds=f"{self._left:.0f}")
-        self.ui.statusLabel.text = text
+        self._say(text)
 
     # -- log and recovery -------------------------------------------------------------
     def onLog(self, shown: bool) -> None:
@@ -148,7 +154,7 @@ class RunSection:
             return
         with tellingErrors(_("The last run could not be loaded.")):
             self.panel.loadJob(job, recover=True)
-            self.ui.statusLabel.text = _("The last run was loaded.")
+            self._say(_("The last run was loaded."))
         self.refresh()
 
     def close(self) -> None:
@@ -172,6 +178,8 @@ def stageName(stage: str) -> str:
 
 
 def _line(event: dict[str, Any]) -> str:
+    if event.get("event") in ("error", "cancelled", "fault"):
+        return ""  # its message follows at the end
     if event.get("event") == "progress":
         return f"{float(event.get('elapsed_s', 0)):6.1f} s  {event['stage']}  {float(event['fraction']):.0%}"
     return ", ".join(f"{key}: {value}" for key, value in event.items())

@@ -9,7 +9,7 @@ import slicer
 import slicer.util
 from numpy.typing import ArrayLike, NDArray
 
-from ChangeMapJointLib.core.grid import Grid, lps_to_ras
+from ChangeMapJointLib.core.grid import Grid, bounding_box, lps_to_ras
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, derived, existing, remove, tag
@@ -72,12 +72,18 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
 
     A third of every 9 mm is filled, or of every six voxels where they are coarser.
     """
+    result = np.zeros(region.shape, dtype=bool)
+    if not region.any():
+        return result
+    start, stop = bounding_box(region, 1)  # usually a small part of the scan
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     hx, hy, hz = grid.spacing_mm
     period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm)))
-    nz, ny, nx = grid.shape
-    along = np.arange(nz)[:, None, None] * hz + np.arange(ny)[:, None] * hy + np.arange(nx) * hx
+    z, y, x = (np.arange(a, b) for a, b in zip(start, stop, strict=True))
+    along = z[:, None, None] * hz + y[:, None] * hy + x * hx
     stripes = along.astype(np.float32) % period < period / 3
-    return np.asarray(region & (stripes | ~_eroded(region)))
+    result[box] = region[box] & (stripes | ~_eroded(region[box]))
+    return result
 
 
 def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:

@@ -108,15 +108,15 @@ def node_of(
     if array.shape != grid.shape:
         raise ValueError(f"node_of() 'array' must have the grid's shape {grid.shape}, got {array.shape}")
     filled = node if node is not None else slicer.mrmlScene.AddNewNodeByClass(KINDS[kind], name)
-    set_geometry(filled, grid)
-    slicer.util.updateVolumeFromArray(filled, _displayable(array))
-    if node is None:
+    if node is None:  # before there are voxels: an automatic window would take a third of a second to find
         filled.CreateDefaultDisplayNodes()
         if kind == "scan":
             set_window(filled, "lung")
         elif kind == "map":
             filled.GetDisplayNode().AutoWindowLevelOff()
             filled.GetDisplayNode().SetInterpolate(0)  # what is seen is what was measured
+    set_geometry(filled, grid)
+    slicer.util.updateVolumeFromArray(filled, _displayable(array))
     return filled
 
 

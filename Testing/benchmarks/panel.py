@@ -1,0 +1,176 @@
+"""The module's panel in the stand-in host: opening, slider, table, stalls while a worker runs, twenty runs in a row.
+
+    python Testing/benchmarks/panel.py
+
+A 512 x 512 x 300 pair of closed-form chests for slider and table; the sample pair for the runs. Times are those of the
+host (Qt 6, software rendering), see ``Testing/module/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+for folder in ("Testing/module/host", "Testing/module"):
+    sys.path.insert(0, str(ROOT / folder))
+MODULE = ROOT / "ChangeMapJoint" / "ChangeMapJoint.py"
+SHAPE = (300, 512, 512)
+OPEN = """
+import sys, time
+sys.path.insert(0, {host!r})
+import slicerhost
+slicerhost.boot()
+module = slicerhost.load_module({module!r})
+start = time.perf_counter()
+slicerhost.open_module(module)
+print(time.perf_counter() - start, "torch" in sys.modules)
+"""
+
+
+def opening(repeats: int) -> dict[str, Any]:
+    """Seconds from selecting the module to its panel, each in a new process."""
+    code = OPEN.format(host=str(ROOT / "Testing" / "module" / "host"), module=str(MODULE))
+    seconds, torch = [], set()
+    for _ in range(repeats):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        taken, imported = done.stdout.split()[-2:]
+        seconds.append(float(taken))
+        torch.add(imported == "True")
+    return {"median_s": round(statistics.median(seconds), 3), "torch_imported": torch == {True}, "repeats": repeats}
+
+
+def in_host(runs: int) -> dict[str, Any]:
+    """Everything that needs an open panel."""
+    import slicerhost
+
+    app = slicerhost.boot()
+    import slicer
+    from slicerhost import load_module, open_module, user
+
+    module = load_module(MODULE)
+    from ChangeMapJointGui.runs import Runs
+
+    app.mainWindow().resize(1900, 1100)
+    with tempfile.TemporaryDirectory() as jobs:
+        Runs.root = Path(jobs)
+        widget = open_module(module)
+        results = {"slider_and_table": slider(widget, app)}
+        slicer.mrmlScene.Clear(0)
+        results["stalls"], results["runs_in_a_row"] = in_a_row(widget, app, user, runs)
+        slicerhost.close_module("ChangeMapJoint")
+    if slicerhost.errors.entries:
+        raise RuntimeError(str(slicerhost.errors))
+    return results
+
+
+def slider(widget: Any, app: Any) -> dict[str, Any]:
+    """From a new threshold to all views painted and the table filled, and the table alone."""
+    import numpy as np
+    import panel_samples
+    import slicer
+
+    from ChangeMapJointLib.core.grid import Grid
+
+    panel_samples.GRID = Grid(SHAPE, (0.6, 0.5, 0.7), (-150.0, -130.0, -320.0))
+    current, prior = panel_samples.nodes()
+    job = panel_samples.finished_job(widget.logic.runs.root, current, prior)
+    start = time.perf_counter()
+    widget.panel.loadJob(job)
+    app.processEvents()
+    loading = time.perf_counter() - start
+    thresholds = np.linspace(0.3, 0.8, 26)
+    whole = timed(lambda t: (setattr(widget.ui.thresholdSlider, "value", float(t)), app.processEvents()), thresholds)
+    lists = timed(lambda t: widget.panel.session.findings(float(t), 5, (1, -1)), thresholds)
+
+    def fill(threshold: float) -> None:
+        widget.panel.findings._shown = ()
+        widget.panel.findings.update()
+
+    tables = timed(fill, thresholds)
+    slicer.app.processEvents()
+    return {
+        "voxels": list(SHAPE),
+        "load_result_s": round(loading, 2),
+        "slider_to_views_and_table_ms": whole,
+        "table_update_ms": tables,
+        "list_of_findings_ms": lists,
+        "rows": len(widget.panel.findings.rows),
+    }
+
+
+def timed(act: Callable[[float], Any], values: Any) -> float:
+    """Median milliseconds of ``act`` over ``values``."""
+    taken = []
+    for value in values:
+        start = time.perf_counter()
+        act(value)
+        taken.append(1000 * (time.perf_counter() - start))
+    return round(statistics.median(taken), 1)
+
+
+def in_a_row(widget: Any, app: Any, user: Any, runs: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Apply again and again on one scene: the longest stall of the main thread, and what grows."""
+    import psutil
+    from ChangeMapJointGui.sample_data import loadSamplePair
+    from headless import node_count, observation_count
+
+    reference, template = loadSamplePair()
+    user.choose(widget.ui.referenceSelector, reference)
+    user.choose(widget.ui.templateSelector, template)
+    stalls, seconds, counts, loads = [], [], [], []
+    load = widget.panel.loadJob
+
+    def loading(job: Any) -> bool:
+        stalls.append(stall.longest_s)  # the worker has ended: what follows is loading
+        begin = time.perf_counter()
+        done = load(job)
+        loads.append(time.perf_counter() - begin)
+        return done
+
+    widget.panel.loadJob = loading
+    for _ in range(runs):
+        start = time.monotonic()
+        user.click(widget.ui.applyButton)
+        with user.StallTimer() as stall:
+            while widget.logic.running:
+                app.processEvents()
+                time.sleep(0.001)
+        app.processEvents()
+        seconds.append(time.monotonic() - start)
+        gc.collect()
+        counts.append((node_count(), observation_count(), len(psutil.Process().children(recursive=True))))
+    longest = {"longest_ms": round(1000 * max(stalls), 1), "median_ms": round(1000 * statistics.median(stalls), 1)}
+    longest["loading_the_result_s"] = round(statistics.median(loads), 2)
+    names = ("nodes", "observations", "processes")
+    growth = {name: counts[-1][i] - counts[1][i] for i, name in enumerate(names)}
+    return longest, {
+        "runs": runs,
+        "median_s": round(statistics.median(seconds), 1),
+        "growth_from_second_to_last": growth,
+    }
+
+
+def main() -> None:
+    """Measure and write ``results/panel.json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=20)
+    arguments = parser.parse_args()
+    from record import write_results
+
+    results = {"opening": opening(arguments.repeats), **in_host(arguments.runs)}
+    print(results)
+    print(write_results("panel", results))
+
+
+if __name__ == "__main__":
+    main()
