@@ -1,36 +1,20 @@
-"""Pairs with known truth: what is made is what the truth says; and the sample pair that ships."""
+"""Pairs with known truth: what is made is what the truth says."""
 
-import hashlib
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from pair_samples import GRID, INDEX, OWN_MM, phantom
+from scipy.ndimage import distance_transform_edt
 
-from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.training.acquisition import (
-    breathe_density,
-    measured_noise_hu,
-    sample_cubic,
-    scan_noise,
-    without_noise,
-)
 from ChangeMapJointLib.training.motion import MotionOptions
 from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.training.sites import Site, closed_lungs, find_sites, lung_maps
 from ChangeMapJointLib.training.truth import Truth, read_truth, write_truth
 from ChangeMapJointLib.volumes.volume import Volume
 
-GRID = Grid((96, 72, 112), (2.5, 2.5, 2.5), (-138.75, -88.75, -238.75))
-INDEX = GRID.to_physical(np.indices(GRID.shape)[::-1].transpose(1, 2, 3, 0))
-SAMPLE = Path(__file__).resolve().parents[2] / "Resources" / "SamplePair"
-OWN_MM = np.array([70.0, -30.0, -90.0])
 PLANS = (
     LesionPlan("new", 14.0, 0.0),
     LesionPlan("resolved", 0.0, 14.0, place="vessel"),
@@ -47,29 +31,6 @@ OPTIONS = PairOptions(
     points=300,
 )
 FAST = replace(OPTIONS, lesions=(), reference_spacing_mm=(5.0, 5.0, 5.0), denoise=False, points=120)
-
-
-def phantom() -> tuple[Volume, np.ndarray, np.ndarray]:
-    """Two lungs with vessels and a texture, in a body; the lungs' threshold mask; one own lesion."""
-    rng = np.random.default_rng(0)
-    x, y, z = np.moveaxis(INDEX, -1, 0)
-    hu = np.where((x / 132) ** 2 + (y / 84) ** 2 < 1, 40.0, -1000.0)
-    lungs = np.zeros(GRID.shape, bool)
-    for side in (-1, 1):
-        inside = ((x - 66 * side) / 56) ** 2 + (y / 70) ** 2 + ((z + 118) / 105) ** 2 < 1
-        hu[inside] = -860
-        lungs |= inside
-        for number in range(5):  # vessels that fan out from the hilum
-            start, angle = np.array([16.0 * side, 0, -118]), np.deg2rad(-65 + 32 * number)
-            way = np.array([side * np.cos(angle), 0.25 * (number - 2), np.sin(angle)])
-            way /= np.linalg.norm(way)
-            along = (INDEX - start) @ way
-            away = np.linalg.norm(INDEX - start - along[..., None] * way, axis=-1)
-            hu[inside & (along > 0) & (along < 75) & (away < 3.2)] = 50
-    own = np.linalg.norm(INDEX - OWN_MM, axis=-1) < 8
-    hu[own] = 45
-    hu = gaussian_filter(hu, 0.5) + scan_noise(rng, GRID, sigma_hu=12.0, width_mm=1.5)
-    return Volume(np.rint(np.maximum(hu, -1024)).astype(np.int16), GRID), lungs & (hu < -400), own
 
 
 @pytest.fixture(scope="module")
@@ -286,131 +247,3 @@ def test_other_files_are_no_truth(text, tmp_path):
         read_truth(path)
     with pytest.raises(InputError, match="missing"):
         read_truth(tmp_path / "missing.json")
-
-
-# -- parts -------------------------------------------------------------------------------
-
-
-def test_density_keeps_mass_in_lung_and_leaves_blood():
-    hu = np.array([[[-1000.0, -850, -600, 0, 60]]], dtype=np.float32)
-    result = breathe_density(hu, np.full(hu.shape, 1.2, np.float32), np.ones(hu.shape))
-    np.testing.assert_allclose(result.ravel(), [-1000, -1000 + 150 * 1.2, -1000 + 400 * 1.2, 0, 60], atol=1e-3)
-    np.testing.assert_array_equal(breathe_density(hu, np.full(hu.shape, 1.2, np.float32), np.zeros(hu.shape)), hu)
-
-
-def test_cubic_sampling_of_a_smooth_image_beats_its_grid():
-    source, target = Grid((24, 24, 24)), Grid((12, 12, 12), (1.0, 1.0, 1.0), (5.3, 5.6, 5.8))
-
-    def wave(grid: Grid) -> np.ndarray:
-        x, y, z = np.moveaxis(grid.to_physical(np.indices(grid.shape)[::-1].transpose(1, 2, 3, 0)), -1, 0)
-        return 100 * np.sin(x / 2.5) * np.cos(y / 3) * np.sin(z / 3.5)
-
-    shift = DisplacementField(np.full((12, 12, 12, 3), 0.25, np.float32), target)
-    moved = Grid(target.shape, target.spacing_mm, tuple(o + 0.25 for o in target.origin_mm))
-    np.testing.assert_allclose(sample_cubic(wave(source), source, target, shift), wave(moved), atol=0.6)
-
-
-def test_coarser_sampling_does_not_alias():
-    fine, coarse = Grid((32, 32, 32)), Grid((8, 8, 8), (4.0, 4.0, 4.0))
-    stripes = np.broadcast_to(np.where(np.arange(32) % 2, 100.0, -100.0), fine.shape)
-    assert np.abs(sample_cubic(stripes, fine, coarse)[2:-2, 2:-2, 2:-2]).max() < 5
-    assert sample_cubic(np.full(fine.shape, 7.0), fine, coarse) == pytest.approx(7.0, abs=1e-4)
-
-
-def test_noise_is_measured_and_removed():
-    grid = Grid((40, 40, 40), (1.5, 1.5, 1.5))
-    clean = np.where(np.arange(40) < 20, 40.0, -850.0) + np.zeros(grid.shape)
-    noisy = clean + scan_noise(np.random.default_rng(0), grid, sigma_hu=18.0, width_mm=0.9)
-    assert measured_noise_hu(noisy) == pytest.approx(18, rel=0.15)
-    smooth = without_noise(noisy, grid)
-    assert (smooth - clean)[..., :16].std() < 0.6 * 18
-    np.testing.assert_allclose(smooth[..., 18:22].mean((0, 1)), clean[0, 0, 18:22], atol=15)  # the step stays
-
-
-def test_noise_without_soft_tissue_is_assumed():
-    assert measured_noise_hu(np.full((10, 10, 10), -900.0), fallback_hu=9.0) == 9.0
-
-
-def test_closing_fills_vessels_but_not_the_gap_between_the_lungs():
-    _, mask, _ = phantom()
-    closed = closed_lungs(mask, GRID)
-    assert (closed & ~mask).sum() > 300
-    assert closed[mask].all()
-    assert not closed[:, :, np.abs(INDEX[0, 0, :, 0]) < 5].any()
-
-
-def test_vessel_site_is_beside_a_vessel():
-    volume, mask, _ = phantom()
-    maps = lung_maps(volume.array, closed_lungs(mask, GRID), GRID)
-    (centre,) = find_sites(maps, [Site(6.0, "vessel")], rng=np.random.default_rng(0))
-    away = float(sample_array(maps.vessel_mm, maps.grid, centre[None])[0])
-    assert 0.4 * 6 < away < 0.8 * 6
-
-
-# -- the sample pair that ships ------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def sample() -> tuple[Volume, Volume, Truth]:
-    volumes = []
-    for name in ("reference", "template"):
-        image = sitk.ReadImage(str(SAMPLE / f"{name}.nrrd"))
-        volumes.append(Volume(sitk.GetArrayFromImage(image), Grid.of_image(image)))
-    return volumes[0], volumes[1], read_truth(SAMPLE / "truth.json")
-
-
-def test_sample_pair_is_light_and_the_one_the_truth_describes(sample):
-    reference, template, truth = sample
-    total = 0
-    for name, volume in (("reference", reference), ("template", template)):
-        path = SAMPLE / f"{name}.nrrd"
-        total += path.stat().st_size
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == truth.about[name]["sha256"]
-        assert list(volume.grid.shape) == truth.about[name]["shape"]
-        np.testing.assert_allclose(volume.grid.spacing_mm, truth.about[name]["spacing_mm"])
-        assert volume.array.dtype == np.int16
-    assert total < 12e6
-
-
-def test_sample_pair_says_what_it_is():
-    truth = json.loads((SAMPLE / "truth.json").read_text())
-    assert "synthetic change" in truth["about"]
-    assert truth["source"]["licence"] == "CC BY 3.0"
-    attribution, readme = (SAMPLE / "ATTRIBUTION.txt").read_text(), (SAMPLE / "README.md").read_text()
-    assert truth["source"]["doi"] in attribution
-    assert "creativecommons.org/licenses/by/3.0" in attribution
-    assert "synthetic" in readme
-
-
-def test_sample_pair_has_the_changes_that_the_demo_promises(sample):
-    changes = sample[2].changes
-    count = {kind: sum(c.kind == kind and c.solid for c in changes) for kind in ("new", "grown", "shrunk", "resolved")}
-    assert min(count.values()) >= 2
-    assert sum(c.kind == "stable" for c in changes) >= 2
-    assert all(c.diameter_change_mm >= 6 for c in changes if c.is_change)
-    assert {c.side for c in changes if c.is_change} == {"left", "right"}
-    assert {c.place for c in changes if c.is_change} == {"free", "vessel", "pleura"}
-    assert len({c.id for c in changes}) == len(changes)
-
-
-def test_sample_pairs_points_follow_its_motion(sample):
-    reference, template, truth = sample
-    np.testing.assert_allclose(truth.motion(truth.points.reference_mm), truth.points.template_mm, atol=3e-3)
-    assert len(truth.points.reference_mm) >= 300
-    assert reference.grid.contains(truth.points.reference_mm).all()
-    assert template.grid.contains(truth.points.template_mm).all()
-
-
-def test_every_solid_change_of_the_sample_pair_can_be_seen_at_the_true_motion(sample):
-    reference, template, truth = sample
-    for change in truth.changes:
-        now, before, box = change.inside(reference.grid)
-        crop = reference.grid.crop([s.start for s in box], [s.stop for s in box])
-        field = truth.motion.field(crop)
-        moved = warp(template.array, template.grid, crop, field, outside=-1024)
-        difference = np.abs(np.clip(reference.array[box], -1000, 50) - np.clip(moved, -1000, 50)) / 1050
-        above = int(((difference >= 0.68) & (now ^ before)).sum())
-        if change.is_change and change.solid:
-            assert above >= 15, change
-        if not change.is_change:
-            assert difference[now].max() < 0.68, change

@@ -1,0 +1,91 @@
+"""The report says what is not known, not measured or not to be relied upon."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from export_samples import content, finding, grown, quality
+from report_page import Page, has_band
+
+from ChangeMapJointLib.export import report
+from ChangeMapJointLib.export.panels import lung_rows
+from ChangeMapJointLib.export.report import render_report
+
+
+def test_no_findings_are_said_in_words():
+    page = Page(render_report(content()))
+    assert "No findings" in page.text
+    assert "no change reached 0.68 on the map" in page.text
+    assert "means nothing" not in page.text
+
+
+@pytest.mark.parametrize("verdict", ["look closely", "do not use"])
+def test_no_findings_mean_nothing_where_the_registration_is_doubtful(verdict):
+    page = Page(render_report(content(quality=quality(verdict, ("The lungs overlap by 0.61.",)))))
+    assert "that means nothing here" in page.text
+    assert "The lungs overlap by 0.61." in page.text
+    assert "The registration can be used" not in page.text
+
+
+def test_no_findings_mean_nothing_where_the_quality_is_unknown():
+    page = Page(render_report(content(quality=None)))
+    assert "Not measured" in page.text
+    assert "that means nothing here" in page.text
+
+
+def test_do_not_use_cannot_be_missed():
+    made = content(finding(), quality=quality("do not use"))
+    page = Page(render_report(made))
+    assert page.text.index("DO NOT USE") < page.text.index("Change report: chest CT, current against prior Research")
+    assert "These findings cannot be relied upon" in page.text
+    marked = {image["data-role"] for image in page.images if "data-role" in image and has_band(image)}
+    assert marked == {"warped", "overlay", "signed"}
+    overview = [image for image in page.images if "data-role" not in image]
+    assert len(overview) == 2
+    assert all(has_band(image) for image in overview)
+
+
+def test_a_good_page_has_no_warning_on_its_pictures():
+    for row in lung_rows(content()):
+        for picture in row.pictures:
+            assert not has_band({"src": picture.uri, "width": str(picture.width), "height": str(picture.height)})
+
+
+def test_findings_without_pictures_are_counted_in_words(monkeypatch):
+    monkeypatch.setattr(report, "PICTURED", 1)
+    made = content(finding(), grown(), finding(3))
+    page = Page(render_report(replace(made, findings=replace(made.findings, dropped=17))))
+    assert "Pictures follow for the first 1 of the 3 findings" in page.text
+    assert "17 smaller regions of change were left out" in page.text
+    assert len(page.table("Remark")) == 4
+    assert "Finding 2:" not in page.text
+
+
+def test_rigid_shows_both_scans_and_neither_map_nor_findings():
+    made = content(method="rigid", change_map=None, signed_hu=None, findings=None, quality=None)
+    page = Page(render_report(made))
+    assert {image["data-role"] for image in page.images} == {"reference", "rigid"}
+    assert "Both scans, rigidly aligned" in page.text
+    assert "Overview" not in page.text
+    assert not [table for table in page.tables if "Remark" in table[0]]
+
+
+def test_joint_does_not_say_that_the_map_is_a_difference_in_hu():
+    page = Page(render_report(content(method="joint")))
+    assert "map 0.68" not in page.text
+    assert "One network" in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "magic"}, "'magic'"),
+        ({"change_map": None}, "change_map"),
+        ({"warped_template": np.zeros((2, 2, 2), np.int16)}, "warped_template"),
+    ],
+)
+def test_content_that_does_not_fit_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        content(**changes)
