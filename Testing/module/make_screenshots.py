@@ -96,12 +96,14 @@ def show_section(widget: Any, name: str) -> None:
 
 
 def check(widget: Any) -> None:
-    """Edges of the warped prior over the current scan, the prior as acquired below."""
+    """Edges of the warped prior over the current scan, the warped prior below."""
+    from ChangeMapJointLib.scene.layouts import fit
+    from ChangeMapJointLib.scene.nodes import CURRENT
+
     show_section(widget, "checkCollapsibleButton")
+    fit(CURRENT, widget.panel.session.results.reference)
+    widget.ui.priorComboBox.setCurrentIndex(0)
     user.click(widget.ui.edgesCheckBox)
-    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        x, y, z = node.GetFieldOfView()
-        node.SetFieldOfView(3 * x, 3 * y, z)
     user.choose(widget.ui.readerVerdictComboBox, "fine")
 
 
