@@ -76,7 +76,6 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """The user opened the module."""
         if self.panel is not None:
-            self.panel.setParameters(self.logic.getParameterNode())
             self.panel.enter()
 
     def exit(self):
@@ -99,9 +98,9 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.setParameters(None)
 
     def onSceneChanged(self, caller, event):
-        """A scene was closed or loaded: show what is in it."""
-        if self.parent.isEntered:
-            self.panel.setParameters(self.logic.getParameterNode())
+        """A scene was closed, or one was loaded, perhaps into this one: show what is in it now."""
+        self.panel.hide()
+        self.panel.setParameters(self.logic.getParameterNode() if self.parent.isEntered else None)
 
     def onReload(self):
         """Load the module's own packages again, too."""

@@ -77,9 +77,9 @@ class FindingsSection:
         table, session = self.ui.findingsTable, self.panel.session
         self._filling = True
         table.setRowCount(len(self.rows))
+        names, marks = kindNames(), markNames()  # once: a translation takes longer than a cell
         for i, row in enumerate(self.rows):
-            review = session.review(row.key)
-            self._fillRow(i, row, review["verdict"])
+            self._fillRow(i, row, session.review(row.key)["verdict"], names, marks)
         found = [i for i, row in enumerate(self.rows) if row.key == key]
         if found:
             table.selectRow(found[0])
@@ -92,8 +92,8 @@ class FindingsSection:
         if session is not None:
             session.markFindings(self.rows, self.selected)
 
-    def _fillRow(self, i: int, row: Any, verdict: str) -> None:
-        texts = rowTexts(row)
+    def _fillRow(self, i: int, row: Any, verdict: str, names: dict[str, str], marks: dict[str, str]) -> None:
+        texts = rowTexts(row, names)
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             if column == 0:
@@ -105,8 +105,7 @@ class FindingsSection:
                 font.setStrikeOut(True)
                 item.setFont(font)
             self.ui.findingsTable.setItem(i, column, item)
-        mark = {"accepted": _("accepted"), "rejected": _("rejected")}.get(verdict, "")
-        self.ui.findingsTable.setItem(i, COLUMNS - 1, qt.QTableWidgetItem(mark))
+        self.ui.findingsTable.setItem(i, COLUMNS - 1, qt.QTableWidgetItem(marks.get(verdict, "")))
 
     def _showCount(self) -> None:
         session = self.panel.session
@@ -147,7 +146,7 @@ class FindingsSection:
         if row is not None:
             self.panel.session.setReview(row.key, verdict=verdict)
             self._filling = True
-            self._fillRow(self.ui.findingsTable.currentRow(), row, verdict)
+            self._fillRow(self.ui.findingsTable.currentRow(), row, verdict, kindNames(), markNames())
             self._filling = False
             self._showCount()
         self._showSelected()
@@ -194,10 +193,15 @@ def kindNames() -> dict[str, str]:
     }
 
 
-def rowTexts(row: Any) -> list[str]:
-    """Kind, size, change, peak and trust of one finding."""
+def markNames() -> dict[str, str]:
+    """What the reader may say of a finding."""
+    return {"accepted": _("accepted"), "rejected": _("rejected")}
+
+
+def rowTexts(row: Any, names: dict[str, str]) -> list[str]:
+    """Kind, size, change, peak and trust of one finding; ``names`` as of :func:`kindNames`."""
     return [
-        kindNames()[row.kind],
+        names[row.kind],
         sizeText(row),
         changeText(row.measured),
         f"{row.peak:.2f}",

@@ -72,9 +72,11 @@ class Panel(VTKObservationMixin):
 
     def onParameters(self, caller: Any = None, event: Any = None) -> None:  # noqa: ARG002
         """Something was changed, by the user, a key or a script."""
-        if self.parameters is not None:
-            for section in self._sections:
-                section.update()
+        parameters = self.parameters
+        for section in self._sections:
+            if parameters is None or self.parameters is not parameters:  # a section may let the scene close
+                return
+            section.update()
 
     @contextmanager
     def oneChange(self) -> Iterator[Any]:
@@ -100,6 +102,8 @@ class Panel(VTKObservationMixin):
         results = self.logic.load(job, recover=recover)
         if results is None:
             return False
+        if self.parameters is None:  # another module is shown, and the scene was closed meanwhile
+            self.setParameters(self.logic.getParameterNode())
         with self.oneChange() as parameters:
             parameters.reference, parameters.template = results.reference, results.template
         self.show(results)
@@ -144,6 +148,10 @@ class Panel(VTKObservationMixin):
     # -- the module's life ------------------------------------------------------------
     def enter(self) -> None:
         """The module is shown."""
+        if self.parameters is None or self.parameters.parameterNode.GetScene() is None:
+            self.setParameters(self.logic.getParameterNode())  # once a scene: before Slicer 5.12 each leaves observers
+        else:
+            self.onParameters()
         self.shortcuts.enable()
 
     def exit(self) -> None:

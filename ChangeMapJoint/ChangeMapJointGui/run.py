@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.messages import tellingErrors
 
-TICK_MS = 500
+TICK_MS = 500  # Cancel can be pressed from the first one on: a double click on Apply must not cancel
 LOG_LINES = 2000
 
 
@@ -22,6 +22,8 @@ class RunSection:
         self.panel, self.ui = panel, panel.ui
         self._started = 0.0
         self._left: float | None = None
+        self._stage = ""
+        self._cancellable = False
         self.ui.progressBar.visible = False
         self.ui.logTextEdit.visible = False
         self.ui.logTextEdit.setMaximumBlockCount(LOG_LINES)
@@ -30,7 +32,7 @@ class RunSection:
         self.ui.recoverButton.connect("clicked(bool)", self.onRecover)
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MS)
-        self._timer.connect("timeout()", self._showTime)
+        self._timer.connect("timeout()", self.onTick)
         self.refresh()
 
     @property
@@ -46,7 +48,7 @@ class RunSection:
         """Texts and enabled state of the buttons."""
         usable = self.panel.inputs.usable if self.panel.parameters else False
         self.ui.applyButton.text = _("Cancel") if self.running else _("Apply")
-        self.ui.applyButton.enabled = self.running or usable
+        self.ui.applyButton.enabled = self._cancellable if self.running else usable
         if self.running:
             self.ui.applyButton.toolTip = _("Stop the comparison; nothing of it is kept.")
         elif usable:
@@ -60,11 +62,15 @@ class RunSection:
         """Start the comparison, or cancel the one that runs."""
         if self.running:
             self._say(_("Cancelling..."))
-            self.ui.applyButton.enabled = False
+            self._timer.stop()
+            self._cancellable = False
+            self.refresh()
             self.panel.logic.cancel()
             return
         with tellingErrors(_("The comparison could not be started.")):
             self._begin()
+        if not self.running:
+            self._say(_("Not started."))
 
     def _begin(self) -> None:
         parameters = self.panel.parameters
@@ -83,13 +89,19 @@ class RunSection:
             onEnd=self.onEnd,
         )
         if not started:
-            self._say(_("Not started."))
             return
-        self._started, self._left = time.monotonic(), None
+        self._started, self._left, self._cancellable = time.monotonic(), None, False
+        self._stage = _("Starting")
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
         self._timer.start()
         self.refresh()
+
+    def onTick(self) -> None:
+        """Time passes."""
+        self._cancellable = True
+        self.refresh()
+        self._showTime()
 
     def onEvent(self, event: dict[str, Any]) -> None:
         """One line of the worker: progress, or words for the log."""
@@ -110,12 +122,13 @@ class RunSection:
         self.ui.progressBar.visible = False
         seconds = time.monotonic() - self._started
         if end.state == "finished" and end.result is not None:
+            self._say(_("Done, but the result could not be loaded."), BAD_COLOR)
             with tellingErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.lastJob)
                 self._say(
                     _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
                     if loaded
-                    else _("Done, but its scans are no longer in the scene: load it with Recover last run.")
+                    else _("Done, but its scans are no longer in the scene as they were: use Recover last run.")
                 )
         elif end.state == "cancelled":
             self._say(_("Cancelled; nothing was kept."))
@@ -131,11 +144,9 @@ class RunSection:
         self.ui.statusLabel.text = text
 
     def _showTime(self) -> None:
-        if not self.running:
+        if not self.running or not self._timer.active:
             return
-        text = _("{stage}: {seconds} s").format(
-            stage=getattr(self, "_stage", _("Starting")), seconds=f"{time.monotonic() - self._started:.0f}"
-        )
+        text = _("{stage}: {seconds} s").format(stage=self._stage, seconds=f"{time.monotonic() - self._started:.0f}")
         if self._left is not None:
             text += _(", about {seconds} s left").format(seconds=f"{self._left:.0f}")
         self._say(text)

@@ -8,13 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from ChangeMapJointLib.app.job_file import SIDES
 from ChangeMapJointLib.app.jobs import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.core.errors import InputError
 
 KEPT_JOBS = 5
+METHODS = ("rigid", "sequential", "joint")
 REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
 
 
@@ -119,6 +122,7 @@ class Runs:
 
         if self.running:
             raise RuntimeError(_("A comparison is under way; cancel it first."))
+        _checkMethod(method)
         configuration = _configuration(configurationFile, threshold, smallestVoxels)
         try:
             ensure(offlineFolder)
@@ -146,10 +150,10 @@ class Runs:
 
         Args:
             job: a finished job.
-            recover: load its scans, too, where they are no longer in the scene.
+            recover: load its scans, too, where they are no longer in the scene as they were.
 
         Returns:
-            The results; None where the scans are gone and ``recover`` is off.
+            The results; None where the scans are gone, or not as they were, and ``recover`` is off.
 
         Raises:
             InputError: the job has no result.
@@ -159,13 +163,12 @@ class Runs:
         if job is None or job.result is None:
             raise InputError(_("There is no finished comparison to load."))
         request = job.read()
-        nodes = [_nodeOf(given) for given in (request.reference, request.template)]
-        if not all(nodes):
-            if not recover:
-                return None
-            for i, (side, given) in enumerate((("reference", request.reference), ("template", request.template))):
-                nodes[i] = nodes[i] or slicer.util.loadVolume(str(job.input_file(side)), {"name": given.name})
-        results = load(job.result, nodes[0], nodes[1])
+        nodes = {side: _nodeOf(getattr(request, side), job.input_file(side)) for side in SIDES}
+        if not all(nodes.values()) and not recover:
+            return None
+        for side in SIDES:
+            nodes[side] = nodes[side] or _loaded(job.input_file(side), getattr(request, side).name)
+        results = load(job.result, nodes["reference"], nodes["template"])
         results.record.SetAttribute(REPORT, str(job.result / "report.html"))
         job.mark_loaded()
         return results
@@ -177,8 +180,26 @@ class Runs:
         self._run = None
 
 
+def _checkMethod(method: str) -> None:
+    """Refuse at once what the worker would refuse later."""
+    from ChangeMapJointGui.method import jointUnavailable
+
+    if method not in METHODS:
+        text = _("Method: found {method}, expected one of {known}.")
+        raise InputError(text.format(method=repr(method), known=", ".join(map(repr, METHODS))))
+    reason = jointUnavailable() if method == "joint" else ""
+    if reason:
+        raise InputError(reason)
+
+
 def _input(node: Any) -> JobInput:
-    """What the worker needs of a volume node."""
+    """What the worker needs of a volume node.
+
+    Raises:
+        InputError: it is none, or no CT.
+    """
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(_("Choose two CT volumes to compare."))
     from ChangeMapJointGui.dates import acquisitionOf
     from ChangeMapJointLib.scene.volumes import volume_of
 
@@ -187,10 +208,29 @@ def _input(node: Any) -> JobInput:
     return JobInput(node.GetName(), acquisition.date, node.GetID(), known, volume_of(node))
 
 
-def _nodeOf(given: JobInput) -> Any:
-    """The volume node of a job, if it is still the same: IDs are used again in another scene."""
+def _nodeOf(given: JobInput, file: Path) -> Any:
+    """The volume node of a job, if it is what was compared: IDs are used again, and scans are moved and edited."""
+    from ChangeMapJointLib.scene.volumes import volume_of
+    from ChangeMapJointLib.volumes.reading import read_array
+
     node = slicer.mrmlScene.GetNodeByID(given.node_id) if given.node_id else None
-    return node if node is not None and node.GetName() == given.name else None
+    if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
+        return None
+    try:
+        now = volume_of(node)
+        voxels, grid = read_array(file)
+    except InputError:
+        return None
+    return node if grid.same_as(now.grid) and np.array_equal(voxels, now.array) else None
+
+
+def _loaded(file: Path, name: str) -> Any:
+    """A job's scan as a node; it forgets the job's file, which a saved scene must not point to."""
+    node = slicer.util.loadVolume(str(file), {"name": name})
+    storage = node.GetStorageNode()
+    node.SetAndObserveStorageNodeID(None)
+    slicer.mrmlScene.RemoveNode(storage)
+    return node
 
 
 def _configuration(file: str, threshold: float | None, smallestVoxels: int | None) -> dict[str, Any]:
@@ -205,7 +245,10 @@ def _configuration(file: str, threshold: float | None, smallestVoxels: int | Non
             raise InputError(_("{file}: not JSON ({why}).").format(file=file, why=error)) from error
         if not isinstance(values, dict):
             raise InputError(_("{file}: expected an object with options.").format(file=file))
-    listed = dict(values.get("findings") or {})
+    listed = values.get("findings") or {}
+    if not isinstance(listed, dict):
+        raise InputError(_("{file}: found findings = {value}, expected an object.").format(file=file, value=listed))
+    listed = dict(listed)
     if threshold is not None:
         listed["threshold"] = threshold
     if smallestVoxels is not None:

@@ -309,9 +309,11 @@ class Session:
 
     # -- views ------------------------------------------------------------------------
     def arrange(self, layout: str) -> None:
-        """Arrange the views and show the scans in them."""
+        """Arrange the views; :meth:`fillViews` follows once they have their sizes."""
         layouts.apply(LAYOUTS.get(layout, layouts.COMPARE), slicer.app.layoutManager())
-        slicer.app.processEvents()  # the views get their sizes, which fitting needs
+
+    def fillViews(self) -> None:
+        """Show the scans in the views, as large as fits."""
         current = existing(CURRENT)
         layouts.set_layers(current, background=self.results.reference)
         layouts.link(current, layouts.CURRENT_GROUP)

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 FLICKER_KEY = "w"  # for warped; B, F, G, R, T and V belong to Slicer's slice views
 BEFORE_THE_VIEW = 100.0  # priority of an observer
+REPEAT_MS = 50  # some systems repeat a held key as release and press
 
 
 class Shortcuts:
@@ -21,6 +22,10 @@ class Shortcuts:
         self._shortcuts: list[Any] = []
         self._observed: list[tuple[Any, int]] = []
         self._flickering = False
+        self._letGo = qt.QTimer()
+        self._letGo.setSingleShot(True)
+        self._letGo.setInterval(REPEAT_MS)
+        self._letGo.connect("timeout()", lambda: self._flicker(False))
 
     def enable(self) -> None:
         """Listen."""
@@ -43,6 +48,7 @@ class Shortcuts:
             shortcut.deleteLater()
         self._shortcuts = []
         self._forgetViews()
+        self._flicker(False)
 
     def observeViews(self) -> None:
         """Hear key press and release in the slice views: a shortcut knows no release, and flicker needs it."""
@@ -59,7 +65,17 @@ class Shortcuts:
                 self._observed.append((interactor, tag))
 
     def _onKey(self, interactor: Any, on: bool) -> None:
-        if (interactor.GetKeySym() or "").lower() == FLICKER_KEY and on != self._flickering:  # held keys repeat
+        if (interactor.GetKeySym() or "").lower() != FLICKER_KEY:
+            return
+        if on:
+            self._letGo.stop()
+            self._flicker(True)
+        else:
+            self._letGo.start()
+
+    def _flicker(self, on: bool) -> None:
+        self._letGo.stop()
+        if on != self._flickering:
             self._flickering = on
             self.panel.check.flicker(on)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
+import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
@@ -49,6 +51,11 @@ class ViewsSection:
         before, self._shown = self._shown, state
         if not before or before[0] != parameters.layout:
             session.arrange(parameters.layout)
+            slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # the views get their sizes
+            if self.panel.session is not session:
+                return
+            session.fillViews()
+            self.panel.shortcuts.observeViews()
         session.setWindow(parameters.window)
 
     def setWindow(self, name: str) -> None:

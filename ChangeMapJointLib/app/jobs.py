@@ -262,9 +262,12 @@ class Job:
         return (self.folder / "loaded").exists()
 
     def mark_loaded(self) -> None:
-        """Keep in mind that the result has been loaded."""
+        """Keep in mind that the result has been loaded; nobody needs its scans any more."""
         with suppress(OSError):
             (self.folder / "loaded").touch()
+        for side in SIDES:
+            with suppress(OSError):
+                self.input_file(side).unlink()
 
     @property
     def owner(self) -> int | None:

@@ -55,8 +55,10 @@ def _index_to_local(node: Node) -> FloatArray:
 def _to_world(node: Node) -> FloatArray:
     parent = node.GetParentTransformNode()
     matrix = vtk.vtkMatrix4x4()
-    if parent is not None and not parent.GetMatrixTransformToWorld(matrix):
+    if parent is not None and not parent.IsTransformToWorldLinear():  # asking for its matrix would log an error
         raise InputError(f"volume '{node.GetName()}': is moved by a transform that is not linear; harden it first")
+    if parent is not None:
+        parent.GetMatrixTransformToWorld(matrix)
     return np.asarray(slicer.util.arrayFromVTKMatrix(matrix))
 
 

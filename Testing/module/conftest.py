@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -10,6 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent / "host"))
 import slicerhost
 
 slicerhost.boot()
+
+import panel_samples
+import slicer
+
+MODULE = Path(__file__).parents[2] / "ChangeMapJoint" / "ChangeMapJoint.py"
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +31,37 @@ def host():
     slicerhost.reset()
     assert not recorded, recorded
     assert not unused, f"nobody asked what the test prepared to answer: {unused}"
+
+
+@pytest.fixture
+def widget(tmp_path, monkeypatch):
+    """The open module; its jobs are kept in the test's own folder."""
+    module = slicerhost.load_module(MODULE)
+    from ChangeMapJointGui.runs import Runs
+
+    monkeypatch.setattr(Runs, "root", tmp_path / "jobs")
+    return slicerhost.open_module(module)
+
+
+@pytest.fixture
+def shown(widget):
+    """The open module with a run on screen."""
+    job = panel_samples.finished_job(widget.logic.runs.root, *panel_samples.nodes())
+    assert widget.panel.loadJob(job)
+    slicer.app.mainWindow().activateWindow()  # keys go to the active window
+    slicer.app.processEvents()
+    return widget
+
+
+@pytest.fixture
+def own_imports():
+    """The test imports the project's packages anew; afterwards they are the ones that other tests have imported."""
+
+    def ours() -> dict[str, ModuleType]:
+        return {name: one for name, one in sys.modules.items() if name.split(".")[0].startswith("ChangeMapJoint")}
+
+    before = ours()
+    yield
+    for name in ours():
+        del sys.modules[name]
+    sys.modules.update(before)

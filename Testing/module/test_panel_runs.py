@@ -9,24 +9,14 @@ import panel_samples
 import psutil
 import pytest
 import slicer
-from slicerhost import boot, dialogs, errors, leave_module, load_module, open_module, user
-from test_panel import CURRENT, MODULE, look_at, only_the_overlay, painted, rows
+from panel_views import look_at, only_the_overlay, painted, rows
+from slicerhost import boot, dialogs, errors, leave_module, user
 
 from ChangeMapJointLib.core.grid import lps_to_ras
-from ChangeMapJointLib.scene.nodes import slice_node
+from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
 from ChangeMapJointLib.scene.volumes import grid_of
 
 DEADLINE_S = 300.0
-
-
-@pytest.fixture
-def widget(tmp_path, monkeypatch):
-    """The open module; its jobs are kept in the test's own folder."""
-    module = load_module(MODULE)
-    from ChangeMapJointGui.runs import Runs
-
-    monkeypatch.setattr(Runs, "root", tmp_path / "jobs")
-    return open_module(module)
 
 
 def choose(widget, reference, template) -> None:
@@ -99,6 +89,7 @@ def test_cancel_leaves_nothing_and_the_panel_is_ready_again(widget) -> None:
     before = slicer.mrmlScene.GetNumberOfNodes()
     user.click(widget.ui.applyButton)
     user.wait_until(children, DEADLINE_S)
+    user.wait_until(lambda: widget.ui.applyButton.enabled, DEADLINE_S)
     user.click(widget.ui.applyButton)
     wait_for_end(widget)
     assert widget.ui.statusLabel.text == "Cancelled; nothing was kept."

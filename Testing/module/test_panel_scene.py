@@ -11,21 +11,12 @@ import pytest
 import slicer
 from headless import node_count, observation_count
 from panel_samples import NEW_MM, SHIFT_MM
-from slicerhost import load_module, open_module, user
-from test_panel import MODULE, PRIOR, centre_lps, look_at, painted, rows
+from panel_views import centre_lps, look_at, painted, rows
+from slicerhost import open_module, user
 
 from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.scene.nodes import PRIOR
 from ChangeMapJointLib.scene.transforms import map_point
-
-
-@pytest.fixture
-def widget(tmp_path, monkeypatch):
-    """The open module; its jobs are kept in the test's own folder."""
-    module = load_module(MODULE)
-    from ChangeMapJointGui.runs import Runs
-
-    monkeypatch.setattr(Runs, "root", tmp_path / "jobs")
-    return open_module(module)
 
 
 def show(widget) -> None:
@@ -118,6 +109,7 @@ def test_removing_the_reference_by_hand_breaks_nothing(widget) -> None:
     assert not widget.ui.applyButton.enabled
 
 
+@pytest.mark.usefixtures("own_imports")
 def test_reload_starts_a_new_panel_on_the_same_scene(widget) -> None:
     show(widget)
     old = widget.panel

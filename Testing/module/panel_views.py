@@ -1,0 +1,66 @@
+"""What is on screen: pixels of the views, where they look, rows of the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import panel_samples
+import slicer
+from panel_samples import GRID
+from slicerhost import user
+
+from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
+
+
+def view(name: str = "Red"):
+    return slicer.app.layoutManager().sliceWidget(name).sliceView()
+
+
+def picture(name: str = "Red") -> np.ndarray:
+    slicer.app.processEvents()
+    return slicer.app.layoutManager().sliceWidget(name).view().picture().astype(int)
+
+
+def centre_lps(name: str) -> np.ndarray:
+    ras = slicer.util.arrayFromVTKMatrix(slice_node(name).GetSliceToRAS())[:3, 3]
+    return lps_to_ras(ras)
+
+
+def look_at(point_lps) -> None:
+    for name in CURRENT:
+        slice_node(name).JumpSliceByCentering(*lps_to_ras(point_lps).tolist())
+
+
+def expected(name: str, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Per pixel of a view: sign of what the map shows there, and whether the pixel lies clear of voxel borders."""
+    change, signed = panel_samples.change()
+    node = slice_node(name)
+    width, height, _ = node.GetDimensions()
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height - 1, -1, -1))
+    xy = np.stack([columns, rows, 0 * rows, 1 + 0 * rows], axis=-1).astype(float)
+    index = GRID.to_index(lps_to_ras((xy @ slicer.util.arrayFromVTKMatrix(node.GetXYToRAS()).T)[..., :3]))
+    nearest = np.rint(index).astype(int)
+    inside = ((nearest >= 0) & (nearest < GRID.size)).all(axis=-1)
+    clear = (np.abs(index - nearest) < 0.49).all(axis=-1)
+    x, y, z = np.moveaxis(np.clip(nearest, 0, np.array(GRID.size) - 1), -1, 0)
+    values = np.where(change[z, y, x] >= np.float32(threshold), np.where(signed[z, y, x] >= 0, 1, -1), 0)
+    return np.where(inside, values, 0), clear
+
+
+def only_the_overlay(widget) -> None:
+    """Nothing else that is colored."""
+    widget.panel.session.results.findings.GetDisplayNode().SetVisibility(False)
+    if widget.ui.untrustedCheckBox.checked:
+        user.click(widget.ui.untrustedCheckBox)
+
+
+def painted(name: str) -> np.ndarray:
+    """+1 where a view is orange, -1 where it is blue."""
+    pixels = picture(name)
+    red, blue = pixels[..., 0], pixels[..., 2]
+    return np.where(red > blue + 20, 1, np.where(blue > red + 20, -1, 0))
+
+
+def rows(widget) -> list[list[str]]:
+    table = widget.ui.findingsTable
+    return [[table.item(i, c).text() for c in range(6)] for i in range(table.rowCount)]

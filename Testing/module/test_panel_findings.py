@@ -1,0 +1,142 @@
+"""The list of findings and the registration check: every button does to views and scene what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+from panel_samples import GONE_MM, NEW_MM, SHIFT_MM
+from panel_views import centre_lps, look_at, painted, picture, rows, view
+from PySide6.QtCore import Qt
+from slicerhost import user
+
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
+
+
+# -- findings --------------------------------------------------------------------------
+def test_the_table_follows_the_threshold_at_once(shown) -> None:
+    assert sorted(row[0] for row in rows(shown)) == ["new", "resolved"]
+    assert rows(shown)[0][1] == "20 x 19 mm"
+    user.drag(shown.ui.thresholdSlider, 0.45)
+    assert sorted(row[0] for row in rows(shown)) == ["denser", "new", "resolved"]
+    assert ["denser", "20 x 19 mm", "+31 %", "0.50", "0.90", ""] in rows(shown)
+    user.drag(shown.ui.thresholdSlider, 0.95)
+    assert rows(shown) == []
+    assert "weaker change may be there" in shown.ui.findingsCountLabel.text
+    shown.ui.smallestSpinBox.value = 100000
+    user.drag(shown.ui.thresholdSlider, 0.2)
+    assert rows(shown) == []
+
+
+def test_never_no_change_where_the_registration_failed(shown) -> None:
+    shown.panel.session.results.content["quality"]["quality"]["verdict"] = "do not use"
+    user.drag(shown.ui.thresholdSlider, 0.95)
+    assert shown.ui.findingsCountLabel.text.startswith("Nothing can be said")
+
+
+def test_next_and_previous_go_there_in_all_views(shown) -> None:
+    shown.ui.priorComboBox.setCurrentIndex(1)  # as acquired: it follows through the deformation
+    visited = []
+    for _ in range(2):
+        user.click(shown.ui.nextFindingButton)
+        visited.append(shown.panel.findings.selected.kind)
+        point = {"new": NEW_MM, "resolved": GONE_MM}[visited[-1]]
+        for name, prior in zip(CURRENT, PRIOR, strict=True):
+            np.testing.assert_allclose(centre_lps(name), point, atol=2.0)
+            np.testing.assert_allclose(centre_lps(prior), centre_lps(name) + SHIFT_MM, atol=1e-3)
+    assert sorted(visited) == ["new", "resolved"]
+    user.click(shown.ui.previousFindingButton)
+    assert shown.panel.findings.selected.kind == visited[0]
+    assert "on purpose" in shown.ui.findingRemarkLabel.text
+
+
+def test_verdicts_and_comments_stay_with_their_finding(shown) -> None:
+    user.click(shown.ui.nextFindingButton)
+    kind = shown.panel.findings.selected.kind
+    user.click(shown.ui.acceptButton)
+    user.type_text(shown.ui.commentLineEdit, "biopsy")
+    user.drag(shown.ui.thresholdSlider, 0.3)
+    assert shown.panel.findings.selected.kind == kind  # still selected
+    assert shown.ui.acceptButton.checked
+    assert shown.ui.commentLineEdit.text == "biopsy"
+    assert [row[5] for row in rows(shown) if row[0] == kind] == ["accepted"]
+    assert "1 judged" in shown.ui.findingsCountLabel.text
+    user.click(shown.ui.rejectButton)
+    assert not shown.ui.acceptButton.checked
+    user.click(shown.ui.rejectButton)
+    assert [row[5] for row in rows(shown) if row[0] == kind] == [""]
+    assert shown.ui.commentLineEdit.text == "biopsy"
+
+
+# -- registration check ----------------------------------------------------------------
+def test_the_verdict_is_told_with_its_reasons(shown) -> None:
+    assert "Registration good" in shown.ui.verdictLabel.text
+    assert shown.ui.reasonsLabel.text == "The lungs overlap by Dice 0.990. Nothing folds."
+
+
+def test_edges_and_hatching_are_drawn_and_taken_away(shown) -> None:
+    look_at(GONE_MM)
+    user.click(shown.ui.overlayCheckBox)
+    hatched = picture("Red")
+    user.click(shown.ui.untrustedCheckBox)
+    plain = picture("Red")
+    assert (hatched != plain).any()
+    user.click(shown.ui.edgesCheckBox)
+    edges = picture("Red")
+    yellow = (edges[..., 0] > 150) & (edges[..., 1] > 140) & (edges[..., 2] < 110)
+    assert yellow.sum() > 100
+    user.click(shown.ui.edgesCheckBox)
+    assert (picture("Red") == plain).all()
+
+
+def test_holding_flicker_shows_the_warped_prior(shown) -> None:
+    look_at(GONE_MM)
+    user.click(shown.ui.overlayCheckBox)
+    before = picture("Red")
+    shown.ui.flickerButton.pressed.emit()
+    during = picture("Red")
+    shown.ui.flickerButton.released.emit()
+    assert (before != during).any()  # the nodule that is gone
+    assert (picture("Red") == before).all()
+    user.hold(view("Red"), Qt.Key.Key_W)
+    assert (picture("Red") == during).all()
+    user.let_go(view("Red"), Qt.Key.Key_W)
+    user.hold(view("Red"), Qt.Key.Key_W)  # so some systems repeat a held key
+    assert (picture("Red") == during).all()
+    user.let_go(view("Red"), Qt.Key.Key_W)
+    user.wait_until(lambda: not (picture("Red") != before).any())
+
+
+def test_swipe_shows_the_prior_in_a_share_of_the_view(shown) -> None:
+    look_at(GONE_MM)
+    user.click(shown.ui.overlayCheckBox)
+    current = picture("Red")
+    shown.ui.swipeSlider.value = 100
+    whole = picture("Red")
+    shown.ui.swipeSlider.value = 50
+    half = picture("Red")
+    shown.ui.swipeSlider.value = 0
+    assert (picture("Red") == current).all()
+    assert (whole != current).any()
+    changed = np.flatnonzero((half != current).any(axis=(0, 2)))
+    assert changed.min() > current.shape[1] * 0.4  # the patient's left: the right of the picture
+
+
+@pytest.mark.parametrize("overlay", ["jacobian", "displacement", "trust"])
+def test_other_overlays_take_the_place_of_the_change_map(shown, overlay: str) -> None:
+    box = shown.ui.checkOverlayComboBox
+    box.setCurrentIndex(box.findData(overlay))
+    shown_node = slicer.mrmlScene.GetNodeByID(composite_node("Red").GetForegroundVolumeID())
+    value = {"jacobian": 1.3, "trust": 0.9, "displacement": np.linalg.norm(SHIFT_MM)}[overlay]
+    assert slicer.util.arrayFromVolume(shown_node).max() == pytest.approx(value, abs=1e-4)
+    assert shown.ui.checkLegendLabel.visible
+    assert composite_node("Red").GetNthLayerVolumeID(3) is None
+    box.setCurrentIndex(box.findData("none"))
+    assert composite_node("Red").GetForegroundVolumeID() is None
+    look_at(NEW_MM)
+    assert (painted("Red") == 1).any()
+
+
+def test_the_readers_own_verdict_is_kept(shown) -> None:
+    user.choose(shown.ui.readerVerdictComboBox, "doubtful")
+    assert shown.panel.session.readerVerdict == "doubtful"
