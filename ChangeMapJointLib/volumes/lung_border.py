@@ -28,6 +28,9 @@ _HILUM_MM = 12.0  # ... and, of what a ball of this radius leaves open, ...
 _CORE_ML = 8.0  # ... this much; hila and the bulge of the aorta leave less
 _DENT_VOX = 2  # ribs dent the lung less deeply
 _GAP_MM = 80.0  # longest mass along the spine with lung above and below
+_SAG_VOX = 0.125  # of the surface in a mouth, beyond the geometry: a nodule's edge is blurred
+_DENT_ML = 0.016  # smaller ones are vessels and noise
+_MOUTH_ML = 4.0  # dents larger than this are hila, or masses that have a rule of their own
 
 
 def aerated_level(hu: Hu, lung: Mask, other_air: Mask, air_hu: float, spacing_mm: float) -> Level:
@@ -76,6 +79,7 @@ def close_lung(
         mass = _thick_parts(hollow & ~shallow & (hu < BONE_HU), _CORE_ML, spacing_mm)
     beside = (hu < BONE_HU) & ~medial(closed < 0, on_right=on_right)
     closed = np.where(beside, np.minimum(closed, wider), closed)
+    closed = fill_mouths(closed, level < 0, hu, radius_mm=radius_mm, spacing_mm=spacing_mm)
     return fill_holes(add_mask(closed, mass, spacing_mm), spacing_mm), mass
 
 
@@ -93,6 +97,44 @@ def rim_of_dents(level: Level, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask
     lung = level < 0
     deep = ndimage.binary_opening(lung & ~aerated, np.ones((_DENT_VOX,) * 3))
     return dilate(deep, spacing_mm, spacing_mm) & ~lung & (hu > _SOFT_HU) & (hu < BONE_HU)
+
+
+def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacing_mm: float) -> Level:
+    """Make up for what the ball of the closing leaves open in the mouth of a small dent.
+
+    A ball of radius r sags into a mouth of half width w by w^2 / 2r, which is a good part of a small nodule
+    that lies half in the wall. The surface moves outwards by as much, through soft tissue only; w is that of
+    half a ball of the dent's volume.
+
+    Args:
+        level: of the closed lung, ``[z, y, x]``.
+        aerated: the lung before.
+        hu: the same grid.
+        radius_mm: r.
+        spacing_mm: of the arrays.
+    """
+    if radius_mm <= 0:
+        return level
+    filled = (level < 0) & ~aerated
+    dents, count = ndimage.label(filled & (hu > _SOFT_HU) & (hu < BONE_HU))
+    outside = ndimage.binary_dilation(level >= 0)
+    sizes_ml = np.bincount(dents.ravel(), minlength=count + 1) * spacing_mm**3 / 1000
+    wanted = (sizes_ml >= _DENT_ML) & (sizes_ml <= _MOUTH_ML)
+    at_wall = np.zeros(count + 1, dtype=bool)
+    at_wall[dents[outside & (dents > 0)]] = True
+    boxes = ndimage.find_objects(dents)
+    result = level.copy()
+    for number in np.flatnonzero(wanted & at_wall):
+        if number == 0:
+            continue
+        box = tuple(slice(max(s.start - 3, 0), s.stop + 3) for s in boxes[number - 1])
+        dent = dents[box] == number
+        whole_mm3 = (ndimage.binary_dilation(dent) & filled[box]).sum() * spacing_mm**3
+        half_width_mm = (1.5 * whole_mm3 / np.pi) ** (1 / 3)
+        sag_mm = min(half_width_mm**2 / (2 * radius_mm) + _SAG_VOX * spacing_mm, spacing_mm)
+        mouth = ndimage.binary_dilation(dent, iterations=2) & (hu[box] > _SOFT_HU) & (hu[box] < BONE_HU)
+        result[box] = np.where(mouth, np.minimum(result[box], level[box] - np.float32(sag_mm)), result[box])
+    return result
 
 
 def add_mask(level: Level, mask: Mask, spacing_mm: float) -> Level:
