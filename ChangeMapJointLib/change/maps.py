@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
+from ChangeMapJointLib.volumes.padding import padded
 
 LOW_HU = -1000.0
 HIGH_HU = 50.0
@@ -133,6 +134,7 @@ def match_resolution(
     Variances of blurs add, so an axis of the finer scan gets a Gaussian with the missing variance
     ``(h_coarse^2 - h_fine^2) / (8 ln 2)``. Both scans may get some: one can be finer in plane and the other
     along the slices. Of grids that are turned against each other, the variance along each axis counts.
+    Padding round a round field of view becomes NaN: against it, all that the other scan shows would be change.
 
     Args:
         reference: R in HU, ``[z, y, x]``.
@@ -142,14 +144,14 @@ def match_resolution(
         tolerance: voxel sizes that differ by no more than this fraction are left as they are.
 
     Returns:
-        ``(R', T')``: float32 copies where something was filtered, otherwise the very arrays that came in.
+        ``(R', T')``: float32 copies where something was filtered or padded, otherwise the very arrays that came in.
     """
     if reference.shape != reference_grid.shape or template.shape != template_grid.shape:
         found = f"{reference.shape} on {reference_grid.shape} and {template.shape} on {template_grid.shape}"
         raise ValueError(f"match_resolution() needs arrays of their grids' shapes, got {found}")
     return (
-        _blur(reference, missing_sigma_mm(reference_grid, template_grid, tolerance=tolerance), reference_grid),
-        _blur(template, missing_sigma_mm(template_grid, reference_grid, tolerance=tolerance), template_grid),
+        _matched(reference, missing_sigma_mm(reference_grid, template_grid, tolerance=tolerance), reference_grid),
+        _matched(template, missing_sigma_mm(template_grid, reference_grid, tolerance=tolerance), template_grid),
     )
 
 
@@ -164,6 +166,16 @@ def missing_sigma_mm(fine: Grid, coarse: Grid, *, tolerance: float = 0.2) -> Vec
     missing = np.where(other > own * (1.0 + tolerance) ** 2, other - own, 0.0)
     x, y, z = (float(s) for s in np.sqrt(missing / _FWHM2_PER_VARIANCE))
     return x, y, z
+
+
+def _matched(array: NDArray[np.generic], sigma_mm: Vector3, grid: Grid) -> NDArray[np.generic]:
+    result, unseen = _blur(array, sigma_mm, grid), padded(array)
+    if unseen is None:
+        return result
+    if result is array:
+        result = array.astype(np.float32)
+    result[unseen] = np.nan
+    return result
 
 
 def _blur(array: NDArray[np.generic], sigma_mm: Vector3, grid: Grid) -> NDArray[np.generic]:
