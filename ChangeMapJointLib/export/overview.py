@@ -38,13 +38,13 @@ def overview_pictures(content: ReportContent, numbered: Sequence[Finding]) -> tu
     coarse = _coarse_grid(low, high)
     hu = resample(content.reference.array, content.reference.grid, coarse, outside=float("nan"))
     points, signed_hu = change_points(content)
-    made = []
+    made, count = [], len(numbered)
     for name, axis in (("coronal", 1), ("axial", 0)):
         plane = box_plane(name, low, high, pixel_mm=float(high[0] - low[0]) / WIDTH)
         pixels = _radiograph(hu, axis, plane)
         pixels = _lay_over(pixels, project_change(plane, points, signed_hu, content.reference.grid))
         pixels = _number(annotate(pixels, plane, Marks(warning=content.warning, letters_at=0.12)), plane, numbered)
-        words = f"{name} projection of both lungs, {len(numbered)} findings numbered"
+        words = f"{name} projection of both lungs, {count or 'no'} {'finding' if count == 1 else 'findings'} numbered"
         made.append(picture("overlay", pixels, words))
     return tuple(made)
 

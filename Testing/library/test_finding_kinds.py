@@ -35,6 +35,13 @@ def test_a_new_lesion() -> None:
     assert not found.dipole
 
 
+def test_something_as_dense_as_metal_is_remarked() -> None:
+    found = only(pair([Sphere(CENTRE, 5.0, hu=3000.0)], []))
+    assert found.kind == "new"
+    assert "metal" in found.remark
+    assert "metal" not in only(pair([Sphere(CENTRE, 5.0, hu=900.0)], [])).remark  # calcified
+
+
 def test_a_resolved_lesion() -> None:
     found = only(pair([], [Sphere(CENTRE, 4.0)]))
     assert found.kind == "resolved"
