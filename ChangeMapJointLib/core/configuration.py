@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ChangeMapJointLib.core.errors import InputError
 
 T = TypeVar("T")
+_NAMES = {int: "a whole number", bool: "true or false", str: "a text"}
 
 
 def require(options: object, **rules: tuple[bool, str]) -> None:
@@ -43,7 +44,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
         where: how errors call the place, for example the file's name.
 
     Raises:
-        InputError: for an unknown name, or a value of another type than the default's.
+        InputError: for an unknown name, a value of another type than the default's, or one out of range.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: found {values!r}, expected an object with names and values")
@@ -53,7 +54,10 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
     if unknown:
         raise InputError(f"{where}: unknown option '{unknown[0]}'; expected one of {', '.join(known)}")
     made = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
-    return kind(**made)
+    try:
+        return kind(**made)
+    except InputError as error:  # a value out of range: say where it stands as well
+        raise InputError(f"{where}: {error}") from error
 
 
 def to_mapping(options: Any) -> dict[str, Any]:
@@ -83,7 +87,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         good = good and abs(value) < 1e30  # neither NaN nor infinite
         value = float(value) if good else value
     else:
-        good, expected = isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), f"{hint.__name__}"
+        good, expected = (
+            isinstance(value, hint) and (hint is bool or not isinstance(value, bool)),
+            _NAMES.get(hint, hint.__name__),
+        )
     if not good:
         raise InputError(f"{where}: found {value!r}, expected {expected}")
     return value

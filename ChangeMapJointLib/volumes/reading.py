@@ -20,6 +20,7 @@ from ChangeMapJointLib.volumes.dicom_headers import looks_like_dicom
 from ChangeMapJointLib.volumes.dicom_stacks import MAX_VOXELS
 from ChangeMapJointLib.volumes.hu import as_hu
 from ChangeMapJointLib.volumes.nifti import check_nifti
+from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
 if TYPE_CHECKING:
@@ -39,10 +40,17 @@ def split_selector(path: str | PathLike[str]) -> tuple[Path, str | None]:
     """
     whole = Path(path)
     text = str(path)
-    if whole.exists() or "#" not in text:
+    if "#" not in text or _exists(whole):
         return whole, None
     before, _, selector = text.rpartition("#")
     return Path(before), selector
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that may not be entered, or a loop of links
+        return False
 
 
 def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Volume:
@@ -63,7 +71,11 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         InputError: when it cannot be read as one three-dimensional scan.
     """
     file, selector = split_selector(path)
-    if not file.exists():
+    try:
+        there = file.exists()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be reached ({reason_of(error)}); check its permissions") from error
+    if not there:
         raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
     if file.is_dir() or _is_dicom(file):
         return read_dicom(file, selector, progress=progress)
@@ -89,9 +101,9 @@ def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
         InputError: missing, damaged, or not three-dimensional.
     """
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
     with _naming(file):
+        if not file.is_file():
+            raise InputError("no such file")
         image, _ = _read_image(file, scalar=False)
         return _voxels(image), _grid(image)
 
@@ -105,7 +117,7 @@ def _naming(path: Path) -> Iterator[None]:
         text = str(error)
         raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
     except (MemoryError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error or 'out of memory'})") from error
+        raise InputError(f"{path}: cannot be read ({reason_of(error)})") from error
     except RuntimeError as error:  # ITK: the last line says what is wrong
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1] if lines else "unknown reason"

@@ -22,6 +22,11 @@ MAX_FILE_BYTES = 4 * 2**30
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something cannot be read, without the number and the path that errors of the system carry."""
+    return getattr(error, "strerror", None) or str(error) or "out of memory"
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One readable file of a source.
@@ -48,7 +53,8 @@ class SourceFile:
             with self.opener() as stream:
                 return stream.read(limit)
         except READ_ERRORS as error:
-            raise InputError(f"{self.name}: cannot be read ({error}); copy the data again") from error
+            remedy = "check its permissions" if isinstance(error, PermissionError) else "copy the data again"
+            raise InputError(f"{self.name}: cannot be read ({reason_of(error)}); {remedy}") from error
 
 
 @contextmanager

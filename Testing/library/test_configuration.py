@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.configuration import RunConfig, read_config
 from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
 from ChangeMapJointLib.core.errors import InputError
 
@@ -42,11 +43,11 @@ def test_what_is_not_named_keeps_its_default() -> None:
         ({"name": "c"}, ["x.name", "'c'", "'a' or 'b'"]),
         ({"inner": {"size_mm": "2"}}, ["x.inner.size_mm", "a number"]),
         ({"inner": {"size_mm": True}}, ["x.inner.size_mm", "a number"]),
-        ({"inner": {"steps": [1, 2.5]}}, ["x.inner.steps[1]", "int"]),
+        ({"inner": {"steps": [1, 2.5]}}, ["x.inner.steps[1]", "a whole number"]),
         ({"window": [1.0]}, ["x.window", "2 values"]),
         ({"inner": 3}, ["x.inner", "an object"]),
-        ({"sharp": 1}, ["x.sharp", "bool"]),
-        ({"limit": "none"}, ["x.limit", "int"]),
+        ({"sharp": 1}, ["x.sharp", "true or false"]),
+        ({"limit": "none"}, ["x.limit", "a whole number"]),
         ({"inner": {"size_mm": float("nan")}}, ["x.inner.size_mm", "a number"]),
         ({"inner": {"size_mm": 10**400}}, ["x.inner.size_mm", "a number"]),
     ],
@@ -88,3 +89,14 @@ def test_options_that_cannot_work_are_refused(section, name, value) -> None:
 
 def test_the_default_configuration_survives_json() -> None:
     assert from_mapping(RunConfig, json.loads(json.dumps(to_mapping(RunConfig())))) == RunConfig()
+
+
+def test_a_value_out_of_range_names_its_place_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "options.json"
+    path.write_text('{"lungs": {"closing_mm": -1}}')
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+    text = str(caught.value)
+    assert text.startswith(f"--config {path}.lungs: ")
+    assert "closing_mm = -1.0, expected 0 to 60" in text
+    assert "\n" not in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from phantoms import assert_same_scan, input_error, random_scan, rotation, write
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.volumes.hu import as_hu
 from ChangeMapJointLib.volumes.reading import read_array, read_volume, split_selector
+from ChangeMapJointLib.volumes.sources import SourceFile
 
 FORMATS = ("nrrd", "nhdr", "nii", "nii.gz", "mha", "mhd")
 
@@ -167,6 +169,32 @@ def test_missing_empty_and_foreign_files(tmp_path):
     assert "not a kind of file that can be read; expected NRRD" in input_error(tmp_path / "photo.jpg")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no archive")
     assert "not a kind of file" in input_error(tmp_path / "a.zip")
+
+
+def refused(name: str) -> PermissionError:
+    return PermissionError(13, "Permission denied", name)
+
+
+@pytest.mark.parametrize("name", ["scan.nrrd", "scan.nrrd#3"])
+def test_a_folder_that_may_not_be_entered(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permission bits do not stop root, so the refusal itself is made."""
+
+    def exists(path: Path) -> bool:
+        raise refused(str(path))
+
+    monkeypatch.setattr(Path, "exists", exists)
+    path, _ = split_selector(tmp_path / name)
+    with pytest.raises(InputError, match=r"cannot be reached \(Permission denied\); check its permissions"):
+        read_volume(path)
+
+
+def test_a_file_of_a_series_that_may_not_be_read(tmp_path: Path) -> None:
+    def opener() -> BinaryIO:
+        raise refused("/somewhere/else/0001.dcm")
+
+    with pytest.raises(InputError) as caught:
+        SourceFile("0001.dcm", 10, opener).read()
+    assert str(caught.value) == "0001.dcm: cannot be read (Permission denied); check its permissions"
 
 
 @pytest.mark.parametrize("suffix", ["nrrd", "nii.gz", "mha"])
