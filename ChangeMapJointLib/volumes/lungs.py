@@ -33,6 +33,9 @@ from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midl
 from ChangeMapJointLib.volumes.volume import Volume
 
 RIGHT, LEFT = 1, 2
+USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
+USUAL_SHARE = 0.55  # of the larger lung; the left is by nature the smaller one, about 0.85
+EDGE_MM2 = 300.0  # a lung cut off by the side of the scan shows more of its section there
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     _draw(view, grid, levels, work)
     voxels = np.bincount(labels.ravel(), minlength=3)
     right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
-    notes = _notes(view, {RIGHT: right_ml, LEFT: left_ml}, masses_ml, touching=aerated.touching)
+    lungs_ml = {RIGHT: right_ml, LEFT: left_ml}
+    notes = (*_notes(view, grid, lungs_ml, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml))
     progress(1.0)
     return Lungs(labels, volume.grid, right_ml, left_ml, notes)
 
@@ -224,9 +228,9 @@ def _draw(labels: NDArray[np.uint8], grid: Grid, levels: dict[int, Level], work:
 
 
 def _notes(
-    labels: NDArray[np.uint8], lungs_ml: dict[int, float], masses_ml: dict[int, float], *, touching: bool
+    labels: NDArray[np.uint8], grid: Grid, lungs_ml: dict[int, float], masses_ml: dict[int, float], *, touching: bool
 ) -> tuple[str, ...]:
-    """What a reader should know about the masks; ``labels`` with +z to the head."""
+    """What a reader should know about the masks; ``labels`` on ``grid``, with +z to the head."""
     notes = []
     for side, name in ((RIGHT, "right"), (LEFT, "left")):
         if lungs_ml[side] == 0:
@@ -241,4 +245,23 @@ def _notes(
     for edge, name in ((labels[0], "bottom"), (labels[-1], "top")):
         if edge.any():
             notes.append(f"The lungs reach the {name} edge of the scan and may be cut off there.")
+    h = grid.spacing_mm
+    faces = ((labels[:, 0], h[0]), (labels[:, -1], h[0]), (labels[..., 0], h[1]), (labels[..., -1], h[1]))
+    if any(np.count_nonzero(edge) * across_mm * h[2] > EDGE_MM2 for edge, across_mm in faces):
+        notes.append("The lungs reach a side of the scan and are cut off there.")
+    return tuple(notes)
+
+
+def _size_notes(lungs_ml: dict[int, float]) -> tuple[str, ...]:
+    """Lungs that are unusually small, large or unequal, which may be the patient's or the mask's."""
+    smaller, larger = sorted(lungs_ml.values())
+    notes = []
+    if smaller > 0 and not USUAL_ML[0] <= smaller + larger <= USUAL_ML[1]:
+        notes.append(f"The lungs have {(smaller + larger) / 1000:.1f} l, which is unusual: look at the masks.")
+    if 0 < smaller < USUAL_SHARE * larger:
+        name = "right" if lungs_ml[RIGHT] < lungs_ml[LEFT] else "left"
+        notes.append(
+            f"The {name} lung is small, {smaller / 1000:.1f} l against {larger / 1000:.1f} l: "
+            "effusion, collapse or resection, or the mask leaves a part of it out."
+        )
     return tuple(notes)

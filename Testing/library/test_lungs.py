@@ -237,7 +237,7 @@ def test_oblique_scan_far_from_the_origin() -> None:
     ("start", "stop", "edge"),
     [
         ((0, 0, 14), (88, 92, 114), None),  # body at the border
-        ((0, 12, 30), (88, 80, 128), None),  # the right lung cut off at the side
+        ((0, 12, 30), (88, 80, 128), "side"),  # the right lung cut off at the side
         ((30, 0, 0), (88, 92, 128), "bottom"),
         ((0, 0, 0), (60, 92, 128), "top"),
     ],
@@ -251,6 +251,20 @@ def test_cropped_scans(start: tuple[int, int, int], stop: tuple[int, int, int], 
     assert dice(lungs.labels == RIGHT, expected == RIGHT) > 0.98
     assert dice(lungs.labels == LEFT, expected == LEFT) > 0.98
     assert [edge in note for note in lungs.notes] == [True] if edge else lungs.notes == ()
+
+
+def test_lungs_of_unusual_size_are_noted() -> None:
+    """Half of the left lung is filled; then most of both."""
+    points = voxel_points(GRID)
+    hu = chest_hu(points, edge_mm=EDGE_MM)
+    hu[ellipsoid(points, LEFT, 4.0) & (points[..., 2] < 5.0)] = BODY_HU
+    notes = segment_lungs(Volume(hu.astype(np.int16), GRID)).notes
+    assert [note for note in notes if note.startswith("The left lung is small, 0.")]
+    hu[(points[..., 2] < 5.0) & (hu < -500) & (np.hypot(points[..., 0] / 140, points[..., 1] / 95) < 1)] = BODY_HU
+    notes = segment_lungs(Volume(hu.astype(np.int16), GRID)).notes
+    assert any("which is unusual" in note for note in notes)
+    assert not any("small" in note for note in notes)
+    assert segment_lungs(chest()).notes == ()
 
 
 def test_round_field_of_view_that_cuts_both_lungs() -> None:
