@@ -114,11 +114,12 @@ class Panel(VTKObservationMixin):
         from ChangeMapJointGui.session import Session
 
         self.hide()
-        self.session = Session(results)
+        session = Session(results)
         with self.oneChange() as parameters:
-            if parameters.map not in self.session.maps and self.session.maps:
-                parameters.map = self.session.maps[0]
-            parameters.readerVerdict = self.session.readerVerdict
+            if parameters.map not in session.maps and session.maps:
+                parameters.map = session.maps[0]
+            parameters.readerVerdict = session.readerVerdict
+        self.session = session  # only now: what it costs to show it is paid once
         for section in self._results:
             section.showResult()
         self.onParameters()

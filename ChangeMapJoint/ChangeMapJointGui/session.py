@@ -59,6 +59,8 @@ class Session:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.maps = tuple(name for name in MAPS if getattr(results, name) is not None)
+        if self.maps[:1] == ("change_combined",):  # of a joint run, change_map is the same once more
+            self.maps = tuple(name for name in self.maps if name != "change_map")
         if self.maps and results.signed is not None:
             self.maps += (SIGNED,)
         self._reading = Reading(results.reading)
@@ -309,17 +311,18 @@ class Session:
 
     # -- views ------------------------------------------------------------------------
     def arrange(self, layout: str) -> None:
-        """Arrange the views; :meth:`fillViews` follows once they have their sizes."""
+        """Arrange the views and show the scans in them; :meth:`fitViews` follows once the views have their sizes."""
         layouts.apply(LAYOUTS.get(layout, layouts.COMPARE), slicer.app.layoutManager())
-
-    def fillViews(self) -> None:
-        """Show the scans in the views, as large as fits."""
         current = existing(CURRENT)
         layouts.set_layers(current, background=self.results.reference)
+        layouts.set_layers(existing(PRIOR), background=self.results.warped)
         layouts.link(current, layouts.CURRENT_GROUP)
-        if self.results.reference is not None:
-            layouts.fit(current, self.results.reference)
         self._priorOnScreen = ""  # its views may be new
+
+    def fitViews(self) -> None:
+        """Show all of the scan."""
+        if self.results.reference is not None:
+            layouts.fit(existing(CURRENT), self.results.reference)
 
     def setWindow(self, name: str) -> None:
         """Gray levels of all CTs: lung, mediastinum or bone."""
@@ -331,6 +334,10 @@ class Session:
             if part is not None:
                 part.remove()
         self._follower = self._reveal = None
+        views = existing(CURRENT)
         if self._outlines is not None:
-            for view in existing(CURRENT):
+            for view in views:
                 hide_extra(view, self._outlines)
+        layouts.set_layers(views, label=None)  # the hatching
+        if self._checking:
+            layouts.set_layers(views, foreground=None)

@@ -54,7 +54,7 @@ class ViewsSection:
             slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # the views get their sizes
             if self.panel.session is not session:
                 return
-            session.fillViews()
+            session.fitViews()
             self.panel.shortcuts.observeViews()
         session.setWindow(parameters.window)
 

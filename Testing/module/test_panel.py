@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ import panel_samples
 import pytest
 import slicer
 from conftest import MODULE
-from panel_samples import GONE_MM, NEW_MM, WEAK_MM
+from panel_samples import GONE_MM, GRID, NEW_MM, WEAK_MM
 from panel_views import expected, look_at, only_the_overlay, painted, picture, rows
 from slicerhost import user
 
 from ChangeMapJointLib.scene.nodes import CURRENT
+from ChangeMapJointLib.volumes.writing import write_nrrd
 
 
 # -- opening ---------------------------------------------------------------------------
@@ -58,6 +60,26 @@ def test_the_joint_method_says_why_it_cannot_be_chosen(widget) -> None:
     item = box.model().item(box.findData("joint"))
     assert not item.isEnabled()
     assert "weights" in item.toolTip()
+
+
+def test_the_device_list_names_the_graphics_card(tmp_path, monkeypatch, request) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho Test GPU 9000\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    widget = request.getfixturevalue("widget")
+    box = widget.ui.deviceComboBox
+    user.wait_until(lambda: box.itemText(2) == "GPU: Test GPU 9000")
+    assert box.model().item(2).isEnabled()
+    user.choose(box, "GPU: Test GPU 9000")
+    assert widget.panel.parameters.device == "cuda"
+
+
+def test_without_a_graphics_card_it_cannot_be_chosen(monkeypatch, request) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    item = request.getfixturevalue("widget").ui.deviceComboBox.model().item(2)
+    assert not item.isEnabled()
+    assert "No NVIDIA GPU" in item.toolTip()
 
 
 # -- inputs ----------------------------------------------------------------------------
@@ -133,3 +155,38 @@ def test_directions_opacity_and_the_overlay_itself_can_be_switched_off(shown) ->
     assert (picture("Red") != strong).any()
     user.click(shown.ui.resetMapButton)
     assert (picture("Red") == strong).all()
+
+
+def test_every_map_of_a_joint_run_can_be_chosen(widget) -> None:
+    pair = panel_samples.nodes()
+    job = panel_samples.finished_job(widget.logic.runs.root, *pair)
+    change, _ = panel_samples.change()
+    for name, factor in (("learned", 0.5), ("difference", 0.9), ("combined", 0.95)):
+        write_nrrd(job.folder / "result" / f"change_{name}.nrrd", change * np.float32(factor), GRID, compress=False)
+    assert widget.panel.loadJob(job)
+    box = widget.ui.mapComboBox
+    names = [box.itemText(i).split(" (")[0] for i in range(box.count)]
+    assert names == ["Combined change", "Learned change", "Difference after joint registration", "Signed difference"]
+    assert box.currentIndex == 0
+    only_the_overlay(widget)
+    look_at(NEW_MM)
+    for threshold, orange in ((0.3, [1, 1, 1, 1]), (0.5, [1, 0, 1, 1]), (0.77, [1, 0, 0, 1]), (0.82, [0, 0, 0, 1])):
+        widget.panel.parameters.threshold = threshold
+        for index, wanted in enumerate(orange):
+            box.setCurrentIndex(index)
+            assert (painted("Red") == 1).any() == bool(wanted)
+
+
+def test_the_legend_shows_both_colors_and_what_the_threshold_hides(shown) -> None:
+    def colors() -> np.ndarray:
+        image = shown.ui.legendLabel.pixmap.toImage()
+        line = [image.pixelColor(x, 7) for x in range(8, image.width() - 8)]
+        signs = [1 if c.red() > c.blue() + 20 else -1 if c.blue() > c.red() + 20 else 0 for c in line]
+        return np.array(signs)
+
+    for threshold in (0.3, 0.68):
+        shown.panel.parameters.threshold = threshold
+        signs = colors()
+        assert (signs[0], signs[len(signs) // 2], signs[-1]) == (-1, 0, 1)
+        assert (np.diff(signs) >= 0).all()
+        assert (signs == 0).mean() == pytest.approx(threshold, abs=0.03)

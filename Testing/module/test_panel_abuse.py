@@ -129,6 +129,21 @@ def test_a_double_click_on_apply_does_not_cancel(widget) -> None:
     user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
 
 
+def test_stage_time_and_what_is_left_are_told(widget) -> None:
+    choose(widget, *panel_samples.nodes())
+    user.click(widget.ui.applyButton)
+    event = {"event": "progress", "stage": "register", "fraction": 0.25, "elapsed_s": 10.0, "remaining_s": 30.0}
+    widget.panel.run.onEvent(event)
+    assert widget.ui.statusLabel.text == "Registration: 0 s, about 30 s left"
+    assert widget.ui.progressBar.value == 250
+    assert "25%" in widget.ui.logTextEdit.toPlainText()
+    assert not widget.ui.logTextEdit.visible
+    user.click(widget.ui.logButton)
+    assert widget.ui.logTextEdit.visible
+    widget.logic.cancel()
+    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+
+
 def test_cancel_in_the_first_instant(widget) -> None:
     choose(widget, *panel_samples.nodes())
     user.click(widget.ui.applyButton)

@@ -8,6 +8,7 @@ import slicer
 from panel_samples import GONE_MM, NEW_MM, SHIFT_MM
 from panel_views import centre_lps, look_at, painted, picture, rows, view
 from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
 from slicerhost import user
 
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
@@ -48,6 +49,18 @@ def test_next_and_previous_go_there_in_all_views(shown) -> None:
     user.click(shown.ui.previousFindingButton)
     assert shown.panel.findings.selected.kind == visited[0]
     assert "on purpose" in shown.ui.findingRemarkLabel.text
+
+
+def test_a_click_on_a_row_goes_there(shown) -> None:
+    table = shown.ui.findingsTable
+    for i, row in enumerate(shown.panel.findings.rows):
+        QTest.mouseClick(
+            table.viewport(), Qt.MouseButton.LeftButton, pos=table.visualItemRect(table.item(i, 2)).center()
+        )
+        slicer.app.processEvents()
+        assert shown.panel.findings.selected is row
+        for name in (*CURRENT, *PRIOR):
+            np.testing.assert_allclose(centre_lps(name), row.centre_mm, atol=1e-3)
 
 
 def test_verdicts_and_comments_stay_with_their_finding(shown) -> None:

@@ -8,8 +8,12 @@ import numpy as np
 import panel_samples
 import pytest
 import slicer
+from panel_samples import NEW_MM
+from panel_views import look_at, painted
 from PySide6.QtCore import Qt
 from slicerhost import dialogs, user
+
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
 
 
 # -- views and keys --------------------------------------------------------------------
@@ -19,6 +23,22 @@ def test_window_presets_change_all_scans(shown) -> None:
         for node in (shown.panel.session.results.reference, shown.panel.session.results.warped):
             display = node.GetDisplayNode()
             assert (display.GetWindow(), display.GetLevel()) == (window, level)
+
+
+def test_layouts_show_the_scans_and_keep_what_was_chosen(shown) -> None:
+    box, results = shown.ui.layoutComboBox, shown.panel.session.results
+    for layout in ("read", "check", "compare"):
+        box.setCurrentIndex(box.findData(layout))
+        slicer.app.processEvents()
+        seen = [name for name in (*CURRENT, *PRIOR) if slicer.app.layoutManager().sliceWidget(name).isVisible()]
+        assert seen == {"read": [*CURRENT], "check": [*CURRENT, PRIOR[0]], "compare": [*CURRENT, *PRIOR]}[layout]
+        for name in CURRENT:
+            assert composite_node(name).GetBackgroundVolumeID() == results.reference.GetID()
+            assert composite_node(name).GetLinkedControl()
+        for name in PRIOR:
+            assert composite_node(name).GetBackgroundVolumeID() == results.warped.GetID()
+        look_at(NEW_MM)
+        assert (painted("Red") == 1).any()
 
 
 def test_keys_do_what_the_help_says(shown) -> None:
@@ -48,8 +68,9 @@ def test_keys_do_what_the_help_says(shown) -> None:
     assert shown.panel.findings.selected.key != first.key
     user.press(window, Qt.Key.Key_P)
     assert shown.panel.findings.selected.key == first.key
-    user.press(window, Qt.Key.Key_2)
-    assert shown.panel.session.results.reference.GetDisplayNode().GetWindow() == 400
+    for key, width in ((Qt.Key.Key_2, 400), (Qt.Key.Key_3, 1800), (Qt.Key.Key_1, 1500)):
+        user.press(window, key)
+        assert shown.panel.session.results.reference.GetDisplayNode().GetWindow() == width
 
 
 def test_steps_of_the_threshold_are_finer_at_low_values(shown) -> None:
@@ -79,6 +100,15 @@ def test_export_of_table_map_and_report(shown, tmp_path) -> None:
     assert (tmp_path / "page.html").read_text() == "<html>report</html>"
     assert dialogs.texts("url")
     assert str(tmp_path / "page.html") in shown.ui.exportLabel.text
+
+
+def test_export_of_the_scene(shown, tmp_path) -> None:
+    dialogs.answer("saveFile", str(tmp_path / "größe.mrb"))
+    user.click(shown.ui.sceneButton)
+    assert "größe.mrb" in shown.ui.exportLabel.text
+    slicer.util.loadScene(str(tmp_path / "größe.mrb"))
+    slicer.app.processEvents()
+    assert len(shown.panel.findings.rows) == 2
 
 
 def test_an_export_that_is_called_off_or_fails_says_so(shown, tmp_path) -> None:

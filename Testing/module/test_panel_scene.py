@@ -15,7 +15,7 @@ from panel_views import centre_lps, look_at, painted, rows
 from slicerhost import open_module, user
 
 from ChangeMapJointLib.core.grid import lps_to_ras
-from ChangeMapJointLib.scene.nodes import PRIOR
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
 from ChangeMapJointLib.scene.transforms import map_point
 
 
@@ -122,6 +122,35 @@ def test_reload_starts_a_new_panel_on_the_same_scene(widget) -> None:
     look_at(NEW_MM)
     for name in PRIOR[:1]:
         np.testing.assert_allclose(centre_lps(name), np.add(NEW_MM, SHIFT_MM), atol=1e-3)
+
+
+def test_a_panel_that_goes_takes_everything_off_the_views(widget) -> None:
+    show(widget)
+    user.click(widget.ui.edgesCheckBox)
+    for overlay in ("none", "trust"):
+        if widget.panel.session is None:
+            widget.panel.showResultsOfScene()
+        widget.panel.parameters.checkOverlay = overlay
+        widget.panel.hide()
+        for name in CURRENT:
+            composite = composite_node(name)
+            assert composite.GetNumberOfAdditionalLayers() == 0
+            assert composite.GetLabelVolumeID() is None
+            assert composite.GetForegroundVolumeID() is None
+            assert composite.GetBackgroundVolumeID() == widget.panel.parameters.reference.GetID()
+
+
+def test_a_result_is_drawn_once(widget, monkeypatch) -> None:
+    from ChangeMapJointGui.session import Session
+
+    calls = []
+    for name in ("arrange", "showMap", "showCheck"):
+        plain = getattr(Session, name)
+        monkeypatch.setattr(Session, name, lambda *a, plain=plain, name=name: (calls.append(name), plain(*a))[1])
+    widget.panel.parameters.map = "change_combined"  # of a run before, which this one does not have
+    widget.panel.parameters.readerVerdict = "wrong"
+    show(widget)
+    assert calls == ["arrange", "showMap", "showCheck"]
 
 
 def test_keys_rest_while_another_module_is_used(widget) -> None:
