@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.core.configuration import from_mapping
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.registration.presets import PRESETS, Preset
 from ChangeMapJointLib.registration.rigid import RigidOptions
 from ChangeMapJointLib.registration.solver import RegistrationOptions
 from ChangeMapJointLib.registration.trust import TrustOptions
@@ -26,6 +28,7 @@ class RunConfig:
 
     Attributes:
         method: ``rigid`` (no map), ``sequential`` or ``joint``.
+        preset: which of :data:`~ChangeMapJointLib.registration.presets.PRESETS` the registration started from.
         lungs: lung masks.
         rigid: pre-alignment.
         registration: Eq. (1), reference to template.
@@ -35,6 +38,7 @@ class RunConfig:
     """
 
     method: Method = "sequential"
+    preset: Preset = "default"
     lungs: LungOptions = field(default_factory=LungOptions)
     rigid: RigidOptions = field(default_factory=RigidOptions)
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
@@ -45,19 +49,43 @@ class RunConfig:
     findings: FindingOptions = field(default_factory=FindingOptions)
 
 
-def read_config(path: Path) -> RunConfig:
-    """The configuration in a JSON file; what it does not name keeps its default.
+def read_config(path: Path | None, *, preset: str | None = None) -> RunConfig:
+    """The configuration in a JSON file; what it does not name is as in the preset.
+
+    Args:
+        path: the file; None for none.
+        preset: instead of the file's.
 
     Raises:
         InputError: missing, not JSON, an unknown name, or a value of the wrong type.
     """
+    if path is None:
+        return config_from({}, preset=preset)
     try:
         values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise InputError(f"--config {path}: cannot be read ({error.strerror}); give a JSON file") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"--config {path}: not JSON ({error}); expected an object with options") from error
-    return from_mapping(RunConfig, values, f"--config {path}")
+    return config_from(values, f"--config {path}", preset=preset)
+
+
+def config_from(values: Any, where: str = "configuration", *, preset: str | None = None) -> RunConfig:
+    """The configuration in JSON values; what they do not name is as in the preset.
+
+    Args:
+        values: names and values; ``preset`` among them chooses the registration that the others change.
+        where: how errors call the place.
+        preset: instead of theirs.
+
+    Raises:
+        InputError: an unknown name or preset, or a value of the wrong type.
+    """
+    if preset is not None and isinstance(values, Mapping):
+        values = {**values, "preset": preset}
+    found = from_mapping(RunConfig, values, where)
+    base = RunConfig(preset=found.preset, registration=PRESETS[found.preset])
+    return from_mapping(RunConfig, values, where, base=base)
 
 
 def choose_device(name: str) -> torch.device:

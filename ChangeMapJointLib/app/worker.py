@@ -181,11 +181,10 @@ def make_request(job: Job, asked: JobRequest) -> Request:
     Raises:
         InputError: it names options that do not exist.
     """
-    from ChangeMapJointLib.app.configuration import RunConfig
+    from ChangeMapJointLib.app.configuration import config_from
     from ChangeMapJointLib.app.run import Request
-    from ChangeMapJointLib.core.configuration import from_mapping
 
-    config = from_mapping(RunConfig, {**asked.configuration, "method": asked.method})
+    config = config_from({**asked.configuration, "method": asked.method})
     return Request(
         job.input_file("reference"),
         job.input_file("template"),

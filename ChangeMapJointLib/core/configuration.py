@@ -35,13 +35,14 @@ def within(value: float, low: float, high: float) -> bool:
     return low <= value <= high
 
 
-def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configuration", *, base: T | None = None) -> T:
     """An options dataclass from JSON values; what is not named keeps its default.
 
     Args:
         kind: a dataclass whose fields are numbers, strings, tuples of them or further dataclasses.
         values: names and values as JSON has them.
         where: how errors call the place, for example the file's name.
+        base: what is not named keeps its value in there, at every depth; ``kind()`` where it can be made.
 
     Raises:
         InputError: for an unknown name, a value of another type than the default's, or one out of range.
@@ -53,11 +54,21 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
     unknown = [name for name in values if name not in known]
     if unknown:
         raise InputError(f"{where}: unknown option '{unknown[0]}'; expected one of {', '.join(known)}")
-    made = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    if base is None and not _required(kind):
+        base = kind()
+    made = {
+        name: _value(hints[name], value, f"{where}.{name}", getattr(base, name, None)) for name, value in values.items()
+    }
     try:
-        return kind(**made)
+        return kind(**made) if base is None else dataclasses.replace(base, **made)  # type: ignore[type-var]
     except InputError as error:  # a value out of range: say where it stands as well
         raise InputError(f"{where}: {error}") from error
+
+
+def _required(kind: type[Any]) -> bool:
+    """Has ``kind`` a field without a default?"""
+    missing = dataclasses.MISSING
+    return any(f.default is missing and f.default_factory is missing for f in dataclasses.fields(kind))
 
 
 def to_mapping(options: Any) -> dict[str, Any]:
@@ -71,10 +82,10 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _value(hint: Any, value: Any, where: str, base: Any = None) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return from_mapping(typing.cast("type[Any]", hint), value, where)
+        return from_mapping(typing.cast("type[Any]", hint), value, where, base=base)
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _value(next(a for a in arguments if a is not type(None)), value, where)
     if origin is typing.Literal:

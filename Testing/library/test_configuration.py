@@ -7,9 +7,10 @@ from typing import Literal
 
 import pytest
 
-from ChangeMapJointLib.app.configuration import RunConfig, read_config
+from ChangeMapJointLib.app.configuration import RunConfig, config_from, read_config
 from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.registration.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,20 @@ def test_a_value_out_of_range_names_its_place_in_the_file(tmp_path: Path) -> Non
     assert text.startswith(f"--config {path}.lungs: ")
     assert "closing_mm = -1.0, expected 0 to 60" in text
     assert "\n" not in text
+
+
+def test_what_a_file_does_not_name_keeps_the_value_of_its_section(tmp_path: Path) -> None:
+    found = from_mapping(RunConfig, {"backward": {"control_mm": 9.0}})
+    assert found.backward == replace(RunConfig().backward, control_mm=9.0)  # not of the forward registration
+
+
+def test_a_preset_is_where_the_file_starts_from(tmp_path: Path) -> None:
+    path = tmp_path / "options.json"
+    path.write_text('{"preset": "fast", "registration": {"control_mm": 9.0}}')
+    assert read_config(path).registration == replace(PRESETS["fast"], control_mm=9.0)
+    assert read_config(path, preset="accurate").registration == replace(PRESETS["accurate"], control_mm=9.0)
+    assert read_config(None, preset="fast") == RunConfig(preset="fast", registration=PRESETS["fast"])
+    assert read_config(None) == RunConfig()
+    assert config_from(to_mapping(read_config(path))) == read_config(path)  # as run.json keeps it
+    with pytest.raises(InputError, match="'fast' or 'default' or 'accurate'"):
+        config_from({"preset": "best"})
