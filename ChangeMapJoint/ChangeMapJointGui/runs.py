@@ -158,17 +158,24 @@ class Runs:
         Raises:
             InputError: the job has no result.
         """
+        from ChangeMapJointLib.scene.nodes import remove
         from ChangeMapJointLib.scene.results import load
 
         if job is None or job.result is None:
             raise InputError(_("There is no finished comparison to load."))
         request = job.read()
         nodes = {side: _nodeOf(getattr(request, side), job.input_file(side)) for side in SIDES}
-        if not all(nodes.values()) and not recover:
+        lacking = [side for side in SIDES if nodes[side] is None]
+        if lacking and not recover:
             return None
-        for side in SIDES:
-            nodes[side] = nodes[side] or _loaded(job.input_file(side), getattr(request, side).name)
-        results = load(job.result, nodes["reference"], nodes["template"])
+        try:
+            for side in lacking:
+                nodes[side] = _loaded(job.input_file(side), getattr(request, side).name)
+            results = load(job.result, nodes["reference"], nodes["template"])
+        except Exception:
+            for side in lacking:
+                remove(nodes[side])  # the scene is as it was
+            raise
         results.record.SetAttribute(REPORT, str(job.result / "report.html"))
         job.mark_loaded()
         return results
@@ -225,7 +232,13 @@ def _nodeOf(given: JobInput, file: Path) -> Any:
 
 
 def _loaded(file: Path, name: str) -> Any:
-    """A job's scan as a node; it forgets the job's file, which a saved scene must not point to."""
+    """A job's scan as a node; it forgets the job's file, which a saved scene must not point to.
+
+    Raises:
+        InputError: the file is gone.
+    """
+    if not file.exists():
+        raise InputError(_("{file}: the scan is no longer there; run the comparison again.").format(file=file))
     node = slicer.util.loadVolume(str(file), {"name": name})
     storage = node.GetStorageNode()
     node.SetAndObserveStorageNodeID(None)

@@ -163,6 +163,18 @@ def test_a_run_that_ends_while_the_scene_is_closed_can_be_recovered(widget) -> N
     assert not widget.ui.recoverButton.visible
 
 
+def test_a_run_whose_scans_are_gone_everywhere_cannot_be_recovered(widget) -> None:
+    job = panel_samples.finished_job(widget.logic.runs.root, *panel_samples.nodes())
+    slicer.mrmlScene.Clear(0)
+    job.input_file("template").unlink()
+    widget.panel.run.refresh()
+    user.click(widget.ui.recoverButton)
+    assert "run the comparison again" in dialogs.texts("error")[-1]
+    assert widget.ui.statusLabel.text == ""
+    assert widget.panel.session is None
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+
+
 def test_process_waits_for_the_result_from_a_script(widget) -> None:
     results = widget.logic.process(*sample_pair(), method="rigid")
     assert results.verdict == "look closely"

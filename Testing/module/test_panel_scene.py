@@ -161,6 +161,14 @@ def test_keys_rest_while_another_module_is_used(widget) -> None:
     assert widget.panel.shortcuts._shortcuts
 
 
-def test_sample_data_is_registered_without_a_download(widget) -> None:
+def test_sample_data_is_loaded_without_a_download(widget, monkeypatch) -> None:
     (source,) = slicer.modules.sampleDataSources["Change Map Joint"]
-    assert [Path(str(uri).removeprefix("file://")).is_file() for uri in source.uris] == [True, True]
+    paths = [Path(str(uri).removeprefix("file://")) for uri in source.uris]
+    assert [path.is_file() for path in paths] == [True, True]
+    monkeypatch.setattr("socket.socket.connect", None)  # no network
+    import SampleData
+
+    pair = SampleData.SampleDataLogic().downloadSamples(source.sampleName)
+    user.choose(widget.ui.referenceSelector, pair[0])
+    user.choose(widget.ui.templateSelector, pair[1])
+    assert widget.ui.applyButton.enabled
