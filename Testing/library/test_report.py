@@ -201,3 +201,10 @@ def test_numbers_have_a_real_minus_and_no_negative_zero():
     assert [number(v, 1) for v in (1.25, -0.04, -3.0, None, float("nan"))] == ["1.2", "0.0", "\u22123.0", "–", "–"]
     assert [signed(v) for v in (12.4, -12.4, 0.0, None)] == ["+12", "\u221212", "+0", "–"]
     assert change(finding()) == "–"
+
+
+@pytest.mark.parametrize(("found", "words"), [((), "no findings"), ((1,), "1 finding"), ((1, 2), "2 findings")])
+def test_the_overview_counts_in_words(found, words):
+    page = Page(render_report(content(*(finding(number) for number in found))))
+    alts = [image["alt"].lower() for image in page.images]
+    assert any(f"coronal projection of both lungs, {words} numbered" in alt for alt in alts)
