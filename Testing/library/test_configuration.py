@@ -1,7 +1,7 @@
 """Options to JSON and back; every wrong value is named with its place."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
