@@ -18,6 +18,7 @@ from ChangeMapJointGui.legends import Legends
 from ChangeMapJointGui.method import MethodSection
 from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
+from ChangeMapJointGui.runs import nobody
 from ChangeMapJointGui.shortcuts import Shortcuts
 from ChangeMapJointGui.views import ViewsSection
 
@@ -55,6 +56,7 @@ class Panel(VTKObservationMixin):
         self._results = (self.views, self.map, self.findings, self.check, self.export)  # views first: they are made
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
+        type(logic.runs).onLoaded = staticmethod(self.showLoaded)
 
     # -- the parameter node -----------------------------------------------------------
     def setParameters(self, parameters: Any) -> None:
@@ -99,15 +101,15 @@ class Panel(VTKObservationMixin):
         Returns:
             False where its scans are gone and ``recover`` is off; then the job stays recoverable.
         """
-        results = self.logic.load(job, recover=recover)
-        if results is None:
-            return False
+        return self.logic.load(job, recover=recover) is not None
+
+    def showLoaded(self, results: Results) -> None:
+        """Show what was just loaded, by the panel or by a script."""
         if self.parameters is None:  # another module is shown, and the scene was closed meanwhile
             self.setParameters(self.logic.getParameterNode())
         with self.oneChange() as parameters:
             parameters.reference, parameters.template = results.reference, results.template
         self.show(results)
-        return True
 
     def show(self, results: Results) -> None:
         """Put a run on screen instead of the one that is there."""
@@ -166,4 +168,5 @@ class Panel(VTKObservationMixin):
         self.hide()
         for section in (self.run, self.method):
             section.close()
+        type(self.logic.runs).onLoaded = staticmethod(nobody)
         self.removeObservers()

@@ -28,6 +28,8 @@ def nobody(what: Any) -> None:
 class Runs:
     """One comparison at a time, in a process of its own."""
 
+    onLoaded: Callable[[Any], None] = staticmethod(nobody)  # the panel's, whoever loads results
+
     def __init__(self) -> None:
         self.lastJob: Job | None = None
         self._run: Any = None
@@ -178,6 +180,7 @@ class Runs:
             raise
         results.record.SetAttribute(REPORT, str(job.result / "report.html"))
         job.mark_loaded()
+        self.onLoaded(results)
         return results
 
     def close(self) -> None:

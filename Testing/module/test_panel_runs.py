@@ -183,6 +183,20 @@ def test_process_waits_for_the_result_from_a_script(widget) -> None:
         widget.logic.process(*panel_samples_without_lungs())
 
 
+def test_what_a_script_loads_is_shown_in_the_panel(shown) -> None:
+    from ChangeMapJoint import ChangeMapJointLogic
+
+    first = shown.panel.session.results
+    pair = panel_samples.nodes()
+    logic = ChangeMapJointLogic()
+    results = logic.load(panel_samples.finished_job(logic.runs.root, *pair))
+    assert first.record.GetScene() is None  # one run a scene
+    assert shown.panel.session.results is results
+    assert shown.ui.referenceSelector.currentNode() is pair[0]
+    shown.cleanup()
+    logic.load(panel_samples.finished_job(logic.runs.root, *pair))  # nobody is told any more
+
+
 def panel_samples_without_lungs():
     hu = np.where(panel_samples.lungs() > 0, 40, panel_samples.chest())
     pair = panel_samples.nodes()
