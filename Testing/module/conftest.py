@@ -14,8 +14,7 @@ slicerhost.boot()
 
 import panel_samples
 import slicer
-
-MODULE = Path(__file__).parents[2] / "ChangeMapJoint" / "ChangeMapJoint.py"
+from panel_views import MODULE
 
 
 @pytest.fixture(autouse=True)

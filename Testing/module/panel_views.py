@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import panel_samples
 import slicer
@@ -10,6 +12,8 @@ from slicerhost import user
 
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
+
+MODULE = Path(__file__).parents[2] / "ChangeMapJoint" / "ChangeMapJoint.py"
 
 
 def view(name: str = "Red"):

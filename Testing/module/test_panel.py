@@ -11,9 +11,8 @@ import numpy as np
 import panel_samples
 import pytest
 import slicer
-from conftest import MODULE
 from panel_samples import GONE_MM, GRID, NEW_MM, WEAK_MM
-from panel_views import expected, look_at, only_the_overlay, painted, picture, rows
+from panel_views import MODULE, expected, look_at, only_the_overlay, painted, picture, rows
 from slicerhost import user
 
 from ChangeMapJointLib.scene.nodes import CURRENT
