@@ -84,9 +84,12 @@ def _common(
 @app.command("run", epilog="Example: changemap run --reference current/ --template prior.nrrd --out result")
 def run_command(
     reference: Annotated[
-        Path, typer.Option(help="Current scan: NRRD, NIfTI, MHA, or a DICOM folder or zip (PATH#SERIES picks one).")
+        Path,
+        typer.Option(
+            readable=False, help="Current scan: NRRD, NIfTI, MHA, or a DICOM folder or zip (PATH#SERIES picks one)."
+        ),
     ],
-    template: Annotated[Path, typer.Option(help="Prior scan, likewise.")],
+    template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
     out: Annotated[Path, typer.Option(help="Folder to make; it appears when the run is whole.")],
     method: Annotated[Method | None, typer.Option(help="rigid makes no map. [default: sequential]")] = None,
     device: DeviceOption = Device.auto,
@@ -97,7 +100,9 @@ def run_command(
         Preset | None,
         typer.Option(help="Registration: fast takes half the time, accurate works at 1 mm. [default: default]"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="JSON file with options; see run.json of any run.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(readable=False, help="JSON file with options; see run.json of any run.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's folder.")] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:

@@ -189,6 +189,7 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
         matched_r, matched_t = match_resolution(r.array, r.grid, t.array, t.grid)
         moved = warp(matched_t, t.grid, r.grid, field, outside=np.nan, device=str(device))
         cm, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
+        shared = np.isfinite(moved) & np.isfinite(matched_r)  # what both scans measured
         del moved, matched_r, matched_t
         maps = Maps(cm, signed, field.jacobian_determinant(), trust, lungs)
     with stages.stage("findings"):
@@ -196,7 +197,7 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
         findings = _find(pair, maps, field, listed)
         weak = replace(listed, threshold=min(CANDIDATE_THRESHOLD, listed.threshold), proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
-        judged = quality.judge(_figures(pair, registration, maps, warped, lungs_warped, error))
+        judged = quality.judge(_figures(pair, registration, maps, warped, lungs_warped, error, shared))
     return PairResult(
         r,
         t,
@@ -235,10 +236,15 @@ def _figures(
     warped: NDArray[np.int16],
     lungs_warped: NDArray[np.bool_],
     error: NDArray[np.float32],
+    shared: NDArray[np.bool_],
 ) -> quality.Figures:
+    """Of the lungs that both scans show: what one of them does not show has no partner, which is no fault."""
     r, grid = pair.reference, registration.field.grid
-    ours = pair.reference_lungs.mask
-    inside = ours if grid.same_as(r.grid) else resample(ours, r.grid, grid) >= 0.5
+    ours = pair.reference_lungs.mask & shared
+    if not ours.any():
+        ours = pair.reference_lungs.mask
+    on_field = ours if grid.same_as(r.grid) else resample(ours, r.grid, grid) >= 0.5
+    inside = on_field if on_field.any() else np.ones(grid.shape, dtype=bool)
     determinant = maps.jacobian[inside]
     return quality.Figures(
         residual_hu=quality.mean_residual(r.array, warped, ours),
@@ -247,8 +253,8 @@ def _figures(
         jacobian_min=float(determinant.min()),
         jacobian_max=float(determinant.max()),
         sd_log_jacobian=float(np.log(determinant[determinant > 0]).std()),
-        lung_dice=quality.dice(ours, lungs_warped),
-        lung_dice_rigid=quality.dice(ours, pair.lungs_rigidly()),
+        lung_dice=quality.dice(ours, lungs_warped & shared),
+        lung_dice_rigid=quality.dice(ours, pair.lungs_rigidly() & shared),
         inverse_consistency_mm=float(error[inside].mean()),
         inverse_consistency_p95_mm=float(np.percentile(error[inside], 95)),
         keypoint_error_mm=None,

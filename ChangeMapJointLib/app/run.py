@@ -26,6 +26,7 @@ from ChangeMapJointLib.registration.rigid import RigidAlignment
 from ChangeMapJointLib.volumes import writing
 from ChangeMapJointLib.volumes.checks import check_ct, check_pair
 from ChangeMapJointLib.volumes.reading import read_volume, split_selector
+from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
 SCHEMA = 1
@@ -97,7 +98,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         template = check_ct(labelled(template, request.template_label))
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
     result = compare(reference, template, config=request.config, device=device, stages=stages)
-    notes = (*check_pair(reference, template), *result.rigid.warnings)
+    notes = (*check_pair(reference, template), *result.rigid.warnings, *_lung_notes(result))
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
             write_maps(folder, result, compress=request.compress)
@@ -109,6 +110,12 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
         (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return result
+
+
+def _lung_notes(result: PairResult) -> list[str]:
+    """What the lung masks remark on, and of which scan."""
+    sides = (("Reference", result.reference_lungs), ("Template", result.template_lungs))
+    return [f"{side}: {note}" for side, lungs in sides for note in lungs.notes]
 
 
 def check_inputs(paths: list[Path]) -> None:
@@ -125,7 +132,7 @@ def check_inputs(paths: list[Path]) -> None:
             name = str(path).encode("utf-8", "backslashreplace").decode()
             raise InputError(f"{name}: the name is not UTF-8 text; rename the file") from error
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: cannot be reached ({error}); check its permissions") from error
+            raise InputError(f"{path}: cannot be reached ({reason_of(error)}); check its permissions") from error
         if not found:
             raise InputError(f"{path}: no such file or folder; give a scan, or a folder or zip of a DICOM series")
 
@@ -177,7 +184,7 @@ def provenance(
         "started": started.isoformat(timespec="seconds"),
         "reference": _input(request.reference, request.reference_label, result.reference, hashes["reference"]),
         "template": _input(request.template, request.template_label, result.template, hashes["template"]),
-        "notes": [*notes, *result.reference_lungs.notes, *result.template_lungs.notes],
+        "notes": list(notes),
         "configuration": to_mapping(request.config),
         "device": describe_device(device),
         "versions": versions(),

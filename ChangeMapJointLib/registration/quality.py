@@ -68,6 +68,8 @@ class Bar:
     rises: bool
 
 
+# interpolation alone costs some HU where the rigid part had left nothing to do, the more the thicker the slices
+WORSE_FACTOR, WORSE_HU = 1.2, 8.0
 # TG-132 asks for a mean error of 2 mm and at most 5 mm; the other bars are this project's.
 BARS = (
     Bar("lung_dice", "the lungs overlap by Dice {value:.3f} (usual: 0.97 or more)", 0.97, 0.90, rises=False),
@@ -93,7 +95,8 @@ def judge(figures: Figures) -> Quality:
         sentence = bar.sentence.format(value=value, percent=100 * value)
         reasons.append(f"{sentence[0].upper()}{sentence[1:]}.")
         worst = step if worst != "do not use" else worst
-    if not figures.residual_hu <= figures.residual_rigid_hu + 1.0:  # NaN counts as worse
+    least = WORSE_FACTOR * figures.residual_rigid_hu + WORSE_HU
+    if not figures.residual_hu <= least:  # NaN counts as worse
         worst = "do not use"
         reasons.append(
             f"The residual rose from {figures.residual_rigid_hu:.0f} to {figures.residual_hu:.0f} HU: "

@@ -73,9 +73,16 @@ def test_the_worst_bar_decides_and_all_reasons_are_given() -> None:
 
 
 def test_a_deformation_that_makes_it_worse_is_not_to_be_used() -> None:
-    verdict = judge(replace(GOOD, residual_hu=95.0))
+    verdict = judge(replace(GOOD, residual_hu=120.0))
     assert verdict.verdict == "do not use"
-    assert "90 to 95 HU" in verdict.reasons[-1]
+    assert "90 to 120 HU" in verdict.reasons[-1]
+    assert judge(replace(GOOD, residual_hu=float("nan"))).verdict == "do not use"
+
+
+def test_what_interpolation_alone_costs_is_no_fault() -> None:
+    # a scan with slices of 5 mm against itself: rigid alignment leaves 1 HU, any interpolation some more
+    assert judge(replace(GOOD, residual_rigid_hu=1.0, residual_hu=7.0)).verdict == "good"
+    assert judge(replace(GOOD, residual_rigid_hu=36.0, residual_hu=40.0)).verdict == "good"
 
 
 def test_no_way_back_is_no_reason() -> None:
