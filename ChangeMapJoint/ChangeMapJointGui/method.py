@@ -29,6 +29,15 @@ class MethodSection:
         )
         reason = jointUnavailable()
         setChoiceEnabled(self.ui.methodComboBox, "joint", not reason, reason)
+        fillChoices(
+            self.ui.presetComboBox,
+            [
+                ("fast", _("Fast: half the time, errors of 0.3 mm")),
+                ("default", _("Default")),
+                ("accurate", _("Accurate: works at 1 mm, several times slower")),
+            ],
+        )
+        onChosen(self.ui.presetComboBox, self.onPreset)
         onChosen(self.ui.methodComboBox, self.onMethod)
         onChosen(self.ui.deviceComboBox, self.onDevice)
         self._showDevices("")
@@ -43,11 +52,16 @@ class MethodSection:
         parameters = self.panel.parameters
         chooseKey(self.ui.methodComboBox, parameters.method)
         chooseKey(self.ui.deviceComboBox, parameters.device)
+        chooseKey(self.ui.presetComboBox, parameters.preset)
         self.ui.methodNoteLabel.text = methodNote(parameters.method)
 
     def onMethod(self, key: str) -> None:
         """Keep the chosen method."""
         self.panel.parameters.method = key
+
+    def onPreset(self, key: str) -> None:
+        """Keep the chosen effort."""
+        self.panel.parameters.preset = key
 
     def onDevice(self, key: str) -> None:
         """Keep the chosen device."""

@@ -22,6 +22,7 @@ class ChangeMapJointParameterNode:
     template: vtkMRMLScalarVolumeNode
     method: str = "sequential"
     device: str = "auto"
+    preset: str = "default"
 
     map: str = "change_map"
     threshold: Annotated[float, WithinRange(LOWEST_THRESHOLD, 1.0)] = DEFAULT_THRESHOLD

@@ -83,6 +83,7 @@ class RunSection:
             device=parameters.device,
             threshold=parameters.threshold,
             smallestVoxels=parameters.smallestVoxels,
+            preset=parameters.preset,
             configurationFile=self.ui.configurationPathLineEdit.currentPath,
             offlineFolder=self.ui.offlinePathLineEdit.currentPath,
             onEvent=self.onEvent,

@@ -93,6 +93,7 @@ class Runs:
         device: str = "auto",
         threshold: float | None = None,
         smallestVoxels: int | None = None,
+        preset: str = "default",
         configurationFile: str = "",
         offlineFolder: str = "",
         onEvent: Callable[[dict[str, Any]], None] = nobody,
@@ -107,6 +108,7 @@ class Runs:
             device: ``auto``, ``cpu`` or ``cuda``.
             threshold: of the change map for the findings in the report, in (0, 1].
             smallestVoxels: smallest region that is a finding.
+            preset: of the registration: ``fast``, ``default`` or ``accurate``; a preset in the file goes first.
             configurationFile: JSON with options; empty for the defaults.
             offlineFolder: wheels for computers without a network; empty for none.
             onEvent: told of progress.
@@ -125,7 +127,7 @@ class Runs:
         if self.running:
             raise RuntimeError(_("A comparison is under way; cancel it first."))
         _checkMethod(method)
-        configuration = _configuration(configurationFile, threshold, smallestVoxels)
+        configuration = {"preset": preset, **_configuration(configurationFile, threshold, smallestVoxels)}
         try:
             ensure(offlineFolder)
         except PackagesDeclined as declined:
