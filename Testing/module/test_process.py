@@ -217,7 +217,7 @@ def test_a_python_that_is_not_there(launcher, jobs) -> None:
 
 def test_a_python_that_cannot_load_the_library(launcher, jobs, tmp_path) -> None:
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'ImportError: größer is missing'\nexit 1\n")
+    python.write_text("#!/bin/sh\necho 'ImportError: größer is missing'\nexit 1\n", "utf-8")
     python.chmod(0o755)
     followed = Followed(sample_job(jobs), python=str(python))
     end = followed.end()
