@@ -55,7 +55,9 @@ def names(folder: Path) -> list[str]:
 def test_ctrl_c_while_packages_load_gives_no_traceback(package) -> None:
     """The interpreter tells on standard error of each package that it has loaded."""
     loading = [sys.executable, "-X", "importtime", *COMMAND[1:], "--version"]
-    with subprocess.Popen(loading, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # whoever runs the tests in the background may have told its children to ignore Ctrl-C
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(loading, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **heed) as process:
         for line in process.stderr:
             if line.rsplit("|", 1)[-1].strip() == package:
                 process.send_signal(signal.SIGINT)

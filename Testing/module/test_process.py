@@ -49,7 +49,7 @@ def launchOf512(
     assert not useStartupEnvironment
     environment = {**os.environ, **updateEnvironment}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(args, env=environment, cwd=cwd, universal_newlines=True, **streams)
+    process = subprocess.Popen(args, env=environment, cwd=cwd, encoding="utf-8", errors="replace", **streams)
     lines: queue.Queue[Any] = queue.Queue()
 
     def read() -> None:
