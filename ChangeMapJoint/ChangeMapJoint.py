@@ -87,7 +87,7 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The application ends, or the module is loaded again."""
         if self.panel is not None:
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
-            self.logic.close()
+            self.logic.runs.close()
             self.panel.close()
             self.panel = None
         self.removeObservers()
@@ -127,12 +127,6 @@ class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
     def process(self, reference, template, method="sequential", *, waitForCompletion=True, **options):
         """Compare two scans; see :meth:`ChangeMapJointGui.runs.Runs.process`."""
         return self.runs.process(reference, template, method=method, waitForCompletion=waitForCompletion, **options)
-
-    def __getattr__(self, name):
-        """``start``, ``cancel``, ``running``, ``recoverable``, ``load``, ``lastJob`` and ``close`` of the runs."""
-        if name in ("start", "cancel", "running", "recoverable", "load", "lastJob", "close"):
-            return getattr(self.runs, name)
-        raise AttributeError(f"ChangeMapJointLogic has no attribute '{name}'")
 
 
 class ChangeMapJointTest(ScriptedLoadableModuleTest):

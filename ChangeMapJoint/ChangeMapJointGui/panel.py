@@ -101,7 +101,7 @@ class Panel(VTKObservationMixin):
         Returns:
             False where its scans are gone and ``recover`` is off; then the job stays recoverable.
         """
-        return self.logic.load(job, recover=recover) is not None
+        return self.logic.runs.load(job, recover=recover) is not None
 
     def showLoaded(self, results: Results) -> None:
         """Show what was just loaded, by the panel or by a script."""

@@ -38,7 +38,7 @@ class RunSection:
     @property
     def running(self) -> bool:
         """Is a run under way?"""
-        return bool(self.panel.logic.running)
+        return bool(self.panel.logic.runs.running)
 
     def update(self) -> None:
         """Apply can be pressed with two usable scans, Cancel always."""
@@ -55,7 +55,7 @@ class RunSection:
             self.ui.applyButton.toolTip = _("Register the prior scan to the current one and show what changed.")
         else:
             self.ui.applyButton.toolTip = _("Choose two CT scans first.")
-        self.ui.recoverButton.visible = not self.running and self.panel.logic.recoverable() is not None
+        self.ui.recoverButton.visible = not self.running and self.panel.logic.runs.recoverable() is not None
 
     # -- the run ----------------------------------------------------------------------
     def onApply(self, checked: bool = False) -> None:  # noqa: ARG002
@@ -65,7 +65,7 @@ class RunSection:
             self._timer.stop()
             self._cancellable = False
             self.refresh()
-            self.panel.logic.cancel()
+            self.panel.logic.runs.cancel()
             return
         with tellingErrors(_("The comparison could not be started.")):
             self._begin()
@@ -76,7 +76,7 @@ class RunSection:
         parameters = self.panel.parameters
         self.ui.logTextEdit.setPlainText("")
         self._say(_("Preparing..."))
-        started = self.panel.logic.start(
+        started = self.panel.logic.runs.start(
             parameters.reference,
             parameters.template,
             method=parameters.method,
@@ -125,7 +125,7 @@ class RunSection:
         if end.state == "finished" and end.result is not None:
             self._say(_("Done, but the result could not be loaded."), BAD_COLOR)
             with tellingErrors(_("The result could not be loaded.")):
-                loaded = self.panel.loadJob(self.panel.logic.lastJob)
+                loaded = self.panel.loadJob(self.panel.logic.runs.lastJob)
                 self._say(
                     _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
                     if loaded
@@ -160,7 +160,7 @@ class RunSection:
 
     def onRecover(self, checked: bool = False) -> None:  # noqa: ARG002
         """Load the last run that finished while its scene was closed."""
-        job = self.panel.logic.recoverable()
+        job = self.panel.logic.runs.recoverable()
         if job is None:
             self.refresh()
             return

@@ -141,7 +141,7 @@ def in_a_row(widget: Any, app: Any, user: Any, runs: int) -> tuple[dict[str, Any
         start = time.monotonic()
         user.click(widget.ui.applyButton)
         with user.StallTimer() as stall:
-            while widget.logic.running:
+            while widget.logic.runs.running:
                 app.processEvents()
                 time.sleep(0.001)
         app.processEvents()

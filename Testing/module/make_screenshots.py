@@ -64,7 +64,7 @@ def compare(widget: Any, reference: Any, template: Any) -> None:
     user.choose(widget.ui.referenceSelector, reference)
     user.choose(widget.ui.templateSelector, template)
     user.click(widget.ui.applyButton)
-    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
 
 
 def select(widget: Any, kind: str) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import panel_samples
 import slicer
-from panel_samples import GRID
 from slicerhost import user
 
-from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.core.grid import Grid, lps_to_ras
 from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
 
 MODULE = Path(__file__).parents[2] / "ChangeMapJoint" / "ChangeMapJoint.py"
@@ -35,20 +34,23 @@ def look_at(point_lps) -> None:
         slice_node(name).JumpSliceByCentering(*lps_to_ras(point_lps).tolist())
 
 
-def expected(name: str, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def on_screen(name: str, change, signed, grid: Grid, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Per pixel of a view: sign of what the map shows there, and whether the pixel lies clear of voxel borders."""
-    change, signed = panel_samples.change()
     node = slice_node(name)
     width, height, _ = node.GetDimensions()
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height - 1, -1, -1))
-    xy = np.stack([columns, rows, 0 * rows, 1 + 0 * rows], axis=-1).astype(float)
-    index = GRID.to_index(lps_to_ras((xy @ slicer.util.arrayFromVTKMatrix(node.GetXYToRAS()).T)[..., :3]))
+    columns, lines = np.meshgrid(np.arange(width), np.arange(height - 1, -1, -1))
+    pixels = np.stack([columns, lines, 0 * lines, 1 + 0 * lines], axis=-1).astype(float)
+    index = grid.to_index(lps_to_ras((pixels @ slicer.util.arrayFromVTKMatrix(node.GetXYToRAS()).T)[..., :3]))
     nearest = np.rint(index).astype(int)
-    inside = ((nearest >= 0) & (nearest < GRID.size)).all(axis=-1)
-    clear = (np.abs(index - nearest) < 0.49).all(axis=-1)
-    x, y, z = np.moveaxis(np.clip(nearest, 0, np.array(GRID.size) - 1), -1, 0)
+    inside = ((nearest >= 0) & (nearest < grid.size)).all(axis=-1)
+    x, y, z = np.moveaxis(np.clip(nearest, 0, np.array(grid.size) - 1), -1, 0)
     values = np.where(change[z, y, x] >= np.float32(threshold), np.where(signed[z, y, x] >= 0, 1, -1), 0)
-    return np.where(inside, values, 0), clear
+    return np.where(inside, values, 0), (np.abs(index - nearest) < 0.49).all(axis=-1)
+
+
+def expected(name: str, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`on_screen` of the made run."""
+    return on_screen(name, *panel_samples.change(), panel_samples.GRID, threshold)
 
 
 def only_the_overlay(widget) -> None:

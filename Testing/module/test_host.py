@@ -272,9 +272,9 @@ def test_a_widget_that_slicer_cannot_connect_is_refused(widget):
 
 def test_dialogs_are_recorded_and_answered():
     dialogs.answer("confirmYesNo", True)
-    dialogs.answer("openFile", "/tmp/a.nrrd")
+    dialogs.answer("openFile", "chosen.nrrd")
     assert slicer.util.confirmYesNoDisplay("Install?")
-    assert qt.QFileDialog.getOpenFileName(None, "Open") == "/tmp/a.nrrd"
+    assert qt.QFileDialog.getOpenFileName(None, "Open") == "chosen.nrrd"
     slicer.util.infoDisplay("done")
     assert dialogs.texts() == ["Install?", "Open", "done"]
     with errors.expected("nobody answers", "dialog"):

@@ -91,7 +91,7 @@ def test_color_images_are_refused_from_a_script(widget) -> None:
     for other in (color_volume(), None):
         with pytest.raises(ValueError, match=r"expected a CT|two CT volumes"):
             widget.logic.process(current, other)
-    assert not widget.logic.running
+    assert not widget.logic.runs.running
 
 
 def test_names_in_any_alphabet(widget) -> None:
@@ -120,13 +120,13 @@ def test_a_double_click_on_apply_does_not_cancel(widget) -> None:
     user.click(widget.ui.applyButton)
     with pytest.raises(RuntimeError, match="cannot be clicked"):
         user.click(widget.ui.applyButton)
-    assert widget.logic.running
+    assert widget.logic.runs.running
     user.wait_until(lambda: widget.ui.applyButton.enabled, DEADLINE_S)
     user.click(widget.ui.applyButton)
     assert not widget.ui.applyButton.enabled  # cancelled once
     widget.panel.parameters.threshold = 0.5
     assert not widget.ui.applyButton.enabled
-    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
 
 
 def test_stage_time_and_what_is_left_are_told(widget) -> None:
@@ -140,15 +140,15 @@ def test_stage_time_and_what_is_left_are_told(widget) -> None:
     assert not widget.ui.logTextEdit.visible
     user.click(widget.ui.logButton)
     assert widget.ui.logTextEdit.visible
-    widget.logic.cancel()
-    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    widget.logic.runs.cancel()
+    user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
 
 
 def test_cancel_in_the_first_instant(widget) -> None:
     choose(widget, *panel_samples.nodes())
     user.click(widget.ui.applyButton)
-    widget.logic.cancel()
-    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    widget.logic.runs.cancel()
+    user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
     assert widget.ui.statusLabel.text == "Cancelled; nothing was kept."
     assert not list(widget.logic.runs.root.iterdir())
     assert not children()
@@ -158,8 +158,8 @@ def test_the_folder_of_a_run_that_is_deleted(widget) -> None:
     choose(widget, *panel_samples.nodes())
     user.click(widget.ui.applyButton)
     user.wait_until(lambda: widget.ui.progressBar.value > 0, DEADLINE_S)
-    shutil.rmtree(widget.logic.lastJob.folder)
-    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    shutil.rmtree(widget.logic.runs.lastJob.folder)
+    user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
     assert widget.ui.applyButton.text == "Apply"
     assert widget.ui.statusLabel.text
     assert not children()
@@ -181,7 +181,7 @@ def test_quitting_in_the_middle_of_a_run(widget) -> None:
     choose(widget, *panel_samples.nodes())
     user.click(widget.ui.applyButton)
     user.wait_until(children, DEADLINE_S)
-    job = widget.logic.lastJob
+    job = widget.logic.runs.lastJob
     slicer.app.quit_for_test()
     user.wait_until(lambda: not children(), 5.0)
     assert "3D Slicer was closed" in job.state().message
@@ -335,7 +335,7 @@ def test_the_joint_method_chosen_by_a_script(widget) -> None:
         widget.logic.process(*panel_samples.nodes(), method="joint")
     user.click(widget.ui.applyButton)
     assert "weights" in dialogs.texts("error")[-1]
-    assert not widget.logic.running
+    assert not widget.logic.runs.running
     with pytest.raises(ValueError, match="'rigid', 'sequential'"):
         widget.logic.process(*panel_samples.nodes(), method="nonsense")
 

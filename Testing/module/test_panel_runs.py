@@ -9,11 +9,10 @@ import panel_samples
 import psutil
 import pytest
 import slicer
-from panel_views import look_at, only_the_overlay, painted, rows
+from panel_views import look_at, on_screen, only_the_overlay, painted, rows
 from slicerhost import boot, dialogs, errors, leave_module, user
 
-from ChangeMapJointLib.core.grid import lps_to_ras
-from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
+from ChangeMapJointLib.scene.nodes import CURRENT
 from ChangeMapJointLib.scene.volumes import grid_of
 
 DEADLINE_S = 300.0
@@ -25,7 +24,7 @@ def choose(widget, reference, template) -> None:
 
 
 def wait_for_end(widget) -> None:
-    user.wait_until(lambda: not widget.logic.running, DEADLINE_S)
+    user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
     slicer.app.processEvents()
 
 
@@ -68,20 +67,6 @@ def test_apply_on_the_sample_pair_paints_exactly_what_the_map_says(widget) -> No
             wanted, clear = on_screen(name, change, signed, grid, 0.68)
             assert (painted(name) == wanted)[clear].all()
             assert np.any(wanted)
-
-
-def on_screen(name, change, signed, grid, threshold) -> tuple[np.ndarray, np.ndarray]:
-    """Sign of what the map shows at every pixel of a view, and whether the pixel lies clear of voxel borders."""
-    node = slice_node(name)
-    width, height, _ = node.GetDimensions()
-    columns, lines = np.meshgrid(np.arange(width), np.arange(height - 1, -1, -1))
-    pixels = np.stack([columns, lines, 0 * lines, 1 + 0 * lines], axis=-1).astype(float)
-    index = grid.to_index(lps_to_ras((pixels @ slicer.util.arrayFromVTKMatrix(node.GetXYToRAS()).T)[..., :3]))
-    nearest = np.rint(index).astype(int)
-    inside = ((nearest >= 0) & (nearest < grid.size)).all(axis=-1)
-    x, y, z = np.moveaxis(np.clip(nearest, 0, np.array(grid.size) - 1), -1, 0)
-    values = np.where(change[z, y, x] >= np.float32(threshold), np.where(signed[z, y, x] >= 0, 1, -1), 0)
-    return np.where(inside, values, 0), (np.abs(index - nearest) < 0.49).all(axis=-1)
 
 
 def test_cancel_leaves_nothing_and_the_panel_is_ready_again(widget) -> None:
@@ -132,7 +117,7 @@ def test_a_killed_worker_is_told_in_words(widget) -> None:
         one.kill()
     wait_for_end(widget)
     assert "killed by the system" in widget.ui.statusLabel.text
-    assert widget.logic.lastJob.log_file.exists()
+    assert widget.logic.runs.lastJob.log_file.exists()
 
 
 def test_rigid_only_shows_the_prior_and_says_that_there_is_no_map(widget) -> None:
@@ -189,12 +174,12 @@ def test_what_a_script_loads_is_shown_in_the_panel(shown) -> None:
     first = shown.panel.session.results
     pair = panel_samples.nodes()
     logic = ChangeMapJointLogic()
-    results = logic.load(panel_samples.finished_job(logic.runs.root, *pair))
+    results = logic.runs.load(panel_samples.finished_job(logic.runs.root, *pair))
     assert first.record.GetScene() is None  # one run a scene
     assert shown.panel.session.results is results
     assert shown.ui.referenceSelector.currentNode() is pair[0]
     shown.cleanup()
-    logic.load(panel_samples.finished_job(logic.runs.root, *pair))  # nobody is told any more
+    logic.runs.load(panel_samples.finished_job(logic.runs.root, *pair))  # nobody is told any more
 
 
 def panel_samples_without_lungs():
@@ -209,8 +194,8 @@ def test_the_chosen_effort_reaches_the_worker(widget) -> None:
     choose(widget, *panel_samples.nodes())
     user.choose(widget.ui.presetComboBox, "Fast: half the time, errors of 0.3 mm")
     user.click(widget.ui.applyButton)
-    assert widget.logic.lastJob.read().configuration["preset"] == "fast"
-    widget.logic.cancel()
+    assert widget.logic.runs.lastJob.read().configuration["preset"] == "fast"
+    widget.logic.runs.cancel()
     wait_for_end(widget)
 
 
@@ -218,8 +203,8 @@ def test_one_run_at_a_time(widget) -> None:
     pair = panel_samples.nodes()
     widget.logic.process(*pair, waitForCompletion=False)
     with pytest.raises(RuntimeError, match="under way"):
-        widget.logic.start(*pair)
-    widget.logic.cancel()
+        widget.logic.runs.start(*pair)
+    widget.logic.runs.cancel()
     wait_for_end(widget)
 
 
@@ -243,7 +228,7 @@ def test_an_options_file_that_cannot_be_read_is_told(widget, tmp_path) -> None:
     widget.ui.configurationPathLineEdit.currentPath = str(tmp_path / "options.json")
     user.click(widget.ui.applyButton)
     assert "not JSON" in dialogs.texts("error")[-1]
-    assert not widget.logic.running
+    assert not widget.logic.runs.running
 
 
 def test_leaving_closing_and_quitting_end_everything(widget) -> None:
