@@ -46,6 +46,7 @@ class TorchData:
         *,
         edges: tuple[float, float],
         weight: Tensor,
+        partner: Tensor | None = None,
         variant: distances.NGFVariant = "B",
     ) -> None:
         """Prepare what does not change during the optimisation.
@@ -57,9 +58,13 @@ class TorchData:
             rigid: 4x4, reference to template.
             edges: NGF edge parameters (eR, eT) in HU/mm.
             weight: of every voxel of R, ``[z, y, x]``; the terms are weighted means.
+            partner: in [0, 1], ``[z, y, x]``: how far a voxel of R has a partner in T. NGF counts so much there;
+                the mean is still taken over ``weight``. All ones by default.
             variant: of NGF.
         """
         self.reference, self.edges, self.weight, self.variant = reference, edges, weight, variant
+        self.matched = weight if partner is None else weight * partner
+        self.share = self.matched.sum() / weight.sum().clamp_min(1e-12)
         like = reference.image
         to_unit = template.grid.unit_from_index @ template.grid.inverse_affine
         self.base = index_points(reference.grid, to_unit @ rigid @ reference.grid.affine, like=like)
@@ -78,10 +83,10 @@ class TorchData:
             self.reference.grid.spacing_mm,
             edge_reference=self.edges[0],
             edge_template=self.edges[1],
-            weight=self.weight,
+            weight=self.matched,
             variant=self.variant,
         )
-        return {"ngf": ngf, "mask": distances.mask_distance(self.reference.mask, mask, self.weight)}
+        return {"ngf": self.share * ngf, "mask": distances.mask_distance(self.reference.mask, mask, self.weight)}
 
     def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
         """See :class:`DataTerms`."""
@@ -103,6 +108,7 @@ class CompiledData:
         *,
         edges: tuple[float, float],
         weight: Tensor,
+        partner: Tensor | None = None,
     ) -> None:
         """As :class:`TorchData`, with variant B of NGF."""
         from ChangeMapJointLib.registration import kernels
@@ -110,7 +116,8 @@ class CompiledData:
         self.kernels: Any = kernels
         self.image, self.mask = template.image.numpy(), template.mask.numpy()
         self.reference, self.reference_mask = reference.image.numpy(), reference.mask.numpy()
-        self.weight = (weight / weight.sum().clamp_min(1e-12)).numpy()
+        mean = weight / weight.sum().clamp_min(1e-12)
+        self.weight, self.matched = mean.numpy(), (mean if partner is None else mean * partner).numpy()
         to_index = template.grid.inverse_affine
         self.affine = np.ascontiguousarray((to_index @ rigid @ reference.grid.affine)[:3])
         self.linear = np.ascontiguousarray(to_index[:3, :3])
@@ -145,7 +152,7 @@ class CompiledData:
             np.float32(mask_weight), *self.wide, self.warped, self.slope, self.mask_pull, self.values[1],
         )  # fmt: skip
         k.ngf_rows(
-            self.reference, self.warped, self.norm, self.weight, self.inverse_spacing,
+            self.reference, self.warped, self.norm, self.matched, self.inverse_spacing,
             self.edge_product, self.edge_square, *self.near, self.factors, self.values[0],
         )  # fmt: skip
         k.gradient_rows(

@@ -28,7 +28,7 @@ class Weights:
     ngf: float = 1.0
     keypoints: float = 0.0
     mask: float = 0.1
-    curvature: float = 100.0
+    curvature: float = 150.0
     volume: float = 0.05
 
     def __post_init__(self) -> None:

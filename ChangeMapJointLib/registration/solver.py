@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField
@@ -19,6 +19,7 @@ from ChangeMapJointLib.registration.bspline import ControlGrid, expand, refine
 from ChangeMapJointLib.registration.data_terms import CompiledData, DataTerms, TorchData, compiled_available
 from ChangeMapJointLib.registration.distances import NGFVariant, edge_parameter
 from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
+from ChangeMapJointLib.registration.partners import partner_weight
 from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, working_spacing
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -34,7 +35,8 @@ class RegistrationOptions:
             Wider than most nodules, so that their growth cannot be registered away.
         window_hu: intensities are clipped to it before gradients are taken.
         edge_factor: the NGF edge parameter is this times the 80 % quantile rule.
-        data_margin_vox: the data terms count in R's lungs dilated by so many voxels of the level.
+        change_hu: residual at which NGF counts half, from the second level on: what changed has no partner, see
+            :mod:`~ChangeMapJointLib.registration.partners`. 0 switches it off.
         compiled: use the compiled kernels on the CPU where Numba is installed.
         margin_mm: kept round the lungs when the scans are cut out.
         weights: the betas of Eq. (1).
@@ -45,8 +47,8 @@ class RegistrationOptions:
     working_mm: float = 1.5
     control_mm: float = 12.0
     window_hu: tuple[float, float] = (-1000.0, 400.0)
-    edge_factor: float = 0.5
-    data_margin_vox: float = 4.0
+    edge_factor: float = 0.25
+    change_hu: float = 150.0
     compiled: bool = True
     margin_mm: float = 15.0
     weights: Weights = field(default_factory=Weights)
@@ -64,7 +66,7 @@ class RegistrationOptions:
             control_mm=(within(self.control_mm, 0.5, 200.0), "0.5 to 200"),
             window_hu=(within(low, -1100, high - 10) and within(high, low + 10, 4000), "low < high in HU"),
             edge_factor=(within(self.edge_factor, 1e-3, 100.0), "0.001 to 100"),
-            data_margin_vox=(within(self.data_margin_vox, 0.0, 50.0), "0 to 50"),
+            change_hu=(within(self.change_hu, 0.0, 1e6), "0 to 1e6"),
             margin_mm=(within(self.margin_mm, 0.0, 200.0), "0 to 200"),
         )
 
@@ -141,7 +143,9 @@ def register(
             coefficients = r.image.new_zeros((*control.shape, 3))
         else:
             coefficients = refine(coefficients, previous, control)
-        objective = _objective(r, t, control, start, options, options.weights, keypoints)
+        change_hu = options.change_hu if number else 0.0  # before the first level every residual is motion
+        partner = partner_weight(r, t, coefficients, control, start, change_hu=change_hu)
+        objective = _objective(r, t, control, start, options, options.weights, keypoints, partner)
         coefficients, report = minimise(objective, coefficients, iterations, ticks.level(len(reports)))
         reports.append(report)
         previous = control
@@ -152,7 +156,7 @@ def register(
         if folding == 0.0:
             break
         weights = replace(options.weights, volume=options.weights.volume * factor)
-        objective = _objective(r, t, control, start, options, weights, keypoints)
+        objective = _objective(r, t, control, start, options, weights, keypoints, partner)
         coefficients, report = minimise(objective, coefficients, options.iterations[-1], ticks.level(len(levels)))
         reports.append(report)
         u = cover_reference(coefficients, control, start, reference.grid, r.grid)
@@ -201,19 +205,21 @@ def _objective(
     options: RegistrationOptions,
     weights: Weights,
     keypoints: Keypoints | None,
+    partner: Tensor,
 ) -> Objective:
-    margin = [options.data_margin_vox * max(p.grid.spacing_mm) for p in (r, t)]
-    near = [dilate(p.mask, m, p.grid) for p, m in zip((r, t), margin, strict=True)]
+    lungs = [p.mask > 0.5 for p in (r, t)]
     edge_r, edge_t = (
-        options.edge_factor * edge_parameter(p.image, p.grid.spacing_mm, m > 0.5)
-        for p, m in zip((r, t), near, strict=True)
+        options.edge_factor * edge_parameter(p.image, p.grid.spacing_mm, inside)
+        for p, inside in zip((r, t), lungs, strict=True)
     )
-    edges, near_r = (edge_r, edge_t), near[0]
+    # in the lungs alone: the ribs, on which they slide, would hold them back
+    weight = lungs[0].to(r.image)
+    given: dict[str, Any] = {"edges": (edge_r, edge_t), "weight": weight, "partner": partner}
     data: DataTerms
     if options.compiled and options.variant == "B" and r.image.device.type == "cpu" and compiled_available():
-        data = CompiledData(r, t, control, rigid, edges=edges, weight=near_r)
+        data = CompiledData(r, t, control, rigid, **given)
     else:
-        data = TorchData(r, t, control, rigid, edges=edges, weight=near_r, variant=options.variant)
+        data = TorchData(r, t, control, rigid, **given, variant=options.variant)
     pull = None
     if keypoints is not None and weights.keypoints > 0:
         pull = KeypointTerm(keypoints, control, rigid, r.image)
@@ -224,16 +230,6 @@ def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
     """Control points over ``grid`` every ``distance_mm``, but not closer than two voxels."""
     x, y, z = (max(distance_mm / h, 2.0) for h in grid.spacing_mm)
     return ControlGrid(grid, (x, y, z))
-
-
-def dilate(mask: Tensor, margin_mm: float, grid: Grid) -> Tensor:
-    """``mask`` (``[z, y, x]``, in [0, 1]) made binary and grown by a box of half width ``margin_mm``."""
-    grown = (mask > 0.5).to(mask)[None, None]
-    for axis in range(3):  # a box is three lines: far cheaper than its volume
-        half = [0, 0, 0]
-        half[2 - axis] = round(margin_mm / grid.spacing_mm[axis])
-        grown = functional.max_pool3d(grown, [2 * k + 1 for k in half], stride=1, padding=half)
-    return grown[0, 0]
 
 
 def minimise(

@@ -19,10 +19,16 @@ def picture(grid: Grid, seed: int) -> Picture:
     return Picture(image, torch.rand(grid.shape, generator=generator), grid)
 
 
-def compare(control: ControlGrid, template: Picture, rigid: np.ndarray, weight: torch.Tensor) -> None:
+def compare(
+    control: ControlGrid,
+    template: Picture,
+    rigid: np.ndarray,
+    weight: torch.Tensor,
+    partner: torch.Tensor | None = None,
+) -> None:
     r = picture(control.grid, 0)
     c = 2.0 * torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(2))
-    given = {"edges": (30.0, 50.0), "weight": weight}
+    given = {"edges": (30.0, 50.0), "weight": weight, "partner": partner}
     compiled, eager = (kind(r, template, control, rigid, **given) for kind in (CompiledData, TorchData))
     for attempt in range(2):  # the second evaluation uses the same buffers
         terms, gradient = compiled.evaluate(c + attempt, 0.7, 0.3)
@@ -51,6 +57,29 @@ def test_with_weights_that_leave_most_of_the_box_out() -> None:
     weight[4, 5, 12] = 0.5  # a second island in the same row
     weight[0, 0, 0] = weight[-1, -1, -1] = 1.0  # corners of the box
     compare(ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), weight)
+
+
+def test_where_some_voxels_have_no_partner() -> None:
+    grid = Grid((10, 11, 12), (2.0, 2.0, 2.0))
+    partner = torch.rand(grid.shape, generator=torch.Generator().manual_seed(7))
+    partner[3:6] = 0.0
+    weight = (torch.rand(grid.shape, generator=torch.Generator().manual_seed(8)) > 0.4).float()
+    compare(ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), weight, partner)
+
+
+def test_voxels_without_a_partner_lower_the_distance_and_not_its_mean_over_the_lungs() -> None:
+    """Half of the lung without a partner: NGF counts half, the mask term as before."""
+    grid = Grid((8, 8, 8))
+    r, t = picture(grid, 0), picture(grid, 1)
+    control, everywhere = ControlGrid(grid, (4.0, 4.0, 4.0)), torch.ones(grid.shape)
+    c = torch.zeros(*control.shape, 3)
+    for kind in (CompiledData, TorchData):
+        whole, half = (
+            kind(r, t, control, np.eye(4), edges=(30.0, 50.0), weight=everywhere, partner=share).evaluate(c, 1.0, 1.0)
+            for share in (everywhere, 0.5 * everywhere)
+        )
+        assert half[0]["ngf"] == pytest.approx(0.5 * whole[0]["ngf"], rel=1e-5)
+        assert half[0]["mask"] == pytest.approx(whole[0]["mask"], rel=1e-5)
 
 
 def test_when_the_template_lies_mostly_elsewhere() -> None:
