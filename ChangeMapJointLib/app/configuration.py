@@ -13,6 +13,8 @@ import torch
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.core.configuration import from_mapping
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.registration.keypoints import KeypointOptions
+from ChangeMapJointLib.registration.matching import MatchingOptions
 from ChangeMapJointLib.registration.presets import PRESETS, Preset
 from ChangeMapJointLib.registration.rigid import RigidOptions
 from ChangeMapJointLib.registration.solver import RegistrationOptions
@@ -31,6 +33,8 @@ class RunConfig:
         preset: which of :data:`~ChangeMapJointLib.registration.presets.PRESETS` the registration started from.
         lungs: lung masks.
         rigid: pre-alignment.
+        keypoints: how many, and where.
+        matching: how their partners are found.
         registration: Eq. (1), reference to template.
         backward: the same from template to reference; coarser, since it only serves as a check.
         trust: how the evidence becomes ``trust.nrrd``.
@@ -41,6 +45,8 @@ class RunConfig:
     preset: Preset = "default"
     lungs: LungOptions = field(default_factory=LungOptions)
     rigid: RigidOptions = field(default_factory=RigidOptions)
+    keypoints: KeypointOptions = field(default_factory=KeypointOptions)
+    matching: MatchingOptions = field(default_factory=MatchingOptions)
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     backward: RegistrationOptions = field(
         default_factory=lambda: RegistrationOptions(iterations=(60, 40), working_mm=3.0)

@@ -20,9 +20,11 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.registration import quality
+from ChangeMapJointLib.registration.matching import Matches, find_correspondences
+from ChangeMapJointLib.registration.objective import Keypoints
 from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
 from ChangeMapJointLib.registration.solver import Registration, register
-from ChangeMapJointLib.registration.trust import inverse_consistency, trust_map
+from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.volumes.lungs import Lungs, segment_lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -33,6 +35,7 @@ SHARES = {
         "read": 2.0,
         "lungs": 6.0,
         "rigid": 6.0,
+        "keypoints": 4.0,
         "register": 20.0,
         "check": 6.0,
         "warp": 1.0,
@@ -157,6 +160,17 @@ def _rigid_only(pair: _Aligned, stages: Stages) -> PairResult:
 def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages: Stages) -> PairResult:
     r, t = pair.reference, pair.template
     lungs_r, lungs_t = pair.reference_lungs.mask, pair.template_lungs.mask
+    with stages.stage("keypoints") as progress:
+        matches = find_correspondences(
+            r,
+            t,
+            lungs_r,
+            lungs_t,
+            rigid=pair.rigid.matrix,
+            keypoints=config.keypoints,
+            options=config.matching,
+            progress=progress,
+        )
     with stages.stage("register") as progress:
         registration = register(
             r,
@@ -164,6 +178,7 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
             lungs_r,
             lungs_t,
             rigid=pair.rigid.matrix,
+            keypoints=matches.keypoints,
             options=config.registration,
             device=device,
             progress=progress,
@@ -176,12 +191,16 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
             lungs_t,
             lungs_r,
             rigid=np.linalg.inv(pair.rigid.matrix).astype(np.float64),
+            keypoints=matches.keypoints.swapped(),
             options=config.backward,
             device=device,
             progress=progress,
         )
         error = inverse_consistency(field, back.field)
-        trust = trust_map(field, error, lungs_r, r.grid, lungs_t, t.grid, options=config.trust)
+        evidence = gather_evidence(
+            r, t, lungs_r, lungs_t, field, back.field, keypoints=matches.keypoints, options=config.trust
+        )
+        trust = trust_map(evidence, field, t.grid, options=config.trust)
     with stages.stage("warp"):
         warped = as_hu(warp(t.array, t.grid, r.grid, field, outside=AIR_HU, device=str(device)))
         lungs_warped = warp(lungs_t, t.grid, r.grid, field) >= 0.5
@@ -197,7 +216,7 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
         findings = _find(pair, maps, field, listed)
         weak = replace(listed, threshold=min(CANDIDATE_THRESHOLD, listed.threshold), proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
-        judged = quality.judge(_figures(pair, registration, maps, warped, lungs_warped, error, shared))
+        judged = quality.judge(_figures(pair, registration, matches, maps, warped, lungs_warped, error, shared))
     return PairResult(
         r,
         t,
@@ -232,6 +251,7 @@ def _find(pair: _Aligned, maps: Maps, field: DisplacementField, options: Finding
 def _figures(
     pair: _Aligned,
     registration: Registration,
+    matches: Matches,
     maps: Maps,
     warped: NDArray[np.int16],
     lungs_warped: NDArray[np.bool_],
@@ -257,10 +277,19 @@ def _figures(
         lung_dice_rigid=quality.dice(ours, pair.lungs_rigidly() & shared),
         inverse_consistency_mm=float(error[inside].mean()),
         inverse_consistency_p95_mm=float(np.percentile(error[inside], 95)),
-        keypoint_error_mm=None,
+        keypoint_error_mm=_keypoint_error(registration.field, matches.keypoints),
+        keypoints_found=matches.found,
+        keypoints_dropped=matches.dropped,
         overlap=pair.rigid.overlap.reference_in_template,
         trusted_percent=100.0 * float((maps.trust[inside] >= 0.5).mean()),
     )
+
+
+def _keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | None:
+    """Mean distance in mm between y(k_R) and k_T; None without keypoints."""
+    if not len(keypoints.reference_mm):
+        return None
+    return float(np.linalg.norm(field.apply(keypoints.reference_mm) - keypoints.template_mm, axis=1).mean())
 
 
 def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -54,8 +54,12 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
     unknown = [name for name in values if name not in known]
     if unknown:
         raise InputError(f"{where}: unknown option '{unknown[0]}'; expected one of {', '.join(known)}")
-    if base is None and not _required(kind):
+    needed = _required(kind)
+    if base is None and not needed:
         base = kind()
+    missing = [name for name in needed if name not in values]
+    if base is None and missing:
+        raise InputError(f"{where}: found no '{missing[0]}', expected {', '.join(needed)}")
     made = {
         name: _value(hints[name], value, f"{where}.{name}", getattr(base, name, None)) for name, value in values.items()
     }
@@ -65,10 +69,10 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
         raise InputError(f"{where}: {error}") from error
 
 
-def _required(kind: type[Any]) -> bool:
-    """Has ``kind`` a field without a default?"""
+def _required(kind: type[Any]) -> list[str]:
+    """The fields of ``kind`` that have no default."""
     missing = dataclasses.MISSING
-    return any(f.default is missing and f.default_factory is missing for f in dataclasses.fields(kind))
+    return [f.name for f in dataclasses.fields(kind) if f.default is missing and f.default_factory is missing]
 
 
 def to_mapping(options: Any) -> dict[str, Any]:

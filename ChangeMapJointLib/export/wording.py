@@ -185,12 +185,19 @@ def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:
         ("Forward and backward registration differ, mean", mean, _usual("inverse_consistency_mm", "mm")),
         ("The same, 95 % of the lungs below", tail, _usual("inverse_consistency_p95_mm", "mm")),
         ("Error at matched keypoints", _measured(q.keypoint_error_mm), "2 mm or less on average (AAPM TG-132)"),
+        ("Keypoints with a confirmed partner", _confirmed(q), "most; fewer where slices are thick"),
         ("Folding in the lungs", number(q.folding_percent, 3, "%"), "none; where it folds, the mapping is torn"),
         ("Local volume factor (Jacobian)", jacobian, "about 0.5 to 2 between two breath-holds"),
         ("Its spread (SD of the logarithm)", number(q.sd_log_jacobian, 3), "the smaller, the smoother the mapping"),
         ("Lungs inside the template's field of view", number(100 * q.overlap, 0, "%"), _usual("overlap", "%", 100)),
         ("Lungs registered with confidence", number(q.trusted_percent, 0, "%"), _usual("trusted_percent", "%")),
     ]
+
+
+def _confirmed(q: Quality) -> str:
+    if q.keypoints_found is None or q.keypoints_dropped is None:
+        return "not measured"
+    return f"{q.keypoints_found - q.keypoints_dropped} of {q.keypoints_found}"
 
 
 def _measured(value_mm: float | None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ChangeMapJointLib.core.grid import Grid, Vector3
@@ -75,6 +76,30 @@ class ControlGrid:
             values = basis_derivative(distance) / self.spacing_mm[axis] if derivative == axis else basis(distance)
             made.append(values.to(like))
         return made[0], made[1], made[2]
+
+    def at_points(self, index: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
+        """The 64 control points that reach each point, and what each of them counts.
+
+        Args:
+            index: ``[n, 3]`` voxel index (x, y, z), any real number; beyond the grid its border is taken.
+
+        Returns:
+            Positions among the flattened ``[cz cy cx]`` coefficients, int64 ``[n, 64]``, and their factors, float64
+            ``[n, 64]``, which add up to 1.
+        """
+        nodes, values = [], []
+        for axis in range(3):
+            n = self.shape[2 - axis]
+            at = torch.as_tensor(np.clip(index[:, axis], 0, self.grid.size[axis] - 1) / self.stride[axis])
+            first = at.floor().clamp(max=n - 4).long()
+            reach = first[:, None] + torch.arange(4)
+            nodes.append(reach)
+            values.append(basis(at[:, None] - (reach - 1)))
+        (x, y, z), (bx, by, bz) = nodes, values
+        _, cy, cx = self.shape
+        flat = (z[:, :, None, None] * cy + y[:, None, :, None]) * cx + x[:, None, None, :]
+        product = bz[:, :, None, None] * by[:, None, :, None] * bx[:, None, None, :]
+        return flat.flatten(1), product.flatten(1)
 
     def knot_gradient(self, coefficients: Tensor) -> list[Tensor]:
         """Exact du/dx, du/dy, du/dz (array axes, per mm) at the inner control points.

@@ -16,7 +16,7 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid, bounding_box
 
 DERIVATIVE = np.array([1.0, -8.0, 0.0, 8.0, -1.0]) / 12.0  # fourth order: a ramp of slope 1 gives 1
 SIGMA_VOX = 1.4
-BORDER_VOX = 2  # the derivative and the pleura: no keypoint on them
+BORDER_MM = 3.0  # the pleura is no keypoint: the lungs slide along it
 CELL_MM = 30.0  # of every cube of the lungs the strongest go first, so that the hilum does not take them all
 
 
@@ -32,7 +32,7 @@ class KeypointOptions:
     """
 
     most: int = 2000
-    least_percentile: float = 50.0
+    least_percentile: float = 25.0
     apart_mm: float = 1.5
     sigma_vox: float = 1.0
 
@@ -96,10 +96,11 @@ def find_keypoints(
         ``options.most``, every cube of 30 mm gives its strongest first.
     """
     options = options or KeypointOptions()
-    inside = ndimage.binary_erosion(lungs, iterations=BORDER_VOX)
+    border = [2 * max(round(BORDER_MM / h), 1) + 1 for h in reversed(grid.spacing_mm)]
+    inside = ndimage.minimum_filter(lungs, size=border, mode="constant")
     if not inside.any():
         return np.zeros((0, 3))
-    start, stop = bounding_box(inside, [2 + 2 * BORDER_VOX] * 3)
+    start, stop = bounding_box(inside, border)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     strength, inside = distinctiveness(image[box], options.sigma_vox), inside[box]
     least = max(float(np.percentile(strength[inside], options.least_percentile)), float(np.finfo(np.float32).tiny))

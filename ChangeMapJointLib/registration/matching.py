@@ -20,16 +20,20 @@ from scipy.spatial import cKDTree
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.data_terms import compiled_available
 from ChangeMapJointLib.registration.distances import edge_parameter
+from ChangeMapJointLib.registration.keypoints import KeypointOptions, find_keypoints
 from ChangeMapJointLib.registration.mind import mind_ssc
 from ChangeMapJointLib.registration.objective import Keypoints
-from ChangeMapJointLib.registration.pyramid import FWHM, Picture
+from ChangeMapJointLib.registration.pyramid import FWHM, Picture, build_pyramid
+from ChangeMapJointLib.volumes.volume import Volume
 
 FloatMap = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 AIR_HU = -1000.0
+PICTURE_MM, MARGIN_MM, WINDOW_HU = 1.5, 15.0, (-1000.0, 400.0)  # in which keypoints are found
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,40 @@ class Matches:
     status: str
 
 
+def find_correspondences(
+    reference: Volume,
+    template: Volume,
+    reference_lungs: NDArray[np.bool_],
+    template_lungs: NDArray[np.bool_],
+    *,
+    rigid: FloatArray,
+    keypoints: KeypointOptions | None = None,
+    options: MatchingOptions = MatchingOptions(),
+    progress: Progress = silent,
+) -> Matches:
+    """Keypoints of the reference and their partners in the template.
+
+    Args:
+        reference: R.
+        template: T.
+        reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
+        template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
+        rigid: 4x4, reference to template: where the search starts.
+        keypoints: how many, and how far apart.
+        options: of the matching.
+        progress: told the fraction done; raise from it to stop.
+    """
+    r, t = (
+        build_pyramid(
+            volume.array, volume.grid, lungs, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=WINDOW_HU
+        )[0]
+        for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
+    )
+    points = find_keypoints(r.image.numpy(), r.mask.numpy() > 0.5, r.grid, keypoints)
+    progress(0.1)
+    return match_keypoints(r, t, points, rigid=rigid, options=options, progress=progress)
+
+
 def match_keypoints(
     reference: Picture,
     template: Picture,
@@ -106,6 +144,7 @@ def match_keypoints(
     *,
     rigid: FloatArray,
     options: MatchingOptions = MatchingOptions(),
+    progress: Progress = silent,
 ) -> Matches:
     """Find where the reference's keypoints lie in the template.
 
@@ -115,6 +154,7 @@ def match_keypoints(
         points_mm: ``[n, 3]`` LPS, in R's lungs.
         rigid: 4x4, reference to template: where the search starts.
         options: cost, reach, stiffness.
+        progress: told the fraction done; raise from it to stop.
 
     Returns:
         Correspondences in mm and what was dropped. Without keypoints an empty result that says so.
@@ -125,11 +165,13 @@ def match_keypoints(
     there: FloatArray = np.zeros((count, 3))
     back: FloatArray = np.zeros((count, 3))
     tree = _Tree.over(points_mm)
-    for search in options.searches:
+    for number, search in enumerate(options.searches):
+        progress(max(number / len(options.searches), 0.1))
         grid = _around(reference.grid, search.voxel_mm, options.searches[0])
         fixed = _Scene.of(reference, np.eye(4), grid, options)
         moving = _Scene.of(template, rigid, grid, options)
         there = _search(fixed, moving, grid, points_mm, there, tree, search, options)
+        progress((number + 0.5) / len(options.searches))
         # the way back starts as far from the truth as the way there did: it is a check, not an echo
         begin = back if search is not options.searches[0] else np.zeros_like(there)
         back = _search(moving, fixed, grid, points_mm + there, begin, tree, search, options)

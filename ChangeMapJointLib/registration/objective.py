@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import determinant
-from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, apply_affine
-from ChangeMapJointLib.registration.bspline import ControlGrid, expand
+from ChangeMapJointLib.core.grid import FloatArray, apply_affine
+from ChangeMapJointLib.registration.bspline import ControlGrid
 from ChangeMapJointLib.registration.data_terms import DataTerms
 from ChangeMapJointLib.registration.distances import keypoint_distance
 from ChangeMapJointLib.registration.regularisers import curvature, volume_change
+
+MATCH_MM = 3.0  # what a match is worth
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Weights:
     """
 
     ngf: float = 1.0
-    keypoints: float = 0.0
+    keypoints: float = 0.01
     mask: float = 0.1
     curvature: float = 150.0
     volume: float = 0.05
@@ -44,25 +45,40 @@ class Keypoints:
     template_mm: FloatArray
     weight: FloatArray
 
+    def swapped(self) -> Keypoints:
+        """The same from template to reference."""
+        return Keypoints(self.template_mm, self.reference_mm, self.weight)
+
 
 class KeypointTerm:
     """D_key of Eq. (1) for coefficients on a control grid."""
 
     def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray, like: Tensor) -> None:
         """Prepare ``keypoints`` for ``control``, whose displacement comes on top of ``rigid``."""
-        to_unit = control.grid.unit_from_index @ control.grid.inverse_affine
-        unit = apply_affine(to_unit, keypoints.reference_mm)  # (n, 3)
-        self.unit = torch.as_tensor(unit).to(like)[None, None, None]
+        index = apply_affine(control.grid.inverse_affine, keypoints.reference_mm)
+        self.nodes, values = control.at_points(index)
         start = keypoints.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]
+        self.nodes, self.values = self.nodes.to(like.device), values.to(like)
         self.wanted = torch.as_tensor(keypoints.template_mm - start).to(like)
         self.weight = torch.as_tensor(keypoints.weight).to(like)
-        self.matrices = control.matrices(like)
 
     def value(self, coefficients: Tensor) -> Tensor:
         """Weighted mean of the squared distances in mm^2."""
-        u = expand(coefficients, self.matrices).movedim(-1, 0)[None]
-        moved = functional.grid_sample(u, self.unit, "bilinear", "border", align_corners=ALIGN_CORNERS)
-        return keypoint_distance(moved[0, :, 0, 0].T, self.wanted, self.weight)
+        return keypoint_distance(self._moved(coefficients), self.wanted, self.weight)
+
+    def doubt(self, coefficients: Tensor) -> None:
+        """Let those count less that lie far from where the deformation so far takes them: wrong matches.
+
+        Geman and McClure's weight ``1 / (1 + (d / s)^2)^2`` of the distance d, with s twice the median distance, but at
+        least :data:`MATCH_MM`.
+        """
+        apart = (self._moved(coefficients.detach()) - self.wanted).norm(dim=-1)
+        if len(apart):
+            scale = max(2 * float(apart.median()), MATCH_MM)
+            self.weight = self.weight / (1 + (apart / scale) ** 2) ** 2
+
+    def _moved(self, coefficients: Tensor) -> Tensor:
+        return (coefficients.reshape(-1, 3)[self.nodes] * self.values[..., None]).sum(dim=1)
 
 
 class Objective:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
+from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand
 from ChangeMapJointLib.registration.pyramid import Picture
@@ -52,11 +52,24 @@ def partner_weight(
     if not both.any():
         return inside
     residual = reference.image.clamp_max(SOFT_HU) - image.clamp_max(SOFT_HU)
+    return inside * change_weight(residual, both, reference.grid, change_hu)
+
+
+def change_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) -> Tensor:
+    """``1 / (1 + (d / change_hu)^4)``: near 0 where a nodule came, went, grew or shrank, 1 where nothing did.
+
+    Args:
+        residual: R - T(y) in HU, ``[z, y, x]``.
+        both: 1 in the lungs of R and T(y), at one voxel at least; elsewhere 0.
+        grid: of both.
+        change_hu: where the weight is half.
+
+    Returns:
+        Tensor ``[z, y, x]``; d is the mean residual round the voxel, less the median over ``both``.
+    """
     residual = (residual - residual[both > 0].median()) * both
-    sigma = [SIGMA_MM / h for h in reversed(reference.grid.spacing_mm)]
-    mean, share = gaussian(torch.stack([residual, both]), sigma)
-    change = mean / share.clamp_min(0.1)
-    return inside / (1 + (change / change_hu) ** 4)
+    mean, share = gaussian(torch.stack([residual, both]), [SIGMA_MM / h for h in reversed(grid.spacing_mm)])
+    return 1 / (1 + (mean / share.clamp_min(0.1) / change_hu) ** 4)
 
 
 def warp_picture(

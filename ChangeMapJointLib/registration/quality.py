@@ -27,6 +27,8 @@ class Figures:
         inverse_consistency_mm: mean forward-backward error; None when no way back was computed.
         inverse_consistency_p95_mm: its 95th percentile.
         keypoint_error_mm: mean distance of corresponding keypoints after registration.
+        keypoints_found: places of the reference that were looked for in the template; None when none were.
+        keypoints_dropped: those of them that the search back did not confirm.
         overlap: share of R's lungs inside the template's field of view, in [0, 1].
         trusted_percent: lung voxels with trust of at least 0.5; None with rigid alignment alone.
     """
@@ -42,6 +44,8 @@ class Figures:
     inverse_consistency_mm: float | None
     inverse_consistency_p95_mm: float | None
     keypoint_error_mm: float | None
+    keypoints_found: int | None
+    keypoints_dropped: int | None
     overlap: float
     trusted_percent: float | None
 
@@ -121,6 +125,8 @@ def rigid_figures(residual_hu: float, lung_dice: float, overlap: float) -> Figur
         inverse_consistency_mm=None,
         inverse_consistency_p95_mm=None,
         keypoint_error_mm=None,
+        keypoints_found=None,
+        keypoints_dropped=None,
         overlap=overlap,
         trusted_percent=None,
     )

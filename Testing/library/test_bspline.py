@@ -86,3 +86,21 @@ def test_refine_keeps_any_spline_whose_knots_are_kept() -> None:
     after = expand(refined, fine.matrices(refined))[::2, ::2, ::2]
     inner = (slice(14, -14),) * 3  # the border's other extension fades by 0.27 a control point
     assert float((after - before)[inner].abs().max()) < 1e-3
+
+
+def test_values_at_single_points_are_those_of_the_voxels(control: ControlGrid) -> None:
+    """At voxels the sum over 64 control points is the expanded displacement; between them it is the spline itself."""
+    c = torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    u = expand(c, control.matrices(c))
+    index = np.array([[0, 0, 0], [16, 13, 10], [5, 7, 3], [16, 0, 10]], float)
+    nodes, values = control.at_points(index)
+    found = (c.reshape(-1, 3)[nodes] * values[..., None]).sum(1)
+    wanted = torch.stack([u[int(z), int(y), int(x)] for x, y, z in index])
+    assert torch.allclose(found, wanted)
+    assert values.sum(1).tolist() == pytest.approx([1.0] * 4)
+    between = control.at_points(np.array([[4.3, 6.6, 2.2], [-9.0, 99.0, 2.2]]))
+    line = linear(control).reshape(-1, 3)
+    moved = (line[between[0]] * between[1][..., None]).sum(1).numpy()
+    matrix = np.array([[0.1, 0.02, 0], [0, -0.2, 0.05], [0.03, 0, 0.3]])
+    inside = control.grid.to_physical(np.array([[4.3, 6.6, 2.2], [0.0, 13.0, 2.2]]))  # beyond the border: its value
+    assert moved == pytest.approx(inside @ matrix.T, abs=1e-9)

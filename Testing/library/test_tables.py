@@ -124,7 +124,7 @@ def test_quality_is_written_with_verdict_and_reasons(tmp_path):
     figures = document["quality"]
     assert figures["verdict"] == "look closely"
     assert figures["reasons"] == ["Größe: 3 % fold."]
-    assert (figures["lung_dice"], figures["keypoint_error_mm"]) == (0.9921, None)
+    assert (figures["lung_dice"], figures["keypoint_error_mm"], figures["keypoints_dropped"]) == (0.9921, 0.83, 212)
 
 
 @pytest.mark.parametrize(
