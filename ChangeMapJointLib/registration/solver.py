@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,14 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand, refine
-from ChangeMapJointLib.registration.data_terms import CompiledData, DataTerms, TorchData, compiled_available
 from ChangeMapJointLib.registration.distances import NGFVariant, edge_parameter
+from ChangeMapJointLib.registration.fused import fastest_terms
 from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.partners import partner_weight
 from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, working_spacing
 from ChangeMapJointLib.volumes.volume import Volume
+
+ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few, and those not well
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RegistrationOptions:
         edge_factor: the NGF edge parameter is this times the 80 % quantile rule.
         change_hu: residual at which NGF counts half, from the second level on: what changed has no partner, see
             :mod:`~ChangeMapJointLib.registration.partners`. 0 switches it off.
-        compiled: use the compiled kernels on the CPU where Numba is installed.
+        compiled: use the compiled kernels, on the CPU where Numba is installed, on a GPU where Triton is.
         margin_mm: kept round the lungs when the scans are cut out.
         weights: the betas of Eq. (1).
         variant: of NGF.
@@ -145,7 +146,12 @@ def register(
             coefficients = refine(coefficients, previous, control)
         change_hu = options.change_hu if number else 0.0  # before the first level every residual is motion
         partner = partner_weight(r, t, coefficients, control, start, change_hu=change_hu)
-        objective = _objective(r, t, control, start, options, options.weights, keypoints, partner)
+        # what a match is worth stays the same in mm, what the images say becomes finer
+        believed = 4.0**-number * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
+        weights = replace(options.weights, keypoints=options.weights.keypoints * believed)
+        objective = _objective(r, t, control, start, options, weights, keypoints, partner)
+        if objective.keypoints is not None and number:
+            objective.keypoints.doubt(coefficients)
         coefficients, report = minimise(objective, coefficients, iterations, ticks.level(len(reports)))
         reports.append(report)
         previous = control
@@ -155,7 +161,7 @@ def register(
     for factor in (10.0, 100.0):
         if folding == 0.0:
             break
-        weights = replace(options.weights, volume=options.weights.volume * factor)
+        weights = replace(weights, volume=options.weights.volume * factor)
         objective = _objective(r, t, control, start, options, weights, keypoints, partner)
         coefficients, report = minimise(objective, coefficients, options.iterations[-1], ticks.level(len(levels)))
         reports.append(report)
@@ -214,12 +220,8 @@ def _objective(
     )
     # in the lungs alone: the ribs, on which they slide, would hold them back
     weight = lungs[0].to(r.image)
-    given: dict[str, Any] = {"edges": (edge_r, edge_t), "weight": weight, "partner": partner}
-    data: DataTerms
-    if options.compiled and options.variant == "B" and r.image.device.type == "cpu" and compiled_available():
-        data = CompiledData(r, t, control, rigid, **given)
-    else:
-        data = TorchData(r, t, control, rigid, **given, variant=options.variant)
+    terms = fastest_terms(r.image.device, variant=options.variant, compiled=options.compiled)
+    data = terms(r, t, control, rigid, edges=(edge_r, edge_t), weight=weight, partner=partner)
     pull = None
     if keypoints is not None and weights.keypoints > 0:
         pull = KeypointTerm(keypoints, control, rigid, r.image)

@@ -149,6 +149,23 @@ def test_keypoints_pull_where_the_picture_says_nothing() -> None:
     assert result.field.at(here)[0] == pytest.approx([3.0, 0.0, 0.0], abs=0.2)
 
 
+def test_matches_that_lie_far_off_count_less() -> None:
+    """Nine good matches and one that is 30 mm off: after a look at the deformation it counts next to nothing."""
+    grid = Grid((20, 20, 20), (2.0, 2.0, 2.0))
+    points = grid.to_physical(np.random.default_rng(0).uniform(4, 16, (10, 3)))
+    wrong = np.zeros((10, 3))
+    wrong[0] = 30.0
+    control = ControlGrid(grid, (4.0, 4.0, 4.0))
+    term = KeypointTerm(Keypoints(points, points + wrong, np.ones(10)), control, np.eye(4), torch.zeros(1))
+    still = torch.zeros(*control.shape, 3)
+    assert float(term.value(still)) == pytest.approx(2700 / 10, rel=1e-5)
+    term.doubt(still)
+    assert term.weight[1:].tolist() == pytest.approx([1.0] * 9)
+    # |d| = 52 mm at a scale of 3 mm: 1 / (1 + 300)^2
+    assert float(term.weight[0]) == pytest.approx(1 / 301**2, rel=1e-3)
+    assert float(term.value(still)) < 0.01
+
+
 def test_an_objective_at_its_minimum_is_left_alone() -> None:
     class Bowl:
         control = ControlGrid(Grid((2, 2, 2)), (4.0, 4.0, 4.0))

@@ -1,0 +1,161 @@
+"""The data terms for a GPU say what autograd says: in torch everywhere, in Triton where it is installed.
+
+Without a CUDA device Triton's interpreter runs the same kernels on the CPU, so that their formulas are tested there.
+"""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.registration.bspline import ControlGrid
+from ChangeMapJointLib.registration.data_terms import CompiledData, TorchData
+from ChangeMapJointLib.registration.fused import ClosedFormData, FusedData, fastest_terms, fused_available
+from ChangeMapJointLib.registration.pyramid import Picture
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+if DEVICE.type == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which only FusedData does
+NO_TRITON = "Triton is not installed (it is optional): the fused kernels are tested where it is"
+KINDS = [
+    ClosedFormData,
+    pytest.param(FusedData, marks=pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason=NO_TRITON)),
+]
+PERMUTED = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
+Kind = type[ClosedFormData]
+
+
+def picture(grid: Grid, seed: int, dtype: torch.dtype = torch.float64) -> Picture:
+    generator = torch.Generator().manual_seed(seed)
+    image = 300 * torch.randn(grid.shape, generator=generator) - 400
+    mask = torch.rand(grid.shape, generator=generator)
+    return Picture(image.to(DEVICE, dtype), mask.to(DEVICE, dtype), grid)
+
+
+def some_of(grid: Grid, seed: int, share: float) -> torch.Tensor:
+    inside = torch.rand(grid.shape, generator=torch.Generator().manual_seed(seed)) < share
+    return inside.to(DEVICE, torch.float64)
+
+
+def compare(
+    kind: Kind,
+    control: ControlGrid,
+    template: Picture,
+    rigid: np.ndarray,
+    weight: torch.Tensor,
+    partner: torch.Tensor | None = None,
+) -> None:
+    r = picture(control.grid, 0)
+    c = 2.0 * torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(2)).to(weight)
+    given = {"edges": (30.0, 50.0), "weight": weight, "partner": partner}
+    closed = kind(r, template, control, rigid, **given)  # type: ignore[arg-type]
+    autograd = TorchData(r, template, control, rigid, **given)  # type: ignore[arg-type]
+    for attempt in range(2):  # the second evaluation uses the same buffers
+        terms, gradient = closed.evaluate(c + attempt, 0.7, 0.3 + attempt)
+        expected, expected_gradient = autograd.evaluate(c + attempt, 0.7, 0.3 + attempt)
+        assert terms == pytest.approx(expected, rel=1e-9)
+        scale = float(expected_gradient.abs().max())
+        assert scale > 0
+        assert float((gradient - expected_gradient).abs().max()) < 1e-9 * scale
+
+
+def turned(centre: np.ndarray) -> np.ndarray:
+    """Oblique about all three axes, and shifted."""
+    a, b, c = 0.2, -0.15, 0.1
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(c), -np.sin(c)], [0, np.sin(c), np.cos(c)]])
+    rigid = np.eye(4)
+    rigid[:3, :3] = about_z @ about_y @ about_x
+    rigid[:3, 3] = centre - rigid[:3, :3] @ centre + (0.4, -0.7, 0.9)
+    return rigid
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_skew_grids_turned_and_with_anisotropic_voxels(kind: Kind) -> None:
+    control = ControlGrid(Grid((9, 11, 13), (1.0, 1.5, 2.5), (3.0, 4.0, 5.0), PERMUTED), (4.0, 3.5, 4.0))
+    centre = np.asarray(control.grid.centre_mm)
+    t = picture(Grid((12, 14, 15), (1.2, 1.4, 2.0), tuple(centre - (9, 9, 12))), 1)  # type: ignore[arg-type]
+    compare(kind, control, t, turned(centre), torch.ones(control.grid.shape).to(t.image))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_weights_that_leave_most_of_the_box_out(kind: Kind) -> None:
+    grid = Grid((12, 12, 16), (2.0, 2.0, 2.0))
+    weight = some_of(grid, 3, 0.02)
+    weight[3:7, 2:9, 4:6] = 1.0
+    weight[0, 0, 0] = weight[-1, -1, -1] = 0.5  # corners of the box
+    compare(kind, ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_some_voxels_have_no_partner(kind: Kind) -> None:
+    grid = Grid((10, 11, 12), (2.0, 2.0, 2.0))
+    partner = torch.rand(grid.shape, generator=torch.Generator().manual_seed(7)).to(DEVICE, torch.float64)
+    partner[3:6] = 0.0
+    compare(kind, ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), some_of(grid, 8, 0.6), partner)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_when_the_template_lies_mostly_elsewhere(kind: Kind) -> None:
+    """Beyond its border the template repeats itself and pulls no more."""
+    grid = Grid((8, 8, 8), (2.0, 2.0, 2.0))
+    away = np.eye(4)
+    away[:3, 3] = (9.0, -9.0, 10.0)
+    compare(kind, ControlGrid(grid, (4.0, 4.0, 4.0)), picture(grid, 1), away, some_of(grid, 4, 2.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_single_slice(kind: Kind) -> None:
+    grid = Grid((1, 9, 10), (2.0, 2.0, 2.0))
+    compare(kind, ControlGrid(grid, (4.0, 4.0, 4.0)), picture(grid, 1), turned(np.zeros(3)), some_of(grid, 4, 2.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_lung_at_all_pulls_nowhere(kind: Kind) -> None:
+    grid = Grid((6, 6, 6))
+    control = ControlGrid(grid, (3.0, 3.0, 3.0))
+    r, t = picture(grid, 0), picture(grid, 1)
+    data = kind(r, t, control, np.eye(4), edges=(30.0, 30.0), weight=torch.zeros_like(r.image))
+    terms, gradient = data.evaluate(torch.zeros(*control.shape, 3).to(r.image), 1.0, 1.0)
+    assert terms == {"ngf": 0.0, "mask": 0.0}
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_single_precision_the_same_input_gives_the_same_bytes(kind: Kind) -> None:
+    grid = Grid((14, 15, 16), (2.0, 2.0, 2.0))
+    control = ControlGrid(grid, (4.0, 4.0, 4.0))
+    r, t = picture(grid, 0, torch.float32), picture(grid, 1, torch.float32)
+    given = {"edges": (30.0, 30.0), "weight": torch.ones_like(r.image)}
+    data, autograd = (k(r, t, control, np.eye(4), **given) for k in (kind, TorchData))  # type: ignore[arg-type]
+    c = torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(5)).to(DEVICE)
+    first, again = data.evaluate(c, 1.0, 0.1), data.evaluate(c, 1.0, 0.1)
+    assert first[0] == again[0]
+    assert torch.equal(first[1], again[1])
+    terms, gradient = autograd.evaluate(c, 1.0, 0.1)
+    assert first[0] == pytest.approx(terms, rel=1e-4)
+    assert float((first[1] - gradient).abs().max()) < 2e-3 * float(gradient.abs().max())
+
+
+def test_the_fused_kernels_are_for_cuda_devices_alone() -> None:
+    assert not fused_available(torch.device("cpu"))
+
+
+def test_the_fastest_terms_that_are_there_are_taken() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    slow = {fastest_terms(device, variant="B", compiled=False) for device in (cpu, cuda)}
+    assert slow == {ClosedFormData}
+    assert fastest_terms(cpu, variant="B", compiled=True) in (CompiledData, ClosedFormData)
+    assert fastest_terms(cuda, variant="B", compiled=True) in (FusedData, ClosedFormData)
+    grid = Grid((5, 6, 7))
+    r, t = picture(grid, 0), picture(grid, 1)
+    given = {"edges": (30.0, 30.0), "weight": torch.ones_like(r.image)}
+    control = ControlGrid(grid, (3.0, 3.0, 3.0))
+    other = fastest_terms(cpu, variant="A", compiled=True)(r, t, control, np.eye(4), **given)
+    expected = TorchData(r, t, control, np.eye(4), **given, variant="A")  # type: ignore[arg-type]
+    zero = torch.zeros(*control.shape, 3).to(r.image)
+    assert other.evaluate(zero, 1.0, 0.1)[0] == expected.evaluate(zero, 1.0, 0.1)[0]
