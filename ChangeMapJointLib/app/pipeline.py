@@ -25,7 +25,7 @@ from ChangeMapJointLib.registration.objective import Keypoints
 from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
 from ChangeMapJointLib.registration.solver import Registration, register
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
-from ChangeMapJointLib.volumes.lungs import Lungs, segment_lungs
+from ChangeMapJointLib.volumes.lungs import Lungs, segment_both
 from ChangeMapJointLib.volumes.volume import Volume
 
 # expected shares of the time, for the progress of the whole
@@ -105,10 +105,8 @@ def compare(
     """
     if config.method == "joint":
         raise InputError("--method joint: no trained weights are installed; use --method sequential")
-    with stages.stage("lungs") as progress:
-        reference_lungs = segment_lungs(reference, options=config.lungs)
-        progress(0.5)
-        template_lungs = segment_lungs(template, options=config.lungs)
+    with stages.stage("lungs"):
+        reference_lungs, template_lungs = segment_both(reference, template, options=config.lungs)
     with stages.stage("rigid") as progress:
         rigid = align_rigid(
             reference, template, reference_lungs.mask, template_lungs.mask, options=config.rigid, progress=progress

@@ -16,6 +16,7 @@ from ChangeMapJointLib.core.grid import Grid
 Mask = NDArray[np.bool_]
 Level = NDArray[np.float32]
 
+_CHUNK = 64 * 1024  # voxels
 _FAR = np.float32(1e8)  # mm^2, beyond any distance in a scan
 _IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
 
@@ -35,15 +36,20 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: float, reach_mm: fl
     Returns:
         mm^2, ``[z, y, x]``.
     """
-    result = start
+    result = start.copy()
     for axis in range(3):
-        source = np.moveaxis(result, axis, 0)
-        result = result.copy()
-        target = np.moveaxis(result, axis, 0)
-        for step in range(1, min(int(reach_mm / spacing_mm) + 1, source.shape[0] - 1) + 1):
-            shifted = source + np.float32((step * spacing_mm) ** 2)
-            np.minimum(target[step:], shifted[:-step], out=target[step:])
-            np.minimum(target[:-step], shifted[step:], out=target[:-step])
+        across = 1 if axis == 0 else 0
+        count = max(_CHUNK * result.shape[across] // max(result.size, 1), 1)
+        for first in range(0, result.shape[across], count):  # what fits into the processor's cache
+            part = np.moveaxis(result, across, 0)[first : first + count]
+            target = np.moveaxis(part, axis if axis else 1, 0)
+            source = np.ascontiguousarray(target)
+            lowest, shifted = source.copy(), np.empty_like(source)
+            for step in range(1, min(int(reach_mm / spacing_mm) + 1, source.shape[0] - 1) + 1):
+                np.add(source, np.float32((step * spacing_mm) ** 2), out=shifted)
+                np.minimum(lowest[step:], shifted[:-step], out=lowest[step:])
+                np.minimum(lowest[:-step], shifted[step:], out=lowest[:-step])
+            target[:] = lowest
     return result
 
 

@@ -96,12 +96,15 @@ def warp_picture(
 
 def gaussian(volumes: Tensor, sigma_vox: list[float]) -> Tensor:
     """``volumes`` (``[c, z, y, x]``) smoothed along z, y and x, with zeros beyond the border."""
-    result = volumes[:, None]
-    for axis, sigma in enumerate(sigma_vox):
-        half = max(round(3 * sigma), 1)
-        steps = torch.arange(-half, half + 1, dtype=torch.float64)
-        taps = torch.exp(-0.5 * (steps / max(sigma, 1e-6)) ** 2)
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], padding[axis] = len(taps), half
-        result = functional.conv3d(result, (taps / taps.sum()).to(volumes).reshape(shape), padding=padding)
-    return result[:, 0]
+    matrices = [_gaussian_matrix(n, sigma).to(volumes) for n, sigma in zip(volumes.shape[1:], sigma_vox, strict=True)]
+    return torch.stack(
+        [expand(volume[..., None], (matrices[0], matrices[1], matrices[2]))[..., 0] for volume in volumes]
+    )
+
+
+def _gaussian_matrix(n: int, sigma: float) -> Tensor:
+    """``[n, n]``: a product with it smooths along one axis, faster than a convolution and on any device."""
+    half = max(round(3 * sigma), 1)
+    steps = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n)
+    total = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / max(sigma, 1e-6)) ** 2).sum()
+    return torch.where(steps.abs() <= half, torch.exp(-0.5 * (steps / max(sigma, 1e-6)) ** 2), 0.0) / total

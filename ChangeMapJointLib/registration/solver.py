@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,11 +18,13 @@ from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand, refine
 from ChangeMapJointLib.registration.distances import NGFVariant, edge_parameter
 from ChangeMapJointLib.registration.fused import fastest_terms
+from ChangeMapJointLib.registration.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.partners import partner_weight
 from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, working_spacing
 from ChangeMapJointLib.volumes.volume import Volume
 
+FIRST_STEP_MM = 1.0  # of the first iteration on a level
 ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few, and those not well
 
 
@@ -42,6 +45,7 @@ class RegistrationOptions:
         margin_mm: kept round the lungs when the scans are cut out.
         weights: the betas of Eq. (1).
         variant: of NGF.
+        tolerance: a level ends when three iterations together lowered Eq. (1) by less than this part of it.
     """
 
     iterations: tuple[int, ...] = (60, 40, 20)
@@ -49,11 +53,12 @@ class RegistrationOptions:
     control_mm: float = 12.0
     window_hu: tuple[float, float] = (-1000.0, 400.0)
     edge_factor: float = 0.25
-    change_hu: float = 150.0
+    change_hu: float = 100.0
     compiled: bool = True
     margin_mm: float = 15.0
     weights: Weights = field(default_factory=Weights)
     variant: NGFVariant = "B"
+    tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
         low, high = self.window_hu
@@ -69,6 +74,7 @@ class RegistrationOptions:
             edge_factor=(within(self.edge_factor, 1e-3, 100.0), "0.001 to 100"),
             change_hu=(within(self.change_hu, 0.0, 1e6), "0 to 1e6"),
             margin_mm=(within(self.margin_mm, 0.0, 200.0), "0 to 200"),
+            tolerance=(within(self.tolerance, 0.0, 0.5), "0 to 0.5"),
         )
 
 
@@ -152,7 +158,9 @@ def register(
         objective = _objective(r, t, control, start, options, weights, keypoints, partner)
         if objective.keypoints is not None and number:
             objective.keypoints.doubt(coefficients)
-        coefficients, report = minimise(objective, coefficients, iterations, ticks.level(len(reports)))
+        coefficients, report = minimise(
+            objective, coefficients, iterations, ticks.level(len(reports)), tolerance=options.tolerance
+        )
         reports.append(report)
         previous = control
     assert coefficients is not None
@@ -163,7 +171,9 @@ def register(
             break
         weights = replace(weights, volume=options.weights.volume * factor)
         objective = _objective(r, t, control, start, options, weights, keypoints, partner)
-        coefficients, report = minimise(objective, coefficients, options.iterations[-1], ticks.level(len(levels)))
+        coefficients, report = minimise(
+            objective, coefficients, options.iterations[-1], ticks.level(len(levels)), tolerance=options.tolerance
+        )
         reports.append(report)
         u = cover_reference(coefficients, control, start, reference.grid, r.grid)
         folding = folding_percent(u, reference_lungs, reference.grid)
@@ -235,30 +245,29 @@ def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
 
 
 def minimise(
-    objective: Objective, start: Tensor, iterations: int, progress: Progress = silent
+    objective: Objective, start: Tensor, iterations: int, progress: Progress = silent, *, tolerance: float = 0.0
 ) -> tuple[Tensor, LevelReport]:
-    """L-BFGS with a strong Wolfe line search from ``start``.
+    """L-BFGS from ``start``; it ends early where the last iterations gained next to nothing.
 
     Returns:
         The coefficients and what happened. An objective that is already minimal returns ``start``.
     """
-    x = start.detach().clone().requires_grad_(True)
-    budget = iterations * 5 // 4  # the line search rarely needs a second look
-    optimiser = torch.optim.LBFGS(
-        [x], max_iter=iterations, max_eval=budget, history_size=8, line_search_fn="strong_wolfe"
-    )
     history: list[dict[str, float]] = []
+    lowest: tuple[float, dict[str, float]] = (math.inf, {})
 
-    def closure() -> float:
-        progress(min(len(history) / budget, 1.0))
-        value, x.grad, terms = objective.evaluate(x)
+    def evaluate(x: Tensor) -> tuple[float, Tensor]:
+        nonlocal lowest
+        progress(min(len(history) / iterations, 1.0))
+        value, gradient, terms = objective.evaluate(x)
         history.append(terms)
-        return value
+        if value <= lowest[0]:
+            lowest = (value, terms)
+        return value, gradient
 
-    optimiser.step(closure)  # type: ignore[arg-type]
-    best = x.detach()
-    after = objective.evaluate(best)[2]  # the line search may have ended on a point it did not take
-    return best, LevelReport(objective.control.grid.spacing_mm, len(history), history[0], after)
+    best = minimise_lbfgs(
+        evaluate, start.detach(), iterations=iterations, first_step=FIRST_STEP_MM, tolerance=tolerance
+    )
+    return best, LevelReport(objective.control.grid.spacing_mm, len(history), history[0], lowest[1])
 
 
 def cover_reference(

@@ -7,6 +7,7 @@ consolidations inside are taken in by closing in mm; trachea and main bronchi st
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,17 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     notes = (*_notes(view, grid, lungs_ml, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml))
     progress(1.0)
     return Lungs(labels, volume.grid, right_ml, left_ml, notes)
+
+
+def segment_both(reference: Volume, template: Volume, *, options: LungOptions = LungOptions()) -> tuple[Lungs, Lungs]:
+    """:func:`segment_lungs` of two scans at once, on two cores.
+
+    Raises:
+        InputError: a scan shows no lungs; that of the reference where neither does.
+    """
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        ours, theirs = (pool.submit(segment_lungs, volume, options=options) for volume in (reference, template))
+        return ours.result(), theirs.result()
 
 
 def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOptions) -> tuple[Airways, AeratedLungs]:

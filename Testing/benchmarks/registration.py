@@ -1,74 +1,115 @@
-"""Registration against known correspondences, ours beside peers, in one run on the same cores.
+"""Registration against known correspondences, ours beside peers, in one run on the same two threads.
 
-    python Testing/benchmarks/registration.py DATA [--cases hard38mm ...] [--peers PYTHON] [--repeat 3]
+    python3 -m venv peers && peers/bin/pip install torch==2.13.0 && peers/bin/pip install -r Testing/benchmarks/registration_peers.txt
+    python Testing/benchmarks/registration.py DATA [--peers peers/bin/python] [--cases hard38mm ...] [--methods default greedy ...]
 
-DATA holds ``ct15`` and ``pairs``. ``--peers`` is the Python of an environment with ``picsl-greedy`` and ``SimpleITK``.
-Wall time, CPU time and memory are of the whole process: start-up, reading, lung masks, rigid alignment, registration.
-"""
+DATA holds ``ct15`` and ``pairs``. Wall time, CPU time and memory are medians over whole processes: start-up, reading,
+lung masks, rigid or affine alignment, registration. Methods take turns, so that a busy machine is unfair to none. What is
+measured is written at once to ``results/registration.json``; ``results/registration.png`` shows accuracy against time.
+``--chart`` draws it again without measuring.
+"""  # noqa: E501
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import measure, median, write_results
+import registration_chart
+from record import RESULTS, Measured, measure, median, write_results
 from registration_cases import CASES, Case
+from registration_measures import judge
 
 HERE = Path(__file__).parent
+OURS = ("fast", "default", "accurate")
+PEERS = {
+    "greedy": "greedy NCC 2x2x2",
+    "convexadam": "convexAdam",
+    "elastix": "elastix B-spline NCC",
+    "plastimatch": "plastimatch B-spline MSE",
+    "demons": "SimpleITK demons",
+    "ants": "ANTs SyNQuick",
+}
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "2")
 
 
 def main() -> None:
-    """Measure every method on every case and write ``results/registration.json``."""
+    """Measure every method on every case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--peers", type=Path, help="Python of an environment with picsl-greedy")
+    parser.add_argument("--methods", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
+    parser.add_argument("--peers", type=Path, help="Python of an environment with registration_peers.txt")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--chart", action="store_true", help="draw results/registration.json again, measure nothing")
     arguments = parser.parse_args()
-    methods = {"changemap default": [sys.executable, str(HERE / "registration_ours.py")]}
-    if arguments.peers:
-        methods["greedy NCC 2x2x2"] = [str(arguments.peers), str(HERE / "registration_greedy.py")]
-    with tempfile.TemporaryDirectory() as scratch:
+    if not arguments.chart:
+        if arguments.data is None:
+            parser.error("DATA is missing: the folder that holds ct15 and pairs")
+        methods = [name for name in arguments.methods if name in OURS or arguments.peers]
+        os.environ.update(THREADS)
         for name in arguments.cases:
-            case = CASES[name](arguments.data, Path(scratch), name)
-            figures = {
-                method: run(command, case, Path(scratch), arguments.repeat) for method, command in methods.items()
-            }
-            ours, *peers = figures.values()
-            for peer in peers:
-                peer["wall_ratio_ours_to_it"] = round(ours["wall_s"] / peer["wall_s"], 3)
-            print(name, json.dumps(figures), flush=True)
-            write_results("registration", {name: {"what": case.what, "repeats": arguments.repeat, **figures}})
+            with tempfile.TemporaryDirectory() as scratch:
+                case = CASES[name](arguments.data, Path(scratch), name)
+                found = run(case, methods, arguments, Path(scratch))
+            what = {"what": case.what, "repeats": arguments.repeat}
+            print(name, json.dumps(found), flush=True)
+            write_results("registration", {name: {**what, "methods": {**earlier(name), **found}}})
+    registration_chart.draw(RESULTS / "registration.png", json.loads((RESULTS / "registration.json").read_text()))
 
 
-def run(command: list[str], case: Case, scratch: Path, repeats: int) -> dict[str, Any]:
-    """Figures of one method on one case; of times, the median."""
-    given, out = scratch / "points.npy", scratch / "moved.npy"
-    np.save(given, case.points.reference_mm)
-    done = [measure([*command, str(case.reference), str(case.template), str(given), str(out)]) for _ in range(repeats)]
-    error = np.linalg.norm(np.load(out) - case.points.template_mm, axis=1)
-    group = case.points.group
-    lung = error[group == "lung"]
-    figures: dict[str, Any] = {
-        "wall_s": median([one.wall_s for one in done]),
-        "cpu_s": median([one.cpu_s for one in done]),
-        "peak_memory_mb": median([one.peak_memory_mb for one in done]),
-        "before_mm": round(float(np.linalg.norm(case.points.reference_mm - case.points.template_mm, axis=1).mean()), 3),
-        "tre_mean_mm": round(float(lung.mean()), 3),
-        "tre_p95_mm": round(float(np.percentile(lung, 95)), 3),
-    }
-    if (group == "vessel").any():
-        figures["tre_vessels_mm"] = round(float(error[group == "vessel"].mean()), 3)
-    lesions = [(str(g), round(float(e), 2)) for g, e in zip(group, error, strict=True) if g not in ("lung", "vessel")]
-    if lesions:
-        figures["lesion_centres_mm"] = lesions
-    said = json.loads(done[-1].output.strip().splitlines()[-1])
-    return {**figures, **{k: v for k, v in said.items() if k == "folding_percent"}}
+def earlier(case: str) -> dict[str, Any]:
+    """What other methods reached on this case in an earlier run."""
+    path = RESULTS / "registration.json"
+    document = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return dict(document.get(case, {}).get("methods", {}))
+
+
+def run(case: Case, methods: list[str], arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Figures of every method on one case."""
+    done: dict[str, list[Measured]] = {name: [] for name in methods}
+    failed: dict[str, str] = {}
+    for _ in range(arguments.repeat):
+        for name in methods:
+            if name in failed:
+                continue
+            out = scratch / name
+            out.mkdir(exist_ok=True)
+            try:
+                done[name].append(measure(command("register", name, case, out, arguments.peers)))
+            except RuntimeError as error:
+                failed[name] = str(error).splitlines()[0]
+    found: dict[str, Any] = {}
+    for name in methods:
+        label = PEERS.get(name, f"changemap {name}")
+        if name in failed:
+            found[label] = {"failed": failed[name].split(" from ")[0]}
+            continue
+        measure(command("dense", name, case, scratch / name, arguments.peers))
+        found[label] = {
+            "wall_s": median([one.wall_s for one in done[name]]),
+            "cpu_s": median([one.cpu_s for one in done[name]]),
+            "peak_memory_mb": median([one.peak_memory_mb for one in done[name]]),
+            **judge(case, np.load(scratch / name / "dense.npy")),
+        }
+    reference = found.get(PEERS["greedy"], {}).get("wall_s")
+    for figures in found.values():
+        if reference and "wall_s" in figures:
+            figures["wall_ratio_to_greedy"] = round(figures["wall_s"] / reference, 3)
+    return found
+
+
+def command(step: str, method: str, case: Case, out: Path, peers: Path | None) -> list[str]:
+    """One child process: ``register``, which is timed, or ``dense``."""
+    python, script = (
+        (str(peers), "registration_peers.py") if method in PEERS else (sys.executable, "registration_ours.py")
+    )
+    return [python, str(HERE / script), step, method, str(case.reference), str(case.template), str(out)]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.training.motion import MotionOptions
 from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
@@ -37,6 +38,25 @@ class Points:
 
 
 @dataclass(frozen=True)
+class LesionCase:
+    """One lesion: its centre in both scans (LPS, mm), and L^T, bool ``[z, y, x]`` on the template's grid."""
+
+    kind: str
+    reference_mm: FloatArray
+    template_mm: FloatArray
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true deformation on the reference's grid, and both lungs, bool on their own grids."""
+
+    field: DisplacementField
+    lungs_reference: NDArray[np.bool_]
+    lungs_template: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Case:
     """A pair as files, and what is known of it."""
 
@@ -45,6 +65,8 @@ class Case:
     reference: Path
     template: Path
     points: Points
+    truth: Truth | None = None
+    lesions: tuple[LesionCase, ...] = ()
 
 
 def made(what: str, scan: str, seed: int, **options: object) -> Callable[[Path, Path, str], Case]:
@@ -78,7 +100,7 @@ def upper_part(volume: Volume, lungs: NDArray[np.bool_]) -> Volume:
 
 
 def write_case(scratch: Path, name: str, what: str, pair: KnownPair, template: Volume) -> Case:
-    """The pair as NIfTI files, with the points that the template shows."""
+    """The pair as NIfTI files, with the points and lesions that the template shows."""
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -88,18 +110,24 @@ def write_case(scratch: Path, name: str, what: str, pair: KnownPair, template: V
     there = pair.points
     seen = template.grid.contains(there.template_mm)
     groups = np.where(there.on_vessel, "vessel", "lung")
-    lesions = [c for c in pair.changes if template.grid.contains(np.array([c.centre_template_mm]))[0]]
-    return Case(
-        name,
-        what,
-        files[0],
-        files[1],
-        Points(
-            np.concatenate([there.reference_mm[seen], *([c.centre_reference_mm] for c in lesions)]),
-            np.concatenate([there.template_mm[seen], *([c.centre_template_mm] for c in lesions)]),
-            np.concatenate([groups[seen], *([c.kind] for c in lesions)]),
-        ),
+    shown = slice(pair.template.grid.shape[0] - template.grid.shape[0], None)  # all, or the upper part
+    lesions = tuple(
+        LesionCase(
+            c.kind,
+            np.array([c.centre_reference_mm]),
+            np.array([c.centre_template_mm]),
+            pair.lesions_template[shown] == c.id,
+        )
+        for c in pair.changes
+        if template.grid.contains(np.array([c.centre_template_mm]))[0]
     )
+    field = pair.field()
+    points = field.grid.to_physical(np.argwhere(pair.lungs_reference)[:, ::-1].astype(float))
+    lungs = pair.lungs_reference.copy()
+    lungs[pair.lungs_reference] = template.grid.contains(field.apply(points))
+    truth = Truth(field, lungs, pair.lungs_template[shown])
+    points_seen = Points(there.reference_mm[seen], there.template_mm[seen], groups[seen])
+    return Case(name, what, files[0], files[1], points_seen, truth, lesions)
 
 
 def write_nifti(path: Path, array: NDArray[np.generic], grid: Grid) -> None:
@@ -110,13 +138,38 @@ def write_nifti(path: Path, array: NDArray[np.generic], grid: Grid) -> None:
 
 
 def known20mm(data: Path, scratch: Path, name: str) -> Case:
-    """The given pair of 20 mm."""
+    """The given pair of 20 mm; its true motion is known at 4,500 points, between them it is a spline."""
     folder = data / "pairs" / "known20mm"
     rows, lesions = rows_of(folder / "points.csv"), rows_of(folder / "lesions.csv")
-    groups = ["vessel" if float(row["on_vessel"]) > 0 else "lung" for row in rows] + [row["kind"] for row in lesions]
-    r, t = (np.array([[float(row[f"{s}{a}"]) for a in "xyz"] for row in rows + lesions]) for s in "rt")
+    points = Points(
+        *(np.array([[float(row[f"{s}{a}"]) for a in "xyz"] for row in rows]) for s in "rt"),
+        np.array(["vessel" if float(row["on_vessel"]) > 0 else "lung" for row in rows]),
+    )
+    lungs = [read_volume(folder / f"{side}_lungs.nii.gz") for side in ("reference", "template")]
+    masks = [volume.array > 0 for volume in lungs]
+    field = interpolated(points, lungs[0].grid)
+    grid = lungs[1].grid
+    everywhere = grid.to_physical(np.argwhere(np.ones(grid.shape, bool))[:, ::-1].astype(float))
+    shown = []
+    for row in lesions:
+        r, t = (np.array([[float(row[f"{s}{a}"]) for a in "xyz"]]) for s in "rt")
+        near = np.linalg.norm(everywhere - t, axis=1) <= float(row["radius_template_mm"])
+        shown.append(LesionCase(row["kind"], r, t, near.reshape(grid.shape)))
     what = "A scan breathed out by a known motion of up to 20 mm, with six lesions."
-    return Case(name, what, folder / "reference.nii.gz", folder / "template.nii.gz", Points(r, t, np.array(groups)))
+    files = (folder / "reference.nii.gz", folder / "template.nii.gz")
+    return Case(name, what, *files, points, Truth(field, masks[0], masks[1]), tuple(shown))
+
+
+def interpolated(points: Points, grid: Grid) -> DisplacementField:
+    """U between ``points`` by a local quintic spline on every third voxel of ``grid`` (at points left out 0.03 mm off)."""
+    from scipy.interpolate import RBFInterpolator
+
+    places, once = np.unique(points.reference_mm, axis=0, return_index=True)
+    moved = points.template_mm[once] - places
+    spline = RBFInterpolator(places, moved, neighbors=200, kernel="quintic", degree=2)
+    coarse = grid.with_spacing((3 * grid.spacing_mm[0], 3 * grid.spacing_mm[1], 3 * grid.spacing_mm[2]))
+    index = np.argwhere(np.ones(coarse.shape, bool))[:, ::-1].astype(float)
+    return DisplacementField(spline(coarse.to_physical(index)).reshape(*coarse.shape, 3).astype(np.float32), coarse)
 
 
 def popi(data: Path, scratch: Path, name: str) -> Case:

@@ -1,6 +1,10 @@
-"""One registration as the product does it, on points: ``registration_ours.py REFERENCE TEMPLATE POINTS.npy OUT.npy``.
+"""The project's registration as the product runs it.
 
-Reads both scans, finds the lungs, aligns rigidly, registers, and writes where the points (LPS, mm) go.
+    registration_ours.py register PRESET REFERENCE TEMPLATE FOLDER
+    registration_ours.py dense PRESET REFERENCE TEMPLATE FOLDER
+
+``register`` reads both scans, finds the lungs, aligns rigidly, matches keypoints, registers and writes the deformation;
+``dense`` turns it into ``dense.npy`` as :mod:`registration_peers` does.
 """
 
 from __future__ import annotations
@@ -11,14 +15,47 @@ from pathlib import Path
 
 import numpy as np
 
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.registration.matching import find_correspondences
+from ChangeMapJointLib.registration.presets import PRESETS
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.registration.solver import register
-from ChangeMapJointLib.volumes.lungs import segment_lungs
+from ChangeMapJointLib.volumes.lungs import segment_both
 from ChangeMapJointLib.volumes.reading import read_volume
 
-reference, template = (read_volume(Path(name)) for name in sys.argv[1:3])
-lungs = [segment_lungs(volume).mask for volume in (reference, template)]
-rigid = align_rigid(reference, template, *lungs)
-found = register(reference, template, *lungs, rigid=rigid.matrix)
-np.save(sys.argv[4], found.field.apply(np.load(sys.argv[3])))
-print(json.dumps({"folding_percent": found.folding_percent, "rigid_only": rigid.matrix.tolist()}))
+
+def run(preset: str, reference: str, template: str, out: Path) -> None:
+    """What is timed."""
+    r, t = (read_volume(Path(name)) for name in (reference, template))
+    lungs = [found.mask for found in segment_both(r, t)]
+    rigid = align_rigid(r, t, *lungs).matrix
+    matches = find_correspondences(r, t, *lungs, rigid=rigid)
+    found = register(r, t, *lungs, rigid=rigid, keypoints=matches.keypoints, options=PRESETS[preset])
+    np.save(out / "vectors.npy", found.field.vectors_mm)
+    grid = found.field.grid
+    kept = {"shape": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm}
+    (out / "grid.json").write_text(json.dumps({**kept, "direction": np.asarray(grid.direction).tolist()}))
+
+
+def dense(reference: str, out: Path) -> None:
+    """U at every voxel of the reference."""
+    told = json.loads((out / "grid.json").read_text())
+    grid = Grid(*(tuple(told[name]) for name in ("shape", "spacing_mm", "origin_mm", "direction")))  # type: ignore[arg-type]
+    field, wanted = DisplacementField(np.load(out / "vectors.npy"), grid), read_volume(Path(reference)).grid
+    rows = [field.at(wanted.to_physical(index)) for index in _indices(wanted)]
+    np.save(out / "dense.npy", np.concatenate(rows).reshape(*wanted.shape, 3))
+
+
+def _indices(grid: Grid) -> list[np.ndarray]:
+    nz, ny, nx = grid.shape
+    y, x = (v.ravel().astype(float) for v in np.mgrid[:ny, :nx])
+    return [np.stack([x, y, np.full_like(x, z)], axis=1) for z in range(nz)]
+
+
+if __name__ == "__main__":
+    step, preset_name, fixed_name, moving_name, folder = sys.argv[1:]
+    if step == "register":
+        run(preset_name, fixed_name, moving_name, Path(folder))
+    else:
+        dense(fixed_name, Path(folder))

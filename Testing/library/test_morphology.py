@@ -1,0 +1,29 @@
+"""Distances in millimetres against scipy's, in volumes of many and of few voxels."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ChangeMapJointLib.core.filters import dilate, squared_distance
+
+
+@pytest.mark.parametrize("shape", [(70, 60, 50), (3, 200, 300), (200, 2, 300), (1, 1, 40), (5, 6, 1)])
+def test_squared_distance_is_that_of_scipy(shape: tuple[int, int, int]) -> None:
+    mask = np.random.default_rng(0).random(shape) < 0.01
+    mask.flat[0] = True
+    start = np.where(mask, np.float32(0), np.float32(1e8))
+    found = squared_distance(start, 1.5, 12.0)
+    exact = ndimage.distance_transform_edt(~mask, sampling=1.5) ** 2
+    near = exact <= 12.0**2
+    assert found[near] == pytest.approx(exact[near], rel=1e-5, abs=1e-4)
+    assert (found[~near] > 12.0**2).all()
+    assert set(np.unique(start)) <= {0.0, np.float32(1e8)}  # the input stays as it is
+
+
+def test_a_ball_is_drawn_with_its_radius() -> None:
+    point = np.zeros((41, 41, 41), dtype=bool)
+    point[20, 20, 20] = True
+    ball = dilate(point, 15.0, 1.0)
+    assert ball[20, 20, 35]
+    assert not ball[20, 20, 36]
+    assert ball.sum() == pytest.approx(4 / 3 * np.pi * 15**3, rel=0.01)
