@@ -23,7 +23,7 @@ from ChangeMapJointLib.registration.solver import RegistrationOptions
 Preset = Literal["fast", "default", "accurate"]
 
 PRESETS: dict[str, RegistrationOptions] = {
-    "fast": RegistrationOptions(iterations=(40, 25, 10), working_mm=2.25),
+    "fast": RegistrationOptions(iterations=(40, 25, 10), working_mm=2.25, tolerance=3e-3),
     "default": RegistrationOptions(),
-    "accurate": RegistrationOptions(iterations=(100, 80, 60), working_mm=1.0),
+    "accurate": RegistrationOptions(iterations=(100, 80, 60), working_mm=1.0, tolerance=1e-4),
 }

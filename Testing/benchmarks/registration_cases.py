@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.training.motion import MotionOptions
 from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 from ChangeMapJointLib.volumes.lungs import segment_lungs
@@ -147,7 +149,7 @@ def known20mm(data: Path, scratch: Path, name: str) -> Case:
     )
     lungs = [read_volume(folder / f"{side}_lungs.nii.gz") for side in ("reference", "template")]
     masks = [volume.array > 0 for volume in lungs]
-    field = interpolated(points, lungs[0].grid)
+    field = interpolated(points, masks[0], lungs[0].grid)
     grid = lungs[1].grid
     everywhere = grid.to_physical(np.argwhere(np.ones(grid.shape, bool))[:, ::-1].astype(float))
     shown = []
@@ -160,16 +162,20 @@ def known20mm(data: Path, scratch: Path, name: str) -> Case:
     return Case(name, what, *files, points, Truth(field, masks[0], masks[1]), tuple(shown))
 
 
-def interpolated(points: Points, grid: Grid) -> DisplacementField:
-    """U between ``points`` by a local quintic spline on every third voxel of ``grid`` (at points left out 0.03 mm off)."""
+def interpolated(points: Points, lungs: NDArray[np.bool_], grid: Grid) -> DisplacementField:
+    """U between ``points`` by a local quintic spline (0.03 mm off at points left out), every third voxel of ``lungs``.
+
+    Farther than two such voxels from the lungs it is 0.
+    """
     from scipy.interpolate import RBFInterpolator
 
     places, once = np.unique(points.reference_mm, axis=0, return_index=True)
-    moved = points.template_mm[once] - places
-    spline = RBFInterpolator(places, moved, neighbors=200, kernel="quintic", degree=2)
+    spline = RBFInterpolator(places, points.template_mm[once] - places, neighbors=200, kernel="quintic", degree=2)
     coarse = grid.with_spacing((3 * grid.spacing_mm[0], 3 * grid.spacing_mm[1], 3 * grid.spacing_mm[2]))
-    index = np.argwhere(np.ones(coarse.shape, bool))[:, ::-1].astype(float)
-    return DisplacementField(spline(coarse.to_physical(index)).reshape(*coarse.shape, 3).astype(np.float32), coarse)
+    near = ndimage.binary_dilation(resample(lungs, grid, coarse) > 0.02, iterations=2)
+    u = np.zeros((*coarse.shape, 3), np.float32)
+    u[near] = spline(coarse.to_physical(np.argwhere(near)[:, ::-1].astype(float)))
+    return DisplacementField(u, coarse)
 
 
 def popi(data: Path, scratch: Path, name: str) -> Case:
