@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lists format test-newest screenshots benchmark clean
+.PHONY: help demo test lint lists format test-newest screenshots benchmark peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,8 +48,15 @@ format: $(READY) ## let ruff rewrite what it can
 benchmark: $(READY) ## measure on DATA (folder of CTs and pairs) and write Testing/benchmarks/results/
 	$(BIN)/python Testing/benchmarks/main_job.py $(DATA)
 
+PEERS := .venv-peers
+peers: $(READY) ## measure the registration beside its peers on DATA (an hour)
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r Testing/benchmarks/registration_peers.txt
+	$(BIN)/python Testing/benchmarks/registration.py $(DATA) --peers $(PEERS)/bin/python
+
 clean: ## remove the environment and caches
-	rm -rf $(VENV) $(NEWEST) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) $(PEERS) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch goes first: what depends on it then takes the build that is there
 $(READY): requirements-dev.txt pyproject.toml

@@ -1,0 +1,188 @@
+"""The two-head U-Net of Kohlbrandt et al. 2024, section 2.1, and a cascade of it from coarse to fine.
+
+One U-Net of depth 2 sees 47 voxels (two convolutions of 3 a stage): at the voxel size of the paper less than breathing
+moves the diaphragm. The cascade therefore starts on larger voxels, where 47 of them are enough, and every finer block
+sees T already moved by the coarser ones; the deformations are composed, and the logits of the change add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from ChangeMapJointLib.core.configuration import require, within
+from ChangeMapJointLib.joint.warping import compose, resize, warp
+from ChangeMapJointLib.registration.distances import Spacing
+
+WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The architecture; a checkpoint carries it.
+
+    Attributes:
+        factors: voxels of the network's grid in one voxel of every block, along each axis, coarsest first; ``(1,)`` is
+            the paper's single network.
+        channels: of the first stage; doubled by every deeper one.
+        depth: how often a block halves its resolution.
+        checkpointing: keep no activations inside stages, and compute them again on the way back.
+    """
+
+    factors: tuple[int, ...] = (4, 2, 1)
+    channels: int = 16
+    depth: int = 2
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        falling = all(a > b and a % b == 0 for a, b in zip(self.factors, self.factors[1:], strict=False))
+        require(
+            self,
+            factors=(
+                bool(self.factors) and falling and self.factors[-1] == 1,
+                "falling whole numbers that divide one another, ending in 1, such as (4, 2, 1)",
+            ),
+            channels=(within(self.channels, 1, 256), "1 to 256"),
+            depth=(within(self.depth, 1, 5), "1 to 5"),
+        )
+
+    @property
+    def multiple(self) -> int:
+        """The shape of the input must be a multiple of this along every axis."""
+        return self.factors[0] * 2**self.depth
+
+
+@dataclass(frozen=True)
+class JointOutput:
+    """What the network says of one batch.
+
+    Attributes:
+        displacement_mm: u, ``[n, 3, z, y, x]``, components (x, y, z) along the array's axes.
+        logits: of "unchanged" and "changed", ``[n, 2, z, y, x]``.
+        coarser_mm: u after every block but the last, each on its own grid, for losses on all of them.
+    """
+
+    displacement_mm: Tensor
+    logits: Tensor
+    coarser_mm: tuple[Tensor, ...] = ()
+
+    @property
+    def change(self) -> Tensor:
+        """CM_learn: the softmax of "changed", ``[n, z, y, x]`` in [0, 1]."""
+        return self.logits.float().softmax(dim=1)[:, 1]
+
+
+class Stage(nn.Module):
+    """Two convolutions of 3 x 3 x 3, each normalised over the volume."""
+
+    def __init__(self, given: int, made: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(given, made, 3, padding=1, bias=False),
+            nn.InstanceNorm3d(made, affine=True),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv3d(made, made, 3, padding=1, bias=False),
+            nn.InstanceNorm3d(made, affine=True),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, given, z, y, x]`` to ``[n, made, z, y, x]``."""
+        return self.layers(x)
+
+
+class TwoHeadUNet(nn.Module):
+    """One block: R and T in, deformation and change out, split in the last convolution only."""
+
+    def __init__(self, options: NetworkOptions) -> None:
+        super().__init__()
+        widths = [options.channels * 2**level for level in range(options.depth + 1)]
+        self.checkpointing = options.checkpointing
+        self.down = nn.ModuleList(Stage(given, made) for given, made in zip([2, *widths[:-1]], widths, strict=True))
+        self.up = nn.ModuleList(
+            Stage(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.deformation = nn.Conv3d(widths[0], 3, 3, padding=1)
+        self.change = nn.Conv3d(widths[0], 2, 3, padding=1)
+        nn.init.normal_(self.deformation.weight, std=1e-3)  # starts as the identity
+        nn.init.zeros_(self.deformation.bias)  # type: ignore[arg-type]
+
+    def forward(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Displacement in voxels and logits of change.
+
+        Args:
+            pair: R and T, ``[n, 2, z, y, x]``, about [-1, 1].
+
+        Returns:
+            ``[n, 3, z, y, x]``, components (x, y, z), and ``[n, 2, z, y, x]``.
+        """
+        x, skipped = pair, []
+        for number, stage in enumerate(self.down):
+            x = self._run(stage, functional.avg_pool3d(x, 2) if number else x)  # [n, c 2^i, z / 2^i, ...]
+            skipped.append(x)
+        skipped.pop()
+        for stage in self.up:
+            skip = skipped.pop()
+            x = functional.interpolate(x, skip.shape[2:], mode="trilinear", align_corners=False)
+            x = self._run(stage, torch.cat([x, skip], dim=1))
+        return self.deformation(x), self.change(x)  # [n, 3, z, y, x], [n, 2, z, y, x]
+
+    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(stage, x, use_reentrant=False)
+        return stage(x)
+
+
+class JointNetwork(nn.Module):
+    """Blocks from coarse to fine, each on T as the coarser ones have moved it."""
+
+    def __init__(self, options: NetworkOptions = NetworkOptions()) -> None:
+        super().__init__()
+        self.options = options
+        self.blocks = nn.ModuleList(TwoHeadUNet(options) for _ in options.factors)
+
+    def forward(self, reference: Tensor, template: Tensor, spacing_mm: Spacing) -> JointOutput:
+        """Deformation and change of a batch.
+
+        Args:
+            reference: R in HU, ``[n, 1, z, y, x]``; z, y and x are multiples of ``options.multiple``.
+            template: T in HU on the same grid.
+            spacing_mm: of that grid, ordered (x, y, z).
+
+        Raises:
+            ValueError: shapes differ, or are no multiples of what the blocks need.
+        """
+        if reference.shape != template.shape or any(n % self.options.multiple for n in reference.shape[2:]):
+            found = f"{tuple(reference.shape)} and {tuple(template.shape)}"
+            expected = f"equal [n, 1, z, y, x] with z, y, x multiples of {self.options.multiple}"
+            raise ValueError(f"reference and template: found shapes {found}, expected {expected}")
+        r, t = normalised(reference), normalised(template)
+        u: Tensor | None = None
+        logits: Tensor | None = None
+        coarser: list[Tensor] = []
+        for factor, block in zip(self.options.factors, self.blocks, strict=True):
+            small_r, small_t = (functional.avg_pool3d(v, factor) if factor > 1 else v for v in (r, t))
+            hx, hy, hz = (h * factor for h in spacing_mm)
+            if u is None:
+                u = small_r.new_zeros((small_r.shape[0], 3, *small_r.shape[2:]), dtype=torch.float32)
+            else:
+                coarser.append(u)
+                u = resize(u, small_r.shape[2:])
+            moved = warp(small_t, u, (hx, hy, hz))
+            step_vox, more = block(torch.cat([small_r, moved.to(small_r)], dim=1))
+            logits = more if logits is None else resize(logits, more.shape[2:]) + more
+            step = step_vox.float() * u.new_tensor([hx, hy, hz]).view(1, 3, 1, 1, 1)
+            u = compose(u, step, (hx, hy, hz))
+        assert u is not None
+        assert logits is not None
+        return JointOutput(u, logits, tuple(coarser))
+
+
+def normalised(hu: Tensor) -> Tensor:
+    """HU clipped to :data:`WINDOW_HU`, as [-1, 1]."""
+    low, high = WINDOW_HU
+    return (hu.clamp(low, high) - low) * (2 / (high - low)) - 1
