@@ -139,6 +139,37 @@ def demo_command(
         tell_result(result, out, progress)
 
 
+@app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
+def synthesize_command(
+    scan: Annotated[
+        list[Path], typer.Option(readable=False, help="Real chest CT to make pairs from; may be given several times.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of pairs; those that are there already stay.")],
+    pairs: Annotated[int, typer.Option(min=1, help="How many in all; scans take turns.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first pair.")] = 0,
+    lesions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False, help="Mask of each scan's own lesions, in the order of the scans; they stay stable."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(readable=False, help="JSON file with what is drawn; see training/draw.py.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Make pairs with known motion and known lesions (new, grown, shrunk, resolved, stable) from real scans."""
+    from ChangeMapJointLib.app.synthesis import Synthesis, run_synthesis
+
+    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+        made = run_synthesis(Synthesis(tuple(scan), out, pairs, seed, tuple(lesions or ()), config), listener)
+    with ending(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), pairs=len(made))
+        else:
+            typer.echo(f"{len(made)} pairs in {out}")
+
+
 def tell_result(result: PairResult, out: Path, progress: ProgressStyle) -> None:
     """The last lines: verdict, number of findings, and where to look."""
     report = out / "report.html"

@@ -105,8 +105,8 @@ def compare(
     """
     if config.method == "joint":
         raise InputError("--method joint: no trained weights are installed; use --method sequential")
-    with stages.stage("lungs"):
-        reference_lungs, template_lungs = segment_both(reference, template, options=config.lungs)
+    with stages.stage("lungs") as progress:
+        reference_lungs, template_lungs = segment_both(reference, template, options=config.lungs, progress=progress)
     with stages.stage("rigid") as progress:
         rigid = align_rigid(
             reference, template, reference_lungs.mask, template_lungs.mask, options=config.rigid, progress=progress

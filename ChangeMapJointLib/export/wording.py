@@ -184,7 +184,11 @@ def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:
         ("Lung overlap (Dice)", dice, _usual("lung_dice")),
         ("Forward and backward registration differ, mean", mean, _usual("inverse_consistency_mm", "mm")),
         ("The same, 95 % of the lungs below", tail, _usual("inverse_consistency_p95_mm", "mm")),
-        ("Error at matched keypoints", _measured(q.keypoint_error_mm), "2 mm or less on average (AAPM TG-132)"),
+        (
+            "Distance left at matched keypoints",
+            _measured(q.keypoint_error_mm),
+            "about 1 mm; it was fitted to them",
+        ),
         ("Keypoints with a confirmed partner", _confirmed(q), "most; fewer where slices are thick"),
         ("Folding in the lungs", number(q.folding_percent, 3, "%"), "none; where it folds, the mapping is torn"),
         ("Local volume factor (Jacobian)", jacobian, "about 0.5 to 2 between two breath-holds"),

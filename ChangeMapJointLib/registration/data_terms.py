@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import importlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -165,9 +166,17 @@ class CompiledData:
         return {"ngf": float(ngf), "mask": float(mask)}, torch.from_numpy(self.gradient.copy())
 
 
+@functools.cache
 def compiled_available() -> bool:
-    """Is Numba installed? It is optional: without it the same terms run in torch, slower."""
-    return importlib.util.find_spec("numba") is not None
+    """Is Numba there, and does it run? It is optional: without it the same terms run in torch, slower.
+
+    One that is installed may refuse to be imported beside the numpy that is there.
+    """
+    try:
+        importlib.import_module("numba")
+    except Exception:  # ImportError, SystemError, whatever a half-fitting package raises
+        return False
+    return True
 
 
 def _reaching_splines(control: ControlGrid, axis: int) -> tuple[NDArray[np.float32], IntArray]:

@@ -6,16 +6,18 @@ the voxels near the lung in between. Nothing builds a graph, and buffers are use
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
+from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.registration.bspline import ControlGrid
 from ChangeMapJointLib.registration.data_terms import CompiledData, DataTerms, TorchData, compiled_available
 from ChangeMapJointLib.registration.distances import NGFVariant, share_among_ends
@@ -165,11 +167,16 @@ class FusedData(ClosedFormData):
         if self.weights != (ngf_weight, mask_weight):
             self.weights = (ngf_weight, mask_weight)
             self.constants[18:] = torch.tensor(self.weights, dtype=torch.float64)
+        if not len(self.voxels):
+            return self.partial.new_zeros(2)
+        with torch.cuda.device(self.warped.device) if self.warped.is_cuda else nullcontext():
+            self._launch()
+        return self.partial.sum(1, dtype=torch.float64)
+
+    def _launch(self) -> None:
         image, mask, reference, reference_mask = self.images
         (nz, ny, nx), (tz, ty, tx) = reference.shape, image.shape
         listed, count, launch = len(self.voxels), reference.numel(), (self.blocks,)
-        if not listed:
-            return self.partial.new_zeros(2)
         start = (self.voxels, listed, self.constants)
         k = self.kernels
         k.warp_voxels[launch](*start, self.displacement, image, self.warped, count, nx, ny, tx, ty, tz, block=BLOCK)
@@ -181,12 +188,25 @@ class FusedData(ClosedFormData):
             *start, self.displacement, image, mask, reference, reference_mask, self.weight, self.warped, self.factors,
             self.pull, self.partial[1], count, nx, ny, nz, tx, ty, tz, block=BLOCK,
         )  # fmt: skip
-        return self.partial.sum(1, dtype=torch.float64)
 
 
 def fused_available(device: torch.device) -> bool:
     """Can :class:`FusedData` run on ``device``? Triton is optional: without it the same terms run in torch, slower."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return device.type == "cuda" and _triton_runs(device)
+
+
+@functools.cache
+def _triton_runs(device: torch.device) -> bool:
+    """Triton comes with torch, but needs a C compiler, Python's headers and a device it knows: one launch tells."""
+    grid = Grid((2, 2, 2))
+    control = ControlGrid(grid, (2.0, 2.0, 2.0))
+    try:
+        some = Picture(torch.zeros(grid.shape, device=device), torch.ones(grid.shape, device=device), grid)
+        data = FusedData(some, some, control, np.eye(4), edges=(1.0, 1.0), weight=torch.ones_like(some.image))
+        data.evaluate(torch.zeros(*control.shape, 3, device=device), 1.0, 1.0)
+    except Exception:  # each of these fails in its own way
+        return False
+    return True
 
 
 def _grown(region: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.grid import FloatArray, Grid, bounding_box
 
 DERIVATIVE = np.array([1.0, -8.0, 0.0, 8.0, -1.0]) / 12.0  # fourth order: a ramp of slope 1 gives 1
-SIGMA_VOX = 1.4
 BORDER_MM = 3.0  # the pleura is no keypoint: the lungs slide along it
 CELL_MM = 30.0  # of every cube of the lungs the strongest go first, so that the hilum does not take them all
 
@@ -46,7 +45,7 @@ class KeypointOptions:
         )
 
 
-def distinctiveness(image: NDArray[np.floating], sigma_vox: float = SIGMA_VOX) -> NDArray[np.float32]:
+def distinctiveness(image: NDArray[np.floating], sigma_vox: float) -> NDArray[np.float32]:
     """Foerstner's operator ``1 / trace(S^-1)``: large only where the image changes in all three directions.
 
     S is the structure tensor, smoothed by a Gaussian of ``2 ceil(1.5 sigma) + 1`` taps. With the principal minors

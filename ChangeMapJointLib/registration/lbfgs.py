@@ -17,6 +17,7 @@ Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 DECREASE, CURVATURE = 1e-4, 0.9  # of Wolfe's conditions
 HISTORY = 8
 LONGEST_SEARCH = 10
+FLAT = 1e-30  # a gradient that is as small is 0
 
 
 def minimise_lbfgs(
@@ -46,7 +47,7 @@ def minimise_lbfgs(
     values = [value]
     for _ in range(iterations):
         largest = float(gradient.abs().max())
-        if not 0 < largest < float("inf"):
+        if not FLAT < largest < float("inf"):
             break
         direction = _direction(gradient, pairs)
         slope = float((direction * gradient).sum())
@@ -86,9 +87,9 @@ def _direction(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, Tensor]]) ->
 def _search(
     evaluate: Evaluate, x: Tensor, direction: Tensor, value: float, slope: float, step: float
 ) -> tuple[Tensor, float, Tensor] | None:
-    """A point along ``direction`` that meets Wolfe's weak conditions, by bracketing; None where none is lower.
+    """The lowest point seen along ``direction`` on the way to one that meets Wolfe's weak conditions, by bracketing.
 
-    A search that ends without one gives the lowest point that it saw.
+    None where none is lower.
     """
     low, high = 0.0, float("inf")
     best: tuple[Tensor, float, Tensor] | None = None
@@ -105,5 +106,5 @@ def _search(
         elif float((direction * gradient).sum()) < CURVATURE * slope:
             low, step = step, (4 * step if high == float("inf") else 0.5 * (step + high))
         else:
-            return point, there, gradient
+            break
     return best

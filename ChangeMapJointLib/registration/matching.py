@@ -33,6 +33,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 FloatMap = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 AIR_HU = -1000.0
+LONGEST_REACH_MM = 120.0
 PICTURE_MM, MARGIN_MM, WINDOW_HU = 1.5, 15.0, (-1000.0, 400.0)  # in which keypoints are found
 
 
@@ -52,7 +53,13 @@ class Search:
 
 
 def _sensible(search: Search) -> bool:
-    return within(search.voxel_mm, 0.3, 20.0) and within(search.reach, 1, 50) and within(search.patch, 1, 10)
+    reach_mm = search.voxel_mm * search.reach
+    return (
+        within(search.voxel_mm, 1.0, 20.0)
+        and within(search.reach, 1, 12)
+        and within(search.patch, 1, 10)
+        and within(reach_mm, 1.0, LONGEST_REACH_MM)
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class MatchingOptions:
             self,
             searches=(
                 bool(self.searches) and all(map(_sensible, self.searches)),
-                "one or more, of 0.3 to 20 mm, reaching 1 to 50 voxels with patches of 1 to 10",
+                "one or more, of 1 to 20 mm, reaching 1 to 12 voxels and up to 120 mm, with patches of 1 to 10",
             ),
             cost=(self.cost in ("ngf", "mind"), "ngf or mind"),
             stiffness=(within(self.stiffness, 0.0, 1e3), "0 to 1000"),
@@ -173,8 +180,7 @@ def match_keypoints(
         there = _search(fixed, moving, grid, points_mm, there, tree, search, options)
         progress((number + 0.5) / len(options.searches))
         # the way back starts as far from the truth as the way there did: it is a check, not an echo
-        begin = back if search is not options.searches[0] else np.zeros_like(there)
-        back = _search(moving, fixed, grid, points_mm + there, begin, tree, search, options)
+        back = _search(moving, fixed, grid, points_mm + there, back, tree, search, options)
     apart = np.linalg.norm(there + back, axis=1)
     kept = apart <= options.agree_mm
     partners = (points_mm + there) @ rigid[:3, :3].T + rigid[:3, 3]
@@ -333,6 +339,8 @@ class _Tree:
     def propagate(self, costs: FloatMap, base_mm: FloatMap, spacing: FloatMap, options: MatchingOptions) -> FloatMap:
         """Min-marginals ``[n, s, s, s]`` of the sum of the costs and ``stiffness |d_i - d_j|^2 / length`` on the edges.
 
+        Each node's are known up to a constant.
+
         Args:
             costs: of every node and displacement.
             base_mm: where the displacements of a node start, ``[n, 3]`` (z, y, x).
@@ -343,12 +351,15 @@ class _Tree:
         upward, message = costs.copy(), np.zeros_like(costs)
         for nodes in reversed(self.levels[1:]):
             up = self.parent[nodes]
-            message[nodes] = min_convolve(upward[nodes], weight[nodes], base_mm[nodes] - base_mm[up], spacing, options)
+            sent = min_convolve(upward[nodes], weight[nodes], base_mm[nodes] - base_mm[up], spacing, options)
+            # less its minimum: single precision could not tell costs apart beside the energy of a large tree
+            message[nodes] = sent - sent.min(axis=(1, 2, 3), keepdims=True)
             np.add.at(upward, up, message[nodes])
         marginals = upward
         for nodes in self.levels[1:]:
             up = self.parent[nodes]
             rest = marginals[up] - message[nodes]
+            rest -= rest.min(axis=(1, 2, 3), keepdims=True)
             marginals[nodes] += min_convolve(rest, weight[nodes], base_mm[up] - base_mm[nodes], spacing, options)
         return marginals
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ChangeMapJointLib.core.configuration import require, within
@@ -13,7 +14,6 @@ from ChangeMapJointLib.core.displacement import determinant
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.registration.bspline import ControlGrid
 from ChangeMapJointLib.registration.data_terms import DataTerms
-from ChangeMapJointLib.registration.distances import keypoint_distance
 from ChangeMapJointLib.registration.regularisers import curvature, volume_change
 
 MATCH_MM = 3.0  # what a match is worth
@@ -51,20 +51,31 @@ class Keypoints:
 
 
 class KeypointTerm:
-    """D_key of Eq. (1) for coefficients on a control grid."""
+    """D_key of Eq. (1) for coefficients on a control grid, with its gradient in closed form.
 
-    def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray, like: Tensor) -> None:
+    It is computed on the CPU in double precision by a sparse matrix, wherever the images are: autograd would add up the
+    gradient of a gather in an order that changes from run to run.
+    """
+
+    def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray) -> None:
         """Prepare ``keypoints`` for ``control``, whose displacement comes on top of ``rigid``."""
-        index = apply_affine(control.grid.inverse_affine, keypoints.reference_mm)
-        self.nodes, values = control.at_points(index)
+        nodes, values = control.at_points(apply_affine(control.grid.inverse_affine, keypoints.reference_mm))
+        count, reach = nodes.shape
+        rows = np.repeat(np.arange(count), reach)
+        size = (count, int(np.prod(control.shape)))
+        self.spline = csr_matrix((values.numpy().ravel(), (rows, nodes.numpy().ravel())), shape=size)
+        self.adjoint = self.spline.T.tocsr()
         start = keypoints.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]
-        self.nodes, self.values = self.nodes.to(like.device), values.to(like)
-        self.wanted = torch.as_tensor(keypoints.template_mm - start).to(like)
-        self.weight = torch.as_tensor(keypoints.weight).to(like)
+        self.wanted: FloatArray = keypoints.template_mm - start
+        self.weight: FloatArray = np.asarray(keypoints.weight, dtype=float)
 
-    def value(self, coefficients: Tensor) -> Tensor:
-        """Weighted mean of the squared distances in mm^2."""
-        return keypoint_distance(self._moved(coefficients), self.wanted, self.weight)
+    def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor]:
+        """Weighted mean of the squared distances in mm^2, and its gradient by the coefficients."""
+        apart = self._moved(coefficients) - self.wanted
+        total = max(float(self.weight.sum()), float(np.finfo(float).tiny))
+        value = float((self.weight * (apart**2).sum(axis=1)).sum()) / total
+        gradient = self.adjoint @ (apart * (2 / total * self.weight)[:, None])
+        return value, torch.from_numpy(gradient).reshape(coefficients.shape).to(coefficients)
 
     def doubt(self, coefficients: Tensor) -> None:
         """Let those count less that lie far from where the deformation so far takes them: wrong matches.
@@ -72,13 +83,14 @@ class KeypointTerm:
         Geman and McClure's weight ``1 / (1 + (d / s)^2)^2`` of the distance d, with s twice the median distance, but at
         least :data:`MATCH_MM`.
         """
-        apart = (self._moved(coefficients.detach()) - self.wanted).norm(dim=-1)
+        apart = np.linalg.norm(self._moved(coefficients) - self.wanted, axis=1)
         if len(apart):
-            scale = max(2 * float(apart.median()), MATCH_MM)
+            scale = max(2 * float(np.median(apart)), MATCH_MM)
             self.weight = self.weight / (1 + (apart / scale) ** 2) ** 2
 
-    def _moved(self, coefficients: Tensor) -> Tensor:
-        return (coefficients.reshape(-1, 3)[self.nodes] * self.values[..., None]).sum(dim=1)
+    def _moved(self, coefficients: Tensor) -> FloatArray:
+        moved: FloatArray = self.spline @ coefficients.detach().cpu().double().numpy().reshape(-1, 3)
+        return moved
 
 
 class Objective:
@@ -115,10 +127,7 @@ class Objective:
         turn = torch.as_tensor(self.turn).to(coefficients)
         gradient = [g + turn[:, axis] for axis, g in enumerate(self.control.knot_gradient(coefficients))]
         volume = volume_change(determinant(gradient, self.control.grid))
-        named = {"curvature": curvature(coefficients.movedim(-1, 0), self.control.spacing_mm), "volume": volume}
-        if self.keypoints is not None:
-            named["keypoints"] = self.keypoints.value(coefficients)
-        return named
+        return {"curvature": curvature(coefficients.movedim(-1, 0), self.control.spacing_mm), "volume": volume}
 
     def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor, dict[str, float]]:
         """The weighted sum, its gradient ``[cz, cy, cx, 3]``, and the terms before weighting."""
@@ -128,8 +137,10 @@ class Objective:
         (gradient,) = torch.autograd.grad(total, leaf)
         terms, pull = self.data.evaluate(coefficients, self.weights.ngf, self.weights.mask)
         value = float(total.detach()) + self.weights.ngf * terms["ngf"] + self.weights.mask * terms["mask"]
-        return (
-            value,
-            (gradient + pull).contiguous(),
-            {**terms, **{name: float(term.detach()) for name, term in named.items()}},
-        )
+        gradient = gradient + pull
+        terms |= {name: float(term.detach()) for name, term in named.items()}
+        if self.keypoints is not None:
+            terms["keypoints"], pull = self.keypoints.evaluate(coefficients)
+            value += self.weights.keypoints * terms["keypoints"]
+            gradient = gradient + self.weights.keypoints * pull
+        return value, gradient.contiguous(), terms

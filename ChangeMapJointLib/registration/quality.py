@@ -26,7 +26,7 @@ class Figures:
         lung_dice_rigid: the same after the rigid part alone.
         inverse_consistency_mm: mean forward-backward error; None when no way back was computed.
         inverse_consistency_p95_mm: its 95th percentile.
-        keypoint_error_mm: mean distance of corresponding keypoints after registration.
+        keypoint_error_mm: mean distance left between matched keypoints, which the registration used: a residual.
         keypoints_found: places of the reference that were looked for in the template; None when none were.
         keypoints_dropped: those of them that the search back did not confirm.
         overlap: share of R's lungs inside the template's field of view, in [0, 1].

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -170,7 +169,8 @@ def register(
         if folding == 0.0:
             break
         weights = replace(weights, volume=options.weights.volume * factor)
-        objective = _objective(r, t, control, start, options, weights, keypoints, partner)
+        # the same terms: what was doubted of the keypoints stays doubted
+        objective = Objective(objective.data, control, weights, objective.keypoints, rigid=start)
         coefficients, report = minimise(
             objective, coefficients, options.iterations[-1], ticks.level(len(levels)), tolerance=options.tolerance
         )
@@ -234,7 +234,7 @@ def _objective(
     data = terms(r, t, control, rigid, edges=(edge_r, edge_t), weight=weight, partner=partner)
     pull = None
     if keypoints is not None and weights.keypoints > 0:
-        pull = KeypointTerm(keypoints, control, rigid, r.image)
+        pull = KeypointTerm(keypoints, control, rigid)
     return Objective(data, control, weights, pull, rigid=rigid)
 
 
@@ -253,20 +253,21 @@ def minimise(
         The coefficients and what happened. An objective that is already minimal returns ``start``.
     """
     history: list[dict[str, float]] = []
-    lowest: tuple[float, dict[str, float]] = (math.inf, {})
+    lowest: tuple[float, dict[str, float]] | None = None
 
     def evaluate(x: Tensor) -> tuple[float, Tensor]:
         nonlocal lowest
         progress(min(len(history) / iterations, 1.0))
         value, gradient, terms = objective.evaluate(x)
         history.append(terms)
-        if value <= lowest[0]:
+        if lowest is None or value <= lowest[0]:
             lowest = (value, terms)
         return value, gradient
 
     best = minimise_lbfgs(
         evaluate, start.detach(), iterations=iterations, first_step=FIRST_STEP_MM, tolerance=tolerance
     )
+    assert lowest is not None
     return best, LevelReport(objective.control.grid.spacing_mm, len(history), history[0], lowest[1])
 
 
@@ -315,10 +316,9 @@ class _Ticks:
 
     def level(self, number: int) -> Progress:
         """A progress for one level; levels beyond the plan stay at the end."""
-        number = min(number, len(self.ends) - 2)
-        low, high = self.ends[number], self.ends[number + 1]
+        low, high = (float(self.ends[min(n, len(self.ends) - 1)]) for n in (number, number + 1))
 
         def report(fraction: float, message: str = "") -> None:
-            self.progress(float(low + fraction * (high - low)), message or f"level {number + 1}")
+            self.progress(low + fraction * (high - low), message or f"level {number + 1}")
 
         return report

@@ -7,7 +7,7 @@ is calibrated on pairs with known motion, among them registrations that were spo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ def gather_evidence(
         template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
         field: y, reference to template.
         backward: y_b, template to reference, estimated independently.
-        keypoints: correspondences that were found without y.
+        keypoints: correspondences; y was fitted to them among other things.
         options: how far evidence is gathered.
     """
     r, t = (
@@ -206,20 +206,36 @@ def local_misfit(reference: Picture, warped: FloatMap, where: NDArray[np.bool_])
     return np.sqrt(energy(residual) / (energy(image) + energy(warped) + np.float32(NOISE_HU**2)))
 
 
-def predicted_error(evidence: Evidence) -> FloatMap:
-    """The error of y in mm that the evidence lets expect, float32 on the evidence's grid."""
+def evidence_terms(evidence: Evidence) -> FloatMap:
+    """What the coefficients of :class:`Calibration` are multiplied with, in their order, float32 ``[5, ...]``."""
+    return np.stack(
+        [
+            np.ones_like(evidence.inverse_mm),
+            np.log(evidence.inverse_mm + 0.3),
+            np.log(evidence.misfit + 0.1),
+            np.sqrt(evidence.border),
+            np.log(evidence.keypoint_mm + 0.5),
+        ]
+    ).astype(np.float32)
 
-    def expected(c: Calibration) -> NDArray[np.floating]:
-        return np.asarray(
-            c.constant
-            + c.inverse * np.log(evidence.inverse_mm + 0.3)
-            + c.misfit * np.log(evidence.misfit + 0.1)
-            + c.border * np.sqrt(evidence.border)
-            + c.keypoints * np.log(evidence.keypoint_mm + 0.5)
-        )
 
-    share = evidence.keypoint_share
-    return np.exp((1 - share) * expected(ALONE) + share * expected(WITH_KEYPOINTS)).astype(np.float32)
+def predicted_error(
+    evidence: Evidence, *, alone: Calibration = ALONE, with_keypoints: Calibration = WITH_KEYPOINTS
+) -> FloatMap:
+    """The error of y in mm that the evidence lets expect, float32 on the evidence's grid.
+
+    Args:
+        evidence: from :func:`gather_evidence`.
+        alone: coefficients where there are no keypoints near.
+        with_keypoints: where there are.
+    """
+    terms, share = evidence_terms(evidence), evidence.keypoint_share
+    expected = [
+        sum(np.float32(factor) * term for factor, term in zip(astuple(c), terms, strict=True))
+        for c in (alone, with_keypoints)
+    ]
+    result: FloatMap = np.exp((1 - share) * expected[0] + share * expected[1]).astype(np.float32)
+    return result
 
 
 def trust_map(

@@ -17,6 +17,7 @@ from ChangeMapJointLib.training.sliding import sliding_field
 
 AIR_HU = -1000.0
 COMPRESSIBLE_HU = (-500.0, -100.0)  # aerated lung below, blood and nodules above, a ramp between
+SHARPENED_MM = 1.0  # width of the unsharp mask of a sharp kernel
 SOFT_TISSUE_HU = (-20.0, 120.0)
 SLAB_SLICES = 16
 
@@ -187,6 +188,23 @@ def scan_noise(rng: np.random.Generator, grid: Grid, *, sigma_hu: float, width_m
     """Acquisition noise in HU on ``grid``: ``sigma_hu`` strong, correlated over ``width_mm`` (standard deviation)."""
     x, y, z = (width_mm / h for h in grid.spacing_mm)
     return np.float32(sigma_hu) * correlated_noise(rng, grid.shape, (z, y, x))
+
+
+def reconstructed(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray[np.float32]:
+    """The scan as another reconstruction kernel would show it, in the axial plane as scanners do.
+
+    Args:
+        hu: ``[z, y, x]``.
+        grid: its grid.
+        kernel: above 0: unsharp masking by so much over 1 mm; below 0: Gaussian of so many mm; 0: as it is.
+    """
+    if kernel == 0:
+        return hu
+    width_mm = SHARPENED_MM if kernel > 0 else -kernel
+    hx, hy, _ = grid.spacing_mm
+    smooth = gaussian_filter(hu, (0.0, width_mm / hy, width_mm / hx))
+    made = hu + np.float32(kernel) * (hu - smooth) if kernel > 0 else smooth
+    return np.maximum(made, np.float32(-1024)).astype(np.float32)
 
 
 def measured_noise_hu(hu: NDArray[np.generic], *, fallback_hu: float = 12.0) -> float:

@@ -22,6 +22,7 @@ from ChangeMapJointLib.training.acquisition import (
     Scan,
     measured_noise_hu,
     moved_scan,
+    reconstructed,
     reference_grid,
     scan_noise,
     still_scan,
@@ -89,6 +90,9 @@ class PairOptions:
         reference_noise_hu: standard deviation of the reference's noise.
         template_noise_hu: noise added to the template's own.
         noise_width_mm: standard deviation of the noise's correlation.
+        reference_kernel: of reconstruction: above 0 edges and noise are sharpened by so much, below 0 smoothed with a
+            standard deviation of so many mm.
+        template_kernel: the same of the template.
         points: number of correspondences, one third of them on vessels.
     """
 
@@ -104,6 +108,8 @@ class PairOptions:
     reference_noise_hu: float = 18.0
     template_noise_hu: float = 0.0
     noise_width_mm: float = 0.9
+    reference_kernel: float = 0.0
+    template_kernel: float = 0.0
     points: int = 600
 
 
@@ -218,7 +224,8 @@ def _make_template(
     template = still_scan(source, spacing_mm=options.template_spacing_mm, margin_mm=options.template_margin_mm)
     width = options.noise_width_mm
     template.hu[...] += scan_noise(noise, template.grid, sigma_hu=options.template_noise_hu, width_mm=width)
-    return _painted(template, planted, painting, noise_hu=measured_noise_hu(template.hu))
+    made = _painted(template, planted, painting, noise_hu=measured_noise_hu(template.hu))
+    return replace(made, hu=reconstructed(made.hu, made.grid, options.template_kernel))
 
 
 def _make_reference(
@@ -236,7 +243,7 @@ def _make_reference(
     reference = _painted(moved, planted, painting, motion=motion)
     width = options.noise_width_mm
     reference.hu[...] += scan_noise(noise, grid, sigma_hu=options.reference_noise_hu, width_mm=width)
-    return reference
+    return replace(reference, hu=reconstructed(reference.hu, grid, options.reference_kernel))
 
 
 def _own_lesions(source: Scan) -> list[_Planted]:

@@ -7,14 +7,15 @@ consolidations inside are taken in by closing in mm; trachea and main bronchi st
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.configuration import require, within
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -133,15 +134,44 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     return Lungs(labels, volume.grid, right_ml, left_ml, notes)
 
 
-def segment_both(reference: Volume, template: Volume, *, options: LungOptions = LungOptions()) -> tuple[Lungs, Lungs]:
+def segment_both(
+    reference: Volume, template: Volume, *, options: LungOptions = LungOptions(), progress: Progress = silent
+) -> tuple[Lungs, Lungs]:
     """:func:`segment_lungs` of two scans at once, on two cores.
+
+    Args:
+        reference: R.
+        template: T.
+        options: how lungs are found.
+        progress: told of both, in the calling thread; raise from it to stop, and the threads end at their next step.
 
     Raises:
         InputError: a scan shows no lungs; that of the reference where neither does.
     """
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        ours, theirs = (pool.submit(segment_lungs, volume, options=options) for volume in (reference, template))
-        return ours.result(), theirs.result()
+    stop, done, said = threading.Event(), [0.0, 0.0], ["", ""]
+
+    def told(number: int) -> Progress:
+        def report(fraction: float, message: str = "") -> None:
+            if stop.is_set():
+                raise Cancelled
+            done[number], said[number] = fraction, message
+
+        return report
+
+    pool = ThreadPoolExecutor(max_workers=2)
+    try:
+        running = [
+            pool.submit(segment_lungs, volume, options=options, progress=told(number))
+            for number, volume in enumerate((reference, template))
+        ]
+        for future in running:  # the reference first: its error goes before the template's
+            while not wait([future], timeout=0.1).done:
+                progress(sum(done) / 2, said[0])
+            future.result()
+        return running[0].result(), running[1].result()
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOptions) -> tuple[Airways, AeratedLungs]:

@@ -58,15 +58,16 @@ def median(values: list[float]) -> float:
     return round(statistics.median(values), 3)
 
 
-def write_results(name: str, results: dict[str, Any]) -> Path:
+def write_results(name: str, results: dict[str, Any], measured: dict[str, Any] | None = None) -> Path:
     """Write the cases of ``results`` into ``results/NAME.json``, each with its commit, versions and machine.
 
-    Cases that are already there and were not measured this time stay as they are.
+    Cases that are already there and were not measured this time stay as they are. A long run gives ``measured``, the
+    :func:`metadata` of its start.
     """
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     document = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    measured = metadata()
+    measured = measured or metadata()
     document.update({case: {**figures, "metadata": measured} for case, figures in results.items()})
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return path

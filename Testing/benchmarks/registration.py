@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import registration_chart
-from record import RESULTS, Measured, measure, median, write_results
+from record import RESULTS, Measured, measure, median, metadata, write_results
 from registration_cases import CASES, Case
 from registration_measures import judge
 
@@ -53,13 +53,15 @@ def main() -> None:
             parser.error("DATA is missing: the folder that holds ct15 and pairs")
         methods = [name for name in arguments.methods if name in OURS or arguments.peers]
         os.environ.update(THREADS)
+        started = metadata()
         for name in arguments.cases:
             with tempfile.TemporaryDirectory() as scratch:
                 case = CASES[name](arguments.data, Path(scratch), name)
                 found = run(case, methods, arguments, Path(scratch))
             what = {"what": case.what, "repeats": arguments.repeat}
             print(name, json.dumps(found), flush=True)
-            write_results("registration", {name: {**what, "methods": {**earlier(name), **found}}})
+            found = {method: {**figures, "commit": started["commit"]} for method, figures in found.items()}
+            write_results("registration", {name: {**what, "methods": {**earlier(name), **found}}}, started)
     registration_chart.draw(RESULTS / "registration.png", json.loads((RESULTS / "registration.json").read_text()))
 
 
@@ -67,7 +69,9 @@ def earlier(case: str) -> dict[str, Any]:
     """What other methods reached on this case in an earlier run."""
     path = RESULTS / "registration.json"
     document = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return dict(document.get(case, {}).get("methods", {}))
+    methods = document.get(case, {}).get("methods", {})
+    # times of different runs must not be compared
+    return {name: {k: v for k, v in one.items() if k != "wall_ratio_to_greedy"} for name, one in methods.items()}
 
 
 def run(case: Case, methods: list[str], arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:

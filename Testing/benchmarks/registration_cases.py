@@ -71,7 +71,9 @@ class Case:
     lesions: tuple[LesionCase, ...] = ()
 
 
-def made(what: str, scan: str, seed: int, **options: object) -> Callable[[Path, Path, str], Case]:
+def made(
+    what: str, scan: str, seed: int, *, half: bool = False, **options: object
+) -> Callable[[Path, Path, str], Case]:
     """A case from the generator: 38 mm at the diaphragm and 40 HU of noise unless ``options`` say otherwise."""
 
     def make(data: Path, scratch: Path, name: str) -> Case:
@@ -85,7 +87,6 @@ def made(what: str, scan: str, seed: int, **options: object) -> Callable[[Path, 
             reference_noise_hu=40.0,
             template_noise_hu=40.0,
         )
-        half = bool(options.pop("half", False)) if "half" in options else False
         pair = make_pair(volume, segment_lungs(volume).mask, seed=seed, options=replace(given, **options))  # type: ignore[arg-type]
         template = upper_part(pair.template, pair.lungs_template) if half else pair.template
         return write_case(scratch, name, what, pair, template)

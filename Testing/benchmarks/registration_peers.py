@@ -147,7 +147,9 @@ def elastix_dense(reference: str, template: str, out: Path) -> None:
 
     parameters = itk.ParameterObject.New()
     parameters.ReadParameterFiles([str(out / f"TransformParameters.{n}.txt") for n in (0, 1)])
-    field = itk.transformix_deformation_field(itk.imread(str(out / "moving.nii"), itk.F), parameters)
+    field = itk.transformix_deformation_field(
+        itk.imread(str(out / "moving.nii"), itk.F), parameters, output_directory=str(out)
+    )
     save(itk.array_from_image(field), out)
 
 

@@ -39,7 +39,6 @@ KERNELS = {
     "warp_rows": (44.0, 170.0),  # T, M_T, M_R, w; T(y), slope, pull of the mask. Spline 48, place 30, trilinear 2 x 45
     "ngf_rows": (24.0, 55.0),  # R, T(y), N_R, w; A and B
     "gradient_rows": (40.0, 110.0),  # R, T(y), A, B, slope, pull of the mask; rows are few
-    "gradient_planes": (40.0, 110.0),
     "gather_planes": (0.5, 3.0),
     "gather_volume": (0.1, 1.0),
 }
@@ -125,7 +124,7 @@ def _enter_level(clock: Clock, name: str, minimised: objective.Objective, *_: An
     """Kernels from now on belong to this level; L-BFGS's two loops read and write its history."""
     control: ControlGrid = minimised.control
     clock.level = f"{control.grid.spacing_mm[0]:g} mm"
-    iterations, numbers = _[1], 3.0 * np.prod(control.shape)
+    iterations, numbers = _[1], 3.0 * np.prod(control.shape)  # at most so many: a level may end early
     clock.need(name, iterations * 4 * HISTORY * numbers * 4, iterations * 8 * HISTORY * numbers)
 
 

@@ -3,8 +3,9 @@
     python Testing/benchmarks/trust_calibration.py DATA [--scratch FOLDER]
 
 DATA holds ``ct15``. Pairs are made from real CTs with known motion and synthetic lesions; each is registered as the
-product does it and in ways that are spoilt on purpose: too few iterations, the coarse level alone, no coarse level, a
-start 18 mm off, rigid alignment alone, and that 6 mm off. The coefficients are fitted on three pairs of two patients;
+product does it and in ways that are spoilt on purpose, with and without keypoints: too few iterations, the coarse level
+alone, no coarse level, a start 18 mm off, wrong keypoints that agree among themselves, rigid alignment alone, and that
+6 mm off. The coefficients are fitted on three pairs of two patients;
 every figure is of three pairs of two others. Writes ``results/trust_calibration.json`` and ``.png``.
 """
 
@@ -12,22 +13,30 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from record import RESULTS, write_results
+from record import RESULTS, commit, write_results
 
+from ChangeMapJointLib.app.configuration import RunConfig
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.matching import Matches, find_correspondences
 from ChangeMapJointLib.registration.objective import Keypoints
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.registration.solver import RegistrationOptions, register
-from ChangeMapJointLib.registration.trust import gather_evidence, inside_template
+from ChangeMapJointLib.registration.trust import (
+    Calibration,
+    evidence_terms,
+    gather_evidence,
+    inside_template,
+    predicted_error,
+)
 from ChangeMapJointLib.training.motion import MotionOptions
 from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 from ChangeMapJointLib.volumes.lungs import segment_lungs
@@ -52,15 +61,40 @@ LESIONS = (
     LesionPlan("stable", 12.0, 12.0),
 )
 DEFAULT = RegistrationOptions()
-BACKWARD = RegistrationOptions(iterations=(60, 40), working_mm=3.0)
-WAYS: dict[str, tuple[RegistrationOptions | None, tuple[float, float, float]]] = {
-    "default": (DEFAULT, (0, 0, 0)),
-    "few iterations": (replace(DEFAULT, iterations=(8, 5, 4)), (0, 0, 0)),
-    "coarse level alone": (replace(DEFAULT, iterations=(15,), working_mm=6.0, control_mm=48.0), (0, 0, 0)),
-    "no coarse level": (replace(DEFAULT, iterations=(15, 10), working_mm=1.75), (0, 0, 0)),
-    "start 18 mm off": (replace(DEFAULT, iterations=(15, 10), working_mm=2.0), (0, 0, 18)),
-    "rigid alone": (None, (0, 0, 0)),
-    "rigid 6 mm off": (None, (6, 0, 0)),
+BACKWARD = RunConfig().backward
+COARSE = replace(DEFAULT, iterations=(15,), working_mm=6.0, control_mm=48.0)
+PULLED = replace(DEFAULT, weights=replace(DEFAULT.weights, keypoints=0.5))
+SHIFTED_MM, SHIFTED_WITHIN_MM = 15.0, 45.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to register; without options by the rigid alignment alone.
+
+    Attributes:
+        options: of the registration.
+        offset_mm: of the start.
+        keypoints: they pull, as in the product.
+        shifted: all those of a region have the same wrong partner, and pull hard.
+    """
+
+    options: RegistrationOptions | None = DEFAULT
+    offset_mm: tuple[float, float, float] = (0, 0, 0)
+    keypoints: bool = False
+    shifted: bool = False
+
+
+WAYS = {
+    "default": Way(keypoints=True),
+    "few iterations": Way(replace(DEFAULT, iterations=(8, 5, 4))),
+    "few iterations, keypoints": Way(replace(DEFAULT, iterations=(4, 3, 2)), keypoints=True),
+    "coarse level alone": Way(COARSE),
+    "coarse level alone, keypoints": Way(COARSE, keypoints=True),
+    "no coarse level": Way(replace(DEFAULT, iterations=(15, 10), working_mm=1.75)),
+    "start 18 mm off": Way(replace(DEFAULT, iterations=(15, 10), working_mm=2.0), (0, 0, 18)),
+    "wrong keypoints": Way(PULLED, keypoints=True, shifted=True),
+    "rigid alone": Way(None),
+    "rigid 6 mm off": Way(None, (6, 0, 0)),
 }
 VOXELS, SEED = 20_000, 0
 NEAR_LESION_MM = 9.0
@@ -73,6 +107,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--scratch", type=Path, default=Path("build/trust"))
     arguments = parser.parse_args()
+    arguments.scratch = arguments.scratch / commit()
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     fitted, tested = ([evidence_of(plan, arguments) for plan in plans] for plans in (FITTED, TESTED))
     train = joined([table for pair in fitted for table in pair.values()])
@@ -96,7 +131,7 @@ def main() -> None:
 
 # -- evidence -----------------------------------------------------------------------------------
 def evidence_of(plan: tuple[str, int, float, float, float, float], arguments: argparse.Namespace) -> dict[str, Table]:
-    """A table of voxels by way of registering; kept in the scratch folder, so that a killed run goes on."""
+    """A table of voxels by way of registering; kept in a folder of this commit, so that a killed run goes on."""
     made: dict[str, Table] = {}
     pair: KnownPair | None = None
     for way in WAYS:
@@ -133,8 +168,9 @@ def prepared(plan: tuple[str, int, float, float, float, float], data: Path) -> t
 def measured(pair: KnownPair, lungs: Any, rigid: Any, matches: Matches, way: str) -> Table:
     """Evidence and true error at voxels of the lungs."""
     r, t = pair.reference, pair.template
-    forward, backward = fields(pair, lungs, rigid, matches.keypoints, way)
-    evidence = gather_evidence(r, t, *lungs, forward, backward, keypoints=matches.keypoints)
+    keypoints = shifted(matches.keypoints) if WAYS[way].shifted else matches.keypoints
+    forward, backward = fields(pair, lungs, rigid, keypoints, way)
+    evidence = gather_evidence(r, t, *lungs, forward, backward, keypoints=keypoints)
     grid = evidence.grid
     inside = (resample(lungs[0], r.grid, grid) > 0.5) & (resample(pair.lungs_reference, r.grid, grid) > 0.5)
     chosen = np.argwhere(inside & inside_template(evidence.field, t.grid))
@@ -157,41 +193,57 @@ def measured(pair: KnownPair, lungs: Any, rigid: Any, matches: Matches, way: str
 def fields(
     pair: KnownPair, lungs: Any, rigid: Any, keypoints: Keypoints, way: str
 ) -> tuple[DisplacementField, DisplacementField]:
-    """Forward and backward deformation; the spoilt ones are spoilt in both directions, and see no keypoints."""
-    r, t = pair.reference, pair.template
-    options, offset = WAYS[way]
+    """Forward and backward deformation; the spoilt ones are spoilt in both directions."""
+    r, t, how = pair.reference, pair.template, WAYS[way]
     start, back = rigid.copy(), np.linalg.inv(rigid)
-    start[:3, 3] += offset
-    if options is None:
+    start[:3, 3] += how.offset_mm
+    if how.options is None:
         fine = [volume.grid.with_spacing((3.0, 3.0, 3.0)) for volume in (r, t)]
-        return DisplacementField.from_affine(start, fine[0]), DisplacementField.from_affine(
-            np.linalg.inv(start), fine[1]
+        matrices = (start, np.linalg.inv(start))
+        forward, backward = (DisplacementField.from_affine(m, g) for m, g in zip(matrices, fine, strict=True))
+        return forward, backward
+    back[:3, 3] += how.offset_mm
+    used = keypoints if how.keypoints else None
+    there = None if used is None else used.swapped()
+    coarser = BACKWARD
+    if way != "default" and not how.shifted:
+        coarser = replace(
+            how.options, working_mm=max(how.options.working_mm, 3.0), iterations=how.options.iterations[:2]
         )
-    if way == "default":
-        forward = register(r, t, *lungs, rigid=start, keypoints=keypoints, options=options)
-        backward = register(t, r, *lungs[::-1], rigid=back, keypoints=keypoints.swapped(), options=BACKWARD)
-        return forward.field, backward.field
-    back[:3, 3] += offset
-    coarser = replace(options, working_mm=max(options.working_mm, 3.0), iterations=options.iterations[:2])
-    forward = register(r, t, *lungs, rigid=start, options=options)
-    return forward.field, register(t, r, *lungs[::-1], rigid=back, options=coarser).field
+    if how.shifted:
+        coarser = replace(BACKWARD, weights=how.options.weights)
+    forward = register(r, t, *lungs, rigid=start, keypoints=used, options=how.options).field
+    return forward, register(t, r, *lungs[::-1], rigid=back, keypoints=there, options=coarser).field
+
+
+def shifted(keypoints: Keypoints) -> Keypoints:
+    """All partners near a keypoint in the middle of the list, wrong by the same 15 mm."""
+    near = np.linalg.norm(keypoints.reference_mm - np.median(keypoints.reference_mm[::2], axis=0), axis=1)
+    centre = keypoints.reference_mm[np.argsort(near)[len(near) // 2]]
+    wrong = np.linalg.norm(keypoints.reference_mm - centre, axis=1) < SHIFTED_WITHIN_MM
+    partners = keypoints.template_mm + wrong[:, None] * (np.array([0.6, -0.8, 0.0]) * SHIFTED_MM)
+    return Keypoints(keypoints.reference_mm, partners, np.ones_like(keypoints.weight))
 
 
 # -- fit and figures ----------------------------------------------------------------------------
-def columns(table: Table, extra: tuple[str, ...]) -> NDArray[np.floating]:
-    """The terms of ``Calibration``, ``[n, terms]``."""
-    terms = [np.ones(len(table["error"])), np.log(table["inverse"] + 0.3), np.log(table["misfit"] + 0.1)]
-    terms.append(np.sqrt(table["border"]))
-    if extra:
-        terms.append(np.log(table["keypoints"] + 0.5))
-    return np.stack(terms, axis=1)
+def as_evidence(table: Table, *, keys: bool = True) -> Any:
+    """The table's columns by the names that :class:`Evidence` has for them; without keypoints if so wanted."""
+    share = table["share"] if keys else np.zeros_like(table["share"])
+    return SimpleNamespace(
+        inverse_mm=table["inverse"],
+        misfit=table["misfit"],
+        border=table["border"],
+        keypoint_mm=table["keypoints"],
+        keypoint_share=share,
+    )
 
 
 def fit(table: Table, extra: tuple[str, ...]) -> list[float]:
     """Least absolute deviations of the logarithm of the error, by weighted least squares."""
     used = table["share"] > 0.5 if extra else np.ones(len(table["error"]), bool)
     part = {name: values[used] for name, values in table.items()}
-    x, y = columns(part, extra), np.log(np.clip(part["error"], 0.15, 20.0))
+    terms = evidence_terms(as_evidence(part)).T
+    x, y = terms if extra else terms[:, :-1], np.log(np.clip(part["error"], 0.15, 20.0))
     w = np.ones(len(y))
     for _ in range(30):
         solution = np.linalg.lstsq(x * w[:, None], y * w, rcond=None)[0]
@@ -201,9 +253,8 @@ def fit(table: Table, extra: tuple[str, ...]) -> list[float]:
 
 def predicted(table: Table, alone: list[float], keyed: list[float], keys: bool) -> NDArray[np.floating]:
     """The predicted error in mm; without keypoints as if there were none."""
-    share = table["share"] if keys else 0.0
-    by_keys = columns(table, ("keypoints",)) @ keyed
-    return np.exp((1 - share) * (columns(table, ()) @ alone) + share * by_keys)
+    given = {"alone": Calibration(*alone), "with_keypoints": Calibration(*keyed)}
+    return predicted_error(as_evidence(table, keys=keys), **given)
 
 
 def judged(table: Table, alone: list[float], keyed: list[float], keys: bool) -> dict[str, Any]:

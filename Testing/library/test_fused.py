@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.registration import data_terms, fused
 from ChangeMapJointLib.registration.bspline import ControlGrid
-from ChangeMapJointLib.registration.data_terms import CompiledData, TorchData
+from ChangeMapJointLib.registration.data_terms import CompiledData, TorchData, compiled_available
 from ChangeMapJointLib.registration.fused import ClosedFormData, FusedData, fastest_terms, fused_available
 from ChangeMapJointLib.registration.pyramid import Picture
 
@@ -145,12 +146,25 @@ def test_the_fused_kernels_are_for_cuda_devices_alone() -> None:
     assert not fused_available(torch.device("cpu"))
 
 
+def test_what_is_installed_but_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton without a compiler, Numba beside a numpy that it refuses."""
+
+    def broken(name: str) -> None:
+        raise ImportError(f"{name} needs another numpy")
+
+    monkeypatch.setattr(data_terms.importlib, "import_module", broken)
+    assert not data_terms.compiled_available.__wrapped__()
+    monkeypatch.setattr(fused, "FusedData", lambda *_, **__: broken("triton"))
+    assert not fused._triton_runs.__wrapped__(torch.device("cpu"))
+
+
 def test_the_fastest_terms_that_are_there_are_taken() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     slow = {fastest_terms(device, variant="B", compiled=False) for device in (cpu, cuda)}
     assert slow == {ClosedFormData}
-    assert fastest_terms(cpu, variant="B", compiled=True) in (CompiledData, ClosedFormData)
-    assert fastest_terms(cuda, variant="B", compiled=True) in (FusedData, ClosedFormData)
+    assert fastest_terms(cpu, variant="B", compiled=True) is (CompiledData if compiled_available() else ClosedFormData)
+    here = FusedData if torch.cuda.is_available() and importlib.util.find_spec("triton") else ClosedFormData
+    assert fastest_terms(cuda, variant="B", compiled=True) is here
     grid = Grid((5, 6, 7))
     r, t = picture(grid, 0), picture(grid, 1)
     given = {"edges": (30.0, 30.0), "weight": torch.ones_like(r.image)}

@@ -54,8 +54,8 @@ def test_flat_places_edges_and_ridges_are_not_distinct() -> None:
 
 def test_it_grows_with_the_square_of_the_intensity() -> None:
     image = textured((20, 20, 20))
-    assert distinctiveness(3 * image)[5:15, 5:15, 5:15] == pytest.approx(
-        9 * distinctiveness(image)[5:15, 5:15, 5:15], rel=1e-3, abs=1.0
+    assert distinctiveness(3 * image, 1.4)[5:15, 5:15, 5:15] == pytest.approx(
+        9 * distinctiveness(image, 1.4)[5:15, 5:15, 5:15], rel=1e-3, abs=1.0
     )
 
 

@@ -54,6 +54,26 @@ def test_no_step_ever_goes_up() -> None:
     assert seen[-1] < seen[0] - 10
 
 
+def test_no_point_that_was_seen_is_lower_than_the_one_returned() -> None:
+    for seed in range(30):
+        phase = torch.Generator().manual_seed(seed)
+        shift, start = torch.rand(3, generator=phase).double() * 6, torch.randn(3, generator=phase).double() * 4
+        seen: list[float] = []
+
+        def rough(x: Tensor, shift: Tensor = shift, seen: list[float] = seen) -> Result:
+            seen.append(float((0.1 * x.square() + torch.sin(3 * x + shift)).sum()))
+            return seen[-1], 0.2 * x + 3 * torch.cos(3 * x + shift)
+
+        found = minimise_lbfgs(rough, start, iterations=3, first_step=2.0)
+        least = min(seen)
+        assert rough(found)[0] == pytest.approx(least, abs=1e-9)
+
+
+def test_a_gradient_of_next_to_nothing_is_nothing() -> None:
+    start = torch.ones(3)
+    assert minimise_lbfgs(lambda x: (0.0, torch.full_like(x, 1e-40)), start, iterations=3, first_step=1.0) is start
+
+
 def test_a_minimum_is_left_alone() -> None:
     start = torch.tensor([1.0, 1.0], dtype=torch.float64)
     assert minimise_lbfgs(rosenbrock, start, iterations=10, first_step=1.0) is start

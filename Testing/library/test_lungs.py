@@ -26,9 +26,9 @@ from phantoms import (
     voxel_points,
 )
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, LungOptions, segment_lungs
+from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, LungOptions, segment_both, segment_lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
 GRID = centred_grid((88, 92, 128), (2.5, 2.5, 2.5))
@@ -361,3 +361,27 @@ def test_options_and_progress() -> None:
     np.testing.assert_array_equal(volume.array, before)
     with pytest.raises(InputError, match=r"2\.\d+ l of lung"):
         segment_lungs(volume, options=LungOptions(minimum_ml=3000.0))
+
+
+def test_both_scans_at_once_give_what_each_gives_alone() -> None:
+    one = chest()
+    other = Volume(np.ascontiguousarray(one.array[:, :, 10:]), one.grid.crop((0, 0, 10), one.grid.shape))
+    told: list[float] = []
+    found = segment_both(one, other, progress=lambda fraction, message="": told.append(fraction))
+    for lungs, volume in zip(found, (one, other), strict=True):
+        np.testing.assert_array_equal(lungs.labels, segment_lungs(volume).labels)
+    assert told == sorted(told)
+    assert all(0 <= fraction <= 1 for fraction in told)
+
+
+def test_a_scan_without_lungs_is_named_and_cancelling_needs_no_thread_to_end() -> None:
+    good, empty = chest(), Volume(np.full(GRID.shape, 40, np.int16), GRID, source=Path("empty.nrrd"))
+    for pair in ((good, empty), (empty, good)):
+        with pytest.raises(InputError, match=r"empty\.nrrd: no lungs"):
+            segment_both(*pair)
+
+    def stop(fraction: float, message: str = "") -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        segment_both(good, good, progress=stop)

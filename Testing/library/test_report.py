@@ -146,7 +146,7 @@ def test_quality_figures_stand_beside_what_is_usual(page):
     rows = {row[0]: row[1:] for row in page.table("Usual")}
     assert rows["Mean difference left in the lungs"][0] == "31 HU (rigid alone: 88 HU)"
     assert rows["Lung overlap (Dice)"] == ["0.992 (rigid alone: 0.941)", "0.97 or more"]
-    assert rows["Error at matched keypoints"][0] == "0.83 mm"
+    assert rows["Distance left at matched keypoints"][0] == "0.83 mm"
     assert rows["Keypoints with a confirmed partner"][0] == "1438 of 1650"
     assert rows["Lungs inside the template's field of view"] == ["98 %", "98 % or more"]
     assert quality_lines(None) == []

@@ -11,8 +11,10 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.errors import Cancelled
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.registration import solver
 from ChangeMapJointLib.registration.bspline import ControlGrid
 from ChangeMapJointLib.registration.data_terms import TorchData
+from ChangeMapJointLib.registration.distances import keypoint_distance
 from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.pyramid import build_pyramid
 from ChangeMapJointLib.registration.solver import RegistrationOptions, folding_percent, minimise, register
@@ -124,7 +126,7 @@ def test_gradient_of_the_whole_objective() -> None:
     control = ControlGrid(grid, (4.0, 4.0, 4.0))
     weights = Weights(ngf=1.0, keypoints=0.3, mask=0.5, curvature=10.0, volume=0.2)
     everywhere = torch.ones(grid.shape, dtype=torch.float64)
-    pull = KeypointTerm(Keypoints(key, key + 1.0, np.ones(2)), control, np.eye(4), everywhere)
+    pull = KeypointTerm(Keypoints(key, key + 1.0, np.ones(2)), control, np.eye(4))
     data = TorchData(*pictures, control, np.eye(4), edges=(40.0, 50.0), weight=everywhere)
     objective = Objective(data, control, weights, pull)
     generator = torch.Generator().manual_seed(4)
@@ -149,6 +151,79 @@ def test_keypoints_pull_where_the_picture_says_nothing() -> None:
     assert result.field.at(here)[0] == pytest.approx([3.0, 0.0, 0.0], abs=0.2)
 
 
+def test_keypoints_give_the_same_bytes_every_time_on_both_cores() -> None:
+    grid = Grid(SHAPE, (2.0, 2.0, 2.0))
+    reference, template, lungs_r, lungs_t, y = moved_pair(grid, 6.0)
+    points = grid.to_physical(np.argwhere(lungs_r)[::37, ::-1].astype(float))
+    assert len(points) > 500
+    keypoints = Keypoints(points, y.apply(points), np.ones(len(points)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        made = [
+            register(reference, template, lungs_r, lungs_t, keypoints=keypoints, options=FAST).field.vectors_mm
+            for _ in range(3)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+    assert made[0].tobytes() == made[1].tobytes() == made[2].tobytes()
+
+
+def test_doubted_keypoints_stay_doubted_while_a_fold_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rounds that unfold use the terms of the last level, whose wrong matches have lost their weight."""
+    grid = Grid(SHAPE, (2.0, 2.0, 2.0))
+    reference, template, lungs_r, lungs_t, y = moved_pair(grid, 6.0)
+    points = grid.to_physical(np.argwhere(lungs_r)[::97, ::-1].astype(float))
+    partners = y.apply(points)
+    partners[::10] += 25.0
+    folding = iter([0.5, 0.0])
+    monkeypatch.setattr(solver, "folding_percent", lambda *_: next(folding))
+    seen: list[np.ndarray] = []
+
+    def watched(objective: Objective, *arguments: object, **named: object) -> object:
+        assert objective.keypoints is not None
+        seen.append(objective.keypoints.weight.copy())
+        return minimise(objective, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(solver, "minimise", watched)
+    given = Keypoints(points, partners, np.ones(len(points)))
+    register(reference, template, lungs_r, lungs_t, keypoints=given, options=FAST)
+    assert len(seen) == 4
+    assert seen[2][::10].max() < 0.1
+    assert seen[3].tolist() == seen[2].tolist()
+
+
+def test_the_keypoint_term_is_its_formula_with_its_gradient() -> None:
+    grid = Grid((9, 10, 11), (2.0, 1.5, 3.0), (4.0, 5.0, 6.0), PERMUTED)
+    control = ControlGrid(grid, (4.0, 4.0, 4.0))
+    rng = np.random.default_rng(4)
+    points = grid.to_physical(rng.uniform(0, 8, (7, 3)))
+    given = Keypoints(points, points + rng.normal(size=(7, 3)), rng.uniform(0.1, 1, 7))
+    term = KeypointTerm(given, control, np.eye(4))
+    c = torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    leaf = c.clone().requires_grad_(True)
+    nodes, values = control.at_points(grid.to_index(points))
+    moved = torch.as_tensor(points) + (leaf.reshape(-1, 3)[nodes] * values[..., None]).sum(1)
+    expected = keypoint_distance(moved, torch.as_tensor(given.template_mm), torch.as_tensor(given.weight))
+    expected.backward()
+    value, gradient = term.evaluate(c)
+    assert value == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert torch.allclose(gradient, leaf.grad)  # type: ignore[arg-type]
+    nothing = KeypointTerm(Keypoints(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)), control, np.eye(4))
+    assert nothing.evaluate(c)[0] == 0
+    assert not nothing.evaluate(c)[1].any()
+
+
+def test_progress_never_goes_back_and_ends_at_one() -> None:
+    ticks = solver._Ticks(lambda fraction, message="": told.append(fraction), [1.0, 8.0])
+    told: list[float] = []
+    for number in range(4):  # two of them beyond the plan
+        for fraction in (0.0, 0.5, 1.0):
+            ticks.level(number)(fraction)
+    assert told == sorted(told)
+    assert told[-6:] == [1.0] * 6
+
+
 def test_matches_that_lie_far_off_count_less() -> None:
     """Nine good matches and one that is 30 mm off: after a look at the deformation it counts next to nothing."""
     grid = Grid((20, 20, 20), (2.0, 2.0, 2.0))
@@ -156,14 +231,14 @@ def test_matches_that_lie_far_off_count_less() -> None:
     wrong = np.zeros((10, 3))
     wrong[0] = 30.0
     control = ControlGrid(grid, (4.0, 4.0, 4.0))
-    term = KeypointTerm(Keypoints(points, points + wrong, np.ones(10)), control, np.eye(4), torch.zeros(1))
+    term = KeypointTerm(Keypoints(points, points + wrong, np.ones(10)), control, np.eye(4))
     still = torch.zeros(*control.shape, 3)
-    assert float(term.value(still)) == pytest.approx(2700 / 10, rel=1e-5)
+    assert term.evaluate(still)[0] == pytest.approx(2700 / 10, rel=1e-5)
     term.doubt(still)
     assert term.weight[1:].tolist() == pytest.approx([1.0] * 9)
     # |d| = 52 mm at a scale of 3 mm: 1 / (1 + 300)^2
     assert float(term.weight[0]) == pytest.approx(1 / 301**2, rel=1e-3)
-    assert float(term.value(still)) < 0.01
+    assert term.evaluate(still)[0] < 0.01
 
 
 def test_an_objective_at_its_minimum_is_left_alone() -> None:

@@ -1,0 +1,74 @@
+"""``changemap synthesize``: from files and options to folders of pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ChangeMapJointLib.app.stages import Listener, Stages, nobody
+from ChangeMapJointLib.core.configuration import from_mapping
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.training.draw import DrawOptions
+from ChangeMapJointLib.training.synthesize import Source, synthesize
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What is asked for.
+
+    Attributes:
+        scans: real CTs.
+        out: folder of pairs.
+        pairs: how many.
+        seed: of the first.
+        lesions: masks of the scans' own lesions, as many as scans, or none.
+        config: JSON file of :class:`~ChangeMapJointLib.training.draw.DrawOptions`.
+    """
+
+    scans: tuple[Path, ...]
+    out: Path
+    pairs: int = 10
+    seed: int = 0
+    lesions: tuple[Path, ...] = ()
+    config: Path | None = None
+
+
+def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
+    """Make the pairs.
+
+    Raises:
+        InputError: a file that cannot be read or used, or options that make no sense.
+    """
+    if asked.lesions and len(asked.lesions) != len(asked.scans):
+        raise InputError(
+            f"--lesions: found {len(asked.lesions)} masks for {len(asked.scans)} scans; give one for each, or none"
+        )
+    options = draw_options(asked.config)
+    stages = Stages({"read": 1.0, "synthesize": 9.0}, listener)
+    with stages.stage("read") as progress:
+        sources = []
+        for number, path in enumerate(asked.scans):
+            sources.append(Source.read(path, asked.lesions[number] if asked.lesions else None))
+            progress((number + 1) / len(asked.scans), path.name)
+    with stages.stage("synthesize") as progress:
+        return synthesize(sources, asked.out, pairs=asked.pairs, seed=asked.seed, options=options, progress=progress)
+
+
+def draw_options(path: Path | None) -> DrawOptions:
+    """The options in a JSON file, the defaults without one.
+
+    Raises:
+        InputError: no JSON, or options that are unknown or out of range.
+    """
+    if path is None:
+        return DrawOptions()
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: cannot be read ({error.strerror}); expected a JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--config {path}: no JSON ({error}); expected an object of options") from error
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path}: found {type(values).__name__}, expected an object of options")
+    return from_mapping(DrawOptions, values, f"--config {path}")

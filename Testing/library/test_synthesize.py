@@ -1,0 +1,202 @@
+"""Pairs as folders: what is drawn, what is written, and going on after a stop."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pair_samples import phantom
+
+from ChangeMapJointLib.app.cli import app
+from ChangeMapJointLib.app.synthesis import Synthesis, draw_options, run_synthesis
+from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.resample import sample_array
+from ChangeMapJointLib.training.acquisition import reconstructed
+from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions, draw_pair
+from ChangeMapJointLib.training.synthesize import Source, synthesize
+from ChangeMapJointLib.training.truth import read_truth
+from ChangeMapJointLib.volumes.reading import read_array
+from ChangeMapJointLib.volumes.writing import read_displacement, write_nrrd
+
+COARSE = DrawOptions(lesions=(2, 2), in_plane_mm=(3.0, 3.0), slice_mm=(3.0, 5.0), diaphragm_mm=(10.0, 15.0))
+FILES = {
+    "reference",
+    "template",
+    "deformation",
+    "lungs_reference",
+    "lungs_template",
+    "lesions_reference",
+    "lesions_template",
+}
+
+
+# -- what is drawn -------------------------------------------------------------------------------
+def test_a_seed_always_draws_the_same_and_another_another() -> None:
+    assert draw_pair(5) == draw_pair(5)
+    assert draw_pair(5) != draw_pair(6)
+
+
+def test_many_draws_cover_what_was_asked_for() -> None:
+    drawn = [draw_pair(seed) for seed in range(400)]
+    lesions = [plan for pair in drawn for plan in pair.lesions]
+    share = {kind: n / len(lesions) for kind, n in Counter(plan.kind for plan in lesions).items()}
+    assert share == pytest.approx({"new": 0.2, "grown": 0.2, "shrunk": 0.15, "resolved": 0.2, "stable": 0.25}, abs=0.04)
+    assert {len(pair.lesions) for pair in drawn} == {3, 4, 5, 6, 7}
+    depth = np.array([pair.motion.diaphragm_mm for pair in drawn])
+    assert 4 <= np.abs(depth).min() < 7
+    assert 29 < np.abs(depth).max() <= 32
+    assert 0.4 < (depth > 0).mean() < 0.6  # either scan may be the deeper breath
+    assert 0.4 < np.mean([pair.sliding > 0 for pair in drawn]) < 0.6
+    assert np.median([plan.largest_mm for plan in lesions]) == pytest.approx(8.65, rel=0.05)
+    thick = [h for pair in drawn for h in (pair.reference_spacing_mm[2], pair.template_spacing_mm[2])]  # type: ignore[index]
+    assert min(thick) >= 1.5
+    assert 4.8 < max(thick) <= 5.0
+
+
+def test_null_pairs_have_stable_lesions_alone() -> None:
+    assert {plan.kind for seed in range(50) for plan in draw_pair(seed, NULL_PAIRS).lesions} == {"stable"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lesions": (5, 3)},
+        {"kinds": (1.0, 1.0)},
+        {"kinds": (0.0, 0.0, 0.0, 0.0, 0.0)},
+        {"growth": (0.9, 1.5)},
+        {"noise_hu": (30.0, 10.0)},
+        {"sliding_share": 1.5},
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        DrawOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_kernels_sharpen_and_smooth_edges_in_the_axial_plane() -> None:
+    edge = np.zeros((3, 9, 40), np.float32)
+    edge[:, :, 20:] = 100.0
+    grid = Grid(edge.shape, (1.0, 1.0, 3.0))
+    sharp, soft = (reconstructed(edge, grid, kernel)[1, 4] for kernel in (0.5, -1.0))
+    assert reconstructed(edge, grid, 0.0) is edge
+    assert sharp.max() > 110
+    assert np.diff(sharp).max() > 100 > np.diff(soft).max()
+    assert soft[20] == pytest.approx(100 - 100 * 0.3, abs=5)  # half a voxel behind an edge of 1 mm
+    assert sharp[[0, -1]] == pytest.approx([0, 100], abs=0.1)
+    along_z = np.zeros((9, 5, 5), np.float32)
+    along_z[4:] = 100.0
+    assert reconstructed(along_z, Grid(along_z.shape), -1.0) == pytest.approx(along_z)
+
+
+# -- what is written -----------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def source() -> Source:
+    volume, lungs, own = phantom()
+    return Source("phantom", volume, lungs, own)
+
+
+@pytest.fixture(scope="module")
+def folder(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthesize([source], tmp_path_factory.mktemp("pairs"), pairs=1, seed=3, options=COARSE)[0]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_pair_carries_all_that_is_known(folder: Path) -> None:
+    assert folder.name == "00003_phantom"
+    expected = {f"{name}.nrrd" for name in FILES} | {"keypoints.csv", "lesions.csv", "truth.json"}
+    assert {path.name for path in folder.iterdir()} == expected
+    truth = read_truth(folder / "truth.json")
+    table = rows(folder / "lesions.csv")
+    assert [(row["kind"], int(row["id"])) for row in table] == [(c.kind, c.id) for c in truth.changes]
+    assert len(table) == 3  # the patient's own, and two
+    assert truth.about["seed"] == 3
+    for side in ("reference", "template"):
+        labels, grid = read_array(folder / f"lesions_{side}.nrrd")
+        for row in table:
+            volume = float((labels == int(row["id"])).sum()) * grid.voxel_volume_ml
+            assert volume == pytest.approx(float(row[f"volume_{side}_ml"]), abs=0.001)
+        assert read_array(folder / f"{side}.nrrd")[0].dtype == np.int16
+        assert 0 < read_array(folder / f"lungs_{side}.nrrd")[0].mean() < 1
+
+
+def test_keypoints_lie_where_the_deformation_says(folder: Path) -> None:
+    table, field = rows(folder / "keypoints.csv"), read_displacement(folder / "deformation.nrrd")
+    r, t = (np.array([[float(row[f"{side}{axis}"]) for axis in "xyz"] for row in table]) for side in "rt")
+    where = np.array([row["where"] for row in table])
+    apart = np.linalg.norm(field.apply(r) - t, axis=1)
+    assert Counter(where)["vessel"] == 500
+    assert Counter(where)["lung"] == 1000
+    assert (where == "foerstner").sum() > 50
+    assert np.median(apart) < 0.2
+    assert apart[where == "foerstner"].max() < 0.01
+    lungs, grid = read_array(folder / "lungs_reference.nrrd")
+    assert sample_array(lungs.astype(np.float32), grid, r[where == "foerstner"]).min() > 0.5
+
+
+def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: Source, tmp_path: Path) -> None:
+    options = replace(COARSE, lesions=(0, 0))
+
+    def stop(fraction: float, message: str = "") -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        synthesize([source], tmp_path, pairs=2, options=options, progress=stop)
+    (first,) = tmp_path.iterdir()
+    (tmp_path / ".00001_phantom.1.partial").mkdir()  # a killed run's
+    before = (first / "truth.json").stat().st_mtime_ns
+    made = synthesize([source], tmp_path, pairs=2, options=options)
+    assert [path.name for path in made] == ["00000_phantom", "00001_phantom"]
+    assert (first / "truth.json").stat().st_mtime_ns == before
+    alone = synthesize([source], tmp_path / "again", pairs=1, seed=1, options=options)[0]
+    assert (alone / "reference.nrrd").read_bytes() == (made[1] / "reference.nrrd").read_bytes()
+
+
+# -- the command ---------------------------------------------------------------------------------
+def test_the_command_makes_pairs_from_files(source: Source, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    scan, own, config = tmp_path / "chest.nrrd", tmp_path / "own.nrrd", tmp_path / "draw.json"
+    write_nrrd(scan, source.volume.array, source.volume.grid)
+    write_nrrd(own, source.own_lesions.astype(np.uint8), source.volume.grid)  # type: ignore[union-attr]
+    config.write_text(json.dumps({"lesions": [0, 0], "in_plane_mm": [4, 4], "slice_mm": [4, 4]}))
+    words = ["--scan", scan, "--lesions", own, "--config", config, "--pairs", 1, "--out", tmp_path / "out"]
+    found = CliRunner().invoke(app, ["synthesize", *map(str, words)])
+    assert found.exit_code == 0, found.output
+    assert "1 pairs in" in found.output
+    assert (tmp_path / "out" / "00000_chest" / "truth.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1]", "found list"),
+        ("{", "no JSON"),
+        ('{"lesion": 3}', "unknown option 'lesion'"),
+        ('{"growth": [0.5, 1]}', "growth"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_line(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "draw.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        draw_options(path)
+
+
+def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found 1 masks for 2 scans"):
+        run_synthesis(
+            Synthesis((tmp_path / "a.nrrd", tmp_path / "b.nrrd"), tmp_path / "out", lesions=(tmp_path / "c",))
+        )
+    with pytest.raises(InputError, match=r"a\.nrrd"):
+        run_synthesis(Synthesis((tmp_path / "a.nrrd",), tmp_path / "out"))
+    with pytest.raises(InputError, match="no scan"):
+        synthesize([], tmp_path, pairs=1)
+    assert not list(tmp_path.iterdir())
