@@ -5,8 +5,7 @@
 DATA holds ``ct15``. Pairs are made from real CTs with known motion and synthetic lesions; each is registered as the
 product does it and in ways that are spoilt on purpose, with and without keypoints: too few iterations, the coarse level
 alone, no coarse level, a start 18 mm off, wrong keypoints that agree among themselves, rigid alignment alone, and that
-6 mm off. The coefficients are fitted on three pairs of two patients;
-every figure is of three pairs of two others. Writes ``results/trust_calibration.json`` and ``.png``.
+6 mm off. The coefficients are fitted on three pairs of two patients; every figure is of three pairs of two others. Writes ``results/trust_calibration.json`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.registration.solver import RegistrationOptions, register
 from ChangeMapJointLib.registration.trust import (
     Calibration,
+    TrustOptions,
     evidence_terms,
     gather_evidence,
     inside_template,
@@ -97,6 +97,7 @@ WAYS = {
     "rigid 6 mm off": Way(None, (6, 0, 0)),
 }
 VOXELS, SEED = 20_000, 0
+HALF_MM = TrustOptions().half_error_mm
 NEAR_LESION_MM = 9.0
 Table = dict[str, NDArray[Any]]
 
@@ -258,9 +259,9 @@ def predicted(table: Table, alone: list[float], keyed: list[float], keys: bool) 
 
 
 def judged(table: Table, alone: list[float], keyed: list[float], keys: bool) -> dict[str, Any]:
-    """The shares that the issue asks for (trust below 0.5 is a predicted error above 2 mm), and the reliability."""
+    """Shares of large and small errors that are doubted (trust below 0.5: above :data:`HALF_MM`), and reliability."""
     error, expected = table["error"], predicted(table, alone, keyed, keys)
-    doubted = expected > 2.0
+    doubted = expected > HALF_MM
     large, small, lesion = error > 3.0, error < 1.0, table["lesion"] & (error < 1.0)
 
     def share(where: NDArray[np.bool_]) -> float | None:
@@ -313,7 +314,7 @@ def draw(path: Path, error: NDArray[np.floating], expected: NDArray[np.floating]
         pen.text((x, bottom + 10), f"{tick:g}", "black", font, "ma")
         pen.text((left - 10, y), f"{tick:g}", "black", font, "rm")
     pen.line([place(low, low), place(high, high)], "#888888", 2)
-    for _, threshold, text in ((0, 2.0, "trust 0.5"),):
+    for _, threshold, text in ((0, HALF_MM, "trust 0.5"),):
         pen.line([place(threshold, low), place(threshold, high)], "#c04040", 2)
         pen.text((place(threshold, high)[0] + 8, place(threshold, high)[1] + 6), text, "#c04040", font)
     for step in np.geomspace(0.2, 25.0, 15):
