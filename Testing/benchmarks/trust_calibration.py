@@ -5,7 +5,8 @@
 DATA holds ``ct15``. Pairs are made from real CTs with known motion and synthetic lesions; each is registered as the
 product does it and in ways that are spoilt on purpose, with and without keypoints: too few iterations, the coarse level
 alone, no coarse level, a start 18 mm off, wrong keypoints that agree among themselves, rigid alignment alone, and that
-6 mm off. The coefficients are fitted on three pairs of two patients; every figure is of three pairs of two others. Writes ``results/trust_calibration.json`` and ``.png``.
+6 mm off. The coefficients are fitted on three pairs of two patients; every figure is of three pairs of two others.
+Writes ``results/trust_calibration.json`` and ``.png``.
 """
 
 from __future__ import annotations
