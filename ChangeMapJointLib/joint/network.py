@@ -8,6 +8,7 @@ sees T already moved by the coarser ones; the deformations are composed, and the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,7 @@ class NetworkOptions:
         return self.factors[0] * 2**self.depth
 
 
-@dataclass(frozen=True)
-class JointOutput:
+class JointOutput(NamedTuple):
     """What the network says of one batch.
 
     Attributes:

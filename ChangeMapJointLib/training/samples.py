@@ -1,0 +1,202 @@
+"""Pairs as the network sees them: both scans on one upright grid round the reference's lungs.
+
+T is brought into R's frame by the rigid pre-alignment A, so that the network finds u with ``y(x) = A (x + u(x))``.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
+from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.joint.losses import Sample
+from ChangeMapJointLib.registration.distances import edge_parameter
+from ChangeMapJointLib.registration.pyramid import FWHM
+from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.volumes.volume import Volume
+
+AIR_HU = -1000.0
+MARGIN_MM = 15.0
+EDGE_FACTOR = 0.5
+SIDES = ("reference", "template")
+
+
+@dataclass(frozen=True)
+class NetworkScans:
+    """R and T on the network's grid.
+
+    Attributes:
+        grid: upright, round the reference's lungs.
+        rigid: A, 4x4, reference to template.
+        reference: R in HU, float32 ``[z, y, x]``.
+        template: T(A x) in HU.
+        lungs_reference: M_R, float32 in [0, 1].
+        lungs_template: M_T(A x).
+    """
+
+    grid: Grid
+    rigid: FloatArray
+    reference: NDArray[np.float32]
+    template: NDArray[np.float32]
+    lungs_reference: NDArray[np.float32]
+    lungs_template: NDArray[np.float32]
+
+
+def network_grid(lungs: NDArray[np.bool_], grid: Grid, shape: Shape3) -> Grid:
+    """An upright grid of ``shape`` (z, y, x) that covers the lungs and 15 mm round them.
+
+    Args:
+        lungs: of the reference, bool ``[z, y, x]``, not empty.
+        grid: of ``lungs``.
+        shape: of the network's input.
+    """
+    points = grid.to_physical(np.argwhere(lungs)[:, ::-1].astype(float))
+    low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
+    hx, hy, hz = (float(v) for v in (high - low) / (np.array(shape[::-1]) - 1))
+    x, y, z = (float(v) for v in low)
+    return Grid(shape, (hx, hy, hz), (x, y, z))
+
+
+def network_scans(
+    reference: Volume,
+    template: Volume,
+    lungs_reference: NDArray[np.bool_],
+    lungs_template: NDArray[np.bool_],
+    rigid: FloatArray,
+    shape: Shape3,
+) -> NetworkScans:
+    """Both scans and their lungs, low-passed to the voxels of the network's grid.
+
+    Args:
+        reference: R.
+        template: T.
+        lungs_reference: bool ``[z, y, x]`` on R's grid, not empty.
+        lungs_template: the same on T's.
+        rigid: A, 4x4.
+        shape: (z, y, x) of the network's input.
+    """
+    grid = network_grid(lungs_reference, reference.grid, shape)
+    sides = []
+    for volume, lungs, matrix in ((reference, lungs_reference, np.eye(4)), (template, lungs_template, rigid)):
+        image = resample(smoothed(volume.array, volume.grid, grid), volume.grid, grid, matrix=matrix, outside=AIR_HU)
+        mask = resample(smoothed(lungs, volume.grid, grid), volume.grid, grid, matrix=matrix)
+        sides.append((image, mask))
+    (r, mr), (t, mt) = sides
+    return NetworkScans(grid, rigid, r, t, mr, mt)
+
+
+def smoothed(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """``values`` ``[z, y, x]`` without what voxels of the target's size cannot show."""
+    wanted = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
+    sigma = [max(new**2 - h**2, 0.0) ** 0.5 / FWHM / h for new, h in zip(wanted, source.spacing_mm, strict=True)]
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(
+        values.astype(np.float32), sigma[::-1], mode="nearest", truncate=3.0
+    )
+    return smooth
+
+
+def read_sample(folder: Path, shape: Shape3) -> Sample:
+    """One pair that ``changemap synthesize`` wrote, for training.
+
+    Raises:
+        InputError: a file is missing or cannot be read, or the scans cannot be aligned.
+    """
+    scans = [read_volume(folder / f"{side}.nrrd") for side in SIDES]
+    masks = [read_array(folder / f"lungs_{side}.nrrd")[0].astype(bool) for side in SIDES]
+    lesions = [read_array(folder / f"lesions_{side}.nrrd")[0].astype(bool) for side in SIDES]
+    rigid = align_rigid(scans[0], scans[1], masks[0], masks[1]).matrix
+    seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape)
+    grid = seen.grid
+    labels = [
+        resample(smoothed(mask, volume.grid, grid), volume.grid, grid, matrix=matrix)
+        for mask, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
+    ]
+    r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
+    partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
+    images = [torch.from_numpy(v) for v in (seen.reference, seen.template)]
+    lungs = [torch.from_numpy(v) for v in (seen.lungs_reference, seen.lungs_template)]
+    edges = [
+        EDGE_FACTOR * edge_parameter(image, grid.spacing_mm, mask > 0.5)
+        for image, mask in zip(images, lungs, strict=True)
+    ]
+    return Sample(
+        reference=images[0],
+        template=images[1],
+        mask_reference=lungs[0],
+        mask_template=lungs[1],
+        lesions_reference=torch.from_numpy(labels[0]),
+        lesions_template=torch.from_numpy(labels[1]),
+        keypoints_vox=torch.as_tensor(grid.to_index(r_mm), dtype=torch.float32),
+        partners_mm=torch.as_tensor(partners, dtype=torch.float32),
+        edges=(edges[0], edges[1]),
+        spacing_mm=grid.spacing_mm,
+    )
+
+
+def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
+    """Corresponding points of the reference and the template, each ``[n, 3]`` mm LPS.
+
+    Raises:
+        InputError: no such file, or not what ``changemap synthesize`` writes.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = [[float(row[f"{side}{axis}"]) for side in "rt" for axis in "xyz"] for row in csv.DictReader(stream)]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected columns rx, ry, rz, tx, ty, tz in mm") from error
+    table = np.array(rows, dtype=float).reshape(-1, 6)
+    return table[:, :3], table[:, 3:]
+
+
+class PairDataset(torch.utils.data.Dataset[Sample]):
+    """Samples of pair folders, kept on disk once they are made: alignment and resampling take seconds a pair."""
+
+    def __init__(self, folders: Sequence[Path], shape: Shape3, cache: Path) -> None:
+        """Prepare.
+
+        Args:
+            folders: as ``changemap synthesize`` writes them.
+            shape: (z, y, x) of the network's input.
+            cache: folder for what was made.
+        """
+        self.folders, self.shape, self.cache = list(folders), shape, cache
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample ``index``; volumes in float16 on disk, float32 here."""
+        folder = self.folders[index]
+        kept = self.cache / f"{folder.name}_{'x'.join(map(str, self.shape))}.pt"
+        if not kept.exists():
+            made = read_sample(folder, self.shape)
+            self.cache.mkdir(parents=True, exist_ok=True)
+            part = kept.with_name(f".{kept.name}.{index}.part")
+            torch.save({f.name: _small(getattr(made, f.name)) for f in fields(made)}, part)
+            part.replace(kept)
+        told: dict[str, Any] = torch.load(kept, weights_only=True)
+        told = {name: v.float() if isinstance(v, Tensor) else v for name, v in told.items()}
+        return Sample(**told)
+
+
+def _small(value: object) -> object:
+    return value.half() if isinstance(value, Tensor) and value.ndim == 3 else value
+
+
+def to_device(sample: Sample, device: torch.device) -> Sample:
+    """The sample with its tensors on ``device``."""
+    values: dict[str, Any] = {f.name: getattr(sample, f.name) for f in fields(sample)}
+    values = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()}
+    return Sample(**values)

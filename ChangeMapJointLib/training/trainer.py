@@ -1,0 +1,297 @@
+"""Training of the joint network by Eq. (2), with Lightning Fabric: one loop for a CPU, a GPU, or many.
+
+A step takes ``batch`` pairs, shared out among the processes, so that more processes change the time and not the result:
+gradients are those of the mean over the pairs of the step, the counts of the recall loss are added up over all
+processes at the end of an epoch, and every pair is seen once an epoch. The order of pairs follows from seed and epoch
+alone; a run that was killed goes on at the step after its last checkpoint and gives the same weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from ChangeMapJointLib.core.configuration import require, to_mapping, within
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.joint.losses import EpochRecall, LossWeights, Sample, joint_terms, total
+from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
+from ChangeMapJointLib.joint.warping import warp
+from ChangeMapJointLib.training.samples import to_device
+
+LAST = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the network is trained.
+
+    Attributes:
+        network: architecture.
+        weights: the alphas of Eq. (2).
+        shape: (z, y, x) of the network's input.
+        epochs: passes over the pairs.
+        batch: pairs a step, over all processes.
+        learning_rate: of Adam.
+        warm_up_epochs: the recall loss counts from the epoch after: before, the deformation says nothing about change.
+        checkpoint_steps: steps between checkpoints.
+        seed: of weights and order.
+        precision: of Fabric: ``32-true``, ``16-mixed`` or ``bf16-mixed``.
+    """
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    weights: LossWeights = field(default_factory=LossWeights)
+    shape: tuple[int, int, int] = (128, 256, 256)
+    epochs: int = 50
+    batch: int = 1
+    learning_rate: float = 3e-4
+    warm_up_epochs: int = 2
+    checkpoint_steps: int = 50
+    seed: int = 0
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        multiple = self.network.multiple
+        require(
+            self,
+            shape=(
+                len(self.shape) == 3 and all(n > 0 and n % multiple == 0 for n in self.shape),
+                f"three multiples of {multiple}, which the network's factors and depth need",
+            ),
+            epochs=(within(self.epochs, 1, 100_000), "1 to 100000"),
+            batch=(within(self.batch, 1, 4096), "1 to 4096"),
+            learning_rate=(within(self.learning_rate, 1e-9, 1.0), "1e-9 to 1"),
+            warm_up_epochs=(within(self.warm_up_epochs, 0, 100_000), "0 to 100000"),
+            checkpoint_steps=(within(self.checkpoint_steps, 1, 10**9), "1 or more"),
+            precision=(self.precision in ("32-true", "16-mixed", "bf16-mixed"), "32-true, 16-mixed or bf16-mixed"),
+        )
+
+
+@dataclass
+class _State:
+    """Where a run stands; all that a checkpoint needs besides weights and optimiser."""
+
+    epoch: int = 0
+    done: int = 0  # pairs of this epoch
+    step: int = 0
+
+
+Validate = Callable[[JointNetwork, int], dict[str, float]]
+
+
+def train(
+    pairs: torch.utils.data.Dataset[Sample],
+    options: TrainingOptions,
+    out: Path,
+    *,
+    fabric: Fabric | None = None,
+    validate: Validate | None = None,
+    progress: Progress = silent,
+) -> JointNetwork:
+    """Train, or go on where ``out`` says that an earlier run with the same options stopped.
+
+    Args:
+        pairs: a dataset with a length; item n is always the same.
+        options: see there.
+        out: folder of ``last.ckpt`` and ``steps.csv``, ``epochs.csv``.
+        fabric: launched; one process on the CPU by default.
+        validate: figures of a network after an epoch, on the first process; they go into ``epochs.csv``.
+        progress: told the fraction done; raise from it to stop.
+
+    Returns:
+        The trained network, on the device of the process.
+
+    Raises:
+        InputError: no pair, or ``out`` belongs to a run with other options.
+    """
+    count = len(pairs)  # type: ignore[arg-type]
+    if not count:
+        raise InputError("--pairs: found no pair, expected folders that changemap synthesize wrote")
+    fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=options.precision)  # type: ignore[arg-type]
+    torch.manual_seed(options.seed)
+    network = JointNetwork(options.network)
+    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+    model, optimiser = fabric.setup(network, optimiser)
+    recall, state = EpochRecall(), _State()
+    out.mkdir(parents=True, exist_ok=True)
+    _resume(out / LAST, options, network, optimiser, recall, state, fabric)
+    steps = _Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
+    epochs = _Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
+    while state.epoch < options.epochs:
+        order = epoch_order(count, options.seed, state.epoch)
+        network.train()
+        while state.done < count:
+            started = time.monotonic()
+            batch = order[state.done : state.done + options.batch]
+            terms = _step(model, optimiser, pairs, batch, recall, state.epoch, options, fabric)
+            state.done, state.step = state.done + len(batch), state.step + 1
+            if steps is not None:
+                seconds = round(time.monotonic() - started, 3)
+                steps.add({"step": state.step, "epoch": state.epoch, **terms, "seconds": seconds, **memory()})
+            if state.step % options.checkpoint_steps == 0:
+                _save(out / LAST, options, network, optimiser, recall, state, fabric)
+            progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
+        recall.hit, recall.seen = _summed(recall.hit, fabric), _summed(recall.seen, fabric)
+        weights = recall.finish().tolist()
+        state.epoch, state.done = state.epoch + 1, 0
+        if epochs is not None:
+            network.eval()
+            found = {} if validate is None else validate(network, state.epoch)
+            classes = {"weight_unchanged": weights[0], "weight_changed": weights[1]}
+            epochs.add({"epoch": state.epoch, **classes, **found})
+        _save(out / LAST, options, network, optimiser, recall, state, fabric)
+    return network
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The pairs of an epoch, every one once."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def _step(
+    model: Any,
+    optimiser: Any,
+    pairs: torch.utils.data.Dataset[Sample],
+    batch: Sequence[int],
+    recall: EpochRecall,
+    epoch: int,
+    options: TrainingOptions,
+    fabric: Fabric,
+) -> dict[str, float]:
+    """One update by the pairs of a batch; the terms' means over all of it."""
+    mine = list(batch[fabric.global_rank :: fabric.world_size])
+    sums = dict.fromkeys((*vars(options.weights), "total"), 0.0)
+    optimiser.zero_grad()
+    for number, index in enumerate(mine or batch[:1]):
+        counted = 1.0 if mine else 0.0  # a process without a pair takes part in the exchange all the same
+        last = number == max(len(mine), 1) - 1
+        sample = to_device(pairs[index], fabric.device)
+        with fabric.no_backward_sync(model, enabled=not last):
+            loss, terms = _loss(model, sample, recall, epoch, options, count=bool(mine))
+            fabric.backward(loss * (counted * fabric.world_size / len(batch)))
+        for name, value in {**terms, "total": loss}.items():
+            sums[name] += counted * float(value.detach()) / len(batch)
+    fabric.clip_gradients(model, optimiser, max_norm=1.0)
+    optimiser.step()
+    values = _summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
+    return dict(zip(sums, (round(v, 6) for v in values.tolist()), strict=True))
+
+
+def _summed(values: Tensor, fabric: Fabric) -> Tensor:
+    """The sum over all processes; ``values`` stay as they are."""
+    found = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
+    assert isinstance(found, Tensor)
+    return found.cpu()
+
+
+def _loss(
+    model: Any, sample: Sample, recall: EpochRecall, epoch: int, options: TrainingOptions, *, count: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. (2) of one pair; the deformation of coarser blocks is taught by the keypoints alone."""
+    found = model(sample.reference[None, None], sample.template[None, None], sample.spacing_mm)
+    logits = found.logits[0].float()
+    terms, target = joint_terms(found.displacement_mm[0], logits, sample, recall.weights)
+    if count:
+        moved = warp(sample.mask_template[None, None], found.displacement_mm.detach(), sample.spacing_mm)[0, 0]
+        recall.add(logits, target, ((sample.mask_reference > 0.5) | (moved > 0.5)).to(logits))
+    weighted = dict(terms)
+    if epoch < options.warm_up_epochs:
+        weighted["recall"] = 0.0 * terms["recall"]
+    return total(weighted, options.weights), terms
+
+
+# -- files --------------------------------------------------------------------------------------
+def _save(
+    path: Path,
+    options: TrainingOptions,
+    network: JointNetwork,
+    optimiser: Any,
+    recall: EpochRecall,
+    state: _State,
+    fabric: Fabric,
+) -> None:
+    """Everything that is needed to go on; counts of all processes together."""
+    counts = {name: _summed(v, fabric) for name, v in recall.state().items()}
+    counts["weights"] = recall.weights
+    if fabric.is_global_zero:
+        content = {
+            "options": to_mapping(options),
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "recall": counts,
+            "state": vars(state).copy(),
+        }
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        torch.save(content, part)
+        part.replace(path)
+    fabric.barrier()
+
+
+def _resume(
+    path: Path,
+    options: TrainingOptions,
+    network: JointNetwork,
+    optimiser: Any,
+    recall: EpochRecall,
+    state: _State,
+    fabric: Fabric,
+) -> None:
+    """Go on from ``path`` if it exists."""
+    if not path.exists():
+        return
+    try:
+        content = torch.load(path, map_location=fabric.device, weights_only=True)
+        same = content["options"] == to_mapping(options)
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise InputError(f"{path}: cannot be read ({error}); remove it to begin again") from error
+    if not same:
+        raise InputError(f"{path}: of a run with other options; give another --out, or remove it to begin again")
+    network.load_state_dict(content["network"])
+    optimiser.load_state_dict(content["optimiser"])
+    recall.load({name: v.cpu() for name, v in content["recall"].items()})
+    if not fabric.is_global_zero:  # the counts are those of all processes: one of them carries them on
+        recall.hit, recall.seen = torch.zeros_like(recall.hit), torch.zeros_like(recall.seen)
+    for name, value in content["state"].items():
+        setattr(state, name, value)
+
+
+def memory() -> dict[str, float]:
+    """Peak memory of the GPU in MB, where there is one."""
+    return {"gpu_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1)} if torch.cuda.is_available() else {}
+
+
+class _Table:
+    """A CSV file that grows by rows; rows after the first ``keep`` are of steps that a killed run did not keep."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path = path
+        rows = list(csv.DictReader(path.open(newline="", encoding="utf-8"))) if path.exists() else []
+        self.rows: list[dict[str, Any]] = rows[:keep]
+        self._write()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row, and begin anew where it has other columns."""
+        self.rows.append(row)
+        if len(self.rows) > 1 and list(self.rows[0]) == list(row):
+            with self.path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, list(row)).writerow(row)
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        with self.path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, names)
+            if names:
+                writer.writeheader()
+            writer.writerows(self.rows)

@@ -1,0 +1,136 @@
+"""Training: it learns, goes on exactly after a kill at any step, and many processes give what one gives."""
+
+import csv
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from training_samples import OPTIONS, Pairs
+
+from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.training.trainer import LAST, TrainingOptions, epoch_order, train
+
+STEPS = 9  # three epochs of five pairs, two a step
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def weights(network: JointNetwork) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JointNetwork]:
+    out = tmp_path_factory.mktemp("whole")
+    return out, train(Pairs(), OPTIONS, out)
+
+
+def test_every_pair_is_seen_once_an_epoch_and_orders_differ() -> None:
+    orders = [epoch_order(7, 3, epoch) for epoch in range(5)]
+    assert all(sorted(order) == list(range(7)) for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+    assert epoch_order(7, 3, 2) == orders[2] != epoch_order(7, 4, 2)
+
+
+def test_it_learns_the_motion_and_the_change(tmp_path: Path) -> None:
+    longer = replace(OPTIONS, epochs=40, checkpoint_steps=1000)
+    network = train(Pairs(), longer, tmp_path).eval()
+    table = rows(tmp_path / "steps.csv")
+    first, last = table[:1], table[-3:]
+
+    def mean(part: list[dict[str, str]], name: str) -> float:
+        return sum(float(row[name]) for row in part) / len(part)
+
+    assert mean(first, "keypoints") == pytest.approx(4.0, abs=0.3)  # 2 mm off, squared
+    assert mean(last, "keypoints") < 0.5
+    assert mean(last, "ngf") < 0.6 * mean(first, "ngf")
+    assert mean(last, "recall") < 0.3 * mean(first, "recall")
+    sample = Pairs()[1]
+    with torch.no_grad():
+        found = network(sample.reference[None, None], sample.template[None, None], sample.spacing_mm)
+    lesion = sample.lesions_reference > 0
+    assert float(found.change[0][lesion].mean()) > 0.5 > float(found.change[0][~lesion].mean())
+
+
+def test_what_is_written_says_every_step_and_epoch(whole: tuple[Path, JointNetwork]) -> None:
+    out, _ = whole
+    table = rows(out / "steps.csv")
+    assert [int(row["step"]) for row in table] == list(range(1, STEPS + 1))
+    assert {"ngf", "curvature", "keypoints", "mask", "volume", "recall", "total", "seconds"} <= set(table[0])
+    assert [row["epoch"] for row in rows(out / "epochs.csv")] == ["1", "2", "3"]
+    row = table[0]
+    counted = ("ngf", "curvature", "keypoints", "mask", "volume")  # the recall loss waits for its warm-up
+    expected = sum(getattr(OPTIONS.weights, name) * float(row[name]) for name in counted)
+    assert float(row["total"]) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("stop_at", range(1, STEPS))
+def test_a_run_killed_at_any_step_goes_on_exactly(
+    whole: tuple[Path, JointNetwork], tmp_path: Path, stop_at: int
+) -> None:
+    calls = []
+
+    def stop(fraction: float, message: str = "") -> None:
+        calls.append(fraction)
+        if len(calls) == stop_at:
+            raise Cancelled
+
+    options = replace(OPTIONS, checkpoint_steps=2)  # some steps after the last checkpoint are lost
+    with pytest.raises(Cancelled):
+        train(Pairs(), options, tmp_path, progress=stop)
+    (tmp_path / f".{LAST}.99.part").write_bytes(b"half a file")
+    network = train(Pairs(), options, tmp_path)
+    assert torch.equal(weights(network), weights(whole[1]))
+    for name in ("steps.csv", "epochs.csv"):
+        kept = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / name)]
+        assert kept == [{k: v for k, v in row.items() if k != "seconds"} for row in rows(whole[0] / name)]
+
+
+def test_a_finished_run_is_not_trained_again(whole: tuple[Path, JointNetwork]) -> None:
+    pairs = Pairs()
+    network = train(pairs, OPTIONS, whole[0])
+    assert not pairs.seen
+    assert torch.equal(weights(network), weights(whole[1]))
+
+
+def test_two_processes_give_what_one_gives(whole: tuple[Path, JointNetwork], tmp_path: Path) -> None:
+    script = Path(__file__).parent / "training_samples.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run([*command, str(tmp_path), "2"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone, together = rows(whole[0] / "steps.csv"), rows(tmp_path / "steps.csv")
+    assert len(together) == STEPS
+    for one, other in zip(alone, together, strict=True):
+        for name in ("total", "ngf", "keypoints", "recall", "volume"):
+            assert float(other[name]) == pytest.approx(float(one[name]), rel=1e-3, abs=1e-4)
+    for one, other in zip(rows(whole[0] / "epochs.csv"), rows(tmp_path / "epochs.csv"), strict=True):
+        assert float(other["weight_changed"]) == pytest.approx(float(one["weight_changed"]), abs=0.05)
+    seen = [(tmp_path / f"seen_{rank}.txt").read_text().split() for rank in range(2)]
+    # five pairs an epoch; the odd one leaves the second process one that it only pretends to learn from
+    counts = Counter(map(int, seen[0]))
+    orders = [epoch_order(5, OPTIONS.seed, epoch) for epoch in range(3)]
+    assert counts == Counter(i for order in orders for i in order[::2])
+    assert Counter(map(int, seen[1])) == Counter(i for order in orders for i in [*order[1::2], order[4]])
+
+
+def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
+    with pytest.raises(InputError, match="other options"):
+        train(Pairs(2), replace(OPTIONS, epochs=1, seed=5), tmp_path)
+    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:200])
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be read"):
+        train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
+    with pytest.raises(InputError, match="no pair"):
+        train(Pairs(0), OPTIONS, tmp_path / "none")
+    with pytest.raises(ValueError, match="multiples of 16"):
+        TrainingOptions(shape=(24, 32, 32))
+    with pytest.raises(ValueError, match="precision"):
+        TrainingOptions(precision="8-bit")
