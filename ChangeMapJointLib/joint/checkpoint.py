@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
+from ChangeMapJointLib.volumes.writing import atomic_path
 
 FORMAT = "changemap-joint-1"
 EXPECTED = "expected the card (JSON) and the weights (safetensors) of a network of this project"
@@ -41,17 +44,16 @@ def write_checkpoint(path: Path, network: JointNetwork, card: dict[str, Any]) ->
 
     weights = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     told = {
+        **card,
         "format": FORMAT,
         "weights": path.name,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "network": to_mapping(network.options),
-        **card,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in ((path, weights), (path.with_suffix(".json"), (json.dumps(told, indent=2) + "\n").encode())):
-        part = target.with_name(f".{target.name}.part")
-        part.write_bytes(content)
-        part.replace(target)
+    with atomic_path(path) as new_weights, atomic_path(path.with_suffix(".json")) as new_card:  # both, then both names
+        new_weights.write_bytes(weights)
+        new_card.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -76,9 +78,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: SHA-256 is {sha256[:12]}..., its card says {str(card.get('sha256'))[:12]}...: the file was cut "
             "short or changed; copy both files again from where they came"
         )
-    network = JointNetwork(
-        from_mapping(NetworkOptions, card.get("network") or {}, f"{path.with_suffix('.json')}: network")
-    )
+    options = from_mapping(NetworkOptions, card.get("network") or {}, f"{path.with_suffix('.json')}: network")
+    with torch.device("meta"):  # no memory before the shapes are known to fit
+        network = JointNetwork(options)
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -89,7 +91,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if wanted.get(name) != found.get(name):
             shapes = f"found {found.get(name, 'nothing')}, expected {wanted.get(name, 'nothing')}"
             raise InputError(f"{path}: tensor '{name}': {shapes}; the weights do not fit the network of their card")
-    network.load_state_dict(tensors)
+    network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise InputError(f"{path}: holds values that are no numbers; the training of these weights failed")
     return Checkpoint(network.eval(), card, sha256)
 
 

@@ -1,8 +1,8 @@
 """The two-head U-Net of Kohlbrandt et al. 2024, section 2.1, and a cascade of it from coarse to fine.
 
-One U-Net of depth 2 sees 47 voxels (two convolutions of 3 a stage): at the voxel size of the paper less than breathing
-moves the diaphragm. The cascade therefore starts on larger voxels, where 47 of them are enough, and every finer block
-sees T already moved by the coarser ones; the deformations are composed, and the logits of the change add up.
+One U-Net of depth 2 sees about 50 voxels (two convolutions of 3 a stage): at the voxel size of the paper less than
+breathing moves the diaphragm. The cascade therefore starts on larger voxels, where as many are enough; every finer
+block sees T already moved by the coarser ones; the deformations are composed, and the logits of the change add up.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class NetworkOptions:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        falling = all(a > b and a % b == 0 for a, b in zip(self.factors, self.factors[1:], strict=False))
+        falling = all(a > b > 0 and a % b == 0 for a, b in zip(self.factors, self.factors[1:], strict=False))
         require(
             self,
             factors=(
@@ -149,7 +149,7 @@ class JointNetwork(nn.Module):
         """Deformation and change of a batch.
 
         Args:
-            reference: R in HU, ``[n, 1, z, y, x]``; z, y and x are multiples of ``options.multiple``.
+            reference: R in HU, of any type, ``[n, 1, z, y, x]``; z, y and x are multiples of ``options.multiple``.
             template: T in HU on the same grid.
             spacing_mm: of that grid, ordered (x, y, z).
 
@@ -185,4 +185,4 @@ class JointNetwork(nn.Module):
 def normalised(hu: Tensor) -> Tensor:
     """HU clipped to :data:`WINDOW_HU`, as [-1, 1]."""
     low, high = WINDOW_HU
-    return (hu.clamp(low, high) - low) * (2 / (high - low)) - 1
+    return (hu.float().clamp(low, high) - low) * (2 / (high - low)) - 1

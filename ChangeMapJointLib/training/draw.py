@@ -21,6 +21,19 @@ TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glas
 PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
 
 
+LIMITS: dict[str, Range] = {
+    "growth": (1.02, 10.0),
+    "diaphragm_mm": (0.0, 60.0),
+    "rotation_deg": (0.0, 20.0),
+    "translation_mm": (0.0, 100.0),
+    "in_plane_mm": (0.3, 20.0),
+    "slice_mm": (0.3, 20.0),
+    "noise_hu": (0.0, 500.0),
+    "kernel": (-5.0, 5.0),
+    "margin_mm": (0.0, 200.0),
+}
+
+
 @dataclass(frozen=True)
 class DrawOptions:
     """From where to where each property of a pair is drawn.
@@ -55,21 +68,22 @@ class DrawOptions:
 
     def __post_init__(self) -> None:
         least, most = self.lesions
-        ranges = {
-            name: (value[0] <= value[1] and all(within(v, -1e4, 1e4) for v in value), "low, high with low <= high")
-            for name, value in vars(self).items()
-            if name not in {"kinds", "sliding_share"}
-        }
+        ranges = {}
+        for name, (low, high) in LIMITS.items():
+            smallest, largest = getattr(self, name)
+            good = low <= smallest <= largest <= high
+            ranges[name] = (good, f"two numbers from {low:g} to {high:g}, the smaller first")
+        weights = self.kinds
         require(
             self,
             **ranges,
+            lesions=(0 <= least <= most <= 50, "two numbers from 0 to 50, the smaller first"),
             kinds=(
-                len(self.kinds) == len(CHANGE_KINDS) and min(self.kinds) >= 0 and sum(self.kinds) > 0,
+                len(weights) == len(CHANGE_KINDS) and all(within(w, 0.0, 1e6) for w in weights) and sum(weights) > 0,
                 f"five weights, of {', '.join(CHANGE_KINDS)}",
             ),
             sliding_share=(within(self.sliding_share, 0.0, 1.0), "0 to 1"),
         )
-        require(self, lesions=(0 <= least <= most, "0 <= least <= most"), growth=(self.growth[0] > 1, "above 1"))
 
 
 NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0))  # nothing changes but breathing and the scanner

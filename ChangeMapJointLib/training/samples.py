@@ -6,6 +6,7 @@ T is brought into R's frame by the rigid pre-alignment A, so that the network fi
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,8 +27,10 @@ from ChangeMapJointLib.registration.pyramid import FWHM
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.volumes.writing import atomic_path
 
 AIR_HU = -1000.0
+FORMAT = 1  # of cached samples; raise it when they are made in another way
 MARGIN_MM = 15.0
 EDGE_FACTOR = 0.5
 SIDES = ("reference", "template")
@@ -54,15 +57,27 @@ class NetworkScans:
     lungs_template: NDArray[np.float32]
 
 
-def network_grid(lungs: NDArray[np.bool_], grid: Grid, shape: Shape3) -> Grid:
-    """An upright grid of ``shape`` (z, y, x) that covers the lungs and 15 mm round them.
+def network_grid(
+    lungs_reference: NDArray[np.bool_],
+    reference: Grid,
+    lungs_template: NDArray[np.bool_],
+    template: Grid,
+    rigid: FloatArray,
+    shape: Shape3,
+) -> Grid:
+    """An upright grid of ``shape`` (z, y, x) that covers the lungs of both scans and 15 mm round them.
 
     Args:
-        lungs: of the reference, bool ``[z, y, x]``, not empty.
-        grid: of ``lungs``.
+        lungs_reference: bool ``[z, y, x]``, not empty.
+        reference: its grid.
+        lungs_template: the same of the template, which may have been taken in deeper inspiration.
+        template: its grid.
+        rigid: A, 4x4, reference to template.
         shape: of the network's input.
     """
-    points = grid.to_physical(np.argwhere(lungs)[:, ::-1].astype(float))
+    ours = reference.to_physical(np.argwhere(lungs_reference)[:, ::-1].astype(float))
+    theirs = template.to_physical(np.argwhere(lungs_template)[:, ::-1].astype(float))
+    points = np.concatenate([ours, apply_affine(np.linalg.inv(rigid), theirs)])
     low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
     hx, hy, hz = (float(v) for v in (high - low) / (np.array(shape[::-1]) - 1))
     x, y, z = (float(v) for v in low)
@@ -87,7 +102,7 @@ def network_scans(
         rigid: A, 4x4.
         shape: (z, y, x) of the network's input.
     """
-    grid = network_grid(lungs_reference, reference.grid, shape)
+    grid = network_grid(lungs_reference, reference.grid, lungs_template, template.grid, rigid, shape)
     sides = []
     for volume, lungs, matrix in ((reference, lungs_reference, np.eye(4)), (template, lungs_template, rigid)):
         image = resample(smoothed(volume.array, volume.grid, grid), volume.grid, grid, matrix=matrix, outside=AIR_HU)
@@ -115,13 +130,13 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
     """
     scans = [read_volume(folder / f"{side}.nrrd") for side in SIDES]
     masks = [read_array(folder / f"lungs_{side}.nrrd")[0].astype(bool) for side in SIDES]
-    lesions = [read_array(folder / f"lesions_{side}.nrrd")[0].astype(bool) for side in SIDES]
+    lesions = [read_array(folder / f"lesions_{side}.nrrd")[0] for side in SIDES]
     rigid = align_rigid(scans[0], scans[1], masks[0], masks[1]).matrix
     seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape)
     grid = seen.grid
     labels = [
-        resample(smoothed(mask, volume.grid, grid), volume.grid, grid, matrix=matrix)
-        for mask, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
+        lesion_mask(label, volume.grid, grid, matrix)
+        for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
     ]
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
@@ -143,6 +158,30 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
         edges=(edges[0], edges[1]),
         spacing_mm=grid.spacing_mm,
     )
+
+
+def lesion_mask(labels: NDArray[np.generic], source: Grid, target: Grid, matrix: FloatArray) -> NDArray[np.float32]:
+    """Lesions on the network's grid, each with its own volume: 0 or 1, float32 ``[z, y, x]``.
+
+    A threshold of one half after the low-pass would lose small lesions, and more of one between thick slices than of
+    the same one between thin: a stable lesion would be taught as a change. So many voxels of each are taken, the
+    fullest first, as fill its volume, and one at least.
+
+    Args:
+        labels: id of the lesion in every voxel of ``source``, 0 elsewhere.
+        source: their grid.
+        target: the network's grid.
+        matrix: 4x4, from ``target``'s space to that of ``source``.
+    """
+    result = np.zeros(target.shape, np.float32)
+    numbers = np.asarray(labels).astype(np.int64)
+    for lesion in np.unique(numbers[numbers > 0]):
+        share = resample(smoothed(numbers == lesion, source, target), source, target, matrix=matrix)
+        volume_ml = float((numbers == lesion).sum()) * source.voxel_volume_ml
+        wanted = max(round(volume_ml / target.voxel_volume_ml), 1)
+        fullest = np.argsort(-share, axis=None, kind="stable")[:wanted]
+        result.flat[fullest[share.flat[fullest] > 0]] = 1.0
+    return result
 
 
 def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
@@ -178,17 +217,30 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Sample ``index``; volumes in float16 on disk, float32 here."""
-        folder = self.folders[index]
-        kept = self.cache / f"{folder.name}_{'x'.join(map(str, self.shape))}.pt"
-        if not kept.exists():
-            made = read_sample(folder, self.shape)
+        kept = self.cache / f"{self._key(self.folders[index])}.pt"
+        try:
+            told: dict[str, Any] = torch.load(kept, weights_only=True)
+        except Exception:  # not there, or damaged: torch raises many kinds
+            made = read_sample(self.folders[index], self.shape)
+            told = {f.name: _small(getattr(made, f.name)) for f in fields(made)}
             self.cache.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f".{kept.name}.{index}.part")
-            torch.save({f.name: _small(getattr(made, f.name)) for f in fields(made)}, part)
-            part.replace(kept)
-        told: dict[str, Any] = torch.load(kept, weights_only=True)
-        told = {name: v.float() if isinstance(v, Tensor) else v for name, v in told.items()}
-        return Sample(**told)
+            with atomic_path(kept) as part:  # another process may write the same at the same time
+                torch.save(told, part)
+        values: dict[str, Any] = {name: v.float() if isinstance(v, Tensor) else v for name, v in told.items()}
+        return Sample(**values)
+
+    def digest(self) -> str:
+        """Changes when the pairs do."""
+        return hashlib.sha256("".join(map(self._key, self.folders)).encode()).hexdigest()
+
+    def _key(self, folder: Path) -> str:
+        """Of what the pair is, wherever it lies, and of how samples are made."""
+        try:
+            truth = (folder / "truth.json").read_bytes()
+        except OSError as error:
+            raise InputError(f"{folder}: no pair ({error.strerror}); give what changemap synthesize wrote") from error
+        how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}".encode()
+        return f"{folder.name}_{hashlib.sha256(truth + how).hexdigest()[:16]}"
 
 
 def _small(value: object) -> object:

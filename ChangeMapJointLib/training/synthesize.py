@@ -15,15 +15,18 @@ truth.json                  all of it in one file, with seed and options
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -31,9 +34,9 @@ from ChangeMapJointLib.registration.keypoints import find_keypoints
 from ChangeMapJointLib.registration.pyramid import build_pyramid
 from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
 from ChangeMapJointLib.training.pairs import KnownPair, make_pair
-from ChangeMapJointLib.training.truth import TrueChange, Truth, write_truth
+from ChangeMapJointLib.training.truth import TrueChange, Truth, read_truth, write_truth
 from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
 from ChangeMapJointLib.volumes.volume import Volume
 from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd
 
@@ -59,12 +62,15 @@ class Source:
         """A scan in any format that is read, its lungs found, and a mask of its own lesions.
 
         Raises:
-            InputError: a file cannot be read, shows no lungs, or the mask is of another shape.
+            InputError: a file cannot be read, shows no lungs, or the mask lies on other voxels.
         """
         volume = read_volume(path)
-        own = None if lesions is None else read_volume(lesions).array > 0
-        if own is not None and own.shape != volume.array.shape:
-            raise InputError(f"{lesions}: found shape {own.shape}, expected that of {path}, {volume.array.shape}")
+        own: NDArray[np.bool_] | None = None
+        if lesions is not None:
+            array, grid = read_array(lesions)
+            if not grid.same_as(volume.grid):
+                raise InputError(f"{lesions}: its voxels ({grid.shape}) are not those of {path} ({volume.grid.shape})")
+            own = array.astype(bool)
         name = path.name.split(".", maxsplit=1)[0]
         return cls(name, volume, segment_lungs(volume).mask, own)
 
@@ -104,11 +110,28 @@ def synthesize(
     for number in range(pairs):
         source = sources[number % len(sources)]
         folder = out / f"{seed + number:05d}_{source.name}"
-        if not (folder / "truth.json").exists():
-            write_pair(folder, source, made(source, seed + number, options), seed + number)
+        if (folder / "truth.json").exists():
+            _same_recipe(folder, source, seed + number, options)
+        else:
+            write_pair(folder, source, made(source, seed + number, options), seed + number, options)
         folders.append(folder)
         progress((number + 1) / pairs, folder.name)
     return folders
+
+
+def _same_recipe(folder: Path, source: Source, seed: int, options: DrawOptions) -> None:
+    """Refuse to go on in a folder whose pairs were made in another way."""
+    about = read_truth(folder / "truth.json").about
+    if any(about.get(name) != value for name, value in _recipe(source, seed, options).items()):
+        raise InputError(f"{folder}: was made from another scan or with other options; give another --out")
+
+
+def _recipe(source: Source, seed: int, options: DrawOptions) -> dict[str, Any]:
+    scan = source.volume.array
+    sha256 = hashlib.sha256(np.ascontiguousarray(scan).tobytes())
+    if source.own_lesions is not None:
+        sha256.update(source.own_lesions.tobytes())
+    return {"source": source.name, "source_sha256": sha256.hexdigest(), "seed": seed, "draw": to_mapping(options)}
 
 
 def made(source: Source, seed: int, options: DrawOptions) -> KnownPair:
@@ -118,19 +141,36 @@ def made(source: Source, seed: int, options: DrawOptions) -> KnownPair:
         InputError: no draw found one.
     """
     for attempt in range(TRIES):
-        drawn = draw_pair(seed + 1_000_003 * attempt, options)
         try:
+            drawn = draw_pair(seed + 1_000_003 * attempt, options)
             return make_pair(source.volume, source.lungs, seed=seed, options=drawn, own_lesions=source.own_lesions)
-        except InputError as error:
+        except (InputError, RuntimeError) as error:  # no place, or a motion that cannot be inverted
             last = error
     raise InputError(f"{source.name}: {TRIES} draws of lesions found no place in its lungs ({last})")
 
 
-def write_pair(folder: Path, source: Source, pair: KnownPair, seed: int) -> None:
-    """Write one pair; ``folder`` appears when it is whole."""
+def write_pair(folder: Path, source: Source, pair: KnownPair, seed: int, options: DrawOptions) -> None:
+    """Write one pair; ``folder`` appears when it is whole.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    for old in folder.parent.glob(f".{folder.name}.*.partial"):  # of a run that was killed
+        shutil.rmtree(old, ignore_errors=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
+    try:
+        part.mkdir()
+        _write_files(part, pair, _recipe(source, seed, options))
+        if folder.exists():  # without its truth.json it is none of ours that is whole
+            shutil.rmtree(folder)
+        part.replace(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); give another --out") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
     sides = (
         ("reference", pair.reference, pair.lungs_reference, pair.lesions_reference),
         ("template", pair.template, pair.lungs_template, pair.lesions_template),
@@ -154,15 +194,11 @@ def write_pair(folder: Path, source: Source, pair: KnownPair, seed: int) -> None
     _write_rows(part / "lesions.csv", (*LESION_COLUMNS, "rx", "ry", "rz", "tx", "ty", "tz"), lesions_rows)
     about = {
         "about": "Synthetic change and motion on a real CT.",
-        "source": source.name,
-        "seed": seed,
+        **recipe,
         "reference_grid": asdict(pair.reference.grid),
         "template_grid": asdict(pair.template.grid),
     }
     write_truth(part / "truth.json", Truth(pair.changes, pair.motion, pair.points, about))
-    if folder.exists():  # of a run that was stopped before folders appeared whole
-        shutil.rmtree(folder)
-    part.replace(folder)
 
 
 def foerstner_points(pair: KnownPair) -> FloatArray:

@@ -9,7 +9,6 @@ alone; a run that was killed goes on at the step after its last checkpoint and g
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from ChangeMapJointLib.joint.losses import EpochRecall, LossWeights, Sample, joi
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 from ChangeMapJointLib.joint.warping import warp
 from ChangeMapJointLib.training.samples import to_device
+from ChangeMapJointLib.volumes.writing import atomic_path
 
 LAST = "last.ckpt"
 
@@ -45,7 +45,7 @@ class TrainingOptions:
         warm_up_epochs: the recall loss counts from the epoch after: before, the deformation says nothing about change.
         checkpoint_steps: steps between checkpoints.
         seed: of weights and order.
-        precision: of Fabric: ``32-true``, ``16-mixed`` or ``bf16-mixed``.
+        precision: of Fabric, ``32-true`` or ``bf16-mixed``; float16 would need its loss scaled, and resumed.
     """
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
@@ -64,15 +64,18 @@ class TrainingOptions:
         require(
             self,
             shape=(
-                len(self.shape) == 3 and all(n > 0 and n % multiple == 0 for n in self.shape),
-                f"three multiples of {multiple}, which the network's factors and depth need",
+                len(self.shape) == 3
+                and all(n > 0 and n % multiple == 0 for n in self.shape)
+                and max(self.shape) > multiple,
+                f"three multiples of {multiple}, by the network's factors and depth, one of them above {multiple}",
             ),
             epochs=(within(self.epochs, 1, 100_000), "1 to 100000"),
             batch=(within(self.batch, 1, 4096), "1 to 4096"),
             learning_rate=(within(self.learning_rate, 1e-9, 1.0), "1e-9 to 1"),
             warm_up_epochs=(within(self.warm_up_epochs, 0, 100_000), "0 to 100000"),
             checkpoint_steps=(within(self.checkpoint_steps, 1, 10**9), "1 or more"),
-            precision=(self.precision in ("32-true", "16-mixed", "bf16-mixed"), "32-true, 16-mixed or bf16-mixed"),
+            precision=(self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
+            seed=(0 <= self.seed < 10**9, "0 to 1e9"),
         )
 
 
@@ -116,6 +119,10 @@ def train(
     count = len(pairs)  # type: ignore[arg-type]
     if not count:
         raise InputError("--pairs: found no pair, expected folders that changemap synthesize wrote")
+    if fabric is not None and fabric.world_size > options.batch:
+        raise InputError(
+            f"batch: found {options.batch} for {fabric.world_size} processes; expected a pair for each at least"
+        )
     fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=options.precision)  # type: ignore[arg-type]
     torch.manual_seed(options.seed)
     network = JointNetwork(options.network)
@@ -123,7 +130,8 @@ def train(
     model, optimiser = fabric.setup(network, optimiser)
     recall, state = EpochRecall(), _State()
     out.mkdir(parents=True, exist_ok=True)
-    _resume(out / LAST, options, network, optimiser, recall, state, fabric)
+    told = {"options": _lasting(options), "pairs": count, "digest": getattr(pairs, "digest", str)()}
+    _resume(out / LAST, told, network, optimiser, recall, state, fabric)
     steps = _Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
     epochs = _Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
     while state.epoch < options.epochs:
@@ -138,7 +146,7 @@ def train(
                 seconds = round(time.monotonic() - started, 3)
                 steps.add({"step": state.step, "epoch": state.epoch, **terms, "seconds": seconds, **memory()})
             if state.step % options.checkpoint_steps == 0:
-                _save(out / LAST, options, network, optimiser, recall, state, fabric)
+                _save(out / LAST, told, network, optimiser, recall, state, fabric)
             progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
         recall.hit, recall.seen = _summed(recall.hit, fabric), _summed(recall.seen, fabric)
         weights = recall.finish().tolist()
@@ -148,7 +156,7 @@ def train(
             found = {} if validate is None else validate(network, state.epoch)
             classes = {"weight_unchanged": weights[0], "weight_changed": weights[1]}
             epochs.add({"epoch": state.epoch, **classes, **found})
-        _save(out / LAST, options, network, optimiser, recall, state, fabric)
+        _save(out / LAST, told, network, optimiser, recall, state, fabric)
     return network
 
 
@@ -181,7 +189,7 @@ def _step(
             fabric.backward(loss * (counted * fabric.world_size / len(batch)))
         for name, value in {**terms, "total": loss}.items():
             sums[name] += counted * float(value.detach()) / len(batch)
-    fabric.clip_gradients(model, optimiser, max_norm=1.0)
+    fabric.clip_gradients(model, optimiser, max_norm=1.0, error_if_nonfinite=False)
     optimiser.step()
     values = _summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
     return dict(zip(sums, (round(v, 6) for v in values.tolist()), strict=True))
@@ -197,8 +205,10 @@ def _summed(values: Tensor, fabric: Fabric) -> Tensor:
 def _loss(
     model: Any, sample: Sample, recall: EpochRecall, epoch: int, options: TrainingOptions, *, count: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. (2) of one pair; the deformation of coarser blocks is taught by the keypoints alone."""
-    found = model(sample.reference[None, None], sample.template[None, None], sample.spacing_mm)
+    """Eq. (2) of one pair, on the finest grid."""
+    # whole HU as integers: Fabric would round floats to what bfloat16 can tell apart, 4 HU
+    scans = [image.round().to(torch.int16)[None, None] for image in (sample.reference, sample.template)]
+    found = model(*scans, sample.spacing_mm)
     logits = found.logits[0].float()
     terms, target = joint_terms(found.displacement_mm[0], logits, sample, recall.weights)
     if count:
@@ -211,9 +221,14 @@ def _loss(
 
 
 # -- files --------------------------------------------------------------------------------------
+def _lasting(options: TrainingOptions) -> dict[str, Any]:
+    """What a run that goes on must share with the one that stopped: it may be longer, or save more often."""
+    return {k: v for k, v in to_mapping(options).items() if k not in ("epochs", "checkpoint_steps")}
+
+
 def _save(
     path: Path,
-    options: TrainingOptions,
+    told: dict[str, Any],
     network: JointNetwork,
     optimiser: Any,
     recall: EpochRecall,
@@ -225,21 +240,20 @@ def _save(
     counts["weights"] = recall.weights
     if fabric.is_global_zero:
         content = {
-            "options": to_mapping(options),
+            **told,
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),
             "recall": counts,
             "state": vars(state).copy(),
         }
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        torch.save(content, part)
-        part.replace(path)
+        with atomic_path(path) as part:
+            torch.save(content, part)
     fabric.barrier()
 
 
 def _resume(
     path: Path,
-    options: TrainingOptions,
+    told: dict[str, Any],
     network: JointNetwork,
     optimiser: Any,
     recall: EpochRecall,
@@ -247,15 +261,16 @@ def _resume(
     fabric: Fabric,
 ) -> None:
     """Go on from ``path`` if it exists."""
-    if not path.exists():
+    if not fabric.broadcast(path.exists()):
         return
-    try:
+    try:  # every process reads it: the folder must be one that all of them see
         content = torch.load(path, map_location=fabric.device, weights_only=True)
-        same = content["options"] == to_mapping(options)
+        different = [name for name, value in told.items() if content[name] != value]
     except Exception as error:  # torch raises many kinds on a damaged file
         raise InputError(f"{path}: cannot be read ({error}); remove it to begin again") from error
-    if not same:
-        raise InputError(f"{path}: of a run with other options; give another --out, or remove it to begin again")
+    if different:
+        other = {"options": "other options", "pairs": "another number of pairs", "digest": "other pairs"}[different[0]]
+        raise InputError(f"{path}: of a run with {other}; give another --out, or remove it to begin again")
     network.load_state_dict(content["network"])
     optimiser.load_state_dict(content["optimiser"])
     recall.load({name: v.cpu() for name, v in content["recall"].items()})
@@ -290,7 +305,7 @@ class _Table:
 
     def _write(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with self.path.open("w", newline="", encoding="utf-8") as stream:
+        with atomic_path(self.path) as part, part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, names)
             if names:
                 writer.writeheader()

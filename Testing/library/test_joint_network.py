@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet
 from ChangeMapJointLib.joint.warping import at_points, compose, warp
@@ -61,20 +63,72 @@ def test_shapes_that_do_not_divide_are_refused_in_words() -> None:
         network(NetworkOptions(channels=1))(volume((16, 16, 24)), volume((16, 16, 24)), H)
     with pytest.raises(ValueError, match="equal"):
         network(PAPER)(volume((16, 16, 16)), volume((16, 16, 32)), H)
-    for factors in ((), (1, 2), (4, 3, 1), (2,)):
+    for factors in ((), (1, 2), (4, 3, 1), (2,), (4, 0, 1), (-1,)):
         with pytest.raises(ValueError, match="factors"):
             NetworkOptions(factors=factors)
 
 
-def test_checkpointing_changes_no_gradient() -> None:
-    gradients = []
+def test_checkpointing_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients, calls = [], []
+
+    def counted(stage: torch.nn.Module, x: Tensor, **named: bool) -> Tensor:
+        calls.append(stage)
+        return checkpoint(stage, x, **named)
+
+    monkeypatch.setattr(joint_network, "checkpoint", counted)
     for checkpointing in (False, True):
         made = network(NetworkOptions(factors=(2, 1), channels=2, depth=1, checkpointing=checkpointing)).train()
         found = made(volume((8, 8, 8)), volume((8, 8, 8), 1), H)
         (found.displacement_mm.square().sum() + found.logits.square().sum()).backward()
         gradients.append([p.grad for p in made.parameters()])
+    assert len(calls) == 6  # three stages of two blocks
     for plain, again in zip(*gradients, strict=True):
         assert torch.allclose(plain, again, rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_add_up_in_their_own_voxels() -> None:
+    """Constant displacements in voxels: the sum of each times its voxel size, however they are composed."""
+    made = network(SMALL)
+    steps = torch.tensor([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]])
+    with torch.no_grad():
+        for block, step in zip(made.blocks, steps, strict=True):
+            block.deformation.weight.zero_()  # type: ignore[union-attr]
+            block.deformation.bias.copy_(step)  # type: ignore[union-attr]
+        found = made(volume((8, 8, 16)), volume((8, 8, 16), 1), H)
+    wanted = (2 * steps[0] + steps[1]) * torch.tensor(H)
+    assert torch.allclose(found.displacement_mm, wanted.view(1, 3, 1, 1, 1).expand_as(found.displacement_mm))
+    assert torch.allclose(found.coarser_mm[0][0, :, 0, 0, 0], 2 * steps[0] * torch.tensor(H))
+
+
+class Fixed(torch.nn.Module):
+    """In the place of a block: a given displacement, and what it was shown."""
+
+    def __init__(self, step_vox: Tensor) -> None:
+        super().__init__()
+        self.step_vox, self.shown = step_vox, torch.zeros(0)
+
+    def forward(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        self.shown = pair
+        return self.step_vox, torch.ones_like(pair)
+
+
+def test_the_finer_block_sees_what_the_coarser_one_moved_and_warps_it_on() -> None:
+    made = network(SMALL)
+    generator = torch.Generator().manual_seed(2)
+    rough = torch.nn.functional.interpolate(
+        torch.randn(1, 3, 2, 2, 2, generator=generator), (8, 8, 8), mode="trilinear"
+    )
+    first, then = Fixed(2 * rough[..., ::2, ::2, ::2]), Fixed(rough.flip(2))
+    made.blocks = torch.nn.ModuleList([first, then])
+    r, t = volume((8, 8, 8)), torch.nn.functional.avg_pool3d(volume((16, 16, 16), 1), 2)
+    found = made(r, t, H)
+    coarse = warp(joint_network.normalised(t), joint_network.resize(found.coarser_mm[0], (8, 8, 8)), H)
+    assert torch.allclose(then.shown[:, 1:], coarse, atol=1e-5)
+    assert torch.allclose(then.shown[:, :1], joint_network.normalised(r))
+    step = then.step_vox * torch.tensor(H).view(1, 3, 1, 1, 1)
+    wanted = step + warp(joint_network.resize(found.coarser_mm[0], (8, 8, 8)), step, H)  # u2(x) + u1(x + u2(x))
+    assert torch.allclose(found.displacement_mm, wanted, atol=1e-5)
+    assert torch.equal(found.logits, torch.full_like(found.logits, 2.0))  # they add up
 
 
 # -- warping ------------------------------------------------------------------------------------
@@ -129,6 +183,33 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     for name, value in network(SMALL, seed=5).state_dict().items():
         assert torch.equal(found.network.state_dict()[name], value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.json", "small.safetensors"]
+
+
+def test_the_card_of_another_network_can_be_taken_over(tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    other = tmp_path / "other.safetensors"
+    write_checkpoint(other, network(PAPER), read_checkpoint(path).card)
+    found = read_checkpoint(other)
+    assert found.network.options == PAPER
+    assert found.card["data"] == "none: a test"
+
+
+def test_a_card_that_asks_for_more_memory_than_there_is_costs_none(tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["network"] = {"factors": [64, 32, 16, 8, 4, 2, 1], "channels": 256, "depth": 5}  # 170 GB
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="do not fit the network"):
+        read_checkpoint(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    made = network(SMALL)
+    with torch.no_grad():
+        made.blocks[0].change.bias[0] = torch.nan  # type: ignore[union-attr,index]
+    write_checkpoint(tmp_path / "bad.safetensors", made, {})
+    with pytest.raises(InputError, match="no numbers"):
+        read_checkpoint(tmp_path / "bad.safetensors")
 
 
 class Bomb:

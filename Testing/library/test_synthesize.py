@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pair_samples import phantom
+from scipy.spatial import cKDTree
 
 from ChangeMapJointLib.app.cli import app
 from ChangeMapJointLib.app.synthesis import Synthesis, draw_options, run_synthesis
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
+from ChangeMapJointLib.joint.warping import warp
 from ChangeMapJointLib.training.acquisition import reconstructed
 from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions, draw_pair
+from ChangeMapJointLib.training.samples import PairDataset, lesion_mask
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array
@@ -70,6 +74,9 @@ def test_null_pairs_have_stable_lesions_alone() -> None:
         {"growth": (0.9, 1.5)},
         {"noise_hu": (30.0, 10.0)},
         {"sliding_share": 1.5},
+        {"in_plane_mm": (0.0, 0.0)},
+        {"margin_mm": (-500.0, 10.0)},
+        {"growth": (5000.0, 10000.0)},
     ],
 )
 def test_what_cannot_be_drawn_is_refused(wrong: dict[str, object]) -> None:
@@ -157,6 +164,67 @@ def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: Source, tmp_pat
     assert (first / "truth.json").stat().st_mtime_ns == before
     alone = synthesize([source], tmp_path / "again", pairs=1, seed=1, options=options)[0]
     assert (alone / "reference.nrrd").read_bytes() == (made[1] / "reference.nrrd").read_bytes()
+
+
+def test_pairs_made_in_another_way_are_not_mixed_up(source: Source, folder: Path) -> None:
+    for other, options in ((source, replace(COARSE, noise_hu=(1.0, 2.0))), (replace(source, own_lesions=None), COARSE)):
+        with pytest.raises(InputError, match="other options; give another --out"):
+            synthesize([other], folder.parent, pairs=1, seed=3, options=options)
+    assert synthesize([source], folder.parent, pairs=1, seed=3, options=COARSE) == [folder]
+
+
+# -- as the network sees them ---------------------------------------------------------------------
+def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder: Path, tmp_path: Path) -> None:
+    pairs = PairDataset([folder], (32, 32, 48), tmp_path / "cache")
+    sample = pairs[0]
+    (kept,) = (tmp_path / "cache").iterdir()
+    before = kept.stat().st_mtime_ns
+    again = pairs[0]
+    assert kept.stat().st_mtime_ns == before
+    assert torch.equal(sample.reference.half(), again.reference.half())
+    kept.write_bytes(b"damaged")
+    assert torch.equal(pairs[0].lesions_template, again.lesions_template)
+    assert sample.reference.shape == (32, 32, 48)
+    # keypoints lie in R's lungs, and their partners in T's
+    size = torch.tensor([47.0, 31.0, 31.0])
+    assert ((sample.keypoints_vox > 0) & (sample.keypoints_vox < size)).all()
+    moved = sample.keypoints_vox + sample.partners_mm / torch.tensor(sample.spacing_mm)
+    for mask, index in ((sample.mask_reference, sample.keypoints_vox), (sample.mask_template, moved)):
+        x, y, z = index.round().long().T
+        assert (mask[z.clamp(0, 31), y.clamp(0, 31), x.clamp(0, 47)] > 0.3).float().mean() > 0.95
+    breathing = sample.partners_mm.norm(dim=1)
+    assert 1.0 < float(breathing.mean()) < 15.0  # the rigid part is gone, breathing is left
+    # warped by a field through the keypoints, T is more like R
+    index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in (48, 32, 32)), indexing="ij"), -1)
+    nearest = cKDTree(sample.keypoints_vox).query(index.permute(2, 1, 0, 3).reshape(-1, 3), k=4)[1]
+    u = sample.partners_mm[torch.as_tensor(nearest)].mean(dim=1).reshape(32, 32, 48, 3).permute(3, 0, 1, 2)
+    inside = sample.mask_reference > 0.5
+    apart = [
+        float((sample.reference - image)[inside].abs().mean())
+        for image in (sample.template, warp(sample.template[None, None], u[None], sample.spacing_mm)[0, 0])
+    ]
+    assert apart[1] < 0.8 * apart[0]
+    other = PairDataset([folder], (32, 32, 32), tmp_path / "cache")
+    assert other.digest() != pairs.digest()
+    with pytest.raises(InputError, match="no pair"):
+        PairDataset([tmp_path], (32, 32, 32), tmp_path / "cache")[0]
+
+
+@pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (1.5, 1.5, 5.0)])
+def test_lesions_keep_their_volume_on_any_grid(spacing: tuple[float, float, float]) -> None:
+    nx, ny, nz = (round(60 / h) for h in spacing)
+    source = Grid((nz, ny, nx), spacing)
+    points = source.to_physical(np.indices(source.shape)[::-1].transpose(1, 2, 3, 0).astype(float))
+    labels = np.zeros(source.shape, np.uint16)
+    for number, (centre, radius) in enumerate((((15.3, 16.1, 14.2), 3.0), ((40.2, 41.7, 38.9), 8.0)), start=1):
+        labels[np.linalg.norm(points - centre, axis=-1) < radius] = number
+    for h in (2.4, 4.8):
+        target = Grid((round(60 / h),) * 3, (h, h, h))
+        found = lesion_mask(labels, source, target, np.eye(4))
+        small, large = found[: round(26 / h)].sum(), found[round(26 / h) :].sum()
+        for count, number in ((small, 1), (large, 2)):
+            volume_ml = (labels == number).sum() * source.voxel_volume_ml
+            assert count == max(round(volume_ml / target.voxel_volume_ml), 1)
 
 
 # -- the command ---------------------------------------------------------------------------------

@@ -101,6 +101,19 @@ def test_a_finished_run_is_not_trained_again(whole: tuple[Path, JointNetwork]) -
     assert torch.equal(weights(network), weights(whole[1]))
 
 
+def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
+    short, long = replace(OPTIONS, epochs=1), replace(OPTIONS, epochs=2)
+    train(Pairs(), short, tmp_path / "grown")
+    grown = train(Pairs(), long, tmp_path / "grown")
+    assert torch.equal(weights(grown), weights(train(Pairs(), long, tmp_path / "at once")))
+
+
+def test_half_precision_learns_as_well(tmp_path: Path) -> None:
+    train(Pairs(), replace(OPTIONS, epochs=30, checkpoint_steps=1000, precision="bf16-mixed"), tmp_path)
+    table = rows(tmp_path / "steps.csv")
+    assert float(table[-1]["keypoints"]) < 0.4 * float(table[0]["keypoints"])
+
+
 def test_two_processes_give_what_one_gives(whole: tuple[Path, JointNetwork], tmp_path: Path) -> None:
     script = Path(__file__).parent / "training_samples.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
@@ -125,6 +138,8 @@ def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> No
     train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
     with pytest.raises(InputError, match="other options"):
         train(Pairs(2), replace(OPTIONS, epochs=1, seed=5), tmp_path)
+    with pytest.raises(InputError, match="another number of pairs"):
+        train(Pairs(3), replace(OPTIONS, epochs=1), tmp_path)
     (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:200])
     with pytest.raises(InputError, match=r"last\.ckpt: cannot be read"):
         train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
@@ -133,4 +148,8 @@ def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="multiples of 16"):
         TrainingOptions(shape=(24, 32, 32))
     with pytest.raises(ValueError, match="precision"):
-        TrainingOptions(precision="8-bit")
+        TrainingOptions(precision="16-mixed")
+    with pytest.raises(ValueError, match="seed"):
+        TrainingOptions(seed=10**14)
+    with pytest.raises(ValueError, match="above 16"):
+        TrainingOptions(shape=(16, 16, 16))
