@@ -63,7 +63,7 @@ class TrustOptions:
 
     Attributes:
         half_error_mm: predicted error at which trust is 0.5, low enough that few errors above 3 mm escape; where voxels
-            are larger than 3 mm, as many times more.
+            are larger than 3 mm, by how much larger their volume is: all evidence is as coarse.
         smooth_mm: sigma over which forward-backward error and border mismatch are gathered.
         jacobian_range: det grad y beyond it is not breathing: trust is halved at these values.
     """
@@ -248,7 +248,7 @@ def trust_map(
     It is lowered where det grad y is beyond what breathing does, and 0 where y(x) lies outside the template's field of
     view and beyond the box of the evidence, far from the lungs. A change of lung density or a lesion does not lower it.
     """
-    coarser = max(float(np.prod(evidence.grid.spacing_mm)) ** (1 / 3) / WORKING_MM, 1.0)
+    coarser = max(float(np.prod(evidence.grid.spacing_mm)) / WORKING_MM**3, 1.0)
     trust = 1 / (1 + (predicted_error(evidence) / (coarser * options.half_error_mm)) ** 2)
     low, high = np.log(options.jacobian_range)
     determinant = np.log(np.clip(evidence.field.jacobian_determinant(), 1e-6, None))

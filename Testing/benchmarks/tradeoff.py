@@ -125,7 +125,8 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
         x, y = place(left, float(tick))
         pen.line([(x, y), place(right, float(tick))], "#d8d8d8")
         pen.text((x - 10, y), f"{tick:.1f}", "black", font, "rm")
-    for tick in np.arange(np.ceil(left), right, max(np.ceil((right - left) / 8), 1)):
+    step = 0.2 if right - left < 2 else max(np.ceil((right - left) / 8), 1.0)
+    for tick in np.arange(np.ceil(left / step) * step, right, step):
         x, y = place(float(tick), 0.9)
         pen.line([(x, y), (x, y + 6)], "black")
         pen.text((x, y + 12), f"{tick:g}", "black", font, "ma")
@@ -135,14 +136,18 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
         pen.line(points, colour, 3)
         for row, (x, y) in zip(line, points, strict=True):
             pen.ellipse([x - 6, y - 6, x + 6, y + 6], colour)
-            pen.text((x, y - side * 12), f"{row['curvature']:g}", colour, font, "mb" if side > 0 else "mt")
+            if row["curvature"] not in (100.0, 30.0):  # they lie between their neighbours
+                pen.text((x - side * 12, y), f"{row['curvature']:g}", colour, font, "rm" if side > 0 else "lm")
         x, y = width - margin - 330, margin + (0 if change_hu == 0.0 else 30)
         pen.line([(x, y), (x + 40, y)], colour, 3)
         pen.text((x + 50, y), f"letting go of change: {name}", "black", font, "lm")
     pen.text((width / 2, height - 45), "mean residual in the lungs, HU", "black", font, "mm")
     pen.text((margin, 30), "Volume of grown lesions after warping, by that with the true motion", "black", font)
     pen.text(
-        (margin, 58), "1: the growth is kept; green: 0.9 to 1.1; figures: weight of the curvature", "#606060", font
+        (margin, 58),
+        "1: the growth is kept; green: 0.9 to 1.1; figures: weight of the curvature (30 and 100 between)",
+        "#606060",
+        font,
     )
     image.save(path)
 
