@@ -1,16 +1,17 @@
 """Settings of the registration by what they cost and give.
 
-CPU seconds of one core for 165 x 123 x 173 voxels of 1.75 mm, and the error on known20mm and on a pair of 38 mm with
-40 HU of noise (``Testing/benchmarks/registration_cases.py``):
+Seconds of the whole process on two cores (start-up, lung masks, rigid alignment, keypoints, registration) and mean
+error in the lungs, on known20mm and on a pair of 38 mm with 40 HU of noise (``Testing/benchmarks/registration.py``):
 
-=========== ===== ============ =========
-preset      CPU s  known20mm     38 mm
-=========== ===== ============ =========
-fast          2.1     0.30 mm    0.36 mm
-default       4.8     0.16 mm    0.32 mm
-accurate      9.3     0.16 mm    0.32 mm
-=========== ===== ============ =========
+=========== =============== ===============
+preset      known20mm       38 mm
+=========== =============== ===============
+fast        24 s, 0.30 mm   17 s, 0.36 mm
+default     22 s, 0.17 mm   18 s, 0.25 mm
+accurate    24 s, 0.17 mm   19 s, 0.25 mm
+=========== =============== ===============
 
+The registration itself takes 2 to 4 s of them; ``fast`` pays where voxels are much finer than 2.25 mm.
 ``accurate`` pays where voxels are finer than 1.5 mm: it works at 1 mm.
 """
 
