@@ -160,10 +160,13 @@ def segment_both(
 
     pool = ThreadPoolExecutor(max_workers=2)
     try:
-        running = [
-            pool.submit(segment_lungs, volume, options=options, progress=told(number))
-            for number, volume in enumerate((reference, template))
-        ]
+        try:
+            running = [
+                pool.submit(segment_lungs, volume, options=options, progress=told(number))
+                for number, volume in enumerate((reference, template))
+            ]
+        except RuntimeError as error:  # no memory is left for a thread's stack
+            raise MemoryError(str(error)) from error
         for future in running:  # the reference first: its error goes before the template's
             while not wait([future], timeout=0.1).done:
                 progress(sum(done) / 2, said[0])

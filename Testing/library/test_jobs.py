@@ -76,7 +76,7 @@ def test_what_is_asked_for_comes_back_and_the_scans_are_uncompressed(tmp_path) -
 def test_a_job_that_is_none_is_told_in_one_line(tmp_path, change, word) -> None:
     job = Job.create(tmp_path, sample_request())
     path = job.folder / "job.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **change}), encoding="utf-8")
     with pytest.raises(InputError) as caught:
         job.read()
     assert word in str(caught.value)
@@ -255,7 +255,7 @@ def test_the_newest_finished_run_that_nobody_saw_is_recovered(tmp_path) -> None:
 def test_the_job_of_another_slicer_that_runs_is_left_alone(tmp_path) -> None:
     job = ended_job(tmp_path, 1, "finished")
     path = job.folder / "job.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "owner": os.getppid()}))
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "owner": os.getppid()}))
     assert recoverable(tmp_path) is None
     clean_up(tmp_path, keep=0)
     assert job.folder.exists()

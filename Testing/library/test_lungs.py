@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -385,3 +386,7 @@ def test_a_scan_without_lungs_is_named_and_cancelling_needs_no_thread_to_end() -
 
     with pytest.raises(Cancelled):
         segment_both(good, good, progress=stop)
+    for thread in threading.enumerate():  # they end at their next step, and must not go on beside other tests
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(60)
+            assert not thread.is_alive()
