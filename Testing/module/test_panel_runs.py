@@ -192,7 +192,7 @@ def panel_samples_without_lungs():
 
 def test_the_chosen_effort_reaches_the_worker(widget) -> None:
     choose(widget, *panel_samples.nodes())
-    user.choose(widget.ui.presetComboBox, "Fast: half the time, errors of 0.3 mm")
+    user.choose(widget.ui.presetComboBox, "Fast: at 2.25 mm, errors of 0.3 mm")
     user.click(widget.ui.applyButton)
     assert widget.logic.runs.lastJob.read().configuration["preset"] == "fast"
     widget.logic.runs.cancel()
