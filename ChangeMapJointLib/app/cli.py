@@ -170,6 +170,40 @@ def synthesize_command(
             typer.echo(f"{len(made)} pairs in {out}")
 
 
+@app.command("train", epilog="Example: changemap train --pairs pairs --validation held-out --out training")
+def train_command(
+    pairs: Annotated[
+        list[Path], typer.Option(readable=False, help="Folder that changemap synthesize made; may be given again.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, tables and weights; a run in it goes on.")],
+    config: Annotated[
+        str, typer.Option(help="paper, coarse, default or smoke, or a JSON file; see training/trainer.py.")
+    ] = "default",
+    validation: Annotated[
+        list[Path] | None, typer.Option(readable=False, help="Pairs of other patients; may be given again.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(readable=False, help="Weights whose blocks become the coarsest ones.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared samples. [default: OUT/samples]")] = None,
+    device: DeviceOption = Device.auto,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Train the joint network; under torchrun or Slurm on as many GPUs and nodes as they start processes."""
+    from ChangeMapJointLib.app.training import TrainingRequest, run_training
+
+    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+        asked = TrainingRequest(
+            tuple(pairs), out, config, tuple(validation or ()), start=start, cache=cache, device=device.value
+        )
+        weights = run_training(asked, listener)
+    with ending(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), weights=str(weights))
+        else:
+            typer.echo(f"Weights: {weights}")
+
+
 def tell_result(result: PairResult, out: Path, progress: ProgressStyle) -> None:
     """The last lines: verdict, number of findings, and where to look."""
     report = out / "report.html"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import subprocess
 from pathlib import Path
 
 import torch
@@ -36,6 +37,21 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree that runs, with ``+`` where files differ from it; None in an installation."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # not the repository that an environment happens to lie in
+        return None
+    try:
+        told = [
+            subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=True).stdout
+            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told[0].strip() + ("+" if told[1] else "")
 
 
 def describe_device(device: torch.device) -> dict[str, str | int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ChangeMapJointLib.core.memory import peak_memory_mb
 from ChangeMapJointLib.core.progress import Progress
 
 
@@ -83,13 +83,3 @@ class Stages:
         # below 2 % the estimate is a guess from start-up alone
         remaining = elapsed * (1 / self._highest - 1) if self._highest > 0.02 else None
         self.listener(ProgressEvent(stage, self._highest, elapsed, remaining, message))
-
-
-def peak_memory_mb() -> float | None:
-    """Highest resident memory of this process so far, in MB of 10^6 bytes."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)

@@ -9,6 +9,7 @@ two terms that the network adds, and the sum. The paper prints no weight and no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,6 @@ from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.joint.warping import at_points, warp
 from ChangeMapJointLib.registration.distances import (
     Spacing,
-    keypoint_distance,
     mask_distance,
     normalised_gradient_fields,
 )
@@ -55,6 +55,8 @@ class Sample:
         mask_template: M_T.
         lesions_reference: L_R, in [0, 1].
         lesions_template: L_T.
+        changed_reference: the part of L_R whose lesions changed; stable ones are left out.
+        changed_template: the same of L_T.
         keypoints_vox: K_R as voxel index (x, y, z), ``[n, 3]``.
         partners_mm: K_T - K_R in mm, ``[n, 3]``: what u should be there.
         edges: NGF edge parameters (eR, eT) in HU per mm.
@@ -67,14 +69,49 @@ class Sample:
     mask_template: Tensor
     lesions_reference: Tensor
     lesions_template: Tensor
+    changed_reference: Tensor
+    changed_template: Tensor
     keypoints_vox: Tensor
     partners_mm: Tensor
     edges: tuple[float, float]
     spacing_mm: Spacing
 
 
+@dataclass(frozen=True)
+class LossOptions:
+    """How the terms count; the defaults are Eq. (2) as printed.
+
+    Attributes:
+        keypoint_scale_mm: distances of keypoints above it count linearly, see :func:`robust_distance`; 0 squares all.
+        coarser: weight of the coarser blocks' mean distance of keypoints beside the last one's: all of them learn from
+            the first step.
+        only_changed: the change's target is that of lesions that did change. As printed, a stable lesion has a target
+            along its border wherever y is a fraction of a voxel off.
+    """
+
+    keypoint_scale_mm: float = 0.0
+    coarser: float = 0.0
+    only_changed: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            keypoint_scale_mm=(within(self.keypoint_scale_mm, 0.0, 1e3), "0 to 1000 mm"),
+            coarser=(within(self.coarser, 0.0, 1e3), "0 or more"),
+        )
+
+
+AS_PRINTED = LossOptions()
+
+
 def joint_terms(
-    displacement_mm: Tensor, logits: Tensor, sample: Sample, class_weights: Tensor
+    displacement_mm: Tensor,
+    logits: Tensor,
+    sample: Sample,
+    class_weights: Tensor,
+    *,
+    coarser_mm: Sequence[Tensor] = (),
+    options: LossOptions = AS_PRINTED,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Every term of Eq. (2), unweighted, by its name in :class:`LossWeights`; and the target of the change.
 
@@ -83,14 +120,19 @@ def joint_terms(
         logits: ``[2, z, y, x]``.
         sample: the pair.
         class_weights: of "unchanged" and "changed", see :class:`EpochRecall`.
+        coarser_mm: u of the coarser blocks, ``[3, z, y, x]`` on grids of fewer voxels in the same box.
+        options: how the terms count.
     """
     spacing = sample.spacing_mm
     low, high = WINDOW_HU
     moving = torch.stack([sample.template.clamp(low, high), sample.mask_template, sample.lesions_template])
     image, mask, lesions = warp(moving[None], displacement_mm[None], spacing)[0]
-    target = change_target(sample.lesions_reference, lesions)
+    if options.only_changed:
+        changed = warp(sample.changed_template[None, None], displacement_mm.detach()[None], spacing)[0, 0]
+        target = change_target(sample.changed_reference, changed)
+    else:
+        target = change_target(sample.lesions_reference, lesions)
     lungs = ((sample.mask_reference > 0.5) | (mask.detach() > 0.5)).to(image)
-    moved = at_points(displacement_mm, sample.keypoints_vox)
     terms = {
         "ngf": normalised_gradient_fields(
             sample.reference.clamp(low, high),
@@ -101,7 +143,7 @@ def joint_terms(
             weight=(sample.mask_reference > 0.5).to(image),
         ),
         "curvature": curvature(displacement_mm, spacing),
-        "keypoints": keypoint_distance(moved, sample.partners_mm),
+        "keypoints": keypoint_term(displacement_mm, coarser_mm, sample, options),
         "mask": mask_distance(sample.mask_reference, mask),
         "volume": lesion_volume(displacement_mm, spacing, sample.lesions_reference, lesions),
         "recall": recall_loss(logits, target, class_weights, lungs),
@@ -112,6 +154,40 @@ def joint_terms(
 def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the terms."""
     return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+
+
+# -- D_key --------------------------------------------------------------------------------------
+def keypoint_term(
+    displacement_mm: Tensor, coarser_mm: Sequence[Tensor], sample: Sample, options: LossOptions
+) -> Tensor:
+    """D_key of the last block, and ``coarser`` times the mean over the others; arguments as :func:`joint_terms`."""
+    size = torch.tensor(displacement_mm.shape[:0:-1]).to(sample.keypoints_vox)  # (x, y, z)
+    found = []
+    for u in (displacement_mm, *coarser_mm):
+        factor = size / torch.tensor(u.shape[:0:-1]).to(size)
+        moved = at_points(u, (sample.keypoints_vox + 0.5) / factor - 0.5)  # voxel centres, align_corners=False
+        found.append(robust_distance(moved, sample.partners_mm, options.keypoint_scale_mm))
+    last, others = found[0], found[1:]
+    return last + options.coarser * torch.stack(others).mean() if others and options.coarser else last
+
+
+def robust_distance(moved_mm: Tensor, partners_mm: Tensor, scale_mm: float) -> Tensor:
+    """Mean of ``2 s (sqrt(s^2 + d^2) - s)``, d in mm: d^2 where d is small, 2 s d where it is large; d^2 for s = 0.
+
+    Squares alone are all about the few points that a network cannot reach yet.
+
+    Args:
+        moved_mm: y(k_R) - k_R or y(k_R), ``[n, 3]``.
+        partners_mm: k_T - k_R or k_T.
+        scale_mm: s.
+
+    Returns:
+        A scalar in mm^2; 0, with a graph, without points.
+    """
+    squared = (moved_mm - partners_mm).square().sum(-1)
+    if scale_mm > 0:
+        squared = 2 * scale_mm * ((squared + scale_mm**2).sqrt() - scale_mm)
+    return squared.mean() if squared.numel() else squared.sum()
 
 
 # -- R_vol --------------------------------------------------------------------------------------

@@ -29,13 +29,13 @@ class NetworkOptions:
     Attributes:
         factors: voxels of the network's grid in one voxel of every block, along each axis, coarsest first; ``(1,)`` is
             the paper's single network.
-        channels: of the first stage; doubled by every deeper one.
+        channels: of the first stage of every block, coarsest first; doubled by every deeper stage.
         depth: how often a block halves its resolution.
         checkpointing: keep no activations inside stages, and compute them again on the way back.
     """
 
-    factors: tuple[int, ...] = (4, 2, 1)
-    channels: int = 16
+    factors: tuple[int, ...] = (8, 4, 2, 1)
+    channels: tuple[int, ...] = (16, 16, 16, 8)
     depth: int = 2
     checkpointing: bool = False
 
@@ -47,7 +47,10 @@ class NetworkOptions:
                 bool(self.factors) and falling and self.factors[-1] == 1,
                 "falling whole numbers that divide one another, ending in 1, such as (4, 2, 1)",
             ),
-            channels=(within(self.channels, 1, 256), "1 to 256"),
+            channels=(
+                len(self.channels) == len(self.factors) and all(within(c, 1, 256) for c in self.channels),
+                "1 to 256 for each of the factors",
+            ),
             depth=(within(self.depth, 1, 5), "1 to 5"),
         )
 
@@ -98,10 +101,10 @@ class Stage(nn.Module):
 class TwoHeadUNet(nn.Module):
     """One block: R and T in, deformation and change out, split in the last convolution only."""
 
-    def __init__(self, options: NetworkOptions) -> None:
+    def __init__(self, channels: int, depth: int, *, checkpointing: bool = False) -> None:
         super().__init__()
-        widths = [options.channels * 2**level for level in range(options.depth + 1)]
-        self.checkpointing = options.checkpointing
+        widths = [channels * 2**level for level in range(depth + 1)]
+        self.checkpointing = checkpointing
         self.down = nn.ModuleList(Stage(given, made) for given, made in zip([2, *widths[:-1]], widths, strict=True))
         self.up = nn.ModuleList(
             Stage(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
@@ -143,7 +146,9 @@ class JointNetwork(nn.Module):
     def __init__(self, options: NetworkOptions = NetworkOptions()) -> None:
         super().__init__()
         self.options = options
-        self.blocks = nn.ModuleList(TwoHeadUNet(options) for _ in options.factors)
+        self.blocks = nn.ModuleList(
+            TwoHeadUNet(channels, options.depth, checkpointing=options.checkpointing) for channels in options.channels
+        )
 
     def forward(self, reference: Tensor, template: Tensor, spacing_mm: Spacing) -> JointOutput:
         """Deformation and change of a batch.

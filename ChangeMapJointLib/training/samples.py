@@ -25,12 +25,13 @@ from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.registration.distances import edge_parameter
 from ChangeMapJointLib.registration.pyramid import FWHM
 from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 from ChangeMapJointLib.volumes.volume import Volume
 from ChangeMapJointLib.volumes.writing import atomic_path
 
 AIR_HU = -1000.0
-FORMAT = 1  # of cached samples; raise it when they are made in another way
+FORMAT = 2  # of cached samples; raise it when they are made in another way
 MARGIN_MM = 15.0
 EDGE_FACTOR = 0.5
 SIDES = ("reference", "template")
@@ -134,10 +135,14 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
     rigid = align_rigid(scans[0], scans[1], masks[0], masks[1]).matrix
     seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape)
     grid = seen.grid
-    labels = [
-        lesion_mask(label, volume.grid, grid, matrix)
-        for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
-    ]
+    changed = [change.id for change in read_truth(folder / "truth.json").changes if change.is_change]
+    labels, changes = (
+        [
+            torch.from_numpy(lesion_mask(np.where(keep(label), label, 0), volume.grid, grid, matrix))
+            for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
+        ]
+        for keep in (lambda label: label > 0, lambda label: np.isin(label, changed))
+    )
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
     images = [torch.from_numpy(v) for v in (seen.reference, seen.template)]
@@ -151,8 +156,10 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
         template=images[1],
         mask_reference=lungs[0],
         mask_template=lungs[1],
-        lesions_reference=torch.from_numpy(labels[0]),
-        lesions_template=torch.from_numpy(labels[1]),
+        lesions_reference=labels[0],
+        lesions_template=labels[1],
+        changed_reference=changes[0],
+        changed_template=changes[1],
         keypoints_vox=torch.as_tensor(grid.to_index(r_mm), dtype=torch.float32),
         partners_mm=torch.as_tensor(partners, dtype=torch.float32),
         edges=(edges[0], edges[1]),

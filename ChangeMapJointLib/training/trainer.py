@@ -9,6 +9,7 @@ alone; a run that was killed goes on at the step after its last checkpoint and g
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,13 @@ from torch import Tensor
 
 from ChangeMapJointLib.core.configuration import require, to_mapping, within
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.memory import peak_memory_mb
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.joint.losses import EpochRecall, LossWeights, Sample, joint_terms, total
+from ChangeMapJointLib.joint.checkpoint import Checkpoint
+from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample, joint_terms, total
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 from ChangeMapJointLib.joint.warping import warp
+from ChangeMapJointLib.training.augment import AugmentOptions, augmented
 from ChangeMapJointLib.training.samples import to_device
 from ChangeMapJointLib.volumes.writing import atomic_path
 
@@ -38,10 +42,14 @@ class TrainingOptions:
     Attributes:
         network: architecture.
         weights: the alphas of Eq. (2).
+        loss: how its terms count.
+        augment: how pairs are varied.
         shape: (z, y, x) of the network's input.
         epochs: passes over the pairs.
         batch: pairs a step, over all processes.
         learning_rate: of Adam.
+        decay_epochs: epochs in which the learning rate falls to a twentieth, along a cosine; 0: it stays.
+        frozen: coarsest blocks that keep the weights that training starts from.
         warm_up_epochs: the recall loss counts from the epoch after: before, the deformation says nothing about change.
         checkpoint_steps: steps between checkpoints.
         seed: of weights and order.
@@ -50,10 +58,14 @@ class TrainingOptions:
 
     network: NetworkOptions = field(default_factory=NetworkOptions)
     weights: LossWeights = field(default_factory=LossWeights)
+    loss: LossOptions = field(default_factory=LossOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
     shape: tuple[int, int, int] = (128, 256, 256)
     epochs: int = 50
     batch: int = 1
     learning_rate: float = 3e-4
+    decay_epochs: int = 0
+    frozen: int = 0
     warm_up_epochs: int = 2
     checkpoint_steps: int = 50
     seed: int = 0
@@ -72,6 +84,8 @@ class TrainingOptions:
             epochs=(within(self.epochs, 1, 100_000), "1 to 100000"),
             batch=(within(self.batch, 1, 4096), "1 to 4096"),
             learning_rate=(within(self.learning_rate, 1e-9, 1.0), "1e-9 to 1"),
+            decay_epochs=(within(self.decay_epochs, 0, 100_000), "0 to 100000"),
+            frozen=(0 <= self.frozen < len(self.network.factors), "fewer than there are blocks"),
             warm_up_epochs=(within(self.warm_up_epochs, 0, 100_000), "0 to 100000"),
             checkpoint_steps=(within(self.checkpoint_steps, 1, 10**9), "1 or more"),
             precision=(self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
@@ -89,6 +103,7 @@ class _State:
 
 
 Validate = Callable[[JointNetwork, int], dict[str, float]]
+Observe = Callable[[str, int, dict[str, Any]], None]  # "step" or "epoch", its number, its figures
 
 
 def train(
@@ -97,7 +112,9 @@ def train(
     out: Path,
     *,
     fabric: Fabric | None = None,
+    start: Checkpoint | None = None,
     validate: Validate | None = None,
+    observe: Observe | None = None,
     progress: Progress = silent,
 ) -> JointNetwork:
     """Train, or go on where ``out`` says that an earlier run with the same options stopped.
@@ -107,14 +124,16 @@ def train(
         options: see there.
         out: folder of ``last.ckpt`` and ``steps.csv``, ``epochs.csv``.
         fabric: launched; one process on the CPU by default.
+        start: weights whose blocks become the coarsest ones of this network.
         validate: figures of a network after an epoch, on the first process; they go into ``epochs.csv``.
+        observe: told every row of the two tables, on the first process.
         progress: told the fraction done; raise from it to stop.
 
     Returns:
         The trained network, on the device of the process.
 
     Raises:
-        InputError: no pair, or ``out`` belongs to a run with other options.
+        InputError: no pair, ``start`` does not fit, or ``out`` belongs to a run with other options.
     """
     count = len(pairs)  # type: ignore[arg-type]
     if not count:
@@ -126,11 +145,13 @@ def train(
     fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=options.precision)  # type: ignore[arg-type]
     torch.manual_seed(options.seed)
     network = JointNetwork(options.network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+    _start(network, start, options)
+    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=options.learning_rate)
     model, optimiser = fabric.setup(network, optimiser)
     recall, state = EpochRecall(), _State()
     out.mkdir(parents=True, exist_ok=True)
     told = {"options": _lasting(options), "pairs": count, "digest": getattr(pairs, "digest", str)()}
+    told["start"] = "" if start is None else start.sha256
     _resume(out / LAST, told, network, optimiser, recall, state, fabric)
     steps = _Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
     epochs = _Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
@@ -140,11 +161,16 @@ def train(
         while state.done < count:
             started = time.monotonic()
             batch = order[state.done : state.done + options.batch]
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(options, state.epoch + state.done / count)
             terms = _step(model, optimiser, pairs, batch, recall, state.epoch, options, fabric)
             state.done, state.step = state.done + len(batch), state.step + 1
             if steps is not None:
                 seconds = round(time.monotonic() - started, 3)
-                steps.add({"step": state.step, "epoch": state.epoch, **terms, "seconds": seconds, **memory()})
+                row = {"step": state.step, "epoch": state.epoch, **terms, "seconds": seconds, **memory()}
+                steps.add(row)
+                if observe is not None:
+                    observe("step", state.step, row)
             if state.step % options.checkpoint_steps == 0:
                 _save(out / LAST, told, network, optimiser, recall, state, fabric)
             progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
@@ -155,9 +181,40 @@ def train(
             network.eval()
             found = {} if validate is None else validate(network, state.epoch)
             classes = {"weight_unchanged": weights[0], "weight_changed": weights[1]}
-            epochs.add({"epoch": state.epoch, **classes, **found})
+            row = {"epoch": state.epoch, **classes, **found}
+            epochs.add(row)
+            if observe is not None:
+                observe("epoch", state.epoch, row)
         _save(out / LAST, told, network, optimiser, recall, state, fabric)
     return network
+
+
+def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOptions) -> None:
+    """The coarsest blocks' weights from ``start``; those that are frozen learn no more."""
+    given = [] if start is None else list(start.network.blocks)
+    fits = start is None or (
+        len(given) <= len(network.blocks)
+        and start.network.options.channels == options.network.channels[: len(given)]
+        and start.network.options.depth == options.network.depth
+    )
+    if not fits or options.frozen > len(given):
+        found = "none" if start is None else str(start.network.options)
+        raise InputError(
+            f"--start: found {found}, expected weights of the {max(options.frozen, 1)} or more coarsest blocks of "
+            f"{options.network}"
+        )
+    for block, earlier in zip(network.blocks, given, strict=False):
+        block.load_state_dict(earlier.state_dict())
+    for block in network.blocks[: options.frozen]:
+        block.requires_grad_(requires_grad=False)
+
+
+def learning_rate(options: TrainingOptions, epoch: float) -> float:
+    """At a moment of training, in epochs from its beginning."""
+    if not options.decay_epochs:
+        return options.learning_rate
+    passed = min(epoch / options.decay_epochs, 1.0)
+    return options.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * passed)) / 2)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
@@ -183,7 +240,8 @@ def _step(
     for number, index in enumerate(mine or batch[:1]):
         counted = 1.0 if mine else 0.0  # a process without a pair takes part in the exchange all the same
         last = number == max(len(mine), 1) - 1
-        sample = to_device(pairs[index], fabric.device)
+        sample = augmented(pairs[index], options.augment, seed=(options.seed, epoch, index))
+        sample = to_device(sample, fabric.device)
         with fabric.no_backward_sync(model, enabled=not last):
             loss, terms = _loss(model, sample, recall, epoch, options, count=bool(mine))
             fabric.backward(loss * (counted * fabric.world_size / len(batch)))
@@ -210,7 +268,14 @@ def _loss(
     scans = [image.round().to(torch.int16)[None, None] for image in (sample.reference, sample.template)]
     found = model(*scans, sample.spacing_mm)
     logits = found.logits[0].float()
-    terms, target = joint_terms(found.displacement_mm[0], logits, sample, recall.weights)
+    terms, target = joint_terms(
+        found.displacement_mm[0],
+        logits,
+        sample,
+        recall.weights,
+        coarser_mm=[u[0] for u in found.coarser_mm],
+        options=options.loss,
+    )
     if count:
         moved = warp(sample.mask_template[None, None], found.displacement_mm.detach(), sample.spacing_mm)[0, 0]
         recall.add(logits, target, ((sample.mask_reference > 0.5) | (moved > 0.5)).to(logits))
@@ -269,7 +334,12 @@ def _resume(
     except Exception as error:  # torch raises many kinds on a damaged file
         raise InputError(f"{path}: cannot be read ({error}); remove it to begin again") from error
     if different:
-        other = {"options": "other options", "pairs": "another number of pairs", "digest": "other pairs"}[different[0]]
+        other = {
+            "options": "other options",
+            "pairs": "another number of pairs",
+            "digest": "other pairs",
+            "start": "other weights to start from",
+        }[different[0]]
         raise InputError(f"{path}: of a run with {other}; give another --out, or remove it to begin again")
     network.load_state_dict(content["network"])
     optimiser.load_state_dict(content["optimiser"])
@@ -280,9 +350,10 @@ def _resume(
         setattr(state, name, value)
 
 
-def memory() -> dict[str, float]:
-    """Peak memory of the GPU in MB, where there is one."""
-    return {"gpu_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1)} if torch.cuda.is_available() else {}
+def memory() -> dict[str, float | None]:
+    """Peak memory so far in MB, of the process and of the GPU where there is one."""
+    told = {"peak_memory_mb": peak_memory_mb()}
+    return {**told, "gpu_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1)} if torch.cuda.is_available() else told
 
 
 class _Table:

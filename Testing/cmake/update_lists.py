@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME_FOLDERS = ("SamplePair", "Models", "Colors")  # of Resources; the others are for readers of the repository
+RUNTIME_FOLDERS = (
+    "SamplePair",
+    "Configurations",
+    "Models",
+    "Colors",
+)  # of Resources; the others are for readers of the repository
 IGNORED = ("CMakeLists.txt", ".DS_Store")
 
 

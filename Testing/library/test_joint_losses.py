@@ -1,5 +1,7 @@
 """Eq. (2): golden values, gradients, and where no gradient may go."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,13 +9,16 @@ from torch import Tensor
 from ChangeMapJointLib.joint.losses import (
     LEAST_WEIGHT,
     EpochRecall,
+    LossOptions,
     LossWeights,
     Sample,
     change_target,
     determinant,
     joint_terms,
+    keypoint_term,
     lesion_volume,
     recall_loss,
+    robust_distance,
     total,
 )
 
@@ -147,7 +152,7 @@ def sample() -> Sample:
     lungs[1:-1, 1:-1, 1:-1] = 1
     points = torch.tensor([[3.0, 4.0, 2.0], [8.0, 5.0, 5.0]], dtype=torch.float64)
     return Sample(
-        image, image.roll(1, 2), lungs, lungs, ball(4.0), ball(3.0), points, torch.zeros(2, 3), (40.0, 40.0), H
+        image, image.roll(1, 2), lungs, lungs, *(ball(4.0), ball(3.0)) * 2, points, torch.zeros(2, 3), (40.0, 40.0), H
     )
 
 
@@ -185,3 +190,53 @@ def test_the_sum_counts_every_term_by_its_weight() -> None:
 def test_the_target_is_where_a_lesion_is_at_one_time_only() -> None:
     now, before = torch.tensor([1.0, 0.9, 0.0, 0.4]), torch.tensor([1.0, 0.2, 0.6, 0.3])
     assert change_target(now, before).tolist() == [False, True, True, False]
+
+
+# -- options ------------------------------------------------------------------------------------
+def test_far_keypoints_count_linearly() -> None:
+    apart = torch.tensor([[0.0, 0.0, 0.0], [3.0, 0.0, 4.0], [0.0, 12.0, 0.0]], dtype=torch.float64)
+    none = torch.zeros_like(apart)
+    assert float(robust_distance(apart, none, 0.0)) == pytest.approx((25 + 144) / 3)
+    # s = 9: 18 (sqrt(81 + 25) - 9) and 18 (15 - 9) = 108
+    assert float(robust_distance(apart, none, 9.0)) == pytest.approx((18 * (106**0.5 - 9) + 108) / 3)
+    assert float(robust_distance(apart[1:2] / 1000, none[:1], 3.0)) == pytest.approx(25e-6, rel=1e-4)
+    leaf = none[:1].clone().requires_grad_(True)
+    robust_distance(leaf, none[:1], 3.0).backward()
+    assert leaf.grad is not None
+    assert leaf.grad.abs().max() == 0  # no NaN where the distance is 0
+    assert float(robust_distance(none[:0], none[:0], 3.0)) == 0.0
+
+
+def test_coarser_blocks_are_judged_at_the_same_places() -> None:
+    """A displacement that is linear in space is the same on every grid, but for the outer half voxel."""
+    shape = (8, 8, 16)
+    x = torch.arange(16, dtype=torch.float64) * H[0]
+    fine = torch.stack([(0.1 * x).expand(shape), torch.zeros(shape), torch.zeros(shape)])
+    coarse = torch.nn.functional.avg_pool3d(fine[None].double(), 2)[0]
+    index = torch.tensor([[3.0, 4.0, 4.0], [7.25, 3.0, 2.0]], dtype=torch.float64)
+    partners = torch.zeros(2, 3, dtype=torch.float64)
+    partners[:, 0] = 0.1 * H[0] * index[:, 0]
+    given = replace(sample(), keypoints_vox=index, partners_mm=partners)
+    assert float(keypoint_term(fine, [coarse], given, LossOptions(coarser=1.0))) == pytest.approx(0, abs=1e-12)
+    wrong = keypoint_term(fine, [coarse + 2.0, coarse], given, LossOptions(coarser=0.5))
+    assert float(wrong) == pytest.approx(0.5 * (12.0 + 0.0) / 2)  # 2 mm along three axes, in one of two blocks
+    assert float(keypoint_term(fine, [coarse + 2.0], given, LossOptions())) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_stable_lesion_is_no_change_when_only_changes_are_the_target() -> None:
+    """Half a voxel beside itself, as printed it has a target along its border."""
+    lesion, none = ball(4.0), torch.zeros(SHAPE, dtype=torch.float64)
+    stable = replace(
+        sample(), lesions_reference=lesion, lesions_template=lesion, changed_reference=none, changed_template=none
+    )
+    u = torch.zeros(3, *SHAPE, dtype=torch.float64)
+    u[0] = 1.2
+    terms = [
+        joint_terms(u, torch.zeros(2, *SHAPE), stable, torch.ones(2), options=LossOptions(only_changed=c))
+        for c in (False, True)
+    ]
+    assert terms[0][1].any()
+    assert not terms[1][1].any()
+    new = replace(stable, lesions_template=none, changed_reference=lesion)
+    target = joint_terms(u, torch.zeros(2, *SHAPE), new, torch.ones(2), options=LossOptions(only_changed=True))[1]
+    assert torch.equal(target, lesion > 0.5)

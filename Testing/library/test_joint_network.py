@@ -17,8 +17,8 @@ from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHea
 from ChangeMapJointLib.joint.warping import at_points, compose, warp
 
 H = (2.0, 1.0, 0.5)
-PAPER = NetworkOptions(factors=(1,), channels=4)
-SMALL = NetworkOptions(factors=(2, 1), channels=2, depth=1)
+PAPER = NetworkOptions(factors=(1,), channels=(4,))
+SMALL = NetworkOptions(factors=(2, 1), channels=(2, 2), depth=1)
 
 
 def volume(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -30,7 +30,7 @@ def network(options: NetworkOptions, seed: int = 0) -> JointNetwork:
     return JointNetwork(options)
 
 
-@pytest.mark.parametrize("options", [PAPER, SMALL, NetworkOptions(channels=2)])
+@pytest.mark.parametrize("options", [PAPER, SMALL, NetworkOptions(factors=(4, 2, 1), channels=(3, 2, 2))])
 def test_both_heads_have_the_shape_of_the_scan(options: NetworkOptions) -> None:
     with torch.no_grad():
         found = network(options)(volume((16, 32, 48)), volume((16, 32, 48), 1), H)
@@ -41,7 +41,7 @@ def test_both_heads_have_the_shape_of_the_scan(options: NetworkOptions) -> None:
 
 
 def test_the_heads_split_in_the_last_convolution_alone() -> None:
-    block = TwoHeadUNet(PAPER)
+    block = TwoHeadUNet(channels=4, depth=2)
     alone = {"deformation.weight", "deformation.bias", "change.weight", "change.bias"}
     change = block(torch.randn(1, 2, 8, 8, 8))[1].sum()
     named = dict(block.named_parameters())
@@ -60,7 +60,7 @@ def test_untrained_it_moves_nothing_by_much() -> None:
 
 def test_shapes_that_do_not_divide_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match="multiples of 16"):
-        network(NetworkOptions(channels=1))(volume((16, 16, 24)), volume((16, 16, 24)), H)
+        network(NetworkOptions(factors=(4, 2, 1), channels=(1, 1, 1)))(volume((16, 16, 24)), volume((16, 16, 24)), H)
     with pytest.raises(ValueError, match="equal"):
         network(PAPER)(volume((16, 16, 16)), volume((16, 16, 32)), H)
     for factors in ((), (1, 2), (4, 3, 1), (2,), (4, 0, 1), (-1,)):
@@ -77,7 +77,7 @@ def test_checkpointing_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(joint_network, "checkpoint", counted)
     for checkpointing in (False, True):
-        made = network(NetworkOptions(factors=(2, 1), channels=2, depth=1, checkpointing=checkpointing)).train()
+        made = network(NetworkOptions(factors=(2, 1), channels=(2, 2), depth=1, checkpointing=checkpointing)).train()
         found = made(volume((8, 8, 8)), volume((8, 8, 8), 1), H)
         (found.displacement_mm.square().sum() + found.logits.square().sum()).backward()
         gradients.append([p.grad for p in made.parameters()])
@@ -197,7 +197,7 @@ def test_the_card_of_another_network_can_be_taken_over(tmp_path: Path) -> None:
 def test_a_card_that_asks_for_more_memory_than_there_is_costs_none(tmp_path: Path) -> None:
     path = stored(tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
-    card["network"] = {"factors": [64, 32, 16, 8, 4, 2, 1], "channels": 256, "depth": 5}  # 170 GB
+    card["network"] = {"factors": [64, 32, 16, 8, 4, 2, 1], "channels": [256] * 7, "depth": 5}  # 170 GB
     path.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(InputError, match="do not fit the network"):
         read_checkpoint(path)
@@ -268,10 +268,10 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"format": "changemap-joint-9"}, "format is 'changemap-joint-9'"),
-        ({"network": {"channels": 3}}, "do not fit the network"),
-        ({"network": {"factors": [2, 1], "channels": 2, "depth": 1, "layers": 4}}, "unknown option 'layers'"),
+        ({"network": {"factors": [2, 1], "channels": [3, 3]}}, "do not fit the network"),
+        ({"network": {"factors": [2, 1], "channels": [2, 2], "depth": 1, "layers": 4}}, "unknown option 'layers'"),
         ({"network": [1]}, "no object of options"),
-        ({"network": {"channels": 10**9}}, "channels"),
+        ({"network": {"channels": [10**9, 1]}}, "channels"),
     ],
 )
 def test_cards_that_do_not_fit(tmp_path: Path, change: dict[str, object], said: str) -> None:

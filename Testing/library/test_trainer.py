@@ -13,7 +13,7 @@ from training_samples import OPTIONS, Pairs
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.joint.network import JointNetwork
-from ChangeMapJointLib.training.trainer import LAST, TrainingOptions, epoch_order, train
+from ChangeMapJointLib.training.trainer import LAST, TrainingOptions, epoch_order, learning_rate, train
 
 STEPS = 9  # three epochs of five pairs, two a step
 
@@ -145,11 +145,18 @@ def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> No
         train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
     with pytest.raises(InputError, match="no pair"):
         train(Pairs(0), OPTIONS, tmp_path / "none")
-    with pytest.raises(ValueError, match="multiples of 16"):
-        TrainingOptions(shape=(24, 32, 32))
+    with pytest.raises(ValueError, match="multiples of 32"):
+        TrainingOptions(shape=(24, 64, 64))
     with pytest.raises(ValueError, match="precision"):
         TrainingOptions(precision="16-mixed")
     with pytest.raises(ValueError, match="seed"):
         TrainingOptions(seed=10**14)
-    with pytest.raises(ValueError, match="above 16"):
-        TrainingOptions(shape=(16, 16, 16))
+    with pytest.raises(ValueError, match="above 32"):
+        TrainingOptions(shape=(32, 32, 32))
+
+
+def test_the_learning_rate_falls_to_a_twentieth_along_a_cosine() -> None:
+    falling = replace(OPTIONS, learning_rate=0.02, decay_epochs=10)
+    expected = {0.0: 0.02, 5.0: 0.02 * (0.05 + 0.95 / 2), 10.0: 0.001, 15.0: 0.001}
+    assert {epoch: learning_rate(falling, epoch) for epoch in expected} == pytest.approx(expected)
+    assert learning_rate(replace(falling, decay_epochs=0), 7.0) == 0.02

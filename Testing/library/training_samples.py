@@ -13,7 +13,7 @@ from ChangeMapJointLib.training.trainer import TrainingOptions, train
 
 SHAPE = (8, 8, 16)
 OPTIONS = TrainingOptions(
-    network=NetworkOptions(factors=(1,), channels=2, depth=1),
+    network=NetworkOptions(factors=(1,), channels=(2,), depth=1),
     weights=LossWeights(ngf=1.0, curvature=0.1, keypoints=1.0, mask=0.1, volume=0.05, recall=0.5),
     shape=SHAPE,
     epochs=3,
@@ -46,7 +46,20 @@ class Pairs(torch.utils.data.Dataset[Sample]):
         points = torch.rand(20, 3, generator=generator) * torch.tensor([15.0, 7.0, 7.0])
         ones = torch.ones(SHAPE)
         partners = torch.tensor([2.0, 0.0, 0.0]).expand(20, 3)
-        return Sample(reference, template, ones, ones, lesion, none, points, partners, (100.0, 100.0), (2.0, 2.0, 2.0))
+        return Sample(
+            reference,
+            template,
+            ones,
+            ones,
+            lesion,
+            none,
+            lesion,
+            none,
+            points,
+            partners,
+            (100.0, 100.0),
+            (2.0, 2.0, 2.0),
+        )
 
 
 if __name__ == "__main__":

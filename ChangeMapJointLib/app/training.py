@@ -1,0 +1,222 @@
+"""``changemap train``: from folders of pairs and a configuration to weights with a card."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ChangeMapJointLib import __version__
+from ChangeMapJointLib.app.provenance import git_commit
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.app.stages import Listener, Stages, nobody
+from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.evaluation.network import Judged, judge, summary
+from ChangeMapJointLib.export.training_picture import training_picture, write_picture
+from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ChangeMapJointLib.joint.losses import Sample
+from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.training.samples import PairDataset
+from ChangeMapJointLib.training.trainer import TrainingOptions, train
+from ChangeMapJointLib.training.truth import read_truth
+
+WEIGHTS = "network.safetensors"
+PICTURES = 3  # validation pairs that are drawn
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What is asked for.
+
+    Attributes:
+        pairs: folders of pairs, as ``changemap synthesize`` makes them.
+        out: folder of checkpoints, tables, pictures and weights; a run that was stopped goes on in it.
+        config: name of a configuration that ships with the project, or a JSON file.
+        validation: folders of pairs of other patients.
+        start: weights whose blocks become the coarsest ones.
+        cache: folder for prepared samples; ``out/samples`` by default.
+        device: ``cpu`` or ``cuda``; ``auto`` takes CUDA where there is one.
+    """
+
+    pairs: tuple[Path, ...]
+    out: Path
+    config: str = "default"
+    validation: tuple[Path, ...] = ()
+    start: Path | None = None
+    cache: Path | None = None
+    device: str = "auto"
+
+
+def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
+    """Train, or go on; under ``torchrun`` or Slurm in as many processes as they started.
+
+    Returns:
+        The weights, ``out/network.safetensors``, with their card beside them.
+
+    Raises:
+        InputError: no pairs, a patient both in training and validation, or a configuration that makes no sense.
+    """
+    options = training_options(asked.config)
+    folders, held_out = pair_folders(asked.pairs, "--pairs"), pair_folders(asked.validation, "--validation")
+    patients = _patients(folders), _patients(held_out)
+    both = sorted(set(patients[0]) & set(patients[1]))
+    if both:
+        raise InputError(f"--validation: {both[0]} is in the training pairs as well; keep patients apart")
+    start = None if asked.start is None else read_checkpoint(asked.start)
+    cache = asked.cache or asked.out / "samples"
+    pairs, watched = (PairDataset(some, options.shape, cache) for some in (folders, held_out))
+    fabric = launched_fabric(asked.device, options.precision)
+    stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else nobody)
+    watch = _Watch(asked, options, watched, {"training": patients[0], "validation": patients[1]}, start)
+    with stages.stage("train") as progress:
+        train(
+            pairs,
+            options,
+            asked.out,
+            fabric=fabric,
+            start=start,
+            validate=watch.validate,
+            observe=watch.observe,
+            progress=progress,
+        )
+    return asked.out / WEIGHTS
+
+
+def training_options(config: str) -> TrainingOptions:
+    """The configuration of that name, or in that JSON file.
+
+    Raises:
+        InputError: there is none, or it makes no sense.
+    """
+    path = Path(config)
+    if path.suffix != ".json":
+        path = resource("Configurations", f"{config}.json")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: cannot be read ({error.strerror}); expected a JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--config {path}: no JSON ({error}); expected an object of options") from error
+    return from_mapping(TrainingOptions, values, f"--config {path}")
+
+
+def pair_folders(roots: Sequence[Path], argument: str) -> list[Path]:
+    """The pairs in ``roots``, each a pair itself or a folder of pairs, in the order of their names.
+
+    Raises:
+        InputError: a root holds none.
+    """
+    found: list[Path] = []
+    for root in roots:
+        here = [root] if (root / "truth.json").exists() else sorted(p.parent for p in root.glob("*/truth.json"))
+        if not here:
+            raise InputError(f"{argument} {root}: found no pair; expected what changemap synthesize wrote")
+        found += here
+    return found
+
+
+def launched_fabric(device: str, precision: str) -> Any:
+    """Fabric in the processes that torchrun or Slurm started; in this one alone without them.
+
+    Raises:
+        InputError: CUDA is asked for and not there, or the package is missing.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise InputError("changemap train needs lightning-fabric: pip install 'changemapjoint[train]'") from error
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise InputError("--device cuda: no CUDA device works here; use --device cpu")
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", str(world))))
+    fabric = Fabric(
+        accelerator="cuda" if cuda and device != "cpu" else "cpu",
+        strategy="ddp" if world > 1 else "auto",
+        devices=here,
+        num_nodes=max(world // here, 1),
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _patients(folders: Sequence[Path]) -> list[str]:
+    """Names of the scans that the pairs were made from, each once."""
+    return sorted({str(read_truth(folder / "truth.json").about.get("source", folder.name)) for folder in folders})
+
+
+class _Watch:
+    """Validation after every epoch: figures, pictures, TensorBoard, and weights that can be used at once."""
+
+    def __init__(
+        self,
+        asked: TrainingRequest,
+        options: TrainingOptions,
+        pairs: PairDataset,
+        split: dict[str, list[str]],
+        start: Checkpoint | None,
+    ) -> None:
+        self.out, self.options, self.pairs = asked.out, options, pairs
+        self.told = {
+            "program": f"ChangeMapJoint {__version__}",
+            "commit": git_commit(),
+            "data": "Synthetic change and motion on real CT.",
+            "split": split,
+            "training": to_mapping(options),
+            "start": None if start is None else {"sha256": start.sha256, **start.card},
+        }
+        self.writer: Any = None
+        self.started = False  # the writer: on the first process alone, which is the one that is told
+
+    def validate(self, network: JointNetwork, epoch: int) -> dict[str, float]:
+        """Figures over all validation pairs, pictures of the first ones, and the weights of this epoch."""
+        judged: list[Judged] = []
+        for number in range(len(self.pairs)):
+            sample = self.pairs[number]
+            judged.append(judge(network, sample))
+            if number < PICTURES:
+                self._draw(sample, judged[-1], self.pairs.folders[number].name, epoch)
+        figures = summary(judged) if judged else {}
+        card = {**self.told, "epochs": epoch, "validation": {"pairs": len(judged), **figures}}
+        write_checkpoint(self.out / WEIGHTS, network, card)
+        return figures
+
+    def observe(self, kind: str, number: int, row: dict[str, Any]) -> None:
+        """Every figure into TensorBoard, under ``step`` and ``epoch``."""
+        if not self.started:
+            self.writer, self.started = _tensorboard(self.out), True
+        if self.writer is not None:
+            for name, value in row.items():
+                if isinstance(value, (int, float)) and name not in (kind, "epoch"):
+                    self.writer.add_scalar(f"{kind}/{name}", value, number)
+            self.writer.flush()
+
+    def _draw(self, sample: Sample, judged: Judged, name: str, epoch: int) -> None:
+        shape = sample.reference.shape
+        grid = Grid((shape[0], shape[1], shape[2]), sample.spacing_mm, (0.0, 0.0, 0.0))
+        changed = (sample.changed_reference if sample.changed_reference.any() else sample.mask_reference).numpy() > 0.5
+        middle = grid.to_physical(np.argwhere(changed)[:, ::-1].mean(axis=0))
+        pixels = training_picture(
+            sample.reference.numpy(), sample.template.numpy(), judged.warped, judged.maps["combined"], grid, middle
+        )
+        write_picture(self.out / "pictures" / f"{name}_{epoch:04d}.png", pixels)
+        if self.writer is not None:
+            self.writer.add_image(name, pixels, epoch, dataformats="HWC")
+
+
+def _tensorboard(out: Path) -> Any:
+    """A writer of event files; None where the package is missing: the tables hold the same figures."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"))

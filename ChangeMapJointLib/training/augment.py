@@ -1,0 +1,140 @@
+"""More pairs from those there are: mirrored, with the scans exchanged, breathing further.
+
+Every variant is a pair as true as the one it comes from: lesions, masks and keypoints move along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ChangeMapJointLib.core.configuration import require, within
+from ChangeMapJointLib.joint.losses import Sample
+from ChangeMapJointLib.joint.warping import at_points, resize, warp
+from ChangeMapJointLib.registration.distances import Spacing
+
+KNOTS = (4, 4, 4)  # of the further motion: as smooth as breathing
+STEEPEST = 0.25  # of its gradient: far from folding, so that its inverse is found by iteration
+INVERSION_STEPS = 30
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How a pair is varied.
+
+    Attributes:
+        mirror: probability of mirroring, for each axis by itself.
+        exchange: probability that R and T change places; new lesions become resolved ones.
+        motion_mm: standard deviation of a further smooth motion of R, along each axis.
+    """
+
+    mirror: float = 0.0
+    exchange: float = 0.0
+    motion_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            mirror=(within(self.mirror, 0.0, 1.0), "0 to 1"),
+            exchange=(within(self.exchange, 0.0, 1.0), "0 to 1"),
+            motion_mm=(within(self.motion_mm, 0.0, 20.0), "0 to 20 mm"),
+        )
+
+
+def augmented(sample: Sample, options: AugmentOptions, *, seed: tuple[int, int, int]) -> Sample:
+    """A variant of ``sample``; the same seed gives the same one.
+
+    Args:
+        sample: a pair.
+        options: see there.
+        seed: of the training, the epoch and the pair.
+    """
+    number = (seed[0] * 1_000_003 + seed[1]) * 1_000_003 + seed[2]
+    generator = torch.Generator().manual_seed(number % 2**62)
+    draws = torch.rand(4, generator=generator).tolist()
+    knots = torch.randn(1, 3, *KNOTS, generator=generator)
+    if draws[3] < options.exchange:
+        sample = exchanged(sample)
+    if options.motion_mm > 0:
+        sample = moved(sample, further_motion(knots * options.motion_mm, sample))
+    for axis in range(3):
+        if draws[axis] < options.mirror:
+            sample = mirrored(sample, axis)
+    return sample
+
+
+def exchanged(sample: Sample) -> Sample:
+    """R and T with each other's place: both lie in one frame."""
+    return replace(
+        sample,
+        reference=sample.template,
+        template=sample.reference,
+        mask_reference=sample.mask_template,
+        mask_template=sample.mask_reference,
+        lesions_reference=sample.lesions_template,
+        lesions_template=sample.lesions_reference,
+        changed_reference=sample.changed_template,
+        changed_template=sample.changed_reference,
+        keypoints_vox=sample.keypoints_vox + sample.partners_mm / _h(sample.spacing_mm, sample.partners_mm),
+        partners_mm=-sample.partners_mm,
+        edges=sample.edges[::-1],
+    )
+
+
+def mirrored(sample: Sample, axis: int) -> Sample:
+    """Both scans mirrored along ``axis``: 0 is x, 1 is y, 2 is z."""
+    volumes = {name: value.flip(2 - axis) for name, value in _volumes(sample).items()}
+    size = sample.reference.shape[2 - axis]
+    keypoints, partners = sample.keypoints_vox.clone(), sample.partners_mm.clone()
+    keypoints[:, axis] = size - 1 - keypoints[:, axis]
+    partners[:, axis] = -partners[:, axis]
+    return replace(sample, **volumes, keypoints_vox=keypoints, partners_mm=partners)
+
+
+def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
+    """R, and all that lies on it, as ``R(x + v(x))``: the true u is now the old one after v.
+
+    Args:
+        sample: a pair.
+        displacement_mm: v, ``[1, 3, z, y, x]``, far from folding.
+    """
+    names = ("reference", "mask_reference", "lesions_reference", "changed_reference")
+    stacked = torch.stack([getattr(sample, name) for name in names])[None]
+    reference, mask, lesions, changed = warp(stacked, displacement_mm, sample.spacing_mm)[0]
+    h = _h(sample.spacing_mm, sample.partners_mm)
+    wanted, found = sample.keypoints_vox, sample.keypoints_vox
+    for _ in range(INVERSION_STEPS):  # k + v(k) = the keypoint's old place
+        found = wanted - at_points(displacement_mm[0], found) / h
+    return replace(
+        sample,
+        reference=reference,
+        mask_reference=mask,
+        lesions_reference=(lesions >= 0.5).to(lesions),
+        changed_reference=(changed >= 0.5).to(changed),
+        keypoints_vox=found,
+        partners_mm=sample.partners_mm + (wanted - found) * h,
+    )
+
+
+def further_motion(knots_mm: Tensor, sample: Sample) -> Tensor:
+    """A smooth v, ``[1, 3, z, y, x]``, through knots spread over the volume; weaker where it would be too steep."""
+    v = resize(knots_mm, [max(n // 4, 5) for n in sample.reference.shape])  # a cubic shape from repeated linear ones
+    v = resize(
+        torch.nn.functional.avg_pool3d(v, 5, stride=1, padding=2, count_include_pad=False), sample.reference.shape
+    )
+    hx, hy, hz = sample.spacing_mm
+    steepest = max(
+        float(torch.gradient(v, spacing=h, dim=4 - axis)[0].abs().max()) for axis, h in enumerate((hx, hy, hz))
+    )
+    return v * min(STEEPEST / max(steepest, 1e-9), 1.0)
+
+
+def _volumes(sample: Sample) -> dict[str, Any]:
+    return {name: value for name, value in vars(sample).items() if isinstance(value, Tensor) and value.ndim == 3}
+
+
+def _h(spacing_mm: Spacing, like: Tensor) -> Tensor:
+    return torch.tensor(spacing_mm).to(like)

@@ -1,0 +1,179 @@
+"""``changemap train`` on small pairs: weights, tables, pictures and TensorBoard, and what it refuses."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pair_samples import phantom
+from PIL import Image
+from typer.testing import CliRunner
+
+from ChangeMapJointLib.app.cli import app
+from ChangeMapJointLib.app.provenance import git_commit
+from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, run_training, training_options
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.joint.checkpoint import read_checkpoint
+from ChangeMapJointLib.joint.losses import AS_PRINTED, LossWeights
+from ChangeMapJointLib.training.draw import DrawOptions
+from ChangeMapJointLib.training.synthesize import Source, synthesize
+from ChangeMapJointLib.training.trainer import TrainingOptions
+
+COARSE = DrawOptions(
+    lesions=(2, 2), kinds=(1, 0, 0, 1, 0), in_plane_mm=(4.0, 4.0), slice_mm=(4.0, 5.0), diaphragm_mm=(8.0, 10.0)
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two pairs of one patient, one of another."""
+    volume, lungs, _ = phantom()
+    out = tmp_path_factory.mktemp("data")
+    synthesize([Source("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
+    synthesize([Source("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
+    return out / "train", out / "held"
+
+
+@pytest.fixture(scope="module")
+def trained(pairs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("training") / "run"
+    command = ["train", "--config", "smoke", "--pairs", str(pairs[0]), "--validation", str(pairs[1]), "--out", str(out)]
+    done = CliRunner().invoke(app, [*command, "--device", "cpu", "--progress", "none"])
+    assert done.exit_code == 0, done.output
+    assert done.output.strip() == f"Weights: {out / 'network.safetensors'}"
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_card_says_what_the_weights_come_from(trained: Path) -> None:
+    found = read_checkpoint(trained / "network.safetensors")
+    card = found.card
+    assert card["split"] == {"training": ["seen"], "validation": ["unseen"]}
+    assert card["epochs"] == 2
+    assert card["training"]["network"] == {"factors": [2, 1], "channels": [2, 2], "depth": 1, "checkpointing": False}
+    assert card["commit"] == git_commit()
+    assert card["start"] is None
+    assert card["validation"]["pairs"] == 1
+    told = {"tre_before_mm", "tre_mm", "folding_percent", "dice"}
+    told |= {f"recall_{name}_{n}" for name in ("difference", "learned", "combined") for n in (1, 4)}
+    assert told <= set(card["validation"])
+
+
+def test_tables_hold_every_step_and_the_validation_of_every_epoch(trained: Path) -> None:
+    steps, epochs = rows(trained / "steps.csv"), rows(trained / "epochs.csv")
+    assert [(row["step"], row["epoch"]) for row in steps] == [("1", "0"), ("2", "0"), ("3", "1"), ("4", "1")]
+    assert all(float(row["peak_memory_mb"]) > 50 and float(row["seconds"]) > 0 for row in steps)
+    assert [row["epoch"] for row in epochs] == ["1", "2"]
+    assert float(epochs[0]["tre_before_mm"]) > 1.0
+    assert 0.5 < float(epochs[0]["dice"]) < 1.0
+
+
+def test_pictures_and_events_are_there_for_a_reader(trained: Path) -> None:
+    names = sorted(path.name for path in (trained / "pictures").iterdir())
+    assert names == ["00009_unseen_0001.png", "00009_unseen_0002.png"]
+    pixels = np.asarray(Image.open(trained / "pictures" / names[0]))
+    assert pixels.ndim == 3
+    assert pixels.std() > 20
+    (events,) = (trained / "tensorboard").glob("events.out.tfevents.*")
+    content = events.read_bytes()
+    for tag in (b"step/keypoints", b"epoch/tre_mm", b"00009_unseen"):
+        assert tag in content
+
+
+def test_a_finished_run_is_left_as_it_is(pairs: tuple[Path, Path], trained: Path) -> None:
+    before = (trained / "network.safetensors").read_bytes()
+    asked = TrainingRequest((pairs[0],), trained, "smoke", (pairs[1],), device="cpu")
+    assert run_training(asked) == trained / "network.safetensors"
+    assert (trained / "network.safetensors").read_bytes() == before
+
+
+def test_it_starts_from_coarser_weights_and_may_freeze_them(
+    pairs: tuple[Path, Path], trained: Path, tmp_path: Path
+) -> None:
+    values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
+    values |= {"network": {"factors": [4, 2, 1], "channels": [2, 2, 2], "depth": 1}, "frozen": 2, "epochs": 1}
+    values["shape"] = [16, 16, 32]
+    config = tmp_path / "finer.json"
+    config.write_text(json.dumps(values))
+    start = trained / "network.safetensors"
+    asked = TrainingRequest(
+        (pairs[0],), tmp_path / "run", str(config), start=start, cache=tmp_path / "kept", device="cpu"
+    )
+    finer, coarse = read_checkpoint(run_training(asked)), read_checkpoint(start)
+    for one, other in zip(finer.network.blocks[:2], coarse.network.blocks, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert finer.card["start"]["sha256"] == coarse.sha256
+    assert finer.card["split"]["validation"] == []
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    config.write_text(json.dumps({**values, "network": {"factors": [1], "channels": [2], "depth": 1}, "frozen": 0}))
+    with pytest.raises(InputError, match=r"--start: found .*channels=\(2, 2\)"):
+        run_training(replace(asked, out=tmp_path / "other"))
+
+
+def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
+    config = tmp_path / "two.json"
+    config.write_text(json.dumps({**values, "batch": 2, "epochs": 1}))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = ["-m", "ChangeMapJointLib", "train", "--config", str(config), "--pairs", str(pairs[0])]
+    done = subprocess.run(
+        [*torchrun, *command, "--out", str(tmp_path / "run"), "--device", "cpu", "--progress", "none"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(rows(tmp_path / "run" / "steps.csv")) == 1
+    run_training(TrainingRequest((pairs[0],), tmp_path / "one", str(config), device="cpu"))
+    one, two = (read_checkpoint(tmp_path / name / "network.safetensors").network for name in ("one", "run"))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["paper", "coarse", "default", "smoke"])
+def test_configurations_that_ship_can_be_read(name: str) -> None:
+    options = training_options(name)
+    assert (options.loss == AS_PRINTED) == (name in ("paper", "smoke"))
+    if name == "paper":  # one U-Net of depth 2 at 256 x 256 x 128, Eq. (2) with nothing added
+        assert (options.network.factors, options.network.depth, options.shape) == ((1,), 2, (128, 256, 256))
+        assert options.weights == LossWeights()
+
+
+def test_coarse_weights_fit_the_default_network() -> None:
+    coarse, default = training_options("coarse"), training_options("default")
+    assert default.network.channels[: len(coarse.network.channels)] == coarse.network.channels
+    assert all(2 * a == b for a, b in zip(coarse.shape, default.shape, strict=True))  # the same voxels a block
+    assert tuple(2 * f for f in coarse.network.factors) == default.network.factors[: len(coarse.network.factors)]
+
+
+def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is in the training pairs as well"):
+        run_training(TrainingRequest((pairs[0],), tmp_path / "a", "smoke", (pairs[0],)))
+    with pytest.raises(InputError, match=r"--pairs .*nothing: found no pair"):
+        pair_folders([tmp_path / "nothing"], "--pairs")
+    assert len(pair_folders([next(pairs[0].iterdir()), pairs[1]], "--pairs")) == 2
+    with pytest.raises(InputError, match=r"unknown\.json: missing"):
+        training_options("unknown")
+    wrong = tmp_path / "wrong.json"
+    for content, message in (
+        ("{", "no JSON"),
+        ('{"epoch": 3}', "epoch"),
+        ("[]", "expected an object"),
+        ('{"shape": [3, 3, 3]}', "shape"),
+    ):
+        wrong.write_text(content)
+        with pytest.raises(InputError, match=message):
+            training_options(str(wrong))
+    assert TrainingOptions() == replace(TrainingOptions(), seed=0)
