@@ -13,6 +13,7 @@ import torch
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.core.configuration import from_mapping
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.registration.keypoints import KeypointOptions
 from ChangeMapJointLib.registration.matching import MatchingOptions
 from ChangeMapJointLib.registration.presets import PRESETS, Preset
@@ -35,6 +36,7 @@ class RunConfig:
         rigid: pre-alignment.
         keypoints: how many, and where.
         matching: how their partners are found.
+        joint: the network and what follows it, with method ``joint``.
         registration: Eq. (1), reference to template.
         backward: the same from template to reference; coarser, since it only serves as a check.
         trust: how the evidence becomes ``trust.nrrd``.
@@ -47,6 +49,7 @@ class RunConfig:
     rigid: RigidOptions = field(default_factory=RigidOptions)
     keypoints: KeypointOptions = field(default_factory=KeypointOptions)
     matching: MatchingOptions = field(default_factory=MatchingOptions)
+    joint: JointOptions = field(default_factory=JointOptions)
     registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     backward: RegistrationOptions = field(
         default_factory=lambda: RegistrationOptions(iterations=(60, 40), working_mm=3.0)

@@ -1,4 +1,4 @@
-"""The sequential method from two scans to findings: Fig. 1 (left) of Kohlbrandt et al. 2024.
+"""From two scans to findings, by the sequential or the joint method: Fig. 1 of Kohlbrandt et al. 2024.
 
 This is the only place where the stages meet. Everything here is in memory; files are the business
 of :mod:`ChangeMapJointLib.app.run`.
@@ -13,15 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.solving import (
+    Aligned,
+    JointReport,
+    Solved,
+    keypoint_error,
+    read_model,
+    solve_joint,
+    solve_sequential,
+)
 from ChangeMapJointLib.app.stages import Stages
 from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_changes
 from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
-from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resample import resample, sample_array
+from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration import quality
-from ChangeMapJointLib.registration.matching import Matches, find_correspondences
-from ChangeMapJointLib.registration.objective import Keypoints
+from ChangeMapJointLib.registration.matching import Matches
 from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
 from ChangeMapJointLib.registration.solver import Registration, register
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
@@ -42,6 +50,18 @@ SHARES = {
         "findings": 3.0,
         "write": 5.0,
     },
+    "joint": {
+        "read": 2.0,
+        "lungs": 6.0,
+        "rigid": 6.0,
+        "network": 8.0,
+        "keypoints": 4.0,
+        "register": 10.0,
+        "check": 6.0,
+        "warp": 1.0,
+        "findings": 3.0,
+        "write": 6.0,
+    },
 }
 AIR_HU = -1024.0
 CANDIDATE_THRESHOLD = 0.4  # ground glass shows in the map from about 0.4; below it noise and vessels begin
@@ -49,14 +69,16 @@ CANDIDATE_THRESHOLD = 0.4  # ground glass shows in the map from about 0.4; below
 
 @dataclass(frozen=True)
 class Maps:
-    """The sequential method's maps.
+    """The method's maps.
 
     Attributes:
-        change_map: CM_seq, float32 [0, 1], ``[z, y, x]`` on the reference's grid.
+        change_map: CM_seq or CM_comb, float32 [0, 1], ``[z, y, x]`` on the reference's grid.
         signed_hu: R - T(y), int16, on the reference's grid.
         jacobian: det grad y, float32, on the field's grid.
         trust: float32 [0, 1], on the field's grid.
         lungs: union of the lungs of R and T(y), bool, on the reference's grid.
+        difference: CM_diff of the joint method, as ``change_map``.
+        learned: CM_learn, likewise.
     """
 
     change_map: NDArray[np.float32]
@@ -64,6 +86,8 @@ class Maps:
     jacobian: NDArray[np.float32]
     trust: NDArray[np.float32]
     lungs: NDArray[np.bool_]
+    difference: NDArray[np.float32] | None = None
+    learned: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +110,17 @@ class PairResult:
     maps: Maps | None = None
     findings: Findings | None = None
     candidates: Findings | None = None
+    joint: JointReport | None = None
 
 
 def compare(
-    reference: Volume, template: Volume, *, config: RunConfig, device: torch.device, stages: Stages
+    reference: Volume,
+    template: Volume,
+    *,
+    config: RunConfig,
+    device: torch.device,
+    stages: Stages,
+    model: Checkpoint | None = None,
 ) -> PairResult:
     """Register the template (prior) to the reference (current) and list what changed.
 
@@ -99,42 +130,30 @@ def compare(
         config: all options.
         device: for the variational part.
         stages: told of progress; keeps times and memory.
+        model: of method ``joint``; by default the one that the configuration names.
 
     Raises:
-        InputError: no lungs in a scan, a pair that cannot be aligned, or a method that is not there.
+        InputError: no lungs in a scan, a pair that cannot be aligned, or weights that cannot be used.
     """
-    if config.method == "joint":
-        raise InputError("--method joint: no trained weights are installed; use --method sequential")
+    if config.method == "joint" and model is None:
+        model = read_model(config.joint)
     with stages.stage("lungs") as progress:
         reference_lungs, template_lungs = segment_both(reference, template, options=config.lungs, progress=progress)
     with stages.stage("rigid") as progress:
         rigid = align_rigid(
             reference, template, reference_lungs.mask, template_lungs.mask, options=config.rigid, progress=progress
         )
-    aligned = _Aligned(reference, template, reference_lungs, template_lungs, rigid)
-    return _rigid_only(aligned, stages) if config.method == "rigid" else _sequential(aligned, config, device, stages)
+    aligned = Aligned(reference, template, reference_lungs, template_lungs, rigid)
+    if config.method == "rigid":
+        return _rigid_only(aligned, stages)
+    if model is None:
+        solved = solve_sequential(aligned, config, device, stages)
+    else:
+        solved = solve_joint(aligned, config, model, device, stages)
+    return _judged(aligned, solved, config, device, stages)
 
 
-@dataclass(frozen=True)
-class _Aligned:
-    """Both scans, their lungs and the rigid alignment."""
-
-    reference: Volume
-    template: Volume
-    reference_lungs: Lungs
-    template_lungs: Lungs
-    rigid: RigidAlignment
-
-    def warped_rigidly(self) -> NDArray[np.float32]:
-        t = self.template
-        return resample(t.array, t.grid, self.reference.grid, matrix=self.rigid.matrix, outside=AIR_HU)
-
-    def lungs_rigidly(self) -> NDArray[np.bool_]:
-        t = self.template_lungs
-        return resample(t.mask, t.grid, self.reference.grid, matrix=self.rigid.matrix) >= 0.5
-
-
-def _rigid_only(pair: _Aligned, stages: Stages) -> PairResult:
+def _rigid_only(pair: Aligned, stages: Stages) -> PairResult:
     with stages.stage("warp"):
         grid = pair.reference.grid
         warped = as_hu(pair.warped_rigidly())
@@ -155,32 +174,10 @@ def _rigid_only(pair: _Aligned, stages: Stages) -> PairResult:
     )
 
 
-def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages: Stages) -> PairResult:
+def _judged(pair: Aligned, solved: Solved, config: RunConfig, device: torch.device, stages: Stages) -> PairResult:
     r, t = pair.reference, pair.template
     lungs_r, lungs_t = pair.reference_lungs.mask, pair.template_lungs.mask
-    with stages.stage("keypoints") as progress:
-        matches = find_correspondences(
-            r,
-            t,
-            lungs_r,
-            lungs_t,
-            rigid=pair.rigid.matrix,
-            keypoints=config.keypoints,
-            options=config.matching,
-            progress=progress,
-        )
-    with stages.stage("register") as progress:
-        registration = register(
-            r,
-            t,
-            lungs_r,
-            lungs_t,
-            rigid=pair.rigid.matrix,
-            keypoints=matches.keypoints,
-            options=config.registration,
-            device=device,
-            progress=progress,
-        )
+    registration, matches = solved.registration, solved.matches
     field = registration.field
     with stages.stage("check") as progress:
         back = register(
@@ -208,7 +205,9 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
         cm, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
         shared = np.isfinite(moved) & np.isfinite(matched_r)  # what both scans measured
         del moved, matched_r, matched_t
-        maps = Maps(cm, signed, field.jacobian_determinant(), trust, lungs)
+        learned = None if solved.learned is None else np.where(lungs, solved.learned, np.float32(0))
+        shown = cm if learned is None else cm * learned  # CM_comb
+        maps = Maps(shown, signed, field.jacobian_determinant(), trust, lungs, None if learned is None else cm, learned)
     with stages.stage("findings"):
         listed = config.findings
         findings = _find(pair, maps, field, listed)
@@ -228,10 +227,11 @@ def _sequential(pair: _Aligned, config: RunConfig, device: torch.device, stages:
         maps,
         findings,
         candidates,
+        solved.joint,
     )
 
 
-def _find(pair: _Aligned, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
+def _find(pair: Aligned, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
     return find_changes(
         maps.change_map,
         maps.signed_hu,
@@ -247,7 +247,7 @@ def _find(pair: _Aligned, maps: Maps, field: DisplacementField, options: Finding
 
 
 def _figures(
-    pair: _Aligned,
+    pair: Aligned,
     registration: Registration,
     matches: Matches,
     maps: Maps,
@@ -275,19 +275,12 @@ def _figures(
         lung_dice_rigid=quality.dice(ours, pair.lungs_rigidly() & shared),
         inverse_consistency_mm=float(error[inside].mean()),
         inverse_consistency_p95_mm=float(np.percentile(error[inside], 95)),
-        keypoint_error_mm=_keypoint_error(registration.field, matches.keypoints),
+        keypoint_error_mm=keypoint_error(registration.field, matches.keypoints),
         keypoints_found=matches.found,
         keypoints_dropped=matches.dropped,
         overlap=pair.rigid.overlap.reference_in_template,
         trusted_percent=100.0 * float((maps.trust[inside] >= 0.5).mean()),
     )
-
-
-def _keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | None:
-    """Mean distance in mm between y(k_R) and k_T; None without keypoints."""
-    if not len(keypoints.reference_mm):
-        return None
-    return float(np.linalg.norm(field.apply(keypoints.reference_mm) - keypoints.template_mm, axis=1).mean())
 
 
 def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:

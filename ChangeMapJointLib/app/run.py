@@ -15,6 +15,7 @@ from ChangeMapJointLib.app.configuration import RunConfig, choose_device
 from ChangeMapJointLib.app.pipeline import SHARES, PairResult, compare
 from ChangeMapJointLib.app.provenance import describe_device, sha256_of, versions
 from ChangeMapJointLib.app.run_folder import MARKER, check_output, run_folder
+from ChangeMapJointLib.app.solving import read_model
 from ChangeMapJointLib.app.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
@@ -87,8 +88,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     check_inputs(inputs)
     check_output(request.out, inputs, overwrite=request.overwrite)
     device = choose_device(request.device)
-    if request.config.method not in SHARES:
-        raise InputError("--method joint: no trained weights are installed; use --method sequential")
+    model = read_model(request.config.joint) if request.config.method == "joint" else None
     stages = Stages(SHARES[request.config.method], listener)
     started = datetime.now(timezone.utc)
     with stages.stage("read") as progress:
@@ -97,8 +97,9 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         template = read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m))
         template = check_ct(labelled(template, request.template_label))
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
-    result = compare(reference, template, config=request.config, device=device, stages=stages)
+    result = compare(reference, template, config=request.config, device=device, stages=stages, model=model)
     notes = (*check_pair(reference, template), *result.rigid.warnings, *_lung_notes(result))
+    notes += () if result.joint is None else result.joint.notes
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
             write_maps(folder, result, compress=request.compress)
@@ -157,6 +158,10 @@ def write_maps(folder: Path, result: PairResult, *, compress: bool = True) -> No
     if result.maps is None or result.findings is None:
         return
     write_nrrd(folder / "change_map.nrrd", result.maps.change_map, grid)
+    if result.maps.difference is not None and result.maps.learned is not None:
+        write_nrrd(folder / "change_combined.nrrd", result.maps.change_map, grid)
+        write_nrrd(folder / "change_difference.nrrd", result.maps.difference, grid)
+        write_nrrd(folder / "change_learned.nrrd", result.maps.learned, grid)
     write_nrrd(folder / "signed_change.nrrd", result.maps.signed_hu, grid)
     writing.write_displacement(folder / "deformation.nrrd", result.field, compress=compress)
     write_nrrd(folder / "jacobian.nrrd", result.maps.jacobian, result.field.grid)
@@ -193,7 +198,8 @@ def provenance(
         "registration": None
         if registration is None
         else {"status": registration.status, "levels": [asdict(level) for level in registration.levels]},
-        "model_sha256": None,
+        "model_sha256": None if result.joint is None else result.joint.sha256,
+        "joint": None if result.joint is None else asdict(result.joint),
     }
 
 

@@ -3,11 +3,14 @@
 One U-Net of depth 2 sees about 50 voxels (two convolutions of 3 a stage): at the voxel size of the paper less than
 breathing moves the diaphragm. The cascade therefore starts on larger voxels, where as many are enough; every finer
 block sees T already moved by the coarser ones; the deformations are composed, and the logits of the change add up.
+Coarse blocks are also shown how alike R and T are at shifts of a few voxels (:func:`likeness`), so that they need not
+learn from a handful of patients what matching is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -30,12 +33,15 @@ class NetworkOptions:
         factors: voxels of the network's grid in one voxel of every block, along each axis, coarsest first; ``(1,)`` is
             the paper's single network.
         channels: of the first stage of every block, coarsest first; doubled by every deeper stage.
+        reach: a block is shown :func:`likeness` at shifts up to so many voxels along each axis, coarsest first; 0: it
+            sees R and T alone, as in the paper.
         depth: how often a block halves its resolution.
         checkpointing: keep no activations inside stages, and compute them again on the way back.
     """
 
-    factors: tuple[int, ...] = (8, 4, 2, 1)
-    channels: tuple[int, ...] = (16, 16, 16, 8)
+    factors: tuple[int, ...] = (4, 2, 1)
+    channels: tuple[int, ...] = (16, 16, 16)
+    reach: tuple[int, ...] = (3, 2, 0)
     depth: int = 2
     checkpointing: bool = False
 
@@ -50,6 +56,10 @@ class NetworkOptions:
             channels=(
                 len(self.channels) == len(self.factors) and all(within(c, 1, 256) for c in self.channels),
                 "1 to 256 for each of the factors",
+            ),
+            reach=(
+                len(self.reach) == len(self.factors) and all(within(r, 0, 5) for r in self.reach),
+                "0 to 5 for each of the factors",
             ),
             depth=(within(self.depth, 1, 5), "1 to 5"),
         )
@@ -101,11 +111,11 @@ class Stage(nn.Module):
 class TwoHeadUNet(nn.Module):
     """One block: R and T in, deformation and change out, split in the last convolution only."""
 
-    def __init__(self, channels: int, depth: int, *, checkpointing: bool = False) -> None:
+    def __init__(self, channels: int, depth: int, *, given: int = 2, checkpointing: bool = False) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(depth + 1)]
         self.checkpointing = checkpointing
-        self.down = nn.ModuleList(Stage(given, made) for given, made in zip([2, *widths[:-1]], widths, strict=True))
+        self.down = nn.ModuleList(Stage(*pair) for pair in zip([given, *widths[:-1]], widths, strict=True))
         self.up = nn.ModuleList(
             Stage(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
@@ -118,7 +128,7 @@ class TwoHeadUNet(nn.Module):
         """Displacement in voxels and logits of change.
 
         Args:
-            pair: R and T, ``[n, 2, z, y, x]``, about [-1, 1].
+            pair: R and T, about [-1, 1], and what else the block is given, ``[n, given, z, y, x]``.
 
         Returns:
             ``[n, 3, z, y, x]``, components (x, y, z), and ``[n, 2, z, y, x]``.
@@ -147,7 +157,8 @@ class JointNetwork(nn.Module):
         super().__init__()
         self.options = options
         self.blocks = nn.ModuleList(
-            TwoHeadUNet(channels, options.depth, checkpointing=options.checkpointing) for channels in options.channels
+            TwoHeadUNet(channels, options.depth, given=2 + shifts(reach), checkpointing=options.checkpointing)
+            for channels, reach in zip(options.channels, options.reach, strict=True)
         )
 
     def forward(self, reference: Tensor, template: Tensor, spacing_mm: Spacing) -> JointOutput:
@@ -169,7 +180,7 @@ class JointNetwork(nn.Module):
         u: Tensor | None = None
         logits: Tensor | None = None
         coarser: list[Tensor] = []
-        for factor, block in zip(self.options.factors, self.blocks, strict=True):
+        for factor, reach, block in zip(self.options.factors, self.options.reach, self.blocks, strict=True):
             small_r, small_t = (functional.avg_pool3d(v, factor) if factor > 1 else v for v in (r, t))
             hx, hy, hz = (h * factor for h in spacing_mm)
             if u is None:
@@ -178,13 +189,60 @@ class JointNetwork(nn.Module):
                 coarser.append(u)
                 u = resize(u, small_r.shape[2:])
             moved = warp(small_t, u, (hx, hy, hz))
-            step_vox, more = block(torch.cat([small_r, moved.to(small_r)], dim=1))
+            given = [small_r, moved.to(small_r), *([likeness(small_r, moved, reach)] if reach else [])]
+            step_vox, more = block(torch.cat(given, dim=1))
             logits = more if logits is None else resize(logits, more.shape[2:]) + more
             step = step_vox.float() * u.new_tensor([hx, hy, hz]).view(1, 3, 1, 1, 1)
             u = compose(u, step, (hx, hy, hz))
         assert u is not None
         assert logits is not None
         return JointOutput(u, logits, tuple(coarser))
+
+
+def shifts(reach: int) -> int:
+    """How many shifts there are up to ``reach`` voxels along each axis; none for 0."""
+    return (2 * reach + 1) ** 3 if reach else 0
+
+
+@torch.no_grad()
+def likeness(reference: Tensor, template: Tensor, reach: int) -> Tensor:
+    """How alike R is to T at every shift, compared with the other shifts: ``exp(-d / mean d)`` in (0, 1].
+
+    d is the squared difference over 3 x 3 x 3 voxels, both images less their local mean: breathing changes the density.
+    No gradient passes: u follows from the losses on it.
+
+    Args:
+        reference: R, ``[n, 1, z, y, x]``.
+        template: T on the same grid; its border is repeated outside.
+        reach: voxels along each axis.
+
+    Returns:
+        ``[n, (2 reach + 1)^3, z, y, x]``; the shift in z changes slowest, T(x + shift) is compared with R(x).
+    """
+    near = [v - _local_mean(v) for v in (reference, template.to(reference))]
+    padded = functional.pad(near[1], (reach,) * 6, mode="replicate")
+    z, y, x = reference.shape[2:]
+    found = reference.new_empty((reference.shape[0], shifts(reach), z, y, x))
+    for number, (k, j, i) in enumerate(product(range(2 * reach + 1), repeat=3)):
+        squared = (near[0] - padded[:, :, k : k + z, j : j + y, i : i + x]).square_()
+        found[:, number] = _summed(squared)[:, 0]
+    return found.div_(-found.mean(dim=1, keepdim=True).clamp_min_(1e-6)).exp_()
+
+
+def _local_mean(values: Tensor) -> Tensor:
+    """Over 5 x 5 x 5 voxels, the border repeated outside."""
+    return functional.avg_pool3d(functional.pad(values, (2,) * 6, mode="replicate"), 5, 1)
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Sums over 3 x 3 x 3 voxels, zeros outside; faster than pooling."""
+    for axis in (2, 3, 4):
+        n = values.shape[axis] - 1
+        total = values.clone()
+        total.narrow(axis, 0, n).add_(values.narrow(axis, 1, n))
+        total.narrow(axis, 1, n).add_(values.narrow(axis, 0, n))
+        values = total
+    return values
 
 
 def normalised(hu: Tensor) -> Tensor:

@@ -156,8 +156,29 @@ def _refinement(axis: int, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
     inside = wanted.clamp(0, (coarse.grid.size[axis] - 1) / coarse.stride[axis])
     offset = inside[:, None] - (torch.arange(coarse.shape[2 - axis], dtype=torch.float64) - 1)
     values = basis(offset) + (wanted - inside)[:, None] * basis_derivative(offset)
-    collocation = basis(torch.arange(count, dtype=torch.float64)[:, None] - torch.arange(count))
+    return torch.linalg.solve(_collocation(count), values)
+
+
+def interpolating(values: Tensor) -> Tensor:
+    """Coefficients whose displacement takes ``values`` at the control points.
+
+    Args:
+        values: ``[cz, cy, cx, c]`` in mm, two control points or more along every axis.
+
+    Returns:
+        ``[cz, cy, cx, c]``.
+    """
+    found = values
+    for axis, count in enumerate(values.shape[:3]):
+        solved = torch.linalg.solve(_collocation(count).to(found), found.movedim(axis, 0).reshape(count, -1))
+        found = solved.reshape(count, *found.movedim(axis, 0).shape[1:]).movedim(0, axis)
+    return found
+
+
+def _collocation(count: int) -> Tensor:
+    """``[count, count]``: values at control points from their coefficients, along one axis."""
+    matrix = basis(torch.arange(count, dtype=torch.float64)[:, None] - torch.arange(count))
     # a linear ghost coefficient, c[-1] = 2 c[0] - c[1], makes the value at the first point c[0] itself
     for end, neighbour in ((0, 1), (-1, -2)):
-        collocation[end, end], collocation[end, neighbour] = 1.0, 0.0
-    return torch.linalg.solve(collocation, values)
+        matrix[end, end], matrix[end, neighbour] = 1.0, 0.0
+    return matrix

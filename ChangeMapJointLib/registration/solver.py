@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
-from ChangeMapJointLib.registration.bspline import ControlGrid, expand, refine
+from ChangeMapJointLib.registration.bspline import ControlGrid, expand, interpolating, refine
 from ChangeMapJointLib.registration.distances import NGFVariant, edge_parameter
 from ChangeMapJointLib.registration.fused import fastest_terms
 from ChangeMapJointLib.registration.lbfgs import minimise_lbfgs
@@ -113,6 +113,7 @@ def register(
     template_lungs: NDArray[np.bool_],
     *,
     rigid: FloatArray | None = None,
+    start: DisplacementField | None = None,
     keypoints: Keypoints | None = None,
     options: RegistrationOptions = RegistrationOptions(),
     device: torch.device | str = "cpu",
@@ -126,6 +127,7 @@ def register(
         reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
         template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
         rigid: 4x4 physical map from R to T to start from; the identity by default.
+        start: a y that is near already, such as the network's; the first level starts from it instead.
         keypoints: correspondences for D_key; they count when ``options.weights.keypoints`` > 0.
         options: levels, grids and weights.
         device: torch device; the result is the same within rounding.
@@ -135,7 +137,7 @@ def register(
         The displacement with its figures. Where y folds in the lung, the finest level is solved again
         with a heavier volume term; ``folding_percent`` and ``status`` say how it ended.
     """
-    start = np.eye(4) if rigid is None else np.asarray(rigid, dtype=float)
+    affine = np.eye(4) if rigid is None else np.asarray(rigid, dtype=float)
     levels = _levels(reference, template, reference_lungs, template_lungs, options, device)
     ticks = _Ticks(
         progress, [float(np.prod(r.grid.shape)) * n for (r, _), n in zip(levels, options.iterations, strict=True)]
@@ -146,15 +148,15 @@ def register(
     for number, ((r, t), iterations) in enumerate(zip(levels, options.iterations, strict=True)):
         control = control_grid(r.grid, options.control_mm * 2 ** (len(levels) - 1 - number))
         if coefficients is None or previous is None:
-            coefficients = r.image.new_zeros((*control.shape, 3))
+            coefficients = starting_from(start, control, affine, like=r.image)
         else:
             coefficients = refine(coefficients, previous, control)
-        change_hu = options.change_hu if number else 0.0  # before the first level every residual is motion
-        partner = partner_weight(r, t, coefficients, control, start, change_hu=change_hu)
+        change_hu = options.change_hu if number or start else 0.0  # without a start every residual is motion at first
+        partner = partner_weight(r, t, coefficients, control, affine, change_hu=change_hu)
         # what a match is worth stays the same in mm, what the images say becomes finer
         believed = 4.0**-number * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
         weights = replace(options.weights, keypoints=options.weights.keypoints * believed)
-        objective = _objective(r, t, control, start, options, weights, keypoints, partner)
+        objective = _objective(r, t, control, affine, options, weights, keypoints, partner)
         if objective.keypoints is not None and number:
             objective.keypoints.doubt(coefficients)
         coefficients, report = minimise(
@@ -163,22 +165,22 @@ def register(
         reports.append(report)
         previous = control
     assert coefficients is not None
-    u = cover_reference(coefficients, control, start, reference.grid, levels[-1][0].grid)
+    u = cover_reference(coefficients, control, affine, reference.grid, levels[-1][0].grid)
     folding = folding_percent(u, reference_lungs, reference.grid)
     for factor in (10.0, 100.0):
         if folding == 0.0:
             break
         weights = replace(weights, volume=options.weights.volume * factor)
         # the same terms: what was doubted of the keypoints stays doubted
-        objective = Objective(objective.data, control, weights, objective.keypoints, rigid=start)
+        objective = Objective(objective.data, control, weights, objective.keypoints, rigid=affine)
         coefficients, report = minimise(
             objective, coefficients, options.iterations[-1], ticks.level(len(levels)), tolerance=options.tolerance
         )
         reports.append(report)
-        u = cover_reference(coefficients, control, start, reference.grid, r.grid)
+        u = cover_reference(coefficients, control, affine, reference.grid, r.grid)
         folding = folding_percent(u, reference_lungs, reference.grid)
     progress(1.0)
-    return Registration(u, start, tuple(reports), folding, _status(folding))
+    return Registration(u, affine, tuple(reports), folding, _status(folding))
 
 
 def _status(folding: float) -> str:
@@ -236,6 +238,27 @@ def _objective(
     if keypoints is not None and weights.keypoints > 0:
         pull = KeypointTerm(keypoints, control, rigid)
     return Objective(data, control, weights, pull, rigid=rigid)
+
+
+def starting_from(field: DisplacementField | None, control: ControlGrid, rigid: FloatArray, *, like: Tensor) -> Tensor:
+    """Coefficients of the displacement that ``field`` adds to ``rigid``, exact at the control points.
+
+    Args:
+        field: y, rigid part included; None: ``rigid`` alone.
+        control: where coefficients are wanted.
+        rigid: 4x4, reference to template.
+        like: gives precision and device.
+
+    Returns:
+        ``[cz, cy, cx, 3]`` in mm.
+    """
+    if field is None:
+        return like.new_zeros((*control.shape, 3))
+    grid = control.positions()
+    index = field.grid.to_index(index_points(grid, grid.affine).numpy().reshape(-1, 3))
+    points = field.grid.to_physical(np.clip(index, 0, np.array(field.grid.size) - 1))  # beyond it, its border
+    values = field.apply(points) - apply_affine(rigid, points)
+    return interpolating(torch.as_tensor(values).reshape(*control.shape, 3)).to(like)
 
 
 def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:

@@ -195,6 +195,7 @@ def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOpt
     fits = start is None or (
         len(given) <= len(network.blocks)
         and start.network.options.channels == options.network.channels[: len(given)]
+        and start.network.options.reach == options.network.reach[: len(given)]
         and start.network.options.depth == options.network.depth
     )
     if not fits or options.frozen > len(given):

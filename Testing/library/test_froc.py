@@ -70,7 +70,7 @@ class Knowing(JointNetwork):
     """Answers with a given displacement and CM_learn."""
 
     def __init__(self, displacement_mm: torch.Tensor, change: torch.Tensor) -> None:
-        super().__init__(NetworkOptions(factors=(1,), channels=(1,), depth=1))
+        super().__init__(NetworkOptions(factors=(1,), channels=(1,), reach=(0,), depth=1))
         self.u, self.logits = displacement_mm, torch.stack([torch.zeros_like(change), change.logit()])
 
     def forward(self, reference: torch.Tensor, template: torch.Tensor, spacing_mm: object) -> JointOutput:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
-from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet
+from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, likeness, shifts
 from ChangeMapJointLib.joint.warping import at_points, compose, warp
 
 H = (2.0, 1.0, 0.5)
-PAPER = NetworkOptions(factors=(1,), channels=(4,))
-SMALL = NetworkOptions(factors=(2, 1), channels=(2, 2), depth=1)
+PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
+SMALL = NetworkOptions(factors=(2, 1), channels=(2, 2), reach=(1, 0), depth=1)
 
 
 def volume(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -30,7 +31,9 @@ def network(options: NetworkOptions, seed: int = 0) -> JointNetwork:
     return JointNetwork(options)
 
 
-@pytest.mark.parametrize("options", [PAPER, SMALL, NetworkOptions(factors=(4, 2, 1), channels=(3, 2, 2))])
+@pytest.mark.parametrize(
+    "options", [PAPER, SMALL, NetworkOptions(factors=(4, 2, 1), channels=(3, 2, 2), reach=(0, 2, 1))]
+)
 def test_both_heads_have_the_shape_of_the_scan(options: NetworkOptions) -> None:
     with torch.no_grad():
         found = network(options)(volume((16, 32, 48)), volume((16, 32, 48), 1), H)
@@ -77,7 +80,7 @@ def test_checkpointing_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(joint_network, "checkpoint", counted)
     for checkpointing in (False, True):
-        made = network(NetworkOptions(factors=(2, 1), channels=(2, 2), depth=1, checkpointing=checkpointing)).train()
+        made = network(replace(SMALL, checkpointing=checkpointing)).train()
         found = made(volume((8, 8, 8)), volume((8, 8, 8), 1), H)
         (found.displacement_mm.square().sum() + found.logits.square().sum()).backward()
         gradients.append([p.grad for p in made.parameters()])
@@ -109,7 +112,7 @@ class Fixed(torch.nn.Module):
 
     def forward(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         self.shown = pair
-        return self.step_vox, torch.ones_like(pair)
+        return self.step_vox, torch.ones_like(pair[:, :2])
 
 
 def test_the_finer_block_sees_what_the_coarser_one_moved_and_warps_it_on() -> None:
@@ -197,7 +200,12 @@ def test_the_card_of_another_network_can_be_taken_over(tmp_path: Path) -> None:
 def test_a_card_that_asks_for_more_memory_than_there_is_costs_none(tmp_path: Path) -> None:
     path = stored(tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
-    card["network"] = {"factors": [64, 32, 16, 8, 4, 2, 1], "channels": [256] * 7, "depth": 5}  # 170 GB
+    card["network"] = {
+        "factors": [64, 32, 16, 8, 4, 2, 1],
+        "channels": [256] * 7,
+        "reach": [0] * 7,
+        "depth": 5,
+    }  # 170 GB
     path.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(InputError, match="do not fit the network"):
         read_checkpoint(path)
@@ -268,8 +276,11 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"format": "changemap-joint-9"}, "format is 'changemap-joint-9'"),
-        ({"network": {"factors": [2, 1], "channels": [3, 3]}}, "do not fit the network"),
-        ({"network": {"factors": [2, 1], "channels": [2, 2], "depth": 1, "layers": 4}}, "unknown option 'layers'"),
+        ({"network": {"factors": [2, 1], "channels": [3, 3], "reach": [1, 0]}}, "do not fit the network"),
+        (
+            {"network": {"factors": [2, 1], "channels": [2, 2], "reach": [1, 0], "depth": 1, "layers": 4}},
+            "unknown option 'layers'",
+        ),
         ({"network": [1]}, "no object of options"),
         ({"network": {"channels": [10**9, 1]}}, "channels"),
     ],
@@ -288,3 +299,35 @@ def test_cards_that_are_none(tmp_path: Path, content: str) -> None:
     path.with_suffix(".json").write_text(content)
     with pytest.raises(InputError, match=r"small\.json"):
         read_checkpoint(path)
+
+
+# -- likeness -------------------------------------------------------------------------------------
+def test_likeness_is_one_at_the_shift_that_undoes_the_motion() -> None:
+    scan = torch.randn(1, 1, 10, 12, 14, generator=torch.Generator().manual_seed(3))
+    moved = scan.roll((1, -2), (2, 4))  # T(x + shift) = R(x) for shift (x, y, z) = (-2, 0, 1)
+    found = likeness(scan, moved, 2)
+    assert found.shape == (1, shifts(2), 10, 12, 14) == (1, 125, 10, 12, 14)
+    inner = found[0, :, 4:-4, 4:-4, 5:-5]
+    number = ((1 + 2) * 5 + (0 + 2)) * 5 + (-2 + 2)
+    assert (inner.argmax(0) == number).all()
+    assert float(inner[number].min()) > 0.999
+    others = torch.cat([inner[:number], inner[number + 1 :]])
+    assert float(others.max()) < 0.9
+    assert torch.allclose(-inner.log().mean(0), torch.ones(()), atol=1e-5)  # d / mean d over all shifts
+
+
+def test_likeness_does_not_mind_another_density() -> None:
+    scan = torch.randn(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(3))
+    same, denser = (likeness(scan, scan.roll(1, 3) + offset, 1) for offset in (0.0, 0.4))
+    assert torch.allclose(same, denser, atol=1e-4)
+
+
+def test_blocks_see_likeness_where_they_reach_and_no_gradient_passes() -> None:
+    one = network(SMALL)
+    assert [block.down[0].layers[0].weight.shape[1] for block in one.blocks] == [2 + 27, 2]
+    template = volume((8, 8, 8), 1).requires_grad_(True)
+    assert not likeness(volume((8, 8, 8)), template, 1).requires_grad
+    with pytest.raises(ValueError, match="reach"):
+        NetworkOptions(factors=(2, 1), channels=(2, 2), reach=(1,))
+    with pytest.raises(ValueError, match="reach"):
+        NetworkOptions(reach=(9, 0, 0))

@@ -60,7 +60,13 @@ def test_the_card_says_what_the_weights_come_from(trained: Path) -> None:
     card = found.card
     assert card["split"] == {"training": ["seen"], "validation": ["unseen"]}
     assert card["epochs"] == 2
-    assert card["training"]["network"] == {"factors": [2, 1], "channels": [2, 2], "depth": 1, "checkpointing": False}
+    assert card["training"]["network"] == {
+        "factors": [2, 1],
+        "channels": [2, 2],
+        "reach": [1, 0],
+        "depth": 1,
+        "checkpointing": False,
+    }
     assert card["commit"] == git_commit()
     assert card["start"] is None
     assert card["validation"]["pairs"] == 1
@@ -101,7 +107,11 @@ def test_it_starts_from_coarser_weights_and_may_freeze_them(
     pairs: tuple[Path, Path], trained: Path, tmp_path: Path
 ) -> None:
     values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
-    values |= {"network": {"factors": [4, 2, 1], "channels": [2, 2, 2], "depth": 1}, "frozen": 2, "epochs": 1}
+    values |= {
+        "network": {"factors": [4, 2, 1], "channels": [2, 2, 2], "reach": [1, 0, 0], "depth": 1},
+        "frozen": 2,
+        "epochs": 1,
+    }
     values["shape"] = [16, 16, 32]
     config = tmp_path / "finer.json"
     config.write_text(json.dumps(values))
@@ -115,7 +125,9 @@ def test_it_starts_from_coarser_weights_and_may_freeze_them(
     assert finer.card["start"]["sha256"] == coarse.sha256
     assert finer.card["split"]["validation"] == []
     assert len(list((tmp_path / "kept").iterdir())) == 2
-    config.write_text(json.dumps({**values, "network": {"factors": [1], "channels": [2], "depth": 1}, "frozen": 0}))
+    config.write_text(
+        json.dumps({**values, "network": {"factors": [1], "channels": [2], "reach": [1], "depth": 1}, "frozen": 0})
+    )
     with pytest.raises(InputError, match=r"--start: found .*channels=\(2, 2\)"):
         run_training(replace(asked, out=tmp_path / "other"))
 
@@ -148,12 +160,14 @@ def test_configurations_that_ship_can_be_read(name: str) -> None:
     assert (options.loss == AS_PRINTED) == (name in ("paper", "smoke"))
     if name == "paper":  # one U-Net of depth 2 at 256 x 256 x 128, Eq. (2) with nothing added
         assert (options.network.factors, options.network.depth, options.shape) == ((1,), 2, (128, 256, 256))
+        assert options.network.reach == (0,)
         assert options.weights == LossWeights()
 
 
 def test_coarse_weights_fit_the_default_network() -> None:
     coarse, default = training_options("coarse"), training_options("default")
-    assert default.network.channels[: len(coarse.network.channels)] == coarse.network.channels
+    for name in ("channels", "reach"):
+        assert getattr(default.network, name)[:2] == getattr(coarse.network, name)
     assert all(2 * a == b for a, b in zip(coarse.shape, default.shape, strict=True))  # the same voxels a block
     assert tuple(2 * f for f in coarse.network.factors) == default.network.factors[: len(coarse.network.factors)]
 

@@ -13,7 +13,7 @@ from ChangeMapJointLib.training.trainer import TrainingOptions, train
 
 SHAPE = (8, 8, 16)
 OPTIONS = TrainingOptions(
-    network=NetworkOptions(factors=(1,), channels=(2,), depth=1),
+    network=NetworkOptions(factors=(1,), channels=(2,), reach=(0,), depth=1),
     weights=LossWeights(ngf=1.0, curvature=0.1, keypoints=1.0, mask=0.1, volume=0.05, recall=0.5),
     shape=SHAPE,
     epochs=3,

@@ -1,0 +1,180 @@
+"""How y is found between two scans that are rigidly aligned: by the sequential method, or by the joint network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.app.stages import Stages
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import Shape3
+from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
+from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network
+from ChangeMapJointLib.registration.matching import Matches, find_correspondences
+from ChangeMapJointLib.registration.objective import Keypoints
+from ChangeMapJointLib.registration.rigid import RigidAlignment
+from ChangeMapJointLib.registration.solver import Registration, folding_percent, register
+from ChangeMapJointLib.volumes.lungs import Lungs
+from ChangeMapJointLib.volumes.volume import Volume
+
+AIR_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Both scans, their lungs and the rigid alignment."""
+
+    reference: Volume
+    template: Volume
+    reference_lungs: Lungs
+    template_lungs: Lungs
+    rigid: RigidAlignment
+
+    def warped_rigidly(self) -> NDArray[np.float32]:
+        """T(A x) in HU on R's grid."""
+        t = self.template
+        return resample(t.array, t.grid, self.reference.grid, matrix=self.rigid.matrix, outside=AIR_HU)
+
+    def lungs_rigidly(self) -> NDArray[np.bool_]:
+        """M_T(A x) on R's grid."""
+        t = self.template_lungs
+        return resample(t.mask, t.grid, self.reference.grid, matrix=self.rigid.matrix) >= 0.5
+
+
+@dataclass(frozen=True)
+class JointReport:
+    """What the network gave, and what instance optimisation made of it.
+
+    Attributes:
+        model: name of the weights.
+        sha256: of their file.
+        shape: (z, y, x) of the grid that the network saw.
+        device: where it computed.
+        network: figures of its y alone: ``folding_percent`` of the lung and ``keypoint_error_mm``, the mean distance to
+            correspondences that were found without it.
+        optimised: the same after instance optimisation; None where there was none.
+        notes: sentences on what had to be done in another way than asked for.
+    """
+
+    model: str
+    sha256: str
+    shape: Shape3
+    device: str
+    network: dict[str, float | None]
+    optimised: dict[str, float | None] | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Solved:
+    """y, the correspondences that judge it, and what the network says of change."""
+
+    registration: Registration
+    matches: Matches
+    learned: NDArray[np.float32] | None = None
+    joint: JointReport | None = None
+
+
+def solve_sequential(pair: Aligned, config: RunConfig, device: torch.device, stages: Stages) -> Solved:
+    """Keypoints, then Eq. (1) from coarse to fine."""
+    matches = _correspondences(pair, config, stages)
+    with stages.stage("register") as progress:
+        registration = register(
+            pair.reference,
+            pair.template,
+            pair.reference_lungs.mask,
+            pair.template_lungs.mask,
+            rigid=pair.rigid.matrix,
+            keypoints=matches.keypoints,
+            options=config.registration,
+            device=device,
+            progress=progress,
+        )
+    return Solved(registration, matches)
+
+
+def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: torch.device, stages: Stages) -> Solved:
+    """The network, then a few iterations of Eq. (1) from its y.
+
+    Raises:
+        InputError: a shape that the network cannot take.
+    """
+    options = config.joint
+    scans = (pair.reference, pair.template, pair.reference_lungs.mask, pair.template_lungs.mask)
+    with stages.stage("network") as progress:
+        shape = (options.shape[0], options.shape[1], options.shape[2]) if options.shape else None
+        answer = ask_network(model, *scans, rigid=pair.rigid.matrix, shape=shape, device=device, progress=progress)
+    matches = _correspondences(pair, config, stages)
+    found = Registration(answer.field, pair.rigid.matrix, (), _folding(pair, answer.field), "Found by the network.")
+    alone, optimised = _figures(found, matches), None
+    with stages.stage("register") as progress:
+        if options.instance:
+            found = register(
+                *scans,
+                rigid=pair.rigid.matrix,
+                start=answer.field,
+                keypoints=matches.keypoints,
+                options=replace(config.registration, iterations=options.instance),
+                device=device,
+                progress=progress,
+            )
+            optimised = _figures(found, matches)
+    return Solved(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
+
+
+def read_model(options: JointOptions) -> Checkpoint:
+    """The weights that the configuration names.
+
+    Raises:
+        InputError: they are not there, or are no weights of this project.
+    """
+    path = Path(options.model)
+    return read_checkpoint(path if path.suffix else resource("Models", f"{options.model}.safetensors"))
+
+
+def keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | None:
+    """Mean distance in mm between y(k_R) and k_T; None without keypoints."""
+    if not len(keypoints.reference_mm):
+        return None
+    return float(np.linalg.norm(field.apply(keypoints.reference_mm) - keypoints.template_mm, axis=1).mean())
+
+
+def _correspondences(pair: Aligned, config: RunConfig, stages: Stages) -> Matches:
+    with stages.stage("keypoints") as progress:
+        return find_correspondences(
+            pair.reference,
+            pair.template,
+            pair.reference_lungs.mask,
+            pair.template_lungs.mask,
+            rigid=pair.rigid.matrix,
+            keypoints=config.keypoints,
+            options=config.matching,
+            progress=progress,
+        )
+
+
+def _folding(pair: Aligned, field: DisplacementField) -> float:
+    return folding_percent(field, pair.reference_lungs.mask, pair.reference.grid)
+
+
+def _figures(found: Registration, matches: Matches) -> dict[str, float | None]:
+    error = keypoint_error(found.field, matches.keypoints)
+    return {"folding_percent": found.folding_percent, "keypoint_error_mm": error}
+
+
+def _report(
+    options: JointOptions,
+    model: Checkpoint,
+    answer: JointAnswer,
+    alone: dict[str, float | None],
+    optimised: dict[str, float | None] | None,
+) -> JointReport:
+    name = Path(options.model).name  # never a folder of this machine
+    return JointReport(name, model.sha256, answer.shape, answer.device.type, alone, optimised, answer.notes)

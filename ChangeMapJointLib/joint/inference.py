@@ -1,0 +1,196 @@
+"""The network's answer to two scans: y and CM_learn, from R and T alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.configuration import require, within
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.core.resample import index_points, resample, sample
+from ChangeMapJointLib.joint.checkpoint import Checkpoint
+from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.joint.scans import network_scans
+from ChangeMapJointLib.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class JointOptions:
+    """How the network is used.
+
+    Attributes:
+        model: name of weights that ship with the project, or a ``.safetensors`` file with its card beside it.
+        shape: (z, y, x) of the grid that the network sees; empty: as it was trained.
+        instance: iterations of Eq. (1) that start from the network's y, coarsest level first; empty: none.
+    """
+
+    model: str = "default"
+    shape: tuple[int, ...] = ()
+    instance: tuple[int, ...] = (20, 20)
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            shape=(
+                len(self.shape) in (0, 3) and all(within(n, 8, 1024) for n in self.shape),
+                "three numbers of voxels (z, y, x) from 8 to 1024, or none",
+            ),
+            instance=(
+                len(self.instance) <= 6 and all(within(n, 1, 10_000) for n in self.instance),
+                "up to 6 numbers from 1 to 10000, one a level",
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class JointAnswer:
+    """What the network says of a pair.
+
+    Attributes:
+        field: y on a grid that covers the whole reference, rigid part included.
+        learned: CM_learn, float32 ``[z, y, x]`` on the reference's grid; 0 where the network did not look.
+        shape: (z, y, x) of the grid that it saw.
+        device: where it computed.
+        notes: sentences on what had to be done in another way than asked for.
+    """
+
+    field: DisplacementField
+    learned: NDArray[np.float32]
+    shape: Shape3
+    device: torch.device
+    notes: tuple[str, ...] = ()
+
+
+def ask_network(
+    checkpoint: Checkpoint,
+    reference: Volume,
+    template: Volume,
+    lungs_reference: NDArray[np.bool_],
+    lungs_template: NDArray[np.bool_],
+    *,
+    rigid: FloatArray,
+    shape: Shape3 | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> JointAnswer:
+    """Both scans on the network's grid, through the network, and its answer on the reference's own grid.
+
+    Where memory does not suffice, a grid of half as many voxels a side is tried, and on a GPU's failure the CPU;
+    ``notes`` say so.
+
+    Args:
+        checkpoint: the network.
+        reference: R.
+        template: T.
+        lungs_reference: bool ``[z, y, x]`` on R's grid, not empty.
+        lungs_template: the same on T's.
+        rigid: A, 4x4, reference to template.
+        shape: (z, y, x) of the network's grid; by default as it was trained.
+        device: where the network computes.
+        progress: told the fraction done; raise from it to stop.
+
+    Raises:
+        InputError: a shape that the network cannot take, or not even the smallest grid fits the memory.
+    """
+    asked = shape or trained_shape(checkpoint)
+    multiple = checkpoint.network.options.multiple
+    if any(n % multiple for n in asked):
+        raise InputError(f"shape: found {list(asked)}, expected multiples of {multiple} for this network")
+    attempts, device = _attempts(asked, multiple, torch.device(device)), torch.device(device)
+    for where, size in attempts:
+        seen = network_scans(reference, template, lungs_reference, lungs_template, rigid, size)
+        progress(0.4)
+        try:
+            u, learned = _forward(checkpoint.network, seen.reference, seen.template, seen.grid, where)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            continue
+        progress(0.8)
+        field = cover(u, seen.grid, rigid, reference.grid)
+        on_reference = resample(learned, seen.grid, reference.grid)
+        progress(1.0)
+        return JointAnswer(field, on_reference, size, where, _notes(asked, size, device, where))
+    raise InputError("--method joint: not enough memory for the network; use --method sequential")
+
+
+def trained_shape(checkpoint: Checkpoint) -> Shape3:
+    """(z, y, x) of the grid in the card.
+
+    Raises:
+        InputError: the card does not say.
+    """
+    told = checkpoint.card.get("training", {})
+    shape = told.get("shape") if isinstance(told, dict) else None
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and 0 < n <= 4096 for n in shape)):
+        raise InputError(f"card of the weights: found training.shape = {shape!r}, expected three numbers (z, y, x)")
+    return shape[0], shape[1], shape[2]
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Did a computation end for want of memory? On the CPU torch says so in a RuntimeError."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+
+
+def _attempts(shape: Shape3, multiple: int, device: torch.device) -> list[tuple[torch.device, Shape3]]:
+    half = (shape[0] // 2, shape[1] // 2, shape[2] // 2)
+    smaller = [half] if all(n >= multiple and n % multiple == 0 for n in half) and max(half) > multiple else []
+    cpu = torch.device("cpu")
+    places = [device] if device.type == "cpu" else [device, cpu]
+    return [(place, size) for place in places for size in (shape, *smaller)]
+
+
+def _notes(asked: Shape3, size: Shape3, device: torch.device, where: torch.device) -> tuple[str, ...]:
+    notes = []
+    if where.type != device.type:
+        notes.append("The GPU's memory did not suffice for the network; it computed on the CPU.")
+    if size != asked:
+        grids = [" x ".join(map(str, s[::-1])) for s in (size, asked)]
+        notes.append(f"Memory did not suffice: the network saw {grids[0]} voxels instead of {grids[1]}.")
+    return tuple(notes)
+
+
+@torch.inference_mode()
+def _forward(
+    network: JointNetwork,
+    reference: NDArray[np.float32],
+    template: NDArray[np.float32],
+    grid: Grid,
+    device: torch.device,
+) -> tuple[torch.Tensor, NDArray[np.float32]]:
+    """U ``[3, z, y, x]`` in mm and CM_learn; the network is back on the CPU afterwards."""
+    try:
+        network.to(device).eval()
+        scans = [torch.from_numpy(v)[None, None].to(device) for v in (reference, template)]
+        found = network(scans[0], scans[1], grid.spacing_mm)
+        return found.displacement_mm[0].float().cpu(), found.change[0].float().cpu().numpy()
+    finally:
+        network.to("cpu")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def cover(u: torch.Tensor, grid: Grid, rigid: FloatArray, whole: Grid) -> DisplacementField:
+    """``y(x) = A (x + u(x))`` on voxels of the network's size over the whole reference.
+
+    Args:
+        u: ``[3, z, y, x]`` in mm on ``grid``; its border is repeated beyond.
+        grid: upright.
+        rigid: A, 4x4.
+        whole: the reference's own grid.
+    """
+    target = whole.with_spacing((min(grid.spacing_mm),) * 3)
+    linear = torch.as_tensor(rigid[:3, :3].T, dtype=torch.float32)
+    result = np.empty((*target.shape, 3), dtype=np.float32)
+    for z in range(0, target.shape[0], 16):
+        slab = slice(z, z + 16)
+        moved = sample(u, index_points(target, target.affine, slab), grid).movedim(0, -1) @ linear
+        moved += index_points(target, (rigid - np.eye(4)) @ target.affine, slab)
+        result[slab] = moved.numpy()
+    return DisplacementField(result, target)

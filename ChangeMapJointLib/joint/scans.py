@@ -1,0 +1,106 @@
+"""Both scans as the network sees them: on one upright grid round the lungs, T in R's frame by the rigid map A.
+
+The network finds u with ``y(x) = A (x + u(x))``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
+from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.registration.pyramid import FWHM
+from ChangeMapJointLib.volumes.volume import Volume
+
+AIR_HU = -1000.0
+MARGIN_MM = 15.0
+
+
+@dataclass(frozen=True)
+class NetworkScans:
+    """R and T on the network's grid.
+
+    Attributes:
+        grid: upright, round the reference's lungs.
+        rigid: A, 4x4, reference to template.
+        reference: R in HU, float32 ``[z, y, x]``.
+        template: T(A x) in HU.
+        lungs_reference: M_R, float32 in [0, 1].
+        lungs_template: M_T(A x).
+    """
+
+    grid: Grid
+    rigid: FloatArray
+    reference: NDArray[np.float32]
+    template: NDArray[np.float32]
+    lungs_reference: NDArray[np.float32]
+    lungs_template: NDArray[np.float32]
+
+
+def network_grid(
+    lungs_reference: NDArray[np.bool_],
+    reference: Grid,
+    lungs_template: NDArray[np.bool_],
+    template: Grid,
+    rigid: FloatArray,
+    shape: Shape3,
+) -> Grid:
+    """An upright grid of ``shape`` (z, y, x) that covers the lungs of both scans and 15 mm round them.
+
+    Args:
+        lungs_reference: bool ``[z, y, x]``, not empty.
+        reference: its grid.
+        lungs_template: the same of the template, which may have been taken in deeper inspiration.
+        template: its grid.
+        rigid: A, 4x4, reference to template.
+        shape: of the network's input.
+    """
+    ours = reference.to_physical(np.argwhere(lungs_reference)[:, ::-1].astype(float))
+    theirs = template.to_physical(np.argwhere(lungs_template)[:, ::-1].astype(float))
+    points = np.concatenate([ours, apply_affine(np.linalg.inv(rigid), theirs)])
+    low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
+    hx, hy, hz = (float(v) for v in (high - low) / (np.array(shape[::-1]) - 1))
+    x, y, z = (float(v) for v in low)
+    return Grid(shape, (hx, hy, hz), (x, y, z))
+
+
+def network_scans(
+    reference: Volume,
+    template: Volume,
+    lungs_reference: NDArray[np.bool_],
+    lungs_template: NDArray[np.bool_],
+    rigid: FloatArray,
+    shape: Shape3,
+) -> NetworkScans:
+    """Both scans and their lungs, low-passed to the voxels of the network's grid.
+
+    Args:
+        reference: R.
+        template: T.
+        lungs_reference: bool ``[z, y, x]`` on R's grid, not empty.
+        lungs_template: the same on T's.
+        rigid: A, 4x4.
+        shape: (z, y, x) of the network's input.
+    """
+    grid = network_grid(lungs_reference, reference.grid, lungs_template, template.grid, rigid, shape)
+    sides = []
+    for volume, lungs, matrix in ((reference, lungs_reference, np.eye(4)), (template, lungs_template, rigid)):
+        image = resample(smoothed(volume.array, volume.grid, grid), volume.grid, grid, matrix=matrix, outside=AIR_HU)
+        mask = resample(smoothed(lungs, volume.grid, grid), volume.grid, grid, matrix=matrix)
+        sides.append((image, mask))
+    (r, mr), (t, mt) = sides
+    return NetworkScans(grid, rigid, r, t, mr, mt)
+
+
+def smoothed(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """``values`` ``[z, y, x]`` without what voxels of the target's size cannot show."""
+    wanted = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
+    sigma = [max(new**2 - h**2, 0.0) ** 0.5 / FWHM / h for new, h in zip(wanted, source.spacing_mm, strict=True)]
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(
+        values.astype(np.float32), sigma[::-1], mode="nearest", truncate=3.0
+    )
+    return smooth

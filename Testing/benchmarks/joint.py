@@ -1,0 +1,278 @@
+"""The joint network beside the sequential method on pairs of patients that it was not trained on.
+
+    python Testing/benchmarks/joint.py DATA [--weights FILE] [--work FOLDER] [--jobs N]
+
+DATA holds ``ct15``. Synthetic change and motion on the real CTs of LIDC-IDRI-1011 and 4DLung-113: 40 pairs of seeds
+3000 to 3039 (three of four of the first, whose lungs are large enough for deep breathing), and 20 null pairs of seeds
+4000 to 4019 whose lesions are all stable. Every pair runs through the
+program's own stages (lung masks, rigid alignment, keypoints, registration or network) with R and T alone; the truth is
+looked at afterwards. Maps are judged on R's own voxels:
+
+* ``sequential``: CM_seq of the sequential method.
+* ``network``: y of the network alone; CM_diff, CM_learn and CM_comb.
+* ``optimised``: y after instance optimisation, and the same three maps.
+
+What was made and measured stays in the work folder, so that a run that was stopped goes on. Writes
+``results/joint.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from record import write_results
+
+from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.change.maps import change_map, match_resolution
+from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.evaluation.froc import THRESHOLDS, ScanCounts, count_scan, false_positives, recall_at
+from ChangeMapJointLib.joint.checkpoint import read_checkpoint
+from ChangeMapJointLib.joint.inference import ask_network
+from ChangeMapJointLib.registration.matching import find_correspondences
+from ChangeMapJointLib.registration.quality import dice
+from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.registration.solver import folding_percent, register
+from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions
+from ChangeMapJointLib.training.samples import read_keypoints
+from ChangeMapJointLib.training.synthesize import Source, synthesize
+from ChangeMapJointLib.training.truth import TrueChange, read_truth
+from ChangeMapJointLib.volumes.lungs import segment_both
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
+
+FIRST, OTHER = "LIDC-IDRI-1011", "4DLung-113_40pct"
+HELD_OUT = DrawOptions(lesions=(4, 9), diaphragm_mm=(28.0, 46.0))
+NULL = replace(NULL_PAIRS, lesions=(4, 9))
+SETS = {"held": (40, 3000, HELD_OUT, (FIRST,) * 3 + (OTHER,)), "null": (20, 4000, NULL, (FIRST, OTHER))}
+SMALL_MM = 5.8  # the paper's limit for small changes of diameter
+ALLOWED = (1.0, 4.0)
+CONFIG = RunConfig()
+
+
+def main() -> None:
+    """Make the pairs, measure each, sum up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("build/joint"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", choices=["sequential"], help="what does not need the weights, ahead of time")
+    asked = parser.parse_args()
+    folders = {name: make_pairs(asked.data, asked.work / name, name) for name in SETS}
+    weights = None if asked.only else asked.weights or resource("Models", "default.safetensors")
+    tasks = [(folder, asked.work / "figures", weights) for made in folders.values() for folder in made]
+    with ProcessPoolExecutor(asked.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        measured = dict(zip([f for f, _, _ in tasks], pool.map(measure, *zip(*tasks, strict=True)), strict=True))
+    if weights is None:
+        return
+    held, null = ([measured[folder] for folder in folders[name]] for name in ("held", "null"))
+    print(json.dumps(figures := summary(held, null), indent=2))
+    figures["weights_sha256"] = read_checkpoint(weights).sha256
+    print(write_results("joint", {"synthetic change and motion on real CT": figures}))
+
+
+def make_pairs(data: Path, out: Path, name: str) -> list[Path]:
+    """The pairs of one set; those that are there stay."""
+    count, seed, options, patients = SETS[name]
+    there = sorted(p.parent for p in out.glob("*/truth.json"))
+    if len(there) == count:
+        return there
+    scans = [data / "ct15" / f"{patient}_ct.nii.gz" for patient in patients]
+    lesions = [data / "ct15" / f"{patient}_lesion.nii.gz" for patient in patients]
+    sources = [Source.read(*both) for both in zip(scans, lesions, strict=True)]
+    return synthesize(sources, out, pairs=count, seed=seed, options=options)
+
+
+def measure(folder: Path, kept: Path, weights: Path | None) -> dict[str, Any]:
+    """Figures of one pair, by method; what was measured before is read."""
+    model = None if weights is None else read_checkpoint(weights)
+    files = {"sequential": kept / f"{folder.name}.sequential.json"}
+    if model is not None:
+        files["joint"] = kept / f"{folder.name}.{model.sha256[:12]}.json"
+    if not all(path.exists() for path in files.values()):
+        kept.mkdir(parents=True, exist_ok=True)
+        pair = Pair(folder)
+        if not files["sequential"].exists():
+            write(files["sequential"], pair.sequential())
+        if model is not None and not files["joint"].exists():
+            write(files["joint"], pair.joint(model))
+        print(folder.name, flush=True)
+    return {name: value for path in files.values() for name, value in json.loads(path.read_text()).items()}
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values))
+    part.rename(path)
+
+
+class Pair:
+    """One pair, aligned as the program does it, and its truth."""
+
+    def __init__(self, folder: Path) -> None:
+        self.r, self.t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
+        self.lungs = segment_both(self.r, self.t, options=CONFIG.lungs)
+        self.rigid = align_rigid(self.r, self.t, *(side.mask for side in self.lungs)).matrix
+        self.scans = (self.r, self.t, *(side.mask for side in self.lungs))
+        self.truth = read_truth(folder / "truth.json").changes
+        self.points = read_keypoints(folder / "keypoints.csv")
+        self.labels, _ = read_array(folder / "lesions_template.nrrd")
+        self.matches = find_correspondences(*self.scans, rigid=self.rigid, keypoints=CONFIG.keypoints)
+        self.matched = match_resolution(self.r.array, self.r.grid, self.t.array, self.t.grid)
+
+    def sequential(self) -> dict[str, Any]:
+        """The sequential method, and the rigid alignment alone."""
+        started = time.monotonic()
+        found = register(*self.scans, rigid=self.rigid, keypoints=self.matches.keypoints, options=CONFIG.registration)
+        seconds = time.monotonic() - started
+        rigid = DisplacementField.from_affine(self.rigid, self.r.grid.corners())
+        return {"rigid": self.geometry(rigid), "sequential": {**self.judged(found.field), "seconds": seconds}}
+
+    def joint(self, model: Any) -> dict[str, Any]:
+        """The network alone, and with instance optimisation."""
+        times = [time.monotonic()]
+        answer = ask_network(model, *self.scans, rigid=self.rigid)
+        times.append(time.monotonic())
+        options = replace(CONFIG.registration, iterations=CONFIG.joint.instance)
+        keypoints = self.matches.keypoints
+        found = register(*self.scans, rigid=self.rigid, start=answer.field, keypoints=keypoints, options=options)
+        times.append(time.monotonic())
+        network, optimised = (self.judged(y, answer.learned) for y in (answer.field, found.field))
+        return {
+            "network": {**network, "seconds": times[1] - times[0]},
+            "optimised": {**optimised, "seconds": times[2] - times[1]},
+        }
+
+    def geometry(self, field: DisplacementField) -> dict[str, float]:
+        """TRE in mm over the known correspondences, folding in percent of M_R, Dice of the lungs."""
+        apart = np.linalg.norm(field.apply(self.points[0]) - self.points[1], axis=1)
+        ours, theirs = (side.mask for side in self.lungs)
+        moved = warp(theirs, self.t.grid, self.r.grid, field) >= 0.5
+        worst = np.sort(apart)[-max(len(apart) * 3 // 10, 1) :]
+        return {
+            "tre_mm": float(apart.mean()),
+            "tre_worst_30_percent_mm": float(worst.mean()),
+            "folding_percent": folding_percent(field, ours, self.r.grid),
+            "dice": dice(ours, moved),
+        }
+
+    def judged(self, field: DisplacementField, learned: NDArray[np.float32] | None = None) -> dict[str, Any]:
+        """Geometry, volumes of lesions, and counts of every map that y gives."""
+        ours, theirs = (side.mask for side in self.lungs)
+        union = ours | (warp(theirs, self.t.grid, self.r.grid, field) >= 0.5)
+        moved = warp(self.matched[1], self.t.grid, self.r.grid, field, outside=np.nan)
+        maps = {"difference": change_map(self.matched[0], moved, union)}
+        if learned is not None:
+            maps["learned"] = np.where(union, learned, np.float32(0))
+            maps["combined"] = maps["difference"] * maps["learned"]
+        box = tuple(slice(max(a.min() - 3, 0), a.max() + 4) for a in np.nonzero(union))
+        grid = self.r.grid.crop([s.start for s in box], [min(s.stop, n) for s, n in zip(box, union.shape, strict=True)])
+        counts = {}
+        for name, values in maps.items():
+            found = count_scan(values[box], self.truth, grid, inside=union[box])
+            counts[name] = {"hit": found.hit.astype(int).tolist(), "false": found.false.tolist()}
+        return {
+            **self.geometry(field),
+            "preserved": self.preserved(field, grid),
+            "counts": counts,
+            "changes": self.changes(),
+        }
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Kind and change of diameter of every true change, in the order of the counts."""
+        return [{"kind": c.kind, "change_mm": c.diameter_change_mm} for c in self.truth if c.is_change]
+
+    def preserved(self, field: DisplacementField, grid: Grid) -> list[float]:
+        """``|L^T(y)| / |L^T|`` of the lesions that grew or shrank."""
+        ratios = []
+        for change in self.truth:
+            if change.kind in ("grown", "shrunk"):
+                lesion = self.labels == change.id
+                volume = float(lesion.sum()) * self.t.grid.voxel_volume_ml
+                moved = float(warp(lesion, self.t.grid, grid, field).sum()) * grid.voxel_volume_ml
+                ratios.append(moved / volume)
+        return ratios
+
+
+# -- sums ---------------------------------------------------------------------------------------
+METHODS = ("sequential", "network", "optimised")
+
+
+def summary(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All figures of the validation."""
+    result: dict[str, Any] = {"pairs": len(held), "null_pairs": len(null)}
+    for method in ("rigid", *METHODS):
+        ours = [pair[method] for pair in held]
+        names = ("tre_mm", "tre_worst_30_percent_mm", "folding_percent", "dice")
+        result[method] = {name: round(float(np.mean([p[name] for p in ours])), 4) for name in names}
+        result[method]["largest_folding_percent"] = round(max(p["folding_percent"] for p in ours), 4)
+        if method != "rigid":
+            result[method]["median_seconds"] = round(float(np.median([p["seconds"] for p in ours])), 2)
+            ratios = [ratio for p in ours for ratio in p["preserved"]]
+            quarters = np.percentile(ratios, (25, 50, 75))
+            result[method]["preserved_volume_quartiles"] = [round(float(v), 3) for v in quarters]
+    result["detection"] = {
+        f"{method} {name}": detection([p[method] for p in held], [p[method] for p in null], name)
+        for method in METHODS
+        for name in held[0][method]["counts"]
+    }
+    return result
+
+
+def detection(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Recall of one map at the allowed false positives, and what it says of pairs without change there."""
+    scans, quiet = scan_counts(held, name), scan_counts(null, name)
+    found: dict[str, Any] = {"changes": sum(len(s.changes) for s in scans)}
+    per_scan, in_null = false_positives(scans), false_positives(quiet)
+    for allowed in ALLOWED:
+        best = int(np.argmax(np.where(per_scan <= allowed, sum(s.hit.sum(axis=1) for s in scans), -1)))
+        found[f"at_{allowed:g}_false_per_scan"] = {
+            "threshold": round(float(THRESHOLDS[best]), 3),
+            "recall": round(recall_at(scans, allowed), 4),
+            f"recall_below_{SMALL_MM}_mm": round(recall_at(scans, allowed, below_mm=SMALL_MM), 4),
+            "false_per_null_pair": round(float(in_null[best]), 2),
+        }
+    rows = [int(np.abs(THRESHOLDS - wanted).argmin()) for wanted in (0.1, 0.2, 0.3, 0.4, 0.5, 0.68)]
+    found["by_threshold"] = {
+        f"{THRESHOLDS[row]:.2f}": {
+            "recall": round(sum(float(s.hit[row].sum()) for s in scans) / found["changes"], 4),
+            "false_per_scan": round(float(per_scan[row]), 2),
+            "false_per_null_pair": round(float(in_null[row]), 2),
+        }
+        for row in rows
+    }
+    return found
+
+
+def scan_counts(pairs: Sequence[dict[str, Any]], name: str) -> list[ScanCounts]:
+    """The counts of one map, as they were kept."""
+    result = []
+    for pair in pairs:
+        kept, changes = pair["counts"][name], pair["changes"]
+        hit = np.array(kept["hit"], dtype=bool).reshape(len(THRESHOLDS), len(changes))
+        sized = tuple(_of_size(n, **change) for n, change in enumerate(changes, 1))
+        result.append(ScanCounts(hit, np.array(kept["false"]), sized))
+    return result
+
+
+def _of_size(number: int, kind: str, change_mm: float) -> TrueChange:
+    """A change that differs by so many mm; only that counts here."""
+    sizes = {"new": (change_mm, 0.0), "resolved": (0.0, change_mm)}.get(kind, (100.0, 100.0 - change_mm))
+    now, before = sizes if kind != "shrunk" else sizes[::-1]
+    return TrueChange(number, kind, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), now, before)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
