@@ -3,8 +3,8 @@
 One U-Net of depth 2 sees about 50 voxels (two convolutions of 3 a stage): at the voxel size of the paper less than
 breathing moves the diaphragm. The cascade therefore starts on larger voxels, where as many are enough; every finer
 block sees T already moved by the coarser ones; the deformations are composed, and the logits of the change add up.
-Coarse blocks are also shown how alike R and T are at shifts of a few voxels (:func:`likeness`), so that they need not
-learn from a handful of patients what matching is.
+Before a coarse block, T moves by the shifts at which it is most like R (:func:`best_shift`), so that the block need not
+learn from a handful of patients what matching is, only where that is wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ChangeMapJointLib.joint.warping import compose, resize, warp
 from ChangeMapJointLib.registration.distances import Spacing
 
 WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
+SHARPNESS = 60.0  # of the choice among shifts; without any training 2 mm are left of 6.7, see EXPERIMENTS.md
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ class NetworkOptions:
         factors: voxels of the network's grid in one voxel of every block, along each axis, coarsest first; ``(1,)`` is
             the paper's single network.
         channels: of the first stage of every block, coarsest first; doubled by every deeper stage.
-        reach: a block is shown :func:`likeness` at shifts up to so many voxels along each axis, coarsest first; 0: it
-            sees R and T alone, as in the paper.
+        reach: voxels along each axis that :func:`best_shift` looks before a block, coarsest first; 0: the block works
+            alone, as in the paper.
         depth: how often a block halves its resolution.
         checkpointing: keep no activations inside stages, and compute them again on the way back.
     """
 
     factors: tuple[int, ...] = (4, 2, 1)
     channels: tuple[int, ...] = (16, 16, 16)
-    reach: tuple[int, ...] = (3, 2, 0)
+    reach: tuple[int, ...] = (3, 1, 0)
     depth: int = 2
     checkpointing: bool = False
 
@@ -157,7 +158,7 @@ class JointNetwork(nn.Module):
         super().__init__()
         self.options = options
         self.blocks = nn.ModuleList(
-            TwoHeadUNet(channels, options.depth, given=2 + shifts(reach), checkpointing=options.checkpointing)
+            TwoHeadUNet(channels, options.depth, given=5 if reach else 2, checkpointing=options.checkpointing)
             for channels, reach in zip(options.channels, options.reach, strict=True)
         )
 
@@ -188,28 +189,44 @@ class JointNetwork(nn.Module):
             else:
                 coarser.append(u)
                 u = resize(u, small_r.shape[2:])
+            h = u.new_tensor([hx, hy, hz]).view(1, 3, 1, 1, 1)
+            shown: list[Tensor] = []
+            if reach:
+                shown = [best_shift(small_r, warp(small_t, u, (hx, hy, hz)), reach)]
+                u = compose(u, shown[0] * h, (hx, hy, hz))
             moved = warp(small_t, u, (hx, hy, hz))
-            given = [small_r, moved.to(small_r), *([likeness(small_r, moved, reach)] if reach else [])]
-            step_vox, more = block(torch.cat(given, dim=1))
+            step_vox, more = block(torch.cat([small_r, moved.to(small_r), *shown], dim=1))
             logits = more if logits is None else resize(logits, more.shape[2:]) + more
-            step = step_vox.float() * u.new_tensor([hx, hy, hz]).view(1, 3, 1, 1, 1)
-            u = compose(u, step, (hx, hy, hz))
+            u = compose(u, step_vox.float() * h, (hx, hy, hz))
         assert u is not None
         assert logits is not None
         return JointOutput(u, logits, tuple(coarser))
 
 
-def shifts(reach: int) -> int:
-    """How many shifts there are up to ``reach`` voxels along each axis; none for 0."""
-    return (2 * reach + 1) ** 3 if reach else 0
-
-
 @torch.no_grad()
+def best_shift(reference: Tensor, template: Tensor, reach: int) -> Tensor:
+    """The shift in voxels at which T is most like R round every voxel: the mean over shifts by :func:`likeness`.
+
+    Without a gradient: the blocks learn what to add to it.
+
+    Args:
+        reference: R, about [-1, 1], ``[n, 1, z, y, x]``.
+        template: T on the same grid.
+        reach: voxels along each axis, 1 or more.
+
+    Returns:
+        ``[n, 3, z, y, x]``, components (x, y, z); T(x + shift) is like R(x).
+    """
+    alike = likeness(reference.float(), template.float(), reach)
+    weight = (_mean(alike, 3) * SHARPNESS).softmax(dim=1)
+    shifts = torch.tensor([s[::-1] for s in product(range(-reach, reach + 1), repeat=3)]).to(weight)
+    return _mean(torch.einsum("nszyx,sc->nczyx", weight, shifts), 1)
+
+
 def likeness(reference: Tensor, template: Tensor, reach: int) -> Tensor:
     """How alike R is to T at every shift, compared with the other shifts: ``exp(-d / mean d)`` in (0, 1].
 
     d is the squared difference over 3 x 3 x 3 voxels, both images less their local mean: breathing changes the density.
-    No gradient passes: u follows from the losses on it.
 
     Args:
         reference: R, ``[n, 1, z, y, x]``.
@@ -219,28 +236,29 @@ def likeness(reference: Tensor, template: Tensor, reach: int) -> Tensor:
     Returns:
         ``[n, (2 reach + 1)^3, z, y, x]``; the shift in z changes slowest, T(x + shift) is compared with R(x).
     """
-    near = [v - _local_mean(v) for v in (reference, template.to(reference))]
+    near = [v - _mean(v, 2) for v in (reference, template)]
     padded = functional.pad(near[1], (reach,) * 6, mode="replicate")
     z, y, x = reference.shape[2:]
-    found = reference.new_empty((reference.shape[0], shifts(reach), z, y, x))
+    found = reference.new_empty((reference.shape[0], (2 * reach + 1) ** 3, z, y, x))
     for number, (k, j, i) in enumerate(product(range(2 * reach + 1), repeat=3)):
         squared = (near[0] - padded[:, :, k : k + z, j : j + y, i : i + x]).square_()
-        found[:, number] = _summed(squared)[:, 0]
+        found[:, number] = _sum(squared, 1)[:, 0]
     return found.div_(-found.mean(dim=1, keepdim=True).clamp_min_(1e-6)).exp_()
 
 
-def _local_mean(values: Tensor) -> Tensor:
-    """Over 5 x 5 x 5 voxels, the border repeated outside."""
-    return functional.avg_pool3d(functional.pad(values, (2,) * 6, mode="replicate"), 5, 1)
+def _mean(values: Tensor, reach: int) -> Tensor:
+    """Over the voxels of the volume up to ``reach`` away along each axis."""
+    return _sum(values, reach).div_(_sum(torch.ones_like(values[:1, :1]), reach))
 
 
-def _summed(values: Tensor) -> Tensor:
-    """Sums over 3 x 3 x 3 voxels, zeros outside; faster than pooling."""
+def _sum(values: Tensor, reach: int) -> Tensor:
+    """Over voxels up to ``reach`` away along each axis, zeros outside; axis by axis, faster than pooling."""
     for axis in (2, 3, 4):
-        n = values.shape[axis] - 1
-        total = values.clone()
-        total.narrow(axis, 0, n).add_(values.narrow(axis, 1, n))
-        total.narrow(axis, 1, n).add_(values.narrow(axis, 0, n))
+        size, total = values.shape[axis], values.clone()
+        for step in range(1, min(reach, size - 1) + 1):
+            n = size - step
+            total.narrow(axis, 0, n).add_(values.narrow(axis, step, n))
+            total.narrow(axis, step, n).add_(values.narrow(axis, 0, n))
         values = total
     return values
 

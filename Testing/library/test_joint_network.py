@@ -14,12 +14,13 @@ from torch.utils.checkpoint import checkpoint
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
-from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, likeness, shifts
+from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, likeness
 from ChangeMapJointLib.joint.warping import at_points, compose, warp
 
 H = (2.0, 1.0, 0.5)
 PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
 SMALL = NetworkOptions(factors=(2, 1), channels=(2, 2), reach=(1, 0), depth=1)
+ALONE = replace(SMALL, reach=(0, 0))
 
 
 def volume(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -57,7 +58,7 @@ def test_the_heads_split_in_the_last_convolution_alone() -> None:
 
 
 def test_untrained_it_moves_nothing_by_much() -> None:
-    found = network(SMALL)(volume((8, 8, 8)), volume((8, 8, 8), 1), (1.0, 1.0, 1.0))
+    found = network(ALONE)(volume((8, 8, 8)), volume((8, 8, 8), 1), (1.0, 1.0, 1.0))
     assert 0 < float(found.displacement_mm.detach().abs().max()) < 0.5
 
 
@@ -91,7 +92,7 @@ def test_checkpointing_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_blocks_add_up_in_their_own_voxels() -> None:
     """Constant displacements in voxels: the sum of each times its voxel size, however they are composed."""
-    made = network(SMALL)
+    made = network(ALONE)
     steps = torch.tensor([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]])
     with torch.no_grad():
         for block, step in zip(made.blocks, steps, strict=True):
@@ -301,13 +302,17 @@ def test_cards_that_are_none(tmp_path: Path, content: str) -> None:
         read_checkpoint(path)
 
 
-# -- likeness -------------------------------------------------------------------------------------
+# -- the shift before a block ---------------------------------------------------------------------
+def scan_and_moved() -> tuple[Tensor, Tensor]:
+    """R, and T with T(x + shift) = R(x) for the shift (x, y, z) = (-2, 0, 1)."""
+    scan = torch.randn(1, 1, 12, 14, 16, generator=torch.Generator().manual_seed(3))
+    return scan, scan.roll((1, -2), (2, 4))
+
+
 def test_likeness_is_one_at_the_shift_that_undoes_the_motion() -> None:
-    scan = torch.randn(1, 1, 10, 12, 14, generator=torch.Generator().manual_seed(3))
-    moved = scan.roll((1, -2), (2, 4))  # T(x + shift) = R(x) for shift (x, y, z) = (-2, 0, 1)
-    found = likeness(scan, moved, 2)
-    assert found.shape == (1, shifts(2), 10, 12, 14) == (1, 125, 10, 12, 14)
-    inner = found[0, :, 4:-4, 4:-4, 5:-5]
+    found = likeness(*scan_and_moved(), 2)
+    assert found.shape == (1, 125, 12, 14, 16)
+    inner = found[0, :, 5:-5, 4:-4, 5:-5]
     number = ((1 + 2) * 5 + (0 + 2)) * 5 + (-2 + 2)
     assert (inner.argmax(0) == number).all()
     assert float(inner[number].min()) > 0.999
@@ -317,17 +322,31 @@ def test_likeness_is_one_at_the_shift_that_undoes_the_motion() -> None:
 
 
 def test_likeness_does_not_mind_another_density() -> None:
-    scan = torch.randn(1, 1, 12, 12, 12, generator=torch.Generator().manual_seed(3))
-    same, denser = (likeness(scan, scan.roll(1, 3) + offset, 1) for offset in (0.0, 0.4))
-    assert torch.allclose(same, denser, atol=1e-4)
+    scan, moved = scan_and_moved()
+    assert torch.allclose(likeness(scan, moved, 1), likeness(scan, moved + 0.4, 1), atol=1e-4)
 
 
-def test_blocks_see_likeness_where_they_reach_and_no_gradient_passes() -> None:
-    one = network(SMALL)
-    assert [block.down[0].layers[0].weight.shape[1] for block in one.blocks] == [2 + 27, 2]
-    template = volume((8, 8, 8), 1).requires_grad_(True)
-    assert not likeness(volume((8, 8, 8)), template, 1).requires_grad
-    with pytest.raises(ValueError, match="reach"):
-        NetworkOptions(factors=(2, 1), channels=(2, 2), reach=(1,))
-    with pytest.raises(ValueError, match="reach"):
-        NetworkOptions(reach=(9, 0, 0))
+def test_the_best_shift_is_the_motion_in_voxels_x_y_z() -> None:
+    found = best_shift(*scan_and_moved(), 2)
+    wanted = torch.tensor([-2.0, 0.0, 1.0]).view(3, 1, 1, 1)
+    assert (found[0, :, 5:-5, 4:-4, 6:-6] - wanted).abs().max() < 0.02
+    scan = scan_and_moved()[0]
+    still = torch.zeros_like(scan)
+    assert best_shift(still, still, 2).abs().max() < 1e-5  # all shifts are alike
+
+
+def test_the_shift_comes_before_the_block_and_has_no_gradient() -> None:
+    """With blocks that add nothing, u is the shift in mm, the finer one on top of the coarser."""
+    made = network(SMALL)
+    assert [block.down[0].layers[0].weight.shape[1] for block in made.blocks] == [5, 2]  # type: ignore[union-attr]
+    for block in made.blocks:
+        torch.nn.init.zeros_(block.deformation.weight)  # type: ignore[union-attr,arg-type]
+    scan = torch.nn.functional.interpolate(scan_and_moved()[0], scale_factor=2.0) * 700 - 300
+    template = scan.roll(2, 4).requires_grad_(True)
+    assert not best_shift(scan, template, 1).requires_grad
+    found = made(scan, template, H).displacement_mm
+    assert (found[0, 0, 8:-8, 8:-8, 8:-8] - 2 * H[0]).abs().max() < 0.2
+    assert found[0, 1:, 8:-8, 8:-8, 8:-8].abs().max() < 0.2
+    for wrong in ((1,), (9, 0)):
+        with pytest.raises(ValueError, match="reach"):
+            NetworkOptions(factors=(2, 1), channels=(2, 2), reach=wrong)
