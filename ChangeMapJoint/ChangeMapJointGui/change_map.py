@@ -41,7 +41,7 @@ class MapSection:
         chooseKey(self.ui.mapComboBox, parameters.map)
         threshold = parameters.threshold
         self.ui.thresholdSlider.singleStep = FINE_STEP if threshold < FINE_BELOW else STEP
-        self.ui.thresholdHuLabel.text = _("from {hu} HU difference").format(hu=round(threshold * FULL_SCALE_HU))
+        self.ui.thresholdHuLabel.text = thresholdNote(parameters.map, threshold)
         self.ui.legendLabel.setPixmap(self.panel.legends.changeMap(threshold, int(self.ui.legendLabel.width)))
         session = self.panel.session
         if session is None:
@@ -75,6 +75,16 @@ class MapSection:
         parameters = self.panel.parameters
         size = FINE_STEP if parameters.threshold + 1e-6 * steps < FINE_BELOW else STEP
         parameters.threshold = min(max(round(parameters.threshold + steps * size, 3), LOWEST_THRESHOLD), 1.0)
+
+
+def thresholdNote(key: str, threshold: float) -> str:
+    """What a threshold of the map means."""
+    if key == "change_learned":
+        return _("from {percent} % by the network").format(percent=round(100 * threshold))
+    hu = round(threshold * FULL_SCALE_HU)
+    if key == "change_combined":  # the difference times what the network says, which is 1 at most
+        return _("from {hu} HU, more where the network doubts").format(hu=hu)
+    return _("from {hu} HU difference").format(hu=hu)
 
 
 def mapNames() -> dict[str, str]:

@@ -9,7 +9,8 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoiceEnabled
 from ChangeMapJointGui.devices import GpuProbe
-from ChangeMapJointGui.packages import installed
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.core.errors import InputError
 
 PROBE_MS = 100
 
@@ -98,12 +99,14 @@ def methodNote(method: str) -> str:
     if method == "rigid":
         return _("The prior is moved and turned onto the current scan; no map and no findings are made.")
     if method == "joint":
-        return jointUnavailable()
+        return jointUnavailable() or _("Network, then a short registration; combined change map, findings and trust.")
     return _("Deformable registration, change map, findings and trust; about a minute on a CPU.")
 
 
 def jointUnavailable() -> str:
     """Why the joint method cannot be chosen; empty when it can."""
-    if not installed("torch"):
-        return _("The joint method needs PyTorch, which is asked for at the first Apply, and trained weights.")
-    return _("The joint method needs trained weights, and this version ships none.")
+    try:
+        resource("Models", "default.safetensors")
+    except InputError:
+        return _("The joint method needs trained weights, and this installation has none.")
+    return ""

@@ -292,14 +292,16 @@ def test_bad_input_gets_one_line_and_nothing_is_written(make, side, pair, tmp_pa
     [
         (["--threshold", "1.5"], "threshold"),
         (["--device", "cuda"], "--device cpu"),
-        (["--method", "joint"], "sequential"),
+        (["--method", "joint", "--config", "WEIGHTS"], "none.json: cannot be read"),
         (["--config", "nowhere.json"], "nowhere.json"),
     ],
 )
 def test_bad_options_get_one_line(arguments, word, pair, tmp_path, capsys) -> None:
     if arguments[1] == "cuda" and __import__("torch").cuda.is_available():
         pytest.skip("CUDA works here")
-    out = tmp_path / "out"
+    out, weights = tmp_path / "out", tmp_path / "weights.json"
+    weights.write_text(json.dumps({"joint": {"model": str(tmp_path / "none.safetensors")}}))
+    arguments = [str(weights) if one == "WEIGHTS" else one for one in arguments]
     assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, *arguments) == 2
     said = capsys.readouterr().err.strip()
     assert word in said.splitlines()[-1]

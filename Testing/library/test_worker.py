@@ -285,7 +285,7 @@ def test_an_unusable_job_is_one_clear_line(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"method": "joint"}, "joint"),
+        ({"method": "joint", "configuration": {"joint": {"model": "nobodys"}}}, "nobodys.safetensors: missing"),
         ({"method": "magic"}, "magic"),
         ({"device": "abacus"}, "abacus"),
         ({"configuration": {"lungs": {"spacing_mm": 99}}}, "spacing_mm"),

@@ -43,6 +43,12 @@ def widget(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def no_weights(tmp_path, monkeypatch):
+    """An installation without the files that ship with the project."""
+    monkeypatch.setattr("ChangeMapJointLib.app.resources.places", lambda: [tmp_path / "nowhere"])
+
+
+@pytest.fixture
 def shown(widget):
     """The open module with a run on screen."""
     job = panel_samples.finished_job(widget.logic.runs.root, *panel_samples.nodes())

@@ -54,6 +54,15 @@ def test_nothing_can_be_done_before_there_is_something(widget) -> None:
     assert widget.ui.findingsCountLabel.text == "No comparison yet."
 
 
+def test_the_joint_method_can_be_chosen_and_says_what_it_gives(widget) -> None:
+    box = widget.ui.methodComboBox
+    assert box.model().item(box.findData("joint")).isEnabled()
+    box.setCurrentIndex(box.findData("joint"))
+    assert widget.panel.parameters.method == "joint"
+    assert "combined change map" in widget.ui.methodNoteLabel.text
+
+
+@pytest.mark.usefixtures("no_weights")
 def test_the_joint_method_says_why_it_cannot_be_chosen(widget) -> None:
     box = widget.ui.methodComboBox
     item = box.model().item(box.findData("joint"))

@@ -327,6 +327,7 @@ def test_a_rigid_run_after_a_sequential_one_and_back(widget) -> None:
         assert (painted("Red") == 1).any() == (method == "sequential")
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_the_joint_method_chosen_by_a_script(widget) -> None:
     choose(widget, *panel_samples.nodes())
     widget.panel.parameters.method = "joint"

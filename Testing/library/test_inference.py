@@ -1,0 +1,181 @@
+"""The network's answer on the scan's own grid, instance optimisation from it, and what happens without memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_solver import FAST, PERMUTED, SHAPE, lung_like, moved_pair
+
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.joint import inference
+from ChangeMapJointLib.joint.checkpoint import Checkpoint
+from ChangeMapJointLib.joint.inference import JointOptions, ask_network, cover, trained_shape
+from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
+from ChangeMapJointLib.joint.scans import network_scans
+from ChangeMapJointLib.registration.bspline import ControlGrid, expand, interpolating
+from ChangeMapJointLib.registration.solver import register, starting_from
+from ChangeMapJointLib.volumes.volume import Volume
+
+CARD = {"training": {"shape": [16, 16, 32]}}
+GRID = Grid(SHAPE, (2.0, 2.0, 2.0), (-50.0, 40.0, 900.0))
+
+
+class Told(JointNetwork):
+    """Answers u = (1, -2, 3) mm everywhere, and the reference's brightness as change; runs out of memory on demand."""
+
+    def __init__(self, fails: int = 0, error: Exception | None = None) -> None:
+        super().__init__(NetworkOptions(factors=(2, 1), channels=(1, 1), reach=(0, 0), depth=1))
+        self.fails, self.error, self.seen = fails, error, list[tuple[int, ...]]()
+
+    def forward(self, reference: torch.Tensor, template: torch.Tensor, spacing_mm: object) -> JointOutput:
+        self.seen.append(tuple(reference.shape[2:]))
+        if len(self.seen) <= self.fails:
+            raise self.error or torch.OutOfMemoryError("too much")
+        u = torch.tensor([1.0, -2.0, 3.0]).view(1, 3, 1, 1, 1).expand(1, 3, *reference.shape[2:])
+        changed = torch.where(reference > -100, 5.0, -5.0)
+        return JointOutput(u, torch.cat([torch.zeros_like(changed), changed], 1))
+
+
+def rigid() -> FloatArray:
+    """A turn by 5 degrees about z and a shift."""
+    angle = np.deg2rad(5.0)
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    matrix[:3, 3] = [4.0, -3.0, 2.0]
+    return matrix
+
+
+@pytest.mark.parametrize("grid", [GRID, Grid(SHAPE, (2.0, 2.0, 2.0), (10.0, 5.0, -300.0), PERMUTED)])
+def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Grid) -> None:
+    volume, lungs = lung_like(grid)
+    answer = ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=rigid())
+    assert answer.shape == (16, 16, 32)
+    assert answer.notes == ()
+    points = grid.to_physical(np.random.default_rng(0).uniform(0, 1, (50, 3)) * (np.array(grid.size) - 1))
+    expected = apply_affine(rigid(), points + np.array([1.0, -2.0, 3.0]))
+    assert answer.field.apply(points) == pytest.approx(expected, abs=0.01)
+    assert answer.learned.shape == grid.shape
+    # CM_learn is where the reference is bright, in the reference's own voxels
+    inside = lungs & (np.abs(volume.array + 100) > 350)
+    agree = (answer.learned > 0.5) == (volume.array > -100)
+    assert agree[inside].mean() > 0.8
+
+
+def test_the_network_sees_both_lungs_in_one_frame() -> None:
+    """T is R moved by the rigid map: on the network's grid both look alike."""
+    volume, lungs = lung_like(GRID)
+    shift = np.eye(4)
+    shift[:3, 3] = [20.0, -10.0, 6.0]
+    x, y, z = (float(v) for v in np.array(GRID.origin_mm) + shift[:3, 3])
+    moved = Volume(volume.array, Grid(SHAPE, GRID.spacing_mm, (x, y, z)))
+    seen = network_scans(volume, moved, lungs, lungs, shift, (24, 24, 32))
+    assert np.abs(seen.reference - seen.template)[seen.lungs_reference > 0.9].max() < 1.0
+    assert np.corrcoef(seen.lungs_reference.ravel(), seen.lungs_template.ravel())[0, 1] > 0.999
+    low, high = seen.grid.to_physical(np.array([[0, 0, 0], np.array(seen.grid.size) - 1]))
+    points = GRID.to_physical(np.argwhere(lungs)[:, ::-1])
+    assert (low <= points.min(0) - 14.9).all()
+    assert (high >= points.max(0) + 14.9).all()
+
+
+NO_MEMORY = "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA: full"), MemoryError(), RuntimeError(NO_MEMORY)])
+def test_without_memory_a_smaller_grid_is_taken_and_told(error: Exception) -> None:
+    volume, lungs = lung_like(GRID)
+    network = Told(fails=1, error=error)
+    answer = ask_network(Checkpoint(network, CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
+    assert network.seen == [(16, 16, 32), (8, 8, 16)]
+    assert answer.shape == (8, 8, 16)
+    assert answer.notes == ("Memory did not suffice: the network saw 16 x 8 x 8 voxels instead of 32 x 16 x 16.",)
+    with pytest.raises(InputError, match="not enough memory for the network; use --method sequential"):
+        ask_network(Checkpoint(Told(fails=9), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
+
+
+def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, lungs = lung_like(GRID)
+    places = []
+
+    def forward(network: JointNetwork, *rest: object) -> tuple[torch.Tensor, np.ndarray]:
+        places.append(rest[-1].type)  # type: ignore[attr-defined]
+        if places[-1] == "cuda":
+            raise torch.OutOfMemoryError
+        return torch.zeros(3, 16, 16, 32), np.zeros((16, 16, 32), np.float32)
+
+    monkeypatch.setattr(inference, "_forward", forward)
+    found = ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4), device="cuda")
+    assert places == ["cuda", "cuda", "cpu"]
+    assert found.device.type == "cpu"
+    assert found.shape == (16, 16, 32)
+    assert found.notes == ("The GPU's memory did not suffice for the network; it computed on the CPU.",)
+
+
+def test_other_faults_are_no_lack_of_memory() -> None:
+    volume, lungs = lung_like(GRID)
+    model = Checkpoint(Told(fails=1, error=RuntimeError("a fault")), CARD, "")
+    with pytest.raises(RuntimeError, match="a fault"):
+        ask_network(model, volume, volume, lungs, lungs, rigid=np.eye(4))
+
+
+def test_shapes_that_cannot_be_taken_are_refused() -> None:
+    volume, lungs = lung_like(GRID)
+    with pytest.raises(InputError, match=r"found \[16, 18, 32\], expected multiples of 4"):
+        ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4), shape=(16, 18, 32))
+    for card in ({}, {"training": []}, {"training": {"shape": [1, 2]}}, {"training": {"shape": [1, 2, 1e9]}}):
+        with pytest.raises(InputError, match=r"training\.shape"):
+            trained_shape(Checkpoint(Told(), card, ""))
+    for wrong in ({"shape": (1, 2)}, {"shape": (4, 64, 64)}, {"instance": (0,)}, {"instance": (1,) * 7}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            JointOptions(**wrong)  # type: ignore[arg-type]
+
+
+# -- instance optimisation ------------------------------------------------------------------------
+def test_coefficients_take_the_values_at_the_control_points() -> None:
+    control = ControlGrid(GRID, (6.0, 5.0, 7.0))
+    values = torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    points = control.positions()
+    at = ControlGrid(Grid(tuple(n - 2 for n in points.shape)), (1.0, 1.0, 1.0))  # type: ignore[arg-type]
+    assert at.shape == control.shape
+    found = expand(interpolating(values), at.matrices(values))
+    assert torch.allclose(found, values[1:-1, 1:-1, 1:-1], atol=1e-12)
+
+
+def test_a_start_is_taken_over_without_its_rigid_part() -> None:
+    control = ControlGrid(GRID, (6.0, 6.0, 6.0))
+    points = index_points(GRID, GRID.affine).numpy().astype(float)
+    middle = np.asarray(GRID.centre_mm)
+    wave = 4.0 * np.sin((points - middle) / 25.0)
+    y = apply_affine(rigid(), points.reshape(-1, 3)).reshape(points.shape) + wave
+    field = DisplacementField((y - points).astype(np.float32), GRID)
+    like = torch.zeros(1, dtype=torch.float64)
+    coefficients = starting_from(field, control, rigid(), like=like)
+    found = expand(coefficients, control.matrices(like)).numpy()
+    inner = (slice(8, -8),) * 3
+    assert np.abs(found - wave)[inner].max() < 0.05
+    assert starting_from(None, control, rigid(), like=like).abs().max() == 0
+
+
+def test_from_a_start_that_is_near_few_iterations_do() -> None:
+    """A motion so large that a fine level alone does not find it; from a rough start it does."""
+    reference, template, lungs_r, lungs_t, y = moved_pair(GRID, 22.0)
+    rough = DisplacementField((0.8 * y.vectors_mm).astype(np.float32), GRID)
+    fine = replace(FAST, iterations=(8,))
+    errors = []
+    for start in (None, rough):
+        found = register(reference, template, lungs_r, lungs_t, start=start, options=fine)
+        errors.append(np.linalg.norm(found.field.vectors_mm - y.vectors_mm, axis=-1)[lungs_r].mean())
+    assert errors[1] < 0.5 < 1.0 < errors[0]
+
+
+def test_u_covers_what_the_network_did_not_see() -> None:
+    grid = Grid((8, 8, 8), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
+    whole = Grid((20, 20, 20), (3.0, 3.0, 3.0), (-18.0, -18.0, -18.0))
+    u = torch.zeros(3, 8, 8, 8)
+    u[0] = torch.arange(8.0)  # along x
+    found = cover(u, grid, np.eye(4), whole)
+    assert found.grid.same_as(whole)
+    assert found.at(np.array([[-18.0, 0, 0], [9.0, 3, 3], [39.0, 0, 0]]))[:, 0] == pytest.approx([0.0, 3.0, 7.0])
