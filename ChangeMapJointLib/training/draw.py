@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.grid import Vector3
-from ChangeMapJointLib.training.lesions import Texture
+from ChangeMapJointLib.training.lesions import LesionShape, Texture
 from ChangeMapJointLib.training.motion import MotionOptions
 from ChangeMapJointLib.training.pairs import LesionPlan, PairOptions
 from ChangeMapJointLib.training.sites import Place
@@ -89,8 +91,14 @@ class DrawOptions:
 NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0))  # nothing changes but breathing and the scanner
 
 
-def draw_pair(seed: int, options: DrawOptions = DrawOptions()) -> PairOptions:
-    """What pair number ``seed`` is like; the same seed and options give the same."""
+def draw_pair(seed: int, options: DrawOptions = DrawOptions(), shapes: Sequence[LesionShape] = ()) -> PairOptions:
+    """What pair number ``seed`` is like; the same seed, options and shapes give the same.
+
+    Args:
+        seed: any.
+        options: from where to where.
+        shapes: of real nodules, to take turned at random; without any they are drawn.
+    """
     rng = np.random.default_rng([seed, 7])
 
     def between(limits: Range) -> float:
@@ -107,6 +115,8 @@ def draw_pair(seed: int, options: DrawOptions = DrawOptions()) -> PairOptions:
     )
     count = int(rng.integers(options.lesions[0], options.lesions[1] + 1))
     plans = tuple(_draw_lesion(rng, options) for _ in range(count))
+    if shapes:
+        plans = tuple(replace(plan, shape=_real_shape(rng, shapes)) for plan in plans)
     slides = rng.random() < options.sliding_share
     scans: list[tuple[Vector3, Vector3]] = []
     for _ in range(2):
@@ -144,6 +154,12 @@ def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
     place = _choice(rng, PLACES)
     spiculated = bool(texture == "solid" and rng.random() < 0.2)
     return LesionPlan(kind, round(now, 2), round(before, 2), texture, place, None, spiculated)  # type: ignore[arg-type]
+
+
+def _real_shape(rng: np.random.Generator, shapes: Sequence[LesionShape]) -> LesionShape:
+    """One of the shapes, turned at random."""
+    rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+    return shapes[int(rng.integers(len(shapes)))].turned(rotation)
 
 
 def _choice(rng: np.random.Generator, weights: dict[str, float] | dict[Texture, float] | dict[Place, float]) -> str:

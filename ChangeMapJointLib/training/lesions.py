@@ -49,11 +49,14 @@ class LesionShape:
         axes: relative half axes of the ellipsoid underneath.
         lobes: lobulations and spicules.
         rotation: 3x3; columns are the ellipsoid's axes in physical space.
+        radii: relative radii of a real nodule in the directions of :func:`sphere_directions`, before the rotation;
+            they take the ellipsoid's place.
     """
 
     axes: Vector3 = (1.0, 1.0, 1.0)
     lobes: tuple[Lobe, ...] = ()
     rotation: Matrix3 = IDENTITY3
+    radii: tuple[float, ...] = ()
 
     def signed_distance(self, offsets_mm: NDArray[np.generic], diameter_mm: float) -> FloatArray:
         """Distance from the border in mm, negative inside, measured along the ray from the centre.
@@ -79,7 +82,7 @@ class LesionShape:
         lobes = tuple(
             Lobe(as_vector(matrix @ np.asarray(lobe.direction)), lobe.amplitude, lobe.sharpness) for lobe in self.lobes
         )
-        return LesionShape(self.axes, lobes, (a, b, c))
+        return LesionShape(self.axes, lobes, (a, b, c), self.radii)
 
     @property
     def reach(self) -> float:
@@ -88,8 +91,11 @@ class LesionShape:
 
     def _radius(self, directions: FloatArray) -> FloatArray:
         """Relative radius in unit ``directions`` ``[..., 3]``, before it is scaled to the volume."""
-        local = directions @ np.asarray(self.rotation) / np.asarray(self.axes)
-        radius = 1 / np.maximum(np.linalg.norm(local, axis=-1), 1e-9)
+        local = directions @ np.asarray(self.rotation)
+        if self.radii:
+            radius = interpolated_radius(local, np.asarray(self.radii))
+        else:
+            radius = 1 / np.maximum(np.linalg.norm(local / np.asarray(self.axes), axis=-1), 1e-9)
         factor = np.ones_like(radius)
         for lobe in self.lobes:
             factor += lobe.amplitude * np.exp(lobe.sharpness * (directions @ np.asarray(lobe.direction) - 1))
@@ -109,7 +115,29 @@ class LesionShape:
         """The inverse of :meth:`to_dict`."""
         lobes = tuple(Lobe(as_vector(b["direction"]), b["amplitude"], b["sharpness"]) for b in values["lobes"])
         a, b, c = (as_vector(row) for row in values["rotation"])
-        return cls(as_vector(values["axes"]), lobes, (a, b, c))
+        return cls(as_vector(values["axes"]), lobes, (a, b, c), tuple(values.get("radii", ())))
+
+
+def sphere_directions(count: int) -> FloatArray:
+    """``[count, 3]`` unit vectors spread evenly over the sphere (Fibonacci lattice)."""
+    number = np.arange(count) + 0.5
+    z, turn = 1 - 2 * number / count, np.pi * (1 + 5**0.5) * number
+    ring = np.sqrt(1 - z**2)
+    return np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=-1)
+
+
+def interpolated_radius(directions: FloatArray, radii: FloatArray) -> FloatArray:
+    """Radii given in :func:`sphere_directions`, in other unit ``directions`` ``[..., 3]``: a mean over neighbours."""
+    known = sphere_directions(len(radii))
+    sharpness = 0.6 * len(radii)  # neighbours are about sqrt(4 pi / n) apart
+    flat = directions.reshape(-1, 3)
+    result = np.empty(len(flat))
+    for begin in range(0, len(flat), 20_000):  # bounds the memory
+        part = slice(begin, begin + 20_000)
+        weight = np.exp(sharpness * (flat[part] @ known.T - 1))
+        result[part] = weight @ radii / np.maximum(weight.sum(axis=1), 1e-300)
+    found: FloatArray = result.reshape(directions.shape[:-1])
+    return found
 
 
 def draw_shape(rng: np.random.Generator, *, spiculated: bool = False) -> LesionShape:

@@ -29,7 +29,7 @@ from ChangeMapJointLib.training.acquisition import (
     without_noise,
 )
 from ChangeMapJointLib.training.breathing import BreathingMotion, as_vector
-from ChangeMapJointLib.training.lesions import Lesion, Texture, draw_shape, paint_lesion
+from ChangeMapJointLib.training.lesions import Lesion, LesionShape, Texture, draw_shape, paint_lesion
 from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
 from ChangeMapJointLib.training.sites import Place, Side, Site, closed_lungs, find_sites, lung_maps
 from ChangeMapJointLib.training.sliding import sliding_field
@@ -53,6 +53,7 @@ class LesionPlan:
         place: free in the lung, beside a vessel, or on the pleura.
         side: the lung; None: either.
         spiculated: with spicules.
+        shape: a given one, such as a real nodule's; None: drawn.
     """
 
     kind: ChangeKind
@@ -62,6 +63,7 @@ class LesionPlan:
     place: Place = "free"
     side: Side | None = None
     spiculated: bool = False
+    shape: LesionShape | None = None
 
     def __post_init__(self) -> None:
         check_kind(self.kind, self.diameter_reference_mm, self.diameter_template_mm)
@@ -268,7 +270,7 @@ def _plant(
     """The patient's lesions and the planned ones, each in its place."""
     drawn = []
     for plan in options.lesions:
-        shape = draw_shape(rng, spiculated=plan.spiculated)
+        shape = plan.shape or draw_shape(rng, spiculated=plan.spiculated)
         solid, glass, softness = (float(v) for v in rng.uniform((25.0, 280.0, 0.9), (60.0, 380.0, 1.35)))
         drawn.append(Lesion(shape, plan.texture, solid_hu=solid, ground_glass_hu=glass, softness=softness))
     radii = [plan.largest_mm / 2 * lesion.shape.reach for plan, lesion in zip(options.lesions, drawn, strict=True)]

@@ -28,11 +28,14 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.registration.keypoints import find_keypoints
 from ChangeMapJointLib.registration.pyramid import build_pyramid
 from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
+from ChangeMapJointLib.training.lesions import LesionShape
+from ChangeMapJointLib.training.lidc import consensus_mask, read_lidc
+from ChangeMapJointLib.training.nlst import read_centres, sphere_mask
 from ChangeMapJointLib.training.pairs import KnownPair, make_pair
 from ChangeMapJointLib.training.truth import TrueChange, Truth, read_truth, write_truth
 from ChangeMapJointLib.volumes.lungs import segment_lungs
@@ -59,20 +62,35 @@ class Source:
 
     @classmethod
     def read(cls, path: Path, lesions: Path | None = None) -> Source:
-        """A scan in any format that is read, its lungs found, and a mask of its own lesions.
+        """A scan in any format that is read, its lungs found, and its own lesions.
+
+        Args:
+            path: of the scan.
+            lesions: a mask on its voxels, the XML file of LIDC-IDRI, or a table of centres and diameters (CSV).
 
         Raises:
-            InputError: a file cannot be read, shows no lungs, or the mask lies on other voxels.
+            InputError: a file cannot be read, shows no lungs, or the lesions are not those of the scan.
         """
         volume = read_volume(path)
-        own: NDArray[np.bool_] | None = None
-        if lesions is not None:
-            array, grid = read_array(lesions)
-            if not grid.same_as(volume.grid):
-                raise InputError(f"{lesions}: its voxels ({grid.shape}) are not those of {path} ({volume.grid.shape})")
-            own = array.astype(bool)
+        own = None if lesions is None else read_lesions(lesions, volume.grid)
         name = path.name.split(".", maxsplit=1)[0]
         return cls(name, volume, segment_lungs(volume).mask, own)
+
+
+def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
+    """Lesions on ``grid``, bool ``[z, y, x]``, from any of the files that :meth:`Source.read` takes.
+
+    Raises:
+        InputError: the file cannot be read, or is of another scan.
+    """
+    if path.suffix.lower() == ".xml":
+        return consensus_mask(read_lidc(path), grid)
+    if path.suffix.lower() == ".csv":
+        return sphere_mask(read_centres(path), grid)
+    array, found = read_array(path)
+    if not found.same_as(grid):
+        raise InputError(f"{path}: its voxels ({found.shape}) are not those of the scan ({grid.shape})")
+    return array.astype(bool)
 
 
 def synthesize(
@@ -82,6 +100,7 @@ def synthesize(
     pairs: int,
     seed: int = 0,
     options: DrawOptions = DEFAULT,
+    shapes: Sequence[LesionShape] = (),
     progress: Progress = silent,
 ) -> list[Path]:
     """Make ``pairs`` folders in ``out``, taking turns among the sources; those that are there already stay.
@@ -92,6 +111,7 @@ def synthesize(
         pairs: how many in all.
         seed: of the first; pair n has ``seed + n``.
         options: what is drawn.
+        shapes: of real nodules, for the lesions; without any they are drawn.
         progress: told the fraction done; raise from it to stop.
 
     Returns:
@@ -110,31 +130,35 @@ def synthesize(
     for number in range(pairs):
         source = sources[number % len(sources)]
         folder = out / f"{seed + number:05d}_{source.name}"
+        recipe = _recipe(source, seed + number, options, shapes)
         if (folder / "truth.json").exists():
-            _same_recipe(folder, source, seed + number, options)
+            _same_recipe(folder, recipe)
         else:
-            write_pair(folder, source, made(source, seed + number, options), seed + number, options)
+            write_pair(folder, made(source, seed + number, options, shapes), recipe)
         folders.append(folder)
         progress((number + 1) / pairs, folder.name)
     return folders
 
 
-def _same_recipe(folder: Path, source: Source, seed: int, options: DrawOptions) -> None:
+def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     """Refuse to go on in a folder whose pairs were made in another way."""
     about = read_truth(folder / "truth.json").about
-    if any(about.get(name) != value for name, value in _recipe(source, seed, options).items()):
+    if any(about.get(name) != recipe.get(name) for name in (*recipe, "shapes_sha256")):
         raise InputError(f"{folder}: was made from another scan or with other options; give another --out")
 
 
-def _recipe(source: Source, seed: int, options: DrawOptions) -> dict[str, Any]:
+def _recipe(source: Source, seed: int, options: DrawOptions, shapes: Sequence[LesionShape]) -> dict[str, Any]:
     scan = source.volume.array
     sha256 = hashlib.sha256(np.ascontiguousarray(scan).tobytes())
     if source.own_lesions is not None:
         sha256.update(source.own_lesions.tobytes())
-    return {"source": source.name, "source_sha256": sha256.hexdigest(), "seed": seed, "draw": to_mapping(options)}
+    told = {"source": source.name, "source_sha256": sha256.hexdigest(), "seed": seed, "draw": to_mapping(options)}
+    if shapes:
+        told["shapes_sha256"] = hashlib.sha256(repr(shapes).encode()).hexdigest()
+    return told
 
 
-def made(source: Source, seed: int, options: DrawOptions) -> KnownPair:
+def made(source: Source, seed: int, options: DrawOptions, shapes: Sequence[LesionShape] = ()) -> KnownPair:
     """Pair number ``seed``; other lesions are drawn where those of the first draw find no place.
 
     Raises:
@@ -142,15 +166,15 @@ def made(source: Source, seed: int, options: DrawOptions) -> KnownPair:
     """
     for attempt in range(TRIES):
         try:
-            drawn = draw_pair(seed + 1_000_003 * attempt, options)
+            drawn = draw_pair(seed + 1_000_003 * attempt, options, shapes)
             return make_pair(source.volume, source.lungs, seed=seed, options=drawn, own_lesions=source.own_lesions)
         except (InputError, RuntimeError) as error:  # no place, or a motion that cannot be inverted
             last = error
     raise InputError(f"{source.name}: {TRIES} draws of lesions found no place in its lungs ({last})")
 
 
-def write_pair(folder: Path, source: Source, pair: KnownPair, seed: int, options: DrawOptions) -> None:
-    """Write one pair; ``folder`` appears when it is whole.
+def write_pair(folder: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
+    """Write one pair and how it was made; ``folder`` appears when it is whole.
 
     Raises:
         InputError: it cannot be written.
@@ -160,7 +184,7 @@ def write_pair(folder: Path, source: Source, pair: KnownPair, seed: int, options
     part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         part.mkdir()
-        _write_files(part, pair, _recipe(source, seed, options))
+        _write_files(part, pair, recipe)
         if folder.exists():  # without its truth.json it is none of ours that is whole
             shutil.rmtree(folder)
         part.replace(folder)

@@ -1,0 +1,145 @@
+"""Nodules of LIDC-IDRI as they are distributed: a DICOM series and an XML file with what each of four readers outlined.
+
+An outline runs through the first pixels outside of the nodule, which therefore do not belong to it. Nodules below 3 mm
+have one point and no outline; they are left out, as are the readers' non-nodules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid
+
+EXPECTED = "expected an XML file of LIDC-IDRI (LidcReadMessage)"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One reader's outline of one nodule in one slice.
+
+    Attributes:
+        z_mm: of the slice, in the patient's coordinates.
+        inclusion: False: a hole.
+        points: (column, row) of its pixels.
+    """
+
+    z_mm: float
+    inclusion: bool
+    points: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one reader marked: the outlines of each nodule of 3 mm or more."""
+
+    nodules: tuple[tuple[Outline, ...], ...]
+
+
+@dataclass(frozen=True)
+class LidcReadings:
+    """All readings of one series.
+
+    Attributes:
+        series_uid: the series that was read; empty where the file does not say.
+        readings: one a reader.
+    """
+
+    series_uid: str
+    readings: tuple[Reading, ...]
+
+
+def read_lidc(path: Path) -> LidcReadings:
+    """What the XML file says.
+
+    Raises:
+        InputError: no such file, no XML, or no readings of CT in it.
+    """
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {EXPECTED}") from error
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"{path}: no XML ({error}); {EXPECTED}") from error
+    for element in root.iter():  # the namespace says nothing
+        element.tag = element.tag.rsplit("}", 1)[-1]
+    sessions = root.findall("readingSession")
+    if root.tag != "LidcReadMessage" or not sessions:
+        raise InputError(f"{path}: found <{root.tag}> with {len(sessions)} reading sessions; {EXPECTED}")
+    try:
+        readings = tuple(_reading(session) for session in sessions)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: an outline cannot be understood ({error}); {EXPECTED}") from error
+    return LidcReadings((root.findtext("ResponseHeader/SeriesInstanceUid") or "").strip(), readings)
+
+
+def _reading(session: ElementTree.Element) -> Reading:
+    nodules = []
+    for nodule in session.findall("unblindedReadNodule"):
+        outlines = tuple(_outline(roi) for roi in nodule.findall("roi"))
+        if any(len(outline.points) > 2 for outline in outlines):
+            nodules.append(outlines)
+    return Reading(tuple(nodules))
+
+
+def _outline(roi: ElementTree.Element) -> Outline:
+    points = tuple((int(_text(edge, "xCoord")), int(_text(edge, "yCoord"))) for edge in roi.findall("edgeMap"))
+    return Outline(float(_text(roi, "imageZposition")), _text(roi, "inclusion").upper() == "TRUE", points)
+
+
+def _text(element: ElementTree.Element, name: str) -> str:
+    found = element.findtext(name)
+    if found is None:
+        raise ValueError(f"<{element.tag}> without <{name}>")
+    return found.strip()
+
+
+def consensus_mask(readings: LidcReadings, grid: Grid, *, level: float = 0.5) -> NDArray[np.bool_]:
+    """Voxels that at least ``level`` of the readers count to a nodule, bool ``[z, y, x]``.
+
+    Args:
+        readings: of the series on ``grid``.
+        grid: of the series; columns and rows of the outlines are its x and y.
+        level: 0.5 is the usual consensus of two of four.
+
+    Raises:
+        InputError: the grid's axes are not those of an axial series, or an outline lies outside of it.
+    """
+    if np.abs(np.asarray(grid.direction)[:2, :2]).round(3).tolist() != [[1, 0], [0, 1]] or grid.direction[0][0] < 0:
+        raise InputError(f"LIDC outlines need an axial series; found axes {grid.direction}")
+    votes = np.zeros(grid.shape, np.uint8)
+    for reading in readings.readings:
+        marked = np.zeros(grid.shape, bool)
+        for nodule in reading.nodules:
+            _fill(marked, nodule, grid)
+        votes += marked
+    mask: NDArray[np.bool_] = votes >= max(np.ceil(level * len(readings.readings)), 1)
+    return mask
+
+
+def _fill(marked: NDArray[np.bool_], outlines: tuple[Outline, ...], grid: Grid) -> None:
+    """One nodule of one reader, holes left out, into ``marked``."""
+    x, y, _ = grid.origin_mm
+    for outline in sorted(outlines, key=lambda one: not one.inclusion):
+        if len(outline.points) < 3:
+            continue
+        height = float(grid.to_index(np.array([x, y, outline.z_mm]))[2])
+        k = round(height)
+        columns, rows = (max(values) for values in zip(*outline.points, strict=True))
+        if abs(height - k) > 0.5 or not 0 <= k < grid.shape[0] or columns >= grid.shape[2] or rows >= grid.shape[1]:
+            raise InputError(
+                f"LIDC outline at z = {outline.z_mm} mm, up to column {columns} and row {rows}: outside of the series "
+                f"of {grid.size} voxels from z = {grid.origin_mm[2]} mm; give the XML file of this series"
+            )
+        plane = Image.new("1", (grid.shape[2], grid.shape[1]))
+        ImageDraw.Draw(plane).polygon(list(outline.points), fill=1, outline=0)
+        inside = np.array(plane)
+        for column, row in outline.points:
+            inside[row, column] = False
+        marked[k] = marked[k] | inside if outline.inclusion else marked[k] & ~inside
