@@ -41,7 +41,7 @@ class NetworkOptions:
     """
 
     factors: tuple[int, ...] = (4, 2, 1)
-    channels: tuple[int, ...] = (16, 16, 16)
+    channels: tuple[int, ...] = (16, 16, 8)
     reach: tuple[int, ...] = (3, 1, 0)
     depth: int = 2
     checkpointing: bool = False

@@ -1,0 +1,107 @@
+"""Trains the network that ships with the project, from DATA to weights with their card; goes on where it was stopped.
+
+    python Testing/benchmarks/train.py DATA [--work FOLDER] [--device cuda] [--longer 10]
+    python Testing/benchmarks/joint.py DATA --work FOLDER --weights FOLDER/default/network.safetensors
+    python Testing/benchmarks/train.py DATA --work FOLDER --publish
+
+DATA holds ``ct15``. Pairs are made from five patients (seeds 1000 to 1041 and 2000 to 2027); the two patients of
+``joint.py`` are never shown. First the coarse blocks learn on a small grid, then all blocks on the whole one. On two
+cores of a CPU that takes about two hours as configured; ``--longer 10`` trains ten times as many epochs, for a GPU. The
+last command writes ``Resources/Models/default.safetensors`` with a card that holds what ``joint.py`` measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from record import RESULTS
+
+from ChangeMapJointLib.app.console import line_listener
+from ChangeMapJointLib.app.training import WEIGHTS, TrainingRequest, run_training, training_options
+from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
+from ChangeMapJointLib.training.draw import DrawOptions
+from ChangeMapJointLib.training.synthesize import Source, synthesize
+
+MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+DRAWN = DrawOptions(lesions=(4, 9), diaphragm_mm=(4.0, 36.0))
+# scans, whether their own lesions are known, pairs, first seed
+SETS = {
+    "pairs_a": (("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0314"), True, 42, 1000),
+    "pairs_b": (("TCGA-34-2605", "LungDx-A0001_kernelB"), False, 28, 2000),
+}
+ATTRIBUTION = (
+    "LIDC-IDRI-0001, -0002, -0314 (training), -1011 (validation): LIDC-IDRI, CC BY 3.0, "
+    "doi 10.7937/K9/TCIA.2015.LO9QL9SX",
+    "TCGA-34-2605 (training): TCGA-LUSC, CC BY 3.0, doi 10.7937/K9/TCIA.2016.TYGKKFMQ",
+    "LungDx-A0001 (training): Lung-PET-CT-Dx, CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461",
+    "4DLung-113 (validation): 4D-Lung, CC BY 3.0, doi 10.7937/K9/TCIA.2016.ELN8YGLE",
+)
+LIMITS = (
+    "Trained on synthetic change and motion on five patients only, without any real follow-up.",
+    "Sees voxels of about 2 mm: lesions below 5 mm and ground glass may be missed by CM_learn.",
+    "Validated on two patients, with synthetic change and motion again: real follow-ups will be harder.",
+    "Research use, not a medical device.",
+)
+
+
+def main() -> None:
+    """Train, or publish what was trained."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("build/joint"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--longer", type=int, default=1)
+    parser.add_argument("--publish", action="store_true")
+    asked = parser.parse_args()
+    if asked.publish:
+        print(publish(asked.work))
+        return
+    roots = tuple(make_pairs(asked.data / "ct15", asked.work, name) for name in SETS)
+    coarse = trained("coarse", roots, asked, None)
+    print(trained("default", roots, asked, coarse))
+
+
+def make_pairs(scans: Path, work: Path, name: str) -> Path:
+    """The pairs of one set."""
+    patients, annotated, count, seed = SETS[name]
+    if len(list((work / name).glob("*/truth.json"))) < count:
+        sources = [
+            Source.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz" if annotated else None)
+            for one in patients
+        ]
+        synthesize(sources, work / name, pairs=count, seed=seed, options=DRAWN)
+    return work / name
+
+
+def trained(config: str, roots: tuple[Path, ...], asked: argparse.Namespace, start: Path | None) -> Path:
+    """Train by a configuration, ``asked.longer`` times as long."""
+    options = training_options(config)
+    options = replace(options, epochs=options.epochs * asked.longer, decay_epochs=options.decay_epochs * asked.longer)
+    path = asked.work / f"{config}.json"
+    path.write_text(json.dumps(to_mapping(options), indent=2))
+    request = TrainingRequest(
+        roots, asked.work / config, str(path), start=start, cache=asked.work / "cache", device=asked.device
+    )
+    return run_training(request, line_listener())
+
+
+def publish(work: Path) -> Path:
+    """The weights with everything that there is to say of them."""
+    found = read_checkpoint(work / "default" / WEIGHTS)
+    measured = json.loads((RESULTS / "joint.json").read_text())["synthetic change and motion on real CT"]
+    if measured["weights_sha256"] != found.sha256:
+        raise SystemExit("results/joint.json is of other weights; run joint.py first")
+    told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in ("validation", "limits", "attribution")}
+    card = {**told, "attribution": ATTRIBUTION, "validation": measured, "limits": LIMITS}
+    path = MODELS / "default.safetensors"
+    write_checkpoint(path, found.network, card)
+    return path
+
+
+if __name__ == "__main__":
+    main()
