@@ -129,7 +129,7 @@ def sphere_directions(count: int) -> FloatArray:
 def interpolated_radius(directions: FloatArray, radii: FloatArray) -> FloatArray:
     """Radii given in :func:`sphere_directions`, in other unit ``directions`` ``[..., 3]``: a mean over neighbours."""
     known = sphere_directions(len(radii))
-    sharpness = 0.6 * len(radii)  # neighbours are about sqrt(4 pi / n) apart
+    sharpness = 0.3 * len(radii)  # neighbours are about sqrt(4 pi / n) apart; the steps between slices vanish
     flat = directions.reshape(-1, 3)
     result = np.empty(len(flat))
     for begin in range(0, len(flat), 20_000):  # bounds the memory
