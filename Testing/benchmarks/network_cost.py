@@ -1,0 +1,135 @@
+"""What the joint network costs, on a pair of ``changemap synthesize``: ``network_cost.py PAIR [--weights FILE]``.
+
+* Inference of both scans at 256 x 256 x 128 on the CPU, in a process of its own: seconds, and peak memory with the scans.
+* Training of ``paper.json`` at that size: what autograd keeps from the way forward to the way back, counted at
+  128 x 128 x 64 and scaled by the voxels, for both precisions; and, on a CUDA device, the peak of a whole step.
+
+Writes ``results/network_cost.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from record import write_results
+
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.app.training import training_options
+from ChangeMapJointLib.core.memory import peak_memory_mb
+from ChangeMapJointLib.joint.checkpoint import read_checkpoint
+from ChangeMapJointLib.joint.inference import ask_network
+from ChangeMapJointLib.joint.losses import Sample, joint_terms, total
+from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.training.samples import to_device
+from ChangeMapJointLib.training.trainer import TrainingOptions
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
+
+FULL, SMALL = (128, 256, 256), (64, 128, 128)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pair", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--inference", action="store_true", help="only that, in this process")
+    asked = parser.parse_args()
+    weights = asked.weights or resource("Models", "default.safetensors")
+    if asked.inference:
+        print(json.dumps(inference(asked.pair, weights)))
+        return
+    command = [sys.executable, __file__, str(asked.pair), "--weights", str(weights), "--inference"]
+    runs = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    median = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
+    options = training_options("paper")
+    figures: dict[str, Any] = {"inference_256x256x128_cpu": {**median, "runs": len(runs)}}
+    counted = {}
+    for precision in ("bf16-mixed", "32-true"):
+        for checkpointing in (True, False):
+            network = replace(options.network, checkpointing=checkpointing)
+            kept = kept_bytes(replace(options, network=network, precision=precision))
+            name = f"{precision}, {'with' if checkpointing else 'without'} checkpointing"
+            counted[name] = round(kept * np.prod(FULL) / np.prod(SMALL) / 2**30, 2)
+    figures["training_paper_256x256x128_kept_gib"] = counted
+    if torch.cuda.is_available():
+        figures["training_paper_256x256x128_cuda_peak_gib"] = cuda_peak(options)
+    print(json.dumps(figures, indent=2))
+    print(write_results("network_cost", figures))
+
+
+def inference(folder: Path, weights: Path) -> dict[str, float]:
+    """Seconds and peak memory of one answer."""
+    torch.set_num_threads(2)
+    scans = [read_volume(folder / f"{side}.nrrd") for side in ("reference", "template")]
+    lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
+    model = read_checkpoint(weights)
+    before, started = peak_memory_mb() or 0.0, time.monotonic()
+    ask_network(model, *scans, *lungs, rigid=np.eye(4), shape=FULL)
+    return {
+        "seconds": round(time.monotonic() - started, 2),
+        "peak_memory_mb": peak_memory_mb() or 0.0,
+        "memory_before_mb": before,
+    }
+
+
+def random_sample(shape: tuple[int, int, int]) -> Sample:
+    """Noise; memory depends on the shape alone."""
+    volumes = [torch.rand(shape, generator=torch.Generator().manual_seed(n)) for n in range(8)]
+    points = torch.rand(3000, 3) * torch.tensor(shape[::-1])
+    return Sample(*volumes, points, torch.zeros(3000, 3), (50.0, 50.0), (1.5, 1.3, 2.5))
+
+
+def kept_bytes(options: TrainingOptions) -> int:
+    """What autograd keeps for the way back, each storage once; weights and scans themselves left out."""
+    network, sample = JointNetwork(options.network).train(), random_sample(SMALL)
+    known = {p.data_ptr() for p in network.parameters()} | {
+        v.data_ptr() for v in vars(sample).values() if torch.is_tensor(v)
+    }
+    kept: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss_of(network, sample, options)
+    return sum(size for size, _ in kept.values())
+
+
+def loss_of(network: JointNetwork, sample: Sample, options: TrainingOptions) -> torch.Tensor:
+    """Eq. (2) of one pair."""
+    device = next(network.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.precision != "32-true"):
+        found = network(sample.reference[None, None], sample.template[None, None], sample.spacing_mm)
+    terms, _ = joint_terms(
+        found.displacement_mm[0], found.logits[0].float(), sample, torch.ones(2), options=options.loss
+    )
+    return total(terms, options.weights)
+
+
+def cuda_peak(options: TrainingOptions) -> float:
+    """Peak memory in GiB of two whole steps on the GPU."""
+    network = JointNetwork(options.network).cuda().train()
+    optimiser = torch.optim.Adam(network.parameters())
+    sample = to_device(random_sample(FULL), torch.device("cuda"))
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        optimiser.zero_grad()
+        loss_of(network, sample, options).backward()
+        optimiser.step()
+    return round(torch.cuda.max_memory_allocated() / 2**30, 2)
+
+
+if __name__ == "__main__":
+    main()
