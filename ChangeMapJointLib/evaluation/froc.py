@@ -46,6 +46,7 @@ def count_scan(
     regions: Sequence[ChangeRegion] | None = None,
     inside: NDArray[np.bool_] | None = None,
     thresholds: FloatArray = THRESHOLDS,
+    most_false: int | None = None,
 ) -> ScanCounts:
     """Hits and false positives of one map.
 
@@ -55,16 +56,21 @@ def count_scan(
         grid: of the map.
         regions: of the changes; by default made from their outlines.
         inside: the lungs, for those outlines.
-        thresholds: a voxel counts where the map is at least so high.
+        thresholds: a voxel counts where the map is at least so high; rising.
+        most_false: below a threshold with more false regions than this nothing is looked at, which takes most of the
+            time; its counts stand for the lower ones, too.
     """
     changes = tuple(c for c in truth if c.is_change)
     hit = np.zeros((len(thresholds), len(changes)), dtype=bool)
     false = np.zeros(len(thresholds), dtype=np.int64)
-    for row, threshold in enumerate(thresholds):
-        labels = regions_of(change_map >= threshold)
+    for row in range(len(thresholds))[::-1]:
+        labels = regions_of(change_map >= thresholds[row])
         found = match_labels(labels, truth, grid, regions=regions, inside=inside)
         hit[row] = [bool(found.hits[c.id]) for c in changes]
         false[row] = len(found.false_volumes_ml)
+        if most_false is not None and false[row] > most_false:
+            hit[:row], false[:row] = hit[row], false[row]
+            break
     return ScanCounts(hit, false, changes)
 
 

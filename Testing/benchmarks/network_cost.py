@@ -1,6 +1,6 @@
 """What the joint network costs, on a pair of ``changemap synthesize``: ``network_cost.py PAIR [--weights FILE]``.
 
-* Inference of both scans at 256 x 256 x 128 on the CPU, in a process of its own: seconds, and peak memory with the scans.
+* Inference of both scans at 256 x 256 x 128 on the CPU, in a process of its own: seconds, and peak memory with scans.
 * Training of ``paper.json`` at that size: what autograd keeps from the way forward to the way back, counted at
   128 x 128 x 64 and scaled by the voxels, for both precisions; and, on a CUDA device, the peak of a whole step.
 

@@ -51,6 +51,15 @@ def test_hits_and_false_positives_at_every_threshold() -> None:
     assert recall_at([counts, nothing], 0.5) == 1.0
 
 
+def test_below_too_many_false_regions_nothing_is_looked_at() -> None:
+    limits = np.array([0.2, 0.4, 0.6, 0.8])
+    counts = count_scan(change_map(), [LARGE, SMALL, STABLE], GRID, thresholds=limits, most_false=0)
+    assert counts.false.tolist() == [1, 1, 1, 0]
+    assert counts.hit.tolist() == [[True, False]] * 4  # as at 0.6
+    whole = count_scan(change_map(), [LARGE, SMALL, STABLE], GRID, thresholds=limits, most_false=1)
+    assert whole.false.tolist() == [2, 1, 1, 0]
+
+
 def test_regions_of_fewer_than_five_voxels_do_not_count() -> None:
     labels = regions_of(change_map() > 0.2)
     assert labels.max() == 4
