@@ -250,7 +250,8 @@ def detection(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]], na
             f"recall_below_{SMALL_MM}_mm": round(recall_at(scans, allowed, below_mm=SMALL_MM), 4),
             "false_per_null_pair": round(float(in_null[best]), 2),
         }
-    rows = [int(np.abs(THRESHOLDS - wanted).argmin()) for wanted in (0.1, 0.2, 0.3, 0.4, 0.5, 0.68)]
+    rows = [int(np.abs(THRESHOLDS - wanted).argmin()) for wanted in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.68)]
+    whole = [all(s.false[row] <= MOST_FALSE for s in (*scans, *quiet)) for row in range(len(THRESHOLDS))]
     found["by_threshold"] = {
         f"{THRESHOLDS[row]:.2f}": {
             "recall": round(sum(float(s.hit[row].sum()) for s in scans) / found["changes"], 4),
@@ -258,6 +259,7 @@ def detection(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]], na
             "false_per_null_pair": round(float(in_null[row]), 2),
         }
         for row in rows
+        if whole[row]
     }
     return found
 
