@@ -1,7 +1,7 @@
 """From two scans to findings, by the sequential or the joint method: Fig. 1 of Kohlbrandt et al. 2024.
 
-This is the only place where the stages meet. Everything here is in memory; files are the business
-of :mod:`ChangeMapJointLib.app.run`.
+Stages meet here and in :mod:`ChangeMapJointLib.app.solving`, and nowhere else. Everything is in memory; files are the
+business of :mod:`ChangeMapJointLib.app.run`.
 """
 
 from __future__ import annotations
