@@ -190,7 +190,7 @@ def provenance(
         "reference": _input(request.reference, request.reference_label, result.reference, hashes["reference"]),
         "template": _input(request.template, request.template_label, result.template, hashes["template"]),
         "notes": list(notes),
-        "configuration": to_mapping(request.config),
+        "configuration": _without_folders(to_mapping(request.config)),
         "device": describe_device(device),
         "versions": versions(),
         "stages": [asdict(report) for report in stages.reports],
@@ -201,6 +201,11 @@ def provenance(
         "model_sha256": None if result.joint is None else result.joint.sha256,
         "joint": None if result.joint is None else asdict(result.joint),
     }
+
+
+def _without_folders(configuration: dict[str, Any]) -> dict[str, Any]:
+    joint = configuration["joint"]
+    return {**configuration, "joint": {**joint, "model": Path(joint["model"]).name}}
 
 
 def _rigid(rigid: RigidAlignment) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from ChangeMapJointLib.app.configuration import RunConfig
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.app.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Shape3
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
-from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network
+from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, usable_shape
 from ChangeMapJointLib.registration.matching import Matches, find_correspondences
 from ChangeMapJointLib.registration.objective import Keypoints
 from ChangeMapJointLib.registration.rigid import RigidAlignment
@@ -109,10 +110,13 @@ def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: tor
     options = config.joint
     scans = (pair.reference, pair.template, pair.reference_lungs.mask, pair.template_lungs.mask)
     with stages.stage("network") as progress:
-        shape = (options.shape[0], options.shape[1], options.shape[2]) if options.shape else None
-        answer = ask_network(model, *scans, rigid=pair.rigid.matrix, shape=shape, device=device, progress=progress)
+        answer = ask_network(
+            model, *scans, rigid=pair.rigid.matrix, shape=_shape(options), device=device, progress=progress
+        )
     matches = _correspondences(pair, config, stages)
-    found = Registration(answer.field, pair.rigid.matrix, (), _folding(pair, answer.field), "Found by the network.")
+    folding = _folding(pair, answer.field)
+    said = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
+    found = Registration(answer.field, pair.rigid.matrix, (), folding, said)
     alone, optimised = _figures(found, matches), None
     with stages.stage("register") as progress:
         if options.instance:
@@ -136,7 +140,14 @@ def read_model(options: JointOptions) -> Checkpoint:
         InputError: they are not there, or are no weights of this project.
     """
     path = Path(options.model)
-    return read_checkpoint(path if path.suffix else resource("Models", f"{options.model}.safetensors"))
+    if not path.suffix:
+        try:
+            path = resource("Models", f"{options.model}.safetensors")
+        except InputError as error:
+            raise InputError(f"joint.model {options.model!r}: {error}; or give a .safetensors file") from error
+    model = read_checkpoint(path)
+    usable_shape(model, _shape(options))
+    return model
 
 
 def keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | None:
@@ -158,6 +169,10 @@ def _correspondences(pair: Aligned, config: RunConfig, stages: Stages) -> Matche
             options=config.matching,
             progress=progress,
         )
+
+
+def _shape(options: JointOptions) -> Shape3 | None:
+    return (options.shape[0], options.shape[1], options.shape[2]) if options.shape else None
 
 
 def _folding(pair: Aligned, field: DisplacementField) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,12 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
     patients = _patients(folders), _patients(held_out)
     both = sorted(set(patients[0]) & set(patients[1]))
     if both:
-        raise InputError(f"--validation: {both[0]} is in the training pairs as well; keep patients apart")
+        raise InputError(f"--validation: scan {both[0]} is in the training pairs as well; keep patients apart")
     start = None if asked.start is None else read_checkpoint(asked.start)
     cache = asked.cache or asked.out / "samples"
     pairs, watched = (PairDataset(some, options.shape, cache) for some in (folders, held_out))
     fabric = launched_fabric(asked.device, options.precision)
+    options = replace(options, batch=max(options.batch, fabric.world_size))  # a pair for each process; the card says it
     stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else nobody)
     watch = _Watch(asked, options, watched, {"training": patients[0], "validation": patients[1]}, start)
     with stages.stage("train") as progress:
@@ -98,7 +100,11 @@ def training_options(config: str) -> TrainingOptions:
     """
     path = Path(config)
     if path.suffix != ".json":
-        path = resource("Configurations", f"{config}.json")
+        known = resource("Configurations")
+        path = known / f"{config}.json"
+        if not path.exists():
+            names = ", ".join(sorted(one.stem for one in known.glob("*.json")))
+            raise InputError(f"--config {config}: found no such configuration, expected {names}, or a JSON file")
     try:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -136,17 +142,39 @@ def launched_fabric(device: str, precision: str) -> Any:
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
         raise InputError("--device cuda: no CUDA device works here; use --device cpu")
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", str(world))))
+    world, here = processes(os.environ)
     fabric = Fabric(
         accelerator="cuda" if cuda and device != "cpu" else "cpu",
         strategy="ddp" if world > 1 else "auto",
         devices=here,
-        num_nodes=max(world // here, 1),
+        num_nodes=world // here,
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
+
+
+def processes(environment: Mapping[str, str]) -> tuple[int, int]:
+    """How many processes torchrun or srun started, and how many of them on this node; (1, 1) without them.
+
+    Raises:
+        InputError: the variables are no numbers, or nodes have different numbers of processes.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    elif "SLURM_PROCID" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        names = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+    else:
+        return 1, 1
+    values = [environment.get(names[0], "1"), environment.get(names[1], environment.get(names[0], "1"))]
+    numbers = [re.fullmatch(r"(\d+)(\(x\d+\))?", value) for value in values]
+    world, here = (int(found[1]) if found else 0 for found in numbers)
+    if world < 1 or here < 1 or world % here:
+        raise InputError(
+            f"{names[0]} = {values[0]}, {names[1]} = {values[1]}: expected numbers, the same on every node; "
+            "give srun both --ntasks and --ntasks-per-node"
+        )
+    return world, here
 
 
 def _patients(folders: Sequence[Path]) -> list[str]:
@@ -177,7 +205,7 @@ class _Watch:
         self.writer: Any = None
         self.started = False  # the writer: on the first process alone, which is the one that is told
 
-    def validate(self, network: JointNetwork, epoch: int) -> dict[str, float]:
+    def validate(self, network: JointNetwork, epoch: int) -> dict[str, float | None]:
         """Figures over all validation pairs, pictures of the first ones, and the weights of this epoch."""
         judged: list[Judged] = []
         for number in range(len(self.pairs)):

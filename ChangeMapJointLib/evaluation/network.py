@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from ChangeMapJointLib.change.maps import change_map
 from ChangeMapJointLib.core.grid import Grid
@@ -26,6 +25,8 @@ from ChangeMapJointLib.training.truth import TrueChange
 
 MAPS = ("difference", "learned", "combined")
 FALSE_PER_SCAN = (1.0, 4.0)
+MOST_FALSE = 200  # in one pair: above 4 a pair in any set of up to 50
+NEAREST = 4  # correspondences that say where a lesion of T belongs
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def judge(network: JointNetwork, sample: Sample) -> Judged:
     device = next(network.parameters()).device
     found = network(*(v[None, None].to(device) for v in (sample.reference, sample.template)), sample.spacing_mm)
     u, learned = found.displacement_mm[0].cpu(), found.change[0].float().cpu().numpy()
-    moving = torch.stack([sample.template, sample.mask_template, sample.changed_template])[None]
-    warped, lungs_warped, changed = warp(moving, u[None], sample.spacing_mm)[0]
+    moving = torch.stack([sample.template, sample.mask_template])[None]
+    warped, lungs_warped = warp(moving, u[None], sample.spacing_mm)[0]
     lungs, lungs_t = sample.mask_reference > 0.5, lungs_warped > 0.5
     difference = change_map(sample.reference.numpy(), warped.numpy(), (lungs | lungs_t).numpy())
     maps = {"difference": difference, "learned": learned * (lungs | lungs_t).numpy(), "combined": difference * learned}
     grid = Grid(tuple(sample.reference.shape), sample.spacing_mm, (0.0, 0.0, 0.0))  # type: ignore[arg-type]
-    truth, regions = _truth(sample, changed, grid)
+    truth, regions = _truth(sample, grid)
     error = at_points(u, sample.keypoints_vox) - sample.partners_mm
     folded = (determinant(u, sample.spacing_mm) <= 0)[lungs]
     return Judged(
@@ -73,13 +74,16 @@ def judge(network: JointNetwork, sample: Sample) -> Judged:
         dice(lungs.numpy(), lungs_t.numpy()),
         maps,
         warped.numpy(),
-        {name: count_scan(maps[name], truth, grid, regions=regions) for name in MAPS},
+        {name: count_scan(maps[name], truth, grid, regions=regions, most_false=MOST_FALSE) for name in MAPS},
     )
 
 
-def _truth(sample: Sample, changed: Tensor, grid: Grid) -> tuple[list[TrueChange], list[ChangeRegion]]:
-    """The changed lesions as connected masks; their diameters are those of spheres of their volumes."""
-    now, before = sample.changed_reference.numpy() > 0.5, changed.numpy() > 0.5
+def _truth(sample: Sample, grid: Grid) -> tuple[list[TrueChange], list[ChangeRegion]]:
+    """The changed lesions as connected masks; their diameters are those of spheres of their volumes.
+
+    Nothing of it may depend on the network: those of T are put where the nearest true correspondences say.
+    """
+    now, before = sample.changed_reference.numpy() > 0.5, _before(sample)
     labels, count = ndimage.label(now | before, np.ones((3, 3, 3)))
     truth, regions = [], []
     for number in range(1, count + 1):
@@ -97,12 +101,35 @@ def _truth(sample: Sample, changed: Tensor, grid: Grid) -> tuple[list[TrueChange
     return truth, regions
 
 
-def summary(judged: Sequence[Judged]) -> dict[str, float]:
-    """Means over the pairs, and recall of every map at 1 and 4 false positives per scan."""
+def _before(sample: Sample) -> NDArray[np.bool_]:
+    """The changed lesions of T in R's frame, each moved as a whole by whole voxels."""
+    labels, count = ndimage.label(sample.changed_template.numpy() > 0.5, np.ones((3, 3, 3)))
+    result = np.zeros(labels.shape, bool)
+    h = np.array(sample.spacing_mm)
+    steps = sample.partners_mm.numpy() / h
+    there = sample.keypoints_vox.numpy() + steps
+    for number in range(1, count + 1):
+        index = np.argwhere(labels == number)[:, ::-1]  # (x, y, z)
+        if len(there):
+            apart = np.linalg.norm((there - index.mean(axis=0)) * h, axis=1)
+            index = index - np.rint(steps[np.argsort(apart)[:NEAREST]].mean(axis=0)).astype(int)
+        i, j, k = np.clip(index, 0, np.array(labels.shape[::-1]) - 1).T
+        result[k, j, i] = True
+    return result
+
+
+def summary(judged: Sequence[Judged]) -> dict[str, float | None]:
+    """Means over the pairs, and recall of every map at 1 and 4 false positives per scan; None where nothing counts."""
     names = ("tre_before_mm", "tre_mm", "folding_percent", "dice")
-    figures = {name: round(float(np.mean([getattr(one, name) for one in judged])), 4) for name in names}
+    figures = {name: _figure(np.array([getattr(one, name) for one in judged])) for name in names}
     for name in MAPS:
         scans = [one.counts[name] for one in judged]
         for allowed in FALSE_PER_SCAN:
-            figures[f"recall_{name}_{allowed:g}"] = round(recall_at(scans, allowed), 4)
+            figures[f"recall_{name}_{allowed:g}"] = _figure(np.array([recall_at(scans, allowed)]))
     return figures
+
+
+def _figure(values: NDArray[np.floating]) -> float | None:
+    """The mean of those that are numbers; None is known to JSON, NaN is not."""
+    known = values[np.isfinite(values)]
+    return round(float(known.mean()), 4) if known.size else None

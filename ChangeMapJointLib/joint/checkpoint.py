@@ -53,7 +53,7 @@ def write_checkpoint(path: Path, network: JointNetwork, card: dict[str, Any]) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as new_weights, atomic_path(path.with_suffix(".json")) as new_card:  # both, then both names
         new_weights.write_bytes(weights)
-        new_card.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        new_card.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

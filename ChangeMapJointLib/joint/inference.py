@@ -19,6 +19,9 @@ from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.scans import network_scans
 from ChangeMapJointLib.volumes.volume import Volume
 
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")  # of torch, by system
+FINEST_MM = 1.5  # of the deformation: small lungs in a large scan would make a field of gigabytes
+
 
 @dataclass(frozen=True)
 class JointOptions:
@@ -98,26 +101,38 @@ def ask_network(
     Raises:
         InputError: a shape that the network cannot take, or not even the smallest grid fits the memory.
     """
-    asked = shape or trained_shape(checkpoint)
-    multiple = checkpoint.network.options.multiple
-    if any(n % multiple for n in asked):
-        raise InputError(f"shape: found {list(asked)}, expected multiples of {multiple} for this network")
-    attempts, device = _attempts(asked, multiple, torch.device(device)), torch.device(device)
+    asked = usable_shape(checkpoint, shape)
+    device = torch.device(device)
+    attempts = _attempts(asked, checkpoint.network.options.multiple, device)
     for where, size in attempts:
-        seen = network_scans(reference, template, lungs_reference, lungs_template, rigid, size)
-        progress(0.4)
         try:
+            seen = network_scans(reference, template, lungs_reference, lungs_template, rigid, size)
+            progress(0.4)
             u, learned = _forward(checkpoint.network, seen.reference, seen.template, seen.grid, where)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            progress(0.8)
+            field = cover(u, seen.grid, rigid, reference.grid)
+            on_reference = resample(learned, seen.grid, reference.grid)
+        except (MemoryError, RuntimeError) as error:
             if not is_lack_of_memory(error):
                 raise
             continue
-        progress(0.8)
-        field = cover(u, seen.grid, rigid, reference.grid)
-        on_reference = resample(learned, seen.grid, reference.grid)
         progress(1.0)
         return JointAnswer(field, on_reference, size, where, _notes(asked, size, device, where))
     raise InputError("--method joint: not enough memory for the network; use --method sequential")
+
+
+def usable_shape(checkpoint: Checkpoint, shape: Shape3 | None = None) -> Shape3:
+    """(z, y, x) of the grid that the network will see: ``shape``, or as it was trained.
+
+    Raises:
+        InputError: the network cannot take it.
+    """
+    asked, multiple = shape or trained_shape(checkpoint), checkpoint.network.options.multiple
+    if any(n % multiple for n in asked) or max(asked) == multiple:
+        raise InputError(
+            f"joint.shape: found {list(asked)}, expected multiples of {multiple} for this network, one of them larger"
+        )
+    return asked
 
 
 def trained_shape(checkpoint: Checkpoint) -> Shape3:
@@ -128,14 +143,15 @@ def trained_shape(checkpoint: Checkpoint) -> Shape3:
     """
     told = checkpoint.card.get("training", {})
     shape = told.get("shape") if isinstance(told, dict) else None
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and 0 < n <= 4096 for n in shape)):
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n <= 1024 for n in shape)):
         raise InputError(f"card of the weights: found training.shape = {shape!r}, expected three numbers (z, y, x)")
     return shape[0], shape[1], shape[2]
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
     """Did a computation end for want of memory? On the CPU torch says so in a RuntimeError."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+    said = str(error).lower()
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(words in said for words in NO_MEMORY)
 
 
 def _attempts(shape: Shape3, multiple: int, device: torch.device) -> list[tuple[torch.device, Shape3]]:
@@ -185,7 +201,7 @@ def cover(u: torch.Tensor, grid: Grid, rigid: FloatArray, whole: Grid) -> Displa
         rigid: A, 4x4.
         whole: the reference's own grid.
     """
-    target = whole.with_spacing((min(grid.spacing_mm),) * 3)
+    target = whole.with_spacing((max(min(grid.spacing_mm), FINEST_MM),) * 3)
     linear = torch.as_tensor(rigid[:3, :3].T, dtype=torch.float32)
     result = np.empty((*target.shape, 3), dtype=np.float32)
     for z in range(0, target.shape[0], 16):

@@ -217,10 +217,11 @@ def best_shift(reference: Tensor, template: Tensor, reach: int) -> Tensor:
     Returns:
         ``[n, 3, z, y, x]``, components (x, y, z); T(x + shift) is like R(x).
     """
-    alike = likeness(reference.float(), template.float(), reach)
-    weight = (_mean(alike, 3) * SHARPNESS).softmax(dim=1)
-    shifts = torch.tensor([s[::-1] for s in product(range(-reach, reach + 1), repeat=3)]).to(weight)
-    return _mean(torch.einsum("nszyx,sc->nczyx", weight, shifts), 1)
+    with torch.autocast(reference.device.type, enabled=False):  # half precision would round shifts
+        alike = likeness(reference.float(), template.float(), reach)
+        weight = (_mean(alike, 3) * SHARPNESS).softmax(dim=1)
+        shifts = torch.tensor([s[::-1] for s in product(range(-reach, reach + 1), repeat=3)]).to(weight)
+        return _mean(torch.einsum("nszyx,sc->nczyx", weight, shifts), 1)
 
 
 def likeness(reference: Tensor, template: Tensor, reach: int) -> Tensor:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 
+OFF_SLICE = 0.2  # of a slice: what rounding in the file may cost
 EXPECTED = "expected an XML file of LIDC-IDRI (LidcReadMessage)"
 
 
@@ -90,7 +91,10 @@ def _reading(session: ElementTree.Element) -> Reading:
 
 def _outline(roi: ElementTree.Element) -> Outline:
     points = tuple((int(_text(edge, "xCoord")), int(_text(edge, "yCoord"))) for edge in roi.findall("edgeMap"))
-    return Outline(float(_text(roi, "imageZposition")), _text(roi, "inclusion").upper() == "TRUE", points)
+    z_mm = float(_text(roi, "imageZposition"))
+    if not np.isfinite(z_mm):
+        raise ValueError(f"imageZposition is {z_mm}")
+    return Outline(z_mm, _text(roi, "inclusion").upper() == "TRUE", points)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
@@ -111,8 +115,11 @@ def consensus_mask(readings: LidcReadings, grid: Grid, *, level: float = 0.5) ->
     Raises:
         InputError: the grid's axes are not those of an axial series, or an outline lies outside of it.
     """
-    if np.abs(np.asarray(grid.direction)[:2, :2]).round(3).tolist() != [[1, 0], [0, 1]] or grid.direction[0][0] < 0:
-        raise InputError(f"LIDC outlines need an axial series; found axes {grid.direction}")
+    if np.asarray(grid.direction)[:2, :2].round(3).tolist() != [[1, 0], [0, 1]]:
+        raise InputError(
+            f"LIDC outlines need an axial series as it was acquired, rows from front to back; found axes "
+            f"{grid.direction}: give the DICOM series"
+        )
     votes = np.zeros(grid.shape, np.uint8)
     for reading in readings.readings:
         marked = np.zeros(grid.shape, bool)
@@ -132,7 +139,9 @@ def _fill(marked: NDArray[np.bool_], outlines: tuple[Outline, ...], grid: Grid) 
         height = float(grid.to_index(np.array([x, y, outline.z_mm]))[2])
         k = round(height)
         columns, rows = (max(values) for values in zip(*outline.points, strict=True))
-        if abs(height - k) > 0.5 or not 0 <= k < grid.shape[0] or columns >= grid.shape[2] or rows >= grid.shape[1]:
+        first = min(min(point) for point in outline.points)
+        in_plane = first >= 0 and columns < grid.shape[2] and rows < grid.shape[1]
+        if abs(height - k) > OFF_SLICE or not 0 <= k < grid.shape[0] or not in_plane:
             raise InputError(
                 f"LIDC outline at z = {outline.z_mm} mm, up to column {columns} and row {rows}: outside of the series "
                 f"of {grid.size} voxels from z = {grid.origin_mm[2]} mm; give the XML file of this series"

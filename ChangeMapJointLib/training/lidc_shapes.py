@@ -40,7 +40,7 @@ def read_shapes(database: Path, *, most: int = 400, seed: int = 0) -> list[Lesio
         InputError: no such file, another one, or without a nodule that can be used.
     """
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True) as connection:
             numbers = [row[0] for row in connection.execute("SELECT id FROM annotations ORDER BY id")]
             shapes: list[LesionShape] = []
             for number in np.random.default_rng(seed).permutation(numbers):
@@ -62,10 +62,13 @@ def _shape_of(connection: sqlite3.Connection, annotation: int) -> LesionShape | 
         (annotation,),
     ).fetchall()
     slices: dict[float, list[tuple[bool, Contour]]] = defaultdict(list)
-    for z, inclusion, coords, pixel in rows:
-        points = [tuple(float(v) * float(pixel) for v in line.split(",")) for line in coords.split()]
-        slices[float(z)].append((bool(inclusion), [(x, y) for x, y in points]))
-    return shape_of_contours(slices)
+    try:
+        for z, inclusion, coords, pixel in rows:
+            points = [tuple(float(v) * float(pixel) for v in line.split(",")) for line in coords.split()]
+            slices[float(z)].append((bool(inclusion), [(x, y) for x, y in points]))
+        return shape_of_contours(slices)
+    except (AttributeError, TypeError, ValueError, OverflowError):  # an outline that is none
+        return None
 
 
 def shape_of_contours(slices: dict[float, list[tuple[bool, Contour]]]) -> LesionShape | None:
@@ -80,6 +83,8 @@ def shape_of_contours(slices: dict[float, list[tuple[bool, Contour]]]) -> Lesion
     thickness = float(np.median(np.diff(heights)))
     corner = np.min([p for s in slices.values() for _, contour in s for p in contour], axis=0) - 1.0
     far = np.max([p for s in slices.values() for _, contour in s for p in contour], axis=0) + 1.0
+    if not (far - corner).max() < LARGEST_MM * 4:
+        return None
     size = np.ceil((far - corner) / STEP_MM).astype(int) + 1
     planes = np.stack([_filled(slices[z], corner, size) for z in heights])
     solid = np.pad(planes, ((1, 1), (0, 0), (0, 0)))

@@ -75,7 +75,7 @@ def read_ctab(path: Path, *, participant: str | None = None, year: int | None = 
     """
     found = []
     for where, row in _rows(path, ("pid", "study_yr", "sct_ab_num", "sct_ab_desc")):
-        if participant is not None and row["pid"].strip() != participant:
+        if participant is not None and (row["pid"] or "").strip() != participant:
             continue
         try:
             one = _abnormality(row)
@@ -89,7 +89,12 @@ def read_ctab(path: Path, *, participant: str | None = None, year: int | None = 
 def _abnormality(row: dict[str, str]) -> Abnormality:
     def number(name: str) -> float | None:
         value = (row.get(name) or "").strip()
-        return None if value in ("", ".", ".N", ".M") else float(value)  # SAS writes what is missing with a point
+        if value in ("", ".", ".N", ".M"):  # SAS writes what is missing with a point
+            return None
+        found = float(value)
+        if not np.isfinite(found):
+            raise ValueError(f"found {name} = {value}")
+        return found
 
     def code(name: str) -> int | None:
         value = number(name)
@@ -100,7 +105,7 @@ def _abnormality(row: dict[str, str]) -> Abnormality:
     if missing:
         raise ValueError(f"found no {missing[0]}")
     return Abnormality(
-        row["pid"].strip(),
+        (row["pid"] or "").strip(),
         int(needed["study_yr"] or 0),
         int(needed["sct_ab_num"] or 0),
         int(needed["sct_ab_desc"] or 0),

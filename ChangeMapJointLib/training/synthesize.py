@@ -83,10 +83,13 @@ def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
     Raises:
         InputError: the file cannot be read, or is of another scan.
     """
-    if path.suffix.lower() == ".xml":
-        return consensus_mask(read_lidc(path), grid)
-    if path.suffix.lower() == ".csv":
-        return sphere_mask(read_centres(path), grid)
+    try:
+        if path.suffix.lower() == ".xml":
+            return consensus_mask(read_lidc(path), grid)
+        if path.suffix.lower() == ".csv":
+            return sphere_mask(read_centres(path), grid)
+    except InputError as error:
+        raise InputError(f"--lesions {path.name}: {error}") from error
     array, found = read_array(path)
     if not found.same_as(grid):
         raise InputError(f"{path}: its voxels ({found.shape}) are not those of the scan ({grid.shape})")

@@ -102,7 +102,7 @@ class _State:
     step: int = 0
 
 
-Validate = Callable[[JointNetwork, int], dict[str, float]]
+Validate = Callable[[JointNetwork, int], dict[str, float | None]]
 Observe = Callable[[str, int, dict[str, Any]], None]  # "step" or "epoch", its number, its figures
 
 
@@ -248,9 +248,14 @@ def _step(
             fabric.backward(loss * (counted * fabric.world_size / len(batch)))
         for name, value in {**terms, "total": loss}.items():
             sums[name] += counted * float(value.detach()) / len(batch)
-    fabric.clip_gradients(model, optimiser, max_norm=1.0, error_if_nonfinite=False)
-    optimiser.step()
+    norm = fabric.clip_gradients(model, optimiser, max_norm=1.0, error_if_nonfinite=False)
     values = _summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
+    if not (values.isfinite().all() and (norm is None or norm.isfinite().all())):
+        raise InputError(
+            f"training: the loss of pairs {list(batch)} is no number after epoch {epoch}; the last checkpoint is kept: "
+            "lower learning_rate, or look at these pairs"
+        )
+    optimiser.step()
     return dict(zip(sums, (round(v, 6) for v in values.tolist()), strict=True))
 
 

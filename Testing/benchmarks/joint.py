@@ -19,6 +19,7 @@ What was made and measured stays in the work folder, so that a run that was stop
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from record import write_results
 from ChangeMapJointLib.app.configuration import RunConfig
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.change.maps import change_map, match_resolution
+from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS, ScanCounts, count_scan, false_positives, recall_at
@@ -98,9 +100,11 @@ def make_pairs(data: Path, out: Path, name: str) -> list[Path]:
 def measure(folder: Path, kept: Path, weights: Path | None) -> dict[str, Any]:
     """Figures of one pair, by method; what was measured before is read."""
     model = None if weights is None else read_checkpoint(weights)
-    files = {"sequential": kept / f"{folder.name}.sequential.json"}
+    how = json.dumps(to_mapping(CONFIG)).encode() + (folder / "truth.json").read_bytes()
+    key = f"{folder.name}.{hashlib.sha256(how).hexdigest()[:12]}"
+    files = {"sequential": kept / f"{key}.sequential.json"}
     if model is not None:
-        files["joint"] = kept / f"{folder.name}.{model.sha256[:12]}.json"
+        files["joint"] = kept / f"{key}.{model.sha256[:12]}.json"
     if not all(path.exists() for path in files.values()):
         kept.mkdir(parents=True, exist_ok=True)
         pair = Pair(folder)
@@ -204,8 +208,8 @@ class Pair:
         """``|L^T(y)| / |L^T|`` of the lesions that grew or shrank."""
         ratios = []
         for change in self.truth:
-            if change.kind in ("grown", "shrunk"):
-                lesion = self.labels == change.id
+            lesion = self.labels == change.id
+            if change.kind in ("grown", "shrunk") and lesion.any():  # the smallest fall between thick slices
                 volume = float(lesion.sum()) * self.t.grid.voxel_volume_ml
                 moved = float(warp(lesion, self.t.grid, grid, field).sum()) * grid.voxel_volume_ml
                 ratios.append(moved / volume)
@@ -243,7 +247,8 @@ def detection(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]], na
     found: dict[str, Any] = {"changes": sum(len(s.changes) for s in scans)}
     per_scan, in_null = false_positives(scans), false_positives(quiet)
     for allowed in ALLOWED:
-        best = int(np.argmax(np.where(per_scan <= allowed, sum(s.hit.sum(axis=1) for s in scans), -1)))
+        hits = np.where(per_scan <= allowed, sum(s.hit.sum(axis=1) for s in scans), -1)
+        best = int(np.flatnonzero(hits == hits.max())[-1])  # of equally good thresholds the quietest
         found[f"at_{allowed:g}_false_per_scan"] = {
             "threshold": round(float(THRESHOLDS[best]), 3),
             "recall": round(recall_at(scans, allowed), 4),

@@ -41,6 +41,7 @@ ATTRIBUTION = (
     "LungDx-A0001 (training): Lung-PET-CT-Dx, CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461",
     "4DLung-113 (validation): 4D-Lung, CC BY 3.0, doi 10.7937/K9/TCIA.2016.ELN8YGLE",
 )
+VALIDATION = ("LIDC-IDRI-1011, seeds 3000 to 3039 and 4000 to 4019 of joint.py", "4DLung-113_40pct, likewise")
 LIMITS = (
     "Trained on synthetic change and motion on five patients only, without any real follow-up.",
     "Sees voxels of about 2 mm: lesions below 5 mm and ground glass may be missed by CM_learn.",
@@ -97,7 +98,9 @@ def publish(work: Path) -> Path:
     if measured["weights_sha256"] != found.sha256:
         raise SystemExit("results/joint.json is of other weights; run joint.py first")
     told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in ("validation", "limits", "attribution")}
-    card = {**told, "attribution": ATTRIBUTION, "validation": measured, "limits": LIMITS}
+    card = {**told, "coarse_training": to_mapping(training_options("coarse")), "attribution": ATTRIBUTION}
+    card |= {"validation": measured, "limits": LIMITS}
+    card["split"] = {**told["split"], "validation": list(VALIDATION)}
     path = MODELS / "default.safetensors"
     write_checkpoint(path, found.network, card)
     return path

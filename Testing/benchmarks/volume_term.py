@@ -77,8 +77,8 @@ def measured(folder: Path, networks: dict[float, Checkpoint]) -> dict[float, dic
         for kind in ("grown", "shrunk"):
             told[kind] = []
             for change in read_truth(folder / "truth.json").changes:
-                if change.kind == kind:
-                    lesion = labels == change.id
+                lesion = labels == change.id
+                if change.kind == kind and lesion.any():  # the smallest fall between thick slices
                     moved = float(warp(lesion, t.grid, r.grid, field).sum()) * r.grid.voxel_volume_ml
                     told[kind].append(moved / (float(lesion.sum()) * t.grid.voxel_volume_ml))
         result[weight] = told

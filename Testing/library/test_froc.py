@@ -101,6 +101,7 @@ def test_a_network_that_knows_all_is_judged_so() -> None:
     assert figures["recall_learned_1"] == figures["recall_combined_1"] == 1.0
     assert right.maps["combined"] == pytest.approx(right.maps["difference"] * right.maps["learned"])
     wrong = judge(Knowing(0 * u, torch.full_like(lesion, 0.01)), replace(sample, mask_template=0 * lesion))
+    assert wrong.counts["learned"].changes == right.counts["learned"].changes  # the truth is not the network's
     assert wrong.tre_mm == pytest.approx(2.0)
     assert wrong.dice == 0.0
     assert summary([wrong])["recall_learned_4"] == 0.0
@@ -116,4 +117,24 @@ def test_a_pair_without_change_has_no_recall_but_false_positives() -> None:
     judged = judge(Knowing(torch.zeros(3, *lesion.shape), 0.01 + 0.98 * lesion), sample)
     assert not judged.counts["learned"].changes
     assert judged.counts["learned"].false.max() == 1
-    assert np.isnan(summary([judged])["recall_learned_1"])
+    assert summary([judged])["recall_learned_1"] is None
+
+
+def test_lesions_of_the_template_are_put_where_the_true_motion_says() -> None:
+    """A lesion that was there and is gone: T's voxels lie 2 mm, one voxel, away from where R lacks it."""
+    sample = Pairs()[1]
+    gone = replace(
+        sample,
+        changed_reference=0 * sample.lesions_reference,
+        changed_template=sample.lesions_reference.roll(1, 2),
+    )
+    there = sample.lesions_reference
+    found = judge(Knowing(torch.zeros(3, *there.shape), 0.01 + 0.98 * there), gone)
+    (change,) = found.counts["learned"].changes
+    assert change.kind == "resolved"
+    assert summary([found])["recall_learned_1"] == 1.0
+    nowhere = judge(
+        Knowing(torch.zeros(3, *there.shape), 0.01 + 0 * there),
+        replace(gone, keypoints_vox=torch.zeros(0, 3), partners_mm=torch.zeros(0, 3)),
+    )
+    assert summary([nowhere])["tre_mm"] is None

@@ -82,7 +82,7 @@ def test_the_record_says_which_weights_and_what_each_step_gave(finished: Path, w
     assert record["model_sha256"] == card["sha256"]
     joint = record["joint"]
     assert joint["model"] == "known.safetensors"
-    assert str(weights.parent) not in json.dumps(joint)
+    assert str(weights.parent) not in json.dumps(record)
     assert (joint["shape"], joint["device"], joint["notes"]) == ([32, 32, 32], "cpu", [])
     for step in ("network", "optimised"):
         assert joint[step]["folding_percent"] == 0.0

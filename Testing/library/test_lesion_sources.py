@@ -106,13 +106,19 @@ def test_other_xml_files_are_refused(tmp_path: Path, content: str, said: str) ->
 
 
 def test_outlines_of_another_series_are_refused(tmp_path: Path) -> None:
-    for z, high in ((-200.0, 10), (-293.9, 10), (-295.0, 22)):
-        found = read_lidc(lidc_file(tmp_path / "a.xml", reading(square(z, 4, high))))
-        if z == -293.9:  # nearer to one slice than to the next
+    for z, low, high in ((-200.0, 4, 10), (-293.9, 4, 10), (-295.0, 4, 22), (-295.0, -3, 10), (-295.1, 4, 10)):
+        found = read_lidc(lidc_file(tmp_path / "a.xml", reading(square(z, low, high))))
+        if z == -295.1:  # rounded
             assert consensus_mask(found, GRID)[2].any()
             continue
         with pytest.raises(InputError, match="outside of the series"):
             consensus_mask(found, GRID)
+    path = lidc_file(tmp_path / "b.xml", reading(square(-200.0, 4, 10)))
+    with pytest.raises(InputError, match=r"--lesions b\.xml: .*outside"):
+        read_lesions(path, GRID)
+    flipped = Grid((6, 20, 24), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)))
+    with pytest.raises(InputError, match="rows from front to back"):
+        consensus_mask(found, flipped)
     sagittal = Grid((6, 20, 24), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
     with pytest.raises(InputError, match="axial"):
         consensus_mask(found, sagittal)
@@ -193,6 +199,16 @@ def test_shapes_come_from_the_database_in_an_order_of_the_seed(tmp_path: Path) -
     before = path.read_bytes()
     shapes = read_shapes(path)
     assert len(shapes) == 5
+    odd = database(tmp_path / "a#b?.sqlite", [ellipsoid(7.0, 6.0, 6.0)])
+    with sqlite3.connect(odd) as connection:
+        connection.execute("INSERT INTO annotations VALUES (2, 1, 5)")
+        for coords in (None, "", "1,2,3", "1e12,4", "nan,1"):
+            connection.execute(
+                "INSERT INTO contours (annotation_id, inclusion, image_z_position, coords) VALUES (2, 1, 1.0, ?)",
+                (coords,),
+            )
+    assert len(read_shapes(odd)) == 1
+    assert not (tmp_path / "a").exists()
     assert read_shapes(path, most=2, seed=3) == read_shapes(path, most=9, seed=3)[:2]
     assert path.read_bytes() == before
     plans = draw_pair(7, shapes=shapes).lesions

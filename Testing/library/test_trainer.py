@@ -12,6 +12,7 @@ import torch
 from training_samples import OPTIONS, Pairs
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.training.trainer import LAST, TrainingOptions, epoch_order, learning_rate, train
 
@@ -154,6 +155,19 @@ def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> No
         TrainingOptions(seed=10**14)
     with pytest.raises(ValueError, match="above 32"):
         TrainingOptions(shape=(32, 32, 32))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    class Broken(Pairs):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return sample if index else replace(sample, partners_mm=torch.full_like(sample.partners_mm, torch.nan))
+
+    with pytest.raises(InputError, match=r"the loss of pairs \[.*0.*\] is no number"):
+        train(Broken(), replace(OPTIONS, epochs=1), tmp_path)
+    if (tmp_path / LAST).exists():
+        kept = torch.load(tmp_path / LAST, weights_only=True)["network"]
+        assert all(bool(value.isfinite().all()) for value in kept.values())
 
 
 def test_the_learning_rate_falls_to_a_twentieth_along_a_cosine() -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ChangeMapJointLib.app.cli import app
 from ChangeMapJointLib.app.provenance import git_commit
-from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, run_training, training_options
+from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, processes, run_training, training_options
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.losses import AS_PRINTED, LossWeights
@@ -135,7 +135,7 @@ def test_it_starts_from_coarser_weights_and_may_freeze_them(
 def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], tmp_path: Path) -> None:
     values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
     config = tmp_path / "two.json"
-    config.write_text(json.dumps({**values, "batch": 2, "epochs": 1}))
+    config.write_text(json.dumps({**values, "epochs": 1}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = ["-m", "ChangeMapJointLib", "train", "--config", str(config), "--pairs", str(pairs[0])]
     done = subprocess.run(
@@ -148,10 +148,24 @@ def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], tmp_p
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(rows(tmp_path / "run" / "steps.csv")) == 1
+    assert read_checkpoint(tmp_path / "run" / "network.safetensors").card["training"]["batch"] == 2  # one a process
+    config.write_text(json.dumps({**values, "batch": 2, "epochs": 1}))
     run_training(TrainingRequest((pairs[0],), tmp_path / "one", str(config), device="cpu"))
     one, two = (read_checkpoint(tmp_path / name / "network.safetensors").network for name in ("one", "run"))
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_processes_are_those_that_torchrun_or_srun_started() -> None:
+    assert processes({}) == (1, 1)
+    assert processes({"WORLD_SIZE": "", "SLURM_NTASKS": "4"}) == (1, 1)  # nobody started anything
+    assert processes({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}) == (8, 4)
+    slurm = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4(x2)"}
+    assert processes(slurm) == (8, 4)
+    assert processes({**slurm, "SLURM_JOB_NAME": "bash"}) == (1, 1)  # an interactive shell
+    for wrong in ("3", "4(x2),1", "0", ""):
+        with pytest.raises(InputError, match="--ntasks-per-node"):
+            processes({**slurm, "SLURM_NTASKS_PER_NODE": wrong})
 
 
 @pytest.mark.parametrize("name", ["paper", "coarse", "default", "smoke"])
@@ -178,7 +192,7 @@ def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path
     with pytest.raises(InputError, match=r"--pairs .*nothing: found no pair"):
         pair_folders([tmp_path / "nothing"], "--pairs")
     assert len(pair_folders([next(pairs[0].iterdir()), pairs[1]], "--pairs")) == 2
-    with pytest.raises(InputError, match=r"unknown\.json: missing"):
+    with pytest.raises(InputError, match=r"--config unknown: .*coarse, default, paper, smoke"):
         training_options("unknown")
     wrong = tmp_path / "wrong.json"
     for content, message in (

@@ -1,0 +1,64 @@
+"""The weights that ship: their card, and that they work on the sample pair, whose patient they have not seen."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.app.training import training_options
+from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.joint.checkpoint import read_checkpoint
+from ChangeMapJointLib.joint.inference import ask_network, trained_shape
+from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.training.truth import read_truth
+from ChangeMapJointLib.volumes.lungs import segment_both
+from ChangeMapJointLib.volumes.reading import read_volume
+
+MODEL = Path(__file__).parents[2] / "Resources" / "Models" / "default.safetensors"
+
+
+def test_the_card_says_where_the_weights_come_from() -> None:
+    model = read_checkpoint(MODEL)
+    card = model.card
+    assert trained_shape(model) == (128, 128, 128)
+    patients = [name.split("_")[0].removesuffix("_ct") for name in card["split"]["training"]]
+    assert patients == ["LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0314", "LungDx-A0001", "TCGA-34-2605"]
+    for collection in ("LIDC-IDRI, CC BY 3.0", "TCGA-LUSC, CC BY 3.0", "Lung-PET-CT-Dx, CC BY 4.0"):
+        assert any(collection in line for line in card["attribution"])
+    assert card["limits"]
+    assert "/" not in json.dumps({k: v for k, v in card.items() if k != "attribution"})  # no path of any machine
+    assert card["training"]["network"] == to_mapping(training_options("default").network)
+    assert MODEL.stat().st_size < 5e6
+
+
+def test_the_cards_figures_are_those_of_the_benchmark() -> None:
+    card = json.loads(MODEL.with_suffix(".json").read_text())
+    results = Path(__file__).parents[1] / "benchmarks" / "results" / "joint.json"
+    assert card["validation"] == json.loads(results.read_text())["synthetic change and motion on real CT"]
+    assert card["validation"]["weights_sha256"] == card["sha256"]
+
+
+@pytest.fixture(scope="module")
+def answer() -> tuple[np.ndarray, np.ndarray]:
+    """Errors of the known points in mm, before and after the network."""
+    folder = resource("SamplePair")
+    r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
+    lungs = segment_both(r, t)
+    rigid = align_rigid(r, t, *(side.mask for side in lungs)).matrix
+    found = ask_network(read_checkpoint(MODEL), r, t, *(side.mask for side in lungs), rigid=rigid)
+    points = read_truth(folder / "truth.json").points
+    assert points is not None
+    before = points.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]
+    errors = [
+        np.linalg.norm(at - points.template_mm, axis=1) for at in (before, found.field.apply(points.reference_mm))
+    ]
+    return errors[0], errors[1]
+
+
+def test_the_network_finds_the_breathing_of_a_patient_it_has_not_seen(answer: tuple[np.ndarray, np.ndarray]) -> None:
+    before, after = answer
+    assert before.mean() > 4.0
+    assert after.mean() < 2.0
+    assert np.percentile(after, 95) < 5.0
