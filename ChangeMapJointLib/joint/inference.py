@@ -35,7 +35,7 @@ class JointOptions:
 
     model: str = "default"
     shape: tuple[int, ...] = ()
-    instance: tuple[int, ...] = (20, 20)
+    instance: tuple[int, ...] = (12, 6)
 
     def __post_init__(self) -> None:
         require(
