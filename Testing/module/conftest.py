@@ -44,8 +44,11 @@ def widget(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_weights(tmp_path, monkeypatch):
-    """An installation without the files that ship with the project."""
-    monkeypatch.setattr("ChangeMapJointLib.app.resources.places", lambda: [tmp_path / "nowhere"])
+    """An installation without trained weights."""
+    resources = Path(__file__).parents[2] / "Resources"
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "SamplePair").symlink_to(resources / "SamplePair")
+    monkeypatch.setattr("ChangeMapJointLib.app.resources.places", lambda: [tmp_path / "without"])
 
 
 @pytest.fixture
