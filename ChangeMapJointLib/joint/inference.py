@@ -35,7 +35,7 @@ class JointOptions:
 
     model: str = "default"
     shape: tuple[int, ...] = ()
-    instance: tuple[int, ...] = (12, 6)
+    instance: tuple[int, ...] = (40, 20, 10)
 
     def __post_init__(self) -> None:
         require(
