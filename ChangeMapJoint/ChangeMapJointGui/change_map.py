@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
-from ChangeMapJointGui.parameters import DEFAULT_OPACITY, DEFAULT_THRESHOLD, DEFAULT_VOXELS, LOWEST_THRESHOLD
+from ChangeMapJointGui.parameters import DEFAULT_OPACITY, DEFAULT_VOXELS, LOWEST_THRESHOLD, defaultThreshold
 
 FULL_SCALE_HU = 1050  # a change of 1 in the map
 FINE_BELOW = 0.3  # steps get finer where one step changes much
@@ -65,7 +65,7 @@ class MapSection:
     def onReset(self, checked: bool = False) -> None:  # noqa: ARG002
         """Back to the defaults."""
         with self.panel.oneChange() as parameters:
-            parameters.threshold = DEFAULT_THRESHOLD
+            parameters.threshold = defaultThreshold("joint" if parameters.map == "change_combined" else "sequential")
             parameters.opacity = DEFAULT_OPACITY
             parameters.smallestVoxels = DEFAULT_VOXELS
             parameters.showOverlay = parameters.increases = parameters.decreases = True

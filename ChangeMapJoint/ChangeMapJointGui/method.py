@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoiceEnabled
 from ChangeMapJointGui.devices import GpuProbe
+from ChangeMapJointGui.parameters import defaultThreshold
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.core.errors import InputError
 
@@ -57,8 +58,11 @@ class MethodSection:
         self.ui.methodNoteLabel.text = methodNote(parameters.method)
 
     def onMethod(self, key: str) -> None:
-        """Keep the chosen method."""
-        self.panel.parameters.method = key
+        """Keep the chosen method; a threshold that nobody has changed becomes the method's own."""
+        with self.panel.oneChange() as parameters:
+            if parameters.threshold == defaultThreshold(parameters.method):
+                parameters.threshold = defaultThreshold(key)
+            parameters.method = key
 
     def onPreset(self, key: str) -> None:
         """Keep the chosen effort."""

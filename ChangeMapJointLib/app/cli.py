@@ -94,7 +94,7 @@ def run_command(
     method: Annotated[Method | None, typer.Option(help="rigid makes no map. [default: sequential]")] = None,
     device: DeviceOption = Device.auto,
     threshold: Annotated[
-        float | None, typer.Option(help="Of the change map, above 0 and up to 1. [default: 0.68]")
+        float | None, typer.Option(help="Of the change map, above 0 and up to 1. [default: 0.68; joint: 0.2]")
     ] = None,
     preset: Annotated[
         Preset | None,
@@ -108,9 +108,11 @@ def run_command(
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
     with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        options = read_config(config, preset=None if preset is None else preset.value)
-        if method is not None:
-            options = replace(options, method=method.value)
+        chosen = {
+            "preset": None if preset is None else preset.value,
+            "method": None if method is None else method.value,
+        }
+        options = read_config(config, **chosen)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(reference, template, out, options, device.value, overwrite)

@@ -23,6 +23,10 @@ from ChangeMapJointLib.registration.trust import TrustOptions
 from ChangeMapJointLib.volumes.lungs import LungOptions
 
 Method = Literal["rigid", "sequential", "joint"]
+# of the findings: 714 HU as in the paper; CM_comb is a product, and says as much from 0.2 on (Testing/benchmarks/joint.py)
+THRESHOLDS: dict[Method, float] = {"rigid": 0.68, "sequential": 0.68, "joint": 0.2}
+# from which weaker change is measured ahead: ground glass shows; below, noise and vessels begin
+CANDIDATES: dict[Method, float] = {"rigid": 0.4, "sequential": 0.4, "joint": 0.1}
 
 
 @dataclass(frozen=True)
@@ -58,42 +62,48 @@ class RunConfig:
     findings: FindingOptions = field(default_factory=FindingOptions)
 
 
-def read_config(path: Path | None, *, preset: str | None = None) -> RunConfig:
+def read_config(path: Path | None, *, preset: str | None = None, method: str | None = None) -> RunConfig:
     """The configuration in a JSON file; what it does not name is as in the preset.
 
     Args:
         path: the file; None for none.
         preset: instead of the file's.
+        method: likewise.
 
     Raises:
         InputError: missing, not JSON, an unknown name, or a value of the wrong type.
     """
     if path is None:
-        return config_from({}, preset=preset)
+        return config_from({}, preset=preset, method=method)
     try:
         values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise InputError(f"--config {path}: cannot be read ({error.strerror}); give a JSON file") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"--config {path}: not JSON ({error}); expected an object with options") from error
-    return config_from(values, f"--config {path}", preset=preset)
+    return config_from(values, f"--config {path}", preset=preset, method=method)
 
 
-def config_from(values: Any, where: str = "configuration", *, preset: str | None = None) -> RunConfig:
-    """The configuration in JSON values; what they do not name is as in the preset.
+def config_from(
+    values: Any, where: str = "configuration", *, preset: str | None = None, method: str | None = None
+) -> RunConfig:
+    """The configuration in JSON values; what they do not name is as in the preset, and as the method needs it.
 
     Args:
         values: names and values; ``preset`` among them chooses the registration that the others change.
         where: how errors call the place.
         preset: instead of theirs.
+        method: likewise.
 
     Raises:
         InputError: an unknown name or preset, or a value of the wrong type.
     """
-    if preset is not None and isinstance(values, Mapping):
-        values = {**values, "preset": preset}
+    if isinstance(values, Mapping):
+        given = {"preset": preset, "method": method}
+        values = {**values, **{name: value for name, value in given.items() if value is not None}}
     found = from_mapping(RunConfig, values, where)
-    base = RunConfig(preset=found.preset, registration=PRESETS[found.preset])
+    listed = FindingOptions(threshold=THRESHOLDS[found.method])
+    base = RunConfig(preset=found.preset, registration=PRESETS[found.preset], findings=listed)
     return from_mapping(RunConfig, values, where, base=base)
 
 

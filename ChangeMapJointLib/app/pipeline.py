@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.configuration import CANDIDATES, RunConfig
 from ChangeMapJointLib.app.solving import (
     Aligned,
     JointReport,
@@ -64,7 +64,6 @@ SHARES = {
     },
 }
 AIR_HU = -1024.0
-CANDIDATE_THRESHOLD = 0.4  # ground glass shows in the map from about 0.4; below it noise and vessels begin
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Maps:
 class PairResult:
     """What a run found out about one pair; ``maps`` and what follows from them are None with method ``rigid``.
 
-    ``candidates`` are measured like ``findings``, from :data:`CANDIDATE_THRESHOLD` on: what a live slider shows below
+    ``candidates`` are measured like ``findings``, from the method's lower threshold on: what a live slider shows below
     the threshold of the findings.
     """
 
@@ -211,7 +210,7 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, device: torch.devi
     with stages.stage("findings"):
         listed = config.findings
         findings = _find(pair, maps, field, listed)
-        weak = replace(listed, threshold=min(CANDIDATE_THRESHOLD, listed.threshold), proven_threshold=None)
+        weak = replace(listed, threshold=min(CANDIDATES[config.method], listed.threshold), proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
         judged = quality.judge(_figures(pair, registration, matches, maps, warped, lungs_warped, error, shared))
     return PairResult(

@@ -28,6 +28,15 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
+def test_each_method_has_its_own_threshold_unless_one_is_given() -> None:
+    assert config_from({}).findings.threshold == 0.68
+    assert config_from({"method": "joint"}).findings.threshold == 0.2
+    assert config_from({}, method="joint").findings.threshold == 0.2
+    assert config_from({"method": "joint", "findings": {"threshold": 0.5}}).findings.threshold == 0.5
+    assert config_from({"method": "joint", "findings": {"min_voxels": 9}}).findings.threshold == 0.2
+    assert read_config(None, method="rigid", preset="fast").method == "rigid"
+
+
 def test_round_trip_through_json() -> None:
     options = Outer("b", (-1.5, 3.0), 7, sharp=True, inner=Inner(2.5, (3, 2, 1)))
     assert from_mapping(Outer, json.loads(json.dumps(to_mapping(options)))) == options

@@ -15,6 +15,7 @@ from panel_samples import GONE_MM, GRID, NEW_MM, WEAK_MM
 from panel_views import MODULE, expected, look_at, only_the_overlay, painted, picture, rows
 from slicerhost import user
 
+from ChangeMapJointLib.app.configuration import THRESHOLDS
 from ChangeMapJointLib.scene.nodes import CURRENT
 from ChangeMapJointLib.volumes.writing import write_nrrd
 
@@ -60,6 +61,12 @@ def test_the_joint_method_can_be_chosen_and_says_what_it_gives(widget) -> None:
     box.setCurrentIndex(box.findData("joint"))
     assert widget.panel.parameters.method == "joint"
     assert "combined change map" in widget.ui.methodNoteLabel.text
+    assert widget.panel.parameters.threshold == THRESHOLDS["joint"]
+    box.setCurrentIndex(box.findData("sequential"))
+    assert widget.panel.parameters.threshold == THRESHOLDS["sequential"]
+    widget.panel.parameters.threshold = 0.5  # the user's own stays
+    box.setCurrentIndex(box.findData("joint"))
+    assert widget.panel.parameters.threshold == 0.5
 
 
 @pytest.mark.usefixtures("no_weights")
