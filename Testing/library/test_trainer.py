@@ -147,14 +147,14 @@ def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> No
         train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
     with pytest.raises(InputError, match="no pair"):
         train(Pairs(0), OPTIONS, tmp_path / "none")
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(ValueError, match="multiples of 16"):
         TrainingOptions(shape=(24, 64, 64))
     with pytest.raises(ValueError, match="precision"):
         TrainingOptions(precision="16-mixed")
     with pytest.raises(ValueError, match="seed"):
         TrainingOptions(seed=10**14)
-    with pytest.raises(ValueError, match="above 32"):
-        TrainingOptions(shape=(32, 32, 32))
+    with pytest.raises(ValueError, match="above 16"):
+        TrainingOptions(shape=(16, 16, 16))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:

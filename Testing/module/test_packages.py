@@ -23,6 +23,7 @@ COMPLETE = {
     "pillow": "11.0",
     "pydicom": "3.0.1",
     "pynrrd": "1.1",
+    "safetensors": "0.8.0",
     "scipy": "1.17.0",
     "SimpleITK": "2.5.0.dev7+g1",  # as Slicer builds it
     "torch": "2.9.0+cpu",
