@@ -103,7 +103,9 @@ def methodNote(method: str) -> str:
     if method == "rigid":
         return _("The prior is moved and turned onto the current scan; no map and no findings are made.")
     if method == "joint":
-        return jointUnavailable() or _("Network, then a short registration; combined change map, findings and trust.")
+        return jointUnavailable() or _(
+            "Network, then registration from its result; combined change map, findings and trust."
+        )
     return _("Deformable registration, change map, findings and trust; about a minute on a CPU.")
 
 

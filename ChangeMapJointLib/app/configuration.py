@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from ChangeMapJointLib.change.findings import FindingOptions
-from ChangeMapJointLib.core.configuration import from_mapping
+from ChangeMapJointLib.core.configuration import from_mapping, read_json
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.registration.keypoints import KeypointOptions
@@ -75,13 +74,8 @@ def read_config(path: Path | None, *, preset: str | None = None, method: str | N
     """
     if path is None:
         return config_from({}, preset=preset, method=method)
-    try:
-        values = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"--config {path}: cannot be read ({error.strerror}); give a JSON file") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--config {path}: not JSON ({error}); expected an object with options") from error
-    return config_from(values, f"--config {path}", preset=preset, method=method)
+    where = f"--config {path}"
+    return config_from(read_json(path, where), where, preset=preset, method=method)
 
 
 def config_from(

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from ChangeMapJointLib.app.stages import Listener, ProgressEvent, nobody
 from ChangeMapJointLib.core.errors import Cancelled, ChangeMapError, InputError
+from ChangeMapJointLib.core.memory import is_lack_of_memory
 
 EXIT_FAULT, EXIT_INPUT, EXIT_CANCELLED = 1, 2, 130
 SMALLEST_STEP = 0.005  # of the whole run, between two JSON lines of one stage
@@ -167,7 +168,7 @@ def ending(style: str, log: Path | None = None, *, written: Path | None = None) 
         raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
         said = f"Fault: {type(error).__name__}: {error}"
-        if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        if is_lack_of_memory(error):
             said = "Out of memory: close other programs, or raise registration.working_mm in --config."
         raise SystemExit(_end(style, "fault", said + _keep(log), EXIT_FAULT)) from None
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ChangeMapJointLib.core.memory import is_lack_of_memory
+
 CANCELLED = "Cancelled; nothing was kept."
 OWNER_GONE = "3D Slicer ended while the comparison was running; nothing was kept. Start it again."
 OUT_OF_MEMORY = (
@@ -68,7 +70,7 @@ def explain_error(error: BaseException, folder: Path) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in FULL:
             return disk_full(folder)
-        if isinstance(cause, MemoryError) or re.search(r"not enough memory|out of memory", str(cause), re.IGNORECASE):
+        if is_lack_of_memory(cause):
             return OUT_OF_MEMORY
         if isinstance(cause, ModuleNotFoundError):
             return f"The Python package {cause.name} is missing; install it, then start again."

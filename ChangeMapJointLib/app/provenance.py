@@ -40,14 +40,17 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree that runs, with ``+`` where files differ from it; None in an installation."""
+    """The commit of the source tree that runs, with ``+`` where the library or its resources differ; None elsewhere."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # not the repository that an environment happens to lie in
         return None
     try:
         told = [
             subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=True).stdout
-            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for command in (
+                ["rev-parse", "--short", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no", "--", "ChangeMapJointLib", "Resources"],
+            )
         ]
     except (OSError, subprocess.CalledProcessError):
         return None

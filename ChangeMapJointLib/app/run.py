@@ -15,7 +15,7 @@ from ChangeMapJointLib.app.configuration import RunConfig, choose_device
 from ChangeMapJointLib.app.pipeline import SHARES, PairResult, compare
 from ChangeMapJointLib.app.provenance import describe_device, sha256_of, versions
 from ChangeMapJointLib.app.run_folder import MARKER, check_output, run_folder
-from ChangeMapJointLib.app.solving import read_model
+from ChangeMapJointLib.app.solving import JointReport, read_model
 from ChangeMapJointLib.app.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
@@ -225,6 +225,18 @@ def _input(path: Path, label: Label | None, volume: Volume, digest: str) -> dict
     }
 
 
+def joint_rows(joint: JointReport) -> dict[str, Any]:
+    """What the page says of the network: which, on which grid, and how far its y was improved."""
+    rows: dict[str, Any] = {"weights": joint.model, "SHA-256 of weights": joint.sha256}
+    rows["grid (x, y, z)"] = " x ".join(map(str, joint.shape[::-1]))
+    steps = {"network alone": joint.network, "after instance optimisation": joint.optimised}
+    for step, figures in steps.items():
+        if figures is not None:
+            rows[f"distance of keypoints (mm), {step}"] = figures["keypoint_error_mm"]
+            rows[f"folding (% of the lung), {step}"] = figures["folding_percent"]
+    return rows
+
+
 def report_content(
     request: Request, result: PairResult, record: dict[str, Any], hashes: dict[str, str], notes: tuple[str, ...]
 ) -> ReportContent:
@@ -235,6 +247,8 @@ def report_content(
         same = displacement.grid.same_as(grid)
         trust = maps.trust if same else resample(maps.trust, displacement.grid, grid)
     shown = {name: record[name] for name in ("started", "device", "versions", "stages")}
+    if result.joint is not None:
+        shown["joint network"] = joint_rows(result.joint)
     return ReportContent(
         reference=result.reference,
         template=result.template,

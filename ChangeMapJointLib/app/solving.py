@@ -38,6 +38,11 @@ class Aligned:
     template_lungs: Lungs
     rigid: RigidAlignment
 
+    @property
+    def scans(self) -> tuple[Volume, Volume, NDArray[np.bool_], NDArray[np.bool_]]:
+        """R, T, and the masks of their lungs: what everything that registers is given first."""
+        return self.reference, self.template, self.reference_lungs.mask, self.template_lungs.mask
+
     def warped_rigidly(self) -> NDArray[np.float32]:
         """T(A x) in HU on R's grid."""
         t = self.template
@@ -88,10 +93,7 @@ def solve_sequential(pair: Aligned, config: RunConfig, device: torch.device, sta
     matches = _correspondences(pair, config, stages)
     with stages.stage("register") as progress:
         registration = register(
-            pair.reference,
-            pair.template,
-            pair.reference_lungs.mask,
-            pair.template_lungs.mask,
+            *pair.scans,
             rigid=pair.rigid.matrix,
             keypoints=matches.keypoints,
             options=config.registration,
@@ -102,26 +104,25 @@ def solve_sequential(pair: Aligned, config: RunConfig, device: torch.device, sta
 
 
 def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: torch.device, stages: Stages) -> Solved:
-    """The network, then a few iterations of Eq. (1) from its y.
+    """The network, then Eq. (1) from its y, with the keypoints.
 
     Raises:
         InputError: a shape that the network cannot take.
     """
     options = config.joint
-    scans = (pair.reference, pair.template, pair.reference_lungs.mask, pair.template_lungs.mask)
     with stages.stage("network") as progress:
         answer = ask_network(
-            model, *scans, rigid=pair.rigid.matrix, shape=_shape(options), device=device, progress=progress
+            model, *pair.scans, rigid=pair.rigid.matrix, shape=options.shape, device=device, progress=progress
         )
     matches = _correspondences(pair, config, stages)
-    folding = _folding(pair, answer.field)
+    folding = folding_percent(answer.field, pair.reference_lungs.mask, pair.reference.grid)
     said = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
     found = Registration(answer.field, pair.rigid.matrix, (), folding, said)
     alone, optimised = _figures(found, matches), None
     with stages.stage("register") as progress:
         if options.instance:
             found = register(
-                *scans,
+                *pair.scans,
                 rigid=pair.rigid.matrix,
                 start=answer.field,
                 keypoints=matches.keypoints,
@@ -146,7 +147,7 @@ def read_model(options: JointOptions) -> Checkpoint:
         except InputError as error:
             raise InputError(f"joint.model {options.model!r}: {error}; or give a .safetensors file") from error
     model = read_checkpoint(path)
-    usable_shape(model, _shape(options))
+    usable_shape(model, options.shape)
     return model
 
 
@@ -160,23 +161,12 @@ def keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | No
 def _correspondences(pair: Aligned, config: RunConfig, stages: Stages) -> Matches:
     with stages.stage("keypoints") as progress:
         return find_correspondences(
-            pair.reference,
-            pair.template,
-            pair.reference_lungs.mask,
-            pair.template_lungs.mask,
+            *pair.scans,
             rigid=pair.rigid.matrix,
             keypoints=config.keypoints,
             options=config.matching,
             progress=progress,
         )
-
-
-def _shape(options: JointOptions) -> Shape3 | None:
-    return (options.shape[0], options.shape[1], options.shape[2]) if options.shape else None
-
-
-def _folding(pair: Aligned, field: DisplacementField) -> float:
-    return folding_percent(field, pair.reference_lungs.mask, pair.reference.grid)
 
 
 def _figures(found: Registration, matches: Matches) -> dict[str, float | None]:

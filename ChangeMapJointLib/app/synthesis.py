@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ChangeMapJointLib.app.stages import Listener, Stages, nobody
-from ChangeMapJointLib.core.configuration import from_mapping
+from ChangeMapJointLib.core.configuration import from_mapping, read_json
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.training.draw import DrawOptions
 from ChangeMapJointLib.training.lidc_shapes import read_shapes
@@ -75,12 +74,5 @@ def draw_options(path: Path | None) -> DrawOptions:
     """
     if path is None:
         return DrawOptions()
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"--config {path}: cannot be read ({error.strerror}); expected a JSON file") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--config {path}: no JSON ({error}); expected an object of options") from error
-    if not isinstance(values, dict):
-        raise InputError(f"--config {path}: found {type(values).__name__}, expected an object of options")
-    return from_mapping(DrawOptions, values, f"--config {path}")
+    where = f"--config {path}"
+    return from_mapping(DrawOptions, read_json(path, where), where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from ChangeMapJointLib import __version__
 from ChangeMapJointLib.app.provenance import git_commit
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.app.stages import Listener, Stages, nobody
-from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
+from ChangeMapJointLib.core.configuration import from_mapping, read_json, to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.network import Judged, judge, summary
@@ -105,13 +104,8 @@ def training_options(config: str) -> TrainingOptions:
         if not path.exists():
             names = ", ".join(sorted(one.stem for one in known.glob("*.json")))
             raise InputError(f"--config {config}: found no such configuration, expected {names}, or a JSON file")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"--config {path}: cannot be read ({error.strerror}); expected a JSON file") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--config {path}: no JSON ({error}); expected an object of options") from error
-    return from_mapping(TrainingOptions, values, f"--config {path}")
+    where = f"--config {path}"
+    return from_mapping(TrainingOptions, read_json(path, where), where)
 
 
 def pair_folders(roots: Sequence[Path], argument: str) -> list[Path]:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ChangeMapJointLib.core.errors import InputError
 
 T = TypeVar("T")
 _NAMES = {int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def read_json(path: Path, where: str) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        where: how errors call it, for example ``--config options.json``.
+
+    Raises:
+        InputError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror}); give a JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}); expected an object with options") from error
 
 
 def require(options: object, **rules: tuple[bool, str]) -> None:

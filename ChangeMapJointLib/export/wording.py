@@ -45,9 +45,10 @@ METHODS = {
         "Change Detection for Lung CT Images (BVM 2024)."
     ),
     "joint": (
-        "One network gives the deformation and the learned change from both scans; the map shown combines the learned "
-        "change with the difference of the reference and the warped template, after Kohlbrandt et al., Joint Learning "
-        "of Image Registration and Change Detection for Lung CT Images (BVM 2024)."
+        "One network gives the deformation and the learned change from both scans; unless it was switched off, "
+        "variational registration then improves the deformation. The map shown is the learned change times the "
+        "difference of the reference and the warped template, after Kohlbrandt et al., Joint Learning of Image "
+        "Registration and Change Detection for Lung CT Images (BVM 2024)."
     ),
 }
 VERDICTS = {

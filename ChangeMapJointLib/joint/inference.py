@@ -12,6 +12,7 @@ from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3
+from ChangeMapJointLib.core.memory import is_lack_of_memory
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
@@ -19,7 +20,6 @@ from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.scans import network_scans
 from ChangeMapJointLib.volumes.volume import Volume
 
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")  # of torch, by system
 FINEST_MM = 1.5  # of the deformation: small lungs in a large scan would make a field of gigabytes
 
 
@@ -29,19 +29,19 @@ class JointOptions:
 
     Attributes:
         model: name of weights that ship with the project, or a ``.safetensors`` file with its card beside it.
-        shape: (z, y, x) of the grid that the network sees; empty: as it was trained.
+        shape: (z, y, x) of the grid that the network sees; None: as it was trained.
         instance: iterations of Eq. (1) that start from the network's y, coarsest level first; empty: none.
     """
 
     model: str = "default"
-    shape: tuple[int, ...] = ()
+    shape: Shape3 | None = None
     instance: tuple[int, ...] = (40, 20, 10)
 
     def __post_init__(self) -> None:
         require(
             self,
             shape=(
-                len(self.shape) in (0, 3) and all(within(n, 8, 1024) for n in self.shape),
+                self.shape is None or (len(self.shape) == 3 and all(within(n, 8, 1024) for n in self.shape)),
                 "three numbers of voxels (z, y, x) from 8 to 1024, or none",
             ),
             instance=(
@@ -146,12 +146,6 @@ def trained_shape(checkpoint: Checkpoint) -> Shape3:
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n <= 1024 for n in shape)):
         raise InputError(f"card of the weights: found training.shape = {shape!r}, expected three numbers (z, y, x)")
     return shape[0], shape[1], shape[2]
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Did a computation end for want of memory? On the CPU torch says so in a RuntimeError."""
-    said = str(error).lower()
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(words in said for words in NO_MEMORY)
 
 
 def _attempts(shape: Shape3, multiple: int, device: torch.device) -> list[tuple[torch.device, Shape3]]:

@@ -205,7 +205,7 @@ class JointNetwork(nn.Module):
 
 @torch.no_grad()
 def best_shift(reference: Tensor, template: Tensor, reach: int) -> Tensor:
-    """The shift in voxels at which T is most like R round every voxel: the mean over shifts by :func:`likeness`.
+    """The shift in voxels at which T is most like R round every voxel: the mean over shifts by :func:`similarity`.
 
     Without a gradient: the blocks learn what to add to it.
 
@@ -218,13 +218,13 @@ def best_shift(reference: Tensor, template: Tensor, reach: int) -> Tensor:
         ``[n, 3, z, y, x]``, components (x, y, z); T(x + shift) is like R(x).
     """
     with torch.autocast(reference.device.type, enabled=False):  # half precision would round shifts
-        alike = likeness(reference.float(), template.float(), reach)
+        alike = similarity(reference.float(), template.float(), reach)
         weight = (_mean(alike, 3) * SHARPNESS).softmax(dim=1)
         shifts = torch.tensor([s[::-1] for s in product(range(-reach, reach + 1), repeat=3)]).to(weight)
         return _mean(torch.einsum("nszyx,sc->nczyx", weight, shifts), 1)
 
 
-def likeness(reference: Tensor, template: Tensor, reach: int) -> Tensor:
+def similarity(reference: Tensor, template: Tensor, reach: int) -> Tensor:
     """How alike R is to T at every shift, compared with the other shifts: ``exp(-d / mean d)`` in (0, 1].
 
     d is the squared difference over 3 x 3 x 3 voxels, both images less their local mean: breathing changes the density.

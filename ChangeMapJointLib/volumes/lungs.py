@@ -35,7 +35,7 @@ from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midl
 from ChangeMapJointLib.volumes.volume import Volume
 
 RIGHT, LEFT = 1, 2
-THREAD_BYTES = 2**27  # a side needs more; asked of the system, not of what earlier work has left
+THREAD_BYTES = 2**27  # so much is asked of the system itself, not of what earlier work has left over
 USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
 USUAL_SHARE = 0.55  # of the larger lung; the left is by nature the smaller one, about 0.85
 EDGE_MM2 = 300.0  # a lung cut off by the side of the scan shows more of its section there
@@ -159,7 +159,7 @@ def segment_both(
 
         return report
 
-    bytearray(THREAD_BYTES)  # MemoryError here: Python waits forever for a thread that finds none while it starts
+    np.empty(THREAD_BYTES, np.uint8)  # a MemoryError here: Python waits forever for a thread that has none to start
     pool = ThreadPoolExecutor(max_workers=2)
     try:
         try:

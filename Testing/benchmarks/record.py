@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ChangeMapJointLib.app.provenance import versions
+from ChangeMapJointLib.app.provenance import git_commit, versions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -79,12 +79,5 @@ def metadata() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Short hash of HEAD, with + where tracked files differ from it; 'unknown' outside of git."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "ChangeMapJointLib", "Resources")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
+    """Short hash of HEAD, with + where the library or its resources differ from it; 'unknown' outside of git."""
+    return git_commit() or "unknown"

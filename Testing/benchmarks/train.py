@@ -98,7 +98,10 @@ def publish(work: Path) -> Path:
     if measured["weights_sha256"] != found.sha256:
         raise SystemExit("results/joint.json is of other weights; run joint.py first")
     told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in ("validation", "limits", "attribution")}
-    card = {**told, "coarse_training": to_mapping(training_options("coarse")), "attribution": ATTRIBUTION}
+    coarse = training_options("coarse")
+    epochs = f"{told['epochs']} of {told['training']['epochs']} epochs"
+    done = f"coarse.json: {coarse.epochs} epochs, then default.json: {epochs}"
+    card = {**told, "done": done, "coarse_training": to_mapping(coarse), "attribution": ATTRIBUTION}
     card |= {"validation": measured, "limits": LIMITS}
     card["split"] = {**told["split"], "validation": list(VALIDATION)}
     path = MODELS / "default.safetensors"

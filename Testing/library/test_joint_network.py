@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
-from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, likeness
+from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, similarity
 from ChangeMapJointLib.joint.warping import at_points, compose, warp
 
 H = (2.0, 1.0, 0.5)
@@ -309,8 +309,8 @@ def scan_and_moved() -> tuple[Tensor, Tensor]:
     return scan, scan.roll((1, -2), (2, 4))
 
 
-def test_likeness_is_one_at_the_shift_that_undoes_the_motion() -> None:
-    found = likeness(*scan_and_moved(), 2)
+def test_similarity_is_one_at_the_shift_that_undoes_the_motion() -> None:
+    found = similarity(*scan_and_moved(), 2)
     assert found.shape == (1, 125, 12, 14, 16)
     inner = found[0, :, 5:-5, 4:-4, 5:-5]
     number = ((1 + 2) * 5 + (0 + 2)) * 5 + (-2 + 2)
@@ -321,9 +321,9 @@ def test_likeness_is_one_at_the_shift_that_undoes_the_motion() -> None:
     assert torch.allclose(-inner.log().mean(0), torch.ones(()), atol=1e-5)  # d / mean d over all shifts
 
 
-def test_likeness_does_not_mind_another_density() -> None:
+def test_similarity_does_not_mind_another_density() -> None:
     scan, moved = scan_and_moved()
-    assert torch.allclose(likeness(scan, moved, 1), likeness(scan, moved + 0.4, 1), atol=1e-4)
+    assert torch.allclose(similarity(scan, moved, 1), similarity(scan, moved + 0.4, 1), atol=1e-4)
 
 
 def test_the_best_shift_is_the_motion_in_voxels_x_y_z() -> None:

@@ -245,8 +245,8 @@ def test_the_command_makes_pairs_from_files(source: Source, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[1]", "found list"),
-        ("{", "no JSON"),
+        ("[1]", r"found \[1\], expected an object"),
+        ("{", "not JSON"),
         ('{"lesion": 3}', "unknown option 'lesion'"),
         ('{"growth": [0.5, 1]}', "growth"),
     ],
