@@ -17,7 +17,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Shape3
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
-from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, usable_shape
+from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, look_again, usable_shape
 from ChangeMapJointLib.registration.matching import Matches, find_correspondences
 from ChangeMapJointLib.registration.objective import Keypoints
 from ChangeMapJointLib.registration.rigid import RigidAlignment
@@ -104,7 +104,7 @@ def solve_sequential(pair: Aligned, config: RunConfig, device: torch.device, sta
 
 
 def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: torch.device, stages: Stages) -> Solved:
-    """The network, then Eq. (1) from its y, with the keypoints.
+    """The network, then Eq. (1) from its y, with the keypoints, and the network's second look at what that aligned.
 
     Raises:
         InputError: a shape that the network cannot take.
@@ -131,6 +131,7 @@ def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: tor
                 progress=progress,
             )
             optimised = _figures(found, matches)
+            answer = look_again(model, answer, found.field, pair.reference.grid)
     return Solved(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
 
 
@@ -182,4 +183,4 @@ def _report(
     optimised: dict[str, float | None] | None,
 ) -> JointReport:
     name = Path(options.model).name  # never a folder of this machine
-    return JointReport(name, model.sha256, answer.shape, answer.device.type, alone, optimised, answer.notes)
+    return JointReport(name, model.sha256, answer.scans.grid.shape, answer.device.type, alone, optimised, answer.notes)

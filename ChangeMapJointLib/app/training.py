@@ -88,6 +88,9 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
             observe=watch.observe,
             progress=progress,
         )
+    if fabric.world_size > 1:  # its threads would outlive the interpreter, which aborts
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
     return asked.out / WEIGHTS
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,13 +14,11 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3
 from ChangeMapJointLib.core.memory import is_lack_of_memory
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.core.resample import index_points, resample, sample
+from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.network import JointNetwork
-from ChangeMapJointLib.joint.scans import network_scans
+from ChangeMapJointLib.joint.network import JointNetwork, JointOutput
+from ChangeMapJointLib.joint.scans import NetworkScans, from_network, network_scans, to_network
 from ChangeMapJointLib.volumes.volume import Volume
-
-FINEST_MM = 1.5  # of the deformation: small lungs in a large scan would make a field of gigabytes
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,14 @@ class JointAnswer:
     Attributes:
         field: y on a grid that covers the whole reference, rigid part included.
         learned: CM_learn, float32 ``[z, y, x]`` on the reference's grid; 0 where the network did not look.
-        shape: (z, y, x) of the grid that it saw.
+        scans: what it saw.
         device: where it computed.
         notes: sentences on what had to be done in another way than asked for.
     """
 
     field: DisplacementField
     learned: NDArray[np.float32]
-    shape: Shape3
+    scans: NetworkScans
     device: torch.device
     notes: tuple[str, ...] = ()
 
@@ -108,16 +106,16 @@ def ask_network(
         try:
             seen = network_scans(reference, template, lungs_reference, lungs_template, rigid, size)
             progress(0.4)
-            u, learned = _forward(checkpoint.network, seen.reference, seen.template, seen.grid, where)
+            u, learned = _forward(checkpoint.network, seen, where)
             progress(0.8)
-            field = cover(u, seen.grid, rigid, reference.grid)
+            field = from_network(u, seen.grid, rigid, reference.grid)
             on_reference = resample(learned, seen.grid, reference.grid)
         except (MemoryError, RuntimeError) as error:
             if not is_lack_of_memory(error):
                 raise
             continue
         progress(1.0)
-        return JointAnswer(field, on_reference, size, where, _notes(asked, size, device, where))
+        return JointAnswer(field, on_reference, seen, where, _notes(asked, size, device, where))
     raise InputError("--method joint: not enough memory for the network; use --method sequential")
 
 
@@ -166,41 +164,46 @@ def _notes(asked: Shape3, size: Shape3, device: torch.device, where: torch.devic
     return tuple(notes)
 
 
+def look_again(checkpoint: Checkpoint, answer: JointAnswer, field: DisplacementField, reference: Grid) -> JointAnswer:
+    """The answer with CM_learn as the last block says it where a better y has put T.
+
+    That block tells change from what y has left over; after instance optimisation little is left.
+
+    Args:
+        checkpoint: the network that gave ``answer``.
+        answer: its first one; it stays as it is, with a note, where memory does not suffice.
+        field: y after instance optimisation, rigid part included.
+        reference: R's own grid.
+    """
+    seen = answer.scans
+    try:
+        u = torch.from_numpy(to_network(field, seen.grid, seen.rigid))
+        _, learned = _forward(checkpoint.network, seen, answer.device, u)
+        return replace(answer, learned=resample(learned, seen.grid, reference))
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        note = "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation."
+        return replace(answer, notes=(*answer.notes, note))
+
+
 @torch.inference_mode()
 def _forward(
-    network: JointNetwork,
-    reference: NDArray[np.float32],
-    template: NDArray[np.float32],
-    grid: Grid,
-    device: torch.device,
+    network: JointNetwork, seen: NetworkScans, device: torch.device, start_mm: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, NDArray[np.float32]]:
-    """U ``[3, z, y, x]`` in mm and CM_learn; the network is back on the CPU afterwards."""
+    """U ``[3, z, y, x]`` in mm and CM_learn, the last block from ``start_mm`` where that is given."""
     try:
         network.to(device).eval()
-        scans = [torch.from_numpy(v)[None, None].to(device) for v in (reference, template)]
-        found = network(scans[0], scans[1], grid.spacing_mm)
+        r, t = (torch.from_numpy(v)[None, None].to(device) for v in (seen.reference, seen.template))
+        if start_mm is None:
+            found = network(r, t, seen.grid.spacing_mm)
+        else:
+            before = network.coarse(r, t, seen.grid.spacing_mm)
+            start = start_mm[None].to(device)
+            logits = before[-1].logits if before else torch.zeros_like(start[:, :2])
+            found = network.finest(r, t, seen.grid.spacing_mm, JointOutput(start, logits))
         return found.displacement_mm[0].float().cpu(), found.change[0].float().cpu().numpy()
     finally:
         network.to("cpu")
         if device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def cover(u: torch.Tensor, grid: Grid, rigid: FloatArray, whole: Grid) -> DisplacementField:
-    """``y(x) = A (x + u(x))`` on voxels of the network's size over the whole reference.
-
-    Args:
-        u: ``[3, z, y, x]`` in mm on ``grid``; its border is repeated beyond.
-        grid: upright.
-        rigid: A, 4x4.
-        whole: the reference's own grid.
-    """
-    target = whole.with_spacing((max(min(grid.spacing_mm), FINEST_MM),) * 3)
-    linear = torch.as_tensor(rigid[:3, :3].T, dtype=torch.float32)
-    result = np.empty((*target.shape, 3), dtype=np.float32)
-    for z in range(0, target.shape[0], 16):
-        slab = slice(z, z + 16)
-        moved = sample(u, index_points(target, target.affine, slab), grid).movedim(0, -1) @ linear
-        moved += index_points(target, (rigid - np.eye(4)) @ target.affine, slab)
-        result[slab] = moved.numpy()
-    return DisplacementField(result, target)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ChangeMapJointLib.core.configuration import require, within
-from ChangeMapJointLib.joint.warping import at_points, warp
+from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, warp
 from ChangeMapJointLib.registration.distances import (
     Spacing,
     mask_distance,
@@ -61,6 +61,8 @@ class Sample:
         partners_mm: K_T - K_R in mm, ``[n, 3]``: what u should be there.
         edges: NGF edge parameters (eR, eT) in HU per mm.
         spacing_mm: of the grid, ordered (x, y, z).
+        true_mm: the true u, ``[3, z, y, x]`` on fewer voxels in the same box; None where it is not known.
+        offset: voxel (x, y, z) of the template at which the reference begins, where the reference's volumes are crops.
     """
 
     reference: Tensor
@@ -75,6 +77,8 @@ class Sample:
     partners_mm: Tensor
     edges: tuple[float, float]
     spacing_mm: Spacing
+    true_mm: Tensor | None = None
+    offset: Offset = ORIGIN
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,10 @@ def joint_terms(
     spacing = sample.spacing_mm
     low, high = WINDOW_HU
     moving = torch.stack([sample.template.clamp(low, high), sample.mask_template, sample.lesions_template])
-    image, mask, lesions = warp(moving[None], displacement_mm[None], spacing)[0]
+    image, mask, lesions = warp(moving[None], displacement_mm[None], spacing, sample.offset)[0]
     if options.only_changed:
-        changed = warp(sample.changed_template[None, None], displacement_mm.detach()[None], spacing)[0, 0]
+        before = sample.changed_template[None, None]
+        changed = warp(before, displacement_mm.detach()[None], spacing, sample.offset)[0, 0]
         target = change_target(sample.changed_reference, changed)
     else:
         target = change_target(sample.lesions_reference, lesions)

@@ -8,16 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
-from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.pyramid import FWHM
 from ChangeMapJointLib.volumes.volume import Volume
 
 AIR_HU = -1000.0
 MARGIN_MM = 15.0
+FINEST_MM = 1.5  # of the deformation: small lungs in a large scan would make a field of gigabytes
+SLAB = 16  # slices at a time
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,43 @@ def smoothed(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray
         values.astype(np.float32), sigma[::-1], mode="nearest", truncate=3.0
     )
     return smooth
+
+
+def to_network(field: DisplacementField, grid: Grid, rigid: FloatArray) -> NDArray[np.float32]:
+    """The network's u of a field y, ``[3, z, y, x]`` in mm: ``u(x) = A^-1 y(x) - x``; :func:`from_network` undoes it.
+
+    Args:
+        field: y, rigid part included.
+        grid: upright, the network's.
+        rigid: A, 4x4.
+    """
+    vectors = torch.from_numpy(field.vectors_mm).movedim(-1, 0)
+    inverse = np.linalg.inv(rigid)
+    linear = torch.as_tensor(inverse[:3, :3].T, dtype=torch.float32)
+    result = np.empty((3, *grid.shape), dtype=np.float32)
+    for z in range(0, grid.shape[0], SLAB):
+        slab = slice(z, z + SLAB)
+        moved = sample(vectors, index_points(grid, grid.affine, slab), field.grid).movedim(0, -1) @ linear
+        moved += index_points(grid, (inverse - np.eye(4)) @ grid.affine, slab)
+        result[:, slab] = moved.movedim(-1, 0).numpy()
+    return result
+
+
+def from_network(u: torch.Tensor, grid: Grid, rigid: FloatArray, whole: Grid) -> DisplacementField:
+    """``y(x) = A (x + u(x))`` on voxels of the network's size over the whole reference.
+
+    Args:
+        u: ``[3, z, y, x]`` in mm on ``grid``; its border is repeated beyond.
+        grid: upright.
+        rigid: A, 4x4.
+        whole: the reference's own grid.
+    """
+    target = whole.with_spacing((max(min(grid.spacing_mm), FINEST_MM),) * 3)
+    linear = torch.as_tensor(rigid[:3, :3].T, dtype=torch.float32)
+    result = np.empty((*target.shape, 3), dtype=np.float32)
+    for z in range(0, target.shape[0], SLAB):
+        slab = slice(z, z + SLAB)
+        moved = sample(u, index_points(target, target.affine, slab), grid).movedim(0, -1) @ linear
+        moved += index_points(target, (rigid - np.eye(4)) @ target.affine, slab)
+        result[slab] = moved.numpy()
+    return DisplacementField(result, target)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.joint.losses import Sample
-from ChangeMapJointLib.joint.warping import at_points, resize, warp
+from ChangeMapJointLib.joint.warping import at_points, compose, inverse, resize, warp
 from ChangeMapJointLib.registration.distances import Spacing
 
 KNOTS = (4, 4, 4)  # of the further motion: as smooth as breathing
@@ -52,8 +52,7 @@ def augmented(sample: Sample, options: AugmentOptions, *, seed: tuple[int, int, 
         options: see there.
         seed: of the training, the epoch and the pair.
     """
-    number = (seed[0] * 1_000_003 + seed[1]) * 1_000_003 + seed[2]
-    generator = torch.Generator().manual_seed(number % 2**62)
+    generator = torch.Generator().manual_seed(one_seed(seed))
     draws = torch.rand(4, generator=generator).tolist()
     knots = torch.randn(1, 3, *KNOTS, generator=generator)
     if draws[3] < options.exchange:
@@ -64,6 +63,11 @@ def augmented(sample: Sample, options: AugmentOptions, *, seed: tuple[int, int, 
         if draws[axis] < options.mirror:
             sample = mirrored(sample, axis)
     return sample
+
+
+def one_seed(seed: tuple[int, int, int]) -> int:
+    """A number for each training, epoch and pair."""
+    return ((seed[0] * 1_000_003 + seed[1]) * 1_000_003 + seed[2]) % 2**62
 
 
 def exchanged(sample: Sample) -> Sample:
@@ -81,6 +85,7 @@ def exchanged(sample: Sample) -> Sample:
         keypoints_vox=sample.keypoints_vox + sample.partners_mm / _h(sample.spacing_mm, sample.partners_mm),
         partners_mm=-sample.partners_mm,
         edges=sample.edges[::-1],
+        true_mm=None if sample.true_mm is None else inverse(sample.true_mm[None], _true_spacing(sample))[0],
     )
 
 
@@ -91,7 +96,11 @@ def mirrored(sample: Sample, axis: int) -> Sample:
     keypoints, partners = sample.keypoints_vox.clone(), sample.partners_mm.clone()
     keypoints[:, axis] = size - 1 - keypoints[:, axis]
     partners[:, axis] = -partners[:, axis]
-    return replace(sample, **volumes, keypoints_vox=keypoints, partners_mm=partners)
+    true = sample.true_mm
+    if true is not None:
+        true = true.flip(3 - axis)
+        true[axis] = -true[axis]
+    return replace(sample, **volumes, keypoints_vox=keypoints, partners_mm=partners, true_mm=true)
 
 
 def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
@@ -108,6 +117,9 @@ def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
     wanted, found = sample.keypoints_vox, sample.keypoints_vox
     for _ in range(INVERSION_STEPS):  # k + v(k) = the keypoint's old place
         found = wanted - at_points(displacement_mm[0], found) / h
+    true = sample.true_mm
+    if true is not None:
+        true = compose(true[None], resize(displacement_mm, true.shape[1:]), _true_spacing(sample))[0]
     return replace(
         sample,
         reference=reference,
@@ -116,6 +128,7 @@ def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
         changed_reference=(changed >= 0.5).to(changed),
         keypoints_vox=found,
         partners_mm=sample.partners_mm + (wanted - found) * h,
+        true_mm=true,
     )
 
 
@@ -134,6 +147,14 @@ def further_motion(knots_mm: Tensor, sample: Sample) -> Tensor:
 
 def _volumes(sample: Sample) -> dict[str, Any]:
     return {name: value for name, value in vars(sample).items() if isinstance(value, Tensor) and value.ndim == 3}
+
+
+def _true_spacing(sample: Sample) -> Spacing:
+    """Of the voxels of ``true_mm``."""
+    assert sample.true_mm is not None
+    sizes = zip(sample.spacing_mm, sample.reference.shape[::-1], sample.true_mm.shape[:0:-1], strict=True)
+    hx, hy, hz = (h * n / m for h, n, m in sizes)
+    return hx, hy, hz
 
 
 def _h(spacing_mm: Spacing, like: Tensor) -> Tensor:

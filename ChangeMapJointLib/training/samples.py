@@ -18,15 +18,16 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.losses import Sample
-from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed
+from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
 from ChangeMapJointLib.registration.distances import edge_parameter
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.volumes.writing import atomic_path, read_displacement
 
-FORMAT = 2  # of cached samples; raise it when they are made in another way
+FORMAT = 3  # of cached samples; raise it when they are made in another way
 EDGE_FACTOR = 0.5
+TRUE_SIDE = 64
 SIDES = ("reference", "template")
 
 
@@ -71,7 +72,16 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
         partners_mm=torch.as_tensor(partners, dtype=torch.float32),
         edges=(edges[0], edges[1]),
         spacing_mm=grid.spacing_mm,
+        true_mm=torch.from_numpy(to_network(read_displacement(folder / "deformation.nrrd"), coarser(grid), rigid)),
     )
+
+
+def coarser(grid: Grid) -> Grid:
+    """Fewer voxels in the same box, for what is smooth: :data:`TRUE_SIDE` a side at most; ``grid`` is upright."""
+    shape = tuple(min(n, TRUE_SIDE) for n in grid.shape)
+    factor = np.array(grid.size) / shape[::-1]
+    spacing, origin = factor * grid.spacing_mm, np.array(grid.origin_mm) + (factor - 1) / 2 * grid.spacing_mm
+    return Grid(shape, tuple(spacing.tolist()), tuple(origin.tolist()))  # type: ignore[arg-type]
 
 
 def lesion_mask(labels: NDArray[np.generic], source: Grid, target: Grid, matrix: FloatArray) -> NDArray[np.float32]:

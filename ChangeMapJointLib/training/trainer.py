@@ -12,7 +12,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.memory import peak_memory_mb
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample, joint_terms, total
+from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
-from ChangeMapJointLib.joint.warping import warp
-from ChangeMapJointLib.training.augment import AugmentOptions, augmented
+from ChangeMapJointLib.training.augment import AugmentOptions, augmented, one_seed
+from ChangeMapJointLib.training.crops import CropOptions
+from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
 from ChangeMapJointLib.training.samples import to_device
 from ChangeMapJointLib.volumes.writing import atomic_path
 
@@ -44,12 +45,14 @@ class TrainingOptions:
         weights: the alphas of Eq. (2).
         loss: how its terms count.
         augment: how pairs are varied.
+        crops: what the last block is shown, where the coarser ones are frozen and it keeps its statistics.
         shape: (z, y, x) of the network's input.
         epochs: passes over the pairs.
         batch: pairs a step, over all processes.
         learning_rate: of Adam.
         decay_epochs: epochs in which the learning rate falls to a twentieth, along a cosine; 0: it stays.
         frozen: coarsest blocks that keep the weights that training starts from.
+        steady_epochs: the last epochs, in which a block that keeps statistics also uses them: as it will be used.
         warm_up_epochs: the recall loss counts from the epoch after: before, the deformation says nothing about change.
         checkpoint_steps: steps between checkpoints.
         seed: of weights and order.
@@ -60,12 +63,14 @@ class TrainingOptions:
     weights: LossWeights = field(default_factory=LossWeights)
     loss: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    crops: CropOptions = field(default_factory=CropOptions)
     shape: tuple[int, int, int] = (128, 256, 256)
     epochs: int = 50
     batch: int = 1
     learning_rate: float = 3e-4
     decay_epochs: int = 0
     frozen: int = 0
+    steady_epochs: int = 0
     warm_up_epochs: int = 2
     checkpoint_steps: int = 50
     seed: int = 0
@@ -85,12 +90,23 @@ class TrainingOptions:
             batch=(within(self.batch, 1, 4096), "1 to 4096"),
             learning_rate=(within(self.learning_rate, 1e-9, 1.0), "1e-9 to 1"),
             decay_epochs=(within(self.decay_epochs, 0, 100_000), "0 to 100000"),
+            crops=(
+                not self.crops.count or self._last_block_learns_alone(),
+                f"fit only frozen = {len(self.network.factors) - 1}, network.kept_statistics, a last reach of 0, and "
+                f"multiples of {2**self.network.depth} within shape",
+            ),
+            steady_epochs=(within(self.steady_epochs, 0, 100_000), "0 to 100000"),
             frozen=(0 <= self.frozen < len(self.network.factors), "fewer than there are blocks"),
             warm_up_epochs=(within(self.warm_up_epochs, 0, 100_000), "0 to 100000"),
             checkpoint_steps=(within(self.checkpoint_steps, 1, 10**9), "1 or more"),
             precision=(self.precision in ("32-true", "bf16-mixed"), "32-true or bf16-mixed"),
             seed=(0 <= self.seed < 10**9, "0 to 1e9"),
         )
+
+    def _last_block_learns_alone(self) -> bool:
+        fits = all(n % 2**self.network.depth == 0 and n <= m for n, m in zip(self.crops.shape, self.shape, strict=True))
+        alone = self.frozen == len(self.network.factors) - 1 and not self.network.reach[-1]
+        return fits and alone and self.network.kept_statistics
 
 
 @dataclass
@@ -148,6 +164,7 @@ def train(
     _start(network, start, options)
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=options.learning_rate)
     model, optimiser = fabric.setup(network, optimiser)
+    model.mark_forward_method("last_block")
     recall, state = EpochRecall(), _State()
     out.mkdir(parents=True, exist_ok=True)
     told = {"options": _lasting(options), "pairs": count, "digest": getattr(pairs, "digest", str)()}
@@ -157,7 +174,7 @@ def train(
     epochs = _Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
     while state.epoch < options.epochs:
         order = epoch_order(count, options.seed, state.epoch)
-        network.train()
+        _train_mode(network, options, state.epoch)
         while state.done < count:
             started = time.monotonic()
             batch = order[state.done : state.done + options.batch]
@@ -192,11 +209,8 @@ def train(
 def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOptions) -> None:
     """The coarsest blocks' weights from ``start``; those that are frozen learn no more."""
     given = [] if start is None else list(start.network.blocks)
-    fits = start is None or (
-        len(given) <= len(network.blocks)
-        and start.network.options.channels == options.network.channels[: len(given)]
-        and start.network.options.reach == options.network.reach[: len(given)]
-        and start.network.options.depth == options.network.depth
+    fits = len(given) <= len(network.blocks) and all(
+        _shapes(earlier) == _shapes(block) for block, earlier in zip(network.blocks, given, strict=False)
     )
     if not fits or options.frozen > len(given):
         found = "none" if start is None else str(start.network.options)
@@ -208,6 +222,20 @@ def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOpt
         block.load_state_dict(earlier.state_dict())
     for block in network.blocks[: options.frozen]:
         block.requires_grad_(requires_grad=False)
+
+
+def _shapes(block: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in block.state_dict().items()}
+
+
+def _train_mode(network: JointNetwork, options: TrainingOptions, epoch: int) -> None:
+    """Blocks that are frozen, and in the end kept statistics, as in inference; all else as in training."""
+    network.train()
+    still: list[torch.nn.Module] = list(network.blocks[: options.frozen])
+    if epoch >= options.epochs - options.steady_epochs:
+        still += [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d)]
+    for module in still:
+        module.eval()
 
 
 def learning_rate(options: TrainingOptions, epoch: float) -> float:
@@ -244,7 +272,7 @@ def _step(
         sample = augmented(pairs[index], options.augment, seed=(options.seed, epoch, index))
         sample = to_device(sample, fabric.device)
         with fabric.no_backward_sync(model, enabled=not last):
-            loss, terms = _loss(model, sample, recall, epoch, options, count=bool(mine))
+            loss, terms = _loss(model, sample, recall, (options.seed, epoch, index), options, count=bool(mine))
             fabric.backward(loss * (counted * fabric.world_size / len(batch)))
         for name, value in {**terms, "total": loss}.items():
             sums[name] += counted * float(value.detach()) / len(batch)
@@ -267,28 +295,29 @@ def _summed(values: Tensor, fabric: Fabric) -> Tensor:
 
 
 def _loss(
-    model: Any, sample: Sample, recall: EpochRecall, epoch: int, options: TrainingOptions, *, count: bool
+    model: Any,
+    sample: Sample,
+    recall: EpochRecall,
+    seed: tuple[int, int, int],
+    options: TrainingOptions,
+    *,
+    count: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Eq. (2) of one pair, on the finest grid."""
-    # whole HU as integers: Fabric would round floats to what bfloat16 can tell apart, 4 HU
-    scans = [image.round().to(torch.int16)[None, None] for image in (sample.reference, sample.template)]
-    found = model(*scans, sample.spacing_mm)
-    logits = found.logits[0].float()
-    terms, target = joint_terms(
-        found.displacement_mm[0],
-        logits,
+    """Eq. (2) of one pair, on all of it or on crops; the recall loss does not count while it warms up."""
+    weights = options.weights if seed[1] >= options.warm_up_epochs else replace(options.weights, recall=0.0)
+    if not options.crops.count:
+        return whole_loss(model, sample, recall, weights, options.loss, count=count)
+    return crop_loss(
+        model,
+        model.module,
         sample,
-        recall.weights,
-        coarser_mm=[u[0] for u in found.coarser_mm],
-        options=options.loss,
+        recall,
+        weights,
+        options.loss,
+        options.crops,
+        seed=one_seed(seed),
+        count=count,
     )
-    if count:
-        moved = warp(sample.mask_template[None, None], found.displacement_mm.detach(), sample.spacing_mm)[0, 0]
-        recall.add(logits, target, ((sample.mask_reference > 0.5) | (moved > 0.5)).to(logits))
-    weighted = dict(terms)
-    if epoch < options.warm_up_epochs:
-        weighted["recall"] = 0.0 * terms["recall"]
-    return total(weighted, options.weights), terms
 
 
 # -- files --------------------------------------------------------------------------------------

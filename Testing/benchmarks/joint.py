@@ -10,7 +10,7 @@ looked at afterwards. Maps are judged on R's own voxels:
 
 * ``sequential``: CM_seq of the sequential method.
 * ``network``: y of the network alone; CM_diff, CM_learn and CM_comb.
-* ``optimised``: y after instance optimisation, and the same three maps.
+* ``optimised``: y after instance optimisation, and the same three maps; CM_learn is the network's second look.
 
 What was made and measured stays in the work folder, so that a run that was stopped goes on. Writes
 ``results/joint.json``.
@@ -41,7 +41,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS, ScanCounts, count_scan, false_positives, recall_at
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
-from ChangeMapJointLib.joint.inference import ask_network
+from ChangeMapJointLib.joint.inference import ask_network, look_again
 from ChangeMapJointLib.registration.matching import find_correspondences
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.registration.rigid import align_rigid
@@ -153,9 +153,10 @@ class Pair:
         options = replace(CONFIG.registration, iterations=CONFIG.joint.instance)
         keypoints = self.matches.keypoints
         found = register(*self.scans, rigid=self.rigid, start=answer.field, keypoints=keypoints, options=options)
+        again = look_again(model, answer, found.field, self.r.grid)
         times.append(time.monotonic())
         network = self.judged(answer.field, answer.learned)
-        optimised = self.judged(found.field, answer.learned, alone=False)
+        optimised = self.judged(found.field, again.learned)
         return {
             "network": {**network, "seconds": times[1] - times[0]},
             "optimised": {**optimised, "seconds": times[2] - times[1]},
@@ -174,9 +175,7 @@ class Pair:
             "dice": dice(ours, moved),
         }
 
-    def judged(
-        self, field: DisplacementField, learned: NDArray[np.float32] | None = None, *, alone: bool = True
-    ) -> dict[str, Any]:
+    def judged(self, field: DisplacementField, learned: NDArray[np.float32] | None = None) -> dict[str, Any]:
         """Geometry, volumes of lesions, and counts of every map that y gives."""
         ours, theirs = (side.mask for side in self.lungs)
         union = ours | (warp(theirs, self.t.grid, self.r.grid, field) >= 0.5)
@@ -185,8 +184,6 @@ class Pair:
         if learned is not None:
             maps["learned"] = np.where(union, learned, np.float32(0))
             maps["combined"] = maps["difference"] * maps["learned"]
-        if not alone:
-            maps.pop("learned")  # it is the network's
         box = tuple(slice(max(a.min() - 3, 0), a.max() + 4) for a in np.nonzero(union))
         grid = self.r.grid.crop([s.start for s in box], [min(s.stop, n) for s, n in zip(box, union.shape, strict=True)])
         counts = {}

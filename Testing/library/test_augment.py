@@ -56,7 +56,16 @@ def pair() -> Sample:
         partners_mm=SHIFT_MM.expand(50, 3).clone(),
         edges=(10.0, 20.0),
         spacing_mm=H,
+        true_mm=SHIFT_MM.view(3, 1, 1, 1).expand(3, 12, 14, 16).clone(),
     )
+
+
+def off_truth(sample: Sample) -> float:
+    """Largest distance in mm between the true u at the keypoints and their partners."""
+    assert sample.true_mm is not None
+    fewer = torch.tensor(sample.reference.shape[::-1]) / torch.tensor(sample.true_mm.shape[:0:-1])
+    true = at_points(sample.true_mm, (sample.keypoints_vox + 0.5) / fewer - 0.5)
+    return float((true - sample.partners_mm).norm(dim=1).max())
 
 
 def mismatch(sample: Sample) -> float:
@@ -102,6 +111,26 @@ def test_further_motion_is_what_was_asked_and_keypoints_move_along() -> None:
     assert float((drawn.partners_mm - sample.partners_mm).norm(dim=1).max()) > 1.0
     assert mismatch(drawn) < 60  # interpolated twice; untouched partners are off by hundreds
     assert mismatch(replace(drawn, partners_mm=sample.partners_mm)) > 100
+
+
+def test_the_true_displacement_moves_along() -> None:
+    waves = pair()
+    assert waves.true_mm is not None
+    z, y, x = torch.meshgrid(*(torch.linspace(0, 3, n) for n in (12, 14, 16)), indexing="ij")
+    true = torch.stack([4 + 2 * torch.sin(x), 2 * torch.cos(y + x) - 3, 3 + torch.sin(z)])
+    at = (waves.keypoints_vox + 0.5) / 2 - 0.5
+    waves = replace(waves, true_mm=true, partners_mm=at_points(true, at))
+    assert off_truth(waves) < 1e-4
+    assert off_truth(replace(waves, true_mm=-true)) > 5
+    knots = 6 * torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    for made in (
+        *(mirrored(waves, axis) for axis in range(3)),
+        exchanged(waves),
+        moved(waves, further_motion(knots, waves)),
+        moved(mirrored(exchanged(waves), 1), further_motion(knots, waves)),
+    ):
+        assert off_truth(made) < 0.15  # interpolated once more
+        assert not torch.allclose(made.partners_mm, waves.partners_mm)
 
 
 def test_further_motion_is_far_from_folding() -> None:

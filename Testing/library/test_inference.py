@@ -13,9 +13,9 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.joint import inference
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.inference import JointOptions, ask_network, cover, trained_shape
+from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_again, trained_shape
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
-from ChangeMapJointLib.joint.scans import network_scans
+from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand, interpolating
 from ChangeMapJointLib.registration.solver import register, starting_from
 from ChangeMapJointLib.volumes.volume import Volume
@@ -30,6 +30,17 @@ class Told(JointNetwork):
     def __init__(self, fails: int = 0, error: Exception | None = None) -> None:
         super().__init__(NetworkOptions(factors=(2, 1), channels=(1, 1), reach=(0, 0), depth=1))
         self.fails, self.error, self.seen = fails, error, list[tuple[int, ...]]()
+
+    def coarse(self, *given: object) -> tuple[JointOutput, ...]:
+        return ()
+
+    def finest(self, r: torch.Tensor, t: torch.Tensor, h: object, before: JointOutput | None) -> JointOutput:
+        """The start's displacement along x, in mm, as logit of the change."""
+        if self.error is not None:
+            raise self.error
+        assert before is not None
+        u = before.displacement_mm
+        return JointOutput(u, torch.cat([torch.zeros_like(u[:, :1]), u[:, :1]], 1))
 
     def forward(self, reference: torch.Tensor, template: torch.Tensor, spacing_mm: object) -> JointOutput:
         self.seen.append(tuple(reference.shape[2:]))
@@ -53,7 +64,7 @@ def rigid() -> FloatArray:
 def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Grid) -> None:
     volume, lungs = lung_like(grid)
     answer = ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=rigid())
-    assert answer.shape == (16, 16, 32)
+    assert answer.scans.grid.shape == (16, 16, 32)
     assert answer.notes == ()
     points = grid.to_physical(np.random.default_rng(0).uniform(0, 1, (50, 3)) * (np.array(grid.size) - 1))
     expected = apply_affine(rigid(), points + np.array([1.0, -2.0, 3.0]))
@@ -63,6 +74,34 @@ def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Gr
     inside = lungs & (np.abs(volume.array + 100) > 350)
     agree = (answer.learned > 0.5) == (volume.array > -100)
     assert agree[inside].mean() > 0.8
+
+
+def test_a_second_look_starts_where_a_better_y_has_put_the_template() -> None:
+    volume, lungs = lung_like(GRID)
+    model = Checkpoint(Told(), CARD, "")
+    first = ask_network(model, volume, volume, lungs, lungs, rigid=rigid())
+    points = index_points(GRID, GRID.affine).numpy().astype(float)
+    y = apply_affine(rigid(), (points + np.array([-2.0, 1.0, 0.5])).reshape(-1, 3)).reshape(points.shape)
+    again = look_again(model, first, DisplacementField((y - points).astype(np.float32), GRID), GRID)
+    inner = again.learned[8:-8, 8:-8, 8:-8]
+    assert inner == pytest.approx(np.full_like(inner, 1 / (1 + np.exp(2.0))), abs=1e-3)  # softmax of (0, -2)
+    assert again.field is first.field
+    assert not np.allclose(first.learned[8:-8, 8:-8, 8:-8], inner, atol=0.01)
+
+
+def test_without_memory_the_first_look_stays_and_that_is_told() -> None:
+    volume, lungs = lung_like(GRID)
+    network = Told()
+    first = ask_network(Checkpoint(network, CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
+    network.error = MemoryError()
+    again = look_again(Checkpoint(network, CARD, ""), first, first.field, GRID)
+    assert again.learned is first.learned
+    assert again.notes == (
+        "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation.",
+    )
+    network.error = RuntimeError("a fault")
+    with pytest.raises(RuntimeError, match="a fault"):
+        look_again(Checkpoint(network, CARD, ""), first, first.field, GRID)
 
 
 def test_the_network_sees_both_lungs_in_one_frame() -> None:
@@ -90,7 +129,7 @@ def test_without_memory_a_smaller_grid_is_taken_and_told(error: Exception) -> No
     network = Told(fails=1, error=error)
     answer = ask_network(Checkpoint(network, CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
     assert network.seen == [(16, 16, 32), (8, 8, 16)]
-    assert answer.shape == (8, 8, 16)
+    assert answer.scans.grid.shape == (8, 8, 16)
     assert answer.notes == ("Memory did not suffice: the network saw 16 x 8 x 8 voxels instead of 32 x 16 x 16.",)
     with pytest.raises(InputError, match="not enough memory for the network; use --method sequential"):
         ask_network(Checkpoint(Told(fails=9), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
@@ -110,7 +149,7 @@ def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPa
     found = ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4), device="cuda")
     assert places == ["cuda", "cuda", "cpu"]
     assert found.device.type == "cpu"
-    assert found.shape == (16, 16, 32)
+    assert found.scans.grid.shape == (16, 16, 32)
     assert found.notes == ("The GPU's memory did not suffice for the network; it computed on the CPU.",)
 
 
@@ -176,6 +215,7 @@ def test_u_covers_what_the_network_did_not_see() -> None:
     whole = Grid((20, 20, 20), (3.0, 3.0, 3.0), (-18.0, -18.0, -18.0))
     u = torch.zeros(3, 8, 8, 8)
     u[0] = torch.arange(8.0)  # along x
-    found = cover(u, grid, np.eye(4), whole)
+    found = from_network(u, grid, np.eye(4), whole)
     assert found.grid.same_as(whole)
+    assert to_network(found, grid, np.eye(4)) == pytest.approx(u.numpy(), abs=1e-4)
     assert found.at(np.array([[-18.0, 0, 0], [9.0, 3, 3], [39.0, 0, 0]]))[:, 0] == pytest.approx([0.0, 3.0, 7.0])

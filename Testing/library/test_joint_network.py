@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, similarity
-from ChangeMapJointLib.joint.warping import at_points, compose, warp
+from ChangeMapJointLib.joint.warping import at_points, compose, inverse, warp
 
 H = (2.0, 1.0, 0.5)
 PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
@@ -158,6 +158,25 @@ def test_composing_is_warping_twice() -> None:
     once = warp(ramp(), compose(0.3 * first, 0.3 * then, H), H)
     inner = (..., slice(2, -2), slice(3, -3), slice(2, -2))
     assert torch.allclose(step[inner], once[inner], atol=1e-6)  # the ramp is linear, u nearly so between voxels
+
+
+def test_a_crop_is_warped_and_composed_as_the_whole_is() -> None:
+    generator = torch.Generator().manual_seed(4)
+    u, then = torch.randn(2, 1, 3, 8, 10, 12, generator=generator, dtype=torch.float64)
+    box = (..., slice(2, 6), slice(3, 10), slice(4, 9))
+    offset = (4, 3, 2)  # (x, y, z)
+    assert torch.allclose(warp(ramp(), u[box], H, offset), warp(ramp(), u, H)[box], atol=1e-9)
+    assert torch.allclose(compose(u, then[box], H, offset), compose(u, then, H)[box], atol=1e-9)
+    assert not torch.allclose(warp(ramp(), u[box], H, (3, 4, 2)), warp(ramp(), u, H)[box], atol=0.1)
+
+
+def test_the_inverse_brings_points_back() -> None:
+    coarse = 0.4 * torch.randn(1, 3, 3, 3, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    u = torch.nn.functional.interpolate(coarse, (8, 10, 12), mode="trilinear", align_corners=True)
+    inner = (..., slice(2, -2), slice(3, -3), slice(3, -3))
+    assert float(u[inner].abs().max()) > 0.2
+    assert float(compose(u, inverse(u, H), H)[inner].abs().max()) < 1e-6
+    assert float(compose(inverse(u, H), u, H)[inner].abs().max()) < 0.1  # its kinks are smoothed
 
 
 def test_displacement_at_points() -> None:

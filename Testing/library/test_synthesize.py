@@ -17,7 +17,7 @@ from ChangeMapJointLib.app.synthesis import Synthesis, draw_options, run_synthes
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.joint.warping import warp
+from ChangeMapJointLib.joint.warping import at_points, warp
 from ChangeMapJointLib.training.acquisition import reconstructed
 from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions, draw_pair
 from ChangeMapJointLib.training.samples import PairDataset, lesion_mask
@@ -192,6 +192,9 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
     for mask, index in ((sample.mask_reference, sample.keypoints_vox), (sample.mask_template, moved)):
         x, y, z = index.round().long().T
         assert (mask[z.clamp(0, 31), y.clamp(0, 31), x.clamp(0, 47)] > 0.3).float().mean() > 0.95
+    assert sample.true_mm is not None
+    assert sample.true_mm.shape == (3, 32, 32, 48)
+    assert float((at_points(sample.true_mm, sample.keypoints_vox) - sample.partners_mm).norm(dim=1).median()) < 0.1
     breathing = sample.partners_mm.norm(dim=1)
     assert 1.0 < float(breathing.mean()) < 15.0  # the rigid part is gone, breathing is left
     # warped by a field through the keypoints, T is more like R

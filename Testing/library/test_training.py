@@ -64,6 +64,7 @@ def test_the_card_says_what_the_weights_come_from(trained: Path) -> None:
         "channels": [2, 2],
         "reach": [1, 0],
         "depth": 1,
+        "kept_statistics": False,
         "checkpointing": False,
     }
     assert card["commit"] == git_commit()

@@ -8,9 +8,10 @@ import pytest
 
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.app.training import training_options
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.core.configuration import from_mapping
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.inference import ask_network, trained_shape
+from ChangeMapJointLib.joint.network import NetworkOptions
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.lungs import segment_both
@@ -29,7 +30,8 @@ def test_the_card_says_where_the_weights_come_from() -> None:
         assert any(collection in line for line in card["attribution"])
     assert card["limits"]
     assert "/" not in json.dumps({k: v for k, v in card.items() if k != "attribution"})  # no path of any machine
-    assert card["training"]["network"] == to_mapping(training_options("default").network)
+    network = from_mapping(NetworkOptions, card["training"]["network"], "card")
+    assert network == model.network.options == training_options("default").network
     assert MODEL.stat().st_size < 5e6
 
 
