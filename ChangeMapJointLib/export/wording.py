@@ -46,7 +46,8 @@ METHODS = {
     ),
     "joint": (
         "One network gives the deformation and the learned change from both scans; unless it was switched off, "
-        "variational registration then improves the deformation. The map shown is the learned change times the "
+        "variational registration then improves the deformation, and the network looks again at what that aligned. "
+        "The map shown is the learned change times the "
         "difference of the reference and the warped template, after Kohlbrandt et al., Joint Learning of Image "
         "Registration and Change Detection for Lung CT Images (BVM 2024)."
     ),

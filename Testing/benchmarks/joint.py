@@ -235,7 +235,29 @@ def summary(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]]) -> d
         for method in METHODS
         for name in held[0][method]["counts"]
     }
+    allowed = [f"at_{a:g}_false_per_scan" for a in ALLOWED]
+    wanted = {name: result["detection"]["sequential difference"][name]["recall"] for name in allowed}
+    sides = [[p["optimised"] for p in pairs] for pairs in (held, null)]
+    result["optimised combined at the recall of sequential difference"] = {
+        name: at_recall(*sides, "combined", recall) for name, recall in wanted.items()
+    }
     return result
+
+
+def at_recall(
+    held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]], name: str, recall: float
+) -> dict[str, float] | None:
+    """False positives of one map where it is as quiet as it may be for that recall; None where it never reaches it."""
+    scans, quiet = scan_counts(held, name), scan_counts(null, name)
+    reached = sum(s.hit.sum(axis=1) for s in scans) / sum(len(s.changes) for s in scans) >= recall - 1e-4
+    if not reached.any():
+        return None
+    row = int(np.flatnonzero(reached)[-1])
+    return {
+        "threshold": round(float(THRESHOLDS[row]), 3),
+        "false_per_scan": round(float(false_positives(scans)[row]), 2),
+        "false_per_null_pair": round(float(false_positives(quiet)[row]), 2),
+    }
 
 
 def detection(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:

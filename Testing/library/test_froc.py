@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from training_samples import Pairs
 
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.evaluation import froc
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS, count_scan, false_positives, recall_at, regions_of
 from ChangeMapJointLib.evaluation.network import judge, summary
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
@@ -66,6 +68,23 @@ def test_regions_of_fewer_than_five_voxels_do_not_count() -> None:
     assert labels[17, 17, 3] == 0
     assert (labels[2, 2, 2:7] == labels[2, 2, 2]).all()
     assert labels[2, 2, 2] > 0
+
+
+def test_few_voxels_are_labelled_as_the_whole_volume_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blobs and single voxels, at the borders too, where the next row begins one voxel further."""
+    noise = np.random.default_rng(4).normal(size=GRID.shape)
+    values = ndimage.gaussian_filter(noise, 1.0, mode="wrap")
+    limits = np.quantile(values, [0.8, 0.9, 0.95, 0.99, 0.999, 1.0])
+    monkeypatch.setattr(froc, "FEW", 1.0)
+    components = froc._Components(values)
+    counts = []
+    for limit in limits:
+        found, expected = components.above(limit), regions_of(values >= limit)
+        counts.append(expected.max())
+        assert found.max() == expected.max()
+        assert len({*zip(found.ravel().tolist(), expected.ravel().tolist(), strict=True)}) == expected.max() + 1
+    assert max(counts) > 20
+    assert counts[-1] == 0
 
 
 def test_thresholds_rise_on_a_logarithmic_scale() -> None:
