@@ -6,6 +6,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine, bounding_box
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
@@ -44,12 +45,9 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
     seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape)
     grid = seen.grid
     changed = [change.id for change in read_truth(folder / "truth.json").changes if change.is_change]
-    labels, changes = (
-        [
-            torch.from_numpy(lesion_mask(np.where(keep(label), label, 0), volume.grid, grid, matrix))
-            for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
-        ]
-        for keep in (lambda label: label > 0, lambda label: np.isin(label, changed))
+    masks_r, masks_t = (
+        [torch.from_numpy(mask) for mask in lesion_masks(label, changed, volume.grid, grid, matrix)]
+        for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
     )
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
@@ -64,10 +62,10 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
         template=images[1],
         mask_reference=lungs[0],
         mask_template=lungs[1],
-        lesions_reference=labels[0],
-        lesions_template=labels[1],
-        changed_reference=changes[0],
-        changed_template=changes[1],
+        lesions_reference=masks_r[0],
+        lesions_template=masks_t[0],
+        changed_reference=masks_r[1],
+        changed_template=masks_t[1],
         keypoints_vox=torch.as_tensor(grid.to_index(r_mm), dtype=torch.float32),
         partners_mm=torch.as_tensor(partners, dtype=torch.float32),
         edges=(edges[0], edges[1]),
@@ -84,8 +82,10 @@ def coarser(grid: Grid) -> Grid:
     return Grid(shape, tuple(spacing.tolist()), tuple(origin.tolist()))  # type: ignore[arg-type]
 
 
-def lesion_mask(labels: NDArray[np.generic], source: Grid, target: Grid, matrix: FloatArray) -> NDArray[np.float32]:
-    """Lesions on the network's grid, each with its own volume: 0 or 1, float32 ``[z, y, x]``.
+def lesion_masks(
+    labels: NDArray[np.generic], changed: Sequence[int], source: Grid, target: Grid, matrix: FloatArray
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Lesions on the network's grid, each with its own volume: all, and those that changed; 0 or 1, ``[z, y, x]``.
 
     A threshold of one half after the low-pass would lose small lesions, and more of one between thick slices than of
     the same one between thin: a stable lesion would be taught as a change. So many voxels of each are taken, the
@@ -93,19 +93,31 @@ def lesion_mask(labels: NDArray[np.generic], source: Grid, target: Grid, matrix:
 
     Args:
         labels: id of the lesion in every voxel of ``source``, 0 elsewhere.
+        changed: ids of those that changed.
         source: their grid.
         target: the network's grid.
         matrix: 4x4, from ``target``'s space to that of ``source``.
     """
-    result = np.zeros(target.shape, np.float32)
+    everything, those = np.zeros(target.shape, np.float32), np.zeros(target.shape, np.float32)
     numbers = np.asarray(labels).astype(np.int64)
+    reach = np.ceil(2 * max(target.spacing_mm) / np.array(source.spacing_mm[::-1])) + 2  # more than the low-pass sees
     for lesion in np.unique(numbers[numbers > 0]):
-        share = resample(smoothed(numbers == lesion, source, target), source, target, matrix=matrix)
-        volume_ml = float((numbers == lesion).sum()) * source.voxel_volume_ml
-        wanted = max(round(volume_ml / target.voxel_volume_ml), 1)
+        start, stop = bounding_box(numbers == lesion, reach)
+        part, grid = numbers[tuple(map(slice, start, stop))] == lesion, source.crop(start, stop)
+        corners = grid.to_physical(np.array(list(product(*((-1, n) for n in grid.size)))))
+        index = target.to_index(apply_affine(np.linalg.inv(matrix), corners))[:, ::-1]
+        low = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
+        high = np.minimum(np.ceil(index.max(axis=0)) + 1, target.shape).astype(int)
+        if (high <= low).any():
+            continue
+        box, there = tuple(map(slice, low, high)), target.crop(low, high)
+        share = resample(smoothed(part, grid, there), grid, there, matrix=matrix)
+        wanted = max(round(float(part.sum()) * source.voxel_volume_ml / target.voxel_volume_ml), 1)
         fullest = np.argsort(-share, axis=None, kind="stable")[:wanted]
-        result.flat[fullest[share.flat[fullest] > 0]] = 1.0
-    return result
+        filled = np.unravel_index(fullest[share.flat[fullest] > 0], share.shape)
+        for mask in (everything, those) if lesion in changed else (everything,):
+            mask[box][filled] = 1.0
+    return everything, those
 
 
 def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:

@@ -20,7 +20,7 @@ from ChangeMapJointLib.core.resample import sample_array
 from ChangeMapJointLib.joint.warping import at_points, warp
 from ChangeMapJointLib.training.acquisition import reconstructed
 from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions, draw_pair
-from ChangeMapJointLib.training.samples import PairDataset, lesion_mask
+from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array
@@ -223,7 +223,8 @@ def test_lesions_keep_their_volume_on_any_grid(spacing: tuple[float, float, floa
         labels[np.linalg.norm(points - centre, axis=-1) < radius] = number
     for h in (2.4, 4.8):
         target = Grid((round(60 / h),) * 3, (h, h, h))
-        found = lesion_mask(labels, source, target, np.eye(4))
+        found, changed = lesion_masks(labels, [2], source, target, np.eye(4))
+        assert np.array_equal(changed > 0, (found > 0) & (np.arange(len(found)) >= round(26 / h))[:, None, None])
         small, large = found[: round(26 / h)].sum(), found[round(26 / h) :].sum()
         for count, number in ((small, 1), (large, 2)):
             volume_ml = (labels == number).sum() * source.voxel_volume_ml
