@@ -195,15 +195,22 @@ def _forward(
     try:
         network.to(device).eval()
         r, t = (torch.from_numpy(v)[None, None].to(device) for v in (seen.reference, seen.template))
-        if start_mm is None:
-            found = network(r, t, seen.grid.spacing_mm)
-        else:
-            before = network.coarse(r, t, seen.grid.spacing_mm)
-            start = start_mm[None].to(device)
-            logits = before[-1].logits if before else torch.zeros_like(start[:, :2])
-            found = network.finest(r, t, seen.grid.spacing_mm, JointOutput(start, logits))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and _bfloat16_is_fast()):
+            if start_mm is None:
+                found = network(r, t, seen.grid.spacing_mm)
+            else:
+                before = network.coarse(r, t, seen.grid.spacing_mm)
+                start = start_mm[None].to(device)
+                logits = before[-1].logits if before else torch.zeros_like(start[:, :2])
+                found = network.finest(r, t, seen.grid.spacing_mm, JointOutput(start, logits))
         return found.displacement_mm[0].float().cpu(), found.change[0].float().cpu().numpy()
     finally:
         network.to("cpu")
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _bfloat16_is_fast() -> bool:
+    """Whether the processor computes in bfloat16: convolutions then take half the time and memory of float32."""
+    told = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name yet; without it float32 is right too
+    return bool(told and told())

@@ -9,6 +9,7 @@ learn from a handful of patients what matching is, only where that is wrong.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -24,6 +25,8 @@ from ChangeMapJointLib.registration.distances import Spacing
 
 WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
 MOMENTUM = 0.03  # of kept statistics: a mean over the last 30 pairs or so
+SLAB_VOXELS = 8e6  # that a block with kept statistics takes at once: 2.5 GB in float32 with 16 channels
+SEEN = 8  # voxels of its coarsest stage that a block sees in every direction, at most
 SHARPNESS = 60.0  # of the choice among shifts; without any training 2 mm are left of 6.7, see EXPERIMENTS.md
 
 
@@ -148,9 +151,10 @@ class TwoHeadUNet(nn.Module):
             skipped.append(x)
         skipped.pop()
         for stage in self.up:
-            skip = skipped.pop()
-            x = functional.interpolate(x, skip.shape[2:], mode="trilinear", align_corners=False)
-            x = self._run(stage, torch.cat([x, skip], dim=1))
+            size = skipped[-1].shape[2:]
+            x = functional.interpolate(x, size, mode="trilinear", align_corners=False)
+            x = torch.cat([x, skipped.pop()], dim=1)  # neither part stays in memory
+            x = self._run(stage, x)
         return self.deformation(x), self.change(x)  # [n, 3, z, y, x], [n, 2, z, y, x]
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
@@ -230,9 +234,26 @@ class JointNetwork(nn.Module):
         if reach := self.options.reach[number]:
             shown = [best_shift(r, warp(t, u, spacing_mm), reach)]
             u = compose(u, shown[0] * h, spacing_mm)
-        step_vox, logits = self.blocks[number](torch.cat([r, warp(t, u, spacing_mm), *shown], dim=1))
+        step_vox, logits = self._answer(number, torch.cat([r, warp(t, u, spacing_mm), *shown], dim=1))
         u = compose(u, step_vox.float() * h, spacing_mm)
         return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)
+
+    def _answer(self, number: int, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """One block; by slabs along z where that gives the same and saves memory."""
+        block = self.blocks[number]
+        if number != -1 or not self.options.kept_statistics or self.training:
+            said: tuple[Tensor, Tensor] = block(pair)
+            return said
+        step, depth = 2**self.options.depth, pair.shape[2]
+        count = math.ceil(pair[:, 0].numel() / SLAB_VOXELS)
+        size, margin = step * math.ceil(depth / count / step), step * SEEN
+        parts = []
+        for z in range(0, depth, size):
+            first = max(z - margin, 0)
+            found = block(pair[:, :, first : z + size + margin])
+            parts.append([v[:, :, z - first : z - first + size] for v in found])
+        step_vox, logits = (torch.cat(values, dim=2) for values in zip(*parts, strict=True))
+        return step_vox, logits
 
     def last_block(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`TwoHeadUNet.forward`: on crops, R and T normalised and T already moved."""

@@ -1,8 +1,8 @@
 """What the volume term of Eq. (2) does to lesions that grew or shrank: ``volume_term.py [--work FOLDER]``.
 
-The work folder is that of ``train.py`` and ``joint.py``. From the coarse weights training goes on for some epochs with
-different weights of the term; then ``|L^T(y)| / |L^T|`` of the network's y alone is measured on the pairs of patients
-that it has not seen. Writes ``results/volume_term.json``.
+The work folder is that of ``train.py`` and ``joint.py``. From the weights that ship, the last block goes on learning
+from ``pairs_b`` with different weights of the term, each for as many steps; then ``|L^T(y)| / |L^T|`` of the network's
+y alone is measured on the pairs of patients that it has not seen. Writes ``results/volume_term.json``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from record import write_results
 
-from ChangeMapJointLib.app.training import WEIGHTS, TrainingRequest, run_training, training_options
+from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.app.training import TrainingRequest, run_training, training_options
 from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
@@ -27,8 +28,8 @@ from ChangeMapJointLib.training.samples import read_keypoints
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
-WEIGHTS_TRIED = (0.0, 0.05, 0.5)
-EPOCHS, RATE = 3, 5e-4
+WEIGHTS_TRIED = (0.0, 0.05, 5.0)
+EPOCHS, RATE = 2, 1e-3
 
 
 def main() -> None:
@@ -49,18 +50,16 @@ def main() -> None:
 
 
 def trained(work: Path, weight: float) -> Checkpoint:
-    """The coarse network after some more epochs with this weight of the term."""
-    options = training_options("coarse")
+    """The network that ships after some more epochs with this weight of the term."""
+    options = training_options("default")
     weights = replace(options.weights, volume=weight)
-    options = replace(
-        options, weights=weights, epochs=EPOCHS, decay_epochs=EPOCHS, learning_rate=RATE, warm_up_epochs=0
-    )
+    options = replace(options, weights=weights, epochs=EPOCHS, decay_epochs=EPOCHS, steady_epochs=EPOCHS)
+    options = replace(options, learning_rate=RATE)
     path = work / f"volume_{weight:g}.json"
     path.write_text(json.dumps(to_mapping(options)))
-    roots = (work / "pairs_a", work / "pairs_b")
-    out = work / f"volume_{weight:g}"
-    start = work / "coarse" / WEIGHTS
-    return read_checkpoint(run_training(TrainingRequest(roots, out, str(path), start=start, cache=work / "cache")))
+    out, start = work / f"volume_{weight:g}", resource("Models", "default.safetensors")
+    asked = TrainingRequest((work / "pairs_b",), out, str(path), start=start, cache=work / "cache")
+    return read_checkpoint(run_training(asked))
 
 
 def measured(folder: Path, networks: dict[float, Checkpoint]) -> dict[float, dict[str, Any]]:

@@ -189,6 +189,26 @@ def test_displacement_at_points() -> None:
     assert torch.allclose(found, torch.stack([wanted, 2 * wanted, -wanted], dim=1))
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_slabs_give_what_the_whole_gives(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a voxel: they overlap by all that a block sees."""
+    made = network(NetworkOptions(factors=(1,), channels=(2,), reach=(0,), depth=depth, kept_statistics=True))
+    torch.nn.init.normal_(made.blocks[0].deformation.weight)
+    r, t = volume((96, 8, 8)), volume((96, 8, 8), 1)
+    with torch.no_grad():
+        made.train()(r, t, H)  # statistics
+        whole = made.eval()(r, t, H)
+        seen = []
+        hook = made.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2]))
+        monkeypatch.setattr(joint_network, "SLAB_VOXELS", 8 * 8 * 40)
+        slabs = made(r, t, H)
+        assert seen == ([48, 64, 48] if depth == 1 else [64, 96, 64])
+        hook.remove()
+    assert float(whole.displacement_mm.abs().max()) > 0.1
+    assert torch.allclose(slabs.displacement_mm, whole.displacement_mm, atol=1e-5)
+    assert torch.allclose(slabs.logits, whole.logits, atol=1e-5)
+
+
 # -- files --------------------------------------------------------------------------------------
 def stored(folder: Path) -> Path:
     path = folder / "small.safetensors"
