@@ -21,7 +21,7 @@ CHANGED, STABLE = 0.6, 0.2  # of the crops round lesions that changed, and that 
 MARGIN = 8  # voxels of T round what a crop of R shows: the last block moves it by less
 R_SIDE = ("reference", "mask_reference", "lesions_reference", "changed_reference")
 T_SIDE = ("template", "mask_template", "lesions_template", "changed_template")
-KNOTS = 6  # a side, of what is left between the truth and a start near it
+KNOTS = 12  # a side, of what is left between the truth and a start near it
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class CropOptions:
         shape: (z, y, x) of each in voxels.
         near_truth: probability that T starts near its true place, as after instance optimisation, instead of where the
             coarser blocks put it.
-        residual_mm: what is then left: a smooth displacement, of a standard deviation from 0 to this along each axis.
+        residual_mm: what is then left: a smooth displacement; the standard deviation of its knots is from 0 to this along
+            each axis.
     """
 
     count: int = 0
@@ -169,6 +170,7 @@ def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, 
         **{name: getattr(sample, name)[there] for name in T_SIDE},
         keypoints_vox=keypoints[inside],
         partners_mm=sample.partners_mm[inside],
+        true_mm=None,
         offset=(offset[0] - first[0], offset[1] - first[1], offset[2] - first[2]),
     )
     return Crop(part, offset, u)

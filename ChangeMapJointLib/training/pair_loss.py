@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -50,6 +52,7 @@ def crop_loss(
     crops: CropOptions,
     *,
     seed: int,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     count: bool = True,
 ) -> tuple[Tensor, Terms]:
     """The mean loss over crops of a pair, for its last block; as :func:`whole_loss`.
@@ -63,13 +66,17 @@ def crop_loss(
         options: how terms count.
         crops: how many, and where.
         seed: of the draws.
+        autocast: precision in which the network computes; Fabric sees to it for whole scans only.
         count: whether they are counted.
     """
     generator = torch.Generator().manual_seed(seed)
-    start = starting_point(network, sample, crops, generator)
+    with autocast():
+        start = starting_point(network, sample, crops, generator)
     places = draw_offsets(sample, start.displacement_mm, crops, generator)
     parts = [cropped(sample, start.displacement_mm, offset, crops.shape) for offset in places]
-    steps, logits = model.last_block(torch.cat([block_input(part) for part in parts]))
+    shown = torch.cat([block_input(part) for part in parts])
+    with autocast():
+        steps, logits = model.last_block(shown)
     losses: list[Tensor] = []
     sums: dict[str, list[Tensor]] = {}
     for n, part in enumerate(parts):

@@ -52,7 +52,8 @@ class TrainingOptions:
         learning_rate: of Adam.
         decay_epochs: epochs in which the learning rate falls to a twentieth, along a cosine; 0: it stays.
         frozen: coarsest blocks that keep the weights that training starts from.
-        steady_epochs: the last epochs, in which a block that keeps statistics also uses them: as it will be used.
+        steady_from: the epoch, from 0, in which a block that keeps statistics begins to use them, as it will be used;
+            None: it never does while it learns.
         warm_up_epochs: the recall loss counts from the epoch after: before, the deformation says nothing about change.
         checkpoint_steps: steps between checkpoints.
         seed: of weights and order.
@@ -70,7 +71,7 @@ class TrainingOptions:
     learning_rate: float = 3e-4
     decay_epochs: int = 0
     frozen: int = 0
-    steady_epochs: int = 0
+    steady_from: int | None = None
     warm_up_epochs: int = 2
     checkpoint_steps: int = 50
     seed: int = 0
@@ -92,10 +93,13 @@ class TrainingOptions:
             decay_epochs=(within(self.decay_epochs, 0, 100_000), "0 to 100000"),
             crops=(
                 not self.crops.count or self._last_block_learns_alone(),
-                f"fit only frozen = {len(self.network.factors) - 1}, network.kept_statistics, a last reach of 0, and "
-                f"multiples of {2**self.network.depth} within shape",
+                f"count 0, or with frozen = {len(self.network.factors) - 1}, network.kept_statistics and a last reach "
+                f"of 0 crops of multiples of {2**self.network.depth} within shape, one of them larger",
             ),
-            steady_epochs=(within(self.steady_epochs, 0, 100_000), "0 to 100000"),
+            steady_from=(
+                self.steady_from is None or (self.network.kept_statistics and 1 <= self.steady_from <= 100_000),
+                "none, or with network.kept_statistics 1 to 100000: an epoch must have made the statistics",
+            ),
             frozen=(0 <= self.frozen < len(self.network.factors), "fewer than there are blocks"),
             warm_up_epochs=(within(self.warm_up_epochs, 0, 100_000), "0 to 100000"),
             checkpoint_steps=(within(self.checkpoint_steps, 1, 10**9), "1 or more"),
@@ -106,7 +110,8 @@ class TrainingOptions:
     def _last_block_learns_alone(self) -> bool:
         fits = all(n % 2**self.network.depth == 0 and n <= m for n, m in zip(self.crops.shape, self.shape, strict=True))
         alone = self.frozen == len(self.network.factors) - 1 and not self.network.reach[-1]
-        return fits and alone and self.network.kept_statistics
+        larger = max(self.crops.shape) > 2**self.network.depth
+        return fits and larger and alone and self.network.kept_statistics
 
 
 @dataclass
@@ -232,7 +237,7 @@ def _train_mode(network: JointNetwork, options: TrainingOptions, epoch: int) -> 
     """Blocks that are frozen, and in the end kept statistics, as in inference; all else as in training."""
     network.train()
     still: list[torch.nn.Module] = list(network.blocks[: options.frozen])
-    if epoch >= options.epochs - options.steady_epochs:
+    if options.steady_from is not None and epoch >= options.steady_from:
         still += [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d)]
     for module in still:
         module.eval()
@@ -272,7 +277,7 @@ def _step(
         sample = augmented(pairs[index], options.augment, seed=(options.seed, epoch, index))
         sample = to_device(sample, fabric.device)
         with fabric.no_backward_sync(model, enabled=not last):
-            loss, terms = _loss(model, sample, recall, (options.seed, epoch, index), options, count=bool(mine))
+            loss, terms = _loss(model, sample, recall, (options.seed, epoch, index), options, fabric, count=bool(mine))
             fabric.backward(loss * (counted * fabric.world_size / len(batch)))
         for name, value in {**terms, "total": loss}.items():
             sums[name] += counted * float(value.detach()) / len(batch)
@@ -300,6 +305,7 @@ def _loss(
     recall: EpochRecall,
     seed: tuple[int, int, int],
     options: TrainingOptions,
+    fabric: Fabric,
     *,
     count: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -315,7 +321,8 @@ def _loss(
         weights,
         options.loss,
         options.crops,
-        seed=one_seed(seed),
+        seed=one_seed((one_seed(seed), 1, 0)),  # not that of the augmentation: mirrored pairs would start elsewhere
+        autocast=fabric.autocast,
         count=count,
     )
 

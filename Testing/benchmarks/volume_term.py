@@ -53,7 +53,7 @@ def trained(work: Path, weight: float) -> Checkpoint:
     """The network that ships after some more epochs with this weight of the term."""
     options = training_options("default")
     weights = replace(options.weights, volume=weight)
-    options = replace(options, weights=weights, epochs=EPOCHS, decay_epochs=EPOCHS, steady_epochs=EPOCHS)
+    options = replace(options, weights=weights, epochs=EPOCHS, decay_epochs=EPOCHS, steady_from=None)
     options = replace(options, learning_rate=RATE)
     path = work / f"volume_{weight:g}.json"
     path.write_text(json.dumps(to_mapping(options)))

@@ -160,7 +160,7 @@ OPTIONS = TrainingOptions(
     shape=SIZE,
     frozen=1,
     epochs=3,
-    steady_epochs=1,
+    steady_from=2,
     warm_up_epochs=0,
     learning_rate=0.01,
     checkpoint_steps=1,
@@ -193,7 +193,7 @@ def test_a_run_on_crops_goes_on_exactly(tmp_path: Path) -> None:
     start = Checkpoint(
         JointNetwork(replace(NETWORK, factors=(1,), channels=(2,), reach=(1,), kept_statistics=False)), {}, ""
     )
-    short = replace(OPTIONS, epochs=1, steady_epochs=0)
+    short = replace(OPTIONS, epochs=1, steady_from=1)
     at_once = train(Whole(), replace(short, epochs=2), tmp_path / "once", start=start).state_dict()
     train(Whole(), short, tmp_path / "twice", start=start)
     again = train(Whole(), replace(short, epochs=2), tmp_path / "twice", start=start).state_dict()
