@@ -176,15 +176,17 @@ def look_again(checkpoint: Checkpoint, answer: JointAnswer, field: DisplacementF
         reference: R's own grid.
     """
     seen = answer.scans
-    try:
-        u = torch.from_numpy(to_network(field, seen.grid, seen.rigid))
-        _, learned = _forward(checkpoint.network, seen, answer.device, u)
-        return replace(answer, learned=resample(learned, seen.grid, reference))
-    except (MemoryError, RuntimeError) as error:
-        if not is_lack_of_memory(error):
-            raise
-        note = "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation."
-        return replace(answer, notes=(*answer.notes, note))
+    places = [answer.device] if answer.device.type == "cpu" else [answer.device, torch.device("cpu")]
+    for place in places:
+        try:
+            u = torch.from_numpy(to_network(field, seen.grid, seen.rigid))
+            _, learned = _forward(checkpoint.network, seen, place, u)
+            return replace(answer, learned=resample(learned, seen.grid, reference))
+        except (MemoryError, RuntimeError) as error:
+            if not is_lack_of_memory(error):
+                raise
+    note = "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation."
+    return replace(answer, notes=(*answer.notes, note))
 
 
 @torch.inference_mode()

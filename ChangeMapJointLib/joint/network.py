@@ -25,8 +25,9 @@ from ChangeMapJointLib.registration.distances import Spacing
 
 WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
 MOMENTUM = 0.03  # of kept statistics: a mean over the last 30 pairs or so
-SLAB_VOXELS = 8e6  # that a block with kept statistics takes at once: 2.5 GB in float32 with 16 channels
-SEEN = 8  # voxels of its coarsest stage that a block sees in every direction, at most
+SLAB_VOXELS = 8e6  # that a block with kept statistics takes at once: 2.5 GB in float32 with 16 channels; the overlap of
+# slabs may be as thick as they are, so that on grids of hundreds of voxels a side it takes more
+SEEN = 7  # voxels of its coarsest stage that a block sees in every direction, at most
 SHARPNESS = 60.0  # of the choice among shifts; without any training 2 mm are left of 6.7, see EXPERIMENTS.md
 
 
@@ -235,7 +236,7 @@ class JointNetwork(nn.Module):
             shown = [best_shift(r, warp(t, u, spacing_mm), reach)]
             u = compose(u, shown[0] * h, spacing_mm)
         step_vox, logits = self._answer(number, torch.cat([r, warp(t, u, spacing_mm), *shown], dim=1))
-        u = compose(u, step_vox.float() * h, spacing_mm)
+        u, logits = compose(u, step_vox.float() * h, spacing_mm), logits.float()
         return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)
 
     def _answer(self, number: int, pair: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,8 +246,12 @@ class JointNetwork(nn.Module):
             said: tuple[Tensor, Tensor] = block(pair)
             return said
         step, depth = 2**self.options.depth, pair.shape[2]
-        count = math.ceil(pair[:, 0].numel() / SLAB_VOXELS)
-        size, margin = step * math.ceil(depth / count / step), step * SEEN
+        most, margin = SLAB_VOXELS * depth / pair[:, 0].numel(), step * SEEN  # slices
+        size = depth
+        for count in range(1, max(depth // margin, 1) + 1):
+            size = step * math.ceil(depth / count / step)
+            if min(size + margin * min(count - 1, 2), depth) <= most:
+                break
         parts = []
         for z in range(0, depth, size):
             first = max(z - margin, 0)

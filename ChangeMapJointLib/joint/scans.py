@@ -113,6 +113,8 @@ def smoothed(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray
 def to_network(field: DisplacementField, grid: Grid, rigid: FloatArray) -> NDArray[np.float32]:
     """The network's u of a field y, ``[3, z, y, x]`` in mm: ``u(x) = A^-1 y(x) - x``; :func:`from_network` undoes it.
 
+    Beyond the field it is that of its border.
+
     Args:
         field: y, rigid part included.
         grid: upright, the network's.
@@ -121,11 +123,15 @@ def to_network(field: DisplacementField, grid: Grid, rigid: FloatArray) -> NDArr
     vectors = torch.from_numpy(field.vectors_mm).movedim(-1, 0)
     inverse = np.linalg.inv(rigid)
     linear = torch.as_tensor(inverse[:3, :3].T, dtype=torch.float32)
+    turned = torch.as_tensor((inverse - np.eye(4)) @ field.grid.affine, dtype=torch.float32)
+    last = torch.tensor(field.grid.size, dtype=torch.float32) - 1
     result = np.empty((3, *grid.shape), dtype=np.float32)
     for z in range(0, grid.shape[0], SLAB):
         slab = slice(z, z + SLAB)
-        moved = sample(vectors, index_points(grid, grid.affine, slab), field.grid).movedim(0, -1) @ linear
-        moved += index_points(grid, (inverse - np.eye(4)) @ grid.affine, slab)
+        index = index_points(grid, field.grid.inverse_affine @ grid.affine, slab)
+        index = torch.minimum(index.clamp_min(0), last)
+        moved = sample(vectors, index, Grid(field.grid.shape)).movedim(0, -1) @ linear
+        moved += index @ turned[:3, :3].T + turned[:3, 3]
         result[:, slab] = moved.movedim(-1, 0).numpy()
     return result
 

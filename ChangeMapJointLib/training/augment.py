@@ -70,6 +70,11 @@ def one_seed(seed: tuple[int, int, int]) -> int:
     return ((seed[0] * 1_000_003 + seed[1]) * 1_000_003 + seed[2]) % 2**62
 
 
+def crop_seed(seed: tuple[int, int, int]) -> int:
+    """Another number than :func:`one_seed`'s: of the same one, mirrored pairs would start elsewhere than the others."""
+    return one_seed((one_seed(seed), 1, 0))
+
+
 def exchanged(sample: Sample) -> Sample:
     """R and T with each other's place: both lie in one frame."""
     return replace(

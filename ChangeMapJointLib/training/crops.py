@@ -33,8 +33,8 @@ class CropOptions:
         shape: (z, y, x) of each in voxels.
         near_truth: probability that T starts near its true place, as after instance optimisation, instead of where the
             coarser blocks put it.
-        residual_mm: what is then left: a smooth displacement; the standard deviation of its knots is from 0 to this along
-            each axis.
+        residual_mm: what is then left: a smooth displacement, whose knots deviate by up to this (a standard deviation)
+            along each axis.
     """
 
     count: int = 0

@@ -8,7 +8,6 @@ alone; a run that was killed goes on at the step after its last checkpoint and g
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +25,12 @@ from ChangeMapJointLib.core.memory import peak_memory_mb
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample
-from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
-from ChangeMapJointLib.training.augment import AugmentOptions, augmented, one_seed
+from ChangeMapJointLib.joint.network import MOMENTUM, JointNetwork, NetworkOptions
+from ChangeMapJointLib.training.augment import AugmentOptions, augmented, crop_seed
 from ChangeMapJointLib.training.crops import CropOptions
 from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
+from ChangeMapJointLib.training.resuming import State, Table, lasting, resume, save, summed
 from ChangeMapJointLib.training.samples import to_device
-from ChangeMapJointLib.volumes.writing import atomic_path
 
 LAST = "last.ckpt"
 
@@ -114,15 +113,6 @@ class TrainingOptions:
         return fits and larger and alone and self.network.kept_statistics
 
 
-@dataclass
-class _State:
-    """Where a run stands; all that a checkpoint needs besides weights and optimiser."""
-
-    epoch: int = 0
-    done: int = 0  # pairs of this epoch
-    step: int = 0
-
-
 Validate = Callable[[JointNetwork, int], dict[str, float | None]]
 Observe = Callable[[str, int, dict[str, Any]], None]  # "step" or "epoch", its number, its figures
 
@@ -170,13 +160,13 @@ def train(
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=options.learning_rate)
     model, optimiser = fabric.setup(network, optimiser)
     model.mark_forward_method("last_block")
-    recall, state = EpochRecall(), _State()
+    recall, state = EpochRecall(), State()
     out.mkdir(parents=True, exist_ok=True)
-    told = {"options": _lasting(options), "pairs": count, "digest": getattr(pairs, "digest", str)()}
+    told = {"options": lasting(to_mapping(options)), "pairs": count, "digest": getattr(pairs, "digest", str)()}
     told["start"] = "" if start is None else start.sha256
-    _resume(out / LAST, told, network, optimiser, recall, state, fabric)
-    steps = _Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
-    epochs = _Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
+    resume(out / LAST, told, network, optimiser, recall, state, fabric)
+    steps = Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
+    epochs = Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
     while state.epoch < options.epochs:
         order = epoch_order(count, options.seed, state.epoch)
         _train_mode(network, options, state.epoch)
@@ -194,9 +184,9 @@ def train(
                 if observe is not None:
                     observe("step", state.step, row)
             if state.step % options.checkpoint_steps == 0:
-                _save(out / LAST, told, network, optimiser, recall, state, fabric)
+                save(out / LAST, told, network, optimiser, recall, state, fabric)
             progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
-        recall.hit, recall.seen = _summed(recall.hit, fabric), _summed(recall.seen, fabric)
+        recall.hit, recall.seen = summed(recall.hit, fabric), summed(recall.seen, fabric)
         weights = recall.finish().tolist()
         state.epoch, state.done = state.epoch + 1, 0
         if epochs is not None:
@@ -207,23 +197,22 @@ def train(
             epochs.add(row)
             if observe is not None:
                 observe("epoch", state.epoch, row)
-        _save(out / LAST, told, network, optimiser, recall, state, fabric)
+        save(out / LAST, told, network, optimiser, recall, state, fabric)
     return network
 
 
 def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOptions) -> None:
     """The coarsest blocks' weights from ``start``; those that are frozen learn no more."""
     given = [] if start is None else list(start.network.blocks)
-    fits = len(given) <= len(network.blocks) and all(
-        _shapes(earlier) == _shapes(block) for block, earlier in zip(network.blocks, given, strict=False)
-    )
-    if not fits or options.frozen > len(given):
+    reach = () if start is None else start.network.options.reach
+    pairs = list(zip(network.blocks, given, strict=False)) if len(given) <= len(network.blocks) else []
+    fit = [_shapes(a) == _shapes(b) and reach[n] == options.network.reach[n] for n, (a, b) in enumerate(pairs)]
+    taken = [*fit, False].index(False)  # the last block of a network may be of another kind
+    if taken < (options.frozen if start is None else max(options.frozen, 1)):
         found = "none" if start is None else str(start.network.options)
-        raise InputError(
-            f"--start: found {found}, expected weights of the {max(options.frozen, 1)} or more coarsest blocks of "
-            f"{options.network}"
-        )
-    for block, earlier in zip(network.blocks, given, strict=False):
+        expected = f"weights whose {max(options.frozen, 1)} or more coarsest blocks are those of {options.network}"
+        raise InputError(f"--start: found {found}, expected {expected}")
+    for block, earlier in pairs[:taken]:
         block.load_state_dict(earlier.state_dict())
     for block in network.blocks[: options.frozen]:
         block.requires_grad_(requires_grad=False)
@@ -270,6 +259,7 @@ def _step(
     """One update by the pairs of a batch; the terms' means over all of it."""
     mine = list(batch[fabric.global_rank :: fabric.world_size])
     sums = dict.fromkeys((*vars(options.weights), "total"), 0.0)
+    before = [kept.clone() for kept in _statistics(model)]
     optimiser.zero_grad()
     for number, index in enumerate(mine or batch[:1]):
         counted = 1.0 if mine else 0.0  # a process without a pair takes part in the exchange all the same
@@ -282,21 +272,39 @@ def _step(
         for name, value in {**terms, "total": loss}.items():
             sums[name] += counted * float(value.detach()) / len(batch)
     norm = fabric.clip_gradients(model, optimiser, max_norm=1.0, error_if_nonfinite=False)
-    values = _summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
+    values = summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
     if not (values.isfinite().all() and (norm is None or norm.isfinite().all())):
         raise InputError(
             f"training: the loss of pairs {list(batch)} is no number after epoch {epoch}; the last checkpoint is kept: "
             "lower learning_rate, or look at these pairs"
         )
     optimiser.step()
+    if fabric.world_size > 1:
+        _share_statistics(model, before, len(mine), len(batch), fabric)
     return dict(zip(sums, (round(v, 6) for v in values.tolist()), strict=True))
 
 
-def _summed(values: Tensor, fabric: Fabric) -> Tensor:
-    """The sum over all processes; ``values`` stay as they are."""
-    found = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
-    assert isinstance(found, Tensor)
-    return found.cpu()
+def _statistics(model: Any) -> list[Tensor]:
+    """The kept statistics that this step changes, in one order on all processes."""
+    changing = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm3d) and m.training]
+    return [kept for m in changing for kept in (m.running_mean, m.running_var) if kept is not None]
+
+
+def _share_statistics(model: Any, before: Sequence[Tensor], mine: int, pairs: int, fabric: Fabric) -> None:
+    """Kept statistics as of one process that had seen all pairs of the step, each counted alike.
+
+    Args:
+        model: after the step.
+        before: its statistics before it, the same on all processes.
+        mine: pairs that this process has seen.
+        pairs: of the step.
+        fabric: of more than one process.
+    """
+    ours, all_of_them = ((1 - MOMENTUM) ** n for n in (mine, pairs))
+    for kept, old in zip(_statistics(model), before, strict=True):
+        seen = (kept - ours * old) / (1 - ours) if mine else torch.zeros_like(old)  # mean over this process's pairs
+        mean = summed(seen * (mine / pairs), fabric).to(kept)
+        kept.copy_(all_of_them * old + (1 - all_of_them) * mean)
 
 
 def _loss(
@@ -321,105 +329,13 @@ def _loss(
         weights,
         options.loss,
         options.crops,
-        seed=one_seed((one_seed(seed), 1, 0)),  # not that of the augmentation: mirrored pairs would start elsewhere
+        seed=crop_seed(seed),
         autocast=fabric.autocast,
         count=count,
     )
-
-
-# -- files --------------------------------------------------------------------------------------
-def _lasting(options: TrainingOptions) -> dict[str, Any]:
-    """What a run that goes on must share with the one that stopped: it may be longer, or save more often."""
-    return {k: v for k, v in to_mapping(options).items() if k not in ("epochs", "checkpoint_steps")}
-
-
-def _save(
-    path: Path,
-    told: dict[str, Any],
-    network: JointNetwork,
-    optimiser: Any,
-    recall: EpochRecall,
-    state: _State,
-    fabric: Fabric,
-) -> None:
-    """Everything that is needed to go on; counts of all processes together."""
-    counts = {name: _summed(v, fabric) for name, v in recall.state().items()}
-    counts["weights"] = recall.weights
-    if fabric.is_global_zero:
-        content = {
-            **told,
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "recall": counts,
-            "state": vars(state).copy(),
-        }
-        with atomic_path(path) as part:
-            torch.save(content, part)
-    fabric.barrier()
-
-
-def _resume(
-    path: Path,
-    told: dict[str, Any],
-    network: JointNetwork,
-    optimiser: Any,
-    recall: EpochRecall,
-    state: _State,
-    fabric: Fabric,
-) -> None:
-    """Go on from ``path`` if it exists."""
-    if not fabric.broadcast(path.exists()):
-        return
-    try:  # every process reads it: the folder must be one that all of them see
-        content = torch.load(path, map_location=fabric.device, weights_only=True)
-        different = [name for name, value in told.items() if content[name] != value]
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise InputError(f"{path}: cannot be read ({error}); remove it to begin again") from error
-    if different:
-        other = {
-            "options": "other options",
-            "pairs": "another number of pairs",
-            "digest": "other pairs",
-            "start": "other weights to start from",
-        }[different[0]]
-        raise InputError(f"{path}: of a run with {other}; give another --out, or remove it to begin again")
-    network.load_state_dict(content["network"])
-    optimiser.load_state_dict(content["optimiser"])
-    recall.load({name: v.cpu() for name, v in content["recall"].items()})
-    if not fabric.is_global_zero:  # the counts are those of all processes: one of them carries them on
-        recall.hit, recall.seen = torch.zeros_like(recall.hit), torch.zeros_like(recall.seen)
-    for name, value in content["state"].items():
-        setattr(state, name, value)
 
 
 def memory() -> dict[str, float | None]:
     """Peak memory so far in MB, of the process and of the GPU where there is one."""
     told = {"peak_memory_mb": peak_memory_mb()}
     return {**told, "gpu_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1)} if torch.cuda.is_available() else told
-
-
-class _Table:
-    """A CSV file that grows by rows; rows after the first ``keep`` are of steps that a killed run did not keep."""
-
-    def __init__(self, path: Path, keep: int) -> None:
-        self.path = path
-        rows = list(csv.DictReader(path.open(newline="", encoding="utf-8"))) if path.exists() else []
-        self.rows: list[dict[str, Any]] = rows[:keep]
-        self._write()
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Append a row, and begin anew where it has other columns."""
-        self.rows.append(row)
-        if len(self.rows) > 1 and list(self.rows[0]) == list(row):
-            with self.path.open("a", newline="", encoding="utf-8") as stream:
-                csv.DictWriter(stream, list(row)).writerow(row)
-        else:
-            self._write()
-
-    def _write(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with atomic_path(self.path) as part, part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, names)
-            if names:
-                writer.writeheader()
-            writer.writerows(self.rows)

@@ -99,7 +99,9 @@ def publish(work: Path) -> Path:
     if measured["weights_sha256"] != found.sha256:
         raise SystemExit("results/joint.json is of other weights; run joint.py first")
     told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in ("validation", "limits", "attribution")}
-    begun = told["start"].get("done") or f"coarse.json: {told['start']['epochs']} epochs"
+    start = {k: v for k, v in told["start"].items() if k not in ("validation", "limits", "attribution")}
+    told["start"] = start
+    begun = start.get("done") or f"coarse.json: {start['epochs']} epochs"
     done = f"{begun}; then default.json: {told['epochs']} of {told['training']['epochs']} epochs"
     card = {**told, "done": done, "attribution": ATTRIBUTION}
     card |= {"validation": measured, "limits": LIMITS}

@@ -9,11 +9,14 @@ import torch
 from test_augment import SHAPE, SHIFT_MM, H, pair
 from torch import Tensor
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
+from ChangeMapJointLib.training import pair_loss
+from ChangeMapJointLib.training.augment import crop_seed, one_seed
 from ChangeMapJointLib.training.crops import (
+    Crop,
     CropOptions,
     block_input,
     block_output,
@@ -167,10 +170,13 @@ OPTIONS = TrainingOptions(
 )
 
 
+def coarse() -> Checkpoint:
+    torch.manual_seed(5)
+    return Checkpoint(JointNetwork(NetworkOptions(factors=(1,), channels=(2,), reach=(1,), depth=1)), {}, "")
+
+
 def test_the_last_block_alone_learns_and_keeps_its_statistics_in_the_end(tmp_path: Path) -> None:
-    start = Checkpoint(
-        JointNetwork(replace(NETWORK, factors=(1,), channels=(2,), reach=(1,), kept_statistics=False)), {}, ""
-    )
+    start = coarse()
     means: list[Tensor] = []
 
     def validate(network: JointNetwork, epoch: int) -> dict[str, float | None]:
@@ -190,9 +196,7 @@ def test_the_last_block_alone_learns_and_keeps_its_statistics_in_the_end(tmp_pat
 
 
 def test_a_run_on_crops_goes_on_exactly(tmp_path: Path) -> None:
-    start = Checkpoint(
-        JointNetwork(replace(NETWORK, factors=(1,), channels=(2,), reach=(1,), kept_statistics=False)), {}, ""
-    )
+    start = coarse()
     short = replace(OPTIONS, epochs=1, steady_from=1)
     at_once = train(Whole(), replace(short, epochs=2), tmp_path / "once", start=start).state_dict()
     train(Whole(), short, tmp_path / "twice", start=start)
@@ -200,16 +204,71 @@ def test_a_run_on_crops_goes_on_exactly(tmp_path: Path) -> None:
     assert all(torch.equal(value, again[name]) for name, value in at_once.items())
 
 
+def test_a_run_on_crops_stopped_within_an_epoch_goes_on_exactly(tmp_path: Path) -> None:
+    wanted = train(Whole(), OPTIONS, tmp_path / "once", start=coarse()).state_dict()
+    calls: list[float] = []
+
+    def stop(fraction: float, message: str = "") -> None:
+        calls.append(fraction)
+        if len(calls) == 3:  # the first pair of the second epoch
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(Whole(), OPTIONS, tmp_path / "twice", start=coarse(), progress=stop)
+    again = train(Whole(), OPTIONS, tmp_path / "twice", start=coarse()).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in wanted.items())
+
+
+def test_where_crops_start_has_nothing_to_do_with_mirroring() -> None:
+    table = torch.zeros(2, 2)
+    for epoch in range(10):
+        for index in range(40):
+            seed = (0, epoch, index)
+            first = [torch.rand(1, generator=torch.Generator().manual_seed(n(seed))) for n in (one_seed, crop_seed)]
+            table[int(first[0] < 0.5), int(first[1] < 0.5)] += 1
+    assert float(table.min()) > 70  # of 100
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])
+def test_the_block_computes_in_the_precision_asked_for(
+    precision: str, wanted: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    unpatched = pair_loss.block_output
+
+    def watched(crop: Crop, start: JointOutput, step_vox: Tensor, logits: Tensor) -> JointOutput:
+        seen.update({step_vox.dtype, logits.dtype})
+        return unpatched(crop, start, step_vox, logits)
+
+    monkeypatch.setattr(pair_loss, "block_output", watched)
+    train(Whole(), replace(OPTIONS, epochs=1, precision=precision), tmp_path, start=coarse())
+    assert seen == {wanted}
+
+
+def test_a_start_gives_the_blocks_that_fit(tmp_path: Path) -> None:
+    """The last block of the start has other statistics: the coarse one is taken, the last one begins anew."""
+    start = Checkpoint(JointNetwork(replace(NETWORK, kept_statistics=False)), {}, "")
+    network = train(Whole(), replace(OPTIONS, epochs=1), tmp_path / "a", start=start)
+    for ours, theirs in zip(network.blocks[0].parameters(), start.network.blocks[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    further = Checkpoint(JointNetwork(replace(NETWORK, reach=(2, 0))), {}, "")
+    with pytest.raises(InputError, match=r"--start: found .*reach=\(2, 0\)"):
+        train(Whole(), replace(OPTIONS, epochs=1), tmp_path / "b", start=further)
+
+
 def test_crops_that_cannot_teach_are_refused() -> None:
     for wrong in (
         {"frozen": 0},
         {"crops": CropOptions(count=1, shape=(9, 16, 16))},
         {"crops": CropOptions(count=1, shape=(32, 16, 16))},
+        {"crops": CropOptions(count=1, shape=(8, 8, 8)), "network": replace(NETWORK, depth=3), "shape": (32, 32, 64)},
         {"network": replace(NETWORK, kept_statistics=False)},
         {"network": replace(NETWORK, reach=(1, 1))},
     ):
         with pytest.raises(InputError, match="crops"):
             replace(OPTIONS, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="steady_from"):
+        TrainingOptions(steady_from=2)
     for options in ({"count": -1}, {"shape": (8, 8)}, {"near_truth": 1.5}, {"residual_mm": 11.0}):
         with pytest.raises(InputError, match=next(iter(options))):
             CropOptions(**options)  # type: ignore[arg-type]

@@ -104,6 +104,20 @@ def test_without_memory_the_first_look_stays_and_that_is_told() -> None:
         look_again(Checkpoint(network, CARD, ""), first, first.field, GRID)
 
 
+def test_bfloat16_gives_about_what_float32_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, lungs = lung_like(GRID)
+    torch.manual_seed(2)
+    network = JointNetwork(NetworkOptions(factors=(2, 1), channels=(4, 4), reach=(1, 0), depth=1))
+    answers = []
+    for fast in (True, False):
+        monkeypatch.setattr(inference, "_bfloat16_is_fast", lambda fast=fast: fast)
+        model = Checkpoint(network, CARD, "")
+        answers.append(ask_network(model, volume, volume, lungs, lungs, rigid=np.eye(4)))
+    assert answers[0].learned == pytest.approx(answers[1].learned, abs=0.03)
+    assert not np.array_equal(answers[0].learned, answers[1].learned)
+    assert answers[0].field.vectors_mm == pytest.approx(answers[1].field.vectors_mm, abs=0.1)
+
+
 def test_the_network_sees_both_lungs_in_one_frame() -> None:
     """T is R moved by the rigid map: on the network's grid both look alike."""
     volume, lungs = lung_like(GRID)
@@ -218,4 +232,8 @@ def test_u_covers_what_the_network_did_not_see() -> None:
     found = from_network(u, grid, np.eye(4), whole)
     assert found.grid.same_as(whole)
     assert to_network(found, grid, np.eye(4)) == pytest.approx(u.numpy(), abs=1e-4)
+    turned = from_network(u, grid, rigid(), whole)
+    assert to_network(turned, grid, rigid()) == pytest.approx(u.numpy(), abs=1e-3)
+    beyond = Grid((8, 8, 8), (3.0, 3.0, 3.0), (60.0, 0.0, 0.0))  # the field ends at 39 mm, where u is 7
+    assert to_network(turned, beyond, rigid())[0] == pytest.approx(np.full((8, 8, 8), 7.0), abs=1e-3)
     assert found.at(np.array([[-18.0, 0, 0], [9.0, 3, 3], [39.0, 0, 0]]))[:, 0] == pytest.approx([0.0, 3.0, 7.0])

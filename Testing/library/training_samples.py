@@ -1,14 +1,17 @@
-"""Small pairs for the trainer, and a training in as many processes as started it: ``training_samples.py OUT``."""
+"""Small pairs for the trainer, and a training in as many processes as started it: arguments OUT, N and KIND."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.losses import LossWeights, Sample
-from ChangeMapJointLib.joint.network import NetworkOptions
+from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
+from ChangeMapJointLib.training.crops import CropOptions
 from ChangeMapJointLib.training.trainer import TrainingOptions, train
 
 SHAPE = (8, 8, 16)
@@ -23,6 +26,23 @@ OPTIONS = TrainingOptions(
     checkpoint_steps=1,
     seed=4,
 )
+
+
+CROPS = replace(  # the last of two blocks, on crops, with kept statistics
+    OPTIONS,
+    network=NetworkOptions(factors=(2, 1), channels=(2, 2), reach=(0, 0), depth=1, kept_statistics=True),
+    crops=CropOptions(count=2, shape=(8, 8, 8)),
+    frozen=1,
+    warm_up_epochs=0,
+)
+KINDS = {"whole": OPTIONS, "crops": CROPS}
+
+
+def start(options: TrainingOptions) -> Checkpoint | None:
+    """Weights of the coarse block, where it is frozen."""
+    torch.manual_seed(5)
+    coarse = replace(options.network, factors=(1,), channels=(2,), reach=(0,), kept_statistics=False)
+    return Checkpoint(JointNetwork(coarse), {}, "") if options.frozen else None
 
 
 class Pairs(torch.utils.data.Dataset[Sample]):
@@ -69,6 +89,7 @@ if __name__ == "__main__":
     fabric = Fabric(accelerator="cpu", strategy="ddp", devices=int(sys.argv[2]))
     fabric.launch()
     pairs = Pairs()
-    train(pairs, OPTIONS, Path(sys.argv[1]), fabric=fabric)
+    options = KINDS[sys.argv[3]]
+    train(pairs, options, Path(sys.argv[1]), fabric=fabric, start=start(options))
     (Path(sys.argv[1]) / f"seen_{fabric.global_rank}.txt").write_text(" ".join(map(str, pairs.seen)))
     torch.distributed.destroy_process_group()

@@ -1,0 +1,126 @@
+"""What a training needs to go on where it was stopped: its checkpoint, and its tables."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.joint.losses import EpochRecall
+from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.volumes.writing import atomic_path
+
+MAY_CHANGE = ("epochs", "checkpoint_steps")  # a run that goes on may be longer, or save more often
+
+
+@dataclass
+class State:
+    """Where a run stands; all that a checkpoint needs besides weights and optimiser."""
+
+    epoch: int = 0
+    done: int = 0  # pairs of this epoch
+    step: int = 0
+
+
+class Table:
+    """A CSV file that grows by rows; rows after the first ``keep`` are of steps that a killed run did not keep."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path = path
+        rows = list(csv.DictReader(path.open(newline="", encoding="utf-8"))) if path.exists() else []
+        self.rows: list[dict[str, Any]] = rows[:keep]
+        self._write()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row, and begin anew where it has other columns."""
+        self.rows.append(row)
+        if len(self.rows) > 1 and list(self.rows[0]) == list(row):
+            with self.path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, list(row)).writerow(row)
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        with atomic_path(self.path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, names)
+            if names:
+                writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def lasting(options: dict[str, Any]) -> dict[str, Any]:
+    """What a run that goes on must share with the one that stopped."""
+    return {k: v for k, v in options.items() if k not in MAY_CHANGE}
+
+
+def summed(values: Tensor, fabric: Fabric) -> Tensor:
+    """The sum over all processes; ``values`` stay as they are."""
+    found = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
+    assert isinstance(found, Tensor)
+    return found.cpu()
+
+
+def save(
+    path: Path,
+    told: dict[str, Any],
+    network: JointNetwork,
+    optimiser: Any,
+    recall: EpochRecall,
+    state: State,
+    fabric: Fabric,
+) -> None:
+    """Everything that is needed to go on; counts of all processes together."""
+    counts = {name: summed(v, fabric) for name, v in recall.state().items()}
+    counts["weights"] = recall.weights
+    if fabric.is_global_zero:
+        content = {
+            **told,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "recall": counts,
+            "state": vars(state).copy(),
+        }
+        with atomic_path(path) as part:
+            torch.save(content, part)
+    fabric.barrier()
+
+
+def resume(
+    path: Path,
+    told: dict[str, Any],
+    network: JointNetwork,
+    optimiser: Any,
+    recall: EpochRecall,
+    state: State,
+    fabric: Fabric,
+) -> None:
+    """Go on from ``path`` if it exists."""
+    if not fabric.broadcast(path.exists()):
+        return
+    try:  # every process reads it: the folder must be one that all of them see
+        content = torch.load(path, map_location=fabric.device, weights_only=True)
+        different = [name for name, value in told.items() if content[name] != value]
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise InputError(f"{path}: cannot be read ({error}); remove it to begin again") from error
+    if different:
+        other = {
+            "options": "other options",
+            "pairs": "another number of pairs",
+            "digest": "other pairs",
+            "start": "other weights to start from",
+        }[different[0]]
+        raise InputError(f"{path}: of a run with {other}; give another --out, or remove it to begin again")
+    network.load_state_dict(content["network"])
+    optimiser.load_state_dict(content["optimiser"])
+    recall.load({name: v.cpu() for name, v in content["recall"].items()})
+    if not fabric.is_global_zero:  # the counts are those of all processes: one of them carries them on
+        recall.hit, recall.seen = torch.zeros_like(recall.hit), torch.zeros_like(recall.seen)
+    for name, value in content["state"].items():
+        setattr(state, name, value)
