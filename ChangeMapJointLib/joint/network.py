@@ -44,6 +44,8 @@ class NetworkOptions:
         depth: how often a block halves its resolution.
         kept_statistics: the last block normalises by statistics that training kept, not by those of the volume at hand:
             then it answers a crop as it answers the whole, and can be trained on crops.
+        temperature: the logits are divided by it outside training; found afterwards, so that CM_learn is no surer of
+            itself than it is right.
         checkpointing: keep no activations inside stages, and compute them again on the way back.
     """
 
@@ -52,6 +54,7 @@ class NetworkOptions:
     reach: tuple[int, ...] = (3, 1, 0)
     depth: int = 2
     kept_statistics: bool = False
+    temperature: float = 1.0
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class NetworkOptions:
                 "0 to 5 for each of the factors",
             ),
             depth=(within(self.depth, 1, 5), "1 to 5"),
+            temperature=(within(self.temperature, 0.1, 100.0), "0.1 to 100"),
         )
 
     @property
@@ -222,7 +226,8 @@ class JointNetwork(nn.Module):
             spacing_mm: of their grid.
             before: where to start from, on any grid of the same box: the coarser blocks' answer, or a better y.
         """
-        return self._block(-1, normalised(reference), normalised(template), spacing_mm, before)
+        found = self._block(-1, normalised(reference), normalised(template), spacing_mm, before)
+        return found if self.training else found._replace(logits=found.logits / self.options.temperature)
 
     def _block(self, number: int, r: Tensor, t: Tensor, spacing_mm: Spacing, before: JointOutput | None) -> JointOutput:
         """One block on R and T of its own grid, both normalised."""

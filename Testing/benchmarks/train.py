@@ -1,6 +1,7 @@
 """Trains the network that ships with the project, from DATA to weights with their card; goes on where it was stopped.
 
     python Testing/benchmarks/train.py DATA [--work FOLDER] [--device cuda] [--longer 10] [--start FILE]
+    python Testing/benchmarks/calibrate.py DATA --work FOLDER
     python Testing/benchmarks/joint.py DATA --work FOLDER --weights FOLDER/default/network.safetensors
     python Testing/benchmarks/train.py DATA --work FOLDER --publish
 
@@ -70,14 +71,19 @@ def main() -> None:
 
 def make_pairs(scans: Path, work: Path, name: str) -> Path:
     """The pairs of one set."""
-    patients, annotated, count, seed = SETS[name]
+    count, seed = SETS[name][2:]
     if len(list((work / name).glob("*/truth.json"))) < count:
-        sources = [
-            Source.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz" if annotated else None)
-            for one in patients
-        ]
-        synthesize(sources, work / name, pairs=count, seed=seed, options=DRAWN)
+        synthesize(sources(scans, name), work / name, pairs=count, seed=seed, options=DRAWN)
     return work / name
+
+
+def sources(scans: Path, name: str) -> list[Source]:
+    """The scans of one set, with their own lesions where those are known."""
+    patients, annotated = SETS[name][:2]
+    return [
+        Source.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz" if annotated else None)
+        for one in patients
+    ]
 
 
 def trained(config: str, roots: tuple[Path, ...], asked: argparse.Namespace, start: Path | None) -> Path:

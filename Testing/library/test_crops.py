@@ -195,6 +195,18 @@ def test_the_last_block_alone_learns_and_keeps_its_statistics_in_the_end(tmp_pat
     assert all(float(row["recall"]) > 0 for row in table)
 
 
+def test_the_temperature_softens_answers_and_not_training() -> None:
+    network, sample = trained_a_little(), whole()
+    soft = JointNetwork(replace(NETWORK, temperature=3.0))
+    soft.load_state_dict(network.state_dict())
+    r, t = sample.reference[None, None], sample.template[None, None]
+    with torch.no_grad():
+        found, wanted = soft.eval()(r, t, H), network(r, t, H)
+        assert torch.allclose(found.logits, wanted.logits / 3, atol=1e-6)
+        assert torch.equal(found.displacement_mm, wanted.displacement_mm)
+        assert torch.allclose(soft.train()(r, t, H).logits, network.train()(r, t, H).logits)
+
+
 def test_a_run_on_crops_goes_on_exactly(tmp_path: Path) -> None:
     start = coarse()
     short = replace(OPTIONS, epochs=1, steady_from=1)

@@ -1,0 +1,102 @@
+"""The temperature of CM_learn's softmax, found after training: ``calibrate.py DATA --work FOLDER``.
+
+Trained with the classes weighted against each other, CM_learn is surer of itself than it is right, and in CM_comb a
+CM_learn near 0 hides what CM_diff saw. On ten further pairs of the training patients (seeds 5000 to 5009), T moved by
+the true y, the recall of CM_comb at 1 and at 4 false positives a scan is measured for several temperatures (Guo et al.
+2017, On calibration of modern neural networks); the best is written into ``FOLDER/default/network.safetensors``, and
+all into its card. The validation patients are not looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from train import DRAWN, SETS, sources
+
+from ChangeMapJointLib.app.training import WEIGHTS
+from ChangeMapJointLib.change.maps import change_map, match_resolution
+from ChangeMapJointLib.core.displacement import warp
+from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
+from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
+from ChangeMapJointLib.joint.inference import JointAnswer, look_again, trained_shape
+from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.joint.scans import network_scans
+from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.training.synthesize import synthesize
+from ChangeMapJointLib.training.truth import read_truth
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.volumes.writing import read_displacement
+
+TRIED = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
+PAIRS, SEED = 10, 5000
+ALLOWED = (1.0, 4.0)
+
+
+def main() -> None:
+    """Make the pairs, measure, choose."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("build/joint"))
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    path = asked.work / "default" / WEIGHTS
+    given = [one for name in SETS for one in sources(asked.data / "ct15", name)]
+    folders = synthesize(given, asked.work / "calibration", pairs=PAIRS, seed=SEED, options=DRAWN)
+    with ProcessPoolExecutor(asked.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        counted = list(pool.map(partial(counts, path), folders))
+    recalls = {t: [recall_at([scan[t] for scan in counted], a) for a in ALLOWED] for t in TRIED}
+    best = max(TRIED, key=lambda t: sum(recalls[t]))
+    told = {f"{t:g}": [round(r, 4) for r in found] for t, found in recalls.items()}
+    print(json.dumps(told), best)
+    model = read_checkpoint(path)
+    calibrated = JointNetwork(replace(model.network.options, temperature=best))
+    calibrated.load_state_dict(model.network.state_dict())
+    changes = sum(len(scan[best].changes) for scan in counted)
+    about = f"{PAIRS} pairs of the training patients, seeds {SEED} to {SEED + PAIRS - 1}, {changes} changes, true y"
+    card = {**model.card, "calibration": {"pairs": about, "recall at 1 and 4 false positives by temperature": told}}
+    write_checkpoint(path, calibrated, card)
+
+
+def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
+    """Of CM_comb on one pair, by temperature."""
+    model = read_checkpoint(path)
+    r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
+    lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
+    field = read_displacement(folder / "deformation.nrrd")
+    rigid = align_rigid(r, t, *lungs).matrix
+    scans = network_scans(r, t, *lungs, rigid, trained_shape(model))
+    first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
+    learned = look_again(model, first, field, r.grid).learned
+    union = lungs[0] | (warp(lungs[1], t.grid, r.grid, field) >= 0.5)
+    matched = match_resolution(r.array, r.grid, t.array, t.grid)
+    difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), union)
+    truth = read_truth(folder / "truth.json").changes
+    return {
+        tried: count_scan(
+            difference * softened(learned, tried / model.network.options.temperature) * union,
+            truth,
+            r.grid,
+            inside=union,
+            most_false=4 * PAIRS,
+        )
+        for tried in TRIED
+    }
+
+
+def softened(probability: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """A softmax of two logits as it is at another temperature."""
+    p = np.clip(probability, 1e-6, 1 - 1e-6)
+    softer: NDArray[np.float32] = 1 / (1 + ((1 - p) / p) ** (1 / temperature))
+    return softer
+
+
+if __name__ == "__main__":
+    main()
