@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ChangeMapJointLib.core.configuration import require, within
@@ -24,6 +25,8 @@ from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, worki
 from ChangeMapJointLib.volumes.volume import Volume
 
 FIRST_STEP_MM = 1.0  # of the first iteration on a level
+START_MM = 12.0  # standard deviation of the smoothing of a given start: control points lie further apart at first
+FAR = 0.02  # weight of the rigid map beside the lungs' share of a point's surroundings
 ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few, and those not well
 
 
@@ -127,7 +130,7 @@ def register(
         reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
         template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
         rigid: 4x4 physical map from R to T to start from; the identity by default.
-        start: a y that is near already, such as the network's; the first level starts from it instead.
+        start: a y that is near already in the lungs, such as the network's; the first level starts from it instead.
         keypoints: correspondences for D_key; they count when ``options.weights.keypoints`` > 0.
         options: levels, grids and weights.
         device: torch device; the result is the same within rounding.
@@ -138,6 +141,8 @@ def register(
         with a heavier volume term; ``folding_percent`` and ``status`` say how it ended.
     """
     affine = np.eye(4) if rigid is None else np.asarray(rigid, dtype=float)
+    if start is not None:
+        start = smooth_start(start, reference_lungs, reference.grid, affine)
     levels = _levels(reference, template, reference_lungs, template_lungs, options, device)
     ticks = _Ticks(
         progress, [float(np.prod(r.grid.shape)) * n for (r, _), n in zip(levels, options.iterations, strict=True)]
@@ -238,6 +243,35 @@ def _objective(
     if keypoints is not None and weights.keypoints > 0:
         pull = KeypointTerm(keypoints, control, rigid)
     return Objective(data, control, weights, pull, rigid=rigid)
+
+
+def smooth_start(
+    field: DisplacementField, lungs: NDArray[np.bool_], grid: Grid, rigid: FloatArray
+) -> DisplacementField:
+    """What ``field`` says in the lungs, smoothed, and carried on beyond them; far away ``rigid``.
+
+    The data terms count in the lungs alone: what a network says of the ribs would stay, and T's lungs would lie where
+    they do not belong.
+
+    Args:
+        field: y, rigid part included.
+        lungs: bool ``[z, y, x]``, where it is believed.
+        grid: of the lungs.
+        rigid: 4x4, reference to template.
+    """
+    coarse = grid.with_spacing((START_MM / 2,) * 3)
+    believed = resample(gaussian_filter(lungs.astype(np.float32), _sigma(START_MM / 4, grid)), grid, coarse)
+    points = coarse.to_physical(np.indices(coarse.shape)[::-1].reshape(3, -1).T.astype(float))
+    added = (field.apply(points) - apply_affine(rigid, points)).reshape(*coarse.shape, 3)
+    sigma = _sigma(START_MM, coarse)
+    weight = gaussian_filter(believed, sigma)
+    smooth = [gaussian_filter(added[..., c] * believed, sigma) / (weight + FAR) for c in range(3)]
+    moved = apply_affine(rigid, points) - points
+    return DisplacementField((np.stack(smooth, -1) + moved.reshape(*coarse.shape, 3)).astype(np.float32), coarse)
+
+
+def _sigma(mm: float, grid: Grid) -> list[float]:
+    return [mm / h for h in grid.spacing_mm[::-1]]
 
 
 def starting_from(field: DisplacementField | None, control: ControlGrid, rigid: FloatArray, *, like: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ ATTRIBUTION = (
     "LungDx-A0001 (training): Lung-PET-CT-Dx, CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461",
     "4DLung-113 (validation): 4D-Lung, CC BY 3.0, doi 10.7937/K9/TCIA.2016.ELN8YGLE",
 )
-VALIDATION = ("LIDC-IDRI-1011, seeds 3000 to 3039 and 4000 to 4019 of joint.py", "4DLung-113_40pct, likewise")
+VALIDATION = ("LIDC-IDRI-1011, seeds 3000 to 3039 and 4000 to 4007 of joint.py", "4DLung-113_40pct, likewise")
 LIMITS = (
     "Trained on synthetic change and motion on five patients only, without any real follow-up.",
     "Sees voxels of about 1.6 mm: lesions below 5 mm and faint ground glass may be missed by CM_learn.",

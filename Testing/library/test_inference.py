@@ -17,7 +17,7 @@ from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_ag
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand, interpolating
-from ChangeMapJointLib.registration.solver import register, starting_from
+from ChangeMapJointLib.registration.solver import register, smooth_start, starting_from
 from ChangeMapJointLib.volumes.volume import Volume
 
 CARD = {"training": {"shape": [16, 16, 32]}}
@@ -222,6 +222,24 @@ def test_from_a_start_that_is_near_few_iterations_do() -> None:
         found = register(reference, template, lungs_r, lungs_t, start=start, options=fine)
         errors.append(np.linalg.norm(found.field.vectors_mm - y.vectors_mm, axis=-1)[lungs_r].mean())
     assert errors[1] < 0.5 < 1.0 < errors[0]
+
+
+def test_a_start_is_believed_in_the_lungs_and_carried_on_beyond_them() -> None:
+    """y = A (x + u) with a smooth u; outside the lungs a network may say anything."""
+    points = index_points(GRID, GRID.affine).numpy().astype(float)
+    lungs = np.zeros(SHAPE, bool)
+    lungs[8:-8, 8:-8, 8:-8] = True
+    u = np.stack([6 + 0.05 * (points[..., 2] - 950), np.full(SHAPE, -4.0), 0.04 * points[..., 0]], -1)
+    y = apply_affine(rigid(), (points + u).reshape(-1, 3)).reshape(points.shape)
+    said = y + 40.0 * ~lungs[..., None] * np.random.default_rng(1).normal(size=points.shape)
+    found = smooth_start(DisplacementField((said - points).astype(np.float32), GRID), lungs, GRID, rigid())
+    well_inside = points[14:-14, 14:-14, 14:-14].reshape(-1, 3)
+    error = np.linalg.norm(found.apply(well_inside) - y[14:-14, 14:-14, 14:-14].reshape(-1, 3), axis=1)
+    assert error.max() < 2.0
+    border = np.concatenate([points[4, 8:-8, 8:-8].reshape(-1, 3), points[8:-8, 8:-8, 4].reshape(-1, 3)])
+    wanted = apply_affine(rigid(), border + np.array([6.0, -4.0, 0.0]))
+    carried_on = np.linalg.norm(found.apply(border) - wanted, axis=1)
+    assert carried_on.max() < 6.0  # of 40
 
 
 def test_u_covers_what_the_network_did_not_see() -> None:
