@@ -91,7 +91,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if wanted.get(name) != found.get(name):
             shapes = f"found {found.get(name, 'nothing')}, expected {wanted.get(name, 'nothing')}"
             raise InputError(f"{path}: tensor '{name}': {shapes}; the weights do not fit the network of their card")
-    network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    network.load_state_dict(floats, assign=True)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise InputError(f"{path}: holds values that are no numbers; the training of these weights failed")
     return Checkpoint(network.eval(), card, sha256)

@@ -227,6 +227,14 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.json", "small.safetensors"]
 
 
+def test_weights_with_kept_statistics_are_the_same_file_when_written_again(tmp_path: Path) -> None:
+    made = network(replace(ALONE, kept_statistics=True))
+    write_checkpoint(tmp_path / "a.safetensors", made, {})
+    found = read_checkpoint(tmp_path / "a.safetensors")
+    write_checkpoint(tmp_path / "b.safetensors", found.network, found.card)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
 def test_the_card_of_another_network_can_be_taken_over(tmp_path: Path) -> None:
     path = stored(tmp_path)
     other = tmp_path / "other.safetensors"

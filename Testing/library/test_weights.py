@@ -24,7 +24,7 @@ MODEL = Path(__file__).parents[2] / "Resources" / "Models" / "default.safetensor
 def test_the_card_says_where_the_weights_come_from() -> None:
     model = read_checkpoint(MODEL)
     card = model.card
-    assert trained_shape(model) == (128, 128, 128)
+    assert trained_shape(model) == (192, 192, 192)
     patients = [name.split("_")[0].removesuffix("_ct") for name in card["split"]["training"]]
     assert patients == ["LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0314", "LungDx-A0001", "TCGA-34-2605"]
     for collection in ("LIDC-IDRI, CC BY 3.0", "TCGA-LUSC, CC BY 3.0", "Lung-PET-CT-Dx, CC BY 4.0"):
