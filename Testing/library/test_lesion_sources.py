@@ -260,7 +260,7 @@ def test_the_table_of_abnormalities(tmp_path: Path) -> None:
 
 def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:
     path = tmp_path / "centres.csv"
-    path.write_text("\ufeffname,x_mm,y_mm,z_mm,diameter_mm\na,-92.0,-73.0,-294.0,6\nb,-86.0,-70.0,-290,0.1\n")
+    path.write_text("\ufeffname,x_mm,y_mm,z_mm,diameter_mm\na,-92.0,-73.0,-294.0,6\nb,-86.0,-70.0,-290,0.1\n", "utf-8")
     grid = Grid((40, 50, 50), (0.5, 0.5, 0.5), (-100.0, -80.0, -304.0))
     mask = read_lesions(path, grid)
     assert mask.sum() * grid.voxel_volume_ml * 1000 == pytest.approx(np.pi * 6**3 / 6, rel=0.03)
