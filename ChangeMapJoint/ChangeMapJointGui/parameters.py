@@ -6,7 +6,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 DEFAULT_THRESHOLD = 0.68  # 714 HU: the paper's operating point
-JOINT_THRESHOLD = 0.25  # of CM_comb, a product
+JOINT_THRESHOLD = 0.3  # of CM_comb, a product
 DEFAULT_OPACITY = 0.7
 DEFAULT_VOXELS = 5  # the paper drops smaller regions
 LOWEST_THRESHOLD = 0.05

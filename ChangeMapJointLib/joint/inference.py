@@ -149,9 +149,12 @@ def trained_shape(checkpoint: Checkpoint) -> Shape3:
 def _attempts(shape: Shape3, multiple: int, device: torch.device) -> list[tuple[torch.device, Shape3]]:
     half = (shape[0] // 2, shape[1] // 2, shape[2] // 2)
     smaller = [half] if all(n >= multiple and n % multiple == 0 for n in half) and max(half) > multiple else []
-    cpu = torch.device("cpu")
-    places = [device] if device.type == "cpu" else [device, cpu]
-    return [(place, size) for place in places for size in (shape, *smaller)]
+    return [(place, size) for place in _places(device) for size in (shape, *smaller)]
+
+
+def _places(device: torch.device) -> list[torch.device]:
+    """Where to compute, and where else when memory does not suffice there."""
+    return [device] if device.type == "cpu" else [device, torch.device("cpu")]
 
 
 def _notes(asked: Shape3, size: Shape3, device: torch.device, where: torch.device) -> tuple[str, ...]:
@@ -176,8 +179,7 @@ def look_again(checkpoint: Checkpoint, answer: JointAnswer, field: DisplacementF
         reference: R's own grid.
     """
     seen = answer.scans
-    places = [answer.device] if answer.device.type == "cpu" else [answer.device, torch.device("cpu")]
-    for place in places:
+    for place in _places(answer.device):
         try:
             u = torch.from_numpy(to_network(field, seen.grid, seen.rigid))
             _, learned = _forward(checkpoint.network, seen, place, u)

@@ -150,10 +150,7 @@ def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, 
     """
     box = _box(offset, shape)
     u = start_mm[(..., *box)]
-    low, high = (
-        u[0].flatten(1).min(1).values.tolist(),
-        u[0].flatten(1).max(1).values.tolist(),
-    )
+    low, high = (ends.tolist() for ends in u[0].flatten(1).aminmax(dim=1))
     first, parts = [], []
     for axis, (a, n, whole) in enumerate(zip(offset, shape[::-1], sample.template.shape[::-1], strict=True)):
         h = sample.spacing_mm[axis]

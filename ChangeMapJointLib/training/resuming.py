@@ -67,60 +67,69 @@ def summed(values: Tensor, fabric: Fabric) -> Tensor:
     return found.cpu()
 
 
-def save(
-    path: Path,
-    told: dict[str, Any],
-    network: JointNetwork,
-    optimiser: Any,
-    recall: EpochRecall,
-    state: State,
-    fabric: Fabric,
-) -> None:
-    """Everything that is needed to go on; counts of all processes together."""
-    counts = {name: summed(v, fabric) for name, v in recall.state().items()}
-    counts["weights"] = recall.weights
-    if fabric.is_global_zero:
-        content = {
-            **told,
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "recall": counts,
-            "state": vars(state).copy(),
-        }
-        with atomic_path(path) as part:
-            torch.save(content, part)
-    fabric.barrier()
+@dataclass
+class Run:
+    """A training as its checkpoint holds it.
 
+    Attributes:
+        path: of the checkpoint.
+        told: what a run that goes on must share with this one, by name.
+        network: bare.
+        optimiser: as Fabric wrapped it.
+        recall: counts of this process.
+        state: where the run stands.
+        fabric: of all processes.
+    """
 
-def resume(
-    path: Path,
-    told: dict[str, Any],
-    network: JointNetwork,
-    optimiser: Any,
-    recall: EpochRecall,
-    state: State,
-    fabric: Fabric,
-) -> None:
-    """Go on from ``path`` if it exists."""
-    if not fabric.broadcast(path.exists()):
-        return
-    try:  # every process reads it: the folder must be one that all of them see
-        content = torch.load(path, map_location=fabric.device, weights_only=True)
-        different = [name for name, value in told.items() if content[name] != value]
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise InputError(f"{path}: cannot be read ({error}); remove it to begin again") from error
-    if different:
-        other = {
-            "options": "other options",
-            "pairs": "another number of pairs",
-            "digest": "other pairs",
-            "start": "other weights to start from",
-        }[different[0]]
-        raise InputError(f"{path}: of a run with {other}; give another --out, or remove it to begin again")
-    network.load_state_dict(content["network"])
-    optimiser.load_state_dict(content["optimiser"])
-    recall.load({name: v.cpu() for name, v in content["recall"].items()})
-    if not fabric.is_global_zero:  # the counts are those of all processes: one of them carries them on
-        recall.hit, recall.seen = torch.zeros_like(recall.hit), torch.zeros_like(recall.seen)
-    for name, value in content["state"].items():
-        setattr(state, name, value)
+    path: Path
+    told: dict[str, Any]
+    network: JointNetwork
+    optimiser: Any
+    recall: EpochRecall
+    state: State
+    fabric: Fabric
+
+    def save(self) -> None:
+        """Everything that is needed to go on; counts of all processes together."""
+        counts = {name: summed(v, self.fabric) for name, v in self.recall.state().items()}
+        counts["weights"] = self.recall.weights
+        if self.fabric.is_global_zero:
+            content = {
+                **self.told,
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "recall": counts,
+                "state": vars(self.state).copy(),
+            }
+            with atomic_path(self.path) as part:
+                torch.save(content, part)
+        self.fabric.barrier()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint if it exists.
+
+        Raises:
+            InputError: it is damaged, or of another run.
+        """
+        if not self.fabric.broadcast(self.path.exists()):
+            return
+        try:  # every process reads it: the folder must be one that all of them see
+            content = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
+            different = [name for name, value in self.told.items() if content[name] != value]
+        except Exception as error:  # torch raises many kinds on a damaged file
+            raise InputError(f"{self.path}: cannot be read ({error}); remove it to begin again") from error
+        if different:
+            other = {
+                "options": "other options",
+                "pairs": "another number of pairs",
+                "digest": "other pairs",
+                "start": "other weights to start from",
+            }[different[0]]
+            raise InputError(f"{self.path}: of a run with {other}; give another --out, or remove it to begin again")
+        self.network.load_state_dict(content["network"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.recall.load({name: v.cpu() for name, v in content["recall"].items()})
+        if not self.fabric.is_global_zero:  # the counts are those of all processes: one of them carries them on
+            self.recall.hit, self.recall.seen = torch.zeros_like(self.recall.hit), torch.zeros_like(self.recall.seen)
+        for name, value in content["state"].items():
+            setattr(self.state, name, value)

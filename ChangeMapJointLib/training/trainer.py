@@ -29,7 +29,7 @@ from ChangeMapJointLib.joint.network import MOMENTUM, JointNetwork, NetworkOptio
 from ChangeMapJointLib.training.augment import AugmentOptions, augmented, crop_seed
 from ChangeMapJointLib.training.crops import CropOptions
 from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
-from ChangeMapJointLib.training.resuming import State, Table, lasting, resume, save, summed
+from ChangeMapJointLib.training.resuming import Run, State, Table, lasting, summed
 from ChangeMapJointLib.training.samples import to_device
 
 LAST = "last.ckpt"
@@ -162,9 +162,14 @@ def train(
     model.mark_forward_method("last_block")
     recall, state = EpochRecall(), State()
     out.mkdir(parents=True, exist_ok=True)
-    told = {"options": lasting(to_mapping(options)), "pairs": count, "digest": getattr(pairs, "digest", str)()}
-    told["start"] = "" if start is None else start.sha256
-    resume(out / LAST, told, network, optimiser, recall, state, fabric)
+    told = {
+        "options": lasting(to_mapping(options)),
+        "pairs": count,
+        "digest": getattr(pairs, "digest", str)(),
+        "start": "" if start is None else start.sha256,
+    }
+    run = Run(out / LAST, told, network, optimiser, recall, state, fabric)
+    run.resume()
     steps = Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
     epochs = Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
     while state.epoch < options.epochs:
@@ -184,7 +189,7 @@ def train(
                 if observe is not None:
                     observe("step", state.step, row)
             if state.step % options.checkpoint_steps == 0:
-                save(out / LAST, told, network, optimiser, recall, state, fabric)
+                run.save()
             progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
         recall.hit, recall.seen = summed(recall.hit, fabric), summed(recall.seen, fabric)
         weights = recall.finish().tolist()
@@ -197,7 +202,7 @@ def train(
             epochs.add(row)
             if observe is not None:
                 observe("epoch", state.epoch, row)
-        save(out / LAST, told, network, optimiser, recall, state, fabric)
+        run.save()
     return network
 
 

@@ -30,10 +30,10 @@ class Outer:
 
 def test_each_method_has_its_own_threshold_unless_one_is_given() -> None:
     assert config_from({}).findings.threshold == 0.68
-    assert config_from({"method": "joint"}).findings.threshold == 0.25
-    assert config_from({}, method="joint").findings.threshold == 0.25
+    assert config_from({"method": "joint"}).findings.threshold == 0.3
+    assert config_from({}, method="joint").findings.threshold == 0.3
     assert config_from({"method": "joint", "findings": {"threshold": 0.5}}).findings.threshold == 0.5
-    assert config_from({"method": "joint", "findings": {"min_voxels": 9}}).findings.threshold == 0.25
+    assert config_from({"method": "joint", "findings": {"min_voxels": 9}}).findings.threshold == 0.3
     assert read_config(None, method="rigid", preset="fast").method == "rigid"
 
 
