@@ -33,7 +33,7 @@ class JointOptions:
 
     model: str = "default"
     shape: Shape3 | None = None
-    instance: tuple[int, ...] = (40, 20, 10)
+    instance: tuple[int, ...] = (60, 40, 20)
 
     def __post_init__(self) -> None:
         require(

@@ -26,7 +26,6 @@ from ChangeMapJointLib.registration.distances import (
 from ChangeMapJointLib.registration.regularisers import curvature, volume_change
 
 WINDOW_HU = (-1000.0, 400.0)  # as the sequential method
-LEAST_WEIGHT = 0.01  # of a class whose recall is 1, so that it cannot be forgotten
 
 
 @dataclass(frozen=True)
@@ -91,17 +90,21 @@ class LossOptions:
             the first step.
         only_changed: the change's target is that of lesions that did change. As printed, a stable lesion has a target
             along its border wherever y is a fraction of a voxel off.
+        least_weight: of a class whose recall is 1, so that it cannot be forgotten. Voxels without change are recalled
+            nearly all: with a small one a false positive costs next to nothing; 1 is the plain cross-entropy.
     """
 
     keypoint_scale_mm: float = 0.0
     coarser: float = 0.0
     only_changed: bool = False
+    least_weight: float = 0.01
 
     def __post_init__(self) -> None:
         require(
             self,
             keypoint_scale_mm=(within(self.keypoint_scale_mm, 0.0, 1e3), "0 to 1000 mm"),
             coarser=(within(self.coarser, 0.0, 1e3), "0 or more"),
+            least_weight=(within(self.least_weight, 1e-6, 1.0), "above 0, to 1"),
         )
 
 
@@ -266,9 +269,13 @@ class EpochRecall:
     Weights by batch flip between (0, 1) and (1, 0) when a batch is one pair; those of an epoch do not. A class that an
     epoch did not show keeps its weight. Counts of several processes are to be added by the caller before
     :meth:`finish`.
+
+    Args:
+        least_weight: of a class whose recall is 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, least_weight: float = LossOptions.least_weight) -> None:
+        self.least_weight = least_weight
         self.weights = torch.ones(2, dtype=torch.float64)
         self.hit = torch.zeros(2, dtype=torch.float64)
         self.seen = torch.zeros(2, dtype=torch.float64)
@@ -285,7 +292,7 @@ class EpochRecall:
     def finish(self) -> Tensor:
         """End the epoch: new weights, ``[2]`` float64, and counts from 0."""
         recall = self.hit / self.seen.clamp_min(1)
-        fresh = (1 - recall).clamp_min(LEAST_WEIGHT)
+        fresh = (1 - recall).clamp_min(self.least_weight)
         self.weights = torch.where(self.seen > 0, fresh, self.weights)
         self.hit, self.seen = torch.zeros_like(self.hit), torch.zeros_like(self.seen)
         return self.weights

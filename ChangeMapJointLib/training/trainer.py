@@ -160,7 +160,7 @@ def train(
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=options.learning_rate)
     model, optimiser = fabric.setup(network, optimiser)
     model.mark_forward_method("last_block")
-    recall, state = EpochRecall(), State()
+    recall, state = EpochRecall(options.loss.least_weight), State()
     out.mkdir(parents=True, exist_ok=True)
     told = {
         "options": lasting(to_mapping(options)),

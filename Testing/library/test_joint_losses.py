@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.losses import (
-    LEAST_WEIGHT,
     EpochRecall,
     LossOptions,
     LossWeights,
@@ -71,7 +71,19 @@ def test_counts_gather_over_an_epoch_and_absent_classes_keep_their_weight() -> N
     assert whole.finish().tolist() == parts.finish().tolist() == resumed.finish().tolist()
     # only unchanged voxels, all said right: the other class stays, this one keeps a little
     whole.add(torch.stack([torch.ones(1, 2, 5), torch.zeros(1, 2, 5)]), torch.zeros(1, 2, 5, dtype=torch.bool), where)
-    assert whole.finish().tolist() == pytest.approx([LEAST_WEIGHT, 0.5])
+    assert whole.finish().tolist() == pytest.approx([0.01, 0.5])
+
+
+def test_a_least_weight_of_one_is_the_plain_cross_entropy_for_ever() -> None:
+    logits, target, where = ten()
+    counts = EpochRecall(least_weight=1.0)
+    for _ in range(2):
+        counts.add(logits, target, where)
+        weights = counts.finish()
+        assert float(recall_loss(logits, target, weights, where)) == pytest.approx(0.410681, abs=1e-6)
+    for least in (0.0, 1.5):
+        with pytest.raises(InputError, match=f"found least_weight = {least}"):
+            LossOptions(least_weight=least)
 
 
 def test_voxels_that_do_not_count_do_not_count() -> None:
@@ -80,7 +92,7 @@ def test_voxels_that_do_not_count_do_not_count() -> None:
     where[0, 0, 4] = 0  # the false alarm
     counts = EpochRecall()
     counts.add(logits, target, where)
-    assert counts.finish().tolist() == pytest.approx([LEAST_WEIGHT, 0.5])
+    assert counts.finish().tolist() == pytest.approx([0.01, 0.5])
     nothing = recall_loss(logits.requires_grad_(True), target, torch.ones(2), torch.zeros(1, 2, 5))
     assert float(nothing.detach()) == 0
     nothing.backward()
