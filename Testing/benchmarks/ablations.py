@@ -1,8 +1,9 @@
-"""What the volume term of Eq. (2) does to lesions that grew or shrank: ``volume_term.py [--work FOLDER]``.
+"""What becomes of lesions that grew or shrank without the volume term of Eq. (2): ``ablations.py [--work FOLDER]``.
 
 The work folder is that of ``train.py`` and ``joint.py``. From the weights that ship, the last block goes on learning
-from ``pairs_b`` with different weights of the term, each for as many steps; then ``|L^T(y)| / |L^T|`` of the network's
-y alone is measured on the pairs of patients that it has not seen. Writes ``results/volume_term.json``.
+from ``pairs_b``, each time for as many steps: with other weights of the volume term, and with a data term that does not
+count where a lesion changed (what has no partner cannot pull at y). Then ``|L^T(y)| / |L^T|`` of the network's y alone
+is measured on pairs of patients that it has not seen. Writes ``results/ablations.json``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -23,46 +25,78 @@ from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
 from ChangeMapJointLib.joint.inference import ask_network
+from ChangeMapJointLib.joint.losses import WINDOW_HU, Sample, joint_terms
+from ChangeMapJointLib.joint.warping import warp as warp_tensor
+from ChangeMapJointLib.registration.distances import normalised_gradient_fields
 from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.training import pair_loss
 from ChangeMapJointLib.training.samples import read_keypoints
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
-WEIGHTS_TRIED = (0.0, 0.05, 5.0)
+# weight of the volume term, and whether the data term is gated
+TRIED = {
+    "volume 0.05, as shipped": (0.05, False),
+    "volume 0": (0.0, False),
+    "volume 5": (5.0, False),
+    "volume 0, gated data term": (0.0, True),
+}
 EPOCHS, RATE = 2, 1e-3
+AROUND = 3  # voxels, odd: the gate covers the border of a lesion, where NGF has its gradients
 
 
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/joint"))
-    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=12)
     asked = parser.parse_args()
-    networks = {weight: trained(asked.work, weight) for weight in WEIGHTS_TRIED}
+    networks = {name: trained(asked.work, *how) for name, how in TRIED.items()}
     folders = sorted(path.parent for path in (asked.work / "held").glob("*/truth.json"))[: asked.pairs]
-    found: dict[float, list[dict[str, Any]]] = {weight: [] for weight in WEIGHTS_TRIED}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in TRIED}
     for folder in folders:
-        for weight, figures in measured(folder, networks).items():
-            found[weight].append(figures)
-    result = {f"volume weight {weight:g}": summary(pairs) for weight, pairs in found.items()}
+        for name, figures in measured(folder, networks).items():
+            found[name].append(figures)
+    result = {name: summary(pairs) for name, pairs in found.items()}
     print(json.dumps(result, indent=2))
-    print(write_results("volume_term", result))
+    print(write_results("ablations", result))
 
 
-def trained(work: Path, weight: float) -> Checkpoint:
-    """The network that ships after some more epochs with this weight of the term."""
+def trained(work: Path, volume: float, gated: bool) -> Checkpoint:
+    """The network that ships after some more epochs with this weight of the volume term."""
     options = training_options("default")
-    weights = replace(options.weights, volume=weight)
+    weights = replace(options.weights, volume=volume)
     options = replace(options, weights=weights, epochs=EPOCHS, decay_epochs=EPOCHS, steady_from=None)
     options = replace(options, learning_rate=RATE)
-    path = work / f"volume_{weight:g}.json"
+    name = f"volume_{volume:g}{'_gated' * gated}"
+    path = work / f"{name}.json"
     path.write_text(json.dumps(to_mapping(options)))
-    out, start = work / f"volume_{weight:g}", resource("Models", "default.safetensors")
-    asked = TrainingRequest((work / "pairs_b",), out, str(path), start=start, cache=work / "cache")
-    return read_checkpoint(run_training(asked))
+    start = resource("Models", "default.safetensors")
+    asked = TrainingRequest((work / "pairs_b",), work / name, str(path), start=start, cache=work / "cache")
+    with mock.patch.object(pair_loss, "joint_terms", gated_terms if gated else joint_terms):
+        return read_checkpoint(run_training(asked))
 
 
-def measured(folder: Path, networks: dict[float, Checkpoint]) -> dict[float, dict[str, Any]]:
+def gated_terms(u: torch.Tensor, logits: torch.Tensor, sample: Sample, *rest: Any, **more: Any) -> Any:
+    """As :func:`joint_terms`, NGF without lesions that changed and a voxel round them."""
+    terms, target = joint_terms(u, logits, sample, *rest, **more)
+    low, high = WINDOW_HU
+    moving = torch.stack([sample.template.clamp(low, high), sample.changed_template])
+    image, before = warp_tensor(moving[None], u[None], sample.spacing_mm, sample.offset)[0]
+    changed = torch.maximum(sample.changed_reference, before.detach())[None, None]
+    near = torch.nn.functional.max_pool3d(changed, AROUND, stride=1, padding=AROUND // 2)[0, 0]
+    terms["ngf"] = normalised_gradient_fields(
+        sample.reference.clamp(low, high),
+        image,
+        sample.spacing_mm,
+        edge_reference=sample.edges[0],
+        edge_template=sample.edges[1],
+        weight=(sample.mask_reference > 0.5).to(image) * (near < 0.5),
+    )
+    return terms, target
+
+
+def measured(folder: Path, networks: dict[str, Checkpoint]) -> dict[str, dict[str, Any]]:
     """Ratios of volume by kind, and the error, of every network on one pair; the masks are those of the truth."""
     r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
@@ -70,7 +104,7 @@ def measured(folder: Path, networks: dict[float, Checkpoint]) -> dict[float, dic
     rigid = align_rigid(r, t, *lungs).matrix
     points = read_keypoints(folder / "keypoints.csv")
     result = {}
-    for weight, network in networks.items():
+    for name, network in networks.items():
         field = ask_network(network, r, t, *lungs, rigid=rigid).field
         told: dict[str, Any] = {"tre_mm": float(np.linalg.norm(field.apply(points[0]) - points[1], axis=1).mean())}
         for kind in ("grown", "shrunk"):
@@ -80,7 +114,7 @@ def measured(folder: Path, networks: dict[float, Checkpoint]) -> dict[float, dic
                 if change.kind == kind and lesion.any():  # the smallest fall between thick slices
                     moved = float(warp(lesion, t.grid, r.grid, field).sum()) * r.grid.voxel_volume_ml
                     told[kind].append(moved / (float(lesion.sum()) * t.grid.voxel_volume_ml))
-        result[weight] = told
+        result[name] = told
     return result
 
 
