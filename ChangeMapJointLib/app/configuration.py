@@ -22,7 +22,7 @@ from ChangeMapJointLib.registration.trust import TrustOptions
 from ChangeMapJointLib.volumes.lungs import LungOptions
 
 Method = Literal["rigid", "sequential", "joint"]
-# of the findings: 714 HU as in the paper; CM_comb, a product, is as quiet on null pairs from 0.3 on (joint.py)
+# of the findings: 714 HU as in the paper; CM_comb, a product, is about as quiet from 0.3 on (joint.py)
 THRESHOLDS: dict[Method, float] = {"rigid": 0.68, "sequential": 0.68, "joint": 0.3}
 # from which weaker change is measured ahead: ground glass shows; below, noise and vessels begin
 CANDIDATES: dict[Method, float] = {"rigid": 0.4, "sequential": 0.4, "joint": 0.15}

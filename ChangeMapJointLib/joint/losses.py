@@ -82,7 +82,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How the terms count; the defaults are Eq. (2) as printed.
+    """How the terms count; the defaults are Eq. (2) as printed, which says nothing of ``least_weight``.
 
     Attributes:
         keypoint_scale_mm: distances of keypoints above it count linearly, see :func:`robust_distance`; 0 squares all.
@@ -104,7 +104,7 @@ class LossOptions:
             self,
             keypoint_scale_mm=(within(self.keypoint_scale_mm, 0.0, 1e3), "0 to 1000 mm"),
             coarser=(within(self.coarser, 0.0, 1e3), "0 or more"),
-            least_weight=(within(self.least_weight, 1e-6, 1.0), "above 0, to 1"),
+            least_weight=(within(self.least_weight, 1e-6, 1.0), "1e-6 to 1"),
         )
 
 

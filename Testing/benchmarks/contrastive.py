@@ -1,9 +1,10 @@
-"""Whether self-supervised contrastive features tell change better than CM_diff: ``contrastive.py [--work FOLDER]``.
+"""Whether contrastive features, learned without lesion masks, tell change: ``contrastive.py [--work FOLDER]``.
 
 The work folder is that of ``train.py`` and ``calibrate.py``. An encoder of a few convolutions, the same for R and T,
-learns without any lesion's mask that R at a voxel and T at its true place are alike, and R and T elsewhere are not
-(InfoNCE, van den Oord et al. 2018). CM_con = (1 - cos) / 2 of the features of R and T(y), y by the sequential method,
-is then a map like CM_diff. Recall is measured on the further pairs of ``calibrate.py``, in R's lungs. Writes
+learns from the known motion of synthetic pairs that R at a voxel and T at its true place are alike, and R and T
+elsewhere are not (InfoNCE, van den Oord et al. 2018). CM_con = (1 - cos) / 2 of the features of R and T(y), y by the
+sequential method, is then a map like CM_diff. Recall is measured in R's lungs on the further pairs of ``calibrate.py``:
+of patients that encoder and network know, and those on which the temperature of CM_comb was chosen. Writes
 ``results/contrastive.json``.
 """
 
@@ -44,6 +45,7 @@ from ChangeMapJointLib.training.samples import PairDataset
 CHANNELS, STEPS, ANCHORS, SIDE = 16, 140, 512, 64
 TEMPERATURE = 0.1
 ALLOWED = (1.0, 4.0)
+THRESHOLDS = np.logspace(-3, 0, 60)  # products of maps are small
 
 
 class Encoder(nn.Module):
@@ -67,10 +69,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/joint"))
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    path = asked.work / "contrastive.pt"
+    folders = pair_folders([asked.work / "calibration"], "--work")  # before the training, which takes minutes
+    path = asked.work / f"contrastive_{CHANNELS}_{STEPS}_{ANCHORS}_{SIDE}.pt"
     if not path.exists():
         torch.save(learned(asked.work).state_dict(), path)
-    folders = pair_folders([asked.work / "calibration"], "--work")
     with ProcessPoolExecutor(asked.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         counted = list(pool.map(partial(measured, path), folders))
     result: dict[str, Any] = {"pairs": len(counted), "changes": sum(len(c["CM_diff"].changes) for c in counted)}
@@ -78,7 +80,7 @@ def main() -> None:
         scans = [c[name] for c in counted]
         result[name] = {f"recall_at_{a:g}": round(recall_at(scans, a), 4) for a in ALLOWED}
     print(json.dumps(result, indent=2))
-    print(write_results("contrastive", result))
+    print(write_results("contrastive", {"synthetic change and motion on real CT": result}))
 
 
 def learned(work: Path) -> Encoder:
@@ -122,7 +124,6 @@ def contrast(encoder: Encoder, reference: Tensor, template: Tensor, lungs: Tenso
     return functional.cross_entropy(alike, torch.arange(len(anchors)))
 
 
-@torch.inference_mode()
 def measured(path: Path, folder: Path) -> dict[str, ScanCounts]:
     """Counts of every map on one pair."""
     encoder = Encoder()
@@ -137,7 +138,8 @@ def measured(path: Path, folder: Path) -> dict[str, ScanCounts]:
     learned_map = look_again(model, first, field, pair.r.grid).learned
     u = torch.from_numpy(to_network(field, scans.grid, scans.rigid))[None]
     r, t = (normalised(torch.from_numpy(v))[None, None] for v in (scans.reference, scans.template))
-    alike = (encoder(r) * encoder(warp_tensor(t, u, scans.grid.spacing_mm))).sum(1)[0]
+    with torch.inference_mode():
+        alike = (encoder(r) * encoder(warp_tensor(t, u, scans.grid.spacing_mm))).sum(1)[0]
     contrasted = resample(((1 - alike) / 2).numpy(), scans.grid, pair.r.grid)
     moved = warp(pair.matched[1], pair.t.grid, pair.r.grid, field, outside=np.nan)
     difference = change_map(pair.matched[0], moved, ours)
@@ -149,7 +151,7 @@ def measured(path: Path, folder: Path) -> dict[str, ScanCounts]:
         "CM_comb CM_con": difference * learned_map * contrasted,
     }
     return {
-        name: count_scan(values, pair.truth, pair.r.grid, inside=ours, most_false=MOST_FALSE)
+        name: count_scan(values, pair.truth, pair.r.grid, inside=ours, thresholds=THRESHOLDS, most_false=MOST_FALSE)
         for name, values in maps.items()
     }
 
