@@ -40,6 +40,7 @@ from ChangeMapJointLib.joint.warping import resize
 from ChangeMapJointLib.joint.warping import warp as warp_tensor
 from ChangeMapJointLib.registration.solver import register
 from ChangeMapJointLib.training.augment import AugmentOptions, augmented
+from ChangeMapJointLib.training.crops import block_input, cropped
 from ChangeMapJointLib.training.samples import PairDataset
 
 CHANNELS, STEPS, ANCHORS, SIDE = 16, 140, 512, 64
@@ -103,16 +104,15 @@ def learned(work: Path) -> Encoder:
 
 
 def matched_crops(sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
-    """R, T at its true place, and the lungs, of a crop in the lungs, ``[1, 1, z, y, x]`` each."""
+    """R, T at its true place, and the lungs, of a crop in the lungs: ``[1, 1, z, y, x]`` twice, and ``[z, y, x]``."""
     assert sample.true_mm is not None
     size = sample.reference.shape
-    u = resize(sample.true_mm[None], size)
-    moved = warp_tensor(normalised(sample.template)[None, None], u, sample.spacing_mm)
     inside = torch.nonzero(sample.mask_reference > 0.5)
     centre = inside[int(torch.randint(len(inside), ()))]
-    low = [min(max(int(c) - SIDE // 2, 0), n - SIDE) for c, n in zip(centre, size, strict=True)]
-    box = (..., *(slice(a, a + SIDE) for a in low))
-    return normalised(sample.reference)[None, None][box], moved[box], sample.mask_reference[None, None][box]
+    k, j, i = (min(max(int(c) - SIDE // 2, 0), n - SIDE) for c, n in zip(centre, size, strict=True))
+    part = cropped(sample, resize(sample.true_mm[None], size), (i, j, k), (SIDE,) * 3)
+    reference, template = block_input(part).split(1, dim=1)
+    return reference, template, part.sample.mask_reference
 
 
 def contrast(encoder: Encoder, reference: Tensor, template: Tensor, lungs: Tensor) -> Tensor:

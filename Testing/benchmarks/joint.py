@@ -247,12 +247,14 @@ def summary(held: Sequence[dict[str, Any]], null: Sequence[dict[str, Any]]) -> d
     result["optimised combined at the recall of sequential difference"] = {
         name: at_recall(*sides, "combined", recall) for name, recall in wanted.items()
     }
+    regions, patients = (
+        {"both lungs": "", "R's lungs": " in R's lungs"},
+        {"": "", f", {FIRST}": FIRST, f", {OTHER}": OTHER},
+    )
     result["recall of optimised combined above sequential difference"] = {
-        f"{where.strip() or 'both lungs'}{patient and ', ' + patient}": gain(
-            [p for p in held if patient in p["name"]], where
-        )
-        for where in ("", " in R's lungs")
-        for patient in ("", FIRST, OTHER)
+        region + of: gain([pair for pair in held if patient in pair["name"]], where)
+        for region, where in regions.items()
+        for of, patient in patients.items()
     }
     return result
 

@@ -96,6 +96,12 @@ def test_a_run_killed_at_any_step_goes_on_exactly(
         assert kept == [{k: v for k, v in row.items() if k not in MEASURED} for row in rows(whole[0] / name)]
 
 
+def test_the_least_weight_of_a_class_is_that_of_the_options(tmp_path: Path) -> None:
+    train(Pairs(), replace(OPTIONS, loss=replace(OPTIONS.loss, least_weight=1.0), epochs=1), tmp_path)
+    (row,) = rows(tmp_path / "epochs.csv")
+    assert row["weight_unchanged"] == row["weight_changed"] == "1.0"
+
+
 def test_a_finished_run_is_not_trained_again(whole: tuple[Path, JointNetwork]) -> None:
     pairs = Pairs()
     network = train(pairs, OPTIONS, whole[0])
