@@ -8,12 +8,13 @@ consolidations inside are taken in by closing in mm; trachea and main bronchi st
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.at_once import at_once
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, resample_parallel
@@ -35,7 +36,6 @@ from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midl
 from ChangeMapJointLib.volumes.volume import Volume
 
 RIGHT, LEFT = 1, 2
-THREAD_BYTES = 2**27  # so much is asked of the system itself, not of what earlier work has left over
 USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
 USUAL_SHARE = 0.55  # of the larger lung; the left is by nature the smaller one, about 0.85
 EDGE_MM2 = 300.0  # a lung cut off by the side of the scan shows more of its section there
@@ -159,24 +159,15 @@ def segment_both(
 
         return report
 
-    np.empty(THREAD_BYTES, np.uint8)  # a MemoryError here: Python waits forever for a thread that has none to start
-    pool = ThreadPoolExecutor(max_workers=2)
+    calls = [
+        partial(segment_lungs, volume, options=options, progress=told(number))
+        for number, volume in enumerate((reference, template))
+    ]
     try:
-        try:
-            running = [
-                pool.submit(segment_lungs, volume, options=options, progress=told(number))
-                for number, volume in enumerate((reference, template))
-            ]
-        except RuntimeError as error:  # no memory is left for a thread's stack
-            raise MemoryError(str(error)) from error
-        for future in running:  # the reference first: its error goes before the template's
-            while not wait([future], timeout=0.1).done:
-                progress(sum(done) / 2, said[0])
-            future.result()
-        return running[0].result(), running[1].result()
+        ours, theirs = at_once(calls, lambda: progress(sum(done) / 2, said[0]))
+        return ours, theirs
     finally:
         stop.set()
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOptions) -> tuple[Airways, AeratedLungs]:

@@ -1,0 +1,59 @@
+"""Calls at once: order, errors, and threads that never begin."""
+
+import _thread
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from ChangeMapJointLib.core.at_once import at_once
+
+
+def nothing() -> None:
+    pass
+
+
+def test_calls_run_at_the_same_time_and_keep_their_order() -> None:
+    met = threading.Barrier(2, timeout=60)
+
+    def call(value: str) -> str:
+        met.wait()  # passes only when both run
+        return value
+
+    assert at_once([lambda: call("first"), lambda: call("second")], nothing) == ["first", "second"]
+
+
+def test_the_error_of_the_first_is_raised() -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    calls = [lambda: fail(MemoryError("one")), lambda: fail(ValueError("two"))]
+    with pytest.raises(MemoryError, match="one"):
+        at_once(calls, nothing)
+
+
+def dead(function: Callable[[], None], arguments: tuple[()]) -> None:
+    """A thread that ends before it begins, without a word, as one does without memory."""
+
+
+def refused(function: Callable[[], None], arguments: tuple[()]) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("start", [dead, refused])
+def test_what_no_thread_begins_the_caller_does(start: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    assert at_once([threading.get_ident, threading.get_ident], nothing) == [threading.get_ident()] * 2
+
+
+def test_what_a_tick_raises_is_raised_while_a_call_runs() -> None:
+    go_on = threading.Event()
+
+    def stop() -> None:
+        raise InterruptedError
+
+    try:
+        with pytest.raises(InterruptedError):
+            at_once([lambda: go_on.wait(60)], stop)
+    finally:
+        go_on.set()
