@@ -53,6 +53,8 @@ class DrawOptions:
         noise_hu: drawn for each scan.
         kernel: of reconstruction, see :class:`~ChangeMapJointLib.training.pairs.PairOptions`, drawn for each scan.
         margin_mm: field of view round the lungs, drawn for each scan.
+        kernels_apart: the two scans' kernels differ by at least so much.
+        slices_apart: the ratio of the thicker to the thinner slices is at least so much.
     """
 
     lesions: tuple[int, int] = (3, 7)
@@ -62,11 +64,13 @@ class DrawOptions:
     sliding_share: float = 0.5
     rotation_deg: Range = (0.0, 5.0)
     translation_mm: Range = (0.0, 15.0)
-    in_plane_mm: Range = (1.5, 1.5)
-    slice_mm: Range = (1.5, 5.0)
+    in_plane_mm: Range = (1.0, 1.5)
+    slice_mm: Range = (1.0, 5.0)
     noise_hu: Range = (8.0, 35.0)
     kernel: Range = (-0.8, 0.6)
     margin_mm: Range = (8.0, 25.0)
+    kernels_apart: float = 0.0
+    slices_apart: float = 1.0
 
     def __post_init__(self) -> None:
         least, most = self.lesions
@@ -85,10 +89,22 @@ class DrawOptions:
                 f"five weights, of {', '.join(CHANGE_KINDS)}",
             ),
             sliding_share=(within(self.sliding_share, 0.0, 1.0), "0 to 1"),
+            kernels_apart=(within(self.kernels_apart, 0.0, _width(self.kernel) / 2), "0 to half the width of kernel"),
+            slices_apart=(self._slices_can_differ(), "1 to the square root of the ratio that slice_mm allows"),
         )
 
+    def _slices_can_differ(self) -> bool:
+        """Half of the draws on the scale of ratios, so that the redrawing ends soon."""
+        thinnest = max(self.slice_mm[0], self.in_plane_mm[1])
+        return within(self.slices_apart, 1.0, max(self.slice_mm[1] / thinnest, 1.0) ** 0.5)
 
-NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0))  # nothing changes but breathing and the scanner
+
+def _width(limits: Range) -> float:
+    return limits[1] - limits[0]
+
+
+# nothing changes but breathing and the scanner, whose kernel and slices are others
+NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0), kernels_apart=0.4, slices_apart=1.5)
 
 
 def draw_pair(seed: int, options: DrawOptions = DrawOptions(), shapes: Sequence[LesionShape] = ()) -> PairOptions:
@@ -118,24 +134,43 @@ def draw_pair(seed: int, options: DrawOptions = DrawOptions(), shapes: Sequence[
     if shapes:
         plans = tuple(replace(plan, shape=_real_shape(rng, shapes)) for plan in plans)
     slides = rng.random() < options.sliding_share
-    scans: list[tuple[Vector3, Vector3]] = []
-    for _ in range(2):
-        h, margin = between(options.in_plane_mm), between(options.margin_mm)
-        scans.append(((h, h, max(between(options.slice_mm), h)), (margin,) * 3))
+    spacings, margins = _draw_voxels(rng, options)
+    while _ratio(spacings[0][2], spacings[1][2]) < options.slices_apart:
+        spacings, _ = _draw_voxels(rng, options)
+    sliding = between((0.3, 1.0)) if slides else 0.0
+    noise = between(options.noise_hu), between(options.noise_hu)
+    kernels = between(options.kernel), between(options.kernel)
+    while abs(kernels[0] - kernels[1]) < options.kernels_apart:
+        kernels = between(options.kernel), between(options.kernel)
     return PairOptions(
         motion=motion,
-        sliding=between((0.3, 1.0)) if slides else 0.0,
+        sliding=sliding,
         lesions=plans,
-        reference_spacing_mm=scans[0][0],
-        template_spacing_mm=scans[1][0],
-        reference_margin_mm=scans[0][1],
-        template_margin_mm=scans[1][1],
-        reference_noise_hu=between(options.noise_hu),
-        template_noise_hu=between(options.noise_hu),
-        reference_kernel=between(options.kernel),
-        template_kernel=between(options.kernel),
+        reference_spacing_mm=spacings[0],
+        template_spacing_mm=spacings[1],
+        reference_margin_mm=margins[0],
+        template_margin_mm=margins[1],
+        reference_noise_hu=noise[0],
+        template_noise_hu=noise[1],
+        reference_kernel=kernels[0],
+        template_kernel=kernels[1],
         points=1500,
     )
+
+
+def _draw_voxels(rng: np.random.Generator, options: DrawOptions) -> tuple[list[Vector3], list[Vector3]]:
+    """Spacing and margin of either scan; slices are not thinner than voxels are wide."""
+    spacings: list[Vector3] = []
+    margins: list[Vector3] = []
+    for _ in range(2):
+        h, margin, slices = (float(rng.uniform(*r)) for r in (options.in_plane_mm, options.margin_mm, options.slice_mm))
+        spacings.append((h, h, max(slices, h)))
+        margins.append((margin,) * 3)
+    return spacings, margins
+
+
+def _ratio(a: float, b: float) -> float:
+    return max(a, b) / min(a, b)
 
 
 def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
