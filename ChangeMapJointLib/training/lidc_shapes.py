@@ -14,17 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.training.lesions import LesionShape, sphere_directions
+from ChangeMapJointLib.training.shapes import LARGEST_MM, LesionShape, shape_of_body
 
-DIRECTIONS = 300
 LEAST_SLICES = 4  # fewer say little of the third dimension
-SMALLEST_MM, LARGEST_MM = 5.0, 40.0  # of the sphere with its volume
 STEP_MM = 0.2
-STAR_LIKE = (0.8, 1.25)  # volume seen from the centre, of the whole: others are no shape of radii
 Contour = list[tuple[float, float]]
 
 
@@ -87,17 +83,7 @@ def shape_of_contours(slices: dict[float, list[tuple[bool, Contour]]]) -> Lesion
         return None
     size = np.ceil((far - corner) / STEP_MM).astype(int) + 1
     planes = np.stack([_filled(slices[z], corner, size) for z in heights])
-    solid = np.pad(planes, ((1, 1), (0, 0), (0, 0)))
-    volume = float(planes.sum()) * STEP_MM**2 * thickness
-    diameter = (6 * volume / np.pi) ** (1 / 3)
-    if not SMALLEST_MM <= diameter <= LARGEST_MM:
-        return None
-    radii = _radii(solid, thickness, diameter)
-    seen = 4 / 3 * np.pi * float((radii**3).mean()) / volume
-    if not STAR_LIKE[0] <= seen <= STAR_LIKE[1] or radii.min() <= 0:
-        return None
-    relative = radii / (diameter / 2)
-    return LesionShape(radii=tuple(round(float(r), 3) for r in relative))
+    return shape_of_body(planes, (thickness, STEP_MM, STEP_MM))
 
 
 def _filled(contours: list[tuple[bool, Contour]], corner: FloatArray, size: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -108,18 +94,3 @@ def _filled(contours: list[tuple[bool, Contour]], corner: FloatArray, size: NDAr
         if len(points) > 2:
             ImageDraw.Draw(plane).polygon(points, fill=int(inclusion))
     return np.array(plane)
-
-
-def _radii(solid: NDArray[np.bool_], thickness: float, diameter: float) -> FloatArray:
-    """From the centre to where it is first left, in :data:`DIRECTIONS` directions, in mm."""
-    steps = np.arange(STEP_MM, 2.5 * diameter, STEP_MM)
-    centre = np.array(ndimage.center_of_mass(solid))  # (z, y, x)
-    scale = np.array([thickness, STEP_MM, STEP_MM])
-    offsets = sphere_directions(DIRECTIONS)[:, None, ::-1] * steps[None, :, None] / scale
-    inside = ndimage.map_coordinates(
-        solid.astype(np.float32), np.moveaxis(centre + offsets, -1, 0), order=1, mode="constant"
-    )
-    out = inside < 0.5
-    first = np.where(out.any(axis=1), out.argmax(axis=1), len(steps) - 1)
-    found: FloatArray = steps[first] - STEP_MM / 2
-    return np.where(first == 0, 0.0, found)

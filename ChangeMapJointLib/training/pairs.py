@@ -29,8 +29,9 @@ from ChangeMapJointLib.training.acquisition import (
     without_noise,
 )
 from ChangeMapJointLib.training.breathing import BreathingMotion, as_vector
-from ChangeMapJointLib.training.lesions import Lesion, LesionShape, Texture, draw_shape, paint_lesion
+from ChangeMapJointLib.training.lesions import CutTexture, Lesion, Texture, paint_lesion
 from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
+from ChangeMapJointLib.training.shapes import LesionShape, draw_shape
 from ChangeMapJointLib.training.sites import Place, Side, Site, closed_lungs, find_sites, lung_maps
 from ChangeMapJointLib.training.sliding import sliding_field
 from ChangeMapJointLib.training.truth import ChangeKind, Correspondences, TrueChange, check_kind
@@ -54,6 +55,8 @@ class LesionPlan:
         side: the lung; None: either.
         spiculated: with spicules.
         shape: a given one, such as a real nodule's; None: drawn.
+        eroded: the smaller size is what erosion leaves of the larger; otherwise it is the same outline scaled.
+        cut: of a lesion that was cut from a CT, whose outline is ``shape``.
     """
 
     kind: ChangeKind
@@ -64,6 +67,8 @@ class LesionPlan:
     side: Side | None = None
     spiculated: bool = False
     shape: LesionShape | None = None
+    eroded: bool = False
+    cut: CutTexture | None = None
 
     def __post_init__(self) -> None:
         check_kind(self.kind, self.diameter_reference_mm, self.diameter_template_mm)
@@ -272,8 +277,10 @@ def _plant(
     for plan in options.lesions:
         shape = plan.shape or draw_shape(rng, spiculated=plan.spiculated)
         solid, glass, softness = (float(v) for v in rng.uniform((25.0, 280.0, 0.9), (60.0, 380.0, 1.35)))
-        drawn.append(Lesion(shape, plan.texture, solid_hu=solid, ground_glass_hu=glass, softness=softness))
-    radii = [plan.largest_mm / 2 * lesion.shape.reach for plan, lesion in zip(options.lesions, drawn, strict=True)]
+        if plan.eroded and not shape.full_mm:
+            shape = replace(shape, full_mm=plan.largest_mm)
+        drawn.append(Lesion(shape, plan.texture, solid, glass, softness=softness, cut=plan.cut))
+    radii = [lesion.shape.radius_mm(plan.largest_mm) for plan, lesion in zip(options.lesions, drawn, strict=True)]
     wanted = [Site(plan.largest_mm / 2, plan.place, plan.side) for plan in options.lesions]
     occupied = [(p.centre_mm, p.radius_mm) for p in patients]
     maps = lung_maps(source.hu, source.lungs, source.grid)
@@ -304,7 +311,7 @@ def _painted(
         lesion, centre, diameter = p.lesion, p.centre_mm, p.plan.diameter_template_mm
         if motion is not None:
             back = np.asarray(motion.rotation).T
-            lesion, centre = replace(lesion, shape=lesion.shape.turned(back)), motion.inverse(centre)
+            lesion, centre = lesion.turned(back), motion.inverse(centre)
             diameter = p.plan.diameter_reference_mm
         support = paint_lesion(
             scan.hu, scan.grid, lesion, centre_mm=centre, diameter_mm=diameter, lungs=inside, rng=rng, noise_hu=noise_hu
@@ -328,6 +335,7 @@ def _true_change(p: _Planted, motion: BreathingMotion, reference: Scan, template
         place="" if p.lesion is None else p.plan.place,
         side=p.plan.side or "",
         inserted=p.lesion is not None,
+        cut=p.plan.cut is not None,
         shape=shape,
     )
 

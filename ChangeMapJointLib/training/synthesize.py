@@ -7,7 +7,7 @@ reference.nrrd, template    R and T in HU
 deformation.nrrd            the true u in mm on R's grid
 lungs_*.nrrd, lesions_*     masks and L_R, L_T (the lesion's id in each voxel), on their own grids
 keypoints.csv               true correspondences: anywhere in the lungs, on vessels, and at Foerstner keypoints
-lesions.csv                 a row a lesion: kind, centres, diameters, volumes, texture, place
+lesions.csv                 a row a lesion: kind, centres, diameters, volumes, texture, place, painted or cut
 truth.json                  all of it in one file, with seed and options
 =========================== ==============================================================================
 """
@@ -32,11 +32,12 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.registration.keypoints import find_keypoints
 from ChangeMapJointLib.registration.pyramid import build_pyramid
+from ChangeMapJointLib.training.cutting import CutLesion, cut_lesions
 from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
-from ChangeMapJointLib.training.lesions import LesionShape
 from ChangeMapJointLib.training.lidc import consensus_mask, read_lidc
 from ChangeMapJointLib.training.nlst import read_centres, sphere_mask
 from ChangeMapJointLib.training.pairs import KnownPair, make_pair
+from ChangeMapJointLib.training.shapes import LesionShape
 from ChangeMapJointLib.training.truth import TrueChange, Truth, read_truth, write_truth
 from ChangeMapJointLib.volumes.lungs import segment_lungs
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
@@ -46,7 +47,7 @@ from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd
 DEFAULT = DrawOptions()
 TRIES = 20  # of other lesions where a small lung has no place for those that were drawn
 LESION_COLUMNS = (
-    "id", "kind", "texture", "place", "side", "inserted", "diameter_reference_mm", "diameter_template_mm",
+    "id", "kind", "texture", "place", "side", "inserted", "cut", "diameter_reference_mm", "diameter_template_mm",
     "volume_reference_ml", "volume_template_ml",
 )  # fmt: skip
 
@@ -75,6 +76,10 @@ class Source:
         own = None if lesions is None else read_lesions(lesions, volume.grid)
         name = path.name.split(".", maxsplit=1)[0]
         return cls(name, volume, segment_lungs(volume).mask, own)
+
+    def cut_lesions(self) -> list[CutLesion]:
+        """Its own lesions, to be inserted elsewhere."""
+        return [] if self.own_lesions is None else cut_lesions(self.volume.array, self.own_lesions, self.volume.grid)
 
 
 def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
@@ -117,6 +122,8 @@ def synthesize(
         shapes: of real nodules, for the lesions; without any they are drawn.
         progress: told the fraction done; raise from it to stop.
 
+    Lesions of the sources are also cut out and inserted elsewhere, in any source (``options.cut_share``).
+
     Returns:
         The folders, in order.
 
@@ -130,14 +137,15 @@ def synthesize(
     except OSError as error:
         raise InputError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from error
     folders = []
+    cut = [one for source in sources for one in source.cut_lesions()] if options.cut_share else []
     for number in range(pairs):
         source = sources[number % len(sources)]
         folder = out / f"{seed + number:05d}_{source.name}"
-        recipe = _recipe(source, seed + number, options, shapes)
+        recipe = _recipe(source, seed + number, options, shapes, cut)
         if (folder / "truth.json").exists():
             _same_recipe(folder, recipe)
         else:
-            write_pair(folder, made(source, seed + number, options, shapes), recipe)
+            write_pair(folder, made(source, seed + number, options, shapes, cut), recipe)
         folders.append(folder)
         progress((number + 1) / pairs, folder.name)
     return folders
@@ -146,11 +154,13 @@ def synthesize(
 def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     """Refuse to go on in a folder whose pairs were made in another way."""
     about = read_truth(folder / "truth.json").about
-    if any(about.get(name) != recipe.get(name) for name in (*recipe, "shapes_sha256")):
+    if any(about.get(name) != recipe.get(name) for name in (*recipe, "shapes_sha256", "cut_sha256")):
         raise InputError(f"{folder}: was made from another scan or with other options; give another --out")
 
 
-def _recipe(source: Source, seed: int, options: DrawOptions, shapes: Sequence[LesionShape]) -> dict[str, Any]:
+def _recipe(
+    source: Source, seed: int, options: DrawOptions, shapes: Sequence[LesionShape], cut: Sequence[CutLesion]
+) -> dict[str, Any]:
     scan = source.volume.array
     sha256 = hashlib.sha256(np.ascontiguousarray(scan).tobytes())
     if source.own_lesions is not None:
@@ -158,10 +168,19 @@ def _recipe(source: Source, seed: int, options: DrawOptions, shapes: Sequence[Le
     told = {"source": source.name, "source_sha256": sha256.hexdigest(), "seed": seed, "draw": to_mapping(options)}
     if shapes:
         told["shapes_sha256"] = hashlib.sha256(repr(shapes).encode()).hexdigest()
+    if cut:
+        tissue = b"".join(repr(one.shape).encode() + one.inside.hu.tobytes() for one in cut)
+        told["cut_sha256"] = hashlib.sha256(tissue).hexdigest()
     return told
 
 
-def made(source: Source, seed: int, options: DrawOptions, shapes: Sequence[LesionShape] = ()) -> KnownPair:
+def made(
+    source: Source,
+    seed: int,
+    options: DrawOptions,
+    shapes: Sequence[LesionShape] = (),
+    cut: Sequence[CutLesion] = (),
+) -> KnownPair:
     """Pair number ``seed``; other lesions are drawn where those of the first draw find no place.
 
     Raises:
@@ -169,7 +188,7 @@ def made(source: Source, seed: int, options: DrawOptions, shapes: Sequence[Lesio
     """
     for attempt in range(TRIES):
         try:
-            drawn = draw_pair(seed + 1_000_003 * attempt, options, shapes)
+            drawn = draw_pair(seed + 1_000_003 * attempt, options, shapes, cut)
             return make_pair(source.volume, source.lungs, seed=seed, options=drawn, own_lesions=source.own_lesions)
         except (InputError, RuntimeError) as error:  # no place, or a motion that cannot be inverted
             last = error

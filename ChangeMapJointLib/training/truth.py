@@ -15,7 +15,8 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.training.breathing import BreathingMotion, as_vector
-from ChangeMapJointLib.training.lesions import LesionShape, Texture
+from ChangeMapJointLib.training.lesions import Texture
+from ChangeMapJointLib.training.shapes import LesionShape
 
 ChangeKind = Literal["new", "grown", "shrunk", "resolved", "stable"]
 CHANGE_KINDS: tuple[ChangeKind, ...] = get_args(ChangeKind)
@@ -39,6 +40,7 @@ class TrueChange:
         place: free, vessel, pleura; empty where nobody knows.
         side: left, right; empty where nobody knows.
         inserted: False: it is the patient's own.
+        cut: inserted as it was cut from a real CT; otherwise painted.
         shape: its outline in the reference's frame; None: a sphere stands for it.
     """
 
@@ -54,6 +56,7 @@ class TrueChange:
     place: str = ""
     side: str = ""
     inserted: bool = True
+    cut: bool = False
     shape: LesionShape | None = None
 
     def __post_init__(self) -> None:
@@ -84,7 +87,7 @@ class TrueChange:
         """
         shape = self.shape or LesionShape()
         largest = max(self.diameter_reference_mm, self.diameter_template_mm)
-        radius = shape.reach * largest / 2 + float(max(grid.spacing_mm))
+        radius = shape.radius_mm(largest) + float(max(grid.spacing_mm))
         middle = np.asarray(grid.to_index(self.centre_reference_mm))
         low = np.clip(np.floor(middle - radius / np.array(grid.spacing_mm)), 0, grid.size).astype(int)
         high = np.clip(np.ceil(middle + radius / np.array(grid.spacing_mm)) + 1, 0, grid.size).astype(int)

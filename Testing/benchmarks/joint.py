@@ -56,9 +56,11 @@ from ChangeMapJointLib.volumes.lungs import segment_both
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 FIRST, OTHER = "LIDC-IDRI-1011", "4DLung-113_40pct"
-VOXELS: dict[str, Any] = {"in_plane_mm": (1.5, 1.5), "slice_mm": (1.5, 5.0)}
-HELD_OUT = DrawOptions(lesions=(4, 9), diaphragm_mm=(28.0, 46.0), **VOXELS)
-NULL = replace(NULL_PAIRS, lesions=(4, 9), **VOXELS)
+# painted lesions, as in training
+DRAWN: dict[str, Any] = {"lesions": (4, 9), "in_plane_mm": (1.5, 1.5), "slice_mm": (1.5, 5.0)}
+DRAWN |= {"cut_share": 0.0, "eroded_share": 0.0}
+HELD_OUT = DrawOptions(diaphragm_mm=(28.0, 46.0), **DRAWN)
+NULL = replace(NULL_PAIRS, **DRAWN)
 SETS = {"held": (40, 3000, HELD_OUT, (FIRST,) * 3 + (OTHER,)), "null": (16, 5000, NULL, (FIRST, OTHER))}
 SMALL_MM = 5.8  # the paper's limit for small changes of diameter
 ALLOWED = (1.0, 4.0)

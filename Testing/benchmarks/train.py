@@ -30,7 +30,14 @@ from ChangeMapJointLib.training.draw import DrawOptions
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 
 MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-DRAWN = DrawOptions(lesions=(4, 9), diaphragm_mm=(4.0, 36.0), in_plane_mm=(1.5, 1.5), slice_mm=(1.5, 5.0))
+DRAWN = DrawOptions(
+    lesions=(4, 9),
+    diaphragm_mm=(4.0, 36.0),
+    in_plane_mm=(1.5, 1.5),
+    slice_mm=(1.5, 5.0),
+    cut_share=0.0,
+    eroded_share=0.0,
+)
 # scans, whether their own lesions are known, pairs, first seed
 SETS = {
     "pairs_a": (("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0314"), True, 42, 1000),

@@ -9,10 +9,10 @@ import pytest
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.training.draw import draw_pair
-from ChangeMapJointLib.training.lesions import LesionShape, interpolated_radius, sphere_directions
 from ChangeMapJointLib.training.lidc import consensus_mask, read_lidc
-from ChangeMapJointLib.training.lidc_shapes import DIRECTIONS, read_shapes, shape_of_contours
+from ChangeMapJointLib.training.lidc_shapes import read_shapes, shape_of_contours
 from ChangeMapJointLib.training.nlst import read_centres, read_ctab, sphere_mask
+from ChangeMapJointLib.training.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
 from ChangeMapJointLib.training.synthesize import read_lesions
 
 GRID = Grid((6, 20, 24), (0.7, 0.7, 2.5), (-100.0, -80.0, -300.0))

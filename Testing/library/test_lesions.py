@@ -1,17 +1,16 @@
 """Synthetic nodules: outlines of known size, and what painting does and does not change."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.change.diameter import axial_diameters
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.training.acquisition import correlated_noise
-from ChangeMapJointLib.training.lesions import Lesion, LesionShape, draw_shape, paint_lesion
+from ChangeMapJointLib.training.lesions import Lesion, paint_lesion
+from ChangeMapJointLib.training.shapes import LesionShape, draw_shape
 
 SPHERE = LesionShape()
 GRID = Grid((41, 41, 41), (1.0, 1.0, 1.0), (-20.0, -20.0, -20.0))
@@ -31,65 +30,6 @@ def paint(array: np.ndarray, lesion: Lesion, diameter_mm: float = 12.0, **others
 
 def drawn(seed: int, *, spiculated: bool = False) -> LesionShape:
     return draw_shape(np.random.default_rng(seed), spiculated=spiculated)
-
-
-# -- outlines ----------------------------------------------------------------------------
-
-
-def test_distance_to_a_sphere_is_exact():
-    points = np.array([[0.0, 0, 0], [3, 0, 0], [0, 4, 3], [0, 0, -12]])
-    np.testing.assert_allclose(SPHERE.signed_distance(points, 10.0), [-5, -2, 0, 7], atol=1e-6)
-
-
-def test_ellipsoid_has_its_axes():
-    shape = LesionShape(axes=(2.0, 1.0, 0.5))  # product 1: the sphere's volume at the same diameter
-    ends = np.array([[10.0, 0, 0], [0, 5, 0], [0, 0, 2.5]])
-    np.testing.assert_allclose(shape.signed_distance(ends, 10.0), 0, atol=0.01)
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("spiculated", [False, True])
-def test_irregular_shapes_have_the_volume_of_the_sphere(seed, spiculated):
-    shape = drawn(seed, spiculated=spiculated)
-    fine = np.stack(np.meshgrid(*[np.arange(-14, 14, 0.25)] * 3, indexing="ij"), axis=-1)
-    volume = (shape.signed_distance(fine, 12.0) <= 0).sum() * 0.25**3
-    assert volume == pytest.approx(np.pi / 6 * 12**3, rel=0.02)
-
-
-def test_irregular_shapes_are_irregular_and_differ():
-    outlines = [drawn(seed).signed_distance(INDEX, 12.0) <= 0 for seed in range(6)]
-    sphere = DISTANCE <= 6
-    for outline in outlines:
-        dice = 2 * (outline & sphere).sum() / (outline.sum() + sphere.sum())
-        assert 0.6 < dice < 0.97
-    assert len({outline.tobytes() for outline in outlines}) == 6
-
-
-def test_diameter_scales_the_outline():
-    shape = drawn(1)
-    points = np.random.default_rng(0).normal(size=(50, 3)) * 5
-    np.testing.assert_allclose(shape.signed_distance(2 * points, 20.0), 2 * shape.signed_distance(points, 10.0))
-
-
-def test_turning_a_shape_turns_its_outline():
-    shape = drawn(2, spiculated=True)
-    rotation = Rotation.from_rotvec([0.3, -0.8, 1.2]).as_matrix()
-    points = np.random.default_rng(0).normal(size=(80, 3)) * 6
-    before = shape.signed_distance(points, 11.0)
-    np.testing.assert_allclose(shape.turned(rotation).signed_distance(points @ rotation.T, 11.0), before, atol=0.02)
-    assert np.abs(shape.signed_distance(points @ rotation.T, 11.0) - before).max() > 0.3
-
-
-def test_reach_bounds_the_outline():
-    for seed in range(5):
-        shape = drawn(seed, spiculated=True)
-        inside = shape.signed_distance(INDEX, 14.0) <= 0
-        assert DISTANCE[inside].max() <= shape.reach * 7 * 1.03
-
-
-def test_shape_survives_a_file():
-    shape = drawn(3, spiculated=True)
-    assert LesionShape.from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
 
 
 # -- painting ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 PLANS = (
     LesionPlan("new", 14.0, 0.0),
     LesionPlan("resolved", 0.0, 14.0, place="vessel"),
-    LesionPlan("grown", 20.0, 10.0, side="left"),
+    LesionPlan("grown", 20.0, 10.0, side="left", eroded=True),
     LesionPlan("shrunk", 10.0, 20.0, place="pleura", side="right"),
     LesionPlan("stable", 16.0, 16.0, side="right"),
     LesionPlan("new", 18.0, 0.0, texture="ground-glass"),

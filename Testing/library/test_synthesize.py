@@ -183,6 +183,24 @@ def test_pairs_made_in_another_way_are_not_mixed_up(source: Source, folder: Path
     assert synthesize([source], folder.parent, pairs=1, seed=3, options=COARSE) == [folder]
 
 
+def test_lesions_are_cut_and_inserted_in_every_scan(source: Source, tmp_path: Path) -> None:
+    plain = replace(source, name="plain", own_lesions=None)
+    options = replace(COARSE, cut_share=1.0)
+    made = synthesize([plain, source], tmp_path, pairs=2, options=options)
+    for folder, own in zip(made, (0, 1), strict=True):
+        table = rows(folder / "lesions.csv")
+        assert [row["cut"] for row in table] == ["False"] * own + ["True"] * 2
+        for change in read_truth(folder / "truth.json").changes[own:]:
+            assert change.shape is not None
+            assert max(change.diameter_reference_mm, change.diameter_template_mm) <= change.shape.full_mm
+    assert all(
+        row["cut"] == "False"
+        for row in rows(synthesize([plain], tmp_path / "b", pairs=1, options=options)[0] / "lesions.csv")
+    )
+    with pytest.raises(InputError, match="other options"):  # what is cut is another patient's
+        synthesize([plain], tmp_path, pairs=1, options=options)
+
+
 # -- as the network sees them ---------------------------------------------------------------------
 def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder: Path, tmp_path: Path) -> None:
     pairs = PairDataset([folder], (32, 32, 48), tmp_path / "cache")
