@@ -25,6 +25,7 @@ LOBES = {
 TEXTURES = {1: "soft tissue", 2: "ground glass", 3: "mixed", 4: "fluid or water", 6: "fat", 7: "other"}
 NO_SLICE = 999
 CENTRES = ("x_mm", "y_mm", "z_mm", "diameter_mm")
+CTAB_HAS_NONE = "; NLST's own table has slices and lobes, but no coordinates: mark the centres in the scan"
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str,
             reader = csv.DictReader(stream)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
-                raise InputError(f"{path}: found no column {missing[0]}, expected {', '.join(columns)}")
+                told = CTAB_HAS_NONE if "sct_ab_num" in (reader.fieldnames or ()) and columns == CENTRES else ""
+                raise InputError(f"{path}: found no column {missing[0]}, expected {', '.join(columns)}{told}")
             for number, row in enumerate(reader, 2):
                 yield f"{path}, line {number}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -18,7 +18,8 @@ import csv
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from ChangeMapJointLib.training.pairs import KnownPair, make_pair
 from ChangeMapJointLib.training.shapes import LesionShape
 from ChangeMapJointLib.training.truth import TrueChange, Truth, read_truth, write_truth
 from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.volumes.reading import is_dicom, read_array, read_volume, split_selector
 from ChangeMapJointLib.volumes.volume import Volume
 from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd
 
@@ -66,13 +67,13 @@ class Source:
         """A scan in any format that is read, its lungs found, and its own lesions.
 
         Args:
-            path: of the scan.
+            path: of the scan; of several DICOM series the one that the XML file of LIDC-IDRI was read from.
             lesions: a mask on its voxels, the XML file of LIDC-IDRI, or a table of centres and diameters (CSV).
 
         Raises:
             InputError: a file cannot be read, shows no lungs, or the lesions are not those of the scan.
         """
-        volume = read_volume(path)
+        volume = _read_scan(path, lesions)
         own = None if lesions is None else read_lesions(lesions, volume.grid)
         name = path.name.split(".", maxsplit=1)[0]
         return cls(name, volume, segment_lungs(volume).mask, own)
@@ -82,19 +83,37 @@ class Source:
         return [] if self.own_lesions is None else cut_lesions(self.volume.array, self.own_lesions, self.volume.grid)
 
 
+def _read_scan(path: Path, lesions: Path | None) -> Volume:
+    """The scan; where ``lesions`` names the DICOM series that it is of, that one."""
+    file, selector = split_selector(path)
+    named = lesions is not None and lesions.suffix.lower() == ".xml"
+    if lesions is None or not named or selector is not None or not file.exists() or not is_dicom(file):
+        return read_volume(path)
+    with _naming(lesions):
+        uid = read_lidc(lesions).series_uid
+        return read_volume(f"{file}#{uid}" if uid else file)
+
+
+@contextmanager
+def _naming(lesions: Path) -> Iterator[None]:
+    """Errors say which file of lesions asked for what they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--lesions {lesions.name}: {error}") from error
+
+
 def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
     """Lesions on ``grid``, bool ``[z, y, x]``, from any of the files that :meth:`Source.read` takes.
 
     Raises:
         InputError: the file cannot be read, or is of another scan.
     """
-    try:
+    with _naming(path):
         if path.suffix.lower() == ".xml":
             return consensus_mask(read_lidc(path), grid)
         if path.suffix.lower() == ".csv":
             return sphere_mask(read_centres(path), grid)
-    except InputError as error:
-        raise InputError(f"--lesions {path.name}: {error}") from error
     array, found = read_array(path)
     if not found.same_as(grid):
         raise InputError(f"{path}: its voxels ({found.shape}) are not those of the scan ({grid.shape})")

@@ -77,7 +77,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         raise InputError(f"{file}: cannot be reached ({reason_of(error)}); check its permissions") from error
     if not there:
         raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
-    if file.is_dir() or _is_dicom(file):
+    if is_dicom(file):
         return read_dicom(file, selector, progress=progress)
     if selector is not None:
         raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
@@ -129,8 +129,14 @@ def _suffix(path: Path) -> str:
     return next((suffix for suffix in (*NIFTI, *NRRD, *META) if name.endswith(suffix)), "")
 
 
-def _is_dicom(path: Path) -> bool:
-    """A DICOM file or a zip archive, whatever it is called, unless it is called an image of another kind."""
+def is_dicom(path: Path) -> bool:
+    """A folder, a DICOM file or a zip archive, whatever it is called, unless it is called an image of another kind.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.is_dir():
+        return True
     if _suffix(path):
         return False
     with _naming(path), path.open("rb") as stream:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantoms import Sphere, chest_phantom, write_dicom
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
@@ -13,7 +14,8 @@ from ChangeMapJointLib.training.lidc import consensus_mask, read_lidc
 from ChangeMapJointLib.training.lidc_shapes import read_shapes, shape_of_contours
 from ChangeMapJointLib.training.nlst import read_centres, read_ctab, sphere_mask
 from ChangeMapJointLib.training.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
-from ChangeMapJointLib.training.synthesize import read_lesions
+from ChangeMapJointLib.training.synthesize import Source, read_lesions
+from ChangeMapJointLib.volumes.volume import Volume
 
 GRID = Grid((6, 20, 24), (0.7, 0.7, 2.5), (-100.0, -80.0, -300.0))
 
@@ -24,6 +26,16 @@ def square(z: float, low: int, high: int, *, inclusion: str = "TRUE") -> str:
     run = range(low, high)
     points = [(v, low) for v in run] + [(high, v) for v in run] + [(high - v + low, high) for v in run]
     points += [(low, high - v + low) for v in run]
+    return region(z, points, inclusion)
+
+
+def outline(z: float, column: int, row: int, half: int) -> str:
+    """A square round a pixel."""
+    points = [(column + a * half, row + b * half) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))]
+    return region(z, points, "TRUE")
+
+
+def region(z: float, points: list[tuple[int, int]], inclusion: str) -> str:
     edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
     head = f"<imageZposition>{z}</imageZposition><imageSOP_UID>1.2.3</imageSOP_UID><inclusion>{inclusion}</inclusion>"
     return f"<roi>{head}{edges}</roi>"
@@ -122,6 +134,49 @@ def test_outlines_of_another_series_are_refused(tmp_path: Path) -> None:
     sagittal = Grid((6, 20, 24), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
     with pytest.raises(InputError, match="axial"):
         consensus_mask(found, sagittal)
+
+
+# -- LIDC-IDRI: DICOM series and XML --------------------------------------------------------------
+SERIES = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1"  # that lidc_file() is of
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Volume]:
+    """A patient's folder with two CT series, and the one that was read; a nodule lies round column 20, row 26."""
+    nodule = chest_phantom().grid.to_physical(np.array([20.0, 26.0, 21.0]))
+    read, other = chest_phantom(lesions=[Sphere(nodule, 12.0)]), chest_phantom()
+    folder = tmp_path_factory.mktemp("LIDC-IDRI-0099")
+    write_dicom(folder / "1", other, SeriesNumber=1)
+    write_dicom(folder / "2", read, SeriesNumber=2, SeriesInstanceUID=SERIES)
+    return folder, read
+
+
+def test_the_series_that_was_read_is_taken_with_its_outlines(chest: tuple[Path, Volume], tmp_path: Path) -> None:
+    folder, volume = chest
+    z = [float(volume.grid.to_physical(np.array([0.0, 0.0, k]))[2]) for k in (20, 21, 22)]
+    readers = [reading(*(outline(height, 20, 26, 3) for height in z)) for _ in range(2)]
+    source = Source.read(folder, lidc_file(tmp_path / "069.xml", *readers, reading(), reading()))
+    assert np.array_equal(source.volume.array, volume.array)
+    assert source.own_lesions is not None
+    assert np.argwhere(source.own_lesions).mean(0).tolist() == [21.0, 26.0, 20.0]
+    assert source.own_lesions.sum() == 3 * 5 * 5
+    assert source.volume.array[source.own_lesions].mean() > -300  # that is where the nodule lies
+    assert source.lungs[source.own_lesions].mean() > 0.9
+
+
+def test_the_xml_of_another_patient_is_refused(chest: tuple[Path, Volume], tmp_path: Path) -> None:
+    path = lidc_file(tmp_path / "070.xml", reading())
+    path.write_text(path.read_text().replace(SERIES, SERIES + "7"))
+    with pytest.raises(InputError, match=rf"--lesions 070\.xml: .*{SERIES}7' fits no series; choose one of: #1"):
+        Source.read(chest[0], path)
+    one = Source.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
+    assert one.own_lesions is not None
+    assert not one.own_lesions.any()
+    path.write_text(path.read_text().replace(f"<SeriesInstanceUid>{SERIES}7</SeriesInstanceUid>", ""))
+    with pytest.raises(InputError, match="2 CT series"):
+        Source.read(chest[0], path)
+    with pytest.raises(InputError, match="no such file or folder"):
+        Source.read(tmp_path / "none", path)
 
 
 # -- LIDC-IDRI: shapes ----------------------------------------------------------------------------
@@ -269,6 +324,7 @@ def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:
     assert mask[28, 20, 28]  # the tiny one is a voxel
     for content, said in (
         ("x_mm,y_mm,z_mm\n1,2,3\n", "no column diameter_mm"),
+        (CTAB, "no column x_mm.*no coordinates: mark the centres"),
         ("x_mm,y_mm,z_mm,diameter_mm\n1,2,here,4\n", "line 2: .*here"),
         ("x_mm,y_mm,z_mm,diameter_mm\n1,2,3,-4\n", "line 2: .*above 0"),
         ("x_mm,y_mm,z_mm,diameter_mm\n1,2,nan,4\n", "line 2"),
