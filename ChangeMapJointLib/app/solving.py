@@ -15,17 +15,20 @@ from ChangeMapJointLib.app.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Shape3
+from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, look_again, usable_shape
 from ChangeMapJointLib.registration.matching import Matches, find_correspondences
 from ChangeMapJointLib.registration.objective import Keypoints
 from ChangeMapJointLib.registration.rigid import RigidAlignment
-from ChangeMapJointLib.registration.solver import Registration, folding_percent, register
+from ChangeMapJointLib.registration.solver import Registration, RegistrationOptions, folding_percent, register
 from ChangeMapJointLib.volumes.lungs import Lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
 AIR_HU = -1024.0
+ON_CPU = "The GPU's memory did not suffice for the registration; it was computed on the CPU."
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,7 @@ def solve_sequential(pair: Aligned, config: RunConfig, device: torch.device, sta
     """Keypoints, then Eq. (1) from coarse to fine."""
     matches = _correspondences(pair, config, stages)
     with stages.stage("register") as progress:
-        registration = register(
-            *pair.scans,
-            rigid=pair.rigid.matrix,
-            keypoints=matches.keypoints,
-            options=config.registration,
-            device=device,
-            progress=progress,
-        )
+        registration = _registered(pair, matches, config.registration, device, progress)
     return Solved(registration, matches)
 
 
@@ -121,15 +117,8 @@ def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: tor
     alone, optimised = _figures(found, matches), None
     with stages.stage("register") as progress:
         if options.instance:
-            found = register(
-                *pair.scans,
-                rigid=pair.rigid.matrix,
-                start=answer.field,
-                keypoints=matches.keypoints,
-                options=replace(config.registration, iterations=options.instance),
-                device=device,
-                progress=progress,
-            )
+            how = replace(config.registration, iterations=options.instance)
+            found = _registered(pair, matches, how, device, progress, start=answer.field)
             optimised = _figures(found, matches)
             answer = look_again(model, answer, found.field, pair.reference.grid)
     return Solved(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
@@ -168,6 +157,25 @@ def _correspondences(pair: Aligned, config: RunConfig, stages: Stages) -> Matche
             options=config.matching,
             progress=progress,
         )
+
+
+def _registered(
+    pair: Aligned,
+    matches: Matches,
+    options: RegistrationOptions,
+    device: torch.device,
+    progress: Progress,
+    start: DisplacementField | None = None,
+) -> Registration:
+    """Eq. (1) on ``device``; on the CPU, with a note, where a GPU's memory does not suffice."""
+    how = {"rigid": pair.rigid.matrix, "start": start, "keypoints": matches.keypoints, "options": options}
+    try:
+        return register(*pair.scans, **how, device=device, progress=progress)  # type: ignore[arg-type]
+    except (MemoryError, RuntimeError) as error:
+        if device.type == "cpu" or not is_lack_of_memory(error):
+            raise
+    found = register(*pair.scans, **how, device="cpu", progress=progress)  # type: ignore[arg-type]
+    return replace(found, notes=(*found.notes, ON_CPU))
 
 
 def _figures(found: Registration, matches: Matches) -> dict[str, float | None]:

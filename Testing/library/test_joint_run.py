@@ -1,6 +1,8 @@
 """``changemap run --method joint`` on small scans, with weights that are only made for the test."""
 
+import html
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +15,13 @@ from phantoms import Sphere, chest_phantom
 from ChangeMapJointLib.app.configuration import config_from
 from ChangeMapJointLib.app.run import Request, run
 from ChangeMapJointLib.app.run_folder import FILES
+from ChangeMapJointLib.app.solving import Solved, solve_joint, solve_sequential
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.checkpoint import write_checkpoint
+from ChangeMapJointLib.joint.inference import JointAnswer, ask_network
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 from ChangeMapJointLib.registration.keypoints import KeypointOptions
+from ChangeMapJointLib.registration.solver import Registration, register
 from ChangeMapJointLib.volumes.reading import read_array
 from ChangeMapJointLib.volumes.writing import read_displacement, write_nrrd
 
@@ -114,3 +119,60 @@ def test_weights_that_are_not_there_are_told_before_anything_is_read(
         run(request(scans, tmp_path / "out", weights, shape=[16, 18, 32]))
     assert not events
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["sequential", "joint"])
+def test_a_registration_that_the_gpu_cannot_hold_goes_on_on_the_cpu(
+    method: str, scans: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is one that is always full: torch knows it by name, and here nothing else does."""
+    asked: list[str] = []
+
+    def full(*scans: object, device: object, **how: object) -> Registration:
+        asked.append(str(device))
+        if str(device) == "mps":
+            raise torch.OutOfMemoryError("MPS backend out of memory")
+        return register(*scans, device=device, **how)  # type: ignore[arg-type]
+
+    def on_cpu(*args: object, device: object, **how: object) -> JointAnswer:
+        return ask_network(*args, device="cpu", **how)  # type: ignore[arg-type]
+
+    def on_gpu(solve: Callable[..., Solved]) -> Callable[..., Solved]:
+        return lambda *args: solve(*(torch.device("mps") if isinstance(a, torch.device) else a for a in args))
+
+    monkeypatch.setattr("ChangeMapJointLib.app.solving.register", full)
+    monkeypatch.setattr("ChangeMapJointLib.app.solving.ask_network", on_cpu)
+    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.solve_sequential", on_gpu(solve_sequential))
+    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.solve_joint", on_gpu(solve_joint))
+    wanted = request(scans, tmp_path / "out", weights)
+    result = run(replace(wanted, config=replace(wanted.config, method=method)))
+    assert asked == ["mps", "cpu"]
+    assert result.registration is not None
+    assert result.registration.levels
+    (note,) = result.registration.notes
+    assert note in json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
+    assert note in html.unescape((tmp_path / "out" / "report.html").read_text())
+
+
+def test_other_failures_of_the_registration_are_not_hidden(
+    scans: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*scans: object, **how: object) -> Registration:
+        raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr("ChangeMapJointLib.app.solving.register", broken)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        run(request(scans, tmp_path / "out", weights))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_names_the_weights_and_what_each_step_gave(finished: Path, weights: Path) -> None:
+    page = (finished / "report.html").read_text()
+    joint = json.loads((finished / "run.json").read_text())["joint"]
+    card = json.loads(weights.with_suffix(".json").read_text())
+    for said in ("known.safetensors", card["sha256"], "32 x 32 x 32"):
+        assert said in page
+    for step, name in (("network", "network alone"), ("optimised", "after instance optimisation")):
+        for row in (f"distance of keypoints (mm), {name}", f"folding (% of the lung), {name}"):
+            assert row in page
+        assert joint[step]["folding_percent"] == 0.0
