@@ -42,6 +42,7 @@ TRIED = {
     "volume 5": (5.0, False),
     "volume 0, gated data term": (0.0, True),
 }
+KINDS = ("grown", "shrunk", "stable")
 EPOCHS, RATE = 2, 1e-3
 AROUND = 3  # voxels, odd: the gate covers the border of a lesion, where NGF has its gradients
 
@@ -108,7 +109,7 @@ def measured(folder: Path, networks: dict[str, Checkpoint]) -> dict[str, dict[st
     for name, network in networks.items():
         field = ask_network(network, r, t, *lungs, rigid=rigid).field
         told: dict[str, Any] = {"tre_mm": float(np.linalg.norm(field.apply(points[0]) - points[1], axis=1).mean())}
-        for kind in ("grown", "shrunk"):
+        for kind in KINDS:
             told[kind] = []
             for change in read_truth(folder / "truth.json").changes:
                 lesion = labels == change.id
@@ -122,7 +123,7 @@ def measured(folder: Path, networks: dict[str, Checkpoint]) -> dict[str, dict[st
 def summary(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     """Over all pairs."""
     told: dict[str, Any] = {"pairs": len(pairs), "tre_mm": round(float(np.mean([p["tre_mm"] for p in pairs])), 3)}
-    for kind in ("grown", "shrunk"):
+    for kind in KINDS:
         ratios = [ratio for p in pairs for ratio in p[kind]]
         told[f"{kind}_lesions"] = len(ratios)
         quartiles = np.percentile(ratios, (25, 50, 75)) if ratios else []
