@@ -24,6 +24,7 @@ from ChangeMapJointLib.export.training_picture import training_picture, write_pi
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.training.resuming import Table
 from ChangeMapJointLib.training.samples import PairDataset
 from ChangeMapJointLib.training.trainer import TrainingOptions, train
 from ChangeMapJointLib.training.truth import read_truth
@@ -176,7 +177,12 @@ def processes(environment: Mapping[str, str]) -> tuple[int, int]:
 
 def _patients(folders: Sequence[Path]) -> list[str]:
     """Names of the scans that the pairs were made from, each once."""
-    return sorted({str(read_truth(folder / "truth.json").about.get("source", folder.name)) for folder in folders})
+    return sorted({_patient(folder) for folder in folders})
+
+
+def _patient(folder: Path) -> str:
+    """Name of the scan that a pair was made from."""
+    return str(read_truth(folder / "truth.json").about.get("source", folder.name))
 
 
 class _Watch:
@@ -199,6 +205,8 @@ class _Watch:
             "training": to_mapping(options),
             "start": None if start is None else {"sha256": start.sha256, **start.card},
         }
+        self.patients = [_patient(folder) for folder in pairs.folders]
+        self.table: Table | None = None
         self.writer: Any = None
         self.started = False  # the writer: on the first process alone, which is the one that is told
 
@@ -211,9 +219,22 @@ class _Watch:
             if number < PICTURES:
                 self._draw(sample, judged[-1], self.pairs.folders[number].name, epoch)
         figures = summary(judged) if judged else {}
-        card = {**self.told, "epochs": epoch, "validation": {"pairs": len(judged), **figures}}
+        validation = {"pairs": len(judged), **figures, "by_patient": self._by_patient(judged, epoch)}
+        card = {**self.told, "epochs": epoch, "validation": validation}
         write_checkpoint(self.out / WEIGHTS, network, card)
         return figures
+
+    def _by_patient(self, judged: Sequence[Judged], epoch: int) -> dict[str, dict[str, float | None]]:
+        """The figures of each patient, also in a table."""
+        names = sorted(set(self.patients))
+        if self.table is None:
+            self.table = Table(self.out / "patients.csv", keep=len(names) * (epoch - 1))
+        found = {}
+        for name in names:
+            theirs = [one for one, patient in zip(judged, self.patients, strict=True) if patient == name]
+            found[name] = {"pairs": len(theirs), **summary(theirs)}
+            self.table.add({"epoch": epoch, "patient": name, **found[name]})
+        return found
 
     def observe(self, kind: str, number: int, row: dict[str, Any]) -> None:
         """Every figure into TensorBoard, under ``step`` and ``epoch``."""

@@ -85,6 +85,28 @@ def test_tables_hold_every_step_and_the_validation_of_every_epoch(trained: Path)
     assert 0.5 < float(epochs[0]["dice"]) < 1.0
 
 
+def test_validation_is_told_by_patient_as_well(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    volume, lungs, _ = phantom()
+    synthesize([Source("third", volume, lungs)], tmp_path / "third", pairs=2, seed=20, options=COARSE)
+    values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
+    config = tmp_path / "short.json"
+    asked = TrainingRequest((pairs[0],), tmp_path / "run", str(config), (pairs[1], tmp_path / "third"), device="cpu")
+    for epochs in (1, 2):  # the second run goes on with the first one's tables
+        config.write_text(json.dumps({**values, "epochs": epochs}))
+        weights = run_training(asked)
+    told = rows(tmp_path / "run" / "patients.csv")
+    wanted = [("1", "third", "2"), ("1", "unseen", "1"), ("2", "third", "2"), ("2", "unseen", "1")]
+    assert [(row["epoch"], row["patient"], row["pairs"]) for row in told] == wanted
+    for epoch, row in enumerate(rows(tmp_path / "run" / "epochs.csv")):
+        for name in ("tre_mm", "dice", "folding_percent"):
+            third, unseen = (float(one[name]) for one in told[2 * epoch : 2 * epoch + 2])
+            assert (2 * third + unseen) / 3 == pytest.approx(float(row[name]), abs=2e-4)
+    by_patient = read_checkpoint(weights).card["validation"]["by_patient"]
+    assert {name: str(figures["tre_mm"]) for name, figures in by_patient.items()} == {
+        row["patient"]: row["tre_mm"] for row in told[2:]
+    }
+
+
 def test_pictures_and_events_are_there_for_a_reader(trained: Path) -> None:
     names = sorted(path.name for path in (trained / "pictures").iterdir())
     assert names == ["00009_unseen_0001.png", "00009_unseen_0002.png"]
