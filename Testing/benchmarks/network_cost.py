@@ -1,9 +1,11 @@
 """What the joint network costs, on a pair of ``changemap synthesize``: ``network_cost.py PAIR [--weights FILE]``.
 
 * Inference of both scans at 264 x 264 x 144 on the CPU (the default network takes multiples of 24, these are the next
-  above 256 x 256 x 128), in a process of its own: seconds, and peak memory with scans.
-* Training of ``paper.json`` at that size: what autograd keeps from the way forward to the way back, counted at
-  128 x 128 x 64 and scaled by the voxels, for both precisions; and, on a CUDA device, the peak of a whole step.
+  above 256 x 256 x 128), in a process of its own: seconds, and peak memory with scans; in bfloat16, as on CPUs that are
+  fast at it, and in float32, as on any other.
+* Training of ``paper.json`` at 256 x 256 x 128: what autograd keeps from the way forward to the way back, counted at
+  128 x 128 x 64 and scaled by the voxels, for both precisions; the peak memory of whole steps on the CPU, in a process
+  of its own and float32, with and without checkpointing; and, on a CUDA device, that of a whole step.
 
 Writes ``results/network_cost.json``.
 """
@@ -15,9 +17,12 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -43,17 +48,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", type=Path)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--inference", action="store_true", help="only that, in this process")
+    parser.add_argument("--only", choices=list(PARTS), help="one part, in this process")
     asked = parser.parse_args()
     weights = asked.weights or resource("Models", "default.safetensors")
-    if asked.inference:
-        print(json.dumps(inference(asked.pair, weights)))
+    if asked.only:
+        print(json.dumps(PARTS[asked.only](asked.pair, weights)))
         return
-    command = [sys.executable, __file__, str(asked.pair), "--weights", str(weights), "--inference"]
-    runs = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
-    median = {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
     options = training_options("paper")
-    figures: dict[str, Any] = {"inference_264x264x144_cpu": {**median, "runs": len(runs)}}
+    figures: dict[str, Any] = {}
+    for name in PARTS:
+        command = [sys.executable, __file__, str(asked.pair), "--weights", str(weights), "--only", name]
+        times = 3 if "inference" in name else 1
+        runs = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(times)]
+        median = {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+        figures[name] = {**median, "runs": times}
     counted = {}
     for precision in ("bf16-mixed", "32-true"):
         for checkpointing in (True, False):
@@ -68,19 +76,46 @@ def main() -> None:
     print(write_results("network_cost", figures))
 
 
-def inference(folder: Path, weights: Path) -> dict[str, float]:
-    """Seconds and peak memory of one answer."""
+def inference(folder: Path, weights: Path, *, fast: bool) -> dict[str, float]:
+    """Seconds and peak memory of one answer, in bfloat16 or not."""
     torch.set_num_threads(2)
     scans = [read_volume(folder / f"{side}.nrrd") for side in ("reference", "template")]
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
     model = read_checkpoint(weights)
     before, started = peak_memory_mb() or 0.0, time.monotonic()
-    ask_network(model, *scans, *lungs, rigid=np.eye(4), shape=NEXT)
+    with mock.patch("ChangeMapJointLib.joint.inference._bfloat16_is_fast", return_value=fast):
+        ask_network(model, *scans, *lungs, rigid=np.eye(4), shape=NEXT)
     return {
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": peak_memory_mb() or 0.0,
         "memory_before_mb": before,
     }
+
+
+def step(_: Path, __: Path, *, checkpointing: bool) -> dict[str, float]:
+    """Seconds and peak memory of a whole step of ``paper.json`` on the CPU, in float32."""
+    torch.set_num_threads(2)
+    options = training_options("paper")
+    options = replace(options, network=replace(options.network, checkpointing=checkpointing), precision="32-true")
+    network = JointNetwork(options.network).train()
+    optimiser = torch.optim.Adam(network.parameters())
+    sample = random_sample(FULL)
+    before, started = peak_memory_mb() or 0.0, time.monotonic()
+    loss_of(network, sample, options).backward()
+    optimiser.step()
+    return {
+        "seconds": round(time.monotonic() - started, 2),
+        "peak_memory_mb": peak_memory_mb() or 0.0,
+        "memory_before_mb": before,
+    }
+
+
+PARTS: dict[str, Callable[[Path, Path], dict[str, float]]] = {
+    "inference_264x264x144_cpu": partial(inference, fast=True),
+    "inference_264x264x144_cpu_float32": partial(inference, fast=False),
+    "step_paper_256x256x128_cpu_checkpointing": partial(step, checkpointing=True),
+    "step_paper_256x256x128_cpu": partial(step, checkpointing=False),
+}
 
 
 def random_sample(shape: tuple[int, int, int]) -> Sample:

@@ -50,7 +50,8 @@ ATTRIBUTION = (
     "LungDx-A0001 (training): Lung-PET-CT-Dx, CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461",
     "4DLung-113 (validation): 4D-Lung, CC BY 3.0, doi 10.7937/K9/TCIA.2016.ELN8YGLE",
 )
-VALIDATION = ("LIDC-IDRI-1011, seeds 3000 to 3039 and 4000 to 4007 of joint.py", "4DLung-113_40pct, likewise")
+VALIDATION = ("LIDC-IDRI-1011, seeds 3000 to 3039 and 5000 to 5015 of joint.py", "4DLung-113_40pct, likewise")
+SAID_ONCE = ("validation", "limits", "attribution")
 LIMITS = (
     "Trained on synthetic change and motion on five patients only, without any real follow-up.",
     "Sees voxels of about 1.6 mm: lesions below 5 mm and faint ground glass may be missed by CM_learn.",
@@ -115,9 +116,8 @@ def publish(work: Path) -> Path:
     measured = json.loads((RESULTS / "joint.json").read_text())["synthetic change and motion on real CT"]
     if measured["weights_sha256"] != found.sha256:
         raise SystemExit("results/joint.json is of other weights; run joint.py first")
-    told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in ("validation", "limits", "attribution")}
-    start = {k: v for k, v in told["start"].items() if k not in ("validation", "limits", "attribution")}
-    told["start"] = start
+    told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in SAID_ONCE}
+    start = told["start"] = without_validation(told["start"])
     begun = start.get("done") or f"coarse.json: {start['epochs']} epochs"
     done = f"{begun}; then default.json: {told['epochs']} of {told['training']['epochs']} epochs"
     card = {**told, "done": done, "attribution": ATTRIBUTION}
@@ -126,6 +126,16 @@ def publish(work: Path) -> Path:
     path = MODELS / "default.safetensors"
     write_checkpoint(path, found.network, card)
     return path
+
+
+def without_validation(start: dict[str, Any]) -> dict[str, Any]:
+    """The card of what a training started from, and of what that started from: what the weights learned, and how."""
+    kept = {name: value for name, value in start.items() if name not in SAID_ONCE}
+    if isinstance(kept.get("split"), dict):
+        kept["split"] = {"training": kept["split"]["training"]}
+    if isinstance(kept.get("start"), dict):
+        kept["start"] = without_validation(kept["start"])
+    return kept
 
 
 if __name__ == "__main__":
