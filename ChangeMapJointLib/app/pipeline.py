@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.app.configuration import CANDIDATES, RunConfig
+from ChangeMapJointLib.app.place import Place
 from ChangeMapJointLib.app.solving import (
     Aligned,
     JointReport,
@@ -26,12 +27,13 @@ from ChangeMapJointLib.app.stages import Stages
 from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_changes
 from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration import quality
 from ChangeMapJointLib.registration.matching import Matches
 from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
-from ChangeMapJointLib.registration.solver import Registration, register
+from ChangeMapJointLib.registration.solver import Registration, RegistrationOptions, register
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.volumes.lungs import Lungs, segment_both
 from ChangeMapJointLib.volumes.volume import Volume
@@ -94,7 +96,7 @@ class PairResult:
     """What a run found out about one pair; ``maps`` and what follows from them are None with method ``rigid``.
 
     ``candidates`` are measured like ``findings``, from the method's lower threshold on: what a live slider shows below
-    the threshold of the findings.
+    the threshold of the findings. ``notes`` say what was done in another way than asked for.
     """
 
     reference: Volume
@@ -110,6 +112,7 @@ class PairResult:
     findings: Findings | None = None
     candidates: Findings | None = None
     joint: JointReport | None = None
+    notes: tuple[str, ...] = ()
 
 
 def compare(
@@ -127,7 +130,7 @@ def compare(
         reference: R, checked HU.
         template: T, checked HU.
         config: all options.
-        device: for the variational part.
+        device: for the variational part; the CPU takes over where a GPU's memory does not suffice.
         stages: told of progress; keeps times and memory.
         model: of method ``joint``; by default the one that the configuration names.
 
@@ -145,11 +148,12 @@ def compare(
     aligned = Aligned(reference, template, reference_lungs, template_lungs, rigid)
     if config.method == "rigid":
         return _rigid_only(aligned, stages)
+    place = Place(device)
     if model is None:
-        solved = solve_sequential(aligned, config, device, stages)
+        solved = solve_sequential(aligned, config, place, stages)
     else:
-        solved = solve_joint(aligned, config, model, device, stages)
-    return _judged(aligned, solved, config, device, stages)
+        solved = solve_joint(aligned, config, model, place, stages)
+    return replace(_judged(aligned, solved, config, place, stages), notes=place.notes)
 
 
 def _rigid_only(pair: Aligned, stages: Stages) -> PairResult:
@@ -173,34 +177,24 @@ def _rigid_only(pair: Aligned, stages: Stages) -> PairResult:
     )
 
 
-def _judged(pair: Aligned, solved: Solved, config: RunConfig, device: torch.device, stages: Stages) -> PairResult:
+def _judged(pair: Aligned, solved: Solved, config: RunConfig, place: Place, stages: Stages) -> PairResult:
     r, t = pair.reference, pair.template
     lungs_r, lungs_t = pair.reference_lungs.mask, pair.template_lungs.mask
     registration, matches = solved.registration, solved.matches
     field = registration.field
     with stages.stage("check") as progress:
-        back = register(
-            t,
-            r,
-            lungs_t,
-            lungs_r,
-            rigid=np.linalg.inv(pair.rigid.matrix).astype(np.float64),
-            keypoints=matches.keypoints.swapped(),
-            options=config.backward,
-            device=device,
-            progress=progress,
-        )
+        back = _backward(pair, matches, config.backward, place, progress)
         error = inverse_consistency(field, back.field)
         evidence = gather_evidence(
             r, t, lungs_r, lungs_t, field, back.field, keypoints=matches.keypoints, options=config.trust
         )
         trust = trust_map(evidence, field, t.grid, options=config.trust)
     with stages.stage("warp"):
-        warped = as_hu(warp(t.array, t.grid, r.grid, field, outside=AIR_HU, device=str(device)))
+        warped = as_hu(_warped(t.array, pair, field, place, outside=AIR_HU))
         lungs_warped = warp(lungs_t, t.grid, r.grid, field) >= 0.5
         lungs = lungs_r | lungs_warped
         matched_r, matched_t = match_resolution(r.array, r.grid, t.array, t.grid)
-        moved = warp(matched_t, t.grid, r.grid, field, outside=np.nan, device=str(device))
+        moved = _warped(matched_t, pair, field, place, outside=np.nan)
         cm, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
         shared = np.isfinite(moved) & np.isfinite(matched_r)  # what both scans measured
         del moved, matched_r, matched_t
@@ -228,6 +222,34 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, device: torch.devi
         candidates,
         solved.joint,
     )
+
+
+def _backward(
+    pair: Aligned, matches: Matches, options: RegistrationOptions, place: Place, progress: Progress
+) -> Registration:
+    """From template to reference, which serves as a check."""
+    rigid = np.linalg.inv(pair.rigid.matrix).astype(np.float64)
+    return place.call(
+        lambda device: register(
+            pair.template,
+            pair.reference,
+            pair.template_lungs.mask,
+            pair.reference_lungs.mask,
+            rigid=rigid,
+            keypoints=matches.keypoints.swapped(),
+            options=options,
+            device=device,
+            progress=progress,
+        )
+    )
+
+
+def _warped(
+    array: NDArray[np.generic], pair: Aligned, field: DisplacementField, place: Place, *, outside: float
+) -> NDArray[np.float32]:
+    """A volume on the template's grid, on the reference's."""
+    grids = pair.template.grid, pair.reference.grid
+    return place.call(lambda device: warp(array, *grids, field, outside=outside, device=str(device)))
 
 
 def _find(pair: Aligned, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:

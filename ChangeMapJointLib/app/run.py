@@ -100,7 +100,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     result = compare(reference, template, config=request.config, device=device, stages=stages, model=model)
     notes = (*check_pair(reference, template), *result.rigid.warnings, *_lung_notes(result))
     notes += () if result.joint is None else result.joint.notes
-    notes += () if result.registration is None else result.registration.notes
+    notes += result.notes
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
             write_maps(folder, result, compress=request.compress)

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.app.place import Place
 from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.app.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Shape3
-from ChangeMapJointLib.core.memory import is_lack_of_memory
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
@@ -28,7 +27,6 @@ from ChangeMapJointLib.volumes.lungs import Lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
 AIR_HU = -1024.0
-ON_CPU = "The GPU's memory did not suffice for the registration; it was computed on the CPU."
 
 
 @dataclass(frozen=True)
@@ -91,15 +89,15 @@ class Solved:
     joint: JointReport | None = None
 
 
-def solve_sequential(pair: Aligned, config: RunConfig, device: torch.device, stages: Stages) -> Solved:
+def solve_sequential(pair: Aligned, config: RunConfig, place: Place, stages: Stages) -> Solved:
     """Keypoints, then Eq. (1) from coarse to fine."""
     matches = _correspondences(pair, config, stages)
     with stages.stage("register") as progress:
-        registration = _registered(pair, matches, config.registration, device, progress)
+        registration = _registered(pair, matches, config.registration, place, progress)
     return Solved(registration, matches)
 
 
-def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: torch.device, stages: Stages) -> Solved:
+def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, place: Place, stages: Stages) -> Solved:
     """The network, then Eq. (1) from its y, with the keypoints, and the network's second look at what that aligned.
 
     Raises:
@@ -108,7 +106,7 @@ def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: tor
     options = config.joint
     with stages.stage("network") as progress:
         answer = ask_network(
-            model, *pair.scans, rigid=pair.rigid.matrix, shape=options.shape, device=device, progress=progress
+            model, *pair.scans, rigid=pair.rigid.matrix, shape=options.shape, device=place.device, progress=progress
         )
     matches = _correspondences(pair, config, stages)
     folding = folding_percent(answer.field, pair.reference_lungs.mask, pair.reference.grid)
@@ -118,7 +116,7 @@ def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, device: tor
     with stages.stage("register") as progress:
         if options.instance:
             how = replace(config.registration, iterations=options.instance)
-            found = _registered(pair, matches, how, device, progress, start=answer.field)
+            found = _registered(pair, matches, how, place, progress, start=answer.field)
             optimised = _figures(found, matches)
             answer = look_again(model, answer, found.field, pair.reference.grid)
     return Solved(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
@@ -163,19 +161,21 @@ def _registered(
     pair: Aligned,
     matches: Matches,
     options: RegistrationOptions,
-    device: torch.device,
+    place: Place,
     progress: Progress,
     start: DisplacementField | None = None,
 ) -> Registration:
-    """Eq. (1) on ``device``; on the CPU, with a note, where a GPU's memory does not suffice."""
-    how = {"rigid": pair.rigid.matrix, "start": start, "keypoints": matches.keypoints, "options": options}
-    try:
-        return register(*pair.scans, **how, device=device, progress=progress)  # type: ignore[arg-type]
-    except (MemoryError, RuntimeError) as error:
-        if device.type == "cpu" or not is_lack_of_memory(error):
-            raise
-    found = register(*pair.scans, **how, device="cpu", progress=progress)  # type: ignore[arg-type]
-    return replace(found, notes=(*found.notes, ON_CPU))
+    return place.call(
+        lambda device: register(
+            *pair.scans,
+            rigid=pair.rigid.matrix,
+            start=start,
+            keypoints=matches.keypoints,
+            options=options,
+            device=device,
+            progress=progress,
+        )
+    )
 
 
 def _figures(found: Registration, matches: Matches) -> dict[str, float | None]:

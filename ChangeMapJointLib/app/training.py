@@ -70,7 +70,10 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
     patients = _patients(folders), _patients(held_out)
     both = sorted(set(patients[0]) & set(patients[1]))
     if both:
-        raise InputError(f"--validation: scan {both[0]} is in the training pairs as well; keep patients apart")
+        raise InputError(
+            f"--validation: scan {both[0]}, or a lesion cut from it, is in the training pairs as well; keep patients "
+            "apart"
+        )
     start = None if asked.start is None else read_checkpoint(asked.start)
     cache = asked.cache or asked.out / "samples"
     pairs, watched = (PairDataset(some, options.shape, cache) for some in (folders, held_out))
@@ -176,13 +179,18 @@ def processes(environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _patients(folders: Sequence[Path]) -> list[str]:
-    """Names of the scans that the pairs were made from, each once."""
-    return sorted({_patient(folder) for folder in folders})
+    """Names of the scans that the pairs and the lesions in them were made from, each once."""
+    return sorted({name for folder in folders for name in (_patient(folder), *_cut_from(folder))})
 
 
 def _patient(folder: Path) -> str:
     """Name of the scan that a pair was made from."""
     return str(read_truth(folder / "truth.json").about.get("source", folder.name))
+
+
+def _cut_from(folder: Path) -> list[str]:
+    """Names of the scans whose lesions may have been inserted in it."""
+    return [str(name) for name in read_truth(folder / "truth.json").about.get("cut_from", ())]
 
 
 class _Watch:

@@ -100,7 +100,6 @@ class Registration:
         levels: one report a level, coarsest first.
         folding_percent: share of the reference's lung voxels with det grad y <= 0.
         status: a sentence; says what to do when something did not go well.
-        notes: sentences on what had to be done in another way than asked for.
     """
 
     field: DisplacementField
@@ -108,7 +107,6 @@ class Registration:
     levels: tuple[LevelReport, ...]
     folding_percent: float
     status: str
-    notes: tuple[str, ...] = ()
 
 
 def register(

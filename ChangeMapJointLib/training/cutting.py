@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, label, map_coordinates
+from scipy.ndimage import distance_transform_edt, find_objects, label, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from ChangeMapJointLib.core.grid import FloatArray, Grid, bounding_box
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.training.acquisition import without_noise
 from ChangeMapJointLib.training.lesions import CutTexture, Texture
 from ChangeMapJointLib.training.shapes import LARGEST_MM, SMALLEST_MM, LesionShape, shape_of_body
@@ -50,37 +51,50 @@ def cut_lesions(hu: NDArray[np.generic], lesions: NDArray[np.bool_], grid: Grid)
         grid: of both.
 
     Returns:
-        One of each connected part from 5 to 40 mm across that is seen whole from its centre.
+        One of each connected part from 5 to 40 mm across that is seen whole from its centre, and lies within the scan.
+
+    Raises:
+        InputError: the mask has another shape than the scan.
     """
-    parts, count = label(lesions, np.ones((3, 3, 3)))
-    found = (_cut(hu, parts == number, grid) for number in range(1, count + 1))
+    if not hu.shape == lesions.shape == grid.shape:
+        raise InputError(f"lesions to cut: found a mask of shape {lesions.shape}, expected the scan's {hu.shape}")
+    parts, _ = label(lesions, np.ones((3, 3, 3)))
+    found = (_cut(hu, parts, number, box, grid) for number, box in enumerate(find_objects(parts), start=1))
     return [one for one in found if one is not None]
 
 
-def _cut(hu: NDArray[np.generic], mask: NDArray[np.bool_], grid: Grid) -> CutLesion | None:
-    start, stop = bounding_box(mask, MARGIN_VOX)
-    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    mask, grid = mask[box], grid.crop(start, stop)
-    diameter = (6 * mask.sum() * grid.voxel_volume_ml * 1000 / np.pi) ** (1 / 3)
+def _cut(
+    hu: NDArray[np.generic], parts: NDArray[np.integer], number: int, box: tuple[slice, ...], grid: Grid
+) -> CutLesion | None:
+    """Part ``number``, which ``box`` holds."""
+    if any(span.start == 0 or span.stop == n for span, n in zip(box, parts.shape, strict=True)):
+        return None  # cut off by the scan's border
+    volume_mm3 = float((parts[box] == number).sum()) * grid.voxel_volume_ml * 1000
+    diameter = round(float((6 * volume_mm3 / np.pi) ** (1 / 3)), 2)
     if not SMALLEST_MM <= diameter <= LARGEST_MM:
         return None
-    points = grid.to_physical(np.argwhere(mask)[:, ::-1])
-    centre = points.mean(axis=0)
-    reach = float(np.linalg.norm(points - centre, axis=1).max()) + 2 * max(grid.spacing_mm)
+    start = [max(span.start - MARGIN_VOX, 0) for span in box]
+    stop = [min(span.stop + MARGIN_VOX, n) for span, n in zip(box, parts.shape, strict=True)]
+    around = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    mask, grid = parts[around] == number, grid.crop(start, stop)
     shape = shape_of_body(mask, grid.spacing_mm[::-1])
     if shape is None:
         return None
-    shape = replace(shape.turned(np.array(grid.direction)), full_mm=round(float(diameter), 2))
-    smooth = without_noise(hu[box], grid)
-    nearest = distance_transform_edt(~mask, sampling=grid.spacing_mm[::-1], return_distances=False, return_indices=True)
-    step = min(grid.spacing_mm)
-    tissue = _resampled(smooth[tuple(nearest)], grid, _around(centre, reach, step))
-    depth = distance_transform_edt(mask, sampling=grid.spacing_mm[::-1])
-    inner = depth >= min(RIM_MM, float(depth.max()))
+    shape = replace(shape.turned(np.array(grid.direction)), full_mm=diameter)
+    smooth = without_noise(hu[around], grid)
+    spacing = grid.spacing_mm[::-1]
+    depth = distance_transform_edt(mask, sampling=spacing)
+    inner = depth > min(RIM_MM, float(depth.max()) - 1e-3)
     solid = float((smooth[inner] > SOLID_HU).mean())
     texture: Texture = "solid" if solid >= MOSTLY else "ground-glass" if solid < HARDLY else "part-solid"
-    inside = CutTexture(tissue.astype(np.float32), step, np.eye(3))
-    return CutLesion(shape, inside, texture)
+    # the rim is half lung already, and painting fades it again: it is given what the nearest deeper tissue is like
+    nearest = distance_transform_edt(~inner, sampling=spacing, return_distances=False, return_indices=True)
+    points = grid.to_physical(np.argwhere(mask)[:, ::-1])
+    centre = points.mean(axis=0)
+    reach = float(np.linalg.norm(points - centre, axis=1).max()) + 2 * max(grid.spacing_mm)
+    step = min(grid.spacing_mm)
+    tissue = _resampled(smooth[tuple(nearest)], grid, _around(centre, reach, step)).astype(np.float32)
+    return CutLesion(shape, CutTexture(tissue, step, np.eye(3)), texture)
 
 
 def _around(centre: FloatArray, reach: float, step: float) -> FloatArray:

@@ -23,6 +23,7 @@ Range = tuple[float, float]
 MEDIAN_MM, SPREAD, SMALLEST_MM, LARGEST_MM = 8.65, 0.7, 5.0, 25.0
 TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glass": 0.15}
 CUT_SIZES = (0.6, 1.0)  # of a cut lesion's own diameter
+MOST_ERODED = 3.0  # ratio of diameters
 PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
 
 
@@ -62,7 +63,8 @@ class DrawOptions:
         kernels_apart: the two scans' kernels differ by at least so much.
         slices_apart: the ratio of the thicker to the thinner slices is at least so much.
         cut_share: of lesions that are cut from a real CT, where there are any.
-        eroded_share: of the others, whose smaller size is what erosion leaves of the larger, not the same one scaled.
+        eroded_share: of the others, whose smaller size is what erosion leaves of the larger, not the same one scaled;
+            up to a ratio of 3, beyond which little of an outline is left.
     """
 
     lesions: tuple[int, int] = (3, 7)
@@ -104,8 +106,8 @@ class DrawOptions:
         )
 
     def _slices_can_differ(self) -> bool:
-        """Half of the draws on the scale of ratios, so that the redrawing ends soon."""
-        thinnest = max(self.slice_mm[0], self.in_plane_mm[1])
+        """A tenth of the draws or more do, so that drawing again ends soon."""
+        thinnest = max(self.slice_mm[0], self.in_plane_mm[1], LIMITS["slice_mm"][0])
         return within(self.slices_apart, 1.0, max(self.slice_mm[1] / thinnest, 1.0) ** 0.5)
 
 
@@ -217,13 +219,15 @@ def _second_sizes(
         if cut and rng.random() < options.cut_share:
             chosen.append(_cut_plan(rng, plan, cut[int(rng.integers(len(cut)))].turned(rng)))
         else:
-            chosen.append(replace(plan, eroded=bool(rng.random() < options.eroded_share)))
+            eroded = rng.random() < options.eroded_share and plan.ratio <= MOST_ERODED
+            chosen.append(replace(plan, eroded=bool(eroded)))
     return tuple(chosen)
 
 
 def _cut_plan(rng: np.random.Generator, plan: LesionPlan, lesion: CutLesion) -> LesionPlan:
     """A lesion that was cut, in its own size or somewhat smaller; it grows or shrinks by as much as was planned."""
-    factor = lesion.shape.full_mm * float(rng.uniform(*CUT_SIZES)) / plan.largest_mm
+    smallest = min(max(plan.ratio / MOST_ERODED, CUT_SIZES[0]), CUT_SIZES[1])
+    factor = lesion.shape.full_mm * float(rng.uniform(smallest, CUT_SIZES[1])) / plan.largest_mm
     return replace(
         plan,
         diameter_reference_mm=round(plan.diameter_reference_mm * factor, 2),

@@ -78,6 +78,12 @@ class LesionPlan:
         """The larger of the two diameters."""
         return max(self.diameter_reference_mm, self.diameter_template_mm)
 
+    @property
+    def ratio(self) -> float:
+        """The larger of the two diameters to the smaller; 1 where there is one size."""
+        smaller = min(self.diameter_reference_mm, self.diameter_template_mm)
+        return self.largest_mm / smaller if smaller > 0 else 1.0
+
 
 @dataclass(frozen=True)
 class PairOptions:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import center_of_mass, distance_transform_edt, gaussian_filter, map_coordinates
+from scipy.ndimage import center_of_mass, distance_transform_edt, find_objects, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Matrix3, Vector3
@@ -26,8 +26,10 @@ RAY_MM = 0.2  # steps along a ray
 FINE_MM = 0.5  # voxels of a body that is rounded
 ROUNDING = 0.6  # standard deviation, of the largest voxel edge
 SMALLEST_MM, LARGEST_MM = 5.0, 40.0  # of a real nodule: the sphere with its volume
+LONGEST = 4.0  # times that diameter; longer ones are vessels
 STAR_LIKE = (0.8, 1.25)  # volume seen from the centre, of the whole: others are no shape of radii
 STEPS = 48  # of a grid that erosion is measured on, over the outline's diameter
+THIN = 8  # steps: a body that is nowhere deeper
 MARGIN_MM = 6.0  # beyond the outline, where borders fade
 
 
@@ -106,8 +108,14 @@ class LesionShape:
     @cached_property
     def _distances(self) -> _Distances:
         """Of the outline at its full size."""
-        step = self.reach * self.full_mm / STEPS
-        along = (np.arange(STEPS + 3) - (STEPS + 2) / 2) * step
+        found = self._measured(STEPS)
+        if -found.inner[0] < THIN * found.step_mm:  # thin bodies need a finer grid
+            found = self._measured(2 * STEPS)
+        return found
+
+    def _measured(self, steps: int) -> _Distances:
+        step = self.reach * self.full_mm / steps
+        along = (np.arange(steps + 3) - (steps + 2) / 2) * step
         points = np.stack(np.meshgrid(along, along, along, indexing="ij"), axis=-1)
         inside = replace(self, full_mm=0.0).signed_distance(points, self.full_mm) <= 0
         return _Distances.of(np.pad(inside, int(np.ceil(MARGIN_MM / step))), step)
@@ -147,7 +155,7 @@ class _Distances:
     """Signed distance in mm from the border of a solid body, ``[x, y, z]`` round its centre, negative inside."""
 
     values: NDArray[np.float32]
-    inner: NDArray[np.float32]  # the values inside, sorted
+    inner: NDArray[np.float32]  # the values inside as :meth:`at` gives them, eight a voxel, sorted
     step_mm: float
 
     @classmethod
@@ -155,18 +163,22 @@ class _Distances:
         """Of a body ``[x, y, z]`` on a grid with the same step along all axes."""
         within, beyond = distance_transform_edt(inside), distance_transform_edt(~inside)
         values = (np.where(inside, 0.5 - within, beyond - 0.5) * step_mm).astype(np.float32)
-        return cls(values, np.sort(values[inside]), step_mm)
+        fine = np.stack(np.meshgrid(*(np.arange(-0.25, n, 0.5) for n in values.shape), indexing="ij"))
+        read = map_coordinates(values, fine, order=1, mode="nearest")
+        return cls(values, np.sort(read[read <= 0]), step_mm)
 
     def at(self, offsets: FloatArray) -> FloatArray:
-        """At points ``[..., 3]`` from the centre; beyond the grid that of its rim."""
+        """At points ``[..., 3]`` from the centre."""
         index = offsets / self.step_mm + (np.array(self.values.shape) - 1) / 2
-        found = map_coordinates(self.values, np.moveaxis(index, -1, 0), order=1, mode="nearest")
-        return np.asarray(found, dtype=float)
+        within = np.clip(index, 0, np.array(self.values.shape) - 1)
+        found = map_coordinates(self.values, np.moveaxis(within, -1, 0), order=1)
+        further: FloatArray = found + np.linalg.norm(index - within, axis=-1) * self.step_mm
+        return further
 
     def erosion_mm(self, diameter_mm: float) -> float:
         """How far the border goes inwards until the volume is that of a sphere of this diameter."""
-        voxels = np.pi / 6 * diameter_mm**3 / self.step_mm**3
-        return -float(np.interp(voxels - 0.5, np.arange(len(self.inner)), self.inner))
+        samples = 8 * np.pi / 6 * diameter_mm**3 / self.step_mm**3
+        return -float(np.interp(samples - 0.5, np.arange(len(self.inner)), self.inner))
 
     def radius_mm(self, diameter_mm: float) -> float:
         """The largest distance from the centre to what is left."""
@@ -199,8 +211,8 @@ def interpolated_radius(directions: FloatArray, radii: FloatArray) -> FloatArray
 def shape_of_body(body: NDArray[np.bool_], spacing_mm: Sequence[float]) -> LesionShape | None:
     """The outline of a solid body; None where it is too small, too large, or not seen whole from its centre.
 
-    Its edges are rounded, by as much as they are unknown: those between voxels or slices are of the grid, and a nodule
-    that is turned would show them as facets.
+    Its edges are rounded along all axes by what its slices leave unknown: they are of the grid, and a nodule that is
+    turned would show them as facets. Thick slices cost detail in the plane as well.
 
     Args:
         body: ``[z, y, x]``.
@@ -208,6 +220,9 @@ def shape_of_body(body: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Lesio
     """
     diameter = (6 * float(body.sum()) * float(np.prod(spacing_mm)) / np.pi) ** (1 / 3)
     if not SMALLEST_MM <= diameter <= LARGEST_MM:
+        return None
+    body = body[find_objects(body.astype(np.int8))[0]]
+    if (np.array(body.shape) * spacing_mm).max() > LONGEST * diameter:
         return None
     smooth, step = _rounded(body, np.array(spacing_mm))
     radii = _radii(smooth, step, diameter)

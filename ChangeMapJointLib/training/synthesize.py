@@ -55,12 +55,21 @@ LESION_COLUMNS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A real scan that pairs are made from; lesions that it has are stable ones."""
+    """A real scan that pairs are made from; lesions that it has are stable ones.
+
+    Attributes:
+        name: of the patient or scan.
+        volume: the scan.
+        lungs: their mask, bool ``[z, y, x]``.
+        own_lesions: mask of its lesions; None where nothing is known of any.
+        outlined: that mask follows the lesions' borders, and is no sphere round each.
+    """
 
     name: str
     volume: Volume
     lungs: NDArray[np.bool_]
     own_lesions: NDArray[np.bool_] | None = None
+    outlined: bool = True
 
     @classmethod
     def read(cls, path: Path, lesions: Path | None = None) -> Source:
@@ -76,11 +85,14 @@ class Source:
         volume = _read_scan(path, lesions)
         own = None if lesions is None else read_lesions(lesions, volume.grid)
         name = path.name.split(".", maxsplit=1)[0]
-        return cls(name, volume, segment_lungs(volume).mask, own)
+        outlined = lesions is None or lesions.suffix.lower() != ".csv"
+        return cls(name, volume, segment_lungs(volume).mask, own, outlined)
 
     def cut_lesions(self) -> list[CutLesion]:
-        """Its own lesions, to be inserted elsewhere."""
-        return [] if self.own_lesions is None else cut_lesions(self.volume.array, self.own_lesions, self.volume.grid)
+        """Its own lesions, to be inserted elsewhere; none of a sphere, which holds lung as well."""
+        if self.own_lesions is None or not self.outlined:
+            return []
+        return cut_lesions(self.volume.array, self.own_lesions, self.volume.grid)
 
 
 def _read_scan(path: Path, lesions: Path | None) -> Volume:
@@ -156,7 +168,8 @@ def synthesize(
     except OSError as error:
         raise InputError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from error
     folders = []
-    cut = [one for source in sources for one in source.cut_lesions()] if options.cut_share else []
+    donors = sources if options.cut_share else ()
+    cut = [(source.name, lesion) for source in donors for lesion in source.cut_lesions()]
     for number in range(pairs):
         source = sources[number % len(sources)]
         folder = out / f"{seed + number:05d}_{source.name}"
@@ -164,7 +177,7 @@ def synthesize(
         if (folder / "truth.json").exists():
             _same_recipe(folder, recipe)
         else:
-            write_pair(folder, made(source, seed + number, options, shapes, cut), recipe)
+            write_pair(folder, made(source, seed + number, options, shapes, [lesion for _, lesion in cut]), recipe)
         folders.append(folder)
         progress((number + 1) / pairs, folder.name)
     return folders
@@ -178,7 +191,11 @@ def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
 
 
 def _recipe(
-    source: Source, seed: int, options: DrawOptions, shapes: Sequence[LesionShape], cut: Sequence[CutLesion]
+    source: Source,
+    seed: int,
+    options: DrawOptions,
+    shapes: Sequence[LesionShape],
+    cut: Sequence[tuple[str, CutLesion]],
 ) -> dict[str, Any]:
     scan = source.volume.array
     sha256 = hashlib.sha256(np.ascontiguousarray(scan).tobytes())
@@ -188,7 +205,8 @@ def _recipe(
     if shapes:
         told["shapes_sha256"] = hashlib.sha256(repr(shapes).encode()).hexdigest()
     if cut:
-        tissue = b"".join(repr(one.shape).encode() + one.inside.hu.tobytes() for one in cut)
+        tissue = b"".join(repr(lesion.shape).encode() + lesion.inside.hu.tobytes() for _, lesion in cut)
+        told["cut_from"] = sorted({name for name, _ in cut})
         told["cut_sha256"] = hashlib.sha256(tissue).hexdigest()
     return told
 

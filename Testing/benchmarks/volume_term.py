@@ -24,7 +24,7 @@ from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
 
 LEARNED_FROM, MEASURED_ON = "LIDC-IDRI-1011", "4DLung-113"
-WEIGHTS = (0.05, 0.0, 1.0)
+WEIGHTS = (0.05, 0.0)
 
 
 def main() -> None:

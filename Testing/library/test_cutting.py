@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from lung_shapes import OBLIQUE
+from scipy.ndimage import gaussian_filter
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.training.cutting import CutLesion, cut_lesions
 from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
@@ -67,6 +69,37 @@ def test_each_part_of_a_mask_is_a_lesion_but_for_specks() -> None:
     sizes = [one.shape.full_mm for one in cut_lesions(np.zeros(GRID.shape, np.float32), mask, GRID)]
     assert sorted(sizes) == pytest.approx([16.0, 19.05], abs=0.4)
     assert cut_lesions(np.zeros(GRID.shape), np.zeros(GRID.shape, bool), GRID) == []
+
+
+def test_what_the_scans_border_cuts_off_is_left_out() -> None:
+    for centre in ((24, 24, 2), (2, 24, 20), (24, 45, 20)):
+        assert cut_lesions(np.zeros(GRID.shape), ellipsoid(GRID, centre)[0], GRID) == []
+
+
+def test_a_mask_of_another_scan_is_refused() -> None:
+    for shape in ((40, 48, 30), (40, 48, 60)):
+        with pytest.raises(InputError, match=r"found a mask of shape .*expected the scan's \(40, 48, 48\)"):
+            cut_lesions(np.zeros(GRID.shape), np.zeros(shape, bool), GRID)
+
+
+@pytest.mark.parametrize("radius", [4.0, 6.0, 10.0])
+def test_a_rim_of_partial_volume_is_not_faded_twice(radius: float) -> None:
+    """A ball as a scanner shows it, cut at its half level, is as large and nearly as heavy where it is inserted."""
+    grid = Grid((40, 40, 40))
+    offsets = np.indices(grid.shape)[::-1].transpose(1, 2, 3, 0) - np.array([20.0, 20.0, 20.0])
+    ball = (np.linalg.norm(offsets, axis=-1) <= radius).astype(np.float32)
+    seen = gaussian_filter(ball, 0.8) * 890 - 850
+    mask = seen > -405
+    (found,) = cut_lesions(seen, mask, grid)
+    array = np.full(grid.shape, -850.0, np.float32)
+    painted = paint_lesion(
+        array, grid, Lesion(found.shape, cut=found.inside), centre_mm=np.array([20.0, 20.0, 20.0]),
+        diameter_mm=found.shape.full_mm, lungs=np.ones(grid.shape, bool), rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert (array > -405).sum() == pytest.approx(mask.sum(), rel=0.05)
+    assert painted.sum() == pytest.approx(mask.sum(), rel=0.05)
+    mass = (array + 850).sum() / (seen + 850).sum()
+    assert (0.75 if radius < 5 else 0.9) < mass < 1.05
 
 
 def test_inserted_elsewhere_it_is_as_it_was_and_smaller_it_is_eroded() -> None:

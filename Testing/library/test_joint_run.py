@@ -2,7 +2,6 @@
 
 import html
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 
 from ChangeMapJointLib.app.configuration import config_from
+from ChangeMapJointLib.app.pipeline import PairResult, compare
 from ChangeMapJointLib.app.run import Request, run
 from ChangeMapJointLib.app.run_folder import FILES
-from ChangeMapJointLib.app.solving import Solved, solve_joint, solve_sequential
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.checkpoint import write_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, ask_network
@@ -122,34 +121,33 @@ def test_weights_that_are_not_there_are_told_before_anything_is_read(
 
 
 @pytest.mark.parametrize("method", ["sequential", "joint"])
-def test_a_registration_that_the_gpu_cannot_hold_goes_on_on_the_cpu(
-    method: str, scans: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [0, 1])
+def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
+    method: str, room: int, scans: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The GPU is one that is always full: torch knows it by name, and here nothing else does."""
+    """The GPU is one that torch knows by name, and that is full after ``room`` registrations."""
     asked: list[str] = []
 
     def full(*scans: object, device: object, **how: object) -> Registration:
         asked.append(str(device))
-        if str(device) == "mps":
+        if str(device) == "mps" and len(asked) > room:
             raise torch.OutOfMemoryError("MPS backend out of memory")
-        return register(*scans, device=device, **how)  # type: ignore[arg-type]
+        return register(*scans, **{**how, "device": "cpu"})  # type: ignore[arg-type]
 
     def on_cpu(*args: object, device: object, **how: object) -> JointAnswer:
         return ask_network(*args, device="cpu", **how)  # type: ignore[arg-type]
 
-    def on_gpu(solve: Callable[..., Solved]) -> Callable[..., Solved]:
-        return lambda *args: solve(*(torch.device("mps") if isinstance(a, torch.device) else a for a in args))
+    def on_gpu(*args: object, device: object, **how: object) -> PairResult:
+        return compare(*args, device=torch.device("mps"), **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ChangeMapJointLib.app.solving.register", full)
+    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.register", full)
     monkeypatch.setattr("ChangeMapJointLib.app.solving.ask_network", on_cpu)
-    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.solve_sequential", on_gpu(solve_sequential))
-    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.solve_joint", on_gpu(solve_joint))
+    monkeypatch.setattr("ChangeMapJointLib.app.run.compare", on_gpu)
     wanted = request(scans, tmp_path / "out", weights)
-    result = run(replace(wanted, config=replace(wanted.config, method=method)))
-    assert asked == ["mps", "cpu"]
-    assert result.registration is not None
-    assert result.registration.levels
-    (note,) = result.registration.notes
+    result = run(replace(wanted, config=replace(wanted.config, method=method)))  # type: ignore[arg-type]
+    assert asked == [["mps", "cpu", "cpu"], ["mps", "mps", "cpu"]][room]  # forward, and backward
+    (note,) = result.notes
     assert note in json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
     assert note in html.unescape((tmp_path / "out" / "report.html").read_text())
 

@@ -335,3 +335,13 @@ def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:
     path.write_text("x_mm,y_mm,z_mm,diameter_mm\n92,-73,-294,6\n")
     with pytest.raises(InputError, match="outside of the scan"):
         sphere_mask(read_centres(path), grid)
+
+
+def test_spheres_are_not_cut_since_they_hold_lung(chest: tuple[Path, Volume], tmp_path: Path) -> None:
+    x, y, z = chest[1].grid.to_physical(np.array([20.0, 26.0, 21.0]))
+    (tmp_path / "a.csv").write_text(f"x_mm,y_mm,z_mm,diameter_mm\n{x},{y},{z},28\n")
+    source = Source.read(Path(f"{chest[0]}#2"), tmp_path / "a.csv")
+    assert source.own_lesions is not None
+    assert source.own_lesions.sum() > 50
+    assert source.cut_lesions() == []
+    assert len(Source("a", source.volume, source.lungs, source.own_lesions).cut_lesions()) == 1

@@ -99,6 +99,22 @@ def test_what_is_left_lies_as_deep_everywhere(seed, spiculated):
     assert np.linalg.norm(FINE[left], axis=1).max() <= whole.radius_mm(12.0)
 
 
+@pytest.mark.parametrize("axes", [(5.0, 1.0, 1.0), (1.0, 3.0, 3.0)])
+@pytest.mark.parametrize("ratio", [1.15, 1.8, 3.0])
+def test_long_and_flat_bodies_erode_to_the_volume_that_is_wanted(axes, ratio):
+    whole = LesionShape(tuple(np.array(axes) / np.prod(axes) ** (1 / 3)), full_mm=15.0)
+    points = np.stack(np.meshgrid(*[np.arange(-22, 22, 0.35)] * 3, indexing="ij"), axis=-1)
+    volume = (whole.signed_distance(points, 15.0 / ratio) <= 0).sum() * 0.35**3
+    assert volume == pytest.approx(np.pi / 6 * (15.0 / ratio) ** 3, rel=0.12)
+
+
+def test_distance_grows_far_away():
+    """Wide borders of coarse scans fade there; a distance that stopped growing would paint a box."""
+    shape = LesionShape(full_mm=8.0)
+    far = np.array([[40.0, 0.0, 0.0], [0.0, 30.0, 40.0]])
+    assert shape.signed_distance(far, 6.0) == pytest.approx([37.0, 47.0], abs=3.0)
+
+
 def test_spicules_erode_first():
     thorny = drawn(1, spiculated=True)
     scaled, eroded = (np.linalg.norm(FINE[s.signed_distance(FINE, 12.0) <= 0], axis=1).max() for s in (
@@ -137,3 +153,6 @@ def test_bodies_that_are_no_outline_of_radii_are_left_out():
     assert shape_of_body(DISTANCE <= 2, (1.0, 1.0, 1.0)) is None  # below 5 mm
     assert shape_of_body(np.ones((50, 50, 50), bool), (1.0, 1.0, 1.0)) is None  # above 40 mm
     assert shape_of_body(DISTANCE < 0, (1.0, 1.0, 1.0)) is None
+    vessel = np.zeros((200, 200, 200), bool)
+    vessel[np.arange(200), np.arange(200), 100] = True
+    assert shape_of_body(vessel, (1.5, 1.5, 1.5)) is None

@@ -82,6 +82,7 @@ def test_null_pairs_have_stable_lesions_alone() -> None:
         {"noise_hu": (30.0, 10.0)},
         {"sliding_share": 1.5},
         {"in_plane_mm": (0.0, 0.0)},
+        {"in_plane_mm": (0.0, 0.0), "slice_mm": (0.0, 0.0)},
         {"margin_mm": (-500.0, 10.0)},
         {"growth": (5000.0, 10000.0)},
         {"kernels_apart": 0.8},  # of -0.8 to 0.6: hardly any two are
@@ -188,6 +189,7 @@ def test_lesions_are_cut_and_inserted_in_every_scan(source: Source, tmp_path: Pa
     options = replace(COARSE, cut_share=1.0)
     made = synthesize([plain, source], tmp_path, pairs=2, options=options)
     for folder, own in zip(made, (0, 1), strict=True):
+        assert read_truth(folder / "truth.json").about["cut_from"] == ["phantom"]
         table = rows(folder / "lesions.csv")
         assert [row["cut"] for row in table] == ["False"] * own + ["True"] * 2
         for change in read_truth(folder / "truth.json").changes[own:]:

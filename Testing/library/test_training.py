@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -212,6 +213,12 @@ def test_coarse_weights_fit_the_default_network() -> None:
 def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is in the training pairs as well"):
         run_training(TrainingRequest((pairs[0],), tmp_path / "a", "smoke", (pairs[0],)))
+    donor = tmp_path / "donor" / "00000_other"  # a pair of another scan, with a lesion cut from the validation's
+    shutil.copytree(next(pairs[0].iterdir()), donor)
+    truth = json.loads((donor / "truth.json").read_text())
+    (donor / "truth.json").write_text(json.dumps({**truth, "source": "other", "cut_from": ["unseen"]}))
+    with pytest.raises(InputError, match="scan unseen, or a lesion cut from it, is in the training pairs"):
+        run_training(TrainingRequest((donor,), tmp_path / "b", "smoke", (pairs[1],)))
     with pytest.raises(InputError, match=r"--pairs .*nothing: found no pair"):
         pair_folders([tmp_path / "nothing"], "--pairs")
     assert len(pair_folders([next(pairs[0].iterdir()), pairs[1]], "--pairs")) == 2
