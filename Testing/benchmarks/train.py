@@ -60,8 +60,8 @@ LIMITS = (
     "rule for the temperature after a look at five.",
     "Learned from painted lesions (seeds 1000 to 1041 and 2000 to 2027 of train.py), and validated on such: neither on "
     "outlines of real nodules nor on lesions cut from CT.",
-    "Null pairs: at the thresholds for 1 and 4 false positives a scan, where it finds more than CM_seq, CM_comb also has "
-    "more of them, most a voxel outside R's lungs; at CM_seq's recall it has a quarter to a third.",
+    "Null pairs: at the thresholds for 1 and 4 false positives a scan, where it finds more than CM_seq, CM_comb also "
+    "has more of them, most a voxel outside R's lungs; at CM_seq's recall it has a quarter to a third.",
     "Research use, not a medical device.",
 )
 
