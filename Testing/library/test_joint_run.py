@@ -149,7 +149,7 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
     assert asked == [["mps", "cpu", "cpu"], ["mps", "mps", "cpu"]][room]  # forward, and backward
     (note,) = result.notes
     assert note in json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
-    assert note in html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert note in html.unescape((tmp_path / "out" / "report.html").read_text("utf-8"))
 
 
 def test_other_failures_of_the_registration_are_not_hidden(
@@ -165,7 +165,7 @@ def test_other_failures_of_the_registration_are_not_hidden(
 
 
 def test_the_report_names_the_weights_and_what_each_step_gave(finished: Path, weights: Path) -> None:
-    page = (finished / "report.html").read_text()
+    page = (finished / "report.html").read_text("utf-8")
     joint = json.loads((finished / "run.json").read_text())["joint"]
     card = json.loads(weights.with_suffix(".json").read_text())
     for said in ("known.safetensors", card["sha256"], "32 x 32 x 32"):
