@@ -97,7 +97,7 @@ class LesionShape:
     @property
     def reach(self) -> float:
         """The largest radius as a multiple of half the diameter."""
-        return float(self._radius(_sphere()).max() * self._mean_radius_factor)
+        return float(self._radius(sphere_directions(SPHERE_DIRECTIONS)).max() * self._mean_radius_factor)
 
     def radius_mm(self, diameter_mm: float) -> float:
         """How far from the centre the outline of that size reaches."""
@@ -135,7 +135,7 @@ class LesionShape:
     @cached_property
     def _mean_radius_factor(self) -> float:
         """Makes the volume that of the sphere: V = 4/3 pi mean(radius^3) over all directions."""
-        return float(np.mean(self._radius(_sphere()) ** 3) ** (-1 / 3))
+        return float(np.mean(self._radius(sphere_directions(SPHERE_DIRECTIONS)) ** 3) ** (-1 / 3))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
@@ -270,11 +270,3 @@ def _draw_lobe(rng: np.random.Generator, amplitude: tuple[float, float], sharpne
     return Lobe(
         as_vector(direction / np.linalg.norm(direction)), float(rng.uniform(*amplitude)), float(rng.uniform(*sharpness))
     )
-
-
-def _sphere() -> FloatArray:
-    """Evenly spread unit directions ``[n, 3]`` (Fibonacci's spiral)."""
-    k = np.arange(SPHERE_DIRECTIONS) + 0.5
-    height, angle = 1 - 2 * k / SPHERE_DIRECTIONS, np.pi * (1 + 5**0.5) * k
-    ring = np.sqrt(1 - height**2)
-    return np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=-1)
