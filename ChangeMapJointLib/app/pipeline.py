@@ -25,7 +25,7 @@ from ChangeMapJointLib.app.solving import (
 )
 from ChangeMapJointLib.app.stages import Stages
 from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_changes
-from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample, sample_array
@@ -77,7 +77,7 @@ class Maps:
         signed_hu: R - T(y), int16, on the reference's grid.
         jacobian: det grad y, float32, on the field's grid.
         trust: float32 [0, 1], on the field's grid.
-        lungs: union of the lungs of R and T(y), bool, on the reference's grid.
+        lungs: where the maps look, bool, on the reference's grid: R's lungs, and T(y)'s beyond their rim.
         difference: CM_diff of the joint method, as ``change_map``.
         learned: CM_learn, likewise.
     """
@@ -192,7 +192,7 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, place: Place, stag
     with stages.stage("warp"):
         warped = as_hu(_warped(t.array, pair, field, place, outside=AIR_HU))
         lungs_warped = warp(lungs_t, t.grid, r.grid, field) >= 0.5
-        lungs = lungs_r | lungs_warped
+        lungs = lungs_of_both(lungs_r, lungs_warped, r.grid)
         matched_r, matched_t = match_resolution(r.array, r.grid, t.array, t.grid)
         moved = _warped(matched_t, pair, field, place, outside=np.nan)
         cm, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)

@@ -76,7 +76,8 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
         )
     start = None if asked.start is None else read_checkpoint(asked.start)
     cache = asked.cache or asked.out / "samples"
-    pairs, watched = (PairDataset(some, options.shape, cache) for some in (folders, held_out))
+    pairs = PairDataset(folders, options.shape, cache, register_them=options.crops.registered > 0)
+    watched = PairDataset(held_out, options.shape, cache)
     fabric = launched_fabric(asked.device, options.precision)
     options = replace(options, batch=max(options.batch, fabric.world_size))  # a pair for each process; the card says it
     stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else nobody)

@@ -1,8 +1,8 @@
 """Morphology in millimetres and resampling between parallel grids, in numpy alone.
 
-Arrays are ``[z, y, x]`` with one spacing along every axis. A *level* is a signed distance in mm to
-a surface, negative inside, trusted only close to it; it carries the surface between the voxels, so
-that a shape does not change with the grid it is drawn on.
+Arrays are ``[z, y, x]`` with one spacing along every axis, unless more are given. A *level* is a signed
+distance in mm to a surface, negative inside, trusted only close to it; it carries the surface between the
+voxels, so that a shape does not change with the grid it is drawn on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy import ndimage
 from ChangeMapJointLib.core.grid import Grid
 
 Mask = NDArray[np.bool_]
+Spacing = float | tuple[float, float, float]  # along every axis, or along (z, y, x)
 Level = NDArray[np.float32]
 
 _CHUNK = 64 * 1024  # voxels
@@ -21,7 +22,7 @@ _FAR = np.float32(1e8)  # mm^2, beyond any distance in a scan
 _IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
 
 
-def squared_distance(start: NDArray[np.float32], spacing_mm: float, reach_mm: float) -> NDArray[np.float32]:
+def squared_distance(start: NDArray[np.float32], spacing_mm: Spacing, reach_mm: float) -> NDArray[np.float32]:
     """``min_y start(y) + |x - y|^2``: the lower envelope of paraboloids.
 
     With ``start`` 0 on a set and very large elsewhere this is the squared Euclidean distance to the
@@ -30,14 +31,14 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: float, reach_mm: fl
 
     Args:
         start: mm^2, ``[z, y, x]``.
-        spacing_mm: distance between neighbours along every axis.
+        spacing_mm: distance between neighbours.
         reach_mm: the longest distance that matters.
 
     Returns:
         mm^2, ``[z, y, x]``.
     """
     result = start.copy()
-    for axis in range(3):
+    for axis, h in enumerate(np.broadcast_to(spacing_mm, 3).tolist()):
         across = 1 if axis == 0 else 0
         count = max(_CHUNK * result.shape[across] // max(result.size, 1), 1)
         for first in range(0, result.shape[across], count):  # what fits into the processor's cache
@@ -45,26 +46,26 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: float, reach_mm: fl
             target = np.moveaxis(part, axis if axis else 1, 0)
             source = np.ascontiguousarray(target)
             lowest, shifted = source.copy(), np.empty_like(source)
-            for step in range(1, min(int(reach_mm / spacing_mm) + 1, source.shape[0] - 1) + 1):
-                np.add(source, np.float32((step * spacing_mm) ** 2), out=shifted)
+            for step in range(1, min(int(reach_mm / h) + 1, source.shape[0] - 1) + 1):
+                np.add(source, np.float32((step * h) ** 2), out=shifted)
                 np.minimum(lowest[step:], shifted[:-step], out=lowest[step:])
                 np.minimum(lowest[:-step], shifted[step:], out=lowest[:-step])
             target[:] = lowest
     return result
 
 
-def dilate(mask: Mask, radius_mm: float, spacing_mm: float) -> Mask:
+def dilate(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
     """All voxels within ``radius_mm`` of ``mask``."""
     start = np.where(mask, np.float32(0), _FAR)
     return squared_distance(start, spacing_mm, radius_mm) <= np.float32(radius_mm**2 + 1e-3)
 
 
-def erode(mask: Mask, radius_mm: float, spacing_mm: float) -> Mask:
+def erode(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
     """The voxels farther than ``radius_mm`` from all that is not ``mask``; the array's border does not erode."""
     return ~dilate(~mask, radius_mm, spacing_mm)
 
 
-def opening(mask: Mask, radius_mm: float, spacing_mm: float) -> Mask:
+def opening(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
     """The union of the balls that fit into ``mask``."""
     return dilate(erode(mask, radius_mm, spacing_mm), radius_mm, spacing_mm) & mask
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.change.maps import change_map
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
@@ -61,9 +61,10 @@ def judge(network: JointNetwork, sample: Sample) -> Judged:
     moving = torch.stack([sample.template, sample.mask_template])[None]
     warped, lungs_warped = warp(moving, u[None], sample.spacing_mm)[0]
     lungs, lungs_t = sample.mask_reference > 0.5, lungs_warped > 0.5
-    difference = change_map(sample.reference.numpy(), warped.numpy(), (lungs | lungs_t).numpy())
-    maps = {"difference": difference, "learned": learned * (lungs | lungs_t).numpy(), "combined": difference * learned}
     grid = Grid(tuple(sample.reference.shape), sample.spacing_mm, (0.0, 0.0, 0.0))  # type: ignore[arg-type]
+    inside = lungs_of_both(lungs.numpy(), lungs_t.numpy(), grid)
+    difference = change_map(sample.reference.numpy(), warped.numpy(), inside)
+    maps = {"difference": difference, "learned": learned * inside, "combined": difference * learned}
     truth, regions = _truth(sample, grid)
     error = at_points(u, sample.keypoints_vox) - sample.partners_mm
     folded = (determinant(u, sample.spacing_mm) <= 0)[lungs]

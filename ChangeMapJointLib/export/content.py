@@ -34,7 +34,7 @@ class ReportContent:
         displacement: y(x) = x + u(x); locates findings in T that do not say where they are there.
         findings: None with ``rigid``.
         quality: figures and verdict of the registration; None where they were not computed.
-        lungs: union of the lungs of R and of T(y) on R's grid, bool; frames the overviews. None: the whole scan.
+        lungs: where the change map looks, on R's grid, bool; frames the overviews. None: the whole scan.
         trust: [0, 1] on R's grid; areas below ``trust_limit`` are hatched. None: not marked.
         trust_limit: see ``trust``.
         notices: sentences shown on top, for example that a time point is synthetic.

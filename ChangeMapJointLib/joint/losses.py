@@ -61,6 +61,7 @@ class Sample:
         edges: NGF edge parameters (eR, eT) in HU per mm.
         spacing_mm: of the grid, ordered (x, y, z).
         true_mm: the true u, ``[3, z, y, x]`` on fewer voxels in the same box; None where it is not known.
+        registered_mm: u as Eq. (1) finds it, in the same way; None where it was not asked for.
         offset: voxel (x, y, z) of the template at which the reference begins, where the reference's volumes are crops.
     """
 
@@ -77,6 +78,7 @@ class Sample:
     edges: tuple[float, float]
     spacing_mm: Spacing
     true_mm: Tensor | None = None
+    registered_mm: Tensor | None = None
     offset: Offset = ORIGIN
 
 

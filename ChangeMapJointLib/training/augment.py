@@ -5,6 +5,7 @@ Every variant is a pair as true as the one it comes from: lesions, masks and key
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from ChangeMapJointLib.joint.warping import at_points, compose, inverse, resize,
 from ChangeMapJointLib.registration.distances import Spacing
 
 KNOTS = (4, 4, 4)  # of the further motion: as smooth as breathing
+DEFORMATIONS = ("true_mm", "registered_mm")
 STEEPEST = 0.25  # of its gradient: far from folding, so that its inverse is found by iteration
 INVERSION_STEPS = 30
 
@@ -90,7 +92,7 @@ def exchanged(sample: Sample) -> Sample:
         keypoints_vox=sample.keypoints_vox + sample.partners_mm / _h(sample.spacing_mm, sample.partners_mm),
         partners_mm=-sample.partners_mm,
         edges=sample.edges[::-1],
-        true_mm=None if sample.true_mm is None else inverse(sample.true_mm[None], _true_spacing(sample))[0],
+        **_deformations(sample, lambda u, spacing: inverse(u[None], spacing)[0]),
     )
 
 
@@ -101,11 +103,10 @@ def mirrored(sample: Sample, axis: int) -> Sample:
     keypoints, partners = sample.keypoints_vox.clone(), sample.partners_mm.clone()
     keypoints[:, axis] = size - 1 - keypoints[:, axis]
     partners[:, axis] = -partners[:, axis]
-    true = sample.true_mm
-    if true is not None:
-        true = true.flip(3 - axis)
-        true[axis] = -true[axis]
-    return replace(sample, **volumes, keypoints_vox=keypoints, partners_mm=partners, true_mm=true)
+    sign = torch.ones(3, 1, 1, 1)
+    sign[axis] = -1
+    deformations = _deformations(sample, lambda u, _: u.flip(3 - axis) * sign.to(u))
+    return replace(sample, **volumes, **deformations, keypoints_vox=keypoints, partners_mm=partners)
 
 
 def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
@@ -122,9 +123,7 @@ def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
     wanted, found = sample.keypoints_vox, sample.keypoints_vox
     for _ in range(INVERSION_STEPS):  # k + v(k) = the keypoint's old place
         found = wanted - at_points(displacement_mm[0], found) / h
-    true = sample.true_mm
-    if true is not None:
-        true = compose(true[None], resize(displacement_mm, true.shape[1:]), _true_spacing(sample))[0]
+    after = _deformations(sample, lambda u, spacing: compose(u[None], resize(displacement_mm, u.shape[1:]), spacing)[0])
     return replace(
         sample,
         reference=reference,
@@ -133,7 +132,7 @@ def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
         changed_reference=(changed >= 0.5).to(changed),
         keypoints_vox=found,
         partners_mm=sample.partners_mm + (wanted - found) * h,
-        true_mm=true,
+        **after,
     )
 
 
@@ -154,12 +153,16 @@ def _volumes(sample: Sample) -> dict[str, Any]:
     return {name: value for name, value in vars(sample).items() if isinstance(value, Tensor) and value.ndim == 3}
 
 
-def _true_spacing(sample: Sample) -> Spacing:
-    """Of the voxels of ``true_mm``."""
-    assert sample.true_mm is not None
-    sizes = zip(sample.spacing_mm, sample.reference.shape[::-1], sample.true_mm.shape[:0:-1], strict=True)
-    hx, hy, hz = (h * n / m for h, n, m in sizes)
-    return hx, hy, hz
+def _deformations(sample: Sample, change: Callable[[Tensor, Spacing], Tensor]) -> dict[str, Any]:
+    """What ``change`` makes of each u that is there, given with the spacing of its voxels."""
+    found = {}
+    for name in DEFORMATIONS:
+        u = getattr(sample, name)
+        if u is not None:
+            sizes = zip(sample.spacing_mm, sample.reference.shape[::-1], u.shape[:0:-1], strict=True)
+            hx, hy, hz = (h * n / m for h, n, m in sizes)
+            found[name] = change(u, (hx, hy, hz))
+    return found
 
 
 def _h(spacing_mm: Spacing, like: Tensor) -> Tensor:

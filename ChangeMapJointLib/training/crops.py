@@ -31,14 +31,16 @@ class CropOptions:
     Attributes:
         count: crops of a pair and step; 0: whole scans.
         shape: (z, y, x) of each in voxels.
-        near_truth: probability that T starts near its true place, as after instance optimisation, instead of where the
-            coarser blocks put it.
+        registered: probability that T starts where Eq. (1) puts it, as for the second look of ``--method joint``,
+            instead of where the coarser blocks put it: the block learns what registration leaves over.
+        near_truth: of the other times, probability that T starts near its true place.
         residual_mm: what is then left: a smooth displacement, whose knots deviate by up to this (a standard deviation)
             along each axis.
     """
 
     count: int = 0
     shape: tuple[int, int, int] = (64, 64, 64)
+    registered: float = 0.0
     near_truth: float = 0.5
     residual_mm: float = 1.0
 
@@ -47,6 +49,7 @@ class CropOptions:
             self,
             count=(within(self.count, 0, 1024), "0 to 1024"),
             shape=(len(self.shape) == 3 and all(within(n, 8, 1024) for n in self.shape), "three numbers, 8 to 1024"),
+            registered=(within(self.registered, 0.0, 1.0), "0 to 1"),
             near_truth=(within(self.near_truth, 0.0, 1.0), "0 to 1"),
             residual_mm=(within(self.residual_mm, 0.0, 10.0), "0 to 10 mm"),
         )
@@ -56,7 +59,7 @@ class CropOptions:
 def starting_point(
     network: JointNetwork, sample: Sample, options: CropOptions, generator: torch.Generator
 ) -> JointOutput:
-    """Where the last block starts on the whole pair: the coarser blocks' logits, and their y or one near the truth.
+    """Where the last block starts on the whole pair: the coarser blocks' logits, and their y, or a better one.
 
     Args:
         network: its coarser blocks are asked.
@@ -77,7 +80,10 @@ def starting_point(
         u, logits = said[-1].displacement_mm, resize(said[-1].logits.float(), size)
     else:
         u, logits = scans[0].new_zeros((1, 3, *size)), scans[0].new_zeros((1, 2, *size))
-    if near and sample.true_mm is not None:
+    registered = sample.registered_mm if options.registered else None  # without it the draws stay what they were
+    if registered is not None and float(torch.rand(1, generator=generator)) < options.registered:
+        u = registered[None]
+    elif near and sample.true_mm is not None:
         u = sample.true_mm[None]
         u = u + resize(left.to(u), u.shape[2:])
     return JointOutput(resize(u.float(), size), logits)
@@ -168,6 +174,7 @@ def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, 
         keypoints_vox=keypoints[inside],
         partners_mm=sample.partners_mm[inside],
         true_mm=None,
+        registered_mm=None,
         offset=(offset[0] - first[0], offset[1] - first[1], offset[2] - first[2]),
     )
     return Crop(part, offset, u)

@@ -21,7 +21,9 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
 from ChangeMapJointLib.registration.distances import edge_parameter
+from ChangeMapJointLib.registration.matching import find_correspondences
 from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.registration.solver import register
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 from ChangeMapJointLib.volumes.writing import atomic_path, read_displacement
@@ -32,8 +34,13 @@ TRUE_SIDE = 64
 SIDES = ("reference", "template")
 
 
-def read_sample(folder: Path, shape: Shape3) -> Sample:
+def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False) -> Sample:
     """One pair that ``changemap synthesize`` wrote, for training.
+
+    Args:
+        folder: of the pair.
+        shape: (z, y, x) of the network's input.
+        register_it: find y by Eq. (1) as well, as ``--method sequential`` does; takes about 10 s.
 
     Raises:
         InputError: a file is missing or cannot be read, or the scans cannot be aligned.
@@ -49,6 +56,11 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
         [torch.from_numpy(mask) for mask in lesion_masks(label, changed, volume.grid, grid, matrix)]
         for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
     )
+    found = None
+    if register_it:
+        pair = scans[0], scans[1], masks[0], masks[1]
+        found = register(*pair, rigid=rigid, keypoints=find_correspondences(*pair, rigid=rigid).keypoints).field
+    true = read_displacement(folder / "deformation.nrrd")
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
     images = [torch.from_numpy(v) for v in (seen.reference, seen.template)]
@@ -70,7 +82,8 @@ def read_sample(folder: Path, shape: Shape3) -> Sample:
         partners_mm=torch.as_tensor(partners, dtype=torch.float32),
         edges=(edges[0], edges[1]),
         spacing_mm=grid.spacing_mm,
-        true_mm=torch.from_numpy(to_network(read_displacement(folder / "deformation.nrrd"), coarser(grid), rigid)),
+        true_mm=torch.from_numpy(to_network(true, coarser(grid), rigid)),
+        registered_mm=None if found is None else torch.from_numpy(to_network(found, coarser(grid), rigid)),
     )
 
 
@@ -138,15 +151,16 @@ def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
 class PairDataset(torch.utils.data.Dataset[Sample]):
     """Samples of pair folders, kept on disk once they are made: alignment and resampling take seconds a pair."""
 
-    def __init__(self, folders: Sequence[Path], shape: Shape3, cache: Path) -> None:
+    def __init__(self, folders: Sequence[Path], shape: Shape3, cache: Path, *, register_them: bool = False) -> None:
         """Prepare.
 
         Args:
             folders: as ``changemap synthesize`` writes them.
             shape: (z, y, x) of the network's input.
             cache: folder for what was made.
+            register_them: find y of each by Eq. (1) as well.
         """
-        self.folders, self.shape, self.cache = list(folders), shape, cache
+        self.folders, self.shape, self.cache, self.register_them = list(folders), shape, cache, register_them
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -157,7 +171,7 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
         try:
             told: dict[str, Any] = torch.load(kept, weights_only=True)
         except Exception:  # not there, or damaged: torch raises many kinds
-            made = read_sample(self.folders[index], self.shape)
+            made = read_sample(self.folders[index], self.shape, register_it=self.register_them)
             told = {f.name: _small(getattr(made, f.name)) for f in fields(made)}
             self.cache.mkdir(parents=True, exist_ok=True)
             with atomic_path(kept) as part:  # another process may write the same at the same time
@@ -175,7 +189,7 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
             truth = (folder / "truth.json").read_bytes()
         except OSError as error:
             raise InputError(f"{folder}: no pair ({error.strerror}); give what changemap synthesize wrote") from error
-        how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}".encode()
+        how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}{' registered' * self.register_them}".encode()
         return f"{folder.name}_{hashlib.sha256(truth + how).hexdigest()[:16]}"
 
 

@@ -4,7 +4,7 @@ Trained with the classes weighted against each other, CM_learn is surer of itsel
 CM_learn near 0 hides what CM_diff saw. On ten further pairs of the training patients (seeds 5000 to 5009), T moved by
 the true y, the recall of CM_comb at 1 and at 4 false positives a scan is measured for several temperatures (Guo et al.
 2017, On calibration of modern neural networks). The network knows these patients, and is right more often there than
-elsewhere: the softest that is within one change of the best is written into ``FOLDER/default/network.safetensors``, all
+elsewhere: the softest that is within one change of the best is written into ``FOLDER/refined/network.safetensors``, all
 into its card. The validation patients are not looked at.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from train import DRAWN, SETS, sources
+from train import ANNOTATED, DRAWN, LAST, OTHERS, sources
 
 from ChangeMapJointLib.app.training import WEIGHTS
 from ChangeMapJointLib.change.maps import change_map, match_resolution
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/joint"))
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    path = asked.work / "default" / WEIGHTS
-    given = [one for name in SETS for one in sources(asked.data / "ct15", name)]
+    path = asked.work / LAST / WEIGHTS
+    given = sources(asked.data / "ct15", ANNOTATED + OTHERS)
     folders = synthesize(given, asked.work / "calibration", pairs=PAIRS, seed=SEED, options=DRAWN)
     with ProcessPoolExecutor(asked.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         counted = list(pool.map(partial(counts, path), folders))

@@ -9,7 +9,7 @@ from lung_shapes import Shape, Wall, cube, inside, scan
 from phantoms import voxel_points
 
 from ChangeMapJointLib.change.findings import Finding, FindingOptions, Findings, find_changes
-from ChangeMapJointLib.change.maps import change_map, signed_change
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid, Vector3
 from ChangeMapJointLib.volumes.volume import Volume
@@ -42,9 +42,9 @@ def compare(
     field = field or DisplacementField.from_affine(np.eye(4), grid)
     lungs_r, lungs_t = lungs or (labels_of(reference, wall), labels_of(template, wall))
     moved = warp(template.array, template.grid, grid, field, outside=np.nan)
-    union = (lungs_r > 0) | (warp(lungs_t > 0, template.grid, grid, field) >= 0.5)
+    inside = lungs_of_both(lungs_r > 0, warp(lungs_t > 0, template.grid, grid, field) >= 0.5, grid)
     return find_changes(
-        change_map(reference.array, moved, union),
+        change_map(reference.array, moved, inside),
         signed_change(reference.array, moved),
         grid,
         reference=reference,

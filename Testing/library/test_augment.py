@@ -119,9 +119,10 @@ def test_the_true_displacement_moves_along() -> None:
     z, y, x = torch.meshgrid(*(torch.linspace(0, 3, n) for n in (12, 14, 16)), indexing="ij")
     true = torch.stack([4 + 2 * torch.sin(x), 2 * torch.cos(y + x) - 3, 3 + torch.sin(z)])
     at = (waves.keypoints_vox + 0.5) / 2 - 0.5
-    waves = replace(waves, true_mm=true, partners_mm=at_points(true, at))
+    waves = replace(waves, true_mm=true, registered_mm=true.clone(), partners_mm=at_points(true, at))
     assert off_truth(waves) < 1e-4
     assert off_truth(replace(waves, true_mm=-true)) > 5
+    assert exchanged(pair()).registered_mm is None
     knots = 6 * torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(3))
     for made in (
         *(mirrored(waves, axis) for axis in range(3)),
@@ -130,6 +131,8 @@ def test_the_true_displacement_moves_along() -> None:
         moved(mirrored(exchanged(waves), 1), further_motion(knots, waves)),
     ):
         assert off_truth(made) < 0.15  # interpolated once more
+        assert made.registered_mm is not None
+        assert torch.equal(made.registered_mm, made.true_mm)  # they were the same
         assert not torch.allclose(made.partners_mm, waves.partners_mm)
 
 

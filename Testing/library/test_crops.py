@@ -118,6 +118,30 @@ def test_near_the_truth_is_the_truth_but_for_the_residual() -> None:
     assert not torch.equal(start.displacement_mm, torch.zeros_like(start.displacement_mm))
 
 
+def test_a_registered_start_is_where_eq_1_put_it_as_often_as_asked() -> None:
+    network, sample = trained_a_little(), whole()
+    assert sample.true_mm is not None
+    sample = replace(sample, registered_mm=sample.true_mm + 1.0)
+    wanted = (SHIFT_MM + 1.0).view(3, 1, 1, 1)
+    options = replace(TRUTH_ONLY, registered=0.5)
+    apart = [
+        float((starting_point(network, sample, options, seeded(n)).displacement_mm[0] - wanted).abs().max())
+        for n in range(40)
+    ]
+    there, at_the_truth = (sum(abs(one - a) < 1e-5 for one in apart) for a in (0.0, 1.0))
+    assert there + at_the_truth == 40
+    assert 10 < there < 30
+    always = replace(options, registered=1.0)
+    nowhere = replace(sample, registered_mm=None)  # of pairs that were not registered
+    for options, one in ((replace(TRUTH_ONLY, registered=0.0), sample), (always, nowhere)):
+        start = starting_point(network, one, options, seeded(3))
+        assert torch.allclose(start.displacement_mm[0], SHIFT_MM.view(3, 1, 1, 1).expand(3, *SIZE), atol=1e-5)
+
+
+def seeded(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
 def test_crops_lie_round_lesions_of_both_scans_and_within_the_scan() -> None:
     sample, options = whole(), replace(COARSE_ONLY, count=200, shape=(8, 8, 8))
     none, resolved = torch.zeros(SIZE), torch.zeros(SIZE)

@@ -14,6 +14,7 @@ from phantoms import Sphere
 from ChangeMapJointLib.change.maps import (
     change_map,
     discrete_gaussian,
+    lungs_of_both,
     match_resolution,
     missing_sigma_mm,
     signed_change,
@@ -107,10 +108,62 @@ def test_inputs_stay_as_they_are_and_wrong_shapes_are_refused() -> None:
         np.testing.assert_array_equal(now, then)
     with pytest.raises(ValueError, match="warped_template_hu"):
         signed_change(r, t[1:])
-    with pytest.raises(ValueError, match="lungs_union"):
+    with pytest.raises(ValueError, match="'lungs'"):
         change_map(r, t, lungs[:, 1:])
     with pytest.raises(ValueError, match="window_hu"):
         change_map(r, t, lungs, window_hu=0)
+
+
+# -- where to look ------------------------------------------------------------------------------
+SPACINGS = [(0.7, 0.7, 0.7), (0.7, 0.7, 2.5), (1.5, 1.5, 5.0)]
+
+
+def ball(grid: Grid, radius_mm: float) -> np.ndarray:
+    z, y, x = np.indices(grid.shape)
+    points = grid.to_physical(np.stack([x, y, z], axis=-1).reshape(-1, 3))
+    return (np.linalg.norm(points, axis=1) <= radius_mm).reshape(grid.shape)
+
+
+def room(spacing: tuple[float, float, float], half_mm: float = 35.0) -> Grid:
+    """Centred on the origin."""
+    shape = tuple(2 * round(half_mm / h) + 1 for h in spacing[::-1])
+    x, y, z = (-(n // 2) * h for n, h in zip(shape[::-1], spacing, strict=True))
+    return Grid(shape, spacing, (x, y, z))
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_thin_rim_beyond_rs_lungs_is_not_looked_at(spacing: tuple[float, float, float]) -> None:
+    grid = room(spacing)
+    ours, theirs = ball(grid, 20.0), ball(grid, 25.0)  # 5 mm: no ball of 8 mm across fits in
+    np.testing.assert_array_equal(lungs_of_both(ours, theirs, grid), ours)
+    np.testing.assert_array_equal(lungs_of_both(ours, theirs, grid, rim_mm=0.0), theirs)
+    np.testing.assert_array_equal(lungs_of_both(theirs, ours, grid), theirs)  # R's own lungs are whole
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_what_filled_a_lung_since_is_looked_at(spacing: tuple[float, float, float]) -> None:
+    grid = room(spacing)
+    ours, theirs = ball(grid, 12.0), ball(grid, 30.0)  # 18 mm all round, as of an effusion
+    both = lungs_of_both(ours, theirs, grid)
+    assert (both <= theirs).all()
+    assert (ours <= both).all()
+    assert both.sum() > 0.98 * theirs.sum()
+    hole = ball(grid, 30.0) & ~ball(grid, 6.0)  # R's lungs round a mass of 12 mm that their mask leaves out
+    assert lungs_of_both(hole, ball(grid, 30.0), grid).sum() > 0.98 * ball(grid, 30.0).sum()
+
+
+def test_lungs_of_both_at_the_border_of_a_scan_and_without_any() -> None:
+    grid = room((1.0, 1.0, 1.0), 15.0)
+    nowhere, everywhere = np.zeros(grid.shape, dtype=bool), np.ones(grid.shape, dtype=bool)
+    assert not lungs_of_both(nowhere, nowhere, grid).any()
+    assert lungs_of_both(nowhere, everywhere, grid).all()  # a lung goes on beyond the border
+    cut = nowhere.copy()
+    cut[:, :, :3] = True
+    before = cut.copy()
+    assert lungs_of_both(cut, cut, grid).sum() == cut.sum()
+    np.testing.assert_array_equal(cut, before)
+    with pytest.raises(ValueError, match="lungs_warped"):
+        lungs_of_both(cut, cut[1:], grid)
 
 
 PEAKS = """

@@ -239,6 +239,14 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
     assert apart[1] < 0.8 * apart[0]
     other = PairDataset([folder], (32, 32, 32), tmp_path / "cache")
     assert other.digest() != pairs.digest()
+    assert sample.registered_mm is None
+    registered = PairDataset([folder], (32, 32, 48), tmp_path / "cache", register_them=True)
+    assert registered.digest() != pairs.digest()
+    found = registered[0]
+    assert found.registered_mm is not None
+    error = at_points(found.registered_mm, found.keypoints_vox) - found.partners_mm
+    assert float(error.norm(dim=1).mean()) < 0.3 * float(breathing.mean())
+    assert not torch.equal(found.registered_mm, found.true_mm)
     with pytest.raises(InputError, match="no pair"):
         PairDataset([tmp_path], (32, 32, 32), tmp_path / "cache")[0]
 
