@@ -87,9 +87,14 @@ def main() -> None:
     if asked.publish:
         print(publish(asked.work))
         return
-    *first, later = (make_pairs(asked.data / "ct15", asked.work, name) for name in SETS)
-    fine = asked.fine or trained("default", first, asked, asked.start or trained("coarse", first, asked, None))
-    print(trained(LAST, [later], asked, fine))
+    later = make_pairs(asked.data / "ct15", asked.work, "pairs_c")
+    print(trained(LAST, [later], asked, asked.fine or fine_network(asked)))
+
+
+def fine_network(asked: argparse.Namespace) -> Path:
+    """All blocks, before the last training."""
+    pairs = [make_pairs(asked.data / "ct15", asked.work, name) for name in ("pairs_a", "pairs_b")]
+    return trained("default", pairs, asked, asked.start or trained("coarse", pairs, asked, None))
 
 
 def make_pairs(scans: Path, work: Path, name: str) -> Path:
