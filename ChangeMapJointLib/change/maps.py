@@ -22,11 +22,12 @@ HIGH_HU = 50.0
 WINDOW_HU = HIGH_HU - LOW_HU  # 1050 HU: air against soft tissue is a change of 1
 RIM_MM = 4.0  # measured on synthetic change: 2 leave most of the rim, see EXPERIMENTS.md
 
+PART_MM = 2.0
 _FWHM2_PER_VARIANCE = 8.0 * math.log(2.0)
 
 
 def lungs_of_both(
-    lungs_reference: NDArray[np.bool_], lungs_warped: NDArray[np.bool_], grid: Grid, *, rim_mm: float = RIM_MM
+    lungs_reference: NDArray[np.generic], lungs_warped: NDArray[np.generic], grid: Grid, *, rim_mm: float = RIM_MM
 ) -> NDArray[np.bool_]:
     """Where a change map looks: R's lungs, and what of T(y)'s lies beyond them and is more than a rim.
 
@@ -35,28 +36,44 @@ def lungs_of_both(
     subtraction lie in it. What filled a lung since, as an effusion or a collapse does, is thicker and stays.
 
     Args:
-        lungs_reference: M_R, bool ``[z, y, x]``.
-        lungs_warped: M_T(y) on R's grid.
+        lungs_reference: M_R (not 0 in the lungs), ``[z, y, x]``.
+        lungs_warped: M_T(y) on R's grid, likewise.
         grid: R's.
-        rim_mm: beyond R's lungs, only what balls of this radius fit into counts, >= 0; 0: all of it.
+        rim_mm: beyond R's lungs, only what balls of this radius fit into counts, >= 0; 0: all of it. Of a voxel larger
+            than 2 mm, the whole counts or nothing.
 
     Returns:
         bool ``[z, y, x]``, a new array.
 
     Raises:
-        ValueError: a mask has not the grid's shape.
+        ValueError: a mask has not the grid's shape, or a radius that is none.
     """
     for name, mask in (("lungs_reference", lungs_reference), ("lungs_warped", lungs_warped)):
         if mask.shape != grid.shape:
             raise ValueError(f"lungs_of_both() '{name}' must have the grid's shape {grid.shape}, got {mask.shape}")
-    beyond = lungs_warped & ~lungs_reference
-    result = lungs_reference | lungs_warped
+    if not 0 <= rim_mm < math.inf:
+        raise ValueError(f"lungs_of_both() 'rim_mm' must be 0 or more, got {rim_mm}")
+    ours, theirs = lungs_reference != 0, lungs_warped != 0
+    result, beyond = ours | theirs, theirs & ~ours
     if rim_mm > 0 and beyond.any():
         start, stop = bounding_box(beyond, 1)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        x, y, z = (min(h, rim_mm) for h in grid.spacing_mm)  # one thick slice is a rim, too
-        result[box] &= lungs_reference[box] | opening(beyond[box], rim_mm, (z, y, x))
+        result[box] &= ours[box] | _opened(beyond[box], rim_mm, grid.spacing_mm[::-1])
     return result
+
+
+def _opened(mask: NDArray[np.bool_], radius_mm: float, spacing_zyx: Vector3) -> NDArray[np.bool_]:
+    """Voxels that a ball within ``mask`` reaches; large ones are cut into parts, so that their extent counts."""
+    parts = [math.ceil(h / PART_MM) for h in spacing_zyx]
+    fine = mask
+    for axis, count in enumerate(parts):
+        fine = fine.repeat(count, axis) if count > 1 else fine
+    z, y, x = (h / count for h, count in zip(spacing_zyx, parts, strict=True))
+    opened = opening(fine, radius_mm, (z, y, x))
+    for axis, count in enumerate(parts):
+        if count > 1:
+            opened = np.logical_or.reduceat(opened, np.arange(0, opened.shape[axis], count), axis)
+    return opened
 
 
 def signed_change(

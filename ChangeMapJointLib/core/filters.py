@@ -14,7 +14,7 @@ from scipy import ndimage
 from ChangeMapJointLib.core.grid import Grid
 
 Mask = NDArray[np.bool_]
-Spacing = float | tuple[float, float, float]  # along every axis, or along (z, y, x)
+SpacingZYX = float | tuple[float, float, float]  # along every axis, or along (z, y, x): a grid's own, reversed
 Level = NDArray[np.float32]
 
 _CHUNK = 64 * 1024  # voxels
@@ -22,7 +22,7 @@ _FAR = np.float32(1e8)  # mm^2, beyond any distance in a scan
 _IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
 
 
-def squared_distance(start: NDArray[np.float32], spacing_mm: Spacing, reach_mm: float) -> NDArray[np.float32]:
+def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_mm: float) -> NDArray[np.float32]:
     """``min_y start(y) + |x - y|^2``: the lower envelope of paraboloids.
 
     With ``start`` 0 on a set and very large elsewhere this is the squared Euclidean distance to the
@@ -54,18 +54,18 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: Spacing, reach_mm: 
     return result
 
 
-def dilate(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
+def dilate(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """All voxels within ``radius_mm`` of ``mask``."""
     start = np.where(mask, np.float32(0), _FAR)
     return squared_distance(start, spacing_mm, radius_mm) <= np.float32(radius_mm**2 + 1e-3)
 
 
-def erode(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
+def erode(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """The voxels farther than ``radius_mm`` from all that is not ``mask``; the array's border does not erode."""
     return ~dilate(~mask, radius_mm, spacing_mm)
 
 
-def opening(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
+def opening(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """The union of the balls that fit into ``mask``."""
     return dilate(erode(mask, radius_mm, spacing_mm), radius_mm, spacing_mm) & mask
 

@@ -40,9 +40,10 @@ METHODS = {
     "sequential": (
         "Rigid pre-alignment, then variational registration (normalised gradient fields, curvature regularisation, "
         "lung masks), then the difference of the reference and the warped template. Both are clipped to "
-        f"{MINUS}1000 to 50 HU; the change map is the absolute difference divided by 1050 HU, at most 1, inside both "
-        "lungs. This is the conventional pipeline in Kohlbrandt et al., Joint Learning of Image Registration and "
-        "Change Detection for Lung CT Images (BVM 2024)."
+        f"{MINUS}1000 to 50 HU; the change map is the absolute difference divided by 1050 HU, at most 1, inside the "
+        "lungs; where only the warped template has lung, a rim of less than 8 mm is left out. The pipeline is the "
+        "conventional one in Kohlbrandt et al., Joint Learning of Image Registration and Change Detection for Lung CT "
+        "Images (BVM 2024)."
     ),
     "joint": (
         "One network gives the deformation and the learned change from both scans; unless it was switched off, "

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ChangeMapJointLib.core.configuration import require, within
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, normalised
 from ChangeMapJointLib.joint.warping import Offset, compose, resize, warp
@@ -69,6 +70,9 @@ def starting_point(
 
     Returns:
         On the sample's grid, batch of one.
+
+    Raises:
+        InputError: a start by Eq. (1) is asked for, and the sample has none.
     """
     size = sample.reference.shape
     scans = (sample.reference[None, None], sample.template[None, None])
@@ -80,9 +84,11 @@ def starting_point(
         u, logits = said[-1].displacement_mm, resize(said[-1].logits.float(), size)
     else:
         u, logits = scans[0].new_zeros((1, 3, *size)), scans[0].new_zeros((1, 2, *size))
-    registered = sample.registered_mm if options.registered else None  # without it the draws stay what they were
-    if registered is not None and float(torch.rand(1, generator=generator)) < options.registered:
-        u = registered[None]
+    # without such starts the draws stay what they were
+    if options.registered and float(torch.rand(1, generator=generator)) < options.registered:
+        if sample.registered_mm is None:
+            raise InputError("crops.registered: found a sample without registered_mm; make it with register_it=True")
+        u = sample.registered_mm[None]
     elif near and sample.true_mm is not None:
         u = sample.true_mm[None]
         u = u + resize(left.to(u), u.shape[2:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import product
@@ -15,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine, bounding_box
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
 from ChangeMapJointLib.registration.distances import edge_parameter
-from ChangeMapJointLib.registration.matching import find_correspondences
+from ChangeMapJointLib.registration.matching import MatchingOptions, find_correspondences
 from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import register
+from ChangeMapJointLib.registration.solver import RegistrationOptions, register
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 from ChangeMapJointLib.volumes.writing import atomic_path, read_displacement
@@ -189,8 +191,10 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
             truth = (folder / "truth.json").read_bytes()
         except OSError as error:
             raise InputError(f"{folder}: no pair ({error.strerror}); give what changemap synthesize wrote") from error
-        how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}{' registered' * self.register_them}".encode()
-        return f"{folder.name}_{hashlib.sha256(truth + how).hexdigest()[:16]}"
+        how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
+        if self.register_them:
+            how += json.dumps([to_mapping(RegistrationOptions()), to_mapping(MatchingOptions())])
+        return f"{folder.name}_{hashlib.sha256(truth + how.encode()).hexdigest()[:16]}"
 
 
 def _small(value: object) -> object:

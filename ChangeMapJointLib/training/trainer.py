@@ -91,9 +91,9 @@ class TrainingOptions:
             learning_rate=(within(self.learning_rate, 1e-9, 1.0), "1e-9 to 1"),
             decay_epochs=(within(self.decay_epochs, 0, 100_000), "0 to 100000"),
             crops=(
-                not self.crops.count or self._last_block_learns_alone(),
-                f"count 0, or with frozen = {len(self.network.factors) - 1}, network.kept_statistics and a last reach "
-                f"of 0 crops of multiples of {2**self.network.depth} within shape, one of them larger",
+                self._last_block_learns_alone() if self.crops.count else not self.crops.registered,
+                f"count and registered 0, or with frozen = {len(self.network.factors) - 1}, network.kept_statistics and "
+                f"a last reach of 0 crops of multiples of {2**self.network.depth} within shape, one of them larger",
             ),
             steady_from=(
                 self.steady_from is None or (self.network.kept_statistics and 1 <= self.steady_from <= 100_000),

@@ -2,10 +2,10 @@
 
 Trained with the classes weighted against each other, CM_learn is surer of itself than it is right, and in CM_comb a
 CM_learn near 0 hides what CM_diff saw. On ten further pairs of the training patients (seeds 5000 to 5009), T moved by
-the true y, the recall of CM_comb at 1 and at 4 false positives a scan is measured for several temperatures (Guo et al.
-2017, On calibration of modern neural networks). The network knows these patients, and is right more often there than
-elsewhere: the softest that is within one change of the best is written into ``FOLDER/refined/network.safetensors``, all
-into its card. The validation patients are not looked at.
+Eq. (1) as in use, the recall of CM_comb at 1 and at 4 false positives a scan is measured for several temperatures (Guo
+et al. 2017, On calibration of modern neural networks). The network knows these patients, and is right more often there
+than elsewhere: the softest that is within one change of the best is written into
+``FOLDER/refined/network.safetensors``, all into its card. The validation patients are not looked at.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from numpy.typing import NDArray
 from train import ANNOTATED, DRAWN, LAST, OTHERS, sources
 
 from ChangeMapJointLib.app.training import WEIGHTS
-from ChangeMapJointLib.change.maps import change_map, match_resolution
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, look_again, trained_shape
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.scans import network_scans
+from ChangeMapJointLib.registration.matching import find_correspondences
 from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.registration.solver import register
 from ChangeMapJointLib.training.synthesize import synthesize
 from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import read_displacement
 
 TRIED = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 PAIRS, SEED = 10, 5000
@@ -62,7 +63,9 @@ def main() -> None:
     model = read_checkpoint(path)
     calibrated = JointNetwork(replace(model.network.options, temperature=best))
     calibrated.load_state_dict(model.network.state_dict())
-    about = f"{PAIRS} pairs of the training patients, seeds {SEED} to {SEED + PAIRS - 1}, {changes} changes, true y"
+    about = (
+        f"{PAIRS} pairs of the training patients, seeds {SEED} to {SEED + PAIRS - 1}, {changes} changes, y by Eq. (1)"
+    )
     card = {**model.card, "calibration": {"pairs": about, "recall at 1 and 4 false positives by temperature": told}}
     write_checkpoint(path, calibrated, card)
 
@@ -72,21 +75,22 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     model = read_checkpoint(path)
     r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
-    field = read_displacement(folder / "deformation.nrrd")
     rigid = align_rigid(r, t, *lungs).matrix
+    keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
+    field = register(r, t, *lungs, rigid=rigid, keypoints=keypoints).field
     scans = network_scans(r, t, *lungs, rigid, trained_shape(model))
     first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned = look_again(model, first, field, r.grid).learned
-    union = lungs[0] | (warp(lungs[1], t.grid, r.grid, field) >= 0.5)
+    inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)
     matched = match_resolution(r.array, r.grid, t.array, t.grid)
-    difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), union)
+    difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), inside)
     truth = read_truth(folder / "truth.json").changes
     return {
         tried: count_scan(
-            difference * softened(learned, tried / model.network.options.temperature) * union,
+            difference * softened(learned, tried / model.network.options.temperature) * inside,
             truth,
             r.grid,
-            inside=union,
+            inside=inside,
             most_false=4 * PAIRS,
         )
         for tried in TRIED

@@ -5,7 +5,7 @@
 DATA holds ``ct15``. Synthetic change and motion on the real CTs of LIDC-IDRI-1011 and 4DLung-113: 40 pairs of seeds
 3000 to 3039 (three of four of the first, whose lungs are large enough for deep breathing), 16 null pairs of seeds 5000
 to 5015 whose lesions are all stable, while kernel and slice thickness are others (0.4 and a factor of 1.5 at least),
-and 12 pairs of seeds 6000 to 6011 whose lesions are cut from these two CTs, turned, instead of painted as in training.
+and 12 pairs of seeds 6000 to 6011 whose lesions are cut from these two CTs and turned, not painted.
 Every pair runs through the program's own stages (lung masks, rigid alignment, keypoints, registration or network) with
 R and T alone; the truth is looked at afterwards. Maps are judged on R's own voxels, where the program looks
 (``lungs_of_both``), and where told in all of the lungs of R and T(y), with the rim that lies between the two where y
@@ -38,7 +38,7 @@ from record import write_results
 
 from ChangeMapJointLib.app.configuration import RunConfig
 from ChangeMapJointLib.app.resources import resource
-from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution
+from ChangeMapJointLib.change.maps import RIM_MM, change_map, lungs_of_both, match_resolution
 from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
@@ -57,12 +57,12 @@ from ChangeMapJointLib.volumes.lungs import segment_both
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 FIRST, OTHER = "LIDC-IDRI-1011", "4DLung-113_40pct"
-# painted lesions, as in training
+# painted lesions
 DRAWN: dict[str, Any] = {"lesions": (4, 9), "in_plane_mm": (1.5, 1.5), "slice_mm": (1.5, 5.0)}
 DRAWN |= {"cut_share": 0.0, "eroded_share": 0.0}
 HELD_OUT = DrawOptions(diaphragm_mm=(28.0, 46.0), **DRAWN)
 NULL = replace(NULL_PAIRS, **DRAWN)
-CUT = replace(HELD_OUT, cut_share=1.0, eroded_share=0.5)
+CUT = replace(HELD_OUT, cut_share=1.0)
 SETS = {
     "held": (40, 3000, HELD_OUT, (FIRST,) * 3 + (OTHER,)),
     "null": (16, 5000, NULL, (FIRST, OTHER)),
@@ -118,7 +118,7 @@ def make_pairs(data: Path, out: Path, name: str) -> list[Path]:
 def measure(folder: Path, kept: Path, weights: Path | None) -> dict[str, Any]:
     """Figures of one pair, by method; what was measured before is read."""
     model = None if weights is None else read_checkpoint(weights)
-    how = f"{FORMAT} {json.dumps(to_mapping(CONFIG))}".encode() + (folder / "truth.json").read_bytes()
+    how = f"{FORMAT} {RIM_MM} {json.dumps(to_mapping(CONFIG))}".encode() + (folder / "truth.json").read_bytes()
     key = f"{folder.name}.{hashlib.sha256(how).hexdigest()[:12]}"
     files = {"sequential": kept / f"{key}.sequential.json"}
     if model is not None:

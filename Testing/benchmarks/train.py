@@ -57,7 +57,10 @@ ATTRIBUTION = (
     "LungDx-A0001 (training): Lung-PET-CT-Dx, CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461",
     "4DLung-113 (validation): 4D-Lung, CC BY 3.0, doi 10.7937/K9/TCIA.2016.ELN8YGLE",
 )
-VALIDATION = ("LIDC-IDRI-1011, seeds 3000 to 3039 and 5000 to 5015 of joint.py", "4DLung-113_40pct, likewise")
+VALIDATION = (
+    "LIDC-IDRI-1011, seeds 3000 to 3039, 5000 to 5015 and 6000 to 6011 of joint.py",
+    "4DLung-113_40pct, likewise",
+)
 SAID_ONCE = ("validation", "limits", "attribution")
 LIMITS = (
     "Trained on synthetic change and motion on five patients only, without any real follow-up.",
@@ -133,15 +136,23 @@ def publish(work: Path) -> Path:
     if measured["weights_sha256"] != found.sha256:
         raise SystemExit("results/joint.json is of other weights; run joint.py first")
     told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in SAID_ONCE}
-    start = told["start"] = without_validation(told["start"])
-    begun = start.get("done") or f"coarse.json: {start['epochs']} epochs"
-    done = f"{begun}; then {LAST}.json: {told['epochs']} of {told['training']['epochs']} epochs"
-    card = {**told, "done": done, "attribution": ATTRIBUTION}
+    told["start"] = without_validation(told["start"])
+    card = {**told, "done": done(told, ("coarse", "default", LAST)), "attribution": ATTRIBUTION}
     card |= {"validation": measured, "limits": LIMITS}
     card["split"] = {**told["split"], "validation": list(VALIDATION)}
     path = MODELS / "default.safetensors"
     write_checkpoint(path, found.network, card)
     return path
+
+
+def done(card: dict[str, Any], configurations: Sequence[str]) -> str:
+    """What was trained one after the other, the last by the last configuration."""
+    *earlier, last = configurations
+    told = f"{last}.json: {card['epochs']} of {card['training']['epochs']} epochs"
+    start = card.get("start")
+    if not start:
+        return told
+    return f"{start.get('done') or done(start, earlier)}; then {told}"
 
 
 def without_validation(start: dict[str, Any]) -> dict[str, Any]:

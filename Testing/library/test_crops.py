@@ -131,11 +131,10 @@ def test_a_registered_start_is_where_eq_1_put_it_as_often_as_asked() -> None:
     there, at_the_truth = (sum(abs(one - a) < 1e-5 for one in apart) for a in (0.0, 1.0))
     assert there + at_the_truth == 40
     assert 10 < there < 30
-    always = replace(options, registered=1.0)
-    nowhere = replace(sample, registered_mm=None)  # of pairs that were not registered
-    for options, one in ((replace(TRUTH_ONLY, registered=0.0), sample), (always, nowhere)):
-        start = starting_point(network, one, options, seeded(3))
-        assert torch.allclose(start.displacement_mm[0], SHIFT_MM.view(3, 1, 1, 1).expand(3, *SIZE), atol=1e-5)
+    start = starting_point(network, sample, TRUTH_ONLY, seeded(3))
+    assert torch.allclose(start.displacement_mm[0], SHIFT_MM.view(3, 1, 1, 1).expand(3, *SIZE), atol=1e-5)
+    with pytest.raises(InputError, match="register_it=True"):
+        starting_point(network, whole(), replace(options, registered=1.0), seeded(3))
 
 
 def seeded(number: int) -> torch.Generator:

@@ -157,13 +157,33 @@ def test_lungs_of_both_at_the_border_of_a_scan_and_without_any() -> None:
     nowhere, everywhere = np.zeros(grid.shape, dtype=bool), np.ones(grid.shape, dtype=bool)
     assert not lungs_of_both(nowhere, nowhere, grid).any()
     assert lungs_of_both(nowhere, everywhere, grid).all()  # a lung goes on beyond the border
-    cut = nowhere.copy()
-    cut[:, :, :3] = True
-    before = cut.copy()
-    assert lungs_of_both(cut, cut, grid).sum() == cut.sum()
-    np.testing.assert_array_equal(cut, before)
+    ours, theirs, wide = (np.broadcast_to(np.arange(31) < n, grid.shape).copy() for n in (12, 17, 24))
+    np.testing.assert_array_equal(lungs_of_both(ours, theirs, grid), ours)
+    np.testing.assert_array_equal(lungs_of_both(ours, wide, grid), wide)
+    np.testing.assert_array_equal(lungs_of_both(ours[..., ::-1], wide[..., ::-1], grid), wide[..., ::-1])
+    for mask, count in ((ours, 12), (theirs, 17), (wide, 24)):  # inputs stay as they are
+        assert mask.sum() == count * 31 * 31
+    for kind in (np.uint8, np.float32):
+        np.testing.assert_array_equal(lungs_of_both(ours.astype(kind) * 2, wide.astype(kind) * 2, grid), wide)
     with pytest.raises(ValueError, match="lungs_warped"):
-        lungs_of_both(cut, cut[1:], grid)
+        lungs_of_both(ours, ours[1:], grid)
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="rim_mm"):
+            lungs_of_both(ours, wide, grid, rim_mm=wrong)
+
+
+@pytest.mark.parametrize(
+    ("slice_mm", "rim", "layer"), [(0.7, 9, 13), (1.0, 7, 9), (2.5, 3, 4), (5.0, 1, 2), (10.0, 0, 1)]
+)
+def test_a_layer_of_thick_slices_counts_by_its_thickness(slice_mm: float, rim: int, layer: int) -> None:
+    """Less than 8 mm are a rim, and 9 mm and more are not, however many slices that is."""
+    grid = room((1.0, 1.0, slice_mm), 24.0)
+    ours = np.zeros(grid.shape, dtype=bool)
+    ours[:2] = True
+    for slices, kept in ((rim, False), (layer, True)):
+        theirs = ours.copy()
+        theirs[2 : 2 + slices] = True
+        np.testing.assert_array_equal(lungs_of_both(ours, theirs, grid), theirs if kept else ours)
 
 
 PEAKS = """
