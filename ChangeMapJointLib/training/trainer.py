@@ -92,7 +92,7 @@ class TrainingOptions:
             decay_epochs=(within(self.decay_epochs, 0, 100_000), "0 to 100000"),
             crops=(
                 self._last_block_learns_alone() if self.crops.count else not self.crops.registered,
-                f"count and registered 0, or with frozen = {len(self.network.factors) - 1}, network.kept_statistics and "
+                f"count, registered 0, or with frozen = {len(self.network.factors) - 1}, network.kept_statistics and "
                 f"a last reach of 0 crops of multiples of {2**self.network.depth} within shape, one of them larger",
             ),
             steady_from=(

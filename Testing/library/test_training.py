@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from ChangeMapJointLib.app.cli import app
 from ChangeMapJointLib.app.provenance import git_commit
 from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, processes, run_training, training_options
+from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.losses import AS_PRINTED, LossWeights
@@ -208,6 +209,31 @@ def test_coarse_weights_fit_the_default_network() -> None:
         assert getattr(default.network, name)[:2] == getattr(coarse.network, name)
     (finer,) = {b / a for a, b in zip(coarse.shape, default.shape, strict=True)}  # the same voxels a block
     assert tuple(finer * f for f in coarse.network.factors) == default.network.factors[: len(coarse.network.factors)]
+
+
+def test_the_last_block_can_learn_where_eq_1_leaves_t(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    smoke = to_mapping(training_options("smoke"))
+    coarse = {**smoke, "network": {"factors": [1], "channels": [2], "reach": [1], "depth": 1}, "shape": [8, 8, 8]}
+    last = {
+        **smoke,
+        "network": {**smoke["network"], "kept_statistics": True},
+        "frozen": 1,
+        "crops": {"count": 1, "shape": [8, 8, 8], "registered": 1.0},
+    }
+    start = None
+    for name, values in (("coarse", coarse), ("last", last)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**values, "epochs": 1}))
+        asked = TrainingRequest((pairs[0],), tmp_path / name, str(tmp_path / f"{name}.json"), start=start, device="cpu")
+        start = run_training(asked)
+    kept = [torch.load(path, weights_only=True) for path in sorted((tmp_path / "last" / "samples").glob("*.pt"))]
+    assert len(kept) == 2
+    for sample in kept:  # y by Eq. (1), and not by the truth
+        found, true = sample["registered_mm"], sample["true_mm"]
+        assert found.shape == true.shape
+        assert 0 < float((found - true).norm(dim=0).mean()) < 0.7 * float(true.norm(dim=0).mean())
+    (tmp_path / "wrong.json").write_text(json.dumps({**smoke, "crops": {"registered": 0.5}}))
+    with pytest.raises(InputError, match="registered 0"):  # whole scans start where the coarse blocks say
+        training_options(str(tmp_path / "wrong.json"))
 
 
 def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path) -> None:
