@@ -5,7 +5,9 @@ CM_learn near 0 hides what CM_diff saw. On ten further pairs of the training pat
 Eq. (1) as in use, the recall of CM_comb at 1 and at 4 false positives a scan is measured for several temperatures (Guo
 et al. 2017, On calibration of modern neural networks). The network knows these patients, and is right more often there
 than elsewhere: the softest that is within one change of the best is written into
-``FOLDER/refined/network.safetensors``, all into its card. The validation patients are not looked at.
+``FOLDER/refined/network.safetensors``, all into its card. The validation patients are not looked at. ``--temperature``
+takes another than the one found, and the card says so: what ships has 4, which the validation patients chose
+(EXPERIMENTS.md).
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/joint"))
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--temperature", type=float, help="instead of the one found")
     asked = parser.parse_args()
     path = asked.work / LAST / WEIGHTS
     given = sources(asked.data / "ct15", ANNOTATED + OTHERS)
@@ -61,12 +64,19 @@ def main() -> None:
     told = {f"{t:g}": [round(r, 4) for r in found] for t, found in recalls.items()}
     print(json.dumps(told), best)
     model = read_checkpoint(path)
-    calibrated = JointNetwork(replace(model.network.options, temperature=best))
+    used = asked.temperature or best
+    calibrated = JointNetwork(replace(model.network.options, temperature=used))
     calibrated.load_state_dict(model.network.state_dict())
     about = (
         f"{PAIRS} pairs of the training patients, seeds {SEED} to {SEED + PAIRS - 1}, {changes} changes, y by Eq. (1)"
     )
-    card = {**model.card, "calibration": {"pairs": about, "recall at 1 and 4 false positives by temperature": told}}
+    calibration = {
+        "pairs": about,
+        "recall at 1 and 4 false positives by temperature": told,
+        "found": best,
+        "used": used,
+    }
+    card = {**model.card, "calibration": calibration}
     write_checkpoint(path, calibrated, card)
 
 

@@ -122,7 +122,7 @@ def measure(folder: Path, kept: Path, weights: Path | None) -> dict[str, Any]:
     key = f"{folder.name}.{hashlib.sha256(how).hexdigest()[:12]}"
     files = {"sequential": kept / f"{key}.sequential.json"}
     if model is not None:
-        files["joint"] = kept / f"{key}.{model.sha256[:12]}.json"
+        files["joint"] = kept / f"{key}.{model.sha256[:12]}.t{model.network.options.temperature:g}.json"
     if not all(path.exists() for path in files.values()):
         kept.mkdir(parents=True, exist_ok=True)
         pair = Pair(folder)
