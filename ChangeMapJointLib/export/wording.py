@@ -32,6 +32,7 @@ KIND_HINTS = {
     "decrease": "less dense now; no kind can be told",
 }
 DENSER_KINDS = ("new", "grown", "increase")
+RIM = "where only the warped template has lung, a rim of less than 8 mm is left out."
 METHODS = {
     "rigid": (
         "Rigid alignment only: the template was moved and turned as a whole and interpolated once. Breathing is not "
@@ -41,16 +42,15 @@ METHODS = {
         "Rigid pre-alignment, then variational registration (normalised gradient fields, curvature regularisation, "
         "lung masks), then the difference of the reference and the warped template. Both are clipped to "
         f"{MINUS}1000 to 50 HU; the change map is the absolute difference divided by 1050 HU, at most 1, inside the "
-        "lungs; where only the warped template has lung, a rim of less than 8 mm is left out. The pipeline is the "
-        "conventional one in Kohlbrandt et al., Joint Learning of Image Registration and Change Detection for Lung CT "
-        "Images (BVM 2024)."
+        f"lungs; {RIM} The pipeline is the conventional one in Kohlbrandt et al., Joint Learning of Image Registration "
+        "and Change Detection for Lung CT Images (BVM 2024)."
     ),
     "joint": (
         "One network gives the deformation and the learned change from both scans; unless it was switched off, "
         "variational registration then improves the deformation, and the network looks again at what that aligned. "
         "The map shown is the learned change times the "
-        "difference of the reference and the warped template, after Kohlbrandt et al., Joint Learning of Image "
-        "Registration and Change Detection for Lung CT Images (BVM 2024)."
+        f"difference of the reference and the warped template, inside the lungs; {RIM} It follows Kohlbrandt et al., "
+        "Joint Learning of Image Registration and Change Detection for Lung CT Images (BVM 2024)."
     ),
 }
 VERDICTS = {

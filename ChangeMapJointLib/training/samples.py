@@ -23,6 +23,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
 from ChangeMapJointLib.registration.distances import edge_parameter
+from ChangeMapJointLib.registration.keypoints import KeypointOptions
 from ChangeMapJointLib.registration.matching import MatchingOptions, find_correspondences
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.registration.solver import RegistrationOptions, register
@@ -193,7 +194,7 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
             raise InputError(f"{folder}: no pair ({error.strerror}); give what changemap synthesize wrote") from error
         how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
         if self.register_them:
-            how += json.dumps([to_mapping(RegistrationOptions()), to_mapping(MatchingOptions())])
+            how += json.dumps([to_mapping(o()) for o in (RegistrationOptions, KeypointOptions, MatchingOptions)])
         return f"{folder.name}_{hashlib.sha256(truth + how.encode()).hexdigest()[:16]}"
 
 
