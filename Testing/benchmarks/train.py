@@ -45,6 +45,9 @@ DRAWN = DrawOptions(
 )
 LATER = DrawOptions(lesions=(4, 9), diaphragm_mm=(12.0, 40.0), in_plane_mm=(1.5, 1.5), slice_mm=(1.5, 5.0))
 DEEP = replace(LATER, diaphragm_mm=(24.0, 46.0))
+SMALL = replace(LATER, kinds=(0.15, 0.3, 0.25, 0.1, 0.2), growth=(1.1, 1.6), diaphragm_mm=(16.0, 46.0))
+# small changes among stable lesions, the two scans' kernels and slices always others
+QUIET = replace(SMALL, kinds=(0.1, 0.25, 0.2, 0.1, 0.35), diaphragm_mm=(4.0, 46.0), kernels_apart=0.4, slices_apart=1.5)
 ANNOTATED = ("LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0314")  # whose own lesions are known
 OTHERS = ("TCGA-34-2605", "LungDx-A0001_kernelB")
 # scans, pairs, first seed, draws
@@ -53,6 +56,8 @@ SETS = {
     "pairs_b": (OTHERS, 28, 2000, DRAWN),
     "pairs_c": (ANNOTATED + OTHERS, 30, 7000, LATER),
     "pairs_d": (ANNOTATED + OTHERS, 30, 8000, DEEP),
+    "pairs_e": (ANNOTATED + OTHERS, 30, 9000, SMALL),
+    "pairs_f": (ANNOTATED + OTHERS, 60, 10000, QUIET),
 }
 ATTRIBUTION = (
     "LIDC-IDRI-0001, -0002, -0314 (training), -1011 (validation): LIDC-IDRI, CC BY 3.0, "

@@ -79,9 +79,10 @@ def test_few_voxels_are_labelled_as_the_whole_volume_is(monkeypatch: pytest.Monk
     components = froc._Components(values)
     counts = []
     for limit in limits:
-        found, expected = components.above(limit), regions_of(values >= limit)
+        (found, sizes), expected = components.above(limit), regions_of(values >= limit)
         counts.append(expected.max())
         assert found.max() == expected.max()
+        assert sizes.tolist() == np.bincount(found.ravel()).tolist()
         assert len({*zip(found.ravel().tolist(), expected.ravel().tolist(), strict=True)}) == expected.max() + 1
     assert max(counts) > 20
     assert counts[-1] == 0
@@ -92,6 +93,7 @@ def test_thresholds_rise_on_a_logarithmic_scale() -> None:
     assert THRESHOLDS[0] == pytest.approx(0.01)
     assert THRESHOLDS[-1] < 1
     assert np.abs(THRESHOLDS - 0.68).min() < 0.005
+    assert (THRESHOLDS[1:] / THRESHOLDS[:-1])[THRESHOLDS[1:] > 0.1].max() < 1.03
 
 
 class Knowing(JointNetwork):
