@@ -199,7 +199,7 @@ def _forward(
     try:
         network.to(device).eval()
         r, t = (torch.from_numpy(v)[None, None].to(device) for v in (seen.reference, seen.template))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and _bfloat16_is_fast()):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and bfloat16_is_fast()):
             if start_mm is None:
                 found = network(r, t, seen.grid.spacing_mm)
             else:
@@ -214,7 +214,7 @@ def _forward(
             torch.cuda.empty_cache()
 
 
-def _bfloat16_is_fast() -> bool:
+def bfloat16_is_fast() -> bool:
     """Whether the processor computes in bfloat16: convolutions then take half the time and memory of float32."""
     told = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name yet; without it float32 is right too
     return bool(told and told())

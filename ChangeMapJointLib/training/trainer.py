@@ -56,7 +56,8 @@ class TrainingOptions:
         warm_up_epochs: the recall loss counts from the epoch after: before, the deformation says nothing about change.
         checkpoint_steps: steps between checkpoints.
         seed: of weights and order.
-        precision: of Fabric, ``32-true`` or ``bf16-mixed``; float16 would need its loss scaled, and resumed.
+        precision: of Fabric, ``32-true`` or ``bf16-mixed``, for which ``changemap train`` takes ``32-true`` on a CPU
+            without bfloat16; float16 would need its loss scaled, and resumed.
     """
 
     network: NetworkOptions = field(default_factory=NetworkOptions)

@@ -83,7 +83,7 @@ def inference(folder: Path, weights: Path, *, fast: bool) -> dict[str, float]:
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
     model = read_checkpoint(weights)
     before, started = peak_memory_mb() or 0.0, time.monotonic()
-    with mock.patch("ChangeMapJointLib.joint.inference._bfloat16_is_fast", return_value=fast):
+    with mock.patch("ChangeMapJointLib.joint.inference.bfloat16_is_fast", return_value=fast):
         ask_network(model, *scans, *lungs, rigid=np.eye(4), shape=ABOUT_FULL)
     return {
         "seconds": round(time.monotonic() - started, 2),

@@ -110,7 +110,7 @@ def test_bfloat16_gives_about_what_float32_gives(monkeypatch: pytest.MonkeyPatch
     network = JointNetwork(NetworkOptions(factors=(2, 1), channels=(4, 4), reach=(1, 0), depth=1))
     answers = []
     for fast in (True, False):
-        monkeypatch.setattr(inference, "_bfloat16_is_fast", lambda fast=fast: fast)
+        monkeypatch.setattr(inference, "bfloat16_is_fast", lambda fast=fast: fast)
         model = Checkpoint(network, CARD, "")
         answers.append(ask_network(model, volume, volume, lungs, lungs, rigid=np.eye(4)))
     assert answers[0].learned == pytest.approx(answers[1].learned, abs=0.03)

@@ -16,6 +16,7 @@ from pair_samples import phantom
 from PIL import Image
 from typer.testing import CliRunner
 
+from ChangeMapJointLib.app import training
 from ChangeMapJointLib.app.cli import app
 from ChangeMapJointLib.app.provenance import git_commit
 from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, processes, run_training, training_options
@@ -234,6 +235,23 @@ def test_the_last_block_can_learn_where_eq_1_leaves_t(pairs: tuple[Path, Path], 
     (tmp_path / "wrong.json").write_text(json.dumps({**smoke, "crops": {"registered": 0.5}}))
     with pytest.raises(InputError, match="registered 0"):  # whole scans start where the coarse blocks say
         training_options(str(tmp_path / "wrong.json"))
+
+
+@pytest.mark.parametrize(("fast", "used"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_cpu_without_bfloat16_computes_in_float32(
+    fast: bool, used: str, pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: fast)
+    computed: list[str] = []
+    launched = training.launched_fabric
+    monkeypatch.setattr(training, "launched_fabric", lambda *how: computed.append(how[1]) or launched(*how))
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps({**to_mapping(training_options("smoke")), "epochs": 1, "precision": "bf16-mixed"}))
+    asked = TrainingRequest((pairs[0],), tmp_path / "out", str(path), device="cpu")
+    first = read_checkpoint(run_training(asked))
+    assert computed == [used]
+    assert first.card["training"]["precision"] == used
+    assert read_checkpoint(run_training(asked)).sha256 == first.sha256  # goes on, which here is to do nothing
 
 
 def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path) -> None:
