@@ -81,10 +81,11 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
     watched = PairDataset(held_out, options.shape, cache)
     precision = usable_precision(asked.device, options.precision)
     fabric = launched_fabric(asked.device, precision)
-    # a pair for each process; the card says both
-    options = replace(options, batch=max(options.batch, fabric.world_size), precision=precision)
+    options = replace(options, batch=max(options.batch, fabric.world_size))  # a pair for each process; the card says it
     stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else nobody)
-    watch = _Watch(asked, options, watched, {"training": patients[0], "validation": patients[1]}, start)
+    # a run may go on elsewhere in another precision; the card says the last one
+    done = replace(options, precision=precision)
+    watch = _Watch(asked, done, watched, {"training": patients[0], "validation": patients[1]}, start)
     with stages.stage("train") as progress:
         train(
             pairs,
@@ -135,7 +136,7 @@ def pair_folders(roots: Sequence[Path], argument: str) -> list[Path]:
 
 
 def usable_precision(device: str, precision: str) -> str:
-    """bfloat16 where the device computes in it: a CPU that does not takes some twenty times as long as in float32."""
+    """bfloat16 on a GPU or a CPU that is known to compute in it; another takes more than ten times as long."""
     on_gpu = device != "cpu" and torch.cuda.is_available()
     return precision if on_gpu or bfloat16_is_fast() else "32-true"
 

@@ -98,7 +98,7 @@ class _Components:
         self.map = change_map
         self.labels = np.zeros(change_map.shape, np.int32)
         padded = np.array(change_map.shape) + 2  # no neighbour beyond a border is the first voxel of the next row
-        self.voxels: NDArray[np.intp] = np.zeros(0, np.intp)  # that have a label
+        self.voxels: NDArray[np.intp] = np.zeros(0, np.intp)  # that were written to
         self.number = np.full(padded.prod(), -1, np.int32)
         steps = np.array([s for s in product((-1, 0, 1), repeat=3) if s > (0, 0, 0)])  # one of each pair of neighbours
         self.strides = np.array([padded[1] * padded[2], padded[2], 1])

@@ -57,7 +57,7 @@ class TrainingOptions:
         checkpoint_steps: steps between checkpoints.
         seed: of weights and order.
         precision: of Fabric, ``32-true`` or ``bf16-mixed``, for which ``changemap train`` takes ``32-true`` on a CPU
-            without bfloat16; float16 would need its loss scaled, and resumed.
+            where torch finds no AVX512-BF16; float16 would need its loss scaled, and resumed.
     """
 
     network: NetworkOptions = field(default_factory=NetworkOptions)

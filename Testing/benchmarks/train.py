@@ -10,11 +10,12 @@ DATA holds ``ct15``. Pairs are made from five patients (seeds 1000 to 1041, 2000
 one on crops of a fine grid, then on what Eq. (1) leaves over, with lesions cut from CT among the painted ones, and in
 the end once more on that, of pairs that breathe as deeply as any. ``--start`` takes the coarse blocks from weights that
 there are, ``--refined`` all of them before that last training. On two cores of a CPU with bfloat16 a step takes 3 s,
-and an epoch has 70 or 30; ``--longer 10`` trains ten times as many epochs, for a GPU. The last command writes
-``Resources/Models/default.safetensors`` with a card that holds what ``joint.py`` measured.
+and an epoch has 70 or 30 (60 of ``quiet``); ``--longer 10`` trains ten times as many epochs, for a GPU. The last
+command writes ``Resources/Models/default.safetensors`` with a card that holds what ``joint.py`` measured.
 
-``--further`` goes on from the weights that ship, or those of ``--refined``, on pairs with small changes among stable
-lesions (seeds 9000 to 9029 and 10000 to 10059), for weights that do not ship yet.
+``--further small`` goes on from the weights that ship, on pairs with more small changes (seeds 9000 to 9029), and
+``--further quiet`` from ``checkpoints/small_changes``, which that gave, on small changes among more stable lesions
+(seeds 10000 to 10059); or from ``--refined FILE``. Neither ships.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ from ChangeMapJointLib.training.synthesize import Source, synthesize
 
 # trainings by refined.json, one after the other: pairs, folder
 REFINED: tuple[tuple[str, str], ...] = (("pairs_c", "refined"), ("pairs_d", "deeper"))
-FURTHER = (("pairs_e", "small"), ("pairs_f", "quiet"))  # of what does not ship
 LAST = REFINED[-1][1]
 CONFIGURATIONS = ("coarse", "default", *("refined" for _ in REFINED))
 MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+# of what does not ship: pairs, and where it starts
+FURTHER = {
+    "small": ("pairs_e", MODELS / "default.safetensors"),
+    "quiet": ("pairs_f", CHECKPOINTS / "small_changes.safetensors"),
+}
 DRAWN = DrawOptions(
     lesions=(4, 9),
     diaphragm_mm=(4.0, 36.0),
@@ -103,15 +109,20 @@ def main() -> None:
     parser.add_argument("--longer", type=int, default=1)
     parser.add_argument("--start", type=Path)
     parser.add_argument("--refined", type=Path)
-    parser.add_argument("--further", action="store_true")
+    parser.add_argument("--further", choices=FURTHER)
     parser.add_argument("--publish", action="store_true")
     asked = parser.parse_args()
+    if asked.start and (asked.refined or asked.further):
+        parser.error("--start: gives the coarse blocks only, --refined and --further start from all of them")
+    if asked.publish and asked.further:
+        parser.error("--publish: knows the weights of the last training only, not those of --further")
     if asked.publish:
         print(publish(asked.work))
         return
     weights, trainings = asked.refined, REFINED[-1:]
     if asked.further:
-        weights, trainings = weights or MODELS / "default.safetensors", FURTHER
+        pairs, start = FURTHER[asked.further]
+        weights, trainings = weights or start, ((pairs, asked.further),)
     elif not weights:
         weights, trainings = fine_network(asked), REFINED
     for name, folder in trainings:

@@ -75,10 +75,10 @@ def test_few_voxels_are_labelled_as_the_whole_volume_is(monkeypatch: pytest.Monk
     noise = np.random.default_rng(4).normal(size=GRID.shape)
     values = ndimage.gaussian_filter(noise, 1.0, mode="wrap")
     limits = np.quantile(values, [0.8, 0.9, 0.95, 0.99, 0.999, 1.0])
-    monkeypatch.setattr(froc, "FEW", 1.0)
     components = froc._Components(values)
     counts = []
-    for limit in limits:
+    for limit, few in zip(limits, (1.0, 0.0, 1.0, 1.0, 0.0, 1.0), strict=True):  # 0: the whole volume
+        monkeypatch.setattr(froc, "FEW", few)
         (found, sizes), expected = components.above(limit), regions_of(values >= limit)
         counts.append(expected.max())
         assert found.max() == expected.max()

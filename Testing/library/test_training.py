@@ -237,21 +237,25 @@ def test_the_last_block_can_learn_where_eq_1_leaves_t(pairs: tuple[Path, Path], 
         training_options(str(tmp_path / "wrong.json"))
 
 
-@pytest.mark.parametrize(("fast", "used"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_a_cpu_without_bfloat16_computes_in_float32(
-    fast: bool, used: str, pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_without_bfloat16_computes_in_float32_and_goes_on_from_one_that_has_it(
+    pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "bfloat16_is_fast", lambda: fast)
-    computed: list[str] = []
-    launched = training.launched_fabric
-    monkeypatch.setattr(training, "launched_fabric", lambda *how: computed.append(how[1]) or launched(*how))
-    path = tmp_path / "half.json"
-    path.write_text(json.dumps({**to_mapping(training_options("smoke")), "epochs": 1, "precision": "bf16-mixed"}))
-    asked = TrainingRequest((pairs[0],), tmp_path / "out", str(path), device="cpu")
-    first = read_checkpoint(run_training(asked))
-    assert computed == [used]
-    assert first.card["training"]["precision"] == used
-    assert read_checkpoint(run_training(asked)).sha256 == first.sha256  # goes on, which here is to do nothing
+    launched, computed = training.launched_fabric, []
+
+    def launch(device: str, precision: str) -> object:
+        computed.append(precision)
+        return launched(device, precision)
+
+    monkeypatch.setattr(training, "launched_fabric", launch)
+    half = {**to_mapping(training_options("smoke")), "precision": "bf16-mixed"}
+    for epochs, fast, used in ((1, True, "bf16-mixed"), (2, False, "32-true"), (3, True, "bf16-mixed")):
+        monkeypatch.setattr(training, "bfloat16_is_fast", lambda fast=fast: fast)
+        path = tmp_path / "half.json"
+        path.write_text(json.dumps({**half, "epochs": epochs}))
+        found = read_checkpoint(run_training(TrainingRequest((pairs[0],), tmp_path / "out", str(path), device="cpu")))
+        assert computed.pop() == used
+        assert found.card["training"]["precision"] == used
+        assert len(rows(tmp_path / "out" / "epochs.csv")) == epochs
 
 
 def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path) -> None:
