@@ -135,10 +135,14 @@ def pair_folders(roots: Sequence[Path], argument: str) -> list[Path]:
     return found
 
 
+def on_gpu(device: str) -> bool:
+    """Whether ``--device`` means one here."""
+    return device != "cpu" and torch.cuda.is_available()
+
+
 def usable_precision(device: str, precision: str) -> str:
     """bfloat16 on a GPU or a CPU that is known to compute in it; another takes more than ten times as long."""
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    return precision if on_gpu or bfloat16_is_fast() else "32-true"
+    return precision if on_gpu(device) or bfloat16_is_fast() else "32-true"
 
 
 def launched_fabric(device: str, precision: str) -> Any:
@@ -151,12 +155,11 @@ def launched_fabric(device: str, precision: str) -> Any:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise InputError("changemap train needs lightning-fabric: pip install 'changemapjoint[train]'") from error
-    cuda = torch.cuda.is_available()
-    if device == "cuda" and not cuda:
+    if device == "cuda" and not on_gpu(device):
         raise InputError("--device cuda: no CUDA device works here; use --device cpu")
     world, here = processes(os.environ)
     fabric = Fabric(
-        accelerator="cuda" if cuda and device != "cpu" else "cpu",
+        accelerator="cuda" if on_gpu(device) else "cpu",
         strategy="ddp" if world > 1 else "auto",
         devices=here,
         num_nodes=world // here,
