@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ChangeMapJointLib.core.configuration import require, within
-from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, warp
+from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, determinant, warp
 from ChangeMapJointLib.registration.distances import (
     Spacing,
     mask_distance,
@@ -201,22 +201,6 @@ def robust_distance(moved_mm: Tensor, partners_mm: Tensor, scale_mm: float) -> T
 
 
 # -- R_vol --------------------------------------------------------------------------------------
-def determinant(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
-    """Det grad y at every voxel from central differences, one-sided at the border, with a graph.
-
-    Args:
-        displacement_mm: u, ``[3, z, y, x]``, components and spacing ordered (x, y, z).
-        spacing_mm: of the grid.
-
-    Returns:
-        ``[z, y, x]``; 1 keeps the volume, <= 0 folds.
-    """
-    rows = [torch.gradient(displacement_mm, spacing=spacing_mm[axis], dim=3 - axis)[0] for axis in range(3)]
-    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(0) for row in rows)  # d(ux, uy, uz) along x, y, z
-    a, e, i = a + 1, e + 1, i + 1
-    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-
-
 def lesion_volume(
     displacement_mm: Tensor, spacing_mm: Spacing, lesions_reference: Tensor, lesions_warped: Tensor
 ) -> Tensor:

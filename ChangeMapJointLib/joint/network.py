@@ -20,7 +20,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ChangeMapJointLib.core.configuration import require, within
-from ChangeMapJointLib.joint.warping import compose, resize, warp
+from ChangeMapJointLib.joint.density import at_density
+from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp
 from ChangeMapJointLib.registration.distances import Spacing
 
 WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
@@ -44,6 +45,8 @@ class NetworkOptions:
         depth: how often a block halves its resolution.
         kept_statistics: the last block normalises by statistics that training kept, not by those of the volume at hand:
             then it answers a crop as it answers the whole, and can be trained on crops.
+        match_density: the last block is shown T as dense as R, as :func:`at_density` has it by the y it starts from:
+            otherwise every vessel of a lung that is breathed out has grown.
         temperature: the logits are divided by it outside training; found afterwards, so that CM_learn is no surer of
             itself than it is right.
         checkpointing: keep no activations inside stages, and compute them again on the way back.
@@ -54,6 +57,7 @@ class NetworkOptions:
     reach: tuple[int, ...] = (3, 1, 0)
     depth: int = 2
     kept_statistics: bool = False
+    match_density: bool = False
     temperature: float = 1.0
     checkpointing: bool = False
 
@@ -240,7 +244,10 @@ class JointNetwork(nn.Module):
         if reach := self.options.reach[number]:
             shown = [best_shift(r, warp(t, u, spacing_mm), reach)]
             u = compose(u, shown[0] * h, spacing_mm)
-        step_vox, logits = self._answer(number, torch.cat([r, warp(t, u, spacing_mm), *shown], dim=1))
+        moved = warp(t, u, spacing_mm)
+        if number == -1 and self.options.match_density:
+            moved = as_dense(moved, determinant(u, spacing_mm))
+        step_vox, logits = self._answer(number, torch.cat([r, moved, *shown], dim=1))
         u, logits = compose(u, step_vox.float() * h, spacing_mm), logits.float()
         return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)
 
@@ -330,6 +337,12 @@ def _sum(values: Tensor, reach: int) -> Tensor:
             total.narrow(axis, step, n).add_(values.narrow(axis, 0, n))
         values = total
     return values
+
+
+def as_dense(moved: Tensor, det: Tensor) -> Tensor:
+    """:func:`at_density` of T(y) as :func:`normalised` has it, ``[n, 1, z, y, x]``; ``det`` is ``[n, z, y, x]``."""
+    low, high = WINDOW_HU
+    return normalised(at_density((moved + 1) * ((high - low) / 2) + low, det))
 
 
 def normalised(hu: Tensor) -> Tensor:

@@ -12,11 +12,10 @@ from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates, spli
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
 from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.joint.density import AIR_HU, COMPRESSIBLE_HU
 from ChangeMapJointLib.training.breathing import BreathingMotion
 from ChangeMapJointLib.training.sliding import sliding_field
 
-AIR_HU = -1000.0
-COMPRESSIBLE_HU = (-500.0, -100.0)  # aerated lung below, blood and nodules above, a ramp between
 SHARPENED_MM = 1.0  # width of the unsharp mask of a sharp kernel
 SOFT_TISSUE_HU = (-20.0, 120.0)
 SLAB_SLICES = 16

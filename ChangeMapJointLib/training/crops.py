@@ -15,8 +15,9 @@ from torch.nn import functional
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.losses import Sample
-from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, normalised
-from ChangeMapJointLib.joint.warping import Offset, compose, resize, warp
+from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, as_dense, normalised
+from ChangeMapJointLib.joint.warping import Offset, compose, determinant, resize, warp
+from ChangeMapJointLib.registration.distances import Spacing
 
 CHANGED, STABLE = 0.6, 0.2  # of the crops round lesions that changed, and that did not; the others are anywhere in R
 MARGIN = 8  # voxels of T round what a crop of R shows: the last block moves it by less
@@ -144,11 +145,13 @@ class Crop:
         sample: both; its offset is within the part of T.
         offset: of R's part within the whole, voxel (x, y, z).
         start_mm: where the last block starts, ``[1, 3, z, y, x]`` on R's part.
+        det: det grad y there, ``[1, z, y, x]``, the same as that of the whole.
     """
 
     sample: Sample
     offset: Offset
     start_mm: Tensor
+    det: Tensor
 
 
 def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, int, int]) -> Crop:
@@ -183,13 +186,23 @@ def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, 
         registered_mm=None,
         offset=(offset[0] - first[0], offset[1] - first[1], offset[2] - first[2]),
     )
-    return Crop(part, offset, u)
+    return Crop(part, offset, u, _determinant(start_mm, box, sample.spacing_mm))
 
 
-def block_input(crop: Crop) -> Tensor:
-    """What the last block is shown of a crop, ``[1, 2, z, y, x]``."""
+def _determinant(u_mm: Tensor, box: tuple[slice, slice, slice], spacing_mm: Spacing) -> Tensor:
+    """That of the whole in ``box``, from the box and a voxel round it."""
+    k, j, i = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+    wide = determinant(u_mm[..., k, j, i], spacing_mm)
+    z, y, x = (slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, (k, j, i), strict=True))
+    return wide[..., z, y, x]
+
+
+def block_input(crop: Crop, *, match_density: bool) -> Tensor:
+    """What the last block is shown of a crop, ``[1, 2, z, y, x]``; ``match_density`` as its network has it."""
     part = crop.sample
     moved = warp(normalised(part.template)[None, None], crop.start_mm, part.spacing_mm, part.offset)
+    if match_density:
+        moved = as_dense(moved, crop.det)
     return torch.cat([normalised(part.reference)[None, None], moved], dim=1)
 
 

@@ -74,7 +74,7 @@ def crop_loss(
         start = starting_point(network, sample, crops, generator)
     places = draw_offsets(sample, start.displacement_mm, crops, generator)
     parts = [cropped(sample, start.displacement_mm, offset, crops.shape) for offset in places]
-    shown = torch.cat([block_input(part) for part in parts])
+    shown = torch.cat([block_input(part, match_density=network.options.match_density) for part in parts])
     with autocast():
         steps, logits = model.last_block(shown)
     losses: list[Tensor] = []

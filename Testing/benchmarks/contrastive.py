@@ -111,7 +111,7 @@ def matched_crops(sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
     centre = inside[int(torch.randint(len(inside), ()))]
     k, j, i = (min(max(int(c) - SIDE // 2, 0), n - SIDE) for c, n in zip(centre, size, strict=True))
     part = cropped(sample, resize(sample.true_mm[None], size), (i, j, k), (SIDE,) * 3)
-    reference, template = block_input(part).split(1, dim=1)
+    reference, template = block_input(part, match_density=False).split(1, dim=1)
     return reference, template, part.sample.mask_reference
 
 

@@ -33,10 +33,10 @@ COARSE_ONLY = CropOptions(count=3, shape=(8, 16, 16), near_truth=0.0)
 TRUTH_ONLY = replace(COARSE_ONLY, near_truth=1.0, residual_mm=0.0)
 
 
-def trained_a_little() -> JointNetwork:
+def trained_a_little(*, match_density: bool = False) -> JointNetwork:
     """With statistics and steps that are no longer those of a fresh network."""
     torch.manual_seed(3)
-    network = JointNetwork(NETWORK)
+    network = JointNetwork(replace(NETWORK, match_density=match_density))
     for block in network.blocks:
         torch.nn.init.normal_(block.deformation.weight, std=0.02)
     with torch.no_grad():
@@ -57,13 +57,15 @@ def whole() -> Sample:
     return replace(sample, **volumes, true_mm=true)
 
 
-def test_a_crop_is_answered_as_the_whole_is() -> None:
-    network, sample = trained_a_little(), whole()
+@pytest.mark.parametrize("match_density", [False, True])
+def test_a_crop_is_answered_as_the_whole_is(match_density: bool) -> None:
+    network, sample = trained_a_little(match_density=match_density), whole()
     with torch.no_grad():
         wanted = network(sample.reference[None, None], sample.template[None, None], H)
         start = starting_point(network, sample, COARSE_ONLY, torch.Generator())
         crop = cropped(sample, start.displacement_mm, (8, 6, 4), (16, 20, 20))
-        found = block_output(crop, start, *network.last_block(block_input(crop)))
+        shown = block_input(crop, match_density=match_density)
+        found = block_output(crop, start, *network.last_block(shown))
     inside, same = (slice(5, -5),) * 3, (slice(9, 15), slice(11, 21), slice(13, 23))  # the block sees five voxels
     assert wanted.displacement_mm.abs().max() > 0.1
     for ours, theirs in ((found.displacement_mm, wanted.displacement_mm), (found.logits, wanted.logits)):
@@ -71,8 +73,9 @@ def test_a_crop_is_answered_as_the_whole_is() -> None:
     assert torch.equal(crop.sample.changed_reference, sample.changed_reference[4:20, 6:26, 8:28])
 
 
-def test_the_loss_of_a_crop_of_everything_is_that_of_the_whole() -> None:
-    network, sample = trained_a_little(), whole()
+@pytest.mark.parametrize("match_density", [False, True])
+def test_the_loss_of_a_crop_of_everything_is_that_of_the_whole(match_density: bool) -> None:
+    network, sample = trained_a_little(match_density=match_density), whole()
     everything = replace(COARSE_ONLY, count=1, shape=SIZE)
     counts = EpochRecall(), EpochRecall()
     with torch.no_grad():

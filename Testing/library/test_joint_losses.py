@@ -13,7 +13,6 @@ from ChangeMapJointLib.joint.losses import (
     LossWeights,
     Sample,
     change_target,
-    determinant,
     joint_terms,
     keypoint_term,
     lesion_volume,
@@ -21,6 +20,7 @@ from ChangeMapJointLib.joint.losses import (
     robust_distance,
     total,
 )
+from ChangeMapJointLib.joint.warping import determinant
 
 H = (2.0, 1.0, 0.5)
 SHAPE = (8, 10, 12)

@@ -68,6 +68,7 @@ def test_the_card_says_what_the_weights_come_from(trained: Path) -> None:
         "reach": [1, 0],
         "depth": 1,
         "kept_statistics": False,
+        "match_density": False,
         "temperature": 1.0,
         "checkpointing": False,
     }
