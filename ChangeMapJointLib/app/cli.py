@@ -183,7 +183,8 @@ def train_command(
     ],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, tables and weights; a run in it goes on.")],
     config: Annotated[
-        str, typer.Option(help="paper, coarse, default, refined or smoke, or a JSON file; see training/trainer.py.")
+        str,
+        typer.Option(help="paper, coarse, default, refined, density, smoke, or a JSON file; see training/trainer.py."),
     ] = "default",
     validation: Annotated[
         list[Path] | None, typer.Option(readable=False, help="Pairs of other patients; may be given again.")

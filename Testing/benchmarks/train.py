@@ -10,12 +10,13 @@ DATA holds ``ct15``. Pairs are made from five patients (seeds 1000 to 1041, 2000
 one on crops of a fine grid, then on what Eq. (1) leaves over, with lesions cut from CT among the painted ones, and in
 the end once more on that, of pairs that breathe as deeply as any. ``--start`` takes the coarse blocks from weights that
 there are, ``--refined`` all of them before that last training. On two cores of a CPU with bfloat16 a step takes 3 s,
-and an epoch has 70 or 30 (60 of ``quiet``); ``--longer 10`` trains ten times as many epochs, for a GPU. The last
-command writes ``Resources/Models/default.safetensors`` with a card that holds what ``joint.py`` measured.
+and an epoch has 70 or 30 (60 of ``quiet``, 90 of ``density``); ``--longer 10`` trains ten times as many epochs, for a
+GPU. The last command writes ``Resources/Models/default.safetensors`` with a card that holds what ``joint.py`` measured.
 
 ``--further small`` goes on from the weights that ship, on pairs with more small changes (seeds 9000 to 9029), and
 ``--further quiet`` from ``checkpoints/small_changes``, which that gave, on small changes among more stable lesions
-(seeds 10000 to 10059); or from ``--refined FILE``. Neither ships.
+(seeds 10000 to 10059); or from ``--refined FILE``. ``--further density`` starts there as well, on those pairs and 30
+more with small changes (seeds 11000 to 11029), and shows the block T as dense as R. None of them ships.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ LAST = REFINED[-1][1]
 CONFIGURATIONS = ("coarse", "default", *("refined" for _ in REFINED))
 MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-# of what does not ship: pairs, and where it starts
-FURTHER = {
-    "small": ("pairs_e", MODELS / "default.safetensors"),
-    "quiet": ("pairs_f", CHECKPOINTS / "small_changes.safetensors"),
+# of what does not ship: configuration, pairs, and where it starts
+FURTHER: dict[str, tuple[str, tuple[str, ...], Path]] = {
+    "small": ("refined", ("pairs_e",), MODELS / "default.safetensors"),
+    "quiet": ("refined", ("pairs_f",), CHECKPOINTS / "small_changes.safetensors"),
+    "density": ("density", ("pairs_f", "pairs_g"), CHECKPOINTS / "small_changes.safetensors"),
 }
 DRAWN = DrawOptions(
     lesions=(4, 9),
@@ -70,6 +72,7 @@ SETS = {
     "pairs_d": (ANNOTATED + OTHERS, 30, 8000, DEEP),
     "pairs_e": (ANNOTATED + OTHERS, 30, 9000, SMALL),
     "pairs_f": (ANNOTATED + OTHERS, 60, 10000, QUIET),
+    "pairs_g": (ANNOTATED + OTHERS, 30, 11000, SMALL),
 }
 ATTRIBUTION = (
     "LIDC-IDRI-0001, -0002, -0314 (training), -1011 (validation): LIDC-IDRI, CC BY 3.0, "
@@ -119,15 +122,22 @@ def main() -> None:
     if asked.publish:
         print(publish(asked.work))
         return
-    weights, trainings = asked.refined, REFINED[-1:]
     if asked.further:
-        pairs, start = FURTHER[asked.further]
-        weights, trainings = weights or start, ((pairs, asked.further),)
-    elif not weights:
+        config, names, start = FURTHER[asked.further]
+        print(learned(config, names, asked, asked.refined or start, asked.further))
+        return
+    weights, trainings = asked.refined, REFINED[-1:]
+    if not weights:
         weights, trainings = fine_network(asked), REFINED
     for name, folder in trainings:
-        weights = trained("refined", [make_pairs(asked.data / "ct15", asked.work, name)], asked, weights, folder=folder)
+        weights = learned("refined", [name], asked, weights, folder)
     print(weights)
+
+
+def learned(config: str, names: Sequence[str], asked: argparse.Namespace, start: Path, folder: str) -> Path:
+    """A training of the last block on what Eq. (1) leaves over, from other weights."""
+    roots = [make_pairs(asked.data / "ct15", asked.work, name) for name in names]
+    return trained(config, roots, asked, start, folder=folder)
 
 
 def fine_network(asked: argparse.Namespace) -> Path:

@@ -195,7 +195,7 @@ def test_processes_are_those_that_torchrun_or_srun_started() -> None:
             processes({**slurm, "SLURM_NTASKS_PER_NODE": wrong})
 
 
-@pytest.mark.parametrize("name", ["paper", "coarse", "default", "refined", "smoke"])
+@pytest.mark.parametrize("name", ["paper", "coarse", "default", "refined", "density", "smoke"])
 def test_configurations_that_ship_can_be_read(name: str) -> None:
     options = training_options(name)
     assert (options.loss == AS_PRINTED) == (name in ("paper", "smoke"))
@@ -271,7 +271,7 @@ def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path
     with pytest.raises(InputError, match=r"--pairs .*nothing: found no pair"):
         pair_folders([tmp_path / "nothing"], "--pairs")
     assert len(pair_folders([next(pairs[0].iterdir()), pairs[1]], "--pairs")) == 2
-    with pytest.raises(InputError, match=r"--config unknown: .*coarse, default, paper, refined, smoke"):
+    with pytest.raises(InputError, match=r"--config unknown: .*coarse, default, density, paper, refined, smoke"):
         training_options("unknown")
     wrong = tmp_path / "wrong.json"
     for content, message in (
