@@ -17,7 +17,9 @@ FACTORS = (0.3, 3.0)  # beyond them det grad y is an error of y rather than brea
 def at_density(template_hu: Tensor, det: Tensor) -> Tensor:
     """T(y) as dense as its tissue is in R's room: ``HU' + 1000 = (HU + 1000) det`` in aerated lung.
 
-    Blood and nodules do not compress: the factor fades to 1 between -500 and -100 HU.
+    Blood and nodules do not compress: the factor fades to 1 between -500 and -100 HU. That ramp is the one of
+    :func:`~ChangeMapJointLib.training.acquisition.breathe_density`. Only HU tell what is lung: outside it, what lies
+    between air and tissue is changed as well. Above a factor of 1.44 the brightest of the ramp overtakes -100 HU.
 
     Args:
         template_hu: T(y) in HU, ``[n, 1, z, y, x]``.

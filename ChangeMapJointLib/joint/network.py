@@ -78,6 +78,10 @@ class NetworkOptions:
                 "0 to 5 for each of the factors",
             ),
             depth=(within(self.depth, 1, 5), "1 to 5"),
+            match_density=(
+                not self.match_density or (len(self.factors) > 1 and self.reach[-1] == 0),
+                "true only where the last of several blocks has a reach of 0: it needs a smooth y to start from",
+            ),
             temperature=(within(self.temperature, 0.1, 100.0), "0.1 to 100"),
         )
 
@@ -246,7 +250,7 @@ class JointNetwork(nn.Module):
             u = compose(u, shown[0] * h, spacing_mm)
         moved = warp(t, u, spacing_mm)
         if number == -1 and self.options.match_density:
-            moved = as_dense(moved, determinant(u, spacing_mm))
+            moved = as_dense(moved, determinant(u.detach(), spacing_mm))
         step_vox, logits = self._answer(number, torch.cat([r, moved, *shown], dim=1))
         u, logits = compose(u, step_vox.float() * h, spacing_mm), logits.float()
         return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)

@@ -60,6 +60,12 @@ def lasting(options: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if k not in MAY_CHANGE}
 
 
+def filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """``options`` of a run before some of them existed, which then were as their defaults are, at every depth."""
+    given = {k: filled(v, defaults[k]) if isinstance(defaults.get(k), dict) else v for k, v in options.items()}
+    return {**defaults, **given}
+
+
 def summed(values: Tensor, fabric: Fabric) -> Tensor:
     """The sum over all processes; ``values`` stay as they are."""
     found = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
@@ -74,6 +80,7 @@ class Run:
     Attributes:
         path: of the checkpoint.
         told: what a run that goes on must share with this one, by name.
+        defaults: of its options.
         network: bare.
         optimiser: as Fabric wrapped it.
         recall: counts of this process.
@@ -83,6 +90,7 @@ class Run:
 
     path: Path
     told: dict[str, Any]
+    defaults: dict[str, Any]
     network: JointNetwork
     optimiser: Any
     recall: EpochRecall
@@ -115,7 +123,8 @@ class Run:
             return
         try:  # every process reads it: the folder must be one that all of them see
             content = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
-            different = [name for name, value in self.told.items() if content[name] != value]
+            shared = {**content, "options": filled(content["options"], self.defaults)}
+            different = [name for name, value in self.told.items() if shared[name] != value]
         except Exception as error:  # torch raises many kinds on a damaged file
             raise InputError(f"{self.path}: cannot be read ({error}); remove it to begin again") from error
         if different:

@@ -169,7 +169,7 @@ def train(
         "digest": getattr(pairs, "digest", str)(),
         "start": "" if start is None else start.sha256,
     }
-    run = Run(out / LAST, told, network, optimiser, recall, state, fabric)
+    run = Run(out / LAST, told, lasting(to_mapping(TrainingOptions())), network, optimiser, recall, state, fabric)
     run.resume()
     steps = Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
     epochs = Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None

@@ -13,6 +13,7 @@ from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
+from ChangeMapJointLib.joint.warping import determinant
 from ChangeMapJointLib.training import pair_loss
 from ChangeMapJointLib.training.augment import crop_seed, one_seed
 from ChangeMapJointLib.training.crops import (
@@ -66,6 +67,11 @@ def test_a_crop_is_answered_as_the_whole_is(match_density: bool) -> None:
         crop = cropped(sample, start.displacement_mm, (8, 6, 4), (16, 20, 20))
         shown = block_input(crop, match_density=match_density)
         found = block_output(crop, start, *network.last_block(shown))
+        at_border = cropped(sample, start.displacement_mm, (16, 12, 0), (16, 20, 16))
+    det = determinant(start.displacement_mm, H)
+    assert float(det.std()) > 0.01
+    assert torch.equal(crop.det, det[:, 4:20, 6:26, 8:28])
+    assert torch.equal(at_border.det, det[:, :16, 12:, 16:])
     inside, same = (slice(5, -5),) * 3, (slice(9, 15), slice(11, 21), slice(13, 23))  # the block sees five voxels
     assert wanted.displacement_mm.abs().max() > 0.1
     for ours, theirs in ((found.displacement_mm, wanted.displacement_mm), (found.logits, wanted.logits)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.density import at_density
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.warping import determinant
@@ -38,7 +39,7 @@ def test_golden_values(hu: float, det: float, expected: float) -> None:
     assert float(at_density(one(hu), one(det)[0])) == pytest.approx(expected, abs=1e-3)
 
 
-def test_it_is_what_the_synthetic_pairs_have() -> None:
+def test_in_the_lungs_it_is_what_the_synthetic_pairs_have() -> None:
     rng = np.random.default_rng(0)
     hu = rng.uniform(-1000, 200, SIZE).astype(np.float32)
     det = rng.uniform(0.4, 2.0, SIZE).astype(np.float32)
@@ -74,5 +75,8 @@ def test_the_last_block_is_shown_t_as_dense_as_r(match_density: bool) -> None:
     apart_hu = (shown[0][0, 0] - shown[0][0, 1]) * 700
     expected = 0.0 if match_density else 27.3
     np.testing.assert_allclose(apart_hu.numpy(), expected, atol=0.01)
+    for wrong in ({"factors": (1,), "channels": (2,), "reach": (0,)}, {"reach": (0, 1)}):  # no smooth y to go by
+        with pytest.raises(InputError, match="match_density"):
+            replace(options, **{"match_density": True, **wrong})  # type: ignore[arg-type]
     plain = JointNetwork(replace(options, match_density=False))
     assert network.state_dict().keys() == plain.state_dict().keys()  # the same weights serve both

@@ -151,6 +151,20 @@ def test_two_processes_give_what_one_gives(kind: str, tmp_path: Path) -> None:
     assert Counter(map(int, seen[1])) == Counter(i for order in orders for i in [*order[1::2], order[4]])
 
 
+def test_a_checkpoint_from_before_an_option_existed_goes_on(tmp_path: Path) -> None:
+    train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
+    kept = torch.load(tmp_path / LAST, weights_only=True)
+    del kept["options"]["network"]["match_density"]
+    del kept["options"]["crops"]
+    torch.save(kept, tmp_path / LAST)
+    train(Pairs(2), replace(OPTIONS, epochs=2), tmp_path)
+    assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["1", "2"]
+    kept["options"]["network"]["match_density"] = True
+    torch.save(kept, tmp_path / LAST)
+    with pytest.raises(InputError, match="other options"):
+        train(Pairs(2), replace(OPTIONS, epochs=2), tmp_path)
+
+
 def test_other_options_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
     with pytest.raises(InputError, match="other options"):
