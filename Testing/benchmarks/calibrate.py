@@ -5,7 +5,7 @@ CM_learn near 0 hides what CM_diff saw. On ten further pairs of the training pat
 Eq. (1) as in use, the recall of CM_comb at 1 and at 4 false positives a scan is measured for several temperatures (Guo
 et al. 2017, On calibration of modern neural networks). The network knows these patients, and is right more often there
 than elsewhere: the softest that is within one change of the best is written into
-``FOLDER/deeper/network.safetensors``, all into its card. The validation patients are not looked at. ``--temperature``
+``FOLDER/dense/network.safetensors``, all into its card. The validation patients are not looked at. ``--temperature``
 takes another than the one found, and the card says so.
 """
 

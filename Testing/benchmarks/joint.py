@@ -3,8 +3,8 @@
     python Testing/benchmarks/joint.py DATA [--weights FILE] [--work FOLDER] [--jobs N]
 
 DATA holds ``ct15``. Synthetic change and motion on the real CTs of LIDC-IDRI-1011 and 4DLung-113: 40 pairs of seeds
-3000 to 3039 (three of four of the first, whose lungs are large enough for deep breathing), 16 null pairs of seeds 5000
-to 5015 whose lesions are all stable, while kernel and slice thickness are others (0.4 and a factor of 1.5 at least),
+3000 to 3039 (three of four of the first, whose lungs are large enough for deep breathing), 40 null pairs of seeds 5000
+to 5039 whose lesions are all stable, while kernel and slice thickness are others (0.4 and a factor of 1.5 at least),
 and 12 pairs of seeds 6000 to 6011 whose lesions are cut from these two CTs and turned, not painted.
 Every pair runs through the program's own stages (lung masks, rigid alignment, keypoints, registration or network) with
 R and T alone; the truth is looked at afterwards. Maps are judged on R's own voxels, where the program looks
@@ -65,7 +65,7 @@ NULL = replace(NULL_PAIRS, **DRAWN)
 CUT = replace(HELD_OUT, cut_share=1.0)
 SETS = {
     "held": (40, 3000, HELD_OUT, (FIRST,) * 3 + (OTHER,)),
-    "null": (16, 5000, NULL, (FIRST, OTHER)),
+    "null": (40, 5000, NULL, (FIRST, OTHER)),
     "cut": (12, 6000, CUT, (FIRST,) * 3 + (OTHER,)),
 }
 RIM = " with the rim"

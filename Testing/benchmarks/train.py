@@ -2,21 +2,17 @@
 
     python Testing/benchmarks/train.py DATA [--work FOLDER] [--device cuda] [--longer 10] [--start FILE]
     python Testing/benchmarks/calibrate.py DATA --work FOLDER
-    python Testing/benchmarks/joint.py DATA --work FOLDER --weights FOLDER/deeper/network.safetensors
+    python Testing/benchmarks/joint.py DATA --work FOLDER --weights FOLDER/dense/network.safetensors
     python Testing/benchmarks/train.py DATA --work FOLDER --publish
 
-DATA holds ``ct15``. Pairs are made from five patients (seeds 1000 to 1041, 2000 to 2027, 7000 to 7029 and 8000 to
-8029); the two patients of ``joint.py`` are never shown. First the coarse blocks learn on a small grid, then the last
-one on crops of a fine grid, then on what Eq. (1) leaves over, with lesions cut from CT among the painted ones, and in
-the end once more on that, of pairs that breathe as deeply as any. ``--start`` takes the coarse blocks from weights that
-there are, ``--refined`` all of them before that last training. On two cores of a CPU with bfloat16 a step takes 3 s,
-and an epoch has 70 or 30 (60 of ``quiet``, 90 of ``density``); ``--longer 10`` trains ten times as many epochs, for a
-GPU. The last command writes ``Resources/Models/default.safetensors`` with a card that holds what ``joint.py`` measured.
-
-``--further small`` goes on from the weights that ship, on pairs with more small changes (seeds 9000 to 9029), and
-``--further quiet`` from ``checkpoints/small_changes``, which that gave, on small changes among more stable lesions
-(seeds 10000 to 10059); or from ``--refined FILE``. ``--further density`` starts there as well, on those pairs and 30
-more with small changes (seeds 11000 to 11029), and shows the block T as dense as R. None of them ships.
+DATA holds ``ct15``. Pairs are made from five patients (:data:`SETS`); the two patients of ``joint.py`` are never shown.
+First the coarse blocks learn on a small grid, then the last one on crops of a fine grid. Then it learns on what Eq. (1)
+leaves over: twice with lesions cut from CT among the painted ones, on pairs that breathe ever more deeply; on more
+small changes; and in the end on small changes among stable lesions, shown T as dense as R. ``--start`` takes the coarse
+blocks from weights that there are, ``--refined`` all of them before the last training, as ``checkpoints/small_changes``
+are. On two cores of a CPU with bfloat16 a step takes 3 s, and an epoch has 70, 30 or 90; ``--longer 10`` trains ten
+times as many epochs, for a GPU. The last command writes ``Resources/Models/default.safetensors`` with a card that holds
+what ``joint.py`` measured.
 """
 
 from __future__ import annotations
@@ -37,18 +33,16 @@ from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.training.draw import DrawOptions
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 
-# trainings by refined.json, one after the other: pairs, folder
-REFINED: tuple[tuple[str, str], ...] = (("pairs_c", "refined"), ("pairs_d", "deeper"))
-LAST = REFINED[-1][1]
-CONFIGURATIONS = ("coarse", "default", *("refined" for _ in REFINED))
+# trainings on what Eq. (1) leaves over, one after the other: folder, configuration, pairs
+REFINED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("refined", "refined", ("pairs_c",)),
+    ("deeper", "refined", ("pairs_d",)),
+    ("small", "refined", ("pairs_e",)),
+    ("dense", "density", ("pairs_f", "pairs_g")),
+)
+LAST = REFINED[-1][0]
+CONFIGURATIONS = ("coarse", "default", *(config for _, config, _ in REFINED))
 MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
-# of what does not ship: configuration, pairs, and where it starts
-FURTHER: dict[str, tuple[str, tuple[str, ...], Path]] = {
-    "small": ("refined", ("pairs_e",), MODELS / "default.safetensors"),
-    "quiet": ("refined", ("pairs_f",), CHECKPOINTS / "small_changes.safetensors"),
-    "density": ("density", ("pairs_f", "pairs_g"), CHECKPOINTS / "small_changes.safetensors"),
-}
 DRAWN = DrawOptions(
     lesions=(4, 9),
     diaphragm_mm=(4.0, 36.0),
@@ -112,32 +106,20 @@ def main() -> None:
     parser.add_argument("--longer", type=int, default=1)
     parser.add_argument("--start", type=Path)
     parser.add_argument("--refined", type=Path)
-    parser.add_argument("--further", choices=FURTHER)
     parser.add_argument("--publish", action="store_true")
     asked = parser.parse_args()
-    if asked.start and (asked.refined or asked.further):
-        parser.error("--start: gives the coarse blocks only, --refined and --further start from all of them")
-    if asked.publish and asked.further:
-        parser.error("--publish: knows the weights of the last training only, not those of --further")
+    if asked.start and asked.refined:
+        parser.error("--start: gives the coarse blocks only, --refined all of them")
     if asked.publish:
         print(publish(asked.work))
-        return
-    if asked.further:
-        config, names, start = FURTHER[asked.further]
-        print(learned(config, names, asked, asked.refined or start, asked.further))
         return
     weights, trainings = asked.refined, REFINED[-1:]
     if not weights:
         weights, trainings = fine_network(asked), REFINED
-    for name, folder in trainings:
-        weights = learned("refined", [name], asked, weights, folder)
+    for folder, config, names in trainings:
+        pairs = [make_pairs(asked.data / "ct15", asked.work, name) for name in names]
+        weights = trained(config, pairs, asked, weights, folder=folder)
     print(weights)
-
-
-def learned(config: str, names: Sequence[str], asked: argparse.Namespace, start: Path, folder: str) -> Path:
-    """A training of the last block on what Eq. (1) leaves over, from other weights."""
-    roots = [make_pairs(asked.data / "ct15", asked.work, name) for name in names]
-    return trained(config, roots, asked, start, folder=folder)
 
 
 def fine_network(asked: argparse.Namespace) -> Path:
