@@ -77,8 +77,9 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
         )
     start = None if asked.start is None else read_checkpoint(asked.start)
     cache = asked.cache or asked.out / "samples"
-    pairs = PairDataset(folders, options.shape, cache, register_them=options.crops.registered > 0)
-    watched = PairDataset(held_out, options.shape, cache)
+    matched, registered = options.network.match_resolution, options.crops.registered > 0
+    pairs = PairDataset(folders, options.shape, cache, register_them=registered, match_resolution=matched)
+    watched = PairDataset(held_out, options.shape, cache, match_resolution=matched)
     precision = usable_precision(asked.device, options.precision)
     fabric = launched_fabric(asked.device, precision)
     options = replace(options, batch=max(options.batch, fabric.world_size))  # a pair for each process; the card says it

@@ -101,10 +101,13 @@ def ask_network(
     """
     asked = usable_shape(checkpoint, shape)
     device = torch.device(device)
+    matched = checkpoint.network.options.match_resolution
     attempts = _attempts(asked, checkpoint.network.options.multiple, device)
     for where, size in attempts:
         try:
-            seen = network_scans(reference, template, lungs_reference, lungs_template, rigid, size)
+            seen = network_scans(
+                reference, template, lungs_reference, lungs_template, rigid, size, match_resolution=matched
+            )
             progress(0.4)
             u, learned = _forward(checkpoint.network, seen, where)
             progress(0.8)

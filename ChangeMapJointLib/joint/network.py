@@ -47,6 +47,9 @@ class NetworkOptions:
             then it answers a crop as it answers the whole, and can be trained on crops.
         match_density: the last block is shown T as dense as R, as :func:`at_density` has it by the y it starts from:
             otherwise every vessel of a lung that is breathed out has grown.
+        match_resolution: the network is shown R and T equally blurred, by the size of their voxels: otherwise a prior
+            of thick slices lacks vessels that the current scan shows. The blocks do not look at it; it is for who makes
+            their input (:func:`~ChangeMapJointLib.joint.scans.network_scans`).
         temperature: the logits are divided by it outside training; found afterwards, so that CM_learn is no surer of
             itself than it is right.
         checkpointing: keep no activations inside stages, and compute them again on the way back.
@@ -58,6 +61,7 @@ class NetworkOptions:
     depth: int = 2
     kept_statistics: bool = False
     match_density: bool = False
+    match_resolution: bool = False
     temperature: float = 1.0
     checkpointing: bool = False
 

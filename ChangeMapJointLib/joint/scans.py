@@ -79,6 +79,8 @@ def network_scans(
     lungs_template: NDArray[np.bool_],
     rigid: FloatArray,
     shape: Shape3,
+    *,
+    match_resolution: bool = False,
 ) -> NetworkScans:
     """Both scans and their lungs, low-passed to the voxels of the network's grid.
 
@@ -89,25 +91,71 @@ def network_scans(
         lungs_template: the same on T's.
         rigid: A, 4x4.
         shape: (z, y, x) of the network's input.
+        match_resolution: blur the sharper of R and T, along every axis, as the other is (:func:`blur_mm2`). T's axes
+            are taken for what A makes of them, which turns a chest by a few degrees.
     """
     grid = network_grid(lungs_reference, reference.grid, lungs_template, template.grid, rigid, shape)
+    wanted = np.maximum(blur_mm2(reference.grid, grid), blur_mm2(template.grid, grid))
     sides = []
     for volume, lungs, matrix in ((reference, lungs_reference, np.eye(4)), (template, lungs_template, rigid)):
-        image = resample(smoothed(volume.array, volume.grid, grid), volume.grid, grid, matrix=matrix, outside=AIR_HU)
+        missing = np.maximum(wanted - blur_mm2(volume.grid, grid), 0.0) if match_resolution else None
+        image = resample(
+            smoothed(volume.array, volume.grid, grid, more_mm2=missing),
+            volume.grid,
+            grid,
+            matrix=matrix,
+            outside=AIR_HU,
+        )
         mask = resample(smoothed(lungs, volume.grid, grid), volume.grid, grid, matrix=matrix)
         sides.append((image, mask))
     (r, mr), (t, mt) = sides
     return NetworkScans(grid, rigid, r, t, mr, mt)
 
 
-def smoothed(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
-    """``values`` ``[z, y, x]`` without what voxels of the target's size cannot show."""
-    wanted = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
-    sigma = [max(new**2 - h**2, 0.0) ** 0.5 / FWHM / h for new, h in zip(wanted, source.spacing_mm, strict=True)]
+def smoothed(
+    values: NDArray[np.generic], source: Grid, target: Grid, *, more_mm2: FloatArray | None = None
+) -> NDArray[np.float32]:
+    """``values`` ``[z, y, x]`` without what voxels of the target's size cannot show.
+
+    Args:
+        values: on ``source``.
+        source: their grid.
+        target: the grid that they will be sampled on.
+        more_mm2: variance of a further blur along the target's axes (x, y, z). Where that leaves less than half a
+            voxel of standard deviation, the sampled Gaussian blurs less than asked for.
+    """
+    variance = _low_pass_mm2(source, target)
+    if more_mm2 is not None:
+        variance = variance + _turn(source, target) @ more_mm2
+    sigma_vox = np.sqrt(variance) / source.spacing_mm
     smooth: NDArray[np.float32] = ndimage.gaussian_filter(
-        values.astype(np.float32), sigma[::-1], mode="nearest", truncate=3.0
+        values.astype(np.float32), sigma_vox[::-1], mode="nearest", truncate=3.0
     )
     return smooth
+
+
+def blur_mm2(source: Grid, target: Grid) -> FloatArray:
+    """How blurred a scan is on the target's grid: variances in mm^2 along the target's axes (x, y, z).
+
+    The sum of its voxels, as a Gaussian as wide at half its maximum, of the low-pass of :func:`smoothed`, and of linear
+    interpolation: half way between two voxels that averages both, and over all positions it has a variance of
+    ``h^2 / 6``. Between thick slices that is as much as the slices themselves.
+    """
+    own = np.asarray(source.spacing_mm) ** 2
+    variance: FloatArray = _turn(source, target).T @ (own / FWHM**2 + own / 6 + _low_pass_mm2(source, target))
+    return variance
+
+
+def _low_pass_mm2(source: Grid, target: Grid) -> FloatArray:
+    """Variances along the source's axes (x, y, z) that its voxels lack of the target's."""
+    wanted = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
+    return np.maximum(wanted**2 - np.asarray(source.spacing_mm) ** 2, 0.0) / FWHM**2
+
+
+def _turn(source: Grid, target: Grid) -> FloatArray:
+    """Squared cosines between axes: rows are the source's, columns the target's."""
+    turn: FloatArray = (np.asarray(source.direction, dtype=float).T @ np.asarray(target.direction)) ** 2
+    return turn
 
 
 def to_network(field: DisplacementField, grid: Grid, rigid: FloatArray) -> NDArray[np.float32]:

@@ -37,13 +37,14 @@ TRUE_SIDE = 64
 SIDES = ("reference", "template")
 
 
-def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False) -> Sample:
+def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match_resolution: bool = False) -> Sample:
     """One pair that ``changemap synthesize`` wrote, for training.
 
     Args:
         folder: of the pair.
         shape: (z, y, x) of the network's input.
         register_it: find y by Eq. (1) as well, as ``--method sequential`` does; takes about 10 s.
+        match_resolution: as the network has it.
 
     Raises:
         InputError: a file is missing or cannot be read, or the scans cannot be aligned.
@@ -52,7 +53,7 @@ def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False) -> Sa
     masks = [read_array(folder / f"lungs_{side}.nrrd")[0].astype(bool) for side in SIDES]
     lesions = [read_array(folder / f"lesions_{side}.nrrd")[0] for side in SIDES]
     rigid = align_rigid(scans[0], scans[1], masks[0], masks[1]).matrix
-    seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape)
+    seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape, match_resolution=match_resolution)
     grid = seen.grid
     changed = [change.id for change in read_truth(folder / "truth.json").changes if change.is_change]
     masks_r, masks_t = (
@@ -154,7 +155,15 @@ def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
 class PairDataset(torch.utils.data.Dataset[Sample]):
     """Samples of pair folders, kept on disk once they are made: alignment and resampling take seconds a pair."""
 
-    def __init__(self, folders: Sequence[Path], shape: Shape3, cache: Path, *, register_them: bool = False) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        shape: Shape3,
+        cache: Path,
+        *,
+        register_them: bool = False,
+        match_resolution: bool = False,
+    ) -> None:
         """Prepare.
 
         Args:
@@ -162,8 +171,10 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
             shape: (z, y, x) of the network's input.
             cache: folder for what was made.
             register_them: find y of each by Eq. (1) as well.
+            match_resolution: as the network has it.
         """
-        self.folders, self.shape, self.cache, self.register_them = list(folders), shape, cache, register_them
+        self.folders, self.shape, self.cache = list(folders), shape, cache
+        self.register_them, self.match_resolution = register_them, match_resolution
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -174,7 +185,12 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
         try:
             told: dict[str, Any] = torch.load(kept, weights_only=True)
         except Exception:  # not there, or damaged: torch raises many kinds
-            made = read_sample(self.folders[index], self.shape, register_it=self.register_them)
+            made = read_sample(
+                self.folders[index],
+                self.shape,
+                register_it=self.register_them,
+                match_resolution=self.match_resolution,
+            )
             told = {f.name: _small(getattr(made, f.name)) for f in fields(made)}
             self.cache.mkdir(parents=True, exist_ok=True)
             with atomic_path(kept) as part:  # another process may write the same at the same time
@@ -195,6 +211,8 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
         how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
         if self.register_them:
             how += json.dumps([to_mapping(o()) for o in (RegistrationOptions, KeypointOptions, MatchingOptions)])
+        if self.match_resolution:  # only then: samples that were kept before there was a choice stay good
+            how += " matched"
         return f"{folder.name}_{hashlib.sha256(truth + how.encode()).hexdigest()[:16]}"
 
 

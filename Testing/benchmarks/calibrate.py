@@ -6,7 +6,8 @@ Eq. (1) as in use, the recall of CM_comb at 1 and at 4 false positives a scan is
 et al. 2017, On calibration of modern neural networks). The network knows these patients, and is right more often there
 than elsewhere: the softest that is within one change of the best is written into
 ``FOLDER/dense/network.safetensors``, all into its card. The validation patients are not looked at. ``--temperature``
-takes another than the one found, and the card says so.
+takes another than the one found, and the card says so. So is ``match_resolution``, which is set here
+(:data:`MATCHED`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ChangeMapJointLib.training.truth import read_truth
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 TRIED = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+MATCHED = True  # whether the network is shown R and T equally blurred from here on; in training it was not
 PAIRS, SEED = 10, 5000
 ALLOWED = (1.0, 4.0)
 
@@ -64,7 +66,7 @@ def main() -> None:
     print(json.dumps(told), best)
     model = read_checkpoint(path)
     used = asked.temperature or best
-    calibrated = JointNetwork(replace(model.network.options, temperature=used))
+    calibrated = JointNetwork(replace(model.network.options, temperature=used, match_resolution=MATCHED))
     calibrated.load_state_dict(model.network.state_dict())
     about = (
         f"{PAIRS} pairs of the training patients, seeds {SEED} to {SEED + PAIRS - 1}, {changes} changes, y by Eq. (1)"
@@ -74,6 +76,7 @@ def main() -> None:
         "recall at 1 and 4 false positives by temperature": told,
         "found": best,
         "used": used,
+        "set after training": {"temperature": used, "match_resolution": MATCHED},
     }
     card = {**model.card, "calibration": calibration}
     write_checkpoint(path, calibrated, card)
@@ -87,7 +90,7 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     rigid = align_rigid(r, t, *lungs).matrix
     keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
     field = register(r, t, *lungs, rigid=rigid, keypoints=keypoints).field
-    scans = network_scans(r, t, *lungs, rigid, trained_shape(model))
+    scans = network_scans(r, t, *lungs, rigid, trained_shape(model), match_resolution=MATCHED)
     first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned = look_again(model, first, field, r.grid).learned
     inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)

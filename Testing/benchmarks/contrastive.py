@@ -132,7 +132,8 @@ def measured(path: Path, folder: Path) -> dict[str, ScanCounts]:
     pair = Pair(folder)
     field = register(*pair.scans, rigid=pair.rigid, keypoints=pair.matches.keypoints, options=CONFIG.registration).field
     shape = training_options("default").shape
-    scans = network_scans(*pair.scans, rigid=pair.rigid, shape=shape)
+    matched = model.network.options.match_resolution
+    scans = network_scans(*pair.scans, rigid=pair.rigid, shape=shape, match_resolution=matched)
     ours = pair.lungs[0].mask
     first = JointAnswer(field, np.zeros(pair.r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned_map = look_again(model, first, field, pair.r.grid).learned

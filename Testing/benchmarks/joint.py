@@ -99,7 +99,8 @@ def main() -> None:
     figures = summary(held, null)
     figures["lesions cut from CT"] = of_cut_lesions(cut)
     print(json.dumps(figures, indent=2))
-    figures["weights_sha256"] = read_checkpoint(weights).sha256
+    used = read_checkpoint(weights)
+    figures |= {"weights_sha256": used.sha256, "network_options": to_mapping(used.network.options)}
     print(write_results("joint", {"synthetic change and motion on real CT": figures}))
 
 
@@ -122,7 +123,8 @@ def measure(folder: Path, kept: Path, weights: Path | None) -> dict[str, Any]:
     key = f"{folder.name}.{hashlib.sha256(how).hexdigest()[:12]}"
     files = {"sequential": kept / f"{key}.sequential.json"}
     if model is not None:
-        files["joint"] = kept / f"{key}.{model.sha256[:12]}.t{model.network.options.temperature:g}.json"
+        options = json.dumps(to_mapping(model.network.options)).encode()
+        files["joint"] = kept / f"{key}.{model.sha256[:12]}.{hashlib.sha256(options).hexdigest()[:8]}.json"
     if not all(path.exists() for path in files.values()):
         kept.mkdir(parents=True, exist_ok=True)
         pair = Pair(folder)

@@ -164,8 +164,8 @@ def publish(work: Path) -> Path:
     """The weights with everything that there is to say of them."""
     found = read_checkpoint(work / LAST / WEIGHTS)
     measured = json.loads((RESULTS / "joint.json").read_text())["synthetic change and motion on real CT"]
-    if measured["weights_sha256"] != found.sha256:
-        raise SystemExit("results/joint.json is of other weights; run joint.py first")
+    if (measured["weights_sha256"], measured["network_options"]) != (found.sha256, to_mapping(found.network.options)):
+        raise SystemExit("results/joint.json is of other weights or options of the network; run joint.py first")
     told: dict[str, Any] = {k: v for k, v in found.card.items() if k not in SAID_ONCE}
     told["start"] = without_validation(told["start"])
     card = {**told, "done": done(told, CONFIGURATIONS), "attribution": ATTRIBUTION}

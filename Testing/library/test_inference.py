@@ -15,7 +15,7 @@ from ChangeMapJointLib.joint import inference
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_again, trained_shape
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
-from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
+from ChangeMapJointLib.joint.scans import blur_mm2, from_network, network_scans, to_network
 from ChangeMapJointLib.registration.bspline import ControlGrid, expand, interpolating
 from ChangeMapJointLib.registration.solver import register, smooth_start, starting_from
 from ChangeMapJointLib.volumes.volume import Volume
@@ -132,6 +132,66 @@ def test_the_network_sees_both_lungs_in_one_frame() -> None:
     points = GRID.to_physical(np.argwhere(lungs)[:, ::-1])
     assert (low <= points.min(0) - 14.9).all()
     assert (high >= points.max(0) + 14.9).all()
+
+
+def test_blur_is_that_of_voxels_low_pass_and_interpolation() -> None:
+    fwhm2 = 8 * np.log(2)
+    seen = Grid((8, 8, 8), (1.0, 2.0, 3.0))
+    thick = Grid((8, 8, 8), (1.0, 1.5, 5.0))
+    expected = [1 / fwhm2 + 1 / 6, 4 / fwhm2 + 1.5**2 / 6, 25 / fwhm2 + 25 / 6]
+    assert blur_mm2(thick, seen) == pytest.approx(expected, rel=1e-4)
+    turned = Grid((8, 8, 8), (1.5, 5.0, 1.0), direction=PERMUTED)
+    along = (5.0, 1.0, 1.5)  # its y axis lies along x, its z axis along y, its x axis along z
+    expected = [max(h, g) ** 2 / fwhm2 + h**2 / 6 for h, g in zip(along, seen.spacing_mm, strict=True)]
+    assert blur_mm2(turned, seen) == pytest.approx(expected, rel=1e-4)
+
+
+def vessel(slice_mm: float, centre_mm: float, *, turned: bool) -> Volume:
+    """A vessel without width of its own, across slices that are as broad as thick; ``turned``: they lie along x."""
+    count = round(120 / slice_mm)
+    z = slice_mm * np.arange(count) - 60.0
+    variance = slice_mm**2 / (8 * np.log(2))
+    line = np.exp(-((z - centre_mm) ** 2) / 2 / variance) / np.sqrt(2 * np.pi * variance)
+    array = np.broadcast_to(-1000 + 2000 * line[:, None, None], (count, 10, 10)).astype(np.float32)
+    corner = (-9.0, -9.0, -60.0)
+    if turned:  # its axes x, y, z lie along the upright z, x, y
+        axes = ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
+        array = np.ascontiguousarray(array.transpose(1, 2, 0))
+        return Volume(array, Grid(array.shape, (slice_mm, 2.0, 2.0), corner, axes))
+    return Volume(array, Grid((count, 10, 10), (2.0, 2.0, slice_mm), corner))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("slices", "shape"), [((2.0, 5.0), (60, 8, 8)), ((5.0, 1.5), (90, 8, 8))])
+def test_a_vessel_is_as_broad_in_both_scans_where_resolution_is_matched(
+    slices: tuple[float, float], shape: tuple[int, int, int], turned: bool
+) -> None:
+    variances = {matched: np.zeros(2) for matched in (False, True)}
+    centres = np.arange(-5.0, 5.0, 0.5)  # at every distance from the nearest slice
+    for centre in centres:
+        scans = [vessel(h, centre, turned=turned) for h in slices]
+        lungs = [np.ones(scan.grid.shape, bool) for scan in scans]
+        for matched, found in variances.items():
+            seen = network_scans(*scans, *lungs, np.eye(4), shape, match_resolution=matched)
+            z = seen.grid.origin_mm[2] + seen.grid.spacing_mm[2] * np.arange(shape[0])
+            for side, image in enumerate((seen.reference, seen.template)):
+                line = np.where(np.abs(z - centre) < 25, image[:, 4, 4] + 1000, 0)
+                found[side] += line @ (z - centre) ** 2 / line.sum() / len(centres)
+    apart = {matched: max(found) / min(found) for matched, found in variances.items()}
+    assert apart[False] > 2.5
+    assert apart[True] < 1.05
+
+
+def test_the_network_sees_matched_scans_where_its_options_say_so() -> None:
+    volume, lungs = lung_like(GRID)
+    thick = Volume(volume.array[::3], Grid((len(volume.array[::3]), *SHAPE[1:]), (2.0, 2.0, 6.0), GRID.origin_mm))
+    network = Told()
+    network.options = replace(network.options, match_resolution=True)
+    answer = ask_network(Checkpoint(network, CARD, ""), volume, thick, lungs, lungs[::3], rigid=np.eye(4))
+    scans = (volume, thick, lungs, lungs[::3], np.eye(4), (16, 16, 32))
+    assert np.array_equal(answer.scans.reference, network_scans(*scans, match_resolution=True).reference)
+    assert not np.array_equal(answer.scans.reference, network_scans(*scans).reference)
+    assert np.array_equal(answer.scans.template, network_scans(*scans).template)  # the coarser stays as it is
 
 
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:120] DefaultCPUAllocator: can't allocate memory: you tried to get 9"

@@ -23,7 +23,7 @@ from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions, draw_pair
 from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 from ChangeMapJointLib.training.truth import read_truth
-from ChangeMapJointLib.volumes.reading import read_array
+from ChangeMapJointLib.volumes.reading import read_array, read_volume
 from ChangeMapJointLib.volumes.writing import read_displacement, write_nrrd
 
 COARSE = DrawOptions(lesions=(2, 2), in_plane_mm=(3.0, 3.0), slice_mm=(3.0, 5.0), diaphragm_mm=(10.0, 15.0))
@@ -239,6 +239,14 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
     assert apart[1] < 0.8 * apart[0]
     other = PairDataset([folder], (32, 32, 32), tmp_path / "cache")
     assert other.digest() != pairs.digest()
+    matched = PairDataset([folder], (32, 32, 48), tmp_path / "cache", match_resolution=True)
+    assert matched.digest() != pairs.digest()
+    sides = ("reference", "template")
+    slices = {name: read_volume(folder / f"{name}.nrrd").grid.spacing_mm[2] for name in sides}
+    assert max(slices.values()) > 1.2 * min(slices.values())
+    for name in sides:  # the one of thinner slices is blurred, the other is as it was
+        same = torch.equal(getattr(matched[0], name).half(), getattr(sample, name).half())
+        assert same == (slices[name] == max(slices.values()))
     assert sample.registered_mm is None
     registered = PairDataset([folder], (32, 32, 48), tmp_path / "cache", register_them=True)
     assert registered.digest() != pairs.digest()

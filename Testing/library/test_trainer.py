@@ -154,7 +154,7 @@ def test_two_processes_give_what_one_gives(kind: str, tmp_path: Path) -> None:
 def test_a_checkpoint_from_before_an_option_existed_goes_on(tmp_path: Path) -> None:
     train(Pairs(2), replace(OPTIONS, epochs=1), tmp_path)
     kept = torch.load(tmp_path / LAST, weights_only=True)
-    del kept["options"]["network"]["match_density"]
+    del kept["options"]["network"]["match_density"], kept["options"]["network"]["match_resolution"]
     del kept["options"]["crops"]
     torch.save(kept, tmp_path / LAST)
     train(Pairs(2), replace(OPTIONS, epochs=2), tmp_path)

@@ -25,6 +25,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.draw import DrawOptions
+from ChangeMapJointLib.training.samples import PairDataset
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 
 COARSE = DrawOptions(
@@ -69,6 +70,7 @@ def test_the_card_says_what_the_weights_come_from(trained: Path) -> None:
         "depth": 1,
         "kept_statistics": False,
         "match_density": False,
+        "match_resolution": False,
         "temperature": 1.0,
         "checkpointing": False,
     }
@@ -193,6 +195,23 @@ def test_processes_are_those_that_torchrun_or_srun_started() -> None:
     for wrong in ("3", "4(x2),1", "0", ""):
         with pytest.raises(InputError, match="--ntasks-per-node"):
             processes({**slurm, "SLURM_NTASKS_PER_NODE": wrong})
+
+
+def test_training_sees_scans_as_its_network_has_them(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    values = to_mapping(training_options("smoke"))
+    values = {**values, "epochs": 1, "network": {**values["network"], "match_resolution": True}}
+    (tmp_path / "own.json").write_text(json.dumps(values))
+    cache = tmp_path / "cache"
+    request = TrainingRequest((pairs[0],), tmp_path / "run", str(tmp_path / "own.json"), (pairs[1],), device="cpu")
+    weights = run_training(replace(request, cache=cache))
+    assert read_checkpoint(weights).network.options.match_resolution
+    made = set(cache.iterdir())
+    assert len(made) == 3
+    folders = pair_folders(pairs, "--pairs")
+    for matched in (True, False):
+        samples = PairDataset(folders, (16, 16, 16), cache, match_resolution=matched)
+        assert all(samples[n].reference.shape == (16, 16, 16) for n in range(3))
+        assert (set(cache.iterdir()) == made) == matched  # that a sample is there already says that training made it
 
 
 @pytest.mark.parametrize("name", ["paper", "coarse", "default", "refined", "density", "smoke"])
