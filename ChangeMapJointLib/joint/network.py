@@ -260,24 +260,26 @@ class JointNetwork(nn.Module):
         return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)
 
     def _answer(self, number: int, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """One block; by slabs along z where that gives the same and saves memory."""
+        """One block; by slabs across the longest axis where that gives the same and saves memory."""
         block = self.blocks[number]
         if number != -1 or not self.options.kept_statistics or self.training:
             said: tuple[Tensor, Tensor] = block(pair)
             return said
-        step, depth = 2**self.options.depth, pair.shape[2]
-        most, margin = SLAB_VOXELS * depth / pair[:, 0].numel(), step * SEEN  # slices
-        size = depth
-        for count in range(1, max(depth // margin, 1) + 1):
-            size = step * math.ceil(depth / count / step)
-            if min(size + margin * min(count - 1, 2), depth) <= most:
+        axis = max((2, 3, 4), key=pair.size)  # there the slabs overlap least
+        step, length = 2**self.options.depth, pair.shape[axis]
+        most, margin = SLAB_VOXELS * length / pair[:, 0].numel(), step * SEEN  # planes
+        size = length
+        for count in range(1, max(length // margin, 1) + 1):
+            size = step * math.ceil(length / count / step)
+            if min(size + margin * min(count - 1, 2), length) <= most:
                 break
         parts = []
-        for z in range(0, depth, size):
-            first = max(z - margin, 0)
-            found = block(pair[:, :, first : z + size + margin])
-            parts.append([v[:, :, z - first : z - first + size] for v in found])
-        step_vox, logits = (torch.cat(values, dim=2) for values in zip(*parts, strict=True))
+        for start in range(0, length, size):
+            first = max(start - margin, 0)
+            planes = pair.narrow(axis, first, min(start + size + margin, length) - first)
+            own = min(size, length - start)
+            parts.append([v.narrow(axis, start - first, own).clone() for v in block(planes)])  # without what is cut off
+        step_vox, logits = (torch.cat(values, dim=axis) for values in zip(*parts, strict=True))
         return step_vox, logits
 
     def last_block(self, pair: Tensor) -> tuple[Tensor, Tensor]:

@@ -189,17 +189,21 @@ def test_displacement_at_points() -> None:
     assert torch.allclose(found, torch.stack([wanted, 2 * wanted, -wanted], dim=1))
 
 
+@pytest.mark.parametrize("axis", [2, 3, 4])
 @pytest.mark.parametrize(("depth", "sizes"), [(1, [62, 62]), (2, [60, 88, 60])])
-def test_slabs_give_what_the_whole_gives(depth: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """They overlap by all that a block sees; in double precision a voxel less would show."""
+def test_slabs_give_what_the_whole_gives(
+    depth: int, sizes: list[int], axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie across the longest axis and overlap by all that a block sees; in double precision a voxel less would show."""
     made = network(NetworkOptions(factors=(1,), channels=(2,), reach=(0,), depth=depth, kept_statistics=True)).double()
     torch.nn.init.normal_(made.blocks[0].deformation.weight)
     pair = torch.randn(1, 2, 96, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    pair = pair.transpose(2, axis).contiguous()
     with torch.no_grad():
         made.train()._answer(-1, pair)  # statistics
         whole = made.eval()._answer(-1, pair)
         seen = []
-        hook = made.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2]))
+        hook = made.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[axis]))
         monkeypatch.setattr(joint_network, "SLAB_VOXELS", 8 * 8 * 64)
         slabs = made._answer(-1, pair)
         hook.remove()
