@@ -194,7 +194,7 @@ def test_displacement_at_points() -> None:
 def test_slabs_give_what_the_whole_gives(
     depth: int, sizes: list[int], axis: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They lie across the longest axis and overlap by all that a block sees; in double precision a voxel less would show."""
+    """Across the longest axis, with all that a block sees in common; in double precision a voxel less would show."""
     made = network(NetworkOptions(factors=(1,), channels=(2,), reach=(0,), depth=depth, kept_statistics=True)).double()
     torch.nn.init.normal_(made.blocks[0].deformation.weight)
     pair = torch.randn(1, 2, 96, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

@@ -32,7 +32,10 @@ def test_the_card_says_where_the_weights_come_from() -> None:
     assert card["limits"]
     assert "/" not in json.dumps({k: v for k, v in card.items() if k != "attribution"})  # no path of any machine
     network = from_mapping(NetworkOptions, card["training"]["network"], "card")
-    assert network == replace(model.network.options, temperature=1.0) == training_options("default").network
+    set_after = card["calibration"]["set after training"]
+    assert set_after == {"temperature": model.network.options.temperature, "match_resolution": True}
+    assert network == replace(model.network.options, temperature=1.0, match_resolution=False)
+    assert network == training_options("density").network
     assert MODEL.stat().st_size < 5e6
 
 
