@@ -4,7 +4,8 @@ The work folder is that of ``train.py`` and ``joint.py``. From the weights that 
 from ``pairs_b``, each time for as many steps: with other weights of the volume term, and with a data term that does not
 count where a lesion changed (what has no partner cannot pull at y). Then ``|L^T(y)| / |L^T|`` of the network's y alone
 is measured on pairs of patients that it has not seen. The coarse blocks and the start learned with the term, so this
-says nothing of a training without it from the beginning. Writes ``results/ablations.json``.
+says nothing of a training without it from the beginning. Writes ``results/ablations.json``; those at hand are of the
+weights of commit 7693888.
 """
 
 from __future__ import annotations
@@ -66,14 +67,15 @@ def main() -> None:
 
 def trained(work: Path, volume: float, gated: bool) -> Checkpoint:
     """The network that ships after some more epochs with this weight of the volume term."""
-    options = training_options("default")
+    start = resource("Models", "default.safetensors")
+    network = replace(read_checkpoint(start).network.options, temperature=1.0)
+    options = replace(training_options("default"), network=network)
     weights = replace(options.weights, volume=volume)
     options = replace(options, weights=weights, epochs=EPOCHS, decay_epochs=EPOCHS, steady_from=None)
     options = replace(options, learning_rate=RATE)
     name = f"volume_{volume:g}" + f"_gated_{AROUND}" * gated
     path = work / f"{name}.json"
     path.write_text(json.dumps(to_mapping(options)))
-    start = resource("Models", "default.safetensors")
     asked = TrainingRequest((work / "pairs_b",), work / name, str(path), start=start, cache=work / "cache")
     with mock.patch.object(pair_loss, "joint_terms", gated_terms if gated else joint_terms):
         return read_checkpoint(run_training(asked))
