@@ -92,7 +92,7 @@ def network_scans(
         rigid: A, 4x4.
         shape: (z, y, x) of the network's input.
         match_resolution: blur the sharper of R and T, along every axis, as the other is (:func:`blur_mm2`). T's axes
-            are taken for what A makes of them, which turns a chest by a few degrees.
+            are taken as they are: A turns them by the few degrees that a chest lies otherwise.
     """
     grid = network_grid(lungs_reference, reference.grid, lungs_template, template.grid, rigid, shape)
     wanted = np.maximum(blur_mm2(reference.grid, grid), blur_mm2(template.grid, grid))
