@@ -19,7 +19,7 @@ Level = NDArray[np.float32]
 
 _CHUNK = 64 * 1024  # voxels
 _FAR = np.float32(1e8)  # mm^2, beyond any distance in a scan
-_IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
+IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
 
 
 def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_mm: float) -> NDArray[np.float32]:
@@ -131,7 +131,7 @@ def largest_component(mask: Mask) -> Mask:
 
 def label_slices(mask: Mask) -> tuple[NDArray[np.int32], int]:
     """Face-connected components within each axial slice, numbered through the volume."""
-    labels, count = ndimage.label(mask, _IN_PLANE)
+    labels, count = ndimage.label(mask, IN_PLANE)
     return labels.astype(np.int32, copy=False), int(count)
 
 

@@ -21,6 +21,7 @@ from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_componen
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.airways import Airways, find_airways
+from ChangeMapJointLib.volumes.body import inside_body
 from ChangeMapJointLib.volumes.lung_border import (
     BONE_HU,
     add_mask,
@@ -32,7 +33,8 @@ from ChangeMapJointLib.volumes.lung_border import (
     widen_mass,
 )
 from ChangeMapJointLib.volumes.lung_hull import costal_dents, slice_middles, thorax_hull
-from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midline, nearer, split_lungs
+from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, midline, nearer, split_lungs
+from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.volume import Volume
 
 RIGHT, LEFT = 1, 2
@@ -113,7 +115,8 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     work = grid.with_spacing((h, h, h))
     hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
     progress(0.15, "looking for the lungs")
-    inside = inside_body(hu, options.air_hu, h)
+    unseen = _unseen(volume, work)
+    inside = inside_body(hu, unseen, options.air_hu, h)
     if not (inside & (hu < options.air_hu)).any():
         found = f"no air inside the body (values from {hu.min():.0f} to {hu.max():.0f})"
         raise InputError(_no_lungs(volume, found))
@@ -168,6 +171,21 @@ def segment_both(
         return ours, theirs
     finally:
         stop.set()
+
+
+def _unseen(volume: Volume, work: Grid) -> Mask:
+    """Where ``volume`` shows nothing, by the voxel nearest to each of ``work``."""
+    fine = unseen_of(volume)
+    if fine is None:
+        return np.zeros(work.shape, dtype=bool)
+    mask, grid = volume.grid.lps_view(fine)
+    first = grid.to_index(work.origin_mm)
+    steps = np.divide(work.spacing_mm, grid.spacing_mm)
+    z, y, x = (
+        np.clip(np.rint(first[axis] + np.arange(work.size[axis]) * steps[axis]).astype(int), 0, grid.size[axis] - 1)
+        for axis in (2, 1, 0)
+    )
+    return np.asarray(mask[np.ix_(z, y, x)])
 
 
 def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOptions) -> tuple[Airways, AeratedLungs]:
