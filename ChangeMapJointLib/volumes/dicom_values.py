@@ -8,7 +8,7 @@ import secrets
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, time
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,26 @@ def as_iso_date(value: Any) -> str | None:
         return date(*(int(part) for part in match.groups())).isoformat() if match else None
     except ValueError:
         return None
+
+
+def as_iso_time(value: Any, name: str = "Time") -> str | None:
+    """``HH:MM:SS`` of a DICOM time, an ACR-NEMA time, or a date-time (by its ``name``); None when it is none."""
+    text = as_text(value)
+    match = re.match(r"(\d\d):?(\d\d):?(\d\d)?", text[8:] if name.endswith("DateTime") else text)
+    try:
+        hour, minute, second = (int(part or 0) for part in match.groups()) if match else (24, 0, 0)
+        return time(hour, minute, second).isoformat()
+    except ValueError:
+        return None
+
+
+def positive(value: Any) -> float | None:
+    """A number above 0, or None for whatever else is there: of things that are only told, not reckoned with."""
+    try:
+        number = float(as_text(value) or "nan")
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
 
 
 def contrast_agent(text: str) -> str | None:
