@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -85,11 +86,13 @@ def _without_rest(part: Part, rest: Sequence[Sequence[Frame]]) -> Part:
     """``part`` with what is to be said of the images that were left out."""
     if part.stack is None:  # perhaps they are what it lacks
         return replace(part, problem=f"{part.problem}; {_what_differs(part.frames[0], rest[0][0])}")
-    looks = "; ".join(f"{len(lot)} of {_look(lot[0])} ({lot[0].file.name})" for lot in rest[:3])
+    looks = "; ".join(f"{len(lot)} {_look(lot[0])} ({lot[0].file.name})" for lot in rest[:3])
     more = f"; and {len(rest) - 3} more kinds" if len(rest) > 3 else ""
-    count = sum(len(lot) for lot in rest)
-    note = f"{count} image(s) of the series were left out, unlike the {_look(part.frames[0])} of the volume: "
-    return replace(part, stack=replace(part.stack, notes=(*part.stack.notes, f"{note}{looks}{more}.")))
+    note = (
+        f"{sum(len(lot) for lot in rest)} image(s) of the series were left out: {looks}{more}; the volume is "
+        f"{_look(part.frames[0])}."
+    )
+    return replace(part, stack=replace(part.stack, notes=(*part.stack.notes, note)))
 
 
 # -- alike ----------------------------------------------------------------------------------
@@ -141,15 +144,15 @@ def _problem(frame: Frame) -> str:
 
 
 def _look(frame: Frame) -> str:
-    """Size and plane in words."""
+    """Plane and size in words."""
     size = f"{frame.shape[1]} x {frame.shape[0]} pixels"
     if not _has_geometry(frame):
-        return f"{size} that {_problem(frame)}"
+        return f"of {size} without position, orientation or pixel spacing"
     assert frame.orientation is not None
     assert frame.spacing_mm is not None
     normal = np.abs(np.cross(frame.orientation[:3], frame.orientation[3:]))
     plane = ("sagittal", "coronal", "axial")[int(normal.argmax())] if normal.max() > 0.8 else "oblique"
-    return f"{plane} {size} of {frame.spacing_mm[0]:.3g} mm"
+    return f"{plane}, {size} of {frame.spacing_mm[0]:.3g} mm"
 
 
 # -- splitting ------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ def _split(frames: Sequence[Frame], text: str, key: Callable[[Frame], Hashable],
     if len(groups) < 2 or (not some and min(len(group) for group in groups.values()) < MIN_SLICES):
         return []
     parts = []
-    for value in sorted(groups, key=str):
+    for value in sorted(groups, key=_order):
         difference = "" if text in UNTOLD else f"{text} {value or 'not given'}"
         try:
             parts.append(replace(_whole(groups[value]), difference=difference))
@@ -228,6 +231,14 @@ def _split(frames: Sequence[Frame], text: str, key: Callable[[Frame], Hashable],
                 return []
             parts.append(Part(tuple(groups[value]), problem=str(error), difference=difference))
     return parts if any(part.stack for part in parts) else []
+
+
+def _order(value: Hashable) -> tuple[float, str]:
+    """Numbers by their size, and before texts."""
+    text = str(value)
+    with suppress(ValueError):
+        return float(text), text
+    return float("inf"), text
 
 
 def _by_header(keyword: str) -> tuple[str, Callable[[Frame], Hashable]]:

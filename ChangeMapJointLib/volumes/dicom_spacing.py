@@ -50,15 +50,15 @@ def distances(along_mm: FloatArray, names: Sequence[str]) -> tuple[float, str] |
     steps = [run.step_mm for run in meant]
     if len(meant) < 2 or max(steps) - min(steps) <= SAME_STEP_MM + SAME_STEP_FRACTION * min(steps):
         return None
-    for number, run in enumerate(runs):
-        if run.count >= MIN_RUN:
-            continue
-        around = [other.step_mm for other in (*runs[max(number - 1, 0) : number], *runs[number + 1 : number + 2])]
-        if run.step_mm > GAP_FACTOR * max(around):
+    short = [(number, run) for number, run in enumerate(runs) if run.count < MIN_RUN]
+    around = {n: [run.step_mm for run in (*runs[max(n - 1, 0) : n], *runs[n + 1 : n + 2])] for n, _ in short}
+    for number, run in short:
+        if run.step_mm > GAP_FACTOR * max(around[number]):
             part = slice(run.start, run.start + run.count + 1)
-            missing_slices(along_mm[part], names[part], max(around))
+            missing_slices(along_mm[part], names[part], max(around[number]))
+    for number, run in short:
         between = 0 < number < len(runs) - 1 and min(runs[number - 1].count, runs[number + 1].count) >= MIN_RUN
-        if run.count > 1 or not between or run.step_mm > 1.05 * max(around):
+        if run.count > 1 or not between or run.step_mm > 1.05 * max(around[number]):
             return None  # neither one distance nor several
     if max(steps) > min(MAX_RATIO * min(steps), MAX_STEP_MM):
         raise InputError(
