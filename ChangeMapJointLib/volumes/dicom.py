@@ -84,8 +84,7 @@ def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
     """The stacks of one SeriesInstanceUID, or the one reason why there is none."""
     slices = [frame for frame in frames if not frame.exclusion]
     first = (slices or frames)[0]
-    label = "" if first.series_number is None else str(first.series_number)
-    whole = Series(label, uid, len(slices or frames), first.acquisition)
+    whole = Series(_label(first), uid, len(slices or frames), first.acquisition)
     if not slices:
         return [replace(whole, problem=first.exclusion, excluded=True)]
     problems = [frame.problem for frame in slices if frame.problem]
@@ -99,11 +98,16 @@ def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
     return [_of_part(whole, part, note if passed_over else ()) for part in found]
 
 
+def _label(frame: Frame) -> str:
+    return "" if frame.series_number is None else str(frame.series_number)
+
+
 def _of_part(whole: Series, part: Part, notes: tuple[str, ...]) -> Series:
     stack = part.stack and replace(part.stack, notes=(*part.stack.notes, *notes))
     frames = part.frames if stack is None else stack.frames
     return replace(
         whole,
+        label=_label(frames[0]),
         slices=len(frames),
         acquisition=frames[0].acquisition,
         stack=stack,

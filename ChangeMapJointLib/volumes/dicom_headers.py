@@ -56,6 +56,8 @@ MIN_INFLATED_BYTES = 64 * 2**20  # which is allowed in any case
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # what may tell two stacks in one series apart: keyword, and the functional group it is in
 SPLIT_KEYS = (
+    ("StudyDate", ""),
+    ("SeriesNumber", ""),
     ("ConvolutionKernel", "CTReconstructionSequence"),
     ("TemporalPositionIdentifier", "FrameContentSequence"),
     ("TemporalPositionIndex", "FrameContentSequence"),
@@ -137,8 +139,10 @@ def read_frames(file: SourceFile) -> tuple[Frame, ...]:
     Raises:
         InputError: a DICOM file whose header cannot be understood.
     """
-    if not looks_like_dicom(file.read(132)):
+    start = file.read(HEADER_BYTES)
+    if not looks_like_dicom(start):
         return ()
+    check_inflated(file, start)
     header = read_dataset(file, _TAGS)
     with parsing(file.name):
         if "SOPClassUID" not in header and "Modality" not in header:
@@ -147,7 +151,13 @@ def read_frames(file: SourceFile) -> tuple[Frame, ...]:
         if exclusion:
             return (_no_frame(file, header, exclusion=exclusion),)
         problem = _problem(file, header)
-        return (_no_frame(file, header, problem=problem),) if problem else tuple(_frames(file, header))
+        if not problem:
+            try:
+                with parsing(file.name):
+                    return tuple(_frames(file, header))
+            except InputError as error:  # other series of the folder are read all the same
+                problem = str(error)
+        return (_no_frame(file, header, problem=problem),)
 
 
 def read_dataset(file: SourceFile, keywords: list[str]) -> Dataset:
@@ -160,24 +170,26 @@ def read_dataset(file: SourceFile, keywords: list[str]) -> Dataset:
         pixels = "PixelData" in keywords
         if pixels:
             file.check_size()
-        check_inflated(file)
         with BytesIO(file.read()) if pixels and file.packed else file.opener() as stream:
             return pydicom.dcmread(stream, force=True, specific_tags=list(keywords), stop_before_pixels=not pixels)
 
 
-def check_inflated(file: SourceFile) -> None:
+def check_inflated(file: SourceFile, start: bytes) -> None:
     """A file whose data set is deflated as a whole must not grow out of all proportion.
 
+    Args:
+        file: to be read next.
+        start: its first :data:`HEADER_BYTES` bytes.
+
     Raises:
-        InputError: it does.
+        InputError: it does, or it is damaged.
     """
-    start = file.read(HEADER_BYTES)
-    if DeflatedExplicitVRLittleEndian.encode() + b"\0" not in start or start[128:132] != b"DICM":
+    if DeflatedExplicitVRLittleEndian.encode() not in start or start[128:132] != b"DICM":
         return
     length = int.from_bytes(start[140:144], "little")  # of the group that comes before the deflated rest
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     limit = max(MIN_INFLATED_BYTES, MAX_INFLATED * file.size)
-    with file.opener() as stream:
+    with parsing(file.name), file.opener() as stream:
         stream.read(144 + length)
         while part := inflate.unconsumed_tail or stream.read(CHUNK_BYTES):
             size += len(inflate.decompress(part, CHUNK_BYTES))

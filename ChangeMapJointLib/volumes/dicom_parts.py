@@ -23,9 +23,10 @@ from ChangeMapJointLib.volumes.dicom_stacks import SAME_DIRECTION, Stack, build_
 MIN_SLICES = 3  # fewer are localizers, previews or monitoring shots
 COMPARABLE = 0.2  # a lot of this many times the images of the largest one is a volume of its own, not something stray
 MAX_LOTS = 50  # beyond this nothing in the series is alike
-ALWAYS = ("ConvolutionKernel", "TemporalPositionIdentifier", "TemporalPositionIndex")
-INTERLEAVED = ("SliceThickness", "KVP")  # split by these where their stacks lie in one place
-UNTOLD = ("ConvolutionKernel", "SliceThickness", "KVP", "SeriesDescription")  # the list of series has them anyway
+# what never changes within a volume; by the other keys it is split where their stacks lie in one place
+ALWAYS = ("StudyDate", "SeriesNumber", "ConvolutionKernel", "TemporalPositionIdentifier", "TemporalPositionIndex")
+# what the list of series says anyway
+UNTOLD = ("patient", "SeriesNumber", "ConvolutionKernel", "SliceThickness", "KVP", "SeriesDescription")
 
 Fingerprint = Callable[[Frame], bytes]
 Places = set[tuple[int, ...]]
@@ -198,7 +199,9 @@ def _stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
 
 def _told_apart(frames: Sequence[Frame]) -> list[Part]:
     """Stacks that the header tells apart, though all images together might look like one finer stack."""
-    for keyword in (*ALWAYS, *INTERLEAVED):
+    if parts := _split(frames, "patient", lambda frame: frame.acquisition.patient_key or ""):
+        return parts
+    for keyword in (*ALWAYS, *(keyword for keyword, _ in SPLIT_KEYS if keyword not in ALWAYS)):
         parts = _split(frames, *_by_header(keyword))
         if parts and (keyword in ALWAYS or _overlap(parts)):
             return parts
@@ -287,7 +290,7 @@ def _drop_copies(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[lis
     """Without second copies of one and the same image (same SOPInstanceUID, frame and position)."""
     kept: dict[tuple[object, ...], Frame] = {}
     for frame in frames:
-        key = (frame.sop_uid or frame.file.name, frame.index, frame.position_mm)
+        key = (frame.sop_uid or frame.file.name, frame.index, frame.position_mm, frame.split)
         if key not in kept:
             kept[key] = frame
         elif fingerprint(kept[key]) != fingerprint(frame):

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.volumes.dicom_headers import looks_like_dicom, read_dataset
+from ChangeMapJointLib.volumes.dicom_headers import HEADER_BYTES, check_inflated, looks_like_dicom, read_dataset
 from ChangeMapJointLib.volumes.dicom_values import as_text, parsing
 from ChangeMapJointLib.volumes.sources import SourceFile, open_source, plain_file
 
@@ -60,7 +60,7 @@ def is_dicomdir(file: SourceFile) -> bool:
     """Is it a table of contents, by its name or by its class?"""
     if PurePath(file.name).name.upper() == NAME:
         return True
-    start = file.read(1024)
+    start = file.read(HEADER_BYTES)
     return looks_like_dicom(start) and MediaStorageDirectoryStorage.encode() in start
 
 
@@ -68,6 +68,7 @@ def references(file: SourceFile) -> dict[str, list[str]]:
     """Names of the files that a DICOMDIR lists, relative to its folder, by SeriesInstanceUID; none when damaged."""
     found: dict[str, list[str]] = defaultdict(list)
     try:
+        check_inflated(file, file.read(HEADER_BYTES))
         records = read_dataset(file, ["DirectoryRecordSequence"]).get("DirectoryRecordSequence") or []
         with parsing(file.name):
             series = ""

@@ -157,7 +157,16 @@ def test_images_of_which_no_two_are_alike_are_refused_with_what_differs(tmp_path
 
 
 # -- several volumes under one UID ----------------------------------------------------------
-@pytest.mark.parametrize(("keyword", "values"), [("SliceThickness", ("1.25", "5")), ("KVP", ("80", "140"))])
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("SliceThickness", ("1.25", "5")),
+        ("KVP", ("80", "140")),
+        ("AcquisitionNumber", (1, 2)),
+        ("StudyDate", ("20200101", "20240101")),
+        ("PatientID", ("1", "2")),
+    ],
+)
 def test_interleaved_reconstructions_are_not_one_finer_scan(tmp_path, keyword, values):
     expected = random_scan(shape=(12, 6, 5))
     slices = dicom_slices(expected)
@@ -184,6 +193,27 @@ def test_of_two_kernels_the_whole_one_can_be_chosen_beside_the_broken_one(tmp_pa
     save_slices(tmp_path, [*broken[:2], *broken[3:]])
     assert "1 slice(s) missing" in input_error(f"{tmp_path}#3b")
     assert_same_scan(read_volume(f"{tmp_path}#3a"), soft)
+
+
+def test_two_series_under_one_uid_keep_their_numbers(tmp_path):
+    volumes = [random_scan(seed=seed) for seed in (1, 2)]
+    uid = generate_uid()
+    for number, volume in zip((4, 11), volumes, strict=True):
+        # the same names of single images too, as some anonymisers write them
+        slices = dicom_slices(volume, SeriesInstanceUID=uid, SeriesNumber=number, SOPInstanceUID="1.2.3")
+        save_slices(tmp_path, slices)
+    for number, volume in zip((4, 11), volumes, strict=True):
+        assert_same_scan(read_volume(f"{tmp_path}#{number}"), volume)
+
+
+def test_one_damaged_header_spoils_its_own_series_only(tmp_path):
+    good = random_scan(seed=2)
+    save_slices(tmp_path, dicom_slices(good, SeriesNumber=5))
+    bad = dicom_slices(random_scan(), SeriesNumber=6)
+    bad[2].ImagePositionPatient = [1, 2]
+    save_slices(tmp_path / "bad", bad)
+    assert_same_scan(read_volume(f"{tmp_path}#5"), good)
+    assert r"ImagePositionPatient is '1.0\2.0', expected 3 finite" in input_error(f"{tmp_path}#6")
 
 
 @pytest.mark.parametrize("by", ["folder", "InstanceNumber"])
