@@ -13,6 +13,7 @@ from ChangeMapJointLib.volumes.dicom_headers import Frame, read_frames
 from ChangeMapJointLib.volumes.dicom_listing import Series, choose, with_labels
 from ChangeMapJointLib.volumes.dicom_parts import MIN_SLICES, Part, find_parts, places
 from ChangeMapJointLib.volumes.dicom_pixels import Fingerprints, read_voxels
+from ChangeMapJointLib.volumes.dicom_values import on_one_line
 from ChangeMapJointLib.volumes.dicomdir import Source, open_scan
 from ChangeMapJointLib.volumes.sources import SourceFile
 from ChangeMapJointLib.volumes.volume import Volume
@@ -51,7 +52,7 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
             )
         except InputError as error:
             text = str(error)
-            raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+            raise InputError(on_one_line(text if text.startswith(str(path)) else f"{path}: {text}")) from error
     notes = (*chosen.stack.notes, *_not_there(chosen, source))
     return Volume(array, chosen.stack.grid, path, chosen.acquisition, notes)
 
