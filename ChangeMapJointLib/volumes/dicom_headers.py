@@ -73,6 +73,8 @@ SPLIT_KEYS = (
     ("FilterType", ""),
     ("SeriesDescription", ""),
     ("AcquisitionTime", ""),
+    ("AcquisitionDateTime", ""),
+    ("FrameAcquisitionDateTime", "FrameContentSequence"),
 )
 _TAGS = [
     *_GROUPS,

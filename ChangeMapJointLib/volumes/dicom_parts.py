@@ -199,7 +199,9 @@ def _stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
 
 def _told_apart(frames: Sequence[Frame]) -> list[Part]:
     """Stacks that the header tells apart, though all images together might look like one finer stack."""
-    if parts := _split(frames, "patient", lambda frame: frame.acquisition.patient_key or ""):
+    # in the order of their files: the keys are others in every process, but labels must stay
+    patients = list(dict.fromkeys(frame.acquisition.patient_key for frame in frames))
+    if parts := _split(frames, "patient", lambda frame: patients.index(frame.acquisition.patient_key)):
         return parts
     for keyword in (*ALWAYS, *(keyword for keyword, _ in SPLIT_KEYS if keyword not in ALWAYS)):
         parts = _split(frames, *_by_header(keyword))
@@ -258,19 +260,18 @@ def _folder(frame: Frame) -> str:
 
 
 def _pass(frames: Sequence[Frame]) -> Callable[[Frame], Hashable]:
-    """In the order of InstanceNumber: which time round over the positions each image belongs to, from 1."""
-    numbers = [frame.instance for frame in frames]
-    if None in numbers or len(set(numbers)) < len(numbers):
+    """In the order of InstanceNumber and frames: the how manieth image at its place each is, from 1.
+
+    Only where every place has the same number of images; elsewhere one that is missing would mix the volumes.
+    """
+    order = {frame: (frame.instance or 0, frame.index) for frame in frames}
+    lots: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
+    for frame in sorted(frames, key=order.__getitem__):
+        lots[_place(frame)].append(frame)
+    if len(set(order.values())) < len(frames) or len({len(lot) for lot in lots.values()}) > 1:
         return lambda _: 0
-    passes: dict[int | None, int] = {}
-    seen: Places = set()
-    count = 1
-    for frame in sorted(frames, key=lambda frame: frame.instance or 0):
-        if _place(frame) in seen:
-            seen, count = set(), count + 1
-        seen.add(_place(frame))
-        passes[frame.instance] = count
-    return lambda frame: passes[frame.instance]
+    passes = {frame: number for lot in lots.values() for number, frame in enumerate(lot, 1)}
+    return lambda frame: passes[frame]
 
 
 def _overlap(parts: Sequence[Part]) -> bool:

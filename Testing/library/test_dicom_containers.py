@@ -22,6 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from ChangeMapJointLib.app.provenance import sha256_of
 from ChangeMapJointLib.volumes import sources
 from ChangeMapJointLib.volumes.reading import read_volume
 from ChangeMapJointLib.volumes.volume import Volume
@@ -101,6 +102,16 @@ def test_images_that_the_dicomdir_lists_and_that_are_not_there_are_said(disc, gi
     for path in images:
         path.unlink(missing_ok=True)
     assert "only a DICOMDIR that lists 7 files which are not there; copy the whole disc" in input_error(folder / given)
+
+
+def test_the_hash_of_a_dicomdir_is_that_of_its_images(disc):
+    folder, _ = disc
+    before = sha256_of(folder / "DICOMDIR")
+    write_dicom(folder / "more", random_scan(seed=2))
+    assert sha256_of(folder / "DICOMDIR") == before
+    image = next(path for path in folder.rglob("IM*") if path.is_file())
+    image.write_bytes(image.read_bytes()[:-1] + b"\1")
+    assert sha256_of(folder / "DICOMDIR") != before
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
@@ -185,17 +196,26 @@ def test_copies_of_a_multi_frame_file_are_read_no_more_than_twice(tmp_path, monk
     assert max(reads.count(name) for name in reads) <= 3  # one frame, all frames, and the scan itself
 
 
-def test_phases_in_one_multi_frame_file_are_told_apart(tmp_path):
+@pytest.mark.parametrize(
+    ("keyword", "values", "texts"),
+    [
+        ("TemporalPositionIndex", (1, 2), ("time point 1", "time point 2")),
+        ("FrameAcquisitionDateTime", ("20240131101112", "20240131101115"), ("20240131101112", "20240131101115")),
+        ("", (), ("pass 1", "pass 2")),
+    ],
+)
+def test_phases_in_one_multi_frame_file_are_told_apart(tmp_path, keyword, values, texts):
     both = random_scan(shape=(12, 6, 5))
     ds = multi_frame(both)
     for k, item in enumerate(ds.PerFrameFunctionalGroupsSequence):
         place = both.grid.to_physical((0, 0, k // 2))
         item.PlanePositionSequence[0].ImagePositionPatient = [f"{v:.6f}" for v in place]
-        item.FrameContentSequence = [sequence_item(TemporalPositionIndex=k % 2 + 1)]
+        if keyword:
+            item.FrameContentSequence = [sequence_item(**{keyword: values[k % 2]})]
     path = save(ds, tmp_path / "both.dcm")
     text = input_error(path)
-    assert "time point 1" in text
-    assert "time point 2" in text
+    for part in texts:
+        assert part in text
     np.testing.assert_array_equal(read_volume(f"{path}#3b").array, both.array[1::2])
 
 

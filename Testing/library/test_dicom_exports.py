@@ -172,7 +172,7 @@ def test_interleaved_reconstructions_are_not_one_finer_scan(tmp_path, keyword, v
     slices = dicom_slices(expected)
     for k, ds in enumerate(slices):
         setattr(ds, keyword, values[k % 2])
-    save_slices(tmp_path, slices)
+    save_slices(tmp_path, slices, seed=None)
     assert "2 CT series" in input_error(tmp_path)
     for label, start in (("3a", 0), ("3b", 1)):
         np.testing.assert_array_equal(read_volume(f"{tmp_path}#{label}").array, expected.array[start::2])
@@ -229,6 +229,16 @@ def test_volumes_that_no_key_of_the_header_tells_apart_are_split_by_folder_or_by
     assert ("folder 0" if by == "folder" else "pass 1") in text
     for label, volume in zip(("3a", "3b"), volumes, strict=True):
         assert_same_scan(read_volume(f"{tmp_path}#{label}"), volume)
+
+
+def test_a_pass_that_lacks_a_slice_is_not_filled_from_the_other(tmp_path):
+    uid = generate_uid()
+    for number in range(2):
+        slices = dicom_slices(random_scan(seed=number), SeriesInstanceUID=uid)
+        for k, ds in enumerate(slices):
+            ds.InstanceNumber = 7 * number + k + 1
+        save_slices(tmp_path, slices[: 7 - number] if number else slices)
+    assert "6 slice positions occur more than once" in input_error(tmp_path)
 
 
 # -- lists ----------------------------------------------------------------------------------
