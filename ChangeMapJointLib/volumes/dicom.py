@@ -104,13 +104,19 @@ def _label(frame: Frame) -> str:
 
 
 def _of_part(whole: Series, part: Part, notes: tuple[str, ...]) -> Series:
-    stack = part.stack and replace(part.stack, notes=(*part.stack.notes, *notes))
+    stack = part.stack
     frames = part.frames if stack is None else stack.frames
+    about = frames[0].acquisition
+    thick = sorted({one.acquisition.slice_thickness_mm or 0.0 for one in frames} - {0.0})
+    if len(thick) > 1:
+        about = replace(about, slice_thickness_mm=thick[-1])
+        notes += (f"The slices are {thick[0]:g} to {thick[-1]:g} mm thick; the larger counts for all.",)
+    stack = stack and replace(stack, notes=(*stack.notes, *notes))
     return replace(
         whole,
         label=_label(frames[0]),
         slices=len(frames),
-        acquisition=frames[0].acquisition,
+        acquisition=about,
         stack=stack,
         problem=part.problem,
         difference=part.difference,

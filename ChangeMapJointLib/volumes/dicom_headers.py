@@ -23,7 +23,7 @@ from pydicom.uid import (
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.volumes import dicom_acquisition
-from ChangeMapJointLib.volumes.dicom_acquisition import Groups, acquisition_of, find
+from ChangeMapJointLib.volumes.dicom_acquisition import FrameGroups, Groups, acquisition_of
 from ChangeMapJointLib.volumes.dicom_positions import VECTOR_TAGS, positions_without_groups
 from ChangeMapJointLib.volumes.dicom_values import (
     as_integer,
@@ -269,23 +269,23 @@ def _is_compressed(header: Dataset) -> bool:
 
 
 def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
-    shared = (header.get(_GROUPS[0]) or [Dataset()])[0]
+    common = Groups(header, (header.get(_GROUPS[0]) or [None])[0])
     per_frame = header.get(_GROUPS[1]) or []
     count = int(header.get("NumberOfFrames") or 1)
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     stated = None if per_frame or count == 1 else positions_without_groups(header, count)
     acquisitions: dict[tuple[str, ...], Acquisition] = {}  # one for each of the stacks that the file may hold
     for index in range(count):
-        groups = (per_frame[index] if per_frame else Dataset(), shared, header)
-        split = tuple(as_text(find(groups, *key)) for key in SPLIT_KEYS)
+        groups = common.of_frame(per_frame[index] if per_frame else None)
+        find = groups.find
+        split = tuple(as_text(find(*key)) for key in SPLIT_KEYS)
         if split not in acquisitions:
-            acquisitions[split] = acquisition_of(header, groups)
-        spacing = as_numbers(find(groups, "PixelSpacing", "PixelMeasuresSequence"), 2, "PixelSpacing")
-        place = find(groups, "ImagePositionPatient", "PlanePositionSequence") if stated is None else stated[index]
+            acquisitions[split] = acquisition_of(groups)
+        spacing = as_numbers(find("PixelSpacing", "PixelMeasuresSequence"), 2, "PixelSpacing")
+        place = find("ImagePositionPatient", "PlanePositionSequence") if stated is None else stated[index]
         position = as_numbers(place, 3, "ImagePositionPatient")
         slope, intercept = (
-            find(groups, keyword, "PixelValueTransformationSequence")
-            for keyword in ("RescaleSlope", "RescaleIntercept")
+            find(keyword, "PixelValueTransformationSequence") for keyword in ("RescaleSlope", "RescaleIntercept")
         )
         yield Frame(
             file=file,
@@ -297,14 +297,14 @@ def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
             shape=(rows, columns),
             position_mm=(position[0], position[1], position[2]) if position else None,
             orientation=as_numbers(
-                find(groups, "ImageOrientationPatient", "PlaneOrientationSequence"), 6, "ImageOrientationPatient"
+                find("ImageOrientationPatient", "PlaneOrientationSequence"), 6, "ImageOrientationPatient"
             ),
             spacing_mm=(spacing[1], spacing[0]) if spacing else None,
             slope=_slope(slope),
             intercept=as_number(intercept, 0.0, "RescaleIntercept"),
             split=split,
             acquisition=acquisitions[split],
-            exclusion=_type_exclusion(find(groups, "FrameType", "CTImageFrameTypeSequence")) or _no_hu(groups),
+            exclusion=_type_exclusion(find("FrameType", "CTImageFrameTypeSequence")) or _no_hu(groups),
             instance=as_integer(header.get("InstanceNumber")),
             image_bytes=_image_bytes(header),
             compressed=_is_compressed(header),
@@ -343,13 +343,13 @@ def _exclusion(header: Dataset) -> str:
         if found:
             return reason
     return _type_exclusion(header.get("ImageType")) or (
-        "" if header.get(_GROUPS[0]) or header.get(_GROUPS[1]) else _no_hu((Dataset(), Dataset(), header))
+        "" if header.get(_GROUPS[0]) or header.get(_GROUPS[1]) else _no_hu(Groups(header).of_frame(None))
     )
 
 
-def _no_hu(groups: Groups) -> str:
+def _no_hu(groups: FrameGroups) -> str:
     """Why the numbers of an image are no HU by its header: maps of dual-energy CT; or an empty string."""
-    kind = as_text(find(groups, "RescaleType", "PixelValueTransformationSequence")).upper()
+    kind = as_text(groups.find("RescaleType", "PixelValueTransformationSequence")).upper()
     if kind in HU_TYPES:
         return ""
     return f"RescaleType {kind}{f' ({OTHER_TYPES[kind]})' if kind in OTHER_TYPES else ''}, expected HU"

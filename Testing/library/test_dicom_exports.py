@@ -182,7 +182,10 @@ def test_a_scan_in_parts_of_two_thicknesses_is_still_one(tmp_path):
     slices = ramp_slices([0.0, 4.0, 8.0, 12.0, 14.0, 16.0, 18.0])
     for ds in slices[:3]:
         ds.SliceThickness = "4"
-    assert read_volume(save_slices(tmp_path, slices)).array.shape[0] == 10
+    found = read_volume(save_slices(tmp_path, slices))
+    assert found.array.shape[0] == 10
+    assert found.acquisition.slice_thickness_mm == 4.0
+    assert any("2 to 4 mm thick" in note for note in found.notes)
 
 
 def test_of_two_kernels_the_whole_one_can_be_chosen_beside_the_broken_one(tmp_path):
