@@ -27,6 +27,7 @@ from ChangeMapJointLib.volumes.dicom_spacing import (
 )
 
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within a series
+MAX_TILT_DEG = 45.0  # gantries tilt up to 30
 ON_GRID = 0.05  # a slice this near to one of the even grid (in steps) is taken for it
 MAX_VOXELS = 2**31
 
@@ -101,10 +102,19 @@ def _uneven_stack(frames: Sequence[Frame], axes: FloatArray, local: FloatArray, 
 
 
 def _shear(drift: FloatArray, slices: int, step_mm: float, notes: list[str]) -> tuple[float, float]:
-    """Sideways drift from slice to slice, which gets a note; (0, 0) where it is only jitter."""
+    """Sideways drift from slice to slice, which gets a note; (0, 0) where it is only jitter.
+
+    Raises:
+        InputError: more than any gantry tilts.
+    """
     if np.abs(drift).max() * (slices - 1) <= JITTER_MM:
         return 0.0, 0.0
     angle = np.degrees(np.arctan2(np.hypot(*drift), step_mm))
+    if angle > MAX_TILT_DEG:
+        raise InputError(
+            f"the slices move sideways by {angle:.0f} degrees, expected a gantry tilt of at most {MAX_TILT_DEG:g}: "
+            "ImageOrientationPatient and ImagePositionPatient do not fit together; export the series again"
+        )
     notes.append(f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they were sheared straight.")
     return float(drift[0]), float(drift[1])
 

@@ -110,6 +110,13 @@ def test_several_gaps_are_counted(tmp_path):
     assert "at 1 other place(s)" in text
 
 
+@pytest.mark.parametrize("along", [UNEVEN, [2.0 * k for k in range(9)]], ids=["uneven", "even"])
+def test_more_than_a_gantry_tilts_is_refused(tmp_path, along):
+    text = input_error(save_slices(tmp_path, ramp_slices(along, drift=4.0)))
+    assert "move sideways by 76 degrees" in text
+    assert "do not fit together" in text
+
+
 # -- stray images ---------------------------------------------------------------------------
 @pytest.mark.parametrize("where", ["coronal", "sagittal", "nowhere"])
 def test_an_unmarked_scout_is_left_out_with_a_note(tmp_path, where):
