@@ -17,6 +17,7 @@ import numpy as np
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.volumes.dicom_headers import SPLIT_KEYS, Frame
+from ChangeMapJointLib.volumes.tilt import added_pixels
 
 MIN_SLICES = 3  # fewer are localizers, previews or monitoring shots
 SAME_POSITION_MM = 0.01
@@ -28,7 +29,6 @@ MAX_VOXELS = 2**31
 ALWAYS_SPLIT = range(3)  # of SPLIT_KEYS: kernel and temporal position
 
 Fingerprint = Callable[[Frame], bytes]
-Ends = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,6 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     shear_mm = (float(drift[0]), float(drift[1]))
     grid = _straight_grid(ordered, axes, start, float(slope[2]), shear_mm)
     return Stack(tuple(ordered), grid, shear_mm, tuple(notes))
-
-
-def added_pixels(shear_mm: tuple[float, float], slices: int, spacing_mm: Sequence[float]) -> tuple[Ends, Ends]:
-    """Pixels by which the straight grid is wider than a slice: ((left, right), (top, bottom))."""
-    x, y = (drift * (slices - 1) / h for drift, h in zip(shear_mm, spacing_mm, strict=False))
-    return (_beyond(-x), _beyond(x)), (_beyond(-y), _beyond(y))
-
-
-def _beyond(pixels: float) -> int:
-    return int(np.ceil(max(pixels, 0.0) - 1e-9))
 
 
 def _straight_grid(
