@@ -15,16 +15,16 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, ImplicitVRLittleEndian
-from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.dicom_headers import Frame, read_dataset
 from ChangeMapJointLib.volumes.dicom_padding import padding_of
-from ChangeMapJointLib.volumes.dicom_stacks import Stack, added_pixels
+from ChangeMapJointLib.volumes.dicom_stacks import Stack
 from ChangeMapJointLib.volumes.dicom_values import one_line, parsing
 from ChangeMapJointLib.volumes.hu import LOWEST_HU, as_hu
 from ChangeMapJointLib.volumes.sources import SourceFile
+from ChangeMapJointLib.volumes.tilt import straightened
 
 INT16_MAX = 32767
 MAX_PIXEL_BYTES = 4
@@ -72,7 +72,8 @@ def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int1
             picture = _to_hu(stored, is_padding, frame)
             if whole and picture.max() > INT16_MAX:
                 array, whole = array.astype(np.float32), False
-            picture = _straightened(picture, number, stack)
+            at = number if stack.places is None else stack.places[number]
+            picture = straightened(picture, at, len(array), stack.shear_mm, stack.grid.spacing_mm)
             for k, weight in _shares(number, stack):
                 if weight == 1.0:
                     array[k] = picture
@@ -264,16 +265,3 @@ def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -
     if is_padding is not None:
         hu[is_padding] = LOWEST_HU
     return np.maximum(hu, LOWEST_HU)  # type: ignore[call-overload,no-any-return]
-
-
-def _straightened(picture: NDArray[np.generic], number: int, stack: Stack) -> NDArray[np.generic]:
-    """A frame moved back by its share of the gantry tilt's drift, linear between pixels."""
-    if stack.shear_mm == (0.0, 0.0):
-        return picture
-    hx, hy, _ = stack.grid.spacing_mm
-    k = number if stack.places is None else stack.places[number]
-    (left, right), (top, bottom) = added_pixels(stack.shear_mm, stack.grid.shape[0], (hx, hy))
-    wide = np.pad(picture.astype(np.float32), ((top, bottom), (left, right)), constant_values=LOWEST_HU)
-    shift = (stack.shear_mm[1] * k / hy, stack.shear_mm[0] * k / hx)
-    moved: NDArray[np.float32] = ndimage.shift(wide, shift, order=1, cval=LOWEST_HU, prefilter=False)
-    return np.rint(moved) if np.issubdtype(picture.dtype, np.integer) else moved

@@ -25,13 +25,12 @@ from ChangeMapJointLib.volumes.dicom_spacing import (
     distances,
     missing_slices,
 )
+from ChangeMapJointLib.volumes.tilt import added_pixels
 
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within a series
 MAX_TILT_DEG = 45.0  # gantries tilt up to 30
 ON_GRID = 0.05  # a slice this near to one of the even grid (in steps) is taken for it
 MAX_VOXELS = 2**31
-
-Ends = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -117,16 +116,6 @@ def _shear(drift: FloatArray, slices: int, step_mm: float, notes: list[str]) -> 
         )
     notes.append(f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they were sheared straight.")
     return float(drift[0]), float(drift[1])
-
-
-def added_pixels(shear_mm: tuple[float, float], slices: int, spacing_mm: Sequence[float]) -> tuple[Ends, Ends]:
-    """Pixels by which the straight grid is wider than a slice: ((left, right), (top, bottom))."""
-    x, y = (drift * (slices - 1) / h for drift, h in zip(shear_mm, spacing_mm, strict=False))
-    return (_beyond(-x), _beyond(x)), (_beyond(-y), _beyond(y))
-
-
-def _beyond(pixels: float) -> int:
-    return int(np.ceil(max(pixels, 0.0) - 1e-9))
 
 
 def _straight_grid(
