@@ -345,7 +345,7 @@ def test_files_without_suffix_deep_in_folders_are_found(tmp_path):
 
 
 def test_thin_slices_of_coarse_pixels_leave_no_gap(tmp_path):
-    hu = np.where(np.arange(64) < 30, -1000, 40) + np.zeros((90, 64, 1))
+    hu = np.where(np.arange(64) < 30, -950, 40) + np.random.default_rng(0).normal(0.0, 20.0, (90, 64, 64))
     volume = Volume(hu.astype(np.int16), Grid(hu.shape, (0.977, 0.977, 0.625)))
     scan = check_ct(read_volume(write_dicom(tmp_path / "thin", volume)))
     assert not any("not seen" in note for note in scan.notes)
