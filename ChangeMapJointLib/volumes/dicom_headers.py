@@ -51,6 +51,7 @@ HU_TYPES = ("", "HU", "HU_MOD", "US")  # of RescaleType; US says nothing, and ol
 OTHER_TYPES = {"Z_EFF": "effective atomic number", "ED": "electron density", "EDW": "electron density", "MGML": "mg/ml"}
 HEADER_BYTES = 2048  # hold the group that names the transfer syntax
 CHUNK_BYTES = 2**20
+MAX_PIXELS = 2**26  # of one image, 8192 x 8192; no CT has that many
 MAX_INFLATED = 100  # times the size of a deflated file
 MIN_INFLATED_BYTES = 64 * 2**20  # which is allowed in any case
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -248,6 +249,8 @@ def _problem(file: SourceFile, header: Dataset) -> str:
             f"{file.name}: pixel data cannot be decoded ({count} image(s) of {rows} x {columns} pixels are {size} "
             f"bytes, but the whole file has {file.size}); copy or export the series again"
         )
+    if rows * columns > MAX_PIXELS:
+        return f"{file.name}: images of {rows} x {columns} pixels, expected at most {MAX_PIXELS}; give a CT series"
     if count > 1 and groups and groups != count:
         return f"{file.name}: {count} frames, but {groups} per-frame functional groups; export the series again"
     if count > 1 and not groups and positions_without_groups(header, count) is None:

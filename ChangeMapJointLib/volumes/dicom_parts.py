@@ -61,9 +61,10 @@ def find_parts(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part,
         fingerprint: equal for two frames exactly when their pixels are; only asked where positions coincide.
     """
     lots = _alike(frames)
-    volumes = [lot for lot in lots if len(places(lot)) >= MIN_SLICES and len(lot) >= COMPARABLE * len(lots[0])]
-    if not volumes:
-        return (Part(tuple(frames), problem=_what_differs(lots[0][0], lots[1][0]) if len(lots) > 1 else "no volume"),)
+    volumes = [lot for lot in lots if len(places(lot)) >= MIN_SLICES]
+    if not volumes or len(lots) > MAX_LOTS:
+        return (Part(tuple(frames), problem=_what_differs(lots[0][0], lots[-1][0])),)
+    volumes = [lot for lot in volumes if len(lot) >= COMPARABLE * len(volumes[0])]
     rest = [lot for lot in lots if not any(lot is volume for volume in volumes)]
     found: list[Part] = []
     for lot in volumes:
@@ -98,16 +99,16 @@ def _without_rest(part: Part, rest: Sequence[Sequence[Frame]]) -> Part:
 
 # -- alike ----------------------------------------------------------------------------------
 def _alike(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Lots of one size, spacing and orientation, the largest first."""
+    """Lots of one size, spacing and orientation, the largest first; given up where there are too many."""
     lots: list[list[Frame]] = []
     for frame in frames:
         lot = next((lot for lot in lots if not _what_differs(lot[0], frame)), None)
         if lot is not None:
             lot.append(frame)
-        elif len(lots) < MAX_LOTS:
-            lots.append([frame])
+        elif len(lots) > MAX_LOTS:
+            break
         else:
-            lots[-1].append(frame)  # only told of, never read
+            lots.append([frame])
     return sorted(lots, key=len, reverse=True)
 
 
@@ -260,7 +261,7 @@ def _folder(frame: Frame) -> str:
 
 
 def _pass(frames: Sequence[Frame]) -> Callable[[Frame], Hashable]:
-    """In the order of InstanceNumber and frames: the how manieth image at its place each is, from 1.
+    """In the order of InstanceNumber and frames: whether an image is the first, second, ... at its place, from 1.
 
     Only where every place has the same number of images; elsewhere one that is missing would mix the volumes.
     """

@@ -325,14 +325,18 @@ def test_huge_sizes_with_little_data_are_refused_before_anything_is_allocated(tm
     packed = dicom_slices(expected)
     for ds in packed:
         ds.compress(RLELossless, generate_instance_uid=False)
-        ds.Rows = ds.Columns = 9000
+        ds.Rows = ds.Columns = 8000
     save_slices(tmp_path / "packed", packed)
+    for ds in packed:
+        ds.Rows = ds.Columns = 65535
+    save_slices(tmp_path / "wide", packed)
     none = multi_frame(expected, groups=False, NumberOfFrames=-1)
     save(none, tmp_path / "none" / "a.dcm")
     tracemalloc.start()
     assert "1 image(s) of 65535 x 65535 pixels are 8589672450 bytes" in input_error(tmp_path / "plain")
     assert "100000 image(s) of 65535 x 65535 pixels" in input_error(tmp_path / "frames")
     assert "their compressed files have only" in input_error(tmp_path / "packed")
+    assert "images of 65535 x 65535 pixels, expected at most" in input_error(tmp_path / "wide")
     assert "NumberOfFrames is -1" in input_error(tmp_path / "none")
     assert tracemalloc.get_traced_memory()[1] < 30e6
     tracemalloc.stop()

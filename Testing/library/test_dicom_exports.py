@@ -155,6 +155,25 @@ def test_a_reformat_of_many_images_can_be_chosen_beside_the_axial_volume(tmp_pat
     assert_same_scan(read_volume(f"{tmp_path}#3b"), coronal)
 
 
+def test_many_images_without_position_do_not_outweigh_the_volume(tmp_path):
+    expected = random_scan()
+    slices = dicom_slices(expected)
+    strays = dicom_slices(random_scan(shape=(40, 6, 5)), SeriesInstanceUID=slices[0].SeriesInstanceUID)
+    for ds in strays:
+        del ds.ImagePositionPatient
+    found = read_volume(save_slices(tmp_path, [*slices, *strays]))
+    assert_same_scan(found, expected)
+    assert "40 image(s) of the series were left out" in found.notes[0]
+
+
+def test_images_of_far_too_many_kinds_are_refused(tmp_path):
+    slices = dicom_slices(random_scan(shape=(70, 3, 3)))
+    for k, ds in enumerate(slices):
+        ds.PixelSpacing = [0.5 + 0.01 * k, 0.5]
+    same = dicom_slices(random_scan(shape=(4, 3, 3)), SeriesInstanceUID=slices[0].SeriesInstanceUID)
+    assert "PixelSpacing changes within the series" in input_error(save_slices(tmp_path, [*slices, *same]))
+
+
 def test_images_of_which_no_two_are_alike_are_refused_with_what_differs(tmp_path):
     slices = dicom_slices(random_scan())
     for k, ds in enumerate(slices):
