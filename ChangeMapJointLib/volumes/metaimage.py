@@ -121,8 +121,10 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
 
 def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
     """From index to mm in LPS, and notes. The rows of the matrix are the directions of the axes."""
-    spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank) or [np.nan] * rank
-    check_voxel_size(np.array(spacing[:3]), f"voxel size (ElementSpacing = {fields.get('ElementSpacing', 'missing')})")
+    spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank)
+    if not spacing:
+        raise InputError("no voxel size (ElementSpacing is missing), expected three positive numbers; export it again")
+    check_voxel_size(np.array(spacing[:3]))
     turn = next((fields.numbers(name, rank * rank) for name in TURNS if name in fields), None)
     place = next((fields.numbers(name, rank) for name in PLACES if name in fields), None)
     notes = () if turn else (NO_ORIENTATION,)
