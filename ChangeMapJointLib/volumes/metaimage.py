@@ -119,6 +119,7 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
     return fields, as_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [], last.end()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
     """From index to mm in LPS, and notes. The rows of the matrix are the directions of the axes."""
     spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank)

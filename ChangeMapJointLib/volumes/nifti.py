@@ -183,6 +183,7 @@ def _scale(slope: float, intercept: float) -> tuple[float, float]:
     return slope, intercept
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(layout: _Layout, get: _Get, shape: Shape3) -> tuple[FloatArray, tuple[str, ...]]:
     """From index to mm in LPS, and notes."""
     pixdim = get(layout.pixdim)

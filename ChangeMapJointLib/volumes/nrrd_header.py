@@ -190,6 +190,7 @@ def _extra(header: _Header, sizes: list[int], others: list[int], scalar: bool) -
     return sizes[several[0]] if several else 1
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, ...]]:
     """From index to mm in LPS, and notes."""
     matrix = np.eye(4)

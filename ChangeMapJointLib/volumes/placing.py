@@ -19,6 +19,7 @@ MAX_VOXELS = 2**31
 EXACT_MM = 1e-3  # a matrix that is straight within this over the volume is taken as it is
 ROUNDED_VOX = 0.1  # straightened axes may move no voxel farther
 MAX_TILT_DEGREES = 45.0
+LARGEST_MM = 1e9  # beyond, a header holds something else
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def check_voxel_size(spacing_mm: FloatArray | tuple[float, ...], found: str = "v
         InputError: calls them ``found``.
     """
     sizes = np.asarray(spacing_mm, dtype=float)
-    if sizes.shape != (3,) or not (np.isfinite(sizes).all() and (sizes > 0).all()):
+    if sizes.shape != (3,) or not ((sizes > 0) & (sizes < LARGEST_MM)).all():
         raise InputError(f"{found} {tuple(sizes.ravel().tolist())} mm, expected three positive numbers")
 
 
@@ -58,6 +59,7 @@ def check_shape(shape: tuple[int, ...], components: int = 1) -> Shape3:
     return shape[0], shape[1], shape[2]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def place(affine: FloatArray, shape: Shape3) -> Placement:
     """The straight grid for voxels ``[z, y, x]`` of ``shape``.
 
@@ -69,8 +71,8 @@ def place(affine: FloatArray, shape: Shape3) -> Placement:
         InputError: numbers that are none, or axes that are neither perpendicular nor those of tilted slices.
     """
     columns = affine[:3, :3]
-    if not np.isfinite(affine).all():
-        raise InputError("position or axes that are no finite numbers; export it again")
+    if not (np.abs(affine) < LARGEST_MM).all():
+        raise InputError("position or axes that are no numbers of mm; export it again")
     lengths = np.linalg.norm(columns, axis=0)
     check_voxel_size(lengths)
     unit = columns / lengths

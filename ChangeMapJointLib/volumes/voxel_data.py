@@ -22,7 +22,7 @@ from ChangeMapJointLib.volumes.sources import reason_of
 
 CHUNK_BYTES = 2**22
 MOST_PACKED = 1032  # deflate makes at most so many bytes of one
-MAX_TRAILING_BYTES = 2**26  # unpacked only to reach the checksum
+MAX_TRAILING_BYTES = 2**24  # unpacked only to reach the checksum
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 AGAIN = "copy or export it again"
 
