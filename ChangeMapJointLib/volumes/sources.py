@@ -107,7 +107,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
     for info in archive.infolist():
-        if info.is_dir():
+        if not info.filename or info.is_dir():
             continue
         if info.flag_bits & 0x1:
             raise InputError(f"{path}: the archive is encrypted; unpack it and give the folder")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -24,10 +25,11 @@ from hypothesis import strategies as st
 
 from ChangeMapJointLib.core.errors import InputError
 
-EXAMPLES = int(os.environ.get("CHANGEMAP_FUZZ_EXAMPLES", "0"))
+EXAMPLES = int(os.environ.get("CHANGEMAP_FUZZ_EXAMPLES") or 0)
 HANG_S = 60  # nothing here takes a second; only so that a loop without end is found
 MAX_BYTES = 2**26  # that may be in memory for files of some kB; their headers may claim anything
 MAX_MESSAGE = 3000
+MOVING = ("os.rename", "os.link", "os.symlink", "os.truncate", "os.chmod")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 NASTY_NUMBERS = ("0", "-1", "1", "2", "7", "nan", "inf", "-inf", "1e308", "1e-308", "1e400", "-0.0", "1e20")
@@ -104,7 +106,8 @@ def _bounded(folder: Path) -> Iterator[None]:
         tracemalloc.stop()
         _Watch.active = False
     assert peak < MAX_BYTES, f"{peak / 2**20:.0f} MiB in memory"
-    allowed = (str(folder.resolve()), str(Path(tempfile.gettempdir(), "changemap-")))
+    temporary = [str(Path(tempfile.gettempdir(), name)) for name in ("changemap-", "torchinductor_")]
+    allowed = (str(folder.resolve()), *temporary)
     outside = [path for path in _Watch.written if not os.path.realpath(path).startswith(allowed)]
     assert not outside, f"wrote to {outside}"
 
@@ -230,7 +233,7 @@ def damaged_json(draw: st.DrawFn, values: Any) -> Any:
             parent = node
             key = draw(st.sampled_from(sorted(node))) if isinstance(node, dict) else draw(st.integers(0, len(node) - 1))
             node = node[key]
-        leaf = draw(JSON_LEAVES)
+        leaf = copy.deepcopy(draw(JSON_LEAVES))  # the next change may be inside of it
         if parent is None:
             return leaf
         action = draw(st.integers(0, 4))
