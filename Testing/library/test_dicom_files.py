@@ -187,6 +187,22 @@ def test_names_preambles_and_nesting_do_not_matter(tmp_path):
     assert_same_scan(read_volume(folder), expected)
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    expected = random_scan()
+    folder = write_dicom(tmp_path / "series", expected)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", b"nothing")
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    content = (tmp_path / "a.zip").read_bytes()
+    first = content.index(b"PK\x01\x02")  # of the directory at the end, where the length of the name is taken away
+    content = content[: first + 28] + b"\0\0" + content[first + 30 : first + 46] + content[first + 47 :]
+    end = content.index(b"PK\x05\x06")
+    size = int.from_bytes(content[end + 12 : end + 16], "little") - 1
+    (tmp_path / "a.zip").write_bytes(content[: end + 12] + size.to_bytes(4, "little") + content[end + 16 :])
+    assert_same_scan(read_volume(tmp_path / "a.zip"), expected)
+
+
 def test_a_zip_is_read_without_unpacking_it(tmp_path, monkeypatch):
     expected = random_scan()
     write_dicom(tmp_path / "series", expected)

@@ -78,6 +78,12 @@ def test_other_numbers_become_float32_and_nothing_lies_below_a_ct(tmp_path):
     assert read_volume(save(tmp_path / "b.mha", whole)).array.min() == -1024
 
 
+def test_numbers_too_large_for_float32_are_no_hu(tmp_path):
+    values = random_scan().array.astype(np.float64)
+    values[1, 2, 3] = 1e300
+    assert "1 voxel(s) are NaN or infinite" in input_error(save(tmp_path / "a.nrrd", values))
+
+
 def test_int16_is_not_copied_again():
     array = np.full((3, 4, 5), -2000, dtype=np.int16)
     found = as_hu(array)
