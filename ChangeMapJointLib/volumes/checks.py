@@ -129,9 +129,9 @@ def _check_size(volume: Volume, limits: CheckLimits) -> list[str]:
     notes = []
     if coarsest > limits.thick_mm:
         notes.append(f"Voxels of {coarsest:.3g} mm along one axis: nodules smaller than that may be missed.")
-    thickness = volume.acquisition.slice_thickness_mm
-    if thickness and coarsest > GAP_FACTOR * thickness:
-        notes.append(f"Slices of {thickness:.3g} mm every {coarsest:.3g} mm: what lies between them is not seen.")
+    thickness, apart = volume.acquisition.slice_thickness_mm, grid.spacing_mm[2]  # pixels may be coarser than both
+    if thickness and apart > GAP_FACTOR * thickness:
+        notes.append(f"Slices of {thickness:.3g} mm every {apart:.3g} mm: what lies between them is not seen.")
     return notes
 
 

@@ -30,7 +30,7 @@ def _beyond(pixels: float) -> int:
 
 
 def straightened(
-    picture: NDArray[np.generic], k: int, slices: int, shear_mm: tuple[float, float], spacing_mm: Sequence[float]
+    picture: NDArray[np.generic], k: float, slices: int, shear_mm: tuple[float, float], spacing_mm: Sequence[float]
 ) -> NDArray[np.generic]:
     """Slice k of ``slices`` (HU, ``[y, x]``) moved back by its share of the drift, linear between pixels.
 

@@ -27,6 +27,11 @@ class Acquisition:
     manufacturer: str | None = None
     series_description: str | None = None
     patient_key: str | None = None
+    time: str | None = None  # ISO, HH:MM:SS
+    phase: str | None = None  # of the heart or of breathing, or which time point
+    kvp: float | None = None  # tube voltage in kV
+    exposure_mas: float | None = None
+    ctdi_vol_mgy: float | None = None
 
 
 @dataclass(frozen=True)

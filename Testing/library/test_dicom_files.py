@@ -101,11 +101,24 @@ def test_bits_beyond_bits_stored_are_no_hu(tmp_path):
     assert_same_scan(read_volume(save_slices(tmp_path, slices)), expected)
 
 
-def test_left_justified_bits_are_refused(tmp_path):
-    slices = dicom_slices(random_scan())
-    for ds in slices:
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize("rest", [0, 0xF])  # what lies below the used bits counts for nothing
+def test_left_justified_bits_are_shifted_down(tmp_path, dtype, rest):
+    expected = random_scan()
+    slices = dicom_slices(expected)
+    for k, ds in enumerate(slices):
+        stored = expected.array[k].astype(int) + (1024 if dtype == np.uint16 else 0)
+        set_pixels(ds, ((stored << 4) | rest).astype(dtype))
         ds.BitsStored, ds.HighBit = 12, 15
-    assert "HighBit is 15 with 12 bits stored" in input_error(save_slices(tmp_path, slices))
+        ds.RescaleIntercept = -1024 if dtype == np.uint16 else 0
+    assert_same_scan(read_volume(save_slices(tmp_path, slices)), expected)
+
+
+@pytest.mark.parametrize(("stored", "highest"), [(12, 10), (12, 16), (0, 11), (17, 16)])
+def test_bits_that_cannot_be_are_refused(tmp_path, stored, highest):
+    text = input_error(write_dicom(tmp_path, random_scan(), BitsStored=stored, HighBit=highest))
+    assert "HighBit" in text or "Bits Stored" in text
+    assert "export the series again" in text
 
 
 def test_unsigned_wrap_is_explained(tmp_path):
