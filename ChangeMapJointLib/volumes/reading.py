@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import InputError, printable
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.dicom import read_dicom
@@ -117,14 +117,9 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error)
-        raise InputError(text if text.startswith(str(path)) else f"{path}: {_printable(text)}") from error
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {printable(text)}") from error
     except (MemoryError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({reason_of(error)})") from error
-
-
-def _printable(text: str) -> str:
-    """On one line and without what a terminal cannot show: parts of damaged headers are quoted."""
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _suffix(path: Path) -> str:

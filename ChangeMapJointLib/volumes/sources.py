@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import InputError, printable
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
@@ -111,7 +111,7 @@ def _folder_files(root: Path) -> Iterator[SourceFile]:
 
 def plain_file(path: Path, name: str) -> SourceFile:
     """The file at ``path``, called ``name``."""
-    return SourceFile(name, path.stat().st_size, lambda: path.open("rb"))
+    return SourceFile(printable(name), path.stat().st_size, lambda: path.open("rb"))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -133,7 +133,7 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
                 f"{path}: {info.filename} is packed by a method that cannot be unpacked here ({method}), expected "
                 "ordinary deflate; unpack the archive and give the folder, or zip it again"
             )
-        yield SourceFile(info.filename, info.file_size, _member_opener(archive, info), packed=True)
+        yield SourceFile(printable(info.filename), info.file_size, _member_opener(archive, info), packed=True)
 
 
 def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:

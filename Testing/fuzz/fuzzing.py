@@ -30,6 +30,7 @@ HANG_S = 60  # nothing here takes a second; only so that a loop without end is f
 MAX_BYTES = 2**26  # that may be in memory for files of some kB; their headers may claim anything
 MAX_MESSAGE = 3000
 MOVING = ("os.rename", "os.link", "os.symlink", "os.truncate", "os.chmod")
+REMOVING = ("shutil.rmtree", "os.mkdir", "os.remove", "os.rmdir")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 NASTY_NUMBERS = ("0", "-1", "1", "2", "7", "nan", "inf", "-inf", "1e308", "1e-308", "1e400", "-0.0", "1e20")
@@ -130,22 +131,16 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         path, mode, flags = arguments
         writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & WRITING)
         paths = [path] if writes else []
-    elif event in (
-        "os.mkdir",
-        "os.remove",
-        "os.rmdir",
-        "os.rename",
-        "os.link",
-        "os.symlink",
-        "os.truncate",
-        "os.chmod",
-    ):
-        paths = [one for one in arguments[:2] if isinstance(one, (str, bytes, os.PathLike))]
+    elif event in MOVING:
+        paths = list(arguments[:2])
+    elif event in REMOVING and arguments[-1] in (-1, None):
+        paths = [arguments[0]]  # else inside a folder that rmtree was asked to remove
     else:
         return
     _Watch.written += [os.fsdecode(path) for path in paths if isinstance(path, (str, bytes, os.PathLike))]
 
 
+tempfile.gettempdir()  # tries its folder once
 sys.addaudithook(_audit)
 
 
