@@ -61,7 +61,8 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         progress: called with the fraction done.
 
     Returns:
-        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Whether
+        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Slices
+        that drift sideways (a gantry tilt, also in the header of an image file) are sheared straight. Whether
         it is a CT of a chest in HU is not looked at here, see
         :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
 

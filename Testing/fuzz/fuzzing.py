@@ -107,7 +107,7 @@ def _bounded(folder: Path) -> Iterator[None]:
         tracemalloc.stop()
         _Watch.active = False
     assert peak < MAX_BYTES, f"{peak / 2**20:.0f} MiB in memory"
-    temporary = [str(Path(tempfile.gettempdir(), name)) for name in ("changemap-", "torchinductor_")]
+    temporary = [os.path.realpath(Path(tempfile.gettempdir(), name)) for name in ("changemap-", "torchinductor_")]
     allowed = (str(folder.resolve()), *temporary)
     outside = [path for path in _Watch.written if not os.path.realpath(path).startswith(allowed)]
     assert not outside, f"wrote to {outside}"
