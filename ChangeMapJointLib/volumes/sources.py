@@ -6,6 +6,7 @@ point anywhere and nothing is left behind.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -111,7 +112,14 @@ def _folder_files(root: Path) -> Iterator[SourceFile]:
 
 def plain_file(path: Path, name: str) -> SourceFile:
     """The file at ``path``, called ``name``."""
-    return SourceFile(printable(name), path.stat().st_size, lambda: path.open("rb"))
+    return SourceFile(printable(name), path.stat().st_size, lambda: _File(io.FileIO(path)))
+
+
+class _File(io.BufferedReader):
+    """Reserves no more memory than the file is long, whatever length a damaged element claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None or size < 0 else min(size, os.fstat(self.fileno()).st_size))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
