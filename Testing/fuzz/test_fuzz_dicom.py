@@ -110,7 +110,7 @@ def write(folder: Path, contents: list[bytes]) -> Path:
     return series
 
 
-@fuzz(60)
+@fuzz(25)
 @given(data=st.data())
 def test_headers(folder: Path, slices: dict[str, list[bytes]], data: st.DataObject) -> None:
     contents = list(slices["plain"])
@@ -119,7 +119,7 @@ def test_headers(folder: Path, slices: dict[str, list[bytes]], data: st.DataObje
     check(write(folder, contents))
 
 
-@fuzz(60)
+@fuzz(25)
 @given(data=st.data())
 def test_bytes(folder: Path, slices: dict[str, list[bytes]], data: st.DataObject) -> None:
     contents = list(slices[data.draw(st.sampled_from(sorted(slices)))])
@@ -129,7 +129,7 @@ def test_bytes(folder: Path, slices: dict[str, list[bytes]], data: st.DataObject
     check(write(folder, contents))
 
 
-@fuzz(60)
+@fuzz(25)
 @given(data=st.data())
 def test_zip_members(folder: Path, slices: dict[str, list[bytes]], data: st.DataObject) -> None:
     empty(folder)

@@ -57,7 +57,7 @@ def damaged_text(data: st.DataObject, values: object) -> bytes:
     return data.draw(damaged(content)) if data.draw(st.integers(0, 3)) == 0 else content
 
 
-@fuzz(80)
+@fuzz(30)
 @given(data=st.data())
 def test_weights(folder: Path, weights: tuple[dict, bytes], data: st.DataObject) -> None:
     """The card's checksum is mended, so that what is behind it is reached."""
