@@ -25,12 +25,12 @@ from ChangeMapJointLib.volumes.dicom_spacing import (
     distances,
     missing_slices,
 )
+from ChangeMapJointLib.volumes.placing import MAX_VOXELS
 from ChangeMapJointLib.volumes.tilt import added_pixels
 
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within a series
 MAX_TILT_DEG = 45.0  # gantries tilt up to 30
 ON_GRID = 0.05  # a slice this near to one of the even grid (in steps) is taken for it
-MAX_VOXELS = 2**31
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ point anywhere and nothing is left behind.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import InputError, printable
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
@@ -111,7 +112,14 @@ def _folder_files(root: Path) -> Iterator[SourceFile]:
 
 def plain_file(path: Path, name: str) -> SourceFile:
     """The file at ``path``, called ``name``."""
-    return SourceFile(name, path.stat().st_size, lambda: path.open("rb"))
+    return SourceFile(printable(name), path.stat().st_size, lambda: _File(io.FileIO(path)))
+
+
+class _File(io.BufferedReader):
+    """Reserves no more memory than the file is long, whatever length a damaged element claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None or size < 0 else min(size, os.fstat(self.fileno()).st_size))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -123,7 +131,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
     for info in archive.infolist():
-        if info.is_dir():
+        if not info.filename or info.is_dir():
             continue
         if info.flag_bits & 0x1:
             raise InputError(f"{path}: the archive is encrypted; unpack it and give the folder")
@@ -133,7 +141,7 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
                 f"{path}: {info.filename} is packed by a method that cannot be unpacked here ({method}), expected "
                 "ordinary deflate; unpack the archive and give the folder, or zip it again"
             )
-        yield SourceFile(info.filename, info.file_size, _member_opener(archive, info), packed=True)
+        yield SourceFile(printable(info.filename), info.file_size, _member_opener(archive, info), packed=True)
 
 
 def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:

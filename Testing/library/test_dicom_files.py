@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -27,6 +28,7 @@ from pydicom.uid import MPEG2MPML, EnhancedCTImageStorage, JPEGLosslessSV1, RLEL
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.volumes.checks import check_ct
+from ChangeMapJointLib.volumes.dicom import list_series
 from ChangeMapJointLib.volumes.reading import read_volume
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -198,6 +200,35 @@ def test_names_preambles_and_nesting_do_not_matter(tmp_path):
     pydicom.dcmwrite(bare, content, implicit_vr=True, little_endian=True, enforce_file_format=False)
     assert b"DICM" not in bare.read_bytes()[:132]
     assert_same_scan(read_volume(folder), expected)
+
+
+def test_an_element_that_claims_to_be_huge_costs_nothing(tmp_path):
+    folder = write_dicom(tmp_path / "series", random_scan())
+    path = folder / "0000.dcm"
+    content = path.read_bytes()
+    place = content.index(b"LO", content.index(struct.pack("<HH", 0x0008, 0x103E)))
+    path.write_bytes(content[:place] + b"UN\0\0" + struct.pack("<I", 0x70000000) + content[place + 4 :])
+    tracemalloc.start()
+    list_series(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    expected = random_scan()
+    folder = write_dicom(tmp_path / "series", expected)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", b"nothing")
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    content = (tmp_path / "a.zip").read_bytes()
+    first = content.index(b"PK\x01\x02")  # of the directory at the end, where the length of the name is taken away
+    content = content[: first + 28] + b"\0\0" + content[first + 30 : first + 46] + content[first + 47 :]
+    end = content.index(b"PK\x05\x06")
+    size = int.from_bytes(content[end + 12 : end + 16], "little") - 1
+    (tmp_path / "a.zip").write_bytes(content[: end + 12] + size.to_bytes(4, "little") + content[end + 16 :])
+    assert_same_scan(read_volume(tmp_path / "a.zip"), expected)
 
 
 def test_a_zip_is_read_without_unpacking_it(tmp_path, monkeypatch):
