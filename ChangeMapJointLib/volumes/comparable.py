@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.volumes.anatomy import ChestView, chest_view, orientation
 from ChangeMapJointLib.volumes.conditions import condition_reasons
-from ChangeMapJointLib.volumes.gate import GateReason, reason
+from ChangeMapJointLib.volumes.gate import BY_NAME, GateReason, reason
 from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.volumes.scan_figures import blood_hu, noise_hu
 from ChangeMapJointLib.volumes.volume import Volume
@@ -69,21 +69,15 @@ def coverage_reasons(scans: Scans, lungs: Pair, matrix: FloatArray) -> Iterator[
     shares = [seen_shares(found, other, way) for found, other, way in zip(lungs, scans[::-1], both, strict=True)]
     # nothing at all in common is the alignment's to refuse: it knows both overlaps
     for share, name, other in zip(shares, NAMES, NAMES[::-1], strict=True):
-        lacking = {part: seen for part, (seen, ml) in share.items() if ml >= LEAST_ML and seen < 1}
-        words = ", ".join(f"{100 * seen:.0f} % of the {part}" for part, seen in lacking.items() if reason_of_part(seen))
-        if words:
-            worst = max(100 * min(lacking.values()), 20.0)
-            parts = words[:1].upper() + words[1:]
-            yield reason("coverage", worst, parts=parts, scan=name.lower(), other=other.lower())
+        lacking = {part: 100 * seen for part, (seen, ml) in share.items() if ml >= LEAST_ML}
+        lacking = {part: seen for part, seen in lacking.items() if BY_NAME["coverage"].answer(seen) != "fine"}
+        if lacking:
+            parts = ", ".join(f"{seen:.0f} % of the {part}" for part, seen in lacking.items())
+            yield reason("coverage", min(lacking.values()), parts=parts, whose=name.lower(), other=other.lower())
         seen_ml.append(sum(seen * ml for seen, ml in share.values()))
     if min(seen_ml) > LEAST_ML:
         liters = {"new": f"{seen_ml[0] / 1000:.1f}", "old": f"{seen_ml[1] / 1000:.1f}"}
         yield reason("breathing", max(seen_ml) / min(seen_ml), **liters)
-
-
-def reason_of_part(seen: float) -> bool:
-    """Is so small a share of a part, in [0, 1], worth a word?"""
-    return reason("coverage", max(100 * seen, 20.0), parts="", scan="", other="") is not None
 
 
 def seen_shares(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[str, tuple[float, float]]:

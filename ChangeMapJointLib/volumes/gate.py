@@ -280,14 +280,21 @@ RULES: tuple[Rule, ...] = (
         rises=False,
     ),
     Rule(
+        "overlap",
+        COVERAGE,
+        "% of the lungs of either scan that the other saw, the larger of both (RigidOptions.least_overlap)",
+        "they share {percent} % of the lungs",
+        "choose scans of the same part of the chest",
+        refuse=20,
+        rises=False,
+    ),
+    Rule(
         "coverage",
         COVERAGE,
-        "% of an upper or lower half of a lung that the other scan saw; refused by RigidOptions.least_overlap "
-        "where neither scan saw more of the other's lungs",
-        "{parts} of the {scan}'s lungs were seen by the {other}.",
+        "% of an upper or lower half of a lung that the other scan saw",
+        "Only {parts} of the {whose} were seen by the {other}.",
         "Nothing can be said about change in the rest.",
         look=90,
-        refuse=20,
         rises=False,
     ),
     Rule(
