@@ -20,6 +20,7 @@ from ChangeMapJointLib.volumes.dicom_headers import looks_like_dicom
 from ChangeMapJointLib.volumes.dicom_stacks import MAX_VOXELS
 from ChangeMapJointLib.volumes.hu import as_hu
 from ChangeMapJointLib.volumes.nifti import check_nifti
+from ChangeMapJointLib.volumes.padding import with_unseen
 from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
@@ -78,7 +79,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     if not there:
         raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
     if is_dicom(file):
-        return read_dicom(file, selector, progress=progress)
+        return with_unseen(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
     with _naming(file):
@@ -89,7 +90,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         hu = as_hu(array)
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape}), expected a volume")
-    return Volume(hu, grid, file, Acquisition(), notes)
+    return with_unseen(Volume(hu, grid, file, Acquisition(), notes))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
