@@ -30,7 +30,7 @@ def acquisitionOf(node: Any) -> Acquisition:
         modality=_value(first, MODALITY_TAG) or None,
         contrast=contrast if contrast is None else without_identity(contrast, patient),
         patient_key=patient_key(*patient),
-        kv=_number(first, KV_TAG),
+        kvp=_number(first, KV_TAG),
     )
 
 

@@ -32,7 +32,8 @@ from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration import quality
 from ChangeMapJointLib.registration.matching import Matches
-from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
+from ChangeMapJointLib.registration.rigid import RigidAlignment
+from ChangeMapJointLib.registration.rigid_child import align_any_size
 from ChangeMapJointLib.registration.solver import Registration, RegistrationOptions, register
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.volumes.checks import check_pair
@@ -153,15 +154,14 @@ def compare(
     with stages.stage("lungs") as progress:
         reference_lungs, template_lungs = segment_both(reference, template, options=config.lungs, progress=progress)
     with stages.stage("rigid") as progress:
-        rigid = align_rigid(
-            reference, template, reference_lungs.mask, template_lungs.mask, options=config.rigid, progress=progress
-        )
+        both = (reference_lungs, template_lungs)
+        rigid = align_any_size(reference, template, both, options=config.rigid, progress=progress)
     aligned = Aligned(reference, template, reference_lungs, template_lungs, rigid)
     with stages.stage("gate"):
         gate = check_pair(
             reference,
             template,
-            lungs=(reference_lungs, template_lungs),
+            lungs=both,
             matrix=rigid.matrix,
             remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
         )

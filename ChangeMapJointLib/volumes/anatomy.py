@@ -17,12 +17,13 @@ from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.volumes.lungs import Lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
-WORK_MM = 3.0  # of an adult; a child's chest is looked at as finely as its lungs are small
-ADULT_ML, FINEST_MM = 4000.0, 1.0
+WORK_MM = 3.0  # of an adult; a child's chest is looked at as finely as its lungs are small, and all mm are an adult's
+ADULT_ML, FINEST_MM = 4000.0, 0.7
 MARGIN_VOX = 12
 SOFT_HU, GAS_HU = -150.0, -400.0
 NEAR_SPINE = 0.25  # of the lungs' half width: the spine is looked for there
 SPINE_PERCENTILE = 25  # over the slices: only the spine is dense in nearly all of them
+SMOOTH_MM = 8.0
 SPINE_MM = 15.0  # from its middle to its front
 DOME_MM, HEART_SHARE = 15.0, 0.3  # usual differences, which count as 1
 MOST_DOME_MM, MOST_EVIDENCE = 20.0, 1.5  # a dome that is higher still was pushed there
@@ -84,7 +85,7 @@ def chest_view(volume: Volume, lungs: Lungs) -> ChestView | None:
     coarse = _nearest(labels[box], part, work)
     if not coarse.any():
         return None
-    return ChestView(hu, coarse, h, _spine(hu, coarse > 0, h))
+    return ChestView(hu, coarse, h, _spine(hu, coarse > 0))
 
 
 def _spacing_mm(lungs_ml: float) -> float:
@@ -114,12 +115,12 @@ def _nearest(labels: NDArray[np.uint8], grid: Grid, work: Grid) -> NDArray[np.ui
     return labels[np.ix_(*(index.astype(int) for index in along[::-1]))]
 
 
-def _spine(hu: NDArray[np.float32], mask: Mask, spacing_mm: float) -> tuple[int, int]:
+def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[int, int]:
     """(y, x) of the column near the middle that is dense in most slices."""
     (z0, _, x0), (z1, _, x1) = bounding_box(mask)
     cut = (z1 - z0) // 10
     column = np.percentile(hu[z0 + cut : max(z1 - cut, z0 + cut + 1)], SPINE_PERCENTILE, axis=0)
-    column = ndimage.gaussian_filter(column, 8.0 / spacing_mm)
+    column = ndimage.gaussian_filter(column, SMOOTH_MM / WORK_MM)
     middle, half = (x0 + x1 - 1) / 2, (x1 - x0) / 2
     column[:, np.abs(np.arange(hu.shape[2]) - middle) > NEAR_SPINE * half] = -np.inf
     y, x = np.unravel_index(int(column.argmax()), column.shape)
@@ -157,12 +158,12 @@ def _rise(half: Mask, *, top: bool) -> float:
 
 def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int) -> float | None:
     """Evidence that heart and domes are where they usually are; ``hu`` and ``mask`` with the head at the top."""
-    (spine_y, x), h = view.spine_vox, view.spacing_mm
+    spine_y, x = view.spine_vox
     right, left = mask[:, :, :x], mask[:, :, x:]
     smaller, larger = sorted((int(right.sum()), int(left.sum())))
     if smaller < EQUAL * larger:
         return None
-    front = spine_y - back * round(SPINE_MM / h)
+    front = spine_y - back * round(SPINE_MM / WORK_MM)
     rows = slice(0, max(front, 0)) if back > 0 else slice(front + 1, None)
     (z0, _, _), (z1, _, _) = bounding_box(mask)
     shares = [
@@ -174,7 +175,7 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
         for low in (0.1, 0.3, 0.5)
     ]
     heart = float(np.mean(shares)) / HEART_SHARE
-    dome_mm = (_dome(right) - _dome(left)) * h
+    dome_mm = (_dome(right) - _dome(left)) * WORK_MM
     dome = dome_mm / DOME_MM if abs(dome_mm) <= MOST_DOME_MM else 0.0
     return float(np.clip(heart, -MOST_EVIDENCE, MOST_EVIDENCE) + dome)
 

@@ -126,8 +126,8 @@ def _header_reasons(reference: Volume, template: Volume) -> Iterator[GateReason 
     yield reason("thickness", ratio, new=f"{thickness[0]:.3g}", old=f"{thickness[1]:.3g}")
     if new.kernel and old.kernel:
         yield reason("kernel", new.kernel != old.kernel, new=new.kernel, old=old.kernel)
-    if new.kv and old.kv:
-        yield reason("kv", abs(new.kv - old.kv), new=f"{new.kv:g}", old=f"{old.kv:g}")
+    if new.kvp and old.kvp:
+        yield reason("kv", abs(new.kvp - old.kvp), new=f"{new.kvp:g}", old=f"{old.kvp:g}")
     which = "reference" if new.contrast else "template"
     yield reason("contrast", (new.contrast is None) != (old.contrast is None), which=which)
 
@@ -150,8 +150,9 @@ def _unusual(volume: Volume) -> list[GateReason]:
     peak = _soft_peak(_sampled(volume.array))
     found = [reason("voxel_mm", coarsest, mm=f"{coarsest:.3g}")]
     if thickness:
-        words = {"thickness": f"{thickness:.3g}", "distance": f"{coarsest:.3g}"}
-        found.append(reason("gaps", coarsest / thickness, **words))
+        apart = volume.grid.spacing_mm[2]  # pixels may be coarser than both
+        words = {"thickness": f"{thickness:.3g}", "distance": f"{apart:.3g}"}
+        found.append(reason("gaps", apart / thickness, **words))
     found += [reason(f"soft_peak_{end}_hu", peak, hu=f"{peak:.0f}") for end in ("high", "low")]
     return [one for one in found if one is not None]
 

@@ -110,7 +110,6 @@ def _seen(volume: Volume, points_mm: FloatArray) -> NDArray[np.bool_]:
     """For points ``[n, 3]``: inside the scan, and measured there?"""
     index = np.rint(volume.grid.to_index(points_mm)).astype(int)[:, ::-1]
     found: NDArray[np.bool_] = np.asarray(((index >= 0) & (index < volume.grid.shape)).all(axis=1))
-    unseen = getattr(volume, "unseen", None)
-    if unseen is not None:
-        found[found] = ~unseen[tuple(index[found].T)]
+    if volume.unseen is not None:
+        found[found] = ~volume.unseen[tuple(index[found].T)]
     return found

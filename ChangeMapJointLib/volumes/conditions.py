@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, fill_slices, largest_component, opening
 from ChangeMapJointLib.core.grid import bounding_box
-from ChangeMapJointLib.volumes.anatomy import ChestView, Orientation
+from ChangeMapJointLib.volumes.anatomy import WORK_MM, ChestView, Orientation
 from ChangeMapJointLib.volumes.gate import GateReason, reason
 from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.volumes.volume import Volume
@@ -23,7 +23,6 @@ DENSE_HU, SOFT_HU, FLUID_HU, SOLID_HU = -150.0, -50.0, 30.0, 90.0
 EMPTY_HU, METAL_HU = -975.0, 2500.0
 THIN_MM, THICK_MM, GAS_MM = 6.0, 8.0, 5.0  # radii: vessels and walls are thinner, what is looked for is not
 AIRWAYS_MM = 30.0  # from the middle: trachea and main bronchi
-ADULT_MM = 3.0  # working voxels of an adult, see :func:`chest_view`
 NAMES = {RIGHT: "right", LEFT: "left"}
 
 
@@ -71,7 +70,7 @@ def condition_reasons(
 
 def _radius(view: ChestView, radius_mm: float) -> float:
     """As large for the chest of a child as for that of an adult."""
-    return radius_mm * view.spacing_mm / ADULT_MM
+    return radius_mm * view.spacing_mm / WORK_MM
 
 
 def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> Held:
@@ -98,7 +97,7 @@ def _gas_ml(view: ChestView, smooth: NDArray[np.float32]) -> dict[int, float]:
     body = largest_component(opening(view.hu > -400.0, _radius(view, GAS_MM), h))
     inside = (fill_slices(body) | view.mask) & _heights(view.mask)
     empty = opening((smooth < EMPTY_HU) & inside, _radius(view, GAS_MM), h)
-    reach = round(_radius(view, AIRWAYS_MM) / h)
+    reach = round(AIRWAYS_MM / WORK_MM)
     sides = {RIGHT: empty[:, :, : max(x - reach, 0)], LEFT: empty[:, :, x + reach :]}
     return {side: int(part.sum()) * h**3 / 1000 for side, part in sides.items()}
 

@@ -258,14 +258,4 @@ def _acquisition(header: Dataset, groups: tuple[Dataset, Dataset, Dataset]) -> A
         manufacturer=as_text(header.get("Manufacturer")) or None,
         series_description=without_identity(as_text(header.get("SeriesDescription")), identity) or None,
         patient_key=patient_key(*identity),
-        kv=_kv(groups),
     )
-
-
-def _kv(groups: tuple[Dataset, Dataset, Dataset]) -> float | None:
-    """The tube's voltage; None where it is not stated, or no number: nothing depends on it but a word of caution."""
-    try:
-        found = as_numbers(_find(groups, "KVP", "CTXRayDetailsSequence"), 1, "KVP")
-    except InputError:
-        return None
-    return found[0] if found else None

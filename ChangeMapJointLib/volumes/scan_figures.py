@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask
 from ChangeMapJointLib.core.grid import bounding_box
-from ChangeMapJointLib.volumes.anatomy import SPINE_MM, ChestView
+from ChangeMapJointLib.volumes.anatomy import SPINE_MM, WORK_MM, ChestView
 from ChangeMapJointLib.volumes.lungs import Lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -46,10 +46,10 @@ def blood_hu(view: ChestView) -> float | None:
 
     None where there is too little.
     """
-    mask, (spine_y, _), h = view.mask, view.spine_vox, view.spacing_mm
+    mask, (spine_y, _) = view.mask, view.spine_vox
     (z0, y0, _), (z1, y1, _) = bounding_box(mask)
     at_back = spine_y >= (y0 + y1 - 1) / 2
-    reach = round(SPINE_MM / h)
+    reach = round(SPINE_MM / WORK_MM)
     rows = slice(0, max(spine_y - reach, 0)) if at_back else slice(spine_y + reach + 1, None)
     height = slice(z0 + (z1 - z0) // 5, z1 - (z1 - z0) // 5)
     hu, lung = ndimage.gaussian_filter(view.hu[height, rows], 1.0), mask[height, rows]

@@ -27,7 +27,7 @@ class Acquisition:
     manufacturer: str | None = None
     series_description: str | None = None
     patient_key: str | None = None
-    kv: float | None = None  # of the tube
+    kvp: float | None = None  # tube voltage in kV
 
 
 @dataclass(frozen=True)

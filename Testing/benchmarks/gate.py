@@ -36,7 +36,7 @@ Scan = tuple[Volume, Lungs]
 PLAUSIBLE_ML = (2000.0, 8000.0)
 TURNS: tuple[tuple[int, ...], ...] = ((2,), (1,), (0,), (1, 2), (0, 2), (0, 1), (0, 1, 2))
 AXES = {0: "head_feet", 1: "front_back", 2: "left_right"}
-CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-1011", "QIN-LSC-0028")
+CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-1011")
 WRONG = (("QIN-LSC-0003", "QIN-LSC-0028"), ("QIN-LSC-0014", "QIN-LSC-0049"), ("LIDC-IDRI-0001", "LIDC-IDRI-0002"))
 
 
@@ -160,9 +160,8 @@ def simulated(scan: Scan) -> Iterator[tuple[str, str, Volume]]:
     """Name of the condition, the rule that must say so, and the scan."""
     volume = scan[0]
     for side, name in ((RIGHT, "right"), (LEFT, "left")):
-        for share in (0.15, 0.3):
-            back = part_of(scan, side, 1, share, last=True)
-            yield f"effusion, {share:.0%} of the {name} lung", "fluid_percent", filled(volume, back, 10.0)
+        back = part_of(scan, side, 1, 0.25, last=True)
+        yield f"effusion, 25 % of the {name} lung", "fluid_percent", filled(volume, back, 10.0)
         front = part_of(scan, side, 1, 0.15, last=False)
         yield f"pneumothorax, 15 % of the {name} lung", "gas_percent", filled(volume, front, -1005.0, 8.0)
         base = part_of(scan, side, 0, 0.25, last=False)

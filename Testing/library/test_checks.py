@@ -139,7 +139,7 @@ def made(volume: Volume, **about: object) -> Volume:
 
 def test_a_fitting_pair_gets_no_note(now, before):
     assert check_pair(now, before) == ALL_FINE
-    about = {"kernel": "B30f", "slice_thickness_mm": 3.0, "patient_key": "k", "contrast": "yes", "kv": 120.0}
+    about = {"kernel": "B30f", "slice_thickness_mm": 3.0, "patient_key": "k", "contrast": "yes", "kvp": 120.0}
     assert check_pair(made(now, date="2024-01-31", **about), made(before, date="2023-01-31", **about)) == ALL_FINE
 
 
@@ -151,7 +151,7 @@ def test_a_fitting_pair_gets_no_note(now, before):
         ({"date": "2024-01-31"}, {"date": "2024-01-31"}, "the same day, 2024-01-31"),
         ({"kernel": "B30f"}, {"kernel": "I70f"}, "kernels, B30f and I70f"),
         ({"slice_thickness_mm": 3.0}, {"slice_thickness_mm": 5.0}, "slice thickness, 3 and 5 mm"),
-        ({"kv": 120.0}, {"kv": 80.0}, "tube voltages, 120 and 80 kV"),
+        ({"kvp": 120.0}, {"kvp": 80.0}, "tube voltages, 120 and 80 kV"),
         ({"contrast": "Iomeprol"}, {}, "Only the reference is stated to have contrast"),
         ({}, {"contrast": "Iomeprol"}, "Only the template is stated to have contrast"),
     ],
@@ -200,7 +200,7 @@ def test_what_reading_and_one_scan_say_is_part_of_the_answer(chest, now):
 
 
 def test_reasons_come_in_the_order_of_the_table(now, before):
-    said = check_pair(made(now, date="2024-01-31", kernel="A"), made(before, date="2024-01-31", kernel="B", kv=80.0))
+    said = check_pair(made(now, date="2024-01-31", kernel="A"), made(before, date="2024-01-31", kernel="B", kvp=80.0))
     order = [rule.name for rule in RULES]
     assert [one.rule for one in said.reasons] == sorted((one.rule for one in said.reasons), key=order.index)
 

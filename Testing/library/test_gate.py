@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import centred_grid, voxel_points
+from phantoms import LUNG_VOLUME_ML, centred_grid, chest_phantom, rotation, voxel_points
 
-from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid, apply_affine
+from ChangeMapJointLib.registration import rigid_child
+from ChangeMapJointLib.registration.rigid import RigidAlignment
+from ChangeMapJointLib.registration.rigid_verdict import Overlap
 from ChangeMapJointLib.volumes.anatomy import chest_view, orientation
 from ChangeMapJointLib.volumes.body_size import as_adult, body_scale, smallest_lungs_ml
 from ChangeMapJointLib.volumes.checks import check_pair
 from ChangeMapJointLib.volumes.comparable import seen_shares
-from ChangeMapJointLib.volumes.gate import ALL_FINE, GateAnswer
-from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, Lungs
+from ChangeMapJointLib.volumes.gate import ALL_FINE, RULES, GateAnswer
+from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, LungOptions, Lungs, segment_lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
 AXES = {"head_feet": 0, "front_back": 1, "left_right": 2}
@@ -242,3 +246,61 @@ def test_an_adult_is_an_adult(now):
     assert smallest_lungs_ml(200.0, 1.0) == 200.0
     lungs_only = now[0].grid.crop((4, 8, 8), (60, 56, 76))
     assert body_scale(Volume(now[0].array[4:60, 8:56, 8:76], lungs_only)) == 1.0
+
+
+# -- the documentation ------------------------------------------------------------------------
+def test_the_documents_table_is_that_of_the_code():
+    """Every rule with its bars and its words; ``Testing/benchmarks/gate_table.py`` writes it."""
+    lines = (Path(__file__).parents[2] / "docs" / "gate.md").read_text("utf-8").splitlines()
+    found = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `")]
+    assert [cells[0].strip("`") for cells in found] == [rule.name for rule in RULES]
+    for rule, (_, quantity, look, refuse, said, measured) in zip(RULES, found, strict=True):
+        assert quantity == rule.quantity
+        for shown, bar in ((look, rule.look), (refuse, rule.refuse)):
+            assert shown.strip() == ("" if bar is None else f"{'above' if rule.rises else 'below'} {bar:g}")
+        assert said.startswith(rule.sentence)
+        assert said.endswith(rule.remedy)
+        assert len(measured) > 10
+
+
+# -- children ---------------------------------------------------------------------------------
+def test_the_lungs_of_a_newborn_are_found():
+    adult = chest_phantom((72, 74, 108), (3.0, 3.0, 3.0), noise_hu=15.0)
+    size = 0.4
+    newborn = replace(adult, grid=as_adult(adult.grid, 1 / size))
+    found = segment_lungs(newborn)
+    assert found.grid.same_as(newborn.grid)
+    for ml in (found.right_ml, found.left_ml):
+        assert ml == pytest.approx(LUNG_VOLUME_ML * size**3, rel=0.03)
+    with pytest.raises(InputError, match=r'no lungs: 2\.\d\d l .* or lower \{"lungs": \{"minimum_ml": \.\.\.\}\}'):
+        segment_lungs(newborn, options=LungOptions(minimum_ml=5000.0))
+
+
+def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
+    """The matrix is that of the child: points of the one scan to points of the other, each where its header says."""
+    size, turn = 0.4, np.eye(4)
+    turn[:3, :3] = rotation(3.0, -4.0, 5.0)
+    turn[:3, 3] = (7.0, -5.0, 11.0)
+    adult = chest_phantom((36, 40, 60), (5.0, 5.0, 5.0))
+    child = replace(adult, grid=as_adult(adult.grid, 1 / size))
+    x, y, z = np.add(child.grid.origin_mm, (40.0, -30.0, 20.0)).tolist()
+    other = replace(child, grid=replace(child.grid, origin_mm=(x, y, z)))
+    seen: list[Volume] = []
+
+    def align(reference: Volume, template: Volume, *masks: np.ndarray, **options: object) -> RigidAlignment:
+        seen.extend((reference, template))
+        return RigidAlignment(
+            turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: lungs moved by 10.0 mm, x."
+        )
+
+    monkeypatch.setattr(rigid_child, "align_rigid", align)
+    lungs = lungs_of(np.ones(child.grid.shape, np.uint8), child.grid)
+    found = rigid_child.align_any_size(child, other, (lungs, lungs))
+    assert seen[0].grid.spacing_mm[0] == pytest.approx(5.0 * size / body_scale(child))
+    index = np.array([[0.0, 0, 0], [10, 20, 30], [59, 39, 35]])
+    large = apply_affine(turn, seen[0].grid.to_physical(index))
+    expected = other.grid.to_physical(seen[1].grid.to_index(large))
+    np.testing.assert_allclose(apply_affine(found.matrix, child.grid.to_physical(index)), expected, atol=1e-9)
+    assert np.linalg.det(found.matrix[:3, :3]) == pytest.approx(1.0)
+    assert found.translation_mm[0] == pytest.approx(10.0 * body_scale(child))
+    assert found.status == f"Aligned: lungs moved by {10.0 * body_scale(child):.1f} mm, x."
