@@ -20,13 +20,14 @@ from ChangeMapJointLib.volumes.volume import Volume
 WORK_MM = 3.0  # of an adult; a child's chest is looked at as finely as its lungs are small, and all mm are an adult's
 ADULT_ML, FINEST_MM = 4000.0, 0.7
 MARGIN_VOX = 12
-SOFT_HU, GAS_HU = -150.0, -400.0
+SOFT_HU, BONE_HU = -150.0, 250.0
 NEAR_SPINE = 0.25  # of the lungs' half width: the spine is looked for there
 SPINE_PERCENTILE = 25  # over the slices: only the spine is dense in nearly all of them
 SMOOTH_MM = 8.0
 SPINE_MM = 15.0  # from its middle to its front
 DOME_MM, HEART_SHARE = 15.0, 0.3  # usual differences, which count as 1
 MOST_DOME_MM, MOST_EVIDENCE = 20.0, 1.5  # a dome that is higher still was pushed there
+CUT = 0.5  # of the largest section of the lungs: a scan that ends there shows neither heart nor domes
 EQUAL = 0.6  # of the larger lung: with a smaller one the heart has moved
 
 
@@ -38,13 +39,15 @@ class ChestView:
         hu: float32 ``[z, y, x]``.
         lungs: uint8 labels, 1 right, 2 left.
         spacing_mm: of the working grid, along every axis.
-        spine_vox: (y, x) of the spine's middle; the lungs' middle where no column is dense.
+        spine_vox: (y, x) of the spine's middle.
+        front_back: how far spine and bones lie behind the lungs' middle, by the header, -1 to 1.
     """
 
     hu: NDArray[np.float32]
     lungs: NDArray[np.uint8]
     spacing_mm: float
     spine_vox: tuple[int, int]
+    front_back: float
 
     @property
     def mask(self) -> Mask:
@@ -59,7 +62,7 @@ class Orientation:
     Attributes:
         head_feet: rise of both ends of the lungs towards their middle, over their height: an apex is a dome at the
             head, a diaphragm one that reaches into the lung from the feet.
-        front_back: place of the spine between the front (-1) and the back (1) of the lungs.
+        front_back: place of spine and bones between the front (-1) and the back (1) of the lungs.
         left_right: heart and domes: about 0.7 to 3 in a chest as usual.
     """
 
@@ -85,7 +88,7 @@ def chest_view(volume: Volume, lungs: Lungs) -> ChestView | None:
     coarse = _nearest(labels[box], part, work)
     if not coarse.any():
         return None
-    return ChestView(hu, coarse, h, _spine(hu, coarse > 0))
+    return ChestView(hu, coarse, h, *_spine(hu, coarse > 0))
 
 
 def _spacing_mm(lungs_ml: float) -> float:
@@ -115,16 +118,38 @@ def _nearest(labels: NDArray[np.uint8], grid: Grid, work: Grid) -> NDArray[np.ui
     return labels[np.ix_(*(index.astype(int) for index in along[::-1]))]
 
 
-def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[int, int]:
-    """(y, x) of the column near the middle that is dense in most slices."""
-    (z0, _, x0), (z1, _, x1) = bounding_box(mask)
+def between(mask: Mask) -> Mask:
+    """What has lung on both sides of it in its row: heart, vessels, and the front of the spine."""
+    before = np.maximum.accumulate(mask, axis=2)
+    behind = np.flip(np.maximum.accumulate(np.flip(mask, 2), axis=2), 2)
+    found: Mask = before & behind & ~mask
+    return found
+
+
+def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[tuple[int, int], float]:
+    """(y, x) of the spine, and how far it and the other bones lie behind the lungs' middle, -1 to 1.
+
+    The spine is the column near the middle that is dense in most slices. In a part of a chest, vessels with contrast
+    agent are so, too; ribs, shoulder blades and the arches of the vertebrae, which are not between the lungs, say on
+    which side of the lungs it is looked for.
+    """
+    (z0, y0, x0), (z1, y1, x1) = bounding_box(mask)
     cut = (z1 - z0) // 10
     column = np.percentile(hu[z0 + cut : max(z1 - cut, z0 + cut + 1)], SPINE_PERCENTILE, axis=0)
     column = ndimage.gaussian_filter(column, SMOOTH_MM / WORK_MM)
     middle, half = (x0 + x1 - 1) / 2, (x1 - x0) / 2
     column[:, np.abs(np.arange(hu.shape[2]) - middle) > NEAR_SPINE * half] = -np.inf
+    across = (y0 + y1 - 1) / 2
+    place = (int(np.unravel_index(int(column.argmax()), column.shape)[0]) - across) / max((y1 - y0) / 2, 1)
+    box = (slice(z0, z1), slice(None), slice(x0, x1))
+    rows = ((hu[box] > BONE_HU) & ~between(mask[box])).sum(axis=(0, 2))
+    bones = place
+    if rows.sum():
+        bones = (float((rows * np.arange(len(rows))).sum() / rows.sum()) - across) / max((y1 - y0) / 2, 1)
+    column[: int(across)] = -np.inf if bones >= 0 else column[: int(across)]
+    column[int(across) + 1 :] = -np.inf if bones < 0 else column[int(across) + 1 :]
     y, x = np.unravel_index(int(column.argmax()), column.shape)
-    return int(y), int(x)
+    return (int(y), int(x)), float((place + bones) / 2)
 
 
 def orientation(view: ChestView) -> Orientation:
@@ -135,13 +160,12 @@ def orientation(view: ChestView) -> Orientation:
     """
     mask, (spine_y, spine_x) = view.mask, view.spine_vox
     (z0, y0, _), (z1, y1, _) = bounding_box(mask)
-    front_back = (spine_y - (y0 + y1 - 1) / 2) / max((y1 - y0) / 2, 1)
     halves = (mask[:, :, :spine_x], mask[:, :, spine_x:])
     rises = [_rise(half, top=top) for half in halves if half.any() for top in (True, False)]
     head_feet = float(np.mean(rises)) * 2 / max(z1 - z0, 1)
-    back = 1 if front_back >= 0 else -1
+    back = 1 if spine_y >= (y0 + y1 - 1) / 2 else -1
     upright = slice(None, None, 1 if head_feet >= 0 else -1)
-    return Orientation(head_feet, float(front_back), _left_right(view.hu[upright], mask[upright], view, back))
+    return Orientation(head_feet, view.front_back, _left_right(view.hu[upright], mask[upright], view, back))
 
 
 def _rise(half: Mask, *, top: bool) -> float:
@@ -161,7 +185,8 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
     spine_y, x = view.spine_vox
     right, left = mask[:, :, :x], mask[:, :, x:]
     smaller, larger = sorted((int(right.sum()), int(left.sum())))
-    if smaller < EQUAL * larger:
+    sections = mask.sum(axis=(1, 2))
+    if smaller < EQUAL * larger or sections[0] > CUT * sections.max():
         return None
     front = spine_y - back * round(SPINE_MM / WORK_MM)
     rows = slice(0, max(front, 0)) if back > 0 else slice(front + 1, None)
@@ -182,9 +207,7 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
 
 def _leftness(hu: NDArray[np.float32], mask: Mask, x: int) -> float:
     """Of the soft tissue between the lungs, the share on the left less the share on the right."""
-    before = np.maximum.accumulate(mask, axis=2)
-    behind = np.flip(np.maximum.accumulate(np.flip(mask, 2), axis=2), 2)
-    across = ((hu > SOFT_HU) & before & behind & ~mask).sum(axis=(0, 1))
+    across = ((hu > SOFT_HU) & between(mask)).sum(axis=(0, 1))
     total = int(across.sum())
     return float(across[x + 1 :].sum() - across[:x].sum()) / total if total else 0.0
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask
 from ChangeMapJointLib.core.grid import bounding_box
-from ChangeMapJointLib.volumes.anatomy import SPINE_MM, WORK_MM, ChestView
+from ChangeMapJointLib.volumes.anatomy import SPINE_MM, WORK_MM, ChestView, between
 from ChangeMapJointLib.volumes.lungs import Lungs
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -47,19 +45,11 @@ def blood_hu(view: ChestView) -> float | None:
     None where there is too little.
     """
     mask, (spine_y, _) = view.mask, view.spine_vox
-    (z0, y0, _), (z1, y1, _) = bounding_box(mask)
-    at_back = spine_y >= (y0 + y1 - 1) / 2
+    (z0, _, _), (z1, _, _) = bounding_box(mask)
+    at_back = view.front_back >= 0
     reach = round(SPINE_MM / WORK_MM)
     rows = slice(0, max(spine_y - reach, 0)) if at_back else slice(spine_y + reach + 1, None)
     height = slice(z0 + (z1 - z0) // 5, z1 - (z1 - z0) // 5)
     hu, lung = ndimage.gaussian_filter(view.hu[height, rows], 1.0), mask[height, rows]
-    values = hu[_between(lung) & (hu > BLOOD_HU[0]) & (hu < BLOOD_HU[1])]
+    values = hu[between(lung) & (hu > BLOOD_HU[0]) & (hu < BLOOD_HU[1])]
     return float(np.percentile(values, BLOOD_PERCENTILE)) if values.size >= LEAST_VOXELS else None
-
-
-def _between(lung: NDArray[np.bool_]) -> Mask:
-    """What has lung on both sides of it in its row."""
-    before = np.maximum.accumulate(lung, axis=2)
-    behind = np.flip(np.maximum.accumulate(np.flip(lung, 2), axis=2), 2)
-    found: Mask = before & behind & ~lung
-    return found

@@ -35,8 +35,9 @@ from ChangeMapJointLib.volumes.volume import Volume
 Scan = tuple[Volume, Lungs]
 PLAUSIBLE_ML = (2000.0, 8000.0)
 TURNS: tuple[tuple[int, ...], ...] = ((2,), (1,), (0,), (1, 2), (0, 2), (0, 1), (0, 1, 2))
+PARTS = ((1 / 3, 1.0), (0.5, 1.0), (0.0, 2 / 3), (0.0, 0.5))
 AXES = {0: "head_feet", 1: "front_back", 2: "left_right"}
-CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-1011")
+CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-0002")
 WRONG = (("QIN-LSC-0003", "QIN-LSC-0028"), ("QIN-LSC-0014", "QIN-LSC-0049"), ("LIDC-IDRI-0001", "LIDC-IDRI-0002"))
 
 
@@ -151,7 +152,7 @@ def with_contrast(scan: Scan, rise_hu: float = 150.0) -> Volume:
     view, _ = volume.grid.lps_view(array)
     before = np.maximum.accumulate(labels, axis=2)
     behind = np.flip(np.maximum.accumulate(np.flip(labels, 2), axis=2), 2)
-    heart = before & behind & ~labels & (ndimage.uniform_filter(view, 3) > 0) & (view < 120)
+    heart = before & behind & ~labels & (ndimage.uniform_filter(view, 3) > 0) & (view < 200)
     view[heart] += rise_hu
     return hu(volume, array)
 
@@ -209,6 +210,15 @@ def flipped(scan: Scan, axes: tuple[int, ...]) -> Scan:
     return replace(volume, array=array), relabelled(lungs, labels)
 
 
+def part_of_scan(scan: Scan, low: float, high: float) -> Scan:
+    """Some of the slices, as a shorter scan."""
+    volume, lungs = scan
+    first, last = int(low * len(volume.array)), int(high * len(volume.array))
+    grid = volume.grid.crop((first, 0, 0), (last, *volume.array.shape[1:]))
+    part = replace(volume, array=volume.array[first:last], grid=grid)
+    return part, replace(relabelled(lungs, lungs.labels[first:last]), grid=grid)
+
+
 def doubted(scan: Scan) -> tuple[set[str], dict[str, float | None]]:
     """Axes that the anatomy contradicts, and its figures."""
     view = chest_view(*scan)
@@ -220,7 +230,7 @@ def doubted(scan: Scan) -> tuple[set[str], dict[str, float | None]]:
 
 def turned_headers(known: dict[str, Scan]) -> dict[str, Any]:
     """No doubt on any scan as it is; every turned axis found on its turned versions."""
-    upright, hits, told_axes = {}, {name: [0, 0, 0] for name in AXES.values()}, {}
+    upright, hits, parts = {}, {name: [0, 0, 0] for name in AXES.values()}, {}
     for name, scan in known.items():
         rules, figures = doubted(scan)
         upright[name] = {**figures, "doubted": sorted(rules)}
@@ -230,7 +240,9 @@ def turned_headers(known: dict[str, Scan]) -> dict[str, Any]:
                 hits[rule][0] += axis in axes and rule in rules
                 hits[rule][1] += axis in axes
                 hits[rule][2] += axis not in axes and rule in rules
-            told_axes[f"{name} {axes}"] = sorted(rules)
+        for low, high in PARTS:
+            rules, _ = doubted(part_of_scan(scan, low, high))
+            parts[f"{name}, {low:.0%} to {high:.0%} of its slices"] = sorted(rules)
         print(name, upright[name], flush=True)
     again = {}
     for name in CONDITIONS_ON[:2]:
@@ -242,6 +254,8 @@ def turned_headers(known: dict[str, Scan]) -> dict[str, Any]:
         "upright": upright,
         "false_doubts_upright": sum(len(one["doubted"]) for one in upright.values()),
         "turned": {rule: {"found": a, "of": b, "false": c} for rule, (a, b, c) in hits.items()},
+        "parts": len(parts),
+        "false_doubts_on_parts": {name: rules for name, rules in parts.items() if rules},
         "lungs_found_anew_in_the_turned_scan": again,
     }
 
