@@ -146,7 +146,8 @@ def prepare(volume: Volume, lungs: BoolArray, name: str, options: RigidOptions) 
     if found_ml < options.least_lung_ml:
         raise InputError(
             f"{name} {volume.source}: {found_ml:.0f} ml of lung were found, at least {options.least_lung_ml:.0f} ml "
-            "are needed to align it; check that it is a chest CT"
+            "are needed to align it; check that it is a chest CT, or lower "
+            '{"rigid": {"least_lung_ml": ...}} in --config'
         )
     return working_scan(volume, mask, FINE_MM)
 
