@@ -31,9 +31,9 @@ class RigidOptions:
     starts: int = 6
     least_overlap: float = 0.2
     least_lung_ml: float = 100.0
-    refuse_below: float = 0.65
-    warn_below: float = 0.75
-    refuse_wall_below: float = 0.80
+    refuse_below: float = 0.45
+    warn_below: float = 0.55
+    refuse_wall_below: float = 0.55
     warn_overlap_below: float = 0.9
     warn_turn_deg: float = 15.0
     identity_mm: float = 0.02

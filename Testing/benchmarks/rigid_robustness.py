@@ -1,11 +1,18 @@
-"""Rigid pre-alignment: how exact, how robust, and how clearly it tells one chest from another.
+"""Rigid pre-alignment: how exact, how robust, and how clearly it tells one chest from another, at any voxel size.
 
-    python Testing/benchmarks/rigid_robustness.py DATA [--quick]
+    python Testing/benchmarks/rigid_robustness.py DATA [--quick] [--cache FOLDER]
 
-DATA holds ``ct15``, ``dicom``, ``pairs/known20mm`` and ``pairs/popi``. Pairs of one patient are made from real CTs
-(moved, breathed, cropped, noisy, thick, one lung filled) except POPI, a real 4D CT, and the native DICOM series
-against their own 1.5 mm versions. Pairs of two patients are all ordered pairs of the eight patients, also mirrored;
-the rest are flips of one patient. The table of the agreement figures is what the bars of ``RigidOptions`` rest on.
+DATA holds ``ct15``, ``native``, ``dicom``, ``pairs/known20mm``, ``pairs/popi`` and ``pairs/followup_lung``. What is
+compared and the bars of ``RigidOptions`` were chosen on the patients of ``ct15`` and on the three given pairs, which
+are the hardest right ones; they are judged on the six patients of ``native`` and on the native DICOM series.
+
+Pairs of one patient are made from real CTs (moved, breathed, cropped, noisy, thick, one lung filled, other voxels)
+except POPI (real 4D CT), the one real follow-up and the native DICOM series against their own 1.5 mm versions. Pairs
+that must be refused: another patient, mirrored, upside down, turned, other halves of a chest. Not every patient is
+measured at every voxel size: each has its turn.
+
+``--cache`` keeps the lungs and every finished pair: a run that was stopped goes on. Native scans whose lungs come out
+at less than 1.5 or more than 8 l are left out.
 """
 
 from __future__ import annotations
@@ -13,240 +20,357 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from record import write_results
-from scipy import ndimage
+from record import metadata, write_results
+from rigid_chests import (
+    FRAME_SHIFT_MM,
+    Chest,
+    at_spacing,
+    below_the_lungs,
+    breathed,
+    flipped,
+    in_other_frame,
+    moved,
+    noisy,
+    one_lung_filled,
+    part,
+    read_chest,
+    rigid,
+    thick,
+)
 from scipy.spatial.transform import Rotation
 
-from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
-from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.rigid import RigidAlignment, align_scans, prepare
-from ChangeMapJointLib.registration.rigid_verdict import RigidOptions, unlike_chests, unlike_place
-from ChangeMapJointLib.training.acquisition import Scan, moved_scan
-from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.core.grid import FloatArray, Vector3, apply_affine
+from ChangeMapJointLib.registration.rigid import align_scans, prepare
+from ChangeMapJointLib.registration.rigid_verdict import Overlap, RigidOptions, unlike_chests, unlike_place
 
-FRAME_SHIFT_MM = np.array([300.0, -250.0, 420.0])  # scanners that do not share an origin
-AIR_HU = -1024
-
-
-@dataclass(frozen=True)
-class Chest:
-    """A scan with its lungs."""
-
-    volume: Volume
-    lungs: NDArray[np.bool_]
-
-    def points_mm(self, count: int = 3000) -> FloatArray:
-        """Physical points spread over the lungs."""
-        index = np.argwhere(self.lungs)
-        return self.volume.grid.to_physical(index[:: max(1, len(index) // count), ::-1])
+Truth = tuple[FloatArray, FloatArray]
+Made = tuple[Chest, Chest, Truth | None]
+Voxels = Vector3 | None  # None: the scan's own
+CHOSEN, JUDGED = "chosen on", "judged on"
+CUBES = (0.7, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0)  # mm
+THIN_PLANE, OWN = (0.7, 0.7, 5.0), None
+MADE: tuple[tuple[Voxels, Voxels], ...] = (
+    *(((h, h, h), (h, h, h)) for h in (2.0, 5.0, 1.0, 3.0, 2.5, 1.5, 0.7)),
+    ((1.5, 1.5, 5.0), (1.5, 1.5, 1.5)),
+    (THIN_PLANE, THIN_PLANE),
+    ((1.75, 1.75, 1.75), (5.0, 5.0, 5.0)),
+    ((0.98, 0.98, 2.5), (0.98, 0.98, 2.5)),
+    ((1.5, 1.5, 3.0), (1.5, 1.5, 3.0)),
+    ((1.0, 1.0, 1.0), THIN_PLANE),
+)  # of scans of 1.5 mm: reference, template
+ACQUIRED: tuple[tuple[Voxels, Voxels], ...] = (
+    (OWN, OWN),
+    ((5.0, 5.0, 5.0), (5.0, 5.0, 5.0)),
+    ((2.5, 2.5, 2.5), (2.5, 2.5, 2.5)),
+    (OWN, (1.75, 1.75, 5.0)),
+    ((3.0, 3.0, 3.0), (3.0, 3.0, 3.0)),
+    ((2.0, 2.0, 5.0), (2.0, 2.0, 5.0)),
+)  # of scans of 1.3 to 2 mm with slices of 2.5 to 3 mm
+ROUNDS = 2
+LUNG_LITRES = (1.5, 8.0)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two scans; ``truth`` are template points of ``reference.points_mm()`` where they are known."""
+    """Two scans to compare.
 
+    Attributes:
+        split: :data:`CHOSEN` or :data:`JUDGED`.
+        group: what was done to one of them.
+        name: which they are.
+        alike: of one patient, the right way round.
+        turn: pairs of low numbers are measured first.
+        make: reference, template, and where it is known the template points of ``reference.points_mm()``.
+    """
+
+    split: str
     group: str
     name: str
-    reference: Chest
-    template: Chest
-    truth: tuple[FloatArray, FloatArray] | None = None
+    alike: bool
+    turn: int
+    make: Callable[[], Made]
+
+    @property
+    def key(self) -> str:
+        """The name under which its figures are kept."""
+        return f"{self.group} | {self.name}"
 
 
-# -- how scans differ -----------------------------------------------------------------
-def read_chest(path: Path) -> Chest:
-    """A scan and its lungs as the product finds them."""
-    volume = read_volume(path)
-    return Chest(volume, segment_lungs(volume).mask)
+# -- scans ----------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Data:
+    """Where the scans are; they are read when a pair needs them."""
+
+    folder: Path
+    cache: Path | None
+
+    def chosen_on(self) -> list[Path]:
+        return sorted((self.folder / "ct15").glob("*_ct.nii.gz"))
+
+    def judged_on(self) -> list[Path]:
+        """Native scans with lungs that can be right."""
+        found = []
+        for path in sorted((self.folder / "native").glob("*_full_ct.nii.gz")):
+            chest = _read(path, self.cache)
+            litres = float(chest.lungs.sum()) * chest.volume.grid.voxel_volume_ml / 1000.0
+            if LUNG_LITRES[0] <= litres <= LUNG_LITRES[1]:
+                found.append(path)
+            else:
+                print(f"left out: {path.name}, {litres:.1f} l of lung", flush=True)
+        return found
+
+    def scan(self, *parts: str) -> Chest:
+        return _read(self.folder.joinpath(*parts), self.cache)
+
+    def followup(self, name: str) -> Chest:
+        folder = self.folder / "pairs" / "followup_lung"
+        return read_chest(folder / f"3DCT_lung_{name}.mha", mask=folder / f"3DCT_lung_{name}_mask.mha")
 
 
-def rigid(centre_mm: FloatArray, turn_deg: tuple[float, float, float], shift_mm: FloatArray) -> FloatArray:
-    """4x4: turn about the centre, then shift."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", turn_deg, degrees=True).as_matrix()
-    matrix[:3, 3] = centre_mm + shift_mm - matrix[:3, :3] @ centre_mm
-    return matrix
+@lru_cache(maxsize=10)
+def _read(path: Path, cache: Path | None) -> Chest:
+    return read_chest(path, cache)
 
 
-def moved(chest: Chest, matrix: FloatArray, pad_vox: int = 0) -> Chest:
-    """The chest at ``matrix @ x``, on its own grid (what leaves it is lost), or a padded one that follows the shift."""
-    grid = chest.volume.grid
-    if pad_vox:
-        shift = apply_affine(matrix, grid.centre_mm) - grid.centre_mm
-        grid = shifted_grid(grid.crop((-pad_vox,) * 3, np.add(grid.shape, pad_vox)), shift)
-    back = np.linalg.inv(matrix)
-    hu = resample(chest.volume.array, chest.volume.grid, grid, matrix=back, outside=AIR_HU)
-    lungs = resample(chest.lungs, chest.volume.grid, grid, matrix=back) > 0.5
-    return Chest(Volume(np.rint(hu).astype(np.int16), grid), lungs)
+@lru_cache(maxsize=3)
+def _breathed(path: Path, cache: Path | None, seed: int) -> tuple[Chest, Truth]:
+    return breathed(_read(path, cache), seed, 20.0)
 
 
-def shifted_grid(grid: Grid, shift_mm: FloatArray) -> Grid:
-    x, y, z = (float(v) for v in np.add(grid.origin_mm, shift_mm))
-    return replace(grid, origin_mm=(x, y, z))
+def on_voxels(chest: Chest, spacing_mm: Voxels, *, low_pass: bool = True) -> Chest:
+    """The chest on other voxels; None leaves it on its own."""
+    return chest if spacing_mm is None else at_spacing(chest, spacing_mm, low_pass=low_pass)
 
 
-def in_other_frame(chest: Chest) -> Chest:
-    """The same voxels in the frame of another scanner."""
-    return Chest(Volume(chest.volume.array, shifted_grid(chest.volume.grid, FRAME_SHIFT_MM)), chest.lungs)
-
-
-def thick(chest: Chest, thickness_mm: float = 5.0) -> Chest:
-    """Slices of 5 mm."""
-    grid = chest.volume.grid
-    slices = round(thickness_mm / grid.spacing_mm[2])
-    blurred = ndimage.uniform_filter1d(chest.volume.array.astype(np.float32), slices, axis=0)
-    target = grid.with_spacing((grid.spacing_mm[0], grid.spacing_mm[1], thickness_mm))
-    hu = np.rint(resample(blurred, grid, target, outside=AIR_HU)).astype(np.int16)
-    return Chest(Volume(hu, target), resample(chest.lungs, grid, target) > 0.5)
-
-
-def noisy(chest: Chest, sigma_hu: float, seed: int) -> Chest:
-    hu = chest.volume.array + np.random.default_rng(seed).normal(0.0, sigma_hu, chest.volume.array.shape)
-    return Chest(Volume(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), chest.volume.grid), chest.lungs)
-
-
-def part(chest: Chest, low: float, high: float) -> Chest:
-    """The slices between two heights of the lungs, 0 their bottom, 1 their top; beyond both everything is kept."""
-    z = np.flatnonzero(chest.lungs.any(axis=(1, 2)))
-    first = 0 if low <= 0 else int(z[0] + low * (z[-1] - z[0]))
-    last = len(chest.lungs) if high >= 1 else int(z[0] + high * (z[-1] - z[0]))
-    grid = chest.volume.grid.crop((first, 0, 0), (last, *chest.lungs.shape[1:]))
-    return Chest(Volume(chest.volume.array[first:last], grid), chest.lungs[first:last])
-
-
-def flipped(chest: Chest, *axes: int) -> Chest:
-    """The content mirrored along array axes (0, 1, 2 for z, y, x)."""
-    volume = Volume(np.ascontiguousarray(np.flip(chest.volume.array, axes)), chest.volume.grid)
-    return Chest(volume, np.ascontiguousarray(np.flip(chest.lungs, axes)))
-
-
-def one_lung_filled(chest: Chest, seed: int) -> Chest:
-    """Soft tissue instead of the left lung, as after a collapse or a pneumonectomy."""
-    left = chest.lungs.copy()
-    left[:, :, : int(np.argwhere(chest.lungs)[:, 2].mean())] = False
-    hu = chest.volume.array.copy()
-    hu[left] = 30 + np.random.default_rng(seed).normal(0, 15, int(left.sum())).astype(np.int16)
-    return Chest(Volume(hu, chest.volume.grid), chest.lungs & ~left)
-
-
-def breathed(chest: Chest, seed: int, diaphragm_mm: float) -> tuple[Chest, tuple[FloatArray, FloatArray]]:
-    """The chest at another depth of breathing, and where its lung points are in ``chest``."""
-    grid = chest.volume.grid
-    options = MotionOptions(
-        diaphragm_mm=diaphragm_mm, ventral_mm=diaphragm_mm / 4, bump_mm=4.0, rotation_deg=4.0, translation_mm=10.0
-    )
-    motion = draw_motion(chest.lungs, grid, seed=seed, options=options)
-    source = Scan(chest.volume.array.astype(np.float32), chest.lungs, np.zeros(grid.shape, np.int32), grid)
-    scan = moved_scan(source, motion, grid)
-    found = Chest(Volume(np.clip(np.rint(scan.hu), -1024, 3071).astype(np.int16), grid), scan.lungs)
-    points = found.points_mm()
-    return found, (points, motion(points))
+def label(*sides: Voxels) -> str:
+    """Voxels of reference and template in words."""
+    words = ["own voxels" if side is None else " x ".join(f"{h:g}" for h in side) + " mm" for side in sides]
+    return " against ".join(dict.fromkeys(words))
 
 
 # -- pairs ----------------------------------------------------------------------------
-def same_patient(name: str, chest: Chest, seed: int) -> Iterator[Pair]:
-    """What one scan can be compared with in a follow-up."""
+@dataclass(frozen=True)
+class Sides:
+    """What both scans of a made pair are made of: files, and voxels for reference and template."""
+
+    data: Data
+    path: Path
+    other: Path
+    voxels: tuple[Voxels, Voxels]
+    low_pass: bool
+
+    def same(self, seed: int) -> Made:
+        """The patient breathed 20 mm, and with noise."""
+        chest, truth = _breathed(self.path, self.data.cache, seed)
+        template = on_voxels(_read(self.path, self.data.cache), self.voxels[1])
+        return on_voxels(chest, self.voxels[0]), noisy(template, 30.0, seed), truth
+
+    def another_patient(self) -> Made:
+        return self._on_voxels(_read(self.path, self.data.cache), _read(self.other, self.data.cache))
+
+    def flipped(self, *axes: int) -> Made:
+        chest = _read(self.path, self.data.cache)
+        return self._on_voxels(chest, flipped(chest, *axes))
+
+    def other_half(self) -> Made:
+        chest = _read(self.path, self.data.cache)
+        return self._on_voxels(part(chest, 0.55, 1.0), part(chest, 0.0, 0.45))
+
+    def _on_voxels(self, a: Chest, b: Chest) -> Made:
+        ours, theirs = self.voxels
+        return on_voxels(a, ours, low_pass=self.low_pass), on_voxels(b, theirs, low_pass=self.low_pass), None
+
+
+def over_spacings(
+    data: Data, split: str, paths: list[Path], voxels: tuple[tuple[Voxels, Voxels], ...]
+) -> Iterator[Pair]:
+    """At all voxel sizes: one patient breathed and noisy, another patient, mirrored, and one of turned, upside down
+    and other half, which take turns. As many rounds as :data:`ROUNDS`, each with other patients; wrong pairs of the
+    second round are interpolated without a low-pass, as many tools do."""
+    for k, both in enumerate(voxels):
+        for turn in range(ROUNDS):
+            i = (k + 3 * turn) % len(paths)
+            other = paths[(i + 1 + k % (len(paths) - 1)) % len(paths)]
+            sides = Sides(data, paths[i], other, both, turn == 0)
+            turns: tuple[tuple[str, Callable[[], Made]], ...] = (
+                ("turned 180 degrees", partial(sides.flipped, 1, 2)),
+                ("upside down", partial(sides.flipped, 0)),
+                ("upper half against lower half", sides.other_half),
+            )
+            wrong = (
+                ("another patient", sides.another_patient),
+                ("mirrored", partial(sides.flipped, 2)),
+                turns[(k + turn) % 3],
+            )
+            name = short(paths[i])
+            yield Pair(split, f"{label(*both)}: breathed 20 mm, noise", name, True, turn, partial(sides.same, i))
+            for words, make in wrong:
+                second = f"{name} and {short(other)}" if words == "another patient" else name
+                yield Pair(split, f"{label(*both)}: {words}", second, False, turn, make)
+
+
+def short(path: Path) -> str:
+    return path.name.split("_full")[0].split("_ct")[0]
+
+
+def given_pairs(data: Data) -> Iterator[Pair]:
+    """Pairs that were not made here, on their own voxels and on others."""
+
+    def same(group: str, name: str, make: Callable[[], Made], turn: int = 0) -> Pair:
+        return Pair(JUDGED if group.startswith("native") else CHOSEN, group, name, True, turn, make)
+
+    for both in ((OWN, OWN), ((5.0, 5.0, 5.0), OWN), ((3.0, 3.0, 3.0), (3.0, 3.0, 3.0)), (OWN, (1.75, 1.75, 5.0))):
+        yield same("known20mm", label(*both), partial(_known, data, both))
+    for both in ((OWN, OWN), ((3.0, 3.0, 3.0), (5.0, 5.0, 5.0)), ((5.0, 5.0, 5.0), (5.0, 5.0, 5.0))):
+        yield same("real follow-up of a right lung", label(*both), partial(_followup, data, both))
+    for a, b in (("00", "50"), ("00", "30"), ("30", "50")):
+        yield same("POPI", f"{a} and {b}", partial(_popi, data, a, b), 0 if b == "50" else 1)
+    natives = (("LungDx-A0001_kernelB", (OWN, (5.0, 5.0, 5.0))), ("LIDC-IDRI-0314", (OWN, (3.0, 3.0, 3.0))))
+    for name, voxels in natives:
+        for theirs in voxels:
+            words = f"{name}, {label(theirs)}"
+            yield same("native DICOM against its 1.5 mm version", words, partial(_native, data, name, theirs), 1)
+    yield from given_strangers(data)
+
+
+def given_strangers(data: Data) -> Iterator[Pair]:
+    """The scans of pairs that were not made here, mirrored and with others."""
+    known, popi = data.scan, partial(data.scan, "pairs", "popi")
+    first, second = (
+        partial(known, "native", "QIN-LSC-0014_full_ct.nii.gz"),
+        partial(known, "native", "QIN-LSC-0028_full_ct.nii.gz"),
+    )
+    template = partial(known, "pairs", "known20mm", "template.nii.gz")
+    phase, end = partial(popi, "phase_00.nii.gz"), partial(popi, "phase_50.nii.gz")
+    lung, prior = partial(data.followup, "followup"), partial(data.followup, "baseline")
+    rows: tuple[tuple[str, Callable[[], Chest], Callable[[], Chest], int], ...] = (
+        ("POPI 00 and QIN-LSC-0014", phase, first, 0),
+        ("QIN-LSC-0028 and POPI 50", second, end, 0),
+        ("POPI 00 and known20mm", phase, template, 1),
+        ("follow-up and QIN-LSC-0028", lung, second, 0),
+        ("QIN-LSC-0014 and baseline", first, prior, 1),
+        ("known20mm and QIN-LSC-0028", template, second, 0),
+        ("QIN-LSC-0014 and known20mm", first, template, 1),
+    )
+    for name, a, b, turn in rows:
+        yield Pair(CHOSEN, "own voxels: another patient", name, False, turn, partial(_both, a, b, ()))
+    for name, a, b in (("POPI 00 and 50", phase, end), ("follow-up and baseline", lung, prior)):
+        yield Pair(CHOSEN, "own voxels: mirrored", name, False, 0, partial(_both, a, b, (2,)))
+        yield Pair(CHOSEN, "own voxels: turned 180 degrees", name, False, 1, partial(_both, a, b, (1, 2)))
+    yield Pair(CHOSEN, "chest against abdomen", "known20mm and LIDC-IDRI-0314", False, 1, partial(_abdomen, data))
+
+
+def _both(a: Callable[[], Chest], b: Callable[[], Chest], axes: tuple[int, ...]) -> Made:
+    return a(), flipped(b(), *axes) if axes else b(), None
+
+
+def _known(data: Data, voxels: tuple[Voxels, Voxels]) -> Made:
+    rows = np.loadtxt(data.folder / "pairs" / "known20mm" / "points.csv", delimiter=",", skiprows=1)
+    rows = rows[rows[:, 6] == 0]
+    r, t = (data.scan("pairs", "known20mm", f"{role}.nii.gz") for role in ("reference", "template"))
+    return on_voxels(r, voxels[0]), on_voxels(t, voxels[1]), (rows[:, :3], rows[:, 3:6])
+
+
+def _followup(data: Data, voxels: tuple[Voxels, Voxels]) -> Made:
+    marks = np.genfromtxt(data.folder / "pairs" / "followup_lung" / "landmarks.csv", delimiter=",", names=True)
+    marks = marks[marks["good"] == 1]
+    prior, current = (np.stack([marks[f"{role}_{axis}"] for axis in "xyz"], 1) for role in ("base", "follow"))
+    r, t = data.followup("followup"), data.followup("baseline")
+    return on_voxels(r, voxels[0]), on_voxels(t, voxels[1]), (current, prior)
+
+
+def _popi(data: Data, a: str, b: str) -> Made:
+    marks = [
+        np.loadtxt(data.folder / "pairs" / "popi" / f"phase_{p}_landmarks.csv", delimiter=",", skiprows=1)
+        for p in (a, b)
+    ]
+    r, t = (data.scan("pairs", "popi", f"phase_{p}.nii.gz") for p in (a, b))
+    return r, t, (marks[0], marks[1])
+
+
+def _native(data: Data, name: str, theirs: Voxels) -> Made:
+    native, made = data.scan("dicom", f"{name}.zip"), data.scan("ct15", f"{name}_ct.nii.gz")
+    points = native.points_mm()
+    return native, on_voxels(made, theirs), (points, points)
+
+
+def _abdomen(data: Data) -> Made:
+    abdomen = below_the_lungs(data.scan("dicom", "LIDC-IDRI-0314.zip"))
+    if abdomen is None:
+        raise ValueError("LIDC-IDRI-0314 shows too little below the lungs")
+    return data.scan("pairs", "known20mm", "template.nii.gz"), abdomen, None
+
+
+def follow_ups(data: Data, path: Path, seed: int) -> Iterator[Pair]:
+    """What one scan can be compared with in a follow-up, on its own voxels."""
+    for group in (
+        "moved (8, -5, 12) mm, 5 degrees",
+        "turned 20 degrees, other frame",
+        "noise 80 HU",
+        "breathed 40 mm",
+        "breathed, noise, 5 mm slices, other frame",
+        "breathed, upper half",
+        "breathed, lower half",
+        "breathed, upper against lower 65 %",
+        "breathed, left lung filled",
+    ):
+        yield Pair(
+            CHOSEN,
+            group,
+            short(path),
+            True,
+            seed if group.startswith("breathed") else seed + 2,
+            partial(_follow_up, data, path, seed, group),
+        )
+
+
+def _follow_up(data: Data, path: Path, seed: int, group: str) -> Made:
+    chest = _read(path, data.cache)
     points = chest.points_mm()
     centre = points.mean(axis=0)
-    yield Pair("itself", name, chest, chest, (points, points))
-    small = rigid(centre, (3.0, -2.0, 3.4), np.array([8.0, -5.0, 12.0]))
-    yield Pair(
-        "moved (8, -5, 12) mm, 5 degrees", name, chest, moved(chest, small), (points, apply_affine(small, points))
-    )
-    for axis, angle in enumerate((20.0, -20.0, 20.0)):
-        turn = rigid(centre, tuple(angle * (np.arange(3) == axis)), FRAME_SHIFT_MM)  # type: ignore[arg-type]
-        far = moved(chest, turn, pad_vox=30)
-        yield Pair(
-            "turned 20 degrees, other frame", f"{name} {'xyz'[axis]}", chest, far, (points, apply_affine(turn, points))
-        )
-    yield Pair("5 mm slices", name, chest, thick(chest), (points, points))
-    yield Pair("noise 80 HU", name, chest, noisy(chest, 80.0, seed), (points, points))
-    for depth in (20.0, 40.0):
-        other, truth = breathed(chest, seed, depth)
-        yield Pair(f"breathed {depth:.0f} mm", name, other, chest, truth)
-        yield Pair(f"breathed {depth:.0f} mm, swapped", name, chest, other)
-        if depth > 20:
-            continue
-        worn = in_other_frame(thick(noisy(chest, 40.0, seed)))
-        yield Pair("breathed, noise, 5 mm, other frame", name, other, worn, (truth[0], truth[1] + FRAME_SHIFT_MM))
-        for half, limits in (("upper", (0.5, 1.0)), ("lower", (0.0, 0.5))):
-            yield Pair(f"breathed, {half} half", name, other, in_other_frame(part(chest, *limits)))
-        overlapping = in_other_frame(part(chest, 0.0, 0.65))
-        yield Pair("breathed, upper against lower 65 %", name, part(other, 0.35, 1.0), overlapping)
-        yield Pair("breathed, left lung filled", name, other, one_lung_filled(chest, seed))
+    if group.startswith("moved"):
+        small = rigid(centre, (3.0, -2.0, 3.4), np.array([8.0, -5.0, 12.0]))
+        return chest, moved(chest, small), (points, apply_affine(small, points))
+    if group.startswith("turned"):
+        angles = 20.0 * (np.arange(3) == seed % 3)
+        turn = rigid(centre, (angles[0], angles[1], angles[2]), FRAME_SHIFT_MM)
+        return chest, moved(chest, turn, pad_vox=30), (points, apply_affine(turn, points))
+    if group.startswith("noise"):
+        return chest, noisy(chest, 80.0, seed), (points, points)
+    if group == "breathed 40 mm":
+        far, truth = breathed(chest, seed, 40.0)
+        return far, chest, truth
+    other, truth = _breathed(path, data.cache, seed)
+    if "noise" in group:
+        return other, in_other_frame(thick(noisy(chest, 40.0, seed))), (truth[0], truth[1] + FRAME_SHIFT_MM)
+    if "65" in group:
+        return part(other, 0.35, 1.0), in_other_frame(part(chest, 0.0, 0.65)), None
+    if "half" in group:
+        limits = (0.5, 1.0) if "upper" in group else (0.0, 0.5)
+        return other, in_other_frame(part(chest, *limits)), None
+    return other, one_lung_filled(chest, seed), None
 
 
-def unlike(name: str, chest: Chest, others: dict[str, Chest]) -> Iterator[Pair]:
-    """What must not be accepted."""
-    for other_name, other in others.items():
-        if other_name != name:
-            yield Pair("other patient", f"{name} | {other_name}", chest, other)
-            yield Pair("other patient, mirrored", f"{name} | {other_name}", chest, flipped(other, 2))
-    for group, axes in (
-        ("itself mirrored left-right", (2,)),
-        ("itself upside down", (0,)),
-        ("itself flipped front-back", (1,)),
-        ("itself turned 180 degrees", (0, 2)),
-        ("itself turned 180 degrees", (1, 2)),
-    ):
-        yield Pair(group, f"{name} {axes}", chest, flipped(chest, *axes))
-    yield Pair("upper half against lower half", name, part(chest, 0.55, 1.0), part(chest, 0.0, 0.45))
-
-
-def given_pairs(data: Path, chests: dict[str, Chest]) -> Iterator[Pair]:
-    """Pairs that were not made here."""
-    folder = data / "pairs" / "known20mm"
-    rows = np.loadtxt(folder / "points.csv", delimiter=",", skiprows=1)
-    rows = rows[rows[:, 6] == 0]
-    r, t = (read_chest(folder / f"{role}.nii.gz") for role in ("reference", "template"))
-    yield Pair("known20mm", "known20mm", r, t, (rows[:, :3], rows[:, 3:6]))
-    phases = {p: read_chest(data / "pairs" / "popi" / f"phase_{p}.nii.gz") for p in ("00", "30", "50")}
-    marks = {
-        p: np.loadtxt(data / "pairs" / "popi" / f"phase_{p}_landmarks.csv", delimiter=",", skiprows=1) for p in phases
-    }
-    for a, b in (("00", "50"), ("00", "30"), ("30", "50")):
-        yield Pair("POPI", f"{a} | {b}", phases[a], phases[b], (marks[a], marks[b]))
-    for name, key in (("LIDC-IDRI-0314", "LIDC-IDRI-0314"), ("LungDx-A0001_kernelB", "LungDx-A0001_kernelB")):
-        native = read_chest(data / "dicom" / f"{name}.zip")
-        points = native.points_mm()
-        yield Pair("native DICOM against its 1.5 mm version", name, native, chests[key], (points, points))
-        abdomen = below_the_lungs(native)
-        if abdomen is not None:
-            yield Pair("chest against abdomen", f"LIDC-IDRI-0001 | {name}", chests["LIDC-IDRI-0001"], abdomen)
-
-
-def below_the_lungs(chest: Chest) -> Chest | None:
-    """The slices from 30 mm above the lungs' lower end downwards; the gas in them stands in for lungs."""
-    grid = chest.volume.grid
-    bottom = np.flatnonzero(chest.lungs.any(axis=(1, 2)))[0]
-    last = int(bottom + 30.0 / grid.spacing_mm[2])
-    below = part(chest, 0.0, 1.0)
-    hu = below.volume.array[:last]
-    gas = (hu < -300) & ndimage.binary_fill_holes(hu > -300, structure=np.ones((1, 3, 3)))
-    grid = grid.crop((0, 0, 0), (last, *hu.shape[1:]))
-    enough = float(gas.sum()) * grid.voxel_volume_ml > RigidOptions().least_lung_ml
-    return Chest(Volume(hu, grid), gas) if enough else None
-
-
-def all_pairs(data: Path, quick: bool) -> Iterator[Pair]:
-    paths = sorted((data / "ct15").glob("*_ct.nii.gz"))[: 2 if quick else None]
-    chests = {path.name.removesuffix("_ct.nii.gz"): read_chest(path) for path in paths}
-    for seed, (name, chest) in enumerate(chests.items()):
-        yield from same_patient(name, chest, seed)
-    if not quick:
-        yield from given_pairs(data, chests)
-        chests["POPI"] = read_chest(data / "pairs" / "popi" / "phase_00.nii.gz")
-    for name, chest in chests.items():
-        yield from unlike(name, chest, chests)
+def all_pairs(data: Data) -> list[Pair]:
+    """Every pair, in the order in which they are worth measuring; both sets alternate."""
+    chosen, judged = data.chosen_on(), data.judged_on()
+    pairs = [*given_pairs(data), *over_spacings(data, CHOSEN, chosen, MADE)]
+    for seed, path in enumerate(chosen):
+        pairs += follow_ups(data, path, seed)
+    pairs += over_spacings(data, JUDGED, judged, ACQUIRED)
+    places: dict[tuple[int, str], int] = {}
+    order = []
+    for pair in pairs:
+        places[pair.turn, pair.split] = places.get((pair.turn, pair.split), 0) + 1
+        order.append((pair.turn, places[pair.turn, pair.split]))
+    return [pair for _, pair in sorted(zip(order, pairs, strict=True), key=lambda both: both[0])]
 
 
 # -- figures --------------------------------------------------------------------------
@@ -265,48 +389,71 @@ def errors_mm(matrix: FloatArray, truth: tuple[FloatArray, FloatArray]) -> dict[
 
 
 def measure(pair: Pair, options: RigidOptions) -> dict[str, Any]:
-    """One row of the table."""
+    """One row of the table; without what follows from the bars, so that rows stay good when these change."""
+    reference, template, truth = pair.make()
     start, cpu = time.monotonic(), time.process_time()
-    fixed = prepare(pair.reference.volume, pair.reference.lungs, "reference", options)
-    moving = prepare(pair.template.volume, pair.template.lungs, "template", options)
+    fixed = prepare(reference.volume, reference.lungs, "reference", options)
+    moving = prepare(template.volume, template.lungs, "template", options)
     found = align_scans(fixed, moving, options=options)
     row: dict[str, Any] = {
-        "group": pair.group,
-        "pair": pair.name,
         "wall_s": round(time.monotonic() - start, 2),
         "cpu_s": round(time.process_time() - cpu, 2),
-        "verdict": verdict(found, options),
     }
     if found is not None:
         row |= {"vessels": _round(found.similarity), "wall": _round(found.wall_similarity)}
         row |= {"lung_dice": _round(found.lung_dice), "overlap": [_round(v) for v in found.overlap]}
-        if pair.truth is not None:
-            row |= errors_mm(found.matrix, pair.truth)
+        if truth is not None:
+            row |= errors_mm(found.matrix, truth)
     return row
 
 
-def verdict(found: RigidAlignment | None, options: RigidOptions) -> str:
-    if found is None or unlike_place(found.overlap, options):
+def verdict(row: dict[str, Any], options: RigidOptions) -> str:
+    if "overlap" not in row or unlike_place(Overlap(*row["overlap"]), options):
         return "refused: no overlap"
-    if unlike_chests(found.similarity, found.wall_similarity, options):
+    if unlike_chests(row["vessels"], row["wall"], options):
         return "refused: not the same chest"
-    return "doubtful" if (found.similarity or 0.0) < options.warn_below else "accepted"
+    return "doubtful" if row["vessels"] is None or row["vessels"] < options.warn_below else "accepted"
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For every group of pairs: the range of every figure, what became of them, and the pairs themselves."""
+def summary(pairs: list[Pair], rows: dict[str, dict[str, Any]], options: RigidOptions) -> dict[str, dict[str, Any]]:
+    """The margins of both sets, and for every group of pairs the ranges, what became of them, and the pairs."""
+    measured = [pair for pair in pairs if pair.key in rows]
     groups: dict[str, dict[str, Any]] = {}
-    for group in dict.fromkeys(row["group"] for row in rows):
-        members = [row for row in rows if row["group"] == group]
-        line: dict[str, Any] = {"count": len(members)}
+    for split in (CHOSEN, JUDGED):
+        groups[f"margins of the patients the bars were {split}"] = margins(
+            [pair for pair in measured if pair.split == split], rows, options
+        )
+    for split, group in dict.fromkeys((pair.split, pair.group) for pair in measured):
+        members = [pair for pair in measured if (pair.split, pair.group) == (split, group)]
+        found = [{"pair": pair.name, "verdict": verdict(rows[pair.key], options), **rows[pair.key]} for pair in members]
+        line: dict[str, Any] = {"split": split, "expected": "accepted" if members[0].alike else "refused"}
         for figure in ("vessels", "wall", "error_mean_mm", "error_max_mm", "best_rigid_mean_mm", "cpu_s"):
-            values = [row[figure] for row in members if row.get(figure) is not None]
+            values = [row[figure] for row in found if row.get(figure) is not None]
             if values:
                 line[figure] = {"min": min(values), "median": _round(float(np.median(values))), "max": max(values)}
-        verdicts = [row["verdict"] for row in members]
-        line["verdicts"] = {v: verdicts.count(v) for v in sorted(set(verdicts))}
-        groups[group] = {**line, "pairs": [{k: v for k, v in row.items() if k != "group"} for row in members]}
+        name = group if split == CHOSEN else f"{group} ({JUDGED})"
+        groups[name] = {"count": len(found), **line, "pairs": found}
     return groups
+
+
+def margins(pairs: list[Pair], rows: dict[str, dict[str, Any]], options: RigidOptions) -> dict[str, Any]:
+    """How far the worst right and the best wrong pair are from the bar, and what became of all."""
+    result: dict[str, Any] = {"bars": {"vessels": options.refuse_below, "wall": options.refuse_wall_below}}
+    for alike, words in ((True, "right"), (False, "wrong")):
+        members = [pair for pair in pairs if pair.alike is alike]
+        verdicts = [verdict(rows[pair.key], options) for pair in members]
+        line: dict[str, Any] = {
+            "count": len(members),
+            "verdicts": {v: verdicts.count(v) for v in sorted(set(verdicts))},
+        }
+        for figure in ("vessels", "wall"):
+            values = {pair.key: rows[pair.key].get(figure) for pair in members}
+            known = {key: value for key, value in values.items() if value is not None}
+            if known:
+                extreme = (min if alike else max)(known, key=lambda key: known[key])
+                line[figure] = {"lowest" if alike else "highest": known[extreme], "pair": extreme}
+        result[words] = line
+    return result
 
 
 def _round(value: float | None) -> float | None:
@@ -317,15 +464,26 @@ def main() -> None:
     """Measure every pair and write ``results/rigid_robustness.json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--quick", action="store_true", help="two scans only, and nothing is written")
+    parser.add_argument("--quick", action="store_true", help="every tenth pair only, and nothing is written")
+    parser.add_argument("--cache", type=Path, help="folder for lungs and finished pairs; a stopped run goes on from it")
     arguments = parser.parse_args()
-    options = RigidOptions()
-    rows = []
-    for pair in all_pairs(arguments.data, arguments.quick):
-        rows.append(measure(pair, options))
-        print(json.dumps(rows[-1]), flush=True)
-    if not arguments.quick:
-        print(write_results("rigid_robustness", summary(rows)))
+    options, start = RigidOptions(), metadata()
+    if arguments.cache is not None:
+        arguments.cache.mkdir(parents=True, exist_ok=True)
+    kept = None if arguments.cache is None else arguments.cache / "pairs.json"
+    rows: dict[str, dict[str, Any]] = json.loads(kept.read_text("utf-8")) if kept is not None and kept.exists() else {}
+    pairs = all_pairs(Data(arguments.data, arguments.cache))
+    for pair in pairs[:: 10 if arguments.quick else 1]:
+        if pair.key not in rows:
+            rows[pair.key] = measure(pair, options)
+            if kept is not None:
+                kept.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            print(pair.key, json.dumps(rows[pair.key]), verdict(rows[pair.key], options), flush=True)
+    groups = summary(pairs, rows, options)
+    if arguments.quick:
+        print(json.dumps({name: line for name, line in groups.items() if name.startswith("margins")}, indent=2))
+    else:
+        print(write_results("rigid_robustness", groups, start))
 
 
 if __name__ == "__main__":
