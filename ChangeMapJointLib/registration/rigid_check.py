@@ -92,7 +92,7 @@ def agreement(
         fit = matrix
     fixed, moved = _alike(reference, template, fit)
     lungs = ndimage.binary_erosion(fixed.lungs) & fixed.valid
-    theirs = ndimage.binary_erosion(moved.lungs)
+    theirs = ndimage.binary_erosion(moved.lungs) & moved.valid
     where = lungs & ndimage.binary_dilation(moved.lungs, iterations=SEARCH_VOX)
     vessels = block_matches(
         structure(fixed.array, lungs, LUNG_WINDOW_HU),
@@ -100,7 +100,7 @@ def agreement(
         where,
         moved.valid,
     )
-    wall, around = (~ndimage.binary_dilation(scan.lungs) for scan in (fixed, moved))
+    wall, around = (~ndimage.binary_dilation(scan.lungs) & scan.valid for scan in (fixed, moved))
     where = fixed.region(margin_mm) & ~ndimage.binary_dilation(fixed.lungs, iterations=2)
     ours, other = structure(fixed.array, wall, WALL_WINDOW_HU), structure(moved.array, around, WALL_WINDOW_HU)
     bones = block_matches(ours, other, where, moved.valid)
@@ -136,7 +136,7 @@ def block_matches(
     half = BLOCK_VOX // 2
     pad = half + SEARCH_VOX
     a, w = np.pad(fixed, half), np.pad(where, half)
-    b, v = np.pad(moving, pad), np.pad(valid, pad)
+    b, v = np.pad(moving, pad), np.pad(valid, half)
     lattice = np.zeros(fixed.shape, dtype=bool)
     lattice[::STRIDE_VOX, ::STRIDE_VOX, ::STRIDE_VOX] = True
     corners = np.argwhere(lattice & where)  # of the padded block; its centre in the unpadded array
@@ -145,7 +145,7 @@ def block_matches(
     for z, y, x in corners:
         block = np.s_[z : z + BLOCK_VOX, y : y + BLOCK_VOX, x : x + BLOCK_VOX]
         around = np.s_[z : z + 2 * pad + 1, y : y + 2 * pad + 1, x : x + 2 * pad + 1]
-        if w[block].mean() < 0.4 or v[around].mean() < 0.9:
+        if w[block].mean() < 0.4 or v[block].mean() < 0.9:
             continue
         weight = w[block].astype(np.float32)
         centred = (a[block] - (a[block] * weight).sum() / weight.sum()) * weight

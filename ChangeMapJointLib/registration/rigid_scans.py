@@ -117,13 +117,13 @@ def working_scan(volume: Volume, lungs: BoolArray, spacing_mm: float) -> Working
     smooth = _along_axes(array, low_pass)
     share = [_overlap(n, h, m, spacing_mm) for n, h, m in zip(binned.size, binned.spacing_mm, grid.size, strict=True)]
 
-    def share_of(mask: BoolArray) -> NDArray[np.float32]:
+    def percent_of(mask: BoolArray, along: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         percent, _ = _bin(mask.astype(np.uint8) * np.uint8(100), volume.grid, factors)
-        return _along_axes(percent, share)
+        return _along_axes(percent, along)
 
     ux, uy, uz = (max(wanted, own) for own in blur)
-    seen = _measured(volume, share_of)
-    return WorkingScan(np.clip(smooth, *CLIP_HU), grid, share_of(lungs) >= 50, seen, (ux, uy, uz))
+    valid = _measured(volume, lambda mask: percent_of(mask, share))
+    return WorkingScan(np.clip(smooth, *CLIP_HU), grid, percent_of(lungs, low_pass) >= 50, valid, (ux, uy, uz))
 
 
 def _measured(volume: Volume, share_of: Callable[[BoolArray], NDArray[np.float32]]) -> BoolArray:

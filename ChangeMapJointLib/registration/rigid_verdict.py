@@ -33,7 +33,7 @@ class RigidOptions:
     least_lung_ml: float = 100.0
     refuse_below: float = 0.45
     warn_below: float = 0.55
-    refuse_wall_below: float = 0.55
+    refuse_wall_below: float = 0.65
     warn_overlap_below: float = 0.9
     warn_turn_deg: float = 15.0
     identity_mm: float = 0.02

@@ -1,6 +1,6 @@
 """Rigid pre-alignment: how exact, how robust, and how clearly it tells one chest from another, at any voxel size.
 
-    python Testing/benchmarks/rigid_robustness.py DATA [--quick] [--cache FOLDER]
+    python Testing/benchmarks/rigid_robustness.py DATA [--quick] [--cache FOLDER] [--minutes 40]
 
 DATA holds ``ct15``, ``native``, ``dicom``, ``pairs/known20mm``, ``pairs/popi`` and ``pairs/followup_lung``. What is
 compared and the bars of ``RigidOptions`` were chosen on the patients of ``ct15`` and on the three given pairs, which
@@ -11,7 +11,7 @@ except POPI (real 4D CT), the one real follow-up and the native DICOM series aga
 that must be refused: another patient, mirrored, upside down, turned, other halves of a chest. Not every patient is
 measured at every voxel size: each has its turn.
 
-``--cache`` keeps the lungs and every finished pair: a run that was stopped goes on. Native scans whose lungs come out
+``--cache`` keeps the lungs and every finished pair: a run that was stopped, or ran out of its minutes, goes on. Native scans whose lungs come out
 at less than 1.5 or more than 8 l are left out.
 """
 
@@ -420,9 +420,13 @@ def summary(pairs: list[Pair], rows: dict[str, dict[str, Any]], options: RigidOp
     measured = [pair for pair in pairs if pair.key in rows]
     groups: dict[str, dict[str, Any]] = {}
     for split in (CHOSEN, JUDGED):
-        groups[f"margins of the patients the bars were {split}"] = margins(
-            [pair for pair in measured if pair.split == split], rows, options
-        )
+        members = [pair for pair in measured if pair.split == split]
+        planned = sum(pair.split == split for pair in pairs)
+        groups[f"margins of the patients the bars were {split}"] = {
+            "planned": planned,
+            "measured": len(members),
+            **margins(members, rows, options),
+        }
     for split, group in dict.fromkeys((pair.split, pair.group) for pair in measured):
         members = [pair for pair in measured if (pair.split, pair.group) == (split, group)]
         found = [{"pair": pair.name, "verdict": verdict(rows[pair.key], options), **rows[pair.key]} for pair in members]
@@ -466,15 +470,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--quick", action="store_true", help="every tenth pair only, and nothing is written")
     parser.add_argument("--cache", type=Path, help="folder for lungs and finished pairs; a stopped run goes on from it")
+    parser.add_argument("--minutes", type=float, default=40.0, help="start no further pair after so long")
     arguments = parser.parse_args()
-    options, start = RigidOptions(), metadata()
+    options, start, began = RigidOptions(), metadata(), time.monotonic()
     if arguments.cache is not None:
         arguments.cache.mkdir(parents=True, exist_ok=True)
     kept = None if arguments.cache is None else arguments.cache / "pairs.json"
     rows: dict[str, dict[str, Any]] = json.loads(kept.read_text("utf-8")) if kept is not None and kept.exists() else {}
     pairs = all_pairs(Data(arguments.data, arguments.cache))
     for pair in pairs[:: 10 if arguments.quick else 1]:
-        if pair.key not in rows:
+        if pair.key not in rows and time.monotonic() - began < 60.0 * arguments.minutes:
             rows[pair.key] = measure(pair, options)
             if kept is not None:
                 kept.write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -303,8 +303,8 @@ def test_it_can_be_cancelled_and_reports_upwards() -> None:
         (0.46, 0.30, False),  # posture changed the wall, the vessels are the patient's
         (0.44, 0.99, True),  # ribs are alike in many patients, also mirrored
         (0.44, None, True),
-        (None, 0.54, True),
-        (None, 0.56, False),
+        (None, 0.64, True),
+        (None, 0.66, False),
         (None, None, False),  # nothing to judge by
     ],
 )
@@ -357,11 +357,11 @@ def test_blurred_strangers_match_better_but_do_not_agree_better() -> None:
     inner[11:-11, 11:-11, 11:-11] = True
     found = []
     for width in (1.0, 2.0):
-        a, b = ((150 * _unit(ndimage.gaussian_filter(rng.standard_normal(shape), width))) for _ in range(2))
+        a, b = (150 * _unit(ndimage.gaussian_filter(rng.standard_normal(shape), width)) for _ in range(2))
         found.append(block_matches(a.astype(np.float32), b.astype(np.float32), inner, everywhere))
     sharp, blurred = found
-    assert np.median(blurred.own) > np.median(sharp.own) + 0.1
-    assert abs(np.median(blurred.agreement()) - np.median(sharp.agreement())) < 0.05
+    assert np.median(blurred.own) > np.median(sharp.own) + 0.15
+    assert np.median(blurred.agreement()) < 0.15
 
 
 def test_structure_takes_out_what_two_lungs_share() -> None:
@@ -429,7 +429,10 @@ def test_working_copies_are_alike_whatever_the_voxels(spacing_mm: Vector3) -> No
     mass = float((found.array + 900.0).sum()) * found.grid.voxel_volume_ml
     assert mass == pytest.approx(800.0 * (2 * np.pi * 36.0) ** 1.5 / 1000.0, rel=0.03)
     wanted = 36.0 + np.maximum(9.0, np.square(spacing_mm)).mean() / (8 * np.log(2))
-    assert float(found.array.max()) == pytest.approx(-900.0 + 800.0 * (36.0 / wanted) ** 1.5, abs=25.0)
+    nearest = np.unravel_index(int(found.array.argmax()), found.array.shape)
+    off = float(np.linalg.norm(found.grid.to_physical(nearest[::-1]) - middle))
+    expected = -900.0 + 800.0 * (36.0 / wanted) ** 1.5 * np.exp(-(off**2) / 2 / wanted)
+    assert float(found.array.max()) == pytest.approx(expected, abs=15.0)
     assert float(found.lungs.sum()) * found.grid.voxel_volume_ml == pytest.approx(4 / 3 * np.pi * 12**3 / 1e3, rel=0.1)
     np.testing.assert_allclose(found.blur_mm2, np.maximum(9.0, np.square(spacing_mm)) / (8 * np.log(2)))
 
