@@ -121,7 +121,7 @@ def working_scan(volume: Volume, lungs: BoolArray, spacing_mm: float) -> Working
         percent, _ = _bin(mask.astype(np.uint8) * np.uint8(100), volume.grid, factors)
         return _along_axes(percent, along)
 
-    ux, uy, uz = (max(wanted, own) for own in blur)
+    ux, uy, uz = (float(max(wanted, own)) for own in blur)
     valid = _measured(volume, lambda mask: percent_of(mask, share))
     return WorkingScan(np.clip(smooth, *CLIP_HU), grid, percent_of(lungs, low_pass) >= 50, valid, (ux, uy, uz))
 
