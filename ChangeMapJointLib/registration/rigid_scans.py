@@ -170,7 +170,7 @@ def _along_axes(array: NDArray[np.generic], matrices: list[NDArray[np.float32]])
 
 def _centres(count: int, spacing_mm: float) -> FloatArray:
     """Positions of voxels from the middle of their row, in mm."""
-    centres: FloatArray = (np.arange(count) - (count - 1) / 2.0) * spacing_mm
+    centres: FloatArray = (np.arange(count, dtype=np.float64) - (count - 1) / 2.0) * spacing_mm
     return centres
 
 
@@ -183,7 +183,7 @@ def _low_pass(count: int, spacing_mm: float, wanted: int, wanted_mm: float, vari
     source, target = _centres(count, spacing_mm), _centres(wanted, wanted_mm)
     sigma_mm = float(np.sqrt(variance_mm2))
     if sigma_mm > 0.6 * spacing_mm:
-        matrix = np.exp(-(((target[:, None] - source) / sigma_mm) ** 2) / 2.0)
+        matrix: FloatArray = np.exp(-(((target[:, None] - source) / sigma_mm) ** 2) / 2.0)
     else:
         nodes, weights = np.polynomial.hermite_e.hermegauss(5)
         inside = np.clip(target[:, None] + sigma_mm * nodes, source[0], source[-1])

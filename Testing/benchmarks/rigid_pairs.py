@@ -338,7 +338,7 @@ def _follow_up(data: Data, path: Path, seed: int, group: str) -> Made:
 def all_pairs(data: Data) -> list[Pair]:
     """Every pair, in the order in which they are worth measuring; both sets alternate."""
     chosen, judged = data.chosen_on(), data.judged_on()
-    pairs = [*given_pairs(data), *over_spacings(data, CHOSEN, chosen, MADE)]
+    pairs = [*over_spacings(data, CHOSEN, chosen, MADE), *given_pairs(data)]
     for seed, path in enumerate(chosen):
         pairs += follow_ups(data, path, seed)
     pairs += over_spacings(data, JUDGED, judged, ACQUIRED)
