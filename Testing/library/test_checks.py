@@ -113,7 +113,7 @@ def test_too_few_too_small_and_too_coarse_are_refused(shape, spacing_mm, expecte
 
 def test_gaps_between_thin_slices_get_a_note(chest):
     high_resolution = replace(chest, acquisition=Acquisition(slice_thickness_mm=1.0))
-    assert "Slices of 1 mm every 6 mm: what lies between them is not seen." in check_ct(high_resolution).notes
+    assert "Slices of 1 mm every 3 mm: what lies between them is not seen." in check_ct(high_resolution).notes
 
 
 def test_limits_can_be_changed():
