@@ -16,7 +16,6 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
-from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.volume import Volume
 
 CLIP_HU = (-1000.0, 400.0)  # air to bone: metal, contrast peaks and padding must not carry the correlation
@@ -133,9 +132,8 @@ def _measured(volume: Volume, share_of: Callable[[BoolArray], NDArray[np.float32
     floor = min(max(FILL_HU, int(volume.array.min())), AIR_HU)
     # a lone voxel of clipped air is measured; a plateau is not. One more voxel: what lies beside it is mixed with it.
     filled = ndimage.binary_opening(share_of(volume.array <= floor) >= 99, around)
-    unseen = unseen_of(volume)
-    if unseen is not None and unseen.any():
-        filled |= share_of(unseen) > 0.5
+    if volume.unseen is not None:
+        filled |= share_of(volume.unseen) > 0.5
     found: BoolArray = ~ndimage.binary_dilation(filled, around)
     return found
 

@@ -17,6 +17,7 @@ from ChangeMapJointLib.registration.rigid_verdict import RigidOptions
 from ChangeMapJointLib.training.acquisition import Scan, moved_scan
 from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
 from ChangeMapJointLib.volumes.lungs import segment_lungs
+from ChangeMapJointLib.volumes.padding import with_unseen
 from ChangeMapJointLib.volumes.reading import read_volume
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -40,7 +41,7 @@ class Chest:
 # -- how scans differ -----------------------------------------------------------------
 def read_chest(path: Path, cache: Path | None = None, mask: Path | None = None) -> Chest:
     """A scan and its lungs as the product finds them, or as ``mask`` has them; ``cache`` keeps them."""
-    volume = read_volume(path)
+    volume = with_unseen(read_volume(path))
     if mask is not None:
         return Chest(volume, read_volume(mask).array > 0)
     kept = None if cache is None else cache / f"{path.name.split('.')[0]}.npz"
