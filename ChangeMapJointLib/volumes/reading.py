@@ -19,6 +19,7 @@ from ChangeMapJointLib.volumes.dicom import read_dicom
 from ChangeMapJointLib.volumes.dicom_headers import looks_like_dicom
 from ChangeMapJointLib.volumes.dicom_stacks import MAX_VOXELS
 from ChangeMapJointLib.volumes.hu import as_hu
+from ChangeMapJointLib.volumes.large import within_limit
 from ChangeMapJointLib.volumes.nifti import check_nifti
 from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
@@ -63,9 +64,9 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         progress: called with the fraction done.
 
     Returns:
-        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Whether
-        it is a CT of a chest in HU is not looked at here, see
-        :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
+        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. One of more
+        voxels than maps can use is averaged, see :mod:`~ChangeMapJointLib.volumes.large`. Whether it is a CT of a
+        chest in HU is not looked at here, see :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
 
     Raises:
         InputError: when it cannot be read as one three-dimensional scan.
@@ -78,18 +79,18 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     if not there:
         raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
     if is_dicom(file):
-        return read_dicom(file, selector, progress=progress)
+        return within_limit(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
     with _naming(file):
         image, notes = _read_image(file)
-        grid, array = _grid(image), _voxels(image)
-        del image  # two copies for no longer than needed
+        grid, array = _grid(image), _view(image)
         progress(0.8, "checking voxels")
         hu = as_hu(array)
+        del array, image  # two copies for no longer than needed
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape}), expected a volume")
-    return Volume(hu, grid, file, Acquisition(), notes)
+    return within_limit(Volume(hu, grid, file, Acquisition(), notes))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
@@ -204,6 +205,14 @@ def _check_nrrd(path: Path) -> tuple[str, ...]:
 
 def _grid(image: sitk.Image) -> Grid:
     return Grid.of_image(image)
+
+
+def _view(image: sitk.Image) -> NDArray[np.generic]:
+    """The image's own voxels, read-only, not copied; only as long as ``image`` lives."""
+    import SimpleITK as sitk
+
+    array: NDArray[np.generic] = sitk.GetArrayViewFromImage(image)
+    return array
 
 
 def _voxels(image: sitk.Image) -> NDArray[np.generic]:
