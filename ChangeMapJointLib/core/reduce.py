@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.grid import Grid, Shape3
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 def block_grid(grid: Grid, factors: Shape3) -> Grid:
@@ -27,7 +30,7 @@ def block_grid(grid: Grid, factors: Shape3) -> Grid:
     return Grid((nz, ny, nx), (hx * fx, hy * fy, hz * fz), (x, y, z), grid.direction)
 
 
-def block_means(array: NDArray[np.generic], factors: Shape3) -> NDArray[np.generic]:
+def block_means(array: NDArray[Number], factors: Shape3) -> NDArray[Number]:
     """Means over blocks; whole numbers are rounded to the nearest, halves to the even one.
 
     Args:

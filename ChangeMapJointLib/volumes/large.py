@@ -30,9 +30,9 @@ def within_limit(volume: Volume, most: int | None = None) -> Volume:
     if factors == (1, 1, 1):
         return volume
     grid = block_grid(volume.grid, factors)
-    return replace(
-        volume, array=block_means(volume.array, factors), grid=grid, notes=(*volume.notes, _note(volume.grid, grid))
-    )
+    array = block_means(volume.array, factors)
+    notes = (*volume.notes, _note(volume.grid, grid))
+    return replace(volume, array=array, grid=grid, notes=notes)  # type: ignore[arg-type]
 
 
 def block_factors(grid: Grid, most: int) -> Shape3:

@@ -2,7 +2,7 @@
 
     python Testing/benchmarks/limits.py DATA SCRATCH [--slices 320,1000] [--methods rigid,sequential] [--format nrrd]
 
-DATA holds ``pairs/known20mm``. Both of its scans are interpolated to 1024 x 1024 x N voxels, with noise, into the folder
+DATA holds ``pairs/known20mm``. Both of its scans are interpolated to 1024 x 1024 x N voxels, with noise, into folder
 SCRATCH (4.2 GB for 1000 slices, removed at the end), as NRRD or as DICOM series, and compared by whole processes of
 the command line. The lungs fill more of these scans than of most. Writes ``results/limits.json``.
 """
