@@ -36,6 +36,7 @@ from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
 from ChangeMapJointLib.registration.solver import Registration, RegistrationOptions, register
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.volumes.lungs import Lungs, segment_both
+from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.volume import Volume
 
 # expected shares of the time, for the progress of the whole
@@ -193,7 +194,9 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, place: Place, stag
         warped = as_hu(_warped(t.array, pair, field, place, outside=AIR_HU))
         lungs_warped = warp(lungs_t, t.grid, r.grid, field) >= 0.5
         lungs = lungs_of_both(lungs_r, lungs_warped, r.grid)
-        matched_r, matched_t = match_resolution(r.array, r.grid, t.array, t.grid)
+        matched_r, matched_t = match_resolution(
+            r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
+        )
         moved = _warped(matched_t, pair, field, place, outside=np.nan)
         cm, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
         shared = np.isfinite(moved) & np.isfinite(matched_r)  # what both scans measured

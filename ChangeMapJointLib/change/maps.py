@@ -15,7 +15,6 @@ from scipy import ndimage, special
 
 from ChangeMapJointLib.core.filters import opening
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
-from ChangeMapJointLib.volumes.padding import padded
 
 LOW_HU = -1000.0
 HIGH_HU = 50.0
@@ -176,6 +175,8 @@ def match_resolution(
     template: NDArray[np.generic],
     template_grid: Grid,
     *,
+    reference_unseen: NDArray[np.bool_] | None = None,
+    template_unseen: NDArray[np.bool_] | None = None,
     tolerance: float = 0.2,
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     """Low-pass the finer scan to the resolution of the coarser, axis by axis, before subtraction.
@@ -185,13 +186,16 @@ def match_resolution(
     Variances of blurs add, so an axis of the finer scan gets a Gaussian with the missing variance
     ``(h_coarse^2 - h_fine^2) / (8 ln 2)``. Both scans may get some: one can be finer in plane and the other
     along the slices. Of grids that are turned against each other, the variance along each axis counts.
-    Padding round a round field of view becomes NaN: against it, all that the other scan shows would be change.
+    What was not measured (padding, what a resampling filled in) becomes NaN: against it, all that the other scan shows
+    would be change.
 
     Args:
         reference: R in HU, ``[z, y, x]``.
         reference_grid: R's grid.
         template: T in HU on its own grid, not warped.
         template_grid: T's grid.
+        reference_unseen: where R was not measured, bool ``[z, y, x]``; None where it was everywhere.
+        template_unseen: likewise of T.
         tolerance: voxel sizes that differ by no more than this fraction are left as they are.
 
     Returns:
@@ -200,9 +204,11 @@ def match_resolution(
     if reference.shape != reference_grid.shape or template.shape != template_grid.shape:
         found = f"{reference.shape} on {reference_grid.shape} and {template.shape} on {template_grid.shape}"
         raise ValueError(f"match_resolution() needs arrays of their grids' shapes, got {found}")
+    ours = missing_sigma_mm(reference_grid, template_grid, tolerance=tolerance)
+    theirs = missing_sigma_mm(template_grid, reference_grid, tolerance=tolerance)
     return (
-        _matched(reference, missing_sigma_mm(reference_grid, template_grid, tolerance=tolerance), reference_grid),
-        _matched(template, missing_sigma_mm(template_grid, reference_grid, tolerance=tolerance), template_grid),
+        _matched(reference, ours, reference_grid, reference_unseen),
+        _matched(template, theirs, template_grid, template_unseen),
     )
 
 
@@ -219,8 +225,10 @@ def missing_sigma_mm(fine: Grid, coarse: Grid, *, tolerance: float = 0.2) -> Vec
     return x, y, z
 
 
-def _matched(array: NDArray[np.generic], sigma_mm: Vector3, grid: Grid) -> NDArray[np.generic]:
-    result, unseen = _blur(array, sigma_mm, grid), padded(array)
+def _matched(
+    array: NDArray[np.generic], sigma_mm: Vector3, grid: Grid, unseen: NDArray[np.bool_] | None
+) -> NDArray[np.generic]:
+    result = _blur(array, sigma_mm, grid)
     if unseen is None:
         return result
     if result is array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ChangeMapJointLib.core.grid import Grid, Shape3
-from ChangeMapJointLib.core.reduce import block_grid, block_means
+from ChangeMapJointLib.core.reduce import block_any, block_grid, block_means
 from ChangeMapJointLib.volumes.volume import Volume
 
 # 512 x 512 x 762: whole chests at 0.45 mm a slice stay as they are. The registration works at 1.5 mm (1 mm at best).
@@ -31,8 +31,9 @@ def within_limit(volume: Volume, most: int | None = None) -> Volume:
         return volume
     grid = block_grid(volume.grid, factors)
     array = block_means(volume.array, factors)
+    unseen = None if volume.unseen is None else block_any(volume.unseen, factors)
     notes = (*volume.notes, _note(volume.grid, grid))
-    return replace(volume, array=array, grid=grid, notes=notes)  # type: ignore[arg-type]
+    return replace(volume, array=array, grid=grid, notes=notes, unseen=unseen)  # type: ignore[arg-type]
 
 
 def block_factors(grid: Grid, most: int) -> Shape3:

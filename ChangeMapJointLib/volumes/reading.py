@@ -21,6 +21,7 @@ from ChangeMapJointLib.volumes.dicom_stacks import MAX_VOXELS
 from ChangeMapJointLib.volumes.hu import as_hu
 from ChangeMapJointLib.volumes.large import within_limit
 from ChangeMapJointLib.volumes.nifti import check_nifti
+from ChangeMapJointLib.volumes.padding import with_unseen
 from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
@@ -79,7 +80,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     if not there:
         raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
     if is_dicom(file):
-        return within_limit(read_dicom(file, selector, progress=progress))
+        return with_unseen(within_limit(read_dicom(file, selector, progress=progress)))
     if selector is not None:
         raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
     with _naming(file):
@@ -90,7 +91,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         del array, image  # two copies for no longer than needed
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape}), expected a volume")
-    return within_limit(Volume(hu, grid, file, Acquisition(), notes))
+    return with_unseen(within_limit(Volume(hu, grid, file, Acquisition(), notes)))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:

@@ -39,6 +39,9 @@ class Volume:
         source: the file or folder it was read from.
         acquisition: what the header says.
         notes: what reading found that a reader should know, one sentence each.
+        unseen: bool ``[z, y, x]``, where nothing was measured (padding, what a resampling filled in): neither air nor
+            tissue, though the array has -1024 HU there. None where everything was. See
+            :mod:`~ChangeMapJointLib.volumes.padding`.
     """
 
     array: NDArray[np.int16] | NDArray[np.float32]
@@ -46,7 +49,10 @@ class Volume:
     source: Path = Path()
     acquisition: Acquisition = field(default_factory=Acquisition)
     notes: tuple[str, ...] = ()
+    unseen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
             raise ValueError(f"Volume 'array' must have the grid's shape {self.grid.shape}, got {self.array.shape}")
+        if self.unseen is not None and self.unseen.shape != self.grid.shape:
+            raise ValueError(f"Volume 'unseen' must have the grid's shape {self.grid.shape}, got {self.unseen.shape}")

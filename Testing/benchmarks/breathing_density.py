@@ -30,6 +30,7 @@ from ChangeMapJointLib.registration.matching import find_correspondences
 from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.registration.solver import register
 from ChangeMapJointLib.volumes.lungs import segment_both
+from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.reading import read_volume
 
 PAIRS = {
@@ -49,7 +50,9 @@ def measure(reference: Path, template: Path) -> dict[str, Any]:
     rigid = align_rigid(r, t, *lungs).matrix
     keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
     field = register(r, t, *lungs, rigid=rigid, keypoints=keypoints).field
-    ours, theirs = match_resolution(r.array, r.grid, t.array, t.grid)
+    ours, theirs = match_resolution(
+        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
+    )
     moved = warp(theirs, t.grid, r.grid, field, outside=np.nan)
     det = resample(field.jacobian_determinant(), field.grid, r.grid, outside=1.0)
     matched = at_density(torch.from_numpy(moved)[None, None], torch.from_numpy(det)[None])[0, 0].numpy()

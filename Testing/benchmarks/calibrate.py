@@ -37,6 +37,7 @@ from ChangeMapJointLib.registration.rigid import align_rigid
 from ChangeMapJointLib.registration.solver import register
 from ChangeMapJointLib.training.synthesize import synthesize
 from ChangeMapJointLib.training.truth import read_truth
+from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 TRIED = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -94,7 +95,9 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned = look_again(model, first, field, r.grid).learned
     inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)
-    matched = match_resolution(r.array, r.grid, t.array, t.grid)
+    matched = match_resolution(
+        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
+    )
     difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), inside)
     truth = read_truth(folder / "truth.json").changes
     return {

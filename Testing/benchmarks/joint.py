@@ -54,6 +54,7 @@ from ChangeMapJointLib.training.samples import read_keypoints
 from ChangeMapJointLib.training.synthesize import Source, synthesize
 from ChangeMapJointLib.training.truth import TrueChange, read_truth
 from ChangeMapJointLib.volumes.lungs import segment_both
+from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 FIRST, OTHER = "LIDC-IDRI-1011", "4DLung-113_40pct"
@@ -156,7 +157,14 @@ class Pair:
         self.points = read_keypoints(folder / "keypoints.csv")
         self.labels, _ = read_array(folder / "lesions_template.nrrd")
         self.matches = find_correspondences(*self.scans, rigid=self.rigid, keypoints=CONFIG.keypoints)
-        self.matched = match_resolution(self.r.array, self.r.grid, self.t.array, self.t.grid)
+        self.matched = match_resolution(
+            self.r.array,
+            self.r.grid,
+            self.t.array,
+            self.t.grid,
+            reference_unseen=unseen_of(self.r),
+            template_unseen=unseen_of(self.t),
+        )
 
     def sequential(self) -> dict[str, Any]:
         """The sequential method, and the rigid alignment alone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -66,6 +68,15 @@ def test_what_is_averaged(shape, spacing_mm, factors) -> None:
 def test_a_scan_within_the_limit_is_the_very_same() -> None:
     volume = chest_phantom()
     assert within_limit(volume) is volume
+
+
+def test_what_was_not_seen_in_a_part_of_a_block_is_not_seen() -> None:
+    scan = chest_phantom()
+    unseen = np.zeros(scan.array.shape, dtype=bool)
+    unseen[:, :3] = True
+    small = within_limit(replace(scan, unseen=unseen), scan.array.size // 2)
+    assert small.unseen is not None
+    assert_array_equal(small.unseen, np.arange(small.array.shape[1])[None, :, None] * np.ones(small.array.shape) < 2)
 
 
 @pytest.mark.parametrize("kind", ["nrrd", "dicom"])

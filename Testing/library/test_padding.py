@@ -7,7 +7,8 @@ import pytest
 
 from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.padding import padded
+from ChangeMapJointLib.volumes.padding import find_fill, find_unseen, unseen_of, with_unseen
+from ChangeMapJointLib.volumes.volume import Volume
 
 GRID = Grid((6, 60, 80), (1.5, 1.5, 1.5))
 Y, X = np.mgrid[:60, :80]
@@ -16,42 +17,100 @@ ROUND = np.hypot(Y - 29.5, X - 39.5) < 25.0
 
 def lung_with_vessels(seed: int = 0) -> np.ndarray:
     hu = np.random.default_rng(seed).normal(-850.0, 30.0, GRID.shape)
-    hu[:, :, ::8] = 40.0
+    hu[:, :, ::8] += 890.0
     return np.maximum(np.rint(hu), -1024).astype(np.int16)
 
 
 def test_what_lies_outside_a_round_field_of_view_is_padding() -> None:
     hu = lung_with_vessels()
     hu[:, ~ROUND] = -1024
-    found = padded(hu)
+    found = find_unseen(hu)
     assert found is not None
     assert found[:, ~ROUND].all()
     assert not found[:, np.hypot(Y - 29.5, X - 39.5) < 21.0].any()
 
 
 def test_a_scan_without_padding_has_none() -> None:
-    assert padded(lung_with_vessels()) is None
-    assert padded(np.full(GRID.shape, -1000, np.int16)) is None
+    assert find_unseen(lung_with_vessels()) is None
+    noise = np.random.default_rng(1).normal(-1000.0, 12.0, GRID.shape)
+    assert find_unseen((np.rint(noise / 4) * 4).astype(np.int16)) is None  # air, with HU rounded to 4
+
+
+FILLS = (-3024, -2000, -1024, -1000, -500, 0, 40, 3071)
+
+
+@pytest.mark.parametrize("value", FILLS)
+def test_a_fill_is_found_whatever_its_value(value: int) -> None:
+    hu = lung_with_vessels()
+    hu[:, ~ROUND] = value
+    volume = with_unseen(Volume(hu, GRID))
+    assert volume.unseen is not None
+    assert volume.unseen[:, ~ROUND].all()
+    assert not volume.unseen[:, np.hypot(Y - 29.5, X - 39.5) < 21.0].any()
+    assert (volume.array[:, ~ROUND] == -1024).all()
+    assert (volume.array[:, ROUND] == hu[:, ROUND]).mean() > 0.999  # tissue beside it may have its value by chance
+    assert (hu[:, ~ROUND] == value).all()  # the input stays as it is
+
+
+@pytest.mark.parametrize("value", FILLS)
+@pytest.mark.parametrize("width", [1, 2, 7])
+def test_a_ring_and_whole_slices_are_found(value: int, width: int) -> None:
+    fill = find_fill(np.pad(lung_with_vessels(), width, constant_values=value))
+    assert fill is not None
+    expected = np.ones(fill.shape, dtype=bool)
+    expected[width:-width, width:-width, width:-width] = False
+    assert fill[expected].all()
+    assert fill[~expected].mean() < 0.002  # tissue beside it may have its value by chance
+
+
+@pytest.mark.parametrize("value", [-1000.0, 0.0, 12.5])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_wedges_of_a_turned_scan_are_found(value: float, axis: int) -> None:
+    """As ``scipy.ndimage.rotate`` or any resampling leaves them: six degrees about each axis."""
+    hu = np.random.default_rng(2).normal(-850.0, 30.0, (60, 60, 60))
+    plane = tuple(k for k in range(3) if k != axis)
+    a, b = np.deg2rad(6) * np.array([1, -1])
+    u, v = np.meshgrid(*(np.arange(60) - 29.5 for _ in plane), indexing="ij")
+    outside = np.maximum(np.abs(np.cos(a) * u + np.sin(a) * v), np.abs(np.cos(b) * v + np.sin(b) * u)) > 29.5
+    hu = np.where(np.expand_dims(outside, axis), value, hu)
+    unseen = find_unseen(hu)
+    assert unseen is not None
+    missed = np.broadcast_to(np.expand_dims(outside, axis), hu.shape) & ~unseen
+    assert missed.mean() < 0.002  # the very tips of the wedges
+    far = np.hypot(u, v) < 25.0
+    assert not unseen[np.broadcast_to(np.expand_dims(far, axis), hu.shape)].any()
+
+
+def test_a_volume_says_itself_what_it_does_not_show() -> None:
+    unseen = np.zeros(GRID.shape, dtype=bool)
+    unseen[0] = True
+    with pytest.raises(ValueError, match="'unseen' must have the grid's shape"):
+        Volume(lung_with_vessels(), GRID, unseen=unseen[1:])
+    assert unseen_of(Volume(lung_with_vessels(), GRID, unseen=unseen)) is unseen
+    assert unseen_of(Volume(lung_with_vessels(), GRID)) is None
 
 
 def test_the_darkest_air_inside_is_no_padding() -> None:
     hu = lung_with_vessels()
     hu[2:4, 20:30, 30:44] = -1024  # a bulla in a scan without noise
-    assert padded(hu) is None
+    assert find_unseen(hu) is None
     hu[:, ~ROUND] = -1024
-    found = padded(hu)
+    found = find_unseen(hu)
     assert found is not None
     assert not found[2:4, 20:30, 30:44].any()
 
 
 @pytest.mark.parametrize("side", ["reference", "template"])
 @pytest.mark.parametrize("template_mm", [1.5, 3.0])
-def test_nothing_has_changed_where_one_scan_is_padded(side: str, template_mm: float) -> None:
+def test_nothing_has_changed_where_one_scan_is_find_unseen(side: str, template_mm: float) -> None:
     whole, cut = lung_with_vessels(), lung_with_vessels()
     cut[:, ~ROUND] = -1024
     pair = (cut, whole) if side == "reference" else (whole, cut)
     template_grid = Grid(GRID.shape, (1.5, 1.5, template_mm))  # only its voxel size matters here
-    r, t = match_resolution(pair[0], GRID, pair[1], template_grid)
+    unseen = [find_unseen(hu) for hu in pair]
+    r, t = match_resolution(
+        pair[0], GRID, pair[1], template_grid, reference_unseen=unseen[0], template_unseen=unseen[1]
+    )
     everywhere = np.ones(GRID.shape, dtype=bool)
     cm, signed = change_map(r, t, everywhere), signed_change(r, t)
     assert not cm[:, ~ROUND].any()
