@@ -177,8 +177,25 @@ def resample_parallel(
     Returns:
         float32 ``[z, y, x]`` on ``target``.
     """
-    along_x, along_y, along_z = (_axis_weights(source, target, axis, lowpass) for axis in range(3))
-    result = np.empty(target.shape, dtype=np.float32)
+    x, y, z = (_axis_weights(source, target, axis, lowpass) for axis in range(3))
+    return combine(array, (z, y, x), clip=clip)
+
+
+def combine(
+    array: NDArray[np.generic],
+    weights: tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array],
+    *,
+    clip: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """Weighted sums along z, y and x, one after another; memory beyond the result is a few slices.
+
+    Args:
+        array: ``[z, y, x]``, any real type.
+        weights: of z, y and x: float32 ``[n_target, n_source]``, no row empty.
+        clip: values are limited to this range first.
+    """
+    along_z, along_y, along_x = weights
+    result = np.empty((along_z.shape[0], along_y.shape[0], along_x.shape[0]), dtype=np.float32)
     shrinks = result[0].size < array[0].size
     kept: dict[int, NDArray[np.float32]] = {}  # source slices that the next target slice needs as well
 
@@ -189,7 +206,7 @@ def resample_parallel(
             np.clip(values, *clip, out=values)
         return (along_x @ (along_y @ values).T).T if shrinks else values
 
-    for z in range(target.shape[0]):
+    for z in range(len(result)):
         row = slice(along_z.indptr[z], along_z.indptr[z + 1])
         used = along_z.indices[row].tolist()
         kept = {k: kept[k] if k in kept else plane(k) for k in used}

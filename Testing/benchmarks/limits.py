@@ -20,7 +20,7 @@ from main_job import columns, errors_mm, read_rows
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-from record import measure, write_results
+from record import measure, metadata, write_results
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
@@ -125,13 +125,14 @@ def main() -> None:
     parser.add_argument("--format", choices=["nrrd", "dicom"], default="nrrd")
     arguments = parser.parse_args()
     arguments.scratch.mkdir(parents=True, exist_ok=True)
+    measured = metadata()
     for slices in map(int, arguments.slices.split(",")):
         scans = make(arguments.data, arguments.scratch, slices, arguments.format)
         for method in arguments.methods.split(","):
             name = f"{PIXELS} x {PIXELS} x {slices}, {arguments.format}, {method}"
             figures = compare(arguments.data, scans, method, arguments.scratch / f"{method}-{slices}")
             print(name, json.dumps(figures), flush=True)
-            write_results("limits", {name: figures})
+            write_results("limits", {name: figures}, measured)
         for path in scans.values():
             for file in path.iterdir() if path.is_dir() else [path]:
                 file.unlink()
