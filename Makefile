@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lists format test-newest screenshots benchmark peers clean
+.PHONY: help demo test fuzz lint lists format test-newest screenshots benchmark peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,10 @@ demo: $(READY) ## run the main job on the sample pair and say what was found (ha
 
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest -n $(JOBS)
+
+FUZZ ?= 2000
+fuzz: $(READY) ## damage FUZZ files of every kind in ways that were not tried yet (an hour)
+	CHANGEMAP_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -n $(JOBS) Testing/fuzz
 
 NEWEST := .venv-newest
 SLICER_NEWEST := slicer-core==5.13.31053.0

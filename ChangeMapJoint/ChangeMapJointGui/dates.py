@@ -1,4 +1,4 @@
-"""When a volume node's scan was made, from the DICOM attributes that Slicer keeps."""
+"""When and how a volume node's scan was made, from the DICOM attributes that Slicer keeps."""
 
 from __future__ import annotations
 
@@ -8,26 +8,37 @@ from typing import Any
 
 import slicer
 
+from ChangeMapJointLib.volumes.dicom_values import contrast_agent, patient_key, without_identity
 from ChangeMapJointLib.volumes.volume import Acquisition
 
 DATE_TAGS = ("0008,0022", "0008,0021", "0008,0020")  # acquisition, series, study
-KERNEL_TAG, THICKNESS_TAG = "0018,1210", "0018,0050"
+KERNEL_TAG, THICKNESS_TAG, KV_TAG = "0018,1210", "0018,0050", "0018,0060"
+MODALITY_TAG, CONTRAST_TAG, PATIENT_TAGS = "0008,0060", "0018,0010", ("0010,0020", "0010,0010")
 DATE_ATTRIBUTE = "ChangeMapJoint.date"  # for scans that were not loaded from DICOM
 
 
 def acquisitionOf(node: Any) -> Acquisition:
-    """Date, kernel and slice thickness of the scan in ``node``; None where nothing is known."""
+    """What the gate asks of a scan's header, for the scan in ``node``; None where nothing is known."""
     instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     first = instances[0] if instances else ""
     date = next((d for d in (_isoDate(_value(first, tag)) for tag in DATE_TAGS) if d), None)
-    thickness = None
-    with suppress(ValueError):
-        thickness = float(_value(first, THICKNESS_TAG))
+    contrast, patient = contrast_agent(_value(first, CONTRAST_TAG)), [_value(first, tag) for tag in PATIENT_TAGS]
     return Acquisition(
         date=date or _isoDate(node.GetAttribute(DATE_ATTRIBUTE) or "") or _studyDate(node),
         kernel=_value(first, KERNEL_TAG) or None,
-        slice_thickness_mm=thickness,
+        slice_thickness_mm=_number(first, THICKNESS_TAG),
+        modality=_value(first, MODALITY_TAG) or None,
+        contrast=contrast if contrast is None else without_identity(contrast, patient),
+        patient_key=patient_key(*patient),
+        kvp=_number(first, KV_TAG),
     )
+
+
+def _number(instance: str, tag: str) -> float | None:
+    """A DICOM value as a number; None where it is none."""
+    with suppress(ValueError):
+        return float(_value(instance, tag))
+    return None
 
 
 def _value(instance: str, tag: str) -> str:

@@ -29,7 +29,8 @@ class ExportSection:
         self.ui.exportLabel.text = ""
         if session is not None:
             self.ui.reportButton.enabled = session.report is not None
-            self.ui.csvButton.enabled = self.ui.mapButton.enabled = session.hasFindings
+            self.ui.mapButton.enabled = session.hasFindings
+            self.ui.csvButton.enabled = session.hasFindings and not session.unusable
 
     def update(self) -> None:
         """Nothing here depends on the parameter node."""

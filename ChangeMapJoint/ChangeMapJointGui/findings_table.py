@@ -236,8 +236,12 @@ def remark(row: Any) -> str:
 
 def noFindings(session: Any, threshold: float) -> str:
     """Never 'no change' where the registration cannot be believed."""
-    if session.verdict == "do not use":
-        return _("Nothing can be said: the registration cannot be used, see Registration check.")
+    if session.unusable:
+        text = _(
+            "Nothing can be said: the registration cannot be used. {why} "
+            "{count} regions of difference that it left are withheld; see Registration check."
+        )
+        return text.format(why=" ".join(session.reasons), count=session.withheld)
     return _("No region reaches {threshold}; weaker change may be there, lower the threshold to see it.").format(
         threshold=f"{threshold:.2f}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.volumes.volume import Volume
 
 OK_COLOR, WARN_COLOR, BAD_COLOR = "#1b7f3b", "#b35900", "#c0392b"
+GATE_COLORS = {"fine": OK_COLOR, "look": WARN_COLOR, "refuse": BAD_COLOR}
 
 
 class InputsSection:
@@ -25,6 +27,7 @@ class InputsSection:
         self.panel, self.ui = panel, panel.ui
         self.usable = False
         self._shown: tuple[Any, ...] = ()
+        self._words: tuple[str, str, bool] = (BAD_COLOR, "", False)
         self.ui.swapButton.connect("clicked(bool)", self.onSwap)
 
     def update(self) -> None:
@@ -38,7 +41,18 @@ class InputsSection:
         self.ui.swapButton.enabled = any(nodes)
         for node, label in zip(nodes, (self.ui.referenceDateLabel, self.ui.templateDateLabel), strict=True):
             label.text = _describe(node)
-        color, text, self.usable = checkInWords(*nodes)
+        self._words = checkInWords(*nodes)
+        self.usable = self._words[2]
+        self.showResult()
+
+    def showResult(self) -> None:
+        """What speaks against comparing the two: as the run on screen found, else as can be told now."""
+        color, text, _usable = self._words
+        session, parameters = self.panel.session, self.panel.parameters
+        if session is not None and parameters is not None and session.isOf(parameters.reference, parameters.template):
+            answer, sentences = session.gate
+            if answer:
+                color, text = GATE_COLORS.get(answer, WARN_COLOR), gateInWords(answer, sentences)
         self.ui.inputCheckLabel.text = f'<span style="color:{color}">{html.escape(text)}</span>' if text else ""
 
     def onSwap(self, checked: bool = False) -> None:  # noqa: ARG002
@@ -61,10 +75,16 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
         volumes = [_checked(node) for node in (reference, template)]
     except InputError as error:
         return BAD_COLOR, str(error), False
-    notes = [*check_pair(*volumes), *(f"{v.source}: {note}" for v in volumes for note in v.notes)]
-    if notes:
-        return WARN_COLOR, " ".join(notes), True
-    return OK_COLOR, _("Both are CT in HU; nothing speaks against comparing them."), True
+    said = check_pair(*volumes)
+    return GATE_COLORS[said.answer], gateInWords(said.answer, said.sentences), said.answer != "refuse"
+
+
+def gateInWords(answer: str, sentences: Sequence[str]) -> str:
+    """The gate's answer, as the report and the command line give it."""
+    if answer == "fine":
+        return _("Inputs fine: both are CT of a chest, and nothing speaks against comparing them.")
+    words = _("Inputs refused:") if answer == "refuse" else _("Inputs: look.")
+    return " ".join([words, *sentences])
 
 
 def _checked(node: Any) -> Volume:

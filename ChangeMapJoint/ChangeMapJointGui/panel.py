@@ -121,8 +121,10 @@ class Panel(VTKObservationMixin):
             if parameters.map not in session.maps and session.maps:
                 parameters.map = session.maps[0]
             parameters.readerVerdict = session.readerVerdict
+            if session.unusable:  # what a failed registration left would look like change
+                parameters.showOverlay = False
         self.session = session  # only now: what it costs to show it is paid once
-        for section in self._results:
+        for section in (self.inputs, *self._results):
             section.showResult()
         self.onParameters()
         self.shortcuts.observeViews()
@@ -145,7 +147,7 @@ class Panel(VTKObservationMixin):
 
     def _showNothing(self) -> None:
         self.session = None
-        for section in self._results:
+        for section in (self.inputs, *self._results):
             section.showResult()
 
     # -- the module's life ------------------------------------------------------------

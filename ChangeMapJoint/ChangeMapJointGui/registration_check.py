@@ -30,7 +30,11 @@ class CheckSection:
         )
         fillChoices(
             self.ui.priorComboBox,
-            [("warped", _("Warped onto the current scan")), ("acquired", _("As acquired, follows the cursor"))],
+            [
+                ("warped", _("Warped onto the current scan")),
+                ("acquired", _("As acquired, follows the cursor")),
+                ("rigid", _("As acquired, rigidly side by side")),
+            ],
         )
         names = {"": _("not judged"), "fine": _("fine"), "doubtful": _("doubtful"), "wrong": _("wrong")}
         fillChoices(self.ui.readerVerdictComboBox, [(key, names[key]) for key in READER_VERDICTS])
@@ -38,6 +42,7 @@ class CheckSection:
             onChosen(comboBox, lambda key, name=name: setattr(panel.parameters, name, key))
         self.ui.flickerButton.connect("pressed()", lambda: self.flicker(True))
         self.ui.flickerButton.connect("released()", lambda: self.flicker(False))
+        self.ui.rigidButton.connect("clicked(bool)", self.onRigid)
         self.ui.swipeSlider.connect("valueChanged(double)", self.onSwipe)
 
     def showResult(self) -> None:
@@ -49,6 +54,7 @@ class CheckSection:
         color, text = verdictInWords(session.verdict) if session is not None else (WARN_COLOR, "")
         self.ui.verdictLabel.text = f'<b style="color:{color}">{html.escape(text)}</b>'
         self.ui.reasonsLabel.text = " ".join(session.reasons) if session is not None else ""
+        self.ui.rigidButton.visible = session is not None and session.unusable
         for widget in (self.ui.checkOverlayComboBox, self.ui.untrustedCheckBox):
             widget.enabled = session is not None and session.hasFindings
 
@@ -78,6 +84,13 @@ class CheckSection:
         """Show the warped prior in that share of the view."""
         if self.panel.session is not None:
             self.panel.session.swipe(percent / 100)
+
+    def onRigid(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Current and prior side by side as they lie after rigid alignment, without map and edges."""
+        with self.panel.oneChange() as parameters:
+            parameters.prior, parameters.layout = "rigid", "check"
+            parameters.showOverlay = parameters.edges = parameters.untrusted = False
+            parameters.checkOverlay = "none"
 
     def _combos(self) -> tuple[tuple[Any, str], ...]:
         return (

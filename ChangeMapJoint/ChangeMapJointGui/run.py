@@ -180,6 +180,7 @@ def stageName(stage: str) -> str:
         "read": _("Reading the scans"),
         "lungs": _("Finding the lungs"),
         "rigid": _("Rigid alignment"),
+        "gate": _("Checking the pair"),
         "register": _("Registration"),
         "check": _("Checking the registration"),
         "warp": _("Warping the prior"),

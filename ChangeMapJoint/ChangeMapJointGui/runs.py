@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ class Runs:
             slicer.util.warningDisplay(str(declined))
             return False
         clean_up(self.root, keep=KEPT_JOBS)
-        request = JobRequest(_input(reference), _input(template), method, device, configuration)
+        request = JobRequest(*_inputs(reference, template), method, device, configuration)
         self.lastJob = Job.create(self.root, request)
         self._run = BackgroundRun(self.lastJob, onEvent=onEvent, onEnd=onEnd)
         self._run.start()
@@ -202,6 +202,25 @@ def _checkMethod(method: str) -> None:
     reason = jointUnavailable() if method == "joint" else ""
     if reason:
         raise InputError(reason)
+
+
+def _inputs(reference: Any, template: Any) -> tuple[JobInput, JobInput]:
+    """Both scans for the worker; whether their patients differ is told, and no key of a patient is stored.
+
+    Raises:
+        InputError: one is none, or no CT.
+    """
+    found = [_input(node) for node in (reference, template)]
+    keys = [dict(one.acquisition).get("patient_key") for one in found]
+    if all(keys):
+        names = ("first patient", "first patient" if keys[0] == keys[1] else "second patient")
+    else:
+        names = (None, None)
+    ours, theirs = (
+        replace(one, acquisition={**one.acquisition, "patient_key": name})
+        for one, name in zip(found, names, strict=True)
+    )
+    return ours, theirs
 
 
 def _input(node: Any) -> JobInput:

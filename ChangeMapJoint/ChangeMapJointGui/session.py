@@ -23,6 +23,7 @@ from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.reading import Reading
 from ChangeMapJointLib.scene.results import Results
 from ChangeMapJointLib.scene.volumes import grid_of
+from ChangeMapJointLib.volumes.gate import GateAnswer, GateReason
 from ChangeMapJointLib.volumes.writing import atomic_path
 
 MAPS = ("change_combined", "change_learned", "change_difference", "change_map")
@@ -91,6 +92,31 @@ class Session:
         return list(self.results.content.get("quality", {}).get("quality", {}).get("reasons", []))
 
     @property
+    def gate(self) -> tuple[str, tuple[str, ...]]:
+        """The gate's answer on the two scans, and its reasons in words; an empty answer of a run from before it."""
+        said = self.results.content.get("quality", {}).get("gate") or {}
+        known = GateAnswer(
+            said.get("answer", ""),
+            tuple(GateReason(**{**reason, "value": None}) for reason in said.get("reasons", [])),
+        )
+        return known.answer, known.sentences
+
+    def isOf(self, reference: Any, template: Any) -> bool:
+        """Does the run compare these two nodes?"""
+        return reference is not None and (reference, template) == (self.results.reference, self.results.template)
+
+    @property
+    def unusable(self) -> bool:
+        """Did the registration fail? Then nothing is a finding, and only rigid side by side can be looked at."""
+        return self.verdict == "do not use"
+
+    @property
+    def withheld(self) -> int:
+        """How many findings a failed registration would list."""
+        listed = self.results.content.get("findings", {})
+        return int(listed.get("withheld", 0)) or len(listed.get("findings", []))
+
+    @property
     def report(self) -> Path | None:
         """The report of the run, while its folder is kept."""
         known = self.results.record.GetAttribute(REPORT)
@@ -130,7 +156,12 @@ class Session:
             threshold: of the map on screen, in (0, 1].
             smallest: voxels of a region that is listed.
             signs: +1 for increases, -1 for decreases.
+
+        Returns:
+            The rows; none where the registration failed.
         """
+        if self.unusable:
+            return []
         key = self._mapOnScreen if self._mapOnScreen in MAPS else self.maps[0]
         if key not in self._lists:
             self._lists[key] = self._listOf(key)
@@ -276,8 +307,8 @@ class Session:
 
     def _showPrior(self, prior: str) -> None:
         run, views = self.results, existing(PRIOR)
-        mapping = run.deformation or run.rigid
-        acquired = prior == "acquired" and mapping is not None and run.template is not None
+        mapping = run.rigid if prior == "rigid" or self.unusable else run.deformation or run.rigid
+        acquired = prior in ("acquired", "rigid") and mapping is not None and run.template is not None
         if self._follower is not None:
             self._follower.remove()
             self._follower = None

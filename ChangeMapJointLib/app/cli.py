@@ -20,6 +20,7 @@ from ChangeMapJointLib.app.console import emit, ending, listening
 from ChangeMapJointLib.app.demo import demo_request, score
 from ChangeMapJointLib.app.pipeline import PairResult
 from ChangeMapJointLib.app.run import Request, run
+from ChangeMapJointLib.export.tables import plain
 
 app = typer.Typer(
     name="changemap",
@@ -216,10 +217,18 @@ def tell_result(result: PairResult, out: Path, progress: ProgressStyle) -> None:
     report = out / "report.html"
     count = None if result.findings is None else len(result.findings.items)
     if progress is ProgressStyle.json:
-        emit("finished", out=str(out), report=str(report), verdict=result.quality.verdict, findings=count)
+        withheld = 0 if result.findings is None else result.findings.withheld
+        said = {"verdict": result.quality.verdict, "findings": count, "withheld": withheld}
+        emit("finished", out=str(out), report=str(report), gate=plain(result.gate), **said)
         return
+    typer.echo(result.gate.text)
     typer.echo(f"Registration: {result.quality.verdict}. {' '.join(result.quality.reasons)}")
-    if count is not None:
+    if result.findings is not None and result.findings.why:
+        typer.echo(
+            f"Findings: none is listed, {result.findings.withheld} withheld, since the registration cannot be used. "
+            "The report shows both scans rigidly side by side."
+        )
+    elif count is not None:
         typer.echo(f"Findings: {count}")
     typer.echo(f"Look at {report}")
 

@@ -86,7 +86,7 @@ def is_demo(out: Path) -> bool:
     try:
         record = json.loads((out / MARKER).read_text("utf-8"))
         return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

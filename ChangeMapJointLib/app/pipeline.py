@@ -32,20 +32,24 @@ from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration import quality
 from ChangeMapJointLib.registration.matching import Matches
-from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
+from ChangeMapJointLib.registration.rigid import RigidAlignment
+from ChangeMapJointLib.registration.rigid_child import align_any_size
 from ChangeMapJointLib.registration.solver import Registration, RegistrationOptions, register
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
+from ChangeMapJointLib.volumes.checks import check_pair
+from ChangeMapJointLib.volumes.gate import ALL_FINE, GateAnswer, GateReason
 from ChangeMapJointLib.volumes.lungs import Lungs, segment_both
 from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.volume import Volume
 
 # expected shares of the time, for the progress of the whole
 SHARES = {
-    "rigid": {"read": 2.0, "lungs": 6.0, "rigid": 6.0, "warp": 1.0, "write": 3.0},
+    "rigid": {"read": 2.0, "lungs": 6.0, "rigid": 6.0, "gate": 1.0, "warp": 1.0, "write": 3.0},
     "sequential": {
         "read": 2.0,
         "lungs": 6.0,
         "rigid": 6.0,
+        "gate": 1.0,
         "keypoints": 4.0,
         "register": 20.0,
         "check": 6.0,
@@ -57,6 +61,7 @@ SHARES = {
         "read": 2.0,
         "lungs": 6.0,
         "rigid": 6.0,
+        "gate": 1.0,
         "network": 8.0,
         "keypoints": 4.0,
         "register": 10.0,
@@ -97,7 +102,9 @@ class PairResult:
     """What a run found out about one pair; ``maps`` and what follows from them are None with method ``rigid``.
 
     ``candidates`` are measured like ``findings``, from the method's lower threshold on: what a live slider shows below
-    the threshold of the findings. ``notes`` say what was done in another way than asked for.
+    the threshold of the findings. Where the registration cannot be used, both are held back: none is listed, and they
+    say why. ``gate`` says whether the two may be compared at all, ``notes`` what was done in another way than asked
+    for.
     """
 
     reference: Volume
@@ -114,6 +121,7 @@ class PairResult:
     candidates: Findings | None = None
     joint: JointReport | None = None
     notes: tuple[str, ...] = ()
+    gate: GateAnswer = ALL_FINE
 
 
 def compare(
@@ -136,25 +144,41 @@ def compare(
         model: of method ``joint``; by default the one that the configuration names.
 
     Raises:
-        InputError: no lungs in a scan, a pair that cannot be aligned, or weights that cannot be used.
+        InputError: a pair that the gate refuses, no lungs in a scan, a pair that cannot be aligned, or weights that
+            cannot be used.
     """
+    names = f"reference {reference.source} and template {template.source}"
+    check_pair(reference, template).raise_refusal(names)
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     with stages.stage("lungs") as progress:
         reference_lungs, template_lungs = segment_both(reference, template, options=config.lungs, progress=progress)
     with stages.stage("rigid") as progress:
-        rigid = align_rigid(
-            reference, template, reference_lungs.mask, template_lungs.mask, options=config.rigid, progress=progress
-        )
+        both = (reference_lungs, template_lungs)
+        rigid = align_any_size(reference, template, both, options=config.rigid, progress=progress)
     aligned = Aligned(reference, template, reference_lungs, template_lungs, rigid)
+    with stages.stage("gate"):
+        gate = check_pair(
+            reference,
+            template,
+            lungs=both,
+            matrix=rigid.matrix,
+            remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
+        )
+        gate.raise_refusal(names)
     if config.method == "rigid":
-        return _rigid_only(aligned, stages)
+        return replace(_rigid_only(aligned, stages), gate=gate)
     place = Place(device)
     if model is None:
         solved = solve_sequential(aligned, config, place, stages)
     else:
         solved = solve_joint(aligned, config, model, place, stages)
-    return replace(_judged(aligned, solved, config, place, stages), notes=place.notes)
+    return replace(_judged(aligned, solved, config, place, stages), notes=place.notes, gate=gate)
+
+
+def name_of_warning(text: str) -> str:
+    """The gate's rule that a warning of the rigid alignment belongs to."""
+    return "turned" if "turned" in text else "coverage" if "covers" in text else "vessels"
 
 
 def _rigid_only(pair: Aligned, stages: Stages) -> PairResult:
@@ -210,6 +234,8 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, place: Place, stag
         weak = replace(listed, threshold=min(CANDIDATES[config.method], listed.threshold), proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
         judged = quality.judge(_figures(pair, registration, matches, maps, warped, lungs_warped, error, shared))
+        if judged.verdict == "do not use":
+            findings, candidates = (found.held_back(judged.reasons) for found in (findings, candidates))
     return PairResult(
         r,
         t,

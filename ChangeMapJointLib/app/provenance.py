@@ -11,13 +11,26 @@ from pathlib import Path
 import torch
 
 from ChangeMapJointLib import __version__
+from ChangeMapJointLib.volumes.dicomdir import is_dicomdir, open_scan
+from ChangeMapJointLib.volumes.sources import plain_file
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "torch")
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files in the order of their names (names included)."""
+    """SHA-256 of a file, or of a folder's files in the order of their names (names included).
+
+    A DICOMDIR stands for the files that it lists.
+    """
     total = hashlib.sha256()
+    if path.is_file() and is_dicomdir(plain_file(path, path.name)):
+        with open_scan(path) as source:
+            for part in sorted(source.files, key=lambda one: one.name):
+                total.update(f"{part.name}\0{part.size}\0".encode())
+                with part.opener() as stream:
+                    while block := stream.read(1 << 20):
+                        total.update(block)
+        return total.hexdigest()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
         if path.is_dir():

@@ -9,23 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ChangeMapJointLib.app.configuration import RunConfig, choose_device
-from ChangeMapJointLib.app.pipeline import SHARES, PairResult, compare
+from ChangeMapJointLib.app.pipeline import SHARES, PairResult, as_hu, compare
 from ChangeMapJointLib.app.provenance import describe_device, sha256_of, versions
 from ChangeMapJointLib.app.run_folder import MARKER, check_output, run_folder
-from ChangeMapJointLib.app.solving import JointReport, read_model
+from ChangeMapJointLib.app.solving import Aligned, JointReport, read_model
 from ChangeMapJointLib.app.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
-from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.registration.rigid import RigidAlignment
 from ChangeMapJointLib.volumes import writing
-from ChangeMapJointLib.volumes.checks import check_ct, check_pair
+from ChangeMapJointLib.volumes.checks import check_ct
 from ChangeMapJointLib.volumes.reading import read_volume, split_selector
 from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
@@ -98,9 +100,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         template = check_ct(labelled(template, request.template_label))
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
     result = compare(reference, template, config=request.config, device=device, stages=stages, model=model)
-    notes = (*check_pair(reference, template), *result.rigid.warnings, *_lung_notes(result))
-    notes += () if result.joint is None else result.joint.notes
-    notes += result.notes
+    notes = (*_lung_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
             write_maps(folder, result, compress=request.compress)
@@ -155,7 +155,7 @@ def write_maps(folder: Path, result: PairResult, *, compress: bool = True) -> No
     writing.write_rigid(folder / "rigid.tfm", result.rigid.matrix)
     write_nrrd(folder / "lungs_reference.nrrd", result.reference_lungs.labels, result.reference_lungs.grid)
     write_nrrd(folder / "lungs_template.nrrd", result.template_lungs.labels, result.template_lungs.grid)
-    write_quality_json(folder / "quality.json", result.quality)
+    write_quality_json(folder / "quality.json", result.quality, result.gate)
     if result.maps is None or result.findings is None:
         return
     write_nrrd(folder / "change_map.nrrd", result.maps.change_map, grid)
@@ -190,7 +190,8 @@ def provenance(
         "started": started.isoformat(timespec="seconds"),
         "reference": _input(request.reference, request.reference_label, result.reference, hashes["reference"]),
         "template": _input(request.template, request.template_label, result.template, hashes["template"]),
-        "notes": list(notes),
+        "gate": plain(result.gate),
+        "notes": [*result.gate.sentences, *notes],
         "configuration": _without_folders(to_mapping(request.config)),
         "device": describe_device(device),
         "versions": versions(),
@@ -226,6 +227,12 @@ def _input(path: Path, label: Label | None, volume: Volume, digest: str) -> dict
     }
 
 
+def _aligned_rigidly(result: PairResult) -> NDArray[np.int16]:
+    """T(A x) on the reference's grid: what can still be looked at where the deformation cannot be used."""
+    lungs = (result.reference_lungs, result.template_lungs)
+    return as_hu(Aligned(result.reference, result.template, *lungs, result.rigid).warped_rigidly())
+
+
 def joint_rows(joint: JointReport) -> dict[str, Any]:
     """What the page says of the network: which, on which grid, and how far its y was improved."""
     rows: dict[str, Any] = {"weights": joint.model, "SHA-256 of weights": joint.sha256}
@@ -243,6 +250,7 @@ def report_content(
 ) -> ReportContent:
     """What the page shows."""
     maps, grid, displacement = result.maps, result.reference.grid, result.field
+    unusable = result.quality.verdict == "do not use"
     trust = None
     if maps is not None:
         same = displacement.grid.same_as(grid)
@@ -261,6 +269,8 @@ def report_content(
         displacement=displacement,
         findings=result.findings,
         quality=result.quality,
+        gate=result.gate,
+        rigid_template=_aligned_rigidly(result) if unusable else None,
         lungs=result.reference_lungs.mask if maps is None else maps.lungs,
         trust=trust,
         notices=(*request.notices, *notes),

@@ -101,7 +101,7 @@ def is_run(folder: Path) -> bool:
     """Does ``folder`` hold the record that a run writes?"""
     try:
         return str(json.loads((folder / MARKER).read_text("utf-8"))["schema"]).startswith(SCHEMA)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

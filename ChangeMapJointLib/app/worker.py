@@ -102,6 +102,8 @@ class Worker:
             "report": str(request.out / "report.html"),
             "verdict": result.quality.verdict,
             "findings": None if result.findings is None else len(result.findings.items),
+            "gate": result.gate.answer,
+            "withheld": 0 if result.findings is None else result.findings.withheld,
         }
 
     # -- stopping ---------------------------------------------------------------------

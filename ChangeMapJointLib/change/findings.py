@@ -6,7 +6,7 @@ where a lesion is measured, in each scan on its own grid, and differs beyond the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 
 import numpy as np
@@ -82,12 +82,21 @@ class Findings:
         labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere.
         dropped: how many smaller regions were left out because of ``max_findings``.
         threshold: of the map that they are regions of.
+        withheld: how many there would be, had the registration not failed; then ``items`` is empty.
+        why: the reasons for that, one sentence each.
     """
 
     items: tuple[Finding, ...]
     labels: NDArray[np.int32]
     dropped: int = 0
     threshold: float = 0.68
+    withheld: int = 0
+    why: tuple[str, ...] = ()
+
+    def held_back(self, why: tuple[str, ...]) -> Findings:
+        """None of them, and the reason: what a failed registration leaves is no change of the patient."""
+        labels = np.zeros_like(self.labels)
+        return replace(self, items=(), labels=labels, dropped=0, withheld=len(self.items) + self.dropped, why=why)
 
 
 def find_changes(

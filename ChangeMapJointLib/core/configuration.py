@@ -73,7 +73,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     unknown = [name for name in values if name not in known]
     if unknown:
-        raise InputError(f"{where}: unknown option '{unknown[0]}'; expected one of {', '.join(known)}")
+        raise InputError(f"{where}: unknown option {unknown[0]!r}; expected one of {', '.join(known)}")
     needed = _required(kind)
     if base is None and not needed:
         base = kind()

@@ -15,3 +15,8 @@ class InputError(ChangeMapError, ValueError):
 
 class Cancelled(ChangeMapError):
     """The user, or a signal, asked the run to stop. Nothing half-written is left."""
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without what a terminal cannot show: names and damaged headers are quoted in messages."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)

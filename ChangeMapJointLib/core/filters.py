@@ -7,6 +7,8 @@ voxels, so that a shape does not change with the grid it is drawn on.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
@@ -19,7 +21,7 @@ Level = NDArray[np.float32]
 
 _CHUNK = 64 * 1024  # voxels
 _FAR = np.float32(1e8)  # mm^2, beyond any distance in a scan
-_IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
+IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
 
 
 def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_mm: float) -> NDArray[np.float32]:
@@ -131,7 +133,7 @@ def largest_component(mask: Mask) -> Mask:
 
 def label_slices(mask: Mask) -> tuple[NDArray[np.int32], int]:
     """Face-connected components within each axial slice, numbered through the volume."""
-    labels, count = ndimage.label(mask, _IN_PLANE)
+    labels, count = ndimage.label(mask, IN_PLANE)
     return labels.astype(np.int32, copy=False), int(count)
 
 
@@ -215,3 +217,25 @@ def combine(
             total += weight * kept[k]
         result[z] = total if shrinks else along_y @ (along_x @ total.T).T
     return result
+
+
+def nearest_parallel(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
+    """``array`` at the voxels of a grid with the same axes: the nearest voxel's value, the border's outside.
+
+    For masks and labels, and where noise does not matter.
+
+    Args:
+        array: ``[z, y, x]`` on ``source``.
+        source: the grid of ``array``.
+        target: a grid with the same direction.
+
+    Returns:
+        ``[z, y, x]`` on ``target``, in the type of ``array``.
+    """
+    first = source.to_index(target.origin_mm)
+    steps = np.divide(target.spacing_mm, source.spacing_mm)
+    z, y, x = (
+        np.clip(np.rint(first[a] + np.arange(target.size[a]) * steps[a]).astype(int), 0, source.size[a] - 1)
+        for a in (2, 1, 0)
+    )
+    return array[np.ix_(z, y, x)]

@@ -15,6 +15,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
     from ChangeMapJointLib.registration.quality import Quality
+    from ChangeMapJointLib.volumes.gate import GateAnswer
 
 METHODS = ("rigid", "sequential", "joint")
 
@@ -34,6 +35,8 @@ class ReportContent:
         displacement: y(x) = x + u(x); locates findings in T that do not say where they are there.
         findings: None with ``rigid``.
         quality: figures and verdict of the registration; None where they were not computed.
+        gate: may the two scans be compared; None where that was not asked.
+        rigid_template: T after rigid alignment on R's grid, shown beside R where the verdict is ``do not use``.
         lungs: where the change map looks, on R's grid, bool; frames the overviews. None: the whole scan.
         trust: [0, 1] on R's grid; areas below ``trust_limit`` are hatched. None: not marked.
         trust_limit: see ``trust``.
@@ -55,6 +58,8 @@ class ReportContent:
     displacement: DisplacementField | None = None
     findings: Findings | None = None
     quality: Quality | None = None
+    gate: GateAnswer | None = None
+    rigid_template: NDArray[np.int16] | NDArray[np.float32] | None = None
     lungs: NDArray[np.bool_] | None = None
     trust: NDArray[np.float32] | None = None
     trust_limit: float = 0.5
@@ -67,7 +72,7 @@ class ReportContent:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"ReportContent 'method' must be one of {METHODS}, got {self.method!r}")
-        for name in ("warped_template", "change_map", "signed_hu", "lungs", "trust"):
+        for name in ("warped_template", "rigid_template", "change_map", "signed_hu", "lungs", "trust"):
             array = getattr(self, name)
             if array is not None and array.shape != self.reference.grid.shape:
                 shapes = f"the reference's shape {self.reference.grid.shape}, got {array.shape}"
@@ -78,8 +83,21 @@ class ReportContent:
 
     @property
     def items(self) -> tuple[Finding, ...]:
-        """The findings in the order of the table; empty with ``rigid``."""
-        return () if self.method == "rigid" or self.findings is None else tuple(self.findings.items)
+        """The findings in the order of the table; empty with ``rigid``, and where the registration cannot be used."""
+        none = self.method == "rigid" or self.findings is None or self.unusable
+        return () if none or self.findings is None else tuple(self.findings.items)
+
+    @property
+    def unusable(self) -> bool:
+        """The registration failed: no finding is one, and only rigid side by side can be looked at."""
+        return self.verdict == "do not use"
+
+    @property
+    def withheld(self) -> int:
+        """How many findings a registration that failed would list."""
+        if not self.unusable or self.findings is None:
+            return 0
+        return self.findings.withheld or len(self.findings.items)
 
     @property
     def verdict(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -70,14 +71,17 @@ def render_report(content: ReportContent) -> str:
         content=content,
         rigid=content.method == "rigid",
         verdict=wording.verdict(content),
+        gate=wording.gate(content),
+        stopped=content.unusable,
         method=wording.METHODS[content.method],
         counts=wording.counts(items),
         none_mark=wording.DASH,
         finding_lines=[wording.finding_line(finding) for finding in items],
         numbered_ids={finding.id for finding in numbered},
         details=[_detail(content, finding, boxes) for finding in numbered],
-        overview=() if content.method == "rigid" else overview_pictures(content, numbered),
+        overview=() if content.method == "rigid" or content.unusable else overview_pictures(content, numbered),
         lung_rows=lung_rows(content),
+        rigid_rows=lung_rows(as_rigid(content)) if shows_rigid(content) else (),
         interval=interval_words(content.reference, content.template),
         inputs=wording.inputs(content),
         quality_lines=wording.quality_lines(content.quality),
@@ -86,6 +90,17 @@ def render_report(content: ReportContent) -> str:
         signed_limit_hu=SIGNED_LIMIT_HU,
         window=f"{wording.number(WINDOW_LEVEL_HU, 0)} / {WINDOW_WIDTH_HU:.0f} HU",
     )
+
+
+def shows_rigid(content: ReportContent) -> bool:
+    """Are both scans shown rigidly side by side instead of findings?"""
+    return content.method != "rigid" and content.unusable and content.rigid_template is not None
+
+
+def as_rigid(content: ReportContent) -> ReportContent:
+    """The same two scans as method ``rigid`` shows them."""
+    assert content.rigid_template is not None
+    return replace(content, method="rigid", warped_template=content.rigid_template, quality=None)
 
 
 def interval_words(reference: Volume, template: Volume) -> str:

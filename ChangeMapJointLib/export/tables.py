@@ -23,6 +23,7 @@ from ChangeMapJointLib.volumes.writing import atomic_path
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
     from ChangeMapJointLib.registration.quality import Quality
+    from ChangeMapJointLib.volumes.gate import GateAnswer
 
 SCHEMA_VERSION = 1
 AXES = ("x", "y", "z")
@@ -58,7 +59,7 @@ Value = str | int | float | None
 
 
 def write_findings_csv(path: Path, findings: Findings) -> None:
-    """Write one line a finding, columns :data:`COLUMNS`.
+    """Write one line a finding, columns :data:`COLUMNS`; none where findings are withheld.
 
     Raises:
         InputError: when the file cannot be written; nothing is left behind.
@@ -75,21 +76,27 @@ def write_findings_csv(path: Path, findings: Findings) -> None:
 def write_findings_json(path: Path, findings: Findings) -> None:
     """Write the values of :func:`write_findings_csv`, lesions and points nested.
 
+    Where the registration cannot be used the list is empty, ``withheld`` counts what is not listed, and ``why``
+    holds the reasons.
+
     Raises:
         InputError: when the file cannot be written; nothing is left behind.
     """
     items = [_nested(finding) for finding in findings.items]
-    head = {"coordinates": "LPS, mm", "threshold": findings.threshold, "dropped": findings.dropped}
+    head: dict[str, object] = {"coordinates": "LPS, mm", "threshold": findings.threshold, "dropped": findings.dropped}
+    if findings.why:
+        head |= {"withheld": findings.withheld, "why": list(findings.why)}
     _write_json(path, "changemap.findings", {**head, "findings": items})
 
 
-def write_quality_json(path: Path, quality: Quality) -> None:
-    """Write the registration figures, the verdict and its reasons.
+def write_quality_json(path: Path, quality: Quality, gate: GateAnswer | None = None) -> None:
+    """Write the registration figures, the verdict and its reasons, and what the gate says of the inputs.
 
     Raises:
         InputError: when the file cannot be written; nothing is left behind.
     """
-    _write_json(path, "changemap.quality", {"quality": plain(quality)})
+    said = {} if gate is None else {"gate": plain(gate)}
+    _write_json(path, "changemap.quality", {"quality": plain(quality), **said})
 
 
 def finding_row(finding: Finding) -> dict[str, Value]:

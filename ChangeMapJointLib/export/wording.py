@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.registration.quality import BARS
+from ChangeMapJointLib.volumes.gate import FINE
 from ChangeMapJointLib.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ METHODS = {
         "Joint Learning of Image Registration and Change Detection for Lung CT Images (BVM 2024)."
     ),
 }
+GATES = {
+    "fine": ("good", "\u2713", "Inputs: fine", FINE),
+    "look": ("look", "!", "Inputs: look", "The scans were compared; know this before you rely on it."),
+    "refuse": ("stop", "\u2715", "Inputs: refused", "The scans cannot be compared."),
+}
 VERDICTS = {
     "good": ("good", "\u2713", "Good", "The registration can be used."),
     "look closely": ("look", "!", "Look closely", "Check the registration wherever you rely on it."),
@@ -60,7 +66,7 @@ VERDICTS = {
         "stop",
         "\u2715",
         "Do not use",
-        "The registration failed. Neither the findings nor their absence mean anything.",
+        "The registration failed: what it left is no change of the patient, and nothing is listed as a finding.",
     ),
     "not measured": ("look", "?", "Not measured", "The quality of the registration was not measured."),
 }
@@ -161,6 +167,9 @@ def verdict(content: ReportContent) -> dict[str, object]:
             "No finding was listed, but that means nothing here: where the registration cannot be relied upon, a "
             "change can be missed. Compare both scans by eye."
         )
+    if content.withheld:
+        regions = "region" if content.withheld == 1 else "regions"
+        nothing = f"{content.withheld} {regions} of difference that the registration left are withheld. {nothing}"
     return {
         "css": css,
         "symbol": symbol,
@@ -169,6 +178,14 @@ def verdict(content: ReportContent) -> dict[str, object]:
         "reasons": reasons,
         "no_findings": nothing,
     }
+
+
+def gate(content: ReportContent) -> dict[str, object] | None:
+    """Class, symbol, words, sentence and reasons of the gate's answer; None where it was not asked."""
+    if content.gate is None:
+        return None
+    css, symbol, words, sentence = GATES[content.gate.answer]
+    return {"css": css, "symbol": symbol, "words": words, "sentence": sentence, "reasons": content.gate.sentences}
 
 
 def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:

@@ -27,8 +27,8 @@ from ChangeMapJointLib.volumes.volume import Volume
 
 COARSE_MM, MEDIUM_MM, FINE_MM = 9.0, 6.0, 3.0
 COARSE = Descent(step_mm=4.0, stop_mm=0.02, iterations=60)
-MEDIUM = Descent(step_mm=2.0, stop_mm=0.005)
-FINE = Descent(step_mm=0.5, stop_mm=1e-4, sampling=0.5)
+MEDIUM = Descent(step_mm=2.0, stop_mm=0.005, sampling=0.5)
+FINE = Descent(step_mm=0.5, stop_mm=1e-4, sampling=0.25)
 ODD_LUNG_MM = 15.0  # thicker than what breathing of 20 mm leaves after alignment
 CLEAR_SCORE = 0.8  # of the coarse correlation; wrong poses and other patients have up to 0.75
 RIVALS = 3  # poses that are compared by their vessels where no score is clear
@@ -146,7 +146,8 @@ def prepare(volume: Volume, lungs: BoolArray, name: str, options: RigidOptions) 
     if found_ml < options.least_lung_ml:
         raise InputError(
             f"{name} {volume.source}: {found_ml:.0f} ml of lung were found, at least {options.least_lung_ml:.0f} ml "
-            "are needed to align it; check that it is a chest CT"
+            "are needed to align it; check that it is a chest CT, or lower "
+            '{"rigid": {"least_lung_ml": ...}} in --config'
         )
     return working_scan(volume, mask, FINE_MM)
 

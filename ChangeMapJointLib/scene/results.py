@@ -13,7 +13,7 @@ import slicer
 import slicer.util
 import vtk
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.app.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
@@ -150,7 +150,7 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
         InputError: the folder is not a run, or a file in it is damaged; the scene is then as it was.
     """
     folder, run = Path(run_folder), uuid.uuid4().hex[:12]
-    content = _content(folder)
+    content = read_records(folder)
     with batch():
         before = Results.of_scene()
         try:
@@ -165,21 +165,6 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
     results = Results.of_scene()
     assert results is not None
     return results
-
-
-def _content(folder: Path) -> dict[str, Any]:
-    """The parsed JSON files of a run."""
-    content = {}
-    for name in ("run", "quality", "findings", "candidates"):
-        path = folder / f"{name}.json"
-        try:
-            content[name] = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError as error:
-            if name in ("run", "quality"):
-                raise InputError(f"{folder}: has no {path.name}, expected the folder of a finished run") from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not readable ({error}); run the comparison again") from error
-    return content
 
 
 def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node, template: Node) -> None:

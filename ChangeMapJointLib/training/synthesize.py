@@ -127,6 +127,8 @@ def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
         if path.suffix.lower() == ".csv":
             return sphere_mask(read_centres(path), grid)
     array, found = read_array(path)
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: holds values that are no numbers, expected a mask; export it again")
     if not found.same_as(grid):
         raise InputError(f"{path}: its voxels ({found.shape}) are not those of the scan ({grid.shape})")
     return array.astype(bool)

@@ -1,11 +1,12 @@
 """Is this a chest-sized CT in HU, and do these two scans belong together?
 
-Errors are for what cannot be worked with; everything else that a reader should know becomes a note.
+Errors are for what cannot be worked with; everything else that a reader should know becomes a reason of the gate.
 Whether there are lungs is for the lung masks to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.volumes.comparable import coverage_reasons, lung_reasons
+from ChangeMapJointLib.volumes.gate import BY_NAME, GateAnswer, GateReason, reason
+from ChangeMapJointLib.volumes.lungs import Lungs
+from ChangeMapJointLib.volumes.padding import with_unseen
 from ChangeMapJointLib.volumes.volume import Volume
 
 SAMPLED_VOXELS = 4_000_000
@@ -21,39 +27,42 @@ AIR_HU = (-1100.0, -500.0)  # air outside and lung
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # where the commonest soft tissue is looked for
 METAL_HU = 4000.0
-GAP_FACTOR = 1.5  # slices farther apart than this times their thickness leave gaps
+EDGE_SHARE = 0.001  # of a plane: fewer voxels that are no air are noise
 RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
+
+
+def _bar(rule: str) -> float:
+    bar = BY_NAME[rule].refuse
+    assert bar is not None
+    return bar
 
 
 @dataclass(frozen=True)
 class CheckLimits:
-    """What a scan must have.
+    """What a scan must have; the bars at which :data:`~ChangeMapJointLib.volumes.gate.RULES` refuse it.
 
     Attributes:
         min_voxels: fewest voxels along any axis.
         min_extent_mm: smallest box edge.
         max_spacing_mm: coarsest voxel edge.
-        thick_mm: slices farther apart than this get a note.
         min_air: smallest share of voxels in :data:`AIR_HU`.
-        min_soft: smallest share of voxels in :data:`SOFT_HU`.
-        usual_peak_hu: the commonest soft tissue lies here (fat to muscle); outside gets a note.
+        min_soft: smallest share of voxels in :data:`SOFT_HU`, of the box round all that is no air: a child may be
+            small in its field of view.
         possible_peak_hu: beyond this the numbers are no HU.
         max_metal: largest share of voxels above 4000 HU.
     """
 
-    min_voxels: int = 10
-    min_extent_mm: float = 50.0
-    max_spacing_mm: float = 10.0
-    thick_mm: float = 3.0
-    min_air: float = 0.005
-    min_soft: float = 0.05
-    usual_peak_hu: tuple[float, float] = (-150.0, 130.0)
-    possible_peak_hu: tuple[float, float] = (-250.0, 250.0)
-    max_metal: float = 0.01
+    min_voxels: int = int(_bar("voxels"))
+    min_extent_mm: float = _bar("extent_mm")
+    max_spacing_mm: float = _bar("voxel_mm")
+    min_air: float = _bar("air_percent") / 100
+    min_soft: float = _bar("soft_percent") / 100
+    possible_peak_hu: tuple[float, float] = (_bar("soft_peak_low_hu"), _bar("soft_peak_high_hu"))
+    max_metal: float = _bar("bright_percent") / 100
 
 
 def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
-    """``volume`` with notes on what is unusual about it.
+    """``volume`` with notes on what is unusual about it, and with the knowledge of what it does not show (``unseen``).
 
     Args:
         volume: what was read.
@@ -65,53 +74,92 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
     """
     limits = limits or CheckLimits()
     try:
-        notes = (*_check_size(volume, limits), *_check_hu(volume.array, limits))
+        _check_size(volume, limits)
+        _check_hu(volume.array, limits)
     except InputError as error:
         raise InputError(f"{volume.source}: {error}") from error
-    return replace(volume, notes=(*volume.notes, *notes))
+    volume = with_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
+    return replace(volume, notes=(*volume.notes, *(one.sentence for one in _unusual(volume))))
 
 
-def check_pair(reference: Volume, template: Volume) -> tuple[str, ...]:
-    """Notes on what a reader must know before comparing the two scans; never an error.
+def check_pair(
+    reference: Volume,
+    template: Volume,
+    *,
+    lungs: tuple[Lungs, Lungs] | None = None,
+    matrix: FloatArray | None = None,
+    remarks: Iterable[GateReason] = (),
+) -> GateAnswer:
+    """May the two scans be compared? Fine, look, or refuse, with the reasons; never an error.
+
+    As much is checked as is known: headers and voxels always, the anatomy with lungs, coverage and breathing with the
+    alignment. The rules are rows of :data:`~ChangeMapJointLib.volumes.gate.RULES`.
 
     Args:
-        reference: the current scan.
-        template: the prior scan.
+        reference: the current scan, from :func:`check_ct`.
+        template: the prior scan, likewise.
+        lungs: of both.
+        matrix: 4x4, reference points to template points in mm.
+        remarks: what the alignment adds.
     """
+    found = [*_header_reasons(reference, template), *remarks]
+    for name, volume in (("Reference", reference), ("Template", template)):
+        found += _scan_reasons(volume, name)
+    if lungs is not None:
+        found += lung_reasons((reference, template), lungs)
+        if matrix is not None:
+            found += coverage_reasons((reference, template), lungs, matrix)
+    return GateAnswer.of(found)
+
+
+def _header_reasons(reference: Volume, template: Volume) -> Iterator[GateReason | None]:
+    """What the headers say of the two, and whether they are the same images."""
     new, old = reference.acquisition, template.acquisition
-    notes = []
-    if new.patient_key and old.patient_key and new.patient_key != old.patient_key:
-        notes.append("WARNING: the two scans name different patients; make sure that they are of one person.")
+    if new.patient_key and old.patient_key:
+        yield reason("patient", new.patient_key != old.patient_key)
+    same = reference.grid.same_as(template.grid) and np.array_equal(reference.array, template.array)
+    yield reason("same_images", same)
     if new.date and old.date:
-        days = (date.fromisoformat(new.date) - date.fromisoformat(old.date)).days
-        if days < 0:
-            notes.append(
-                f"WARNING: the template (prior) of {old.date} is newer than the reference (current) of {new.date}; "
-                "new and resolved, growing and shrinking are the wrong way round unless they are exchanged."
-            )
-        elif days == 0:
-            notes.append(f"Both scans are of the same day, {new.date}.")
-    if reference.grid.same_as(template.grid) and np.array_equal(reference.array, template.array):
-        notes.append("WARNING: reference and template are the same images.")
-    if new.kernel and old.kernel and new.kernel != old.kernel:
-        notes.append(f"Different reconstruction kernels, {new.kernel} and {old.kernel}: fine texture may differ.")
-    notes += _thickness_notes(reference, template)
-    if (new.contrast is None) != (old.contrast is None):
-        which = "reference" if new.contrast else "template"
-        notes.append(f"Only the {which} is stated to have contrast agent: vessels and enhancing tissue may differ.")
-    return tuple(notes)
+        days = (date.fromisoformat(old.date) - date.fromisoformat(new.date)).days
+        yield reason("date_order", days, new=new.date, old=old.date)
+        yield reason("same_day", days == 0, date=new.date)
+    thickness = [v.acquisition.slice_thickness_mm or max(v.grid.spacing_mm) for v in (reference, template)]
+    ratio = max(thickness) / min(thickness)
+    yield reason("thickness", ratio, new=f"{thickness[0]:.3g}", old=f"{thickness[1]:.3g}")
+    if new.kernel and old.kernel:
+        yield reason("kernel", new.kernel != old.kernel, new=new.kernel, old=old.kernel)
+    if new.kvp and old.kvp:
+        yield reason("kv", abs(new.kvp - old.kvp), new=f"{new.kvp:g}", old=f"{old.kvp:g}")
+    which = "reference" if new.contrast else "template"
+    yield reason("contrast", (new.contrast is None) != (old.contrast is None), which=which)
 
 
-def _thickness_notes(reference: Volume, template: Volume) -> list[str]:
-    new, old = (
-        volume.acquisition.slice_thickness_mm or max(volume.grid.spacing_mm) for volume in (reference, template)
-    )
-    if max(new, old) <= 1.5 * min(new, old):
-        return []
-    return [f"Different slice thickness, {new:.3g} and {old:.3g} mm: small nodules look fainter in the thicker one."]
+def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:
+    """What :func:`check_ct` finds unusual, and what reading has noted."""
+    modality = volume.acquisition.modality
+    yield reason("modality", modality not in (None, "CT"), scan=name, modality=modality)
+    own = _unusual(volume)
+    said = {one.sentence for one in own}
+    yield from (replace(one, scan=name) for one in own)
+    for note in volume.notes:
+        if note not in said:
+            yield reason("reading", 1.0, scan=name, said=note)
 
 
-def _check_size(volume: Volume, limits: CheckLimits) -> list[str]:
+def _unusual(volume: Volume) -> list[GateReason]:
+    """Reasons to look at one scan: thick voxels, gaps, an odd scale."""
+    coarsest, thickness = max(volume.grid.spacing_mm), volume.acquisition.slice_thickness_mm
+    peak = _soft_peak(_sampled(volume.array))
+    found = [reason("voxel_mm", coarsest, mm=f"{coarsest:.3g}")]
+    if thickness:
+        apart = volume.grid.spacing_mm[2]  # pixels may be coarser than both
+        words = {"thickness": f"{thickness:.3g}", "distance": f"{apart:.3g}"}
+        found.append(reason("gaps", apart / thickness, **words))
+    found += [reason(f"soft_peak_{end}_hu", peak, hu=f"{peak:.0f}") for end in ("high", "low")]
+    return [one for one in found if one is not None]
+
+
+def _check_size(volume: Volume, limits: CheckLimits) -> None:
     grid = volume.grid
     size = " x ".join(str(n) for n in grid.size)
     extent = " x ".join(f"{mm:.0f}" for mm in grid.extent_mm)
@@ -126,16 +174,9 @@ def _check_size(volume: Volume, limits: CheckLimits) -> list[str]:
         raise InputError(
             f"voxels of up to {coarsest:.3g} mm, expected at most {limits.max_spacing_mm:g} mm; give a finer series"
         )
-    notes = []
-    if coarsest > limits.thick_mm:
-        notes.append(f"Voxels of {coarsest:.3g} mm along one axis: nodules smaller than that may be missed.")
-    thickness = volume.acquisition.slice_thickness_mm
-    if thickness and coarsest > GAP_FACTOR * thickness:
-        notes.append(f"Slices of {thickness:.3g} mm every {coarsest:.3g} mm: what lies between them is not seen.")
-    return notes
 
 
-def _check_hu(array: NDArray[np.generic], limits: CheckLimits) -> list[str]:
+def _check_hu(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
     low, high = float(array.min()), float(array.max())  # type: ignore[call-overload]
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -143,27 +184,37 @@ def _check_hu(array: NDArray[np.generic], limits: CheckLimits) -> list[str]:
     problem = _hu_problem(values, limits)
     if problem:
         raise InputError(f"values {low:g} to {high:g} are no HU of a CT: {_explained(values, problem, limits)}")
-    peak = _soft_peak(values)
-    if not limits.usual_peak_hu[0] <= peak <= limits.usual_peak_hu[1]:
-        return [f"The commonest soft tissue has {peak:.0f} HU, which is unusual: the scale may be off."]
-    return []
 
 
 def _sampled(array: NDArray[np.generic]) -> NDArray[np.float32]:
-    """At most some million voxels, evenly picked; all that histograms need."""
+    """At most some million voxels ``[z, y, x]``, evenly picked; all that histograms need."""
     stride = max(1, int(np.ceil((array.size / SAMPLED_VOXELS) ** (1 / 3))))
-    return array[::stride, ::stride, ::stride].astype(np.float32).ravel()
+    return array[::stride, ::stride, ::stride].astype(np.float32)
+
+
+def _body_box(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The part of ``[z, y, x]`` that holds all but air; the whole where there is nothing but air."""
+    box = []
+    for axis in range(3):
+        solid = (values > AIR_HU[1]).mean(axis=tuple(other for other in range(3) if other != axis))
+        ends = np.flatnonzero(solid > EDGE_SHARE)
+        if ends.size == 0:
+            return values
+        box.append(slice(int(ends[0]), int(ends[-1]) + 1))
+    return values[tuple(box)]
 
 
 def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
     """Why the values cannot be HU, or an empty string."""
-    air, soft = (float(((values >= a) & (values <= b)).mean()) for a, b in (AIR_HU, SOFT_HU))
+    air = float(((values >= AIR_HU[0]) & (values <= AIR_HU[1])).mean())
+    body = _body_box(values)
+    soft = float(((body >= SOFT_HU[0]) & (body <= SOFT_HU[1])).mean())
     if float((values > METAL_HU).mean()) > limits.max_metal:
         return f"{(values > METAL_HU).mean():.0%} of the voxels lie above {METAL_HU:g} HU"
     if air < limits.min_air:
         return f"only {air:.1%} of the voxels are air or lung ({AIR_HU[0]:g} to {AIR_HU[1]:g} HU)"
     if soft < limits.min_soft:
-        return f"only {soft:.1%} of the voxels are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
+        return f"only {soft:.1%} of the voxels that may be body are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
     peak = _soft_peak(values)
     if not limits.possible_peak_hu[0] <= peak <= limits.possible_peak_hu[1]:
         return f"the commonest soft tissue would have {peak:.0f} HU"

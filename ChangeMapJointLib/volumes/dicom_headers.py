@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,19 +11,26 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+)
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.volumes import dicom_acquisition
+from ChangeMapJointLib.volumes.dicom_acquisition import FrameGroups, Groups, acquisition_of
+from ChangeMapJointLib.volumes.dicom_positions import VECTOR_TAGS, positions_without_groups
 from ChangeMapJointLib.volumes.dicom_values import (
     as_integer,
-    as_iso_date,
     as_number,
     as_numbers,
     as_text,
-    contrast_agent,
     parsing,
-    patient_key,
     without_identity,
 )
 from ChangeMapJointLib.volumes.sources import SourceFile
@@ -39,13 +47,23 @@ NO_CROSS_SECTION = {  # words of ImageType that mark pictures which are no CT sl
     "MINIP": "projection",
     "PROJECTION IMAGE": "projection",
 }
+HU_TYPES = ("", "HU", "HU_MOD", "US")  # of RescaleType; US says nothing, and old CTs have it
+OTHER_TYPES = {"Z_EFF": "effective atomic number", "ED": "electron density", "EDW": "electron density", "MGML": "mg/ml"}
+HEADER_BYTES = 2048  # hold the group that names the transfer syntax
+CHUNK_BYTES = 2**20
+MAX_PIXELS = 2**26  # of one image, 8192 x 8192; no CT has that many
+MAX_INFLATED = 100  # times the size of a deflated file
+MIN_INFLATED_BYTES = 64 * 2**20  # which is allowed in any case
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # what may tell two stacks in one series apart: keyword, and the functional group it is in
 SPLIT_KEYS = (
+    ("StudyDate", ""),
+    ("SeriesNumber", ""),
     ("ConvolutionKernel", "CTReconstructionSequence"),
     ("TemporalPositionIdentifier", "FrameContentSequence"),
     ("TemporalPositionIndex", "FrameContentSequence"),
     ("NominalPercentageOfCardiacPhase", "CardiacSynchronizationSequence"),
+    ("NominalPercentageOfRespiratoryPhase", "RespiratorySynchronizationSequence"),
     ("TriggerTime", ""),
     ("ImageType", ""),
     ("FrameType", "CTImageFrameTypeSequence"),
@@ -56,16 +74,18 @@ SPLIT_KEYS = (
     ("FilterType", ""),
     ("SeriesDescription", ""),
     ("AcquisitionTime", ""),
+    ("AcquisitionDateTime", ""),
+    ("FrameAcquisitionDateTime", "FrameContentSequence"),
 )
 _TAGS = [
     *_GROUPS,
     *(keyword for keyword, _ in SPLIT_KEYS),
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality"),
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *dicom_acquisition.TAGS,
+    *VECTOR_TAGS,
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-    *("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "ContentDate", "StudyDate"),
-    *("Manufacturer", "ContrastBolusAgent", "PatientID", "PatientName", "SpecificCharacterSet"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
 ]
 
 
@@ -89,6 +109,10 @@ class Frame:
         split: values of :data:`SPLIT_KEYS`, in their order.
         acquisition: what the header says of the scan.
         exclusion: why it is no CT slice, or an empty string.
+        problem: why it cannot be read although it is one, or an empty string; stands for the whole file.
+        instance: InstanceNumber, if given.
+        image_bytes: what its pixels take when they are not compressed.
+        compressed: the file holds them compressed.
     """
 
     file: SourceFile
@@ -106,6 +130,10 @@ class Frame:
     split: tuple[str, ...]
     acquisition: Acquisition
     exclusion: str = ""
+    problem: str = ""
+    instance: int | None = None
+    image_bytes: int = 0
+    compressed: bool = False
 
 
 def read_frames(file: SourceFile) -> tuple[Frame, ...]:
@@ -114,14 +142,25 @@ def read_frames(file: SourceFile) -> tuple[Frame, ...]:
     Raises:
         InputError: a DICOM file whose header cannot be understood.
     """
-    if not looks_like_dicom(file.read(132)):
+    start = file.read(HEADER_BYTES)
+    if not looks_like_dicom(start):
         return ()
+    check_inflated(file, start)
     header = read_dataset(file, _TAGS)
     with parsing(file.name):
         if "SOPClassUID" not in header and "Modality" not in header:
             return ()
         exclusion = _exclusion(header)
-        return (_excluded(file, header, exclusion),) if exclusion else tuple(_frames(file, header))
+        if exclusion:
+            return (_no_frame(file, header, exclusion=exclusion),)
+        problem = _problem(file, header)
+        if not problem:
+            try:
+                with parsing(file.name):
+                    return tuple(_frames(file, header))
+            except InputError as error:  # other series of the folder are read all the same
+                problem = str(error)
+        return (_no_frame(file, header, problem=problem),)
 
 
 def read_dataset(file: SourceFile, keywords: list[str]) -> Dataset:
@@ -131,10 +170,36 @@ def read_dataset(file: SourceFile, keywords: list[str]) -> Dataset:
         InputError: when it cannot be parsed.
     """
     with parsing(file.name):
-        if "PixelData" in keywords:
-            return pydicom.dcmread(BytesIO(file.read()), force=True, specific_tags=list(keywords))
-        with file.opener() as stream:
-            return pydicom.dcmread(stream, force=True, specific_tags=list(keywords), stop_before_pixels=True)
+        pixels = "PixelData" in keywords
+        if pixels:
+            file.check_size()
+        with BytesIO(file.read()) if pixels and file.packed else file.opener() as stream:
+            return pydicom.dcmread(stream, force=True, specific_tags=list(keywords), stop_before_pixels=not pixels)
+
+
+def check_inflated(file: SourceFile, start: bytes) -> None:
+    """A file whose data set is deflated as a whole must not grow out of all proportion.
+
+    Args:
+        file: to be read next.
+        start: its first :data:`HEADER_BYTES` bytes.
+
+    Raises:
+        InputError: it does, or it is damaged.
+    """
+    if DeflatedExplicitVRLittleEndian.encode() not in start or start[128:132] != b"DICM":
+        return
+    length = int.from_bytes(start[140:144], "little")  # of the group that comes before the deflated rest
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    limit = max(MIN_INFLATED_BYTES, MAX_INFLATED * file.size)
+    with parsing(file.name), file.opener() as stream:
+        stream.read(144 + length)
+        while part := inflate.unconsumed_tail or stream.read(CHUNK_BYTES):
+            size += len(inflate.decompress(part, CHUNK_BYTES))
+            if size > limit:
+                raise InputError(f"{file.name}: {file.size} bytes unpack to more than {limit}; export the series again")
+            if inflate.eof:
+                return
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -145,8 +210,8 @@ def looks_like_dicom(start: bytes) -> bool:
     return group in (b"\x08\x00", b"\x02\x00") and element in (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00")
 
 
-def _excluded(file: SourceFile, header: Dataset, reason: str) -> Frame:
-    """One entry for a whole file that holds no CT slices; whatever else is wrong with it does not matter."""
+def _no_frame(file: SourceFile, header: Dataset, *, exclusion: str = "", problem: str = "") -> Frame:
+    """One entry for a whole file that holds no CT slices or cannot be read; whatever else is wrong does not matter."""
     number = None
     with suppress(Exception):
         number = as_integer(header.get("SeriesNumber"))
@@ -167,26 +232,64 @@ def _excluded(file: SourceFile, header: Dataset, reason: str) -> Frame:
         intercept=0.0,
         split=("",) * len(SPLIT_KEYS),
         acquisition=Acquisition(modality=as_text(header.get("Modality")) or None, series_description=description),
-        exclusion=reason,
+        exclusion=exclusion,
+        problem=problem,
     )
 
 
+def _problem(file: SourceFile, header: Dataset) -> str:
+    """Why the images of a CT file cannot be read, told before anything is allocated; or an empty string."""
+    count, rows, columns = (int(header.get(keyword) or 1) for keyword in ("NumberOfFrames", "Rows", "Columns"))
+    groups = len(header.get(_GROUPS[1]) or [])
+    if count < 1:
+        return f"{file.name}: NumberOfFrames is {count}, expected at least 1; export the series again"
+    size = count * _image_bytes(header)
+    if not _is_compressed(header) and size > file.size:
+        return (
+            f"{file.name}: pixel data cannot be decoded ({count} image(s) of {rows} x {columns} pixels are {size} "
+            f"bytes, but the whole file has {file.size}); copy or export the series again"
+        )
+    if rows * columns > MAX_PIXELS:
+        return f"{file.name}: images of {rows} x {columns} pixels, expected at most {MAX_PIXELS}; give a CT series"
+    if count > 1 and groups and groups != count:
+        return f"{file.name}: {count} frames, but {groups} per-frame functional groups; export the series again"
+    if count > 1 and not groups and positions_without_groups(header, count) is None:
+        return (
+            f"{file.name}: {count} frames without a position for each (neither functional groups nor a vector of slice "
+            "positions); export the series as single CT images or as Enhanced CT"
+        )
+    return ""
+
+
+def _image_bytes(header: Dataset) -> int:
+    bits = int(header.get("BitsAllocated") or 16)
+    return int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * bits // 8
+
+
+def _is_compressed(header: Dataset) -> bool:
+    syntax = UID(str(getattr(header.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian)))
+    return not syntax.is_private and syntax.is_transfer_syntax and (syntax.is_compressed or syntax.is_deflated)
+
+
 def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
-    shared = (header.get(_GROUPS[0]) or [Dataset()])[0]
+    common = Groups(header, (header.get(_GROUPS[0]) or [None])[0])
     per_frame = header.get(_GROUPS[1]) or []
     count = int(header.get("NumberOfFrames") or 1)
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-    if count > 1 and len(per_frame) != count:
-        raise InputError(f"{count} frames, but {len(per_frame)} per-frame functional groups")
-    acquisition = None
+    stated = None if per_frame or count == 1 else positions_without_groups(header, count)
+    acquisitions: dict[tuple[str, ...], Acquisition] = {}  # one for each of the stacks that the file may hold
     for index in range(count):
-        groups = (per_frame[index] if per_frame else Dataset(), shared, header)
-        split = tuple(as_text(_find(groups, *key)) for key in SPLIT_KEYS)
-        acquisition = acquisition or _acquisition(header, groups)
-        spacing = as_numbers(_find(groups, "PixelSpacing", "PixelMeasuresSequence"), 2, "PixelSpacing")
-        position = as_numbers(_find(groups, "ImagePositionPatient", "PlanePositionSequence"), 3, "ImagePositionPatient")
-        scale = _find(groups, "RescaleSlope", "PixelValueTransformationSequence")
-        offset = _find(groups, "RescaleIntercept", "PixelValueTransformationSequence")
+        groups = common.of_frame(per_frame[index] if per_frame else None)
+        find = groups.find
+        split = tuple(as_text(find(*key)) for key in SPLIT_KEYS)
+        if split not in acquisitions:
+            acquisitions[split] = acquisition_of(groups)
+        spacing = as_numbers(find("PixelSpacing", "PixelMeasuresSequence"), 2, "PixelSpacing")
+        place = find("ImagePositionPatient", "PlanePositionSequence") if stated is None else stated[index]
+        position = as_numbers(place, 3, "ImagePositionPatient")
+        slope, intercept = (
+            find(keyword, "PixelValueTransformationSequence") for keyword in ("RescaleSlope", "RescaleIntercept")
+        )
         yield Frame(
             file=file,
             index=index,
@@ -197,65 +300,65 @@ def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
             shape=(rows, columns),
             position_mm=(position[0], position[1], position[2]) if position else None,
             orientation=as_numbers(
-                _find(groups, "ImageOrientationPatient", "PlaneOrientationSequence"), 6, "ImageOrientationPatient"
+                find("ImageOrientationPatient", "PlaneOrientationSequence"), 6, "ImageOrientationPatient"
             ),
             spacing_mm=(spacing[1], spacing[0]) if spacing else None,
-            slope=as_number(scale, 1.0, "RescaleSlope"),
-            intercept=as_number(offset, 0.0, "RescaleIntercept"),
+            slope=_slope(slope),
+            intercept=as_number(intercept, 0.0, "RescaleIntercept"),
             split=split,
-            acquisition=acquisition,
-            exclusion=_type_exclusion(_find(groups, "FrameType", "CTImageFrameTypeSequence")),
+            acquisition=acquisitions[split],
+            exclusion=_type_exclusion(find("FrameType", "CTImageFrameTypeSequence")) or _no_hu(groups),
+            instance=as_integer(header.get("InstanceNumber")),
+            image_bytes=_image_bytes(header),
+            compressed=_is_compressed(header),
         )
+
+
+def _slope(value: Any) -> float:
+    slope = as_number(value, 1.0, "RescaleSlope")
+    if slope == 0.0:
+        raise InputError("RescaleSlope is 0, which makes all pixels equal; export the series again")
+    return slope
 
 
 def _exclusion(header: Dataset) -> str:
     """Why no image of the file can be a CT slice, or an empty string."""
-    sop_class = header.get("SOPClassUID")
+    sop_class = UID(as_text(header.get("SOPClassUID")))
     modality = as_text(header.get("Modality"))
     if modality and modality != "CT":
         return f"modality {modality}"
     if sop_class and sop_class not in CT_CLASSES:
-        return UID(str(sop_class)).name
+        kind = f"private SOP class {sop_class}" if sop_class.is_private else sop_class.name
+        return f"{kind}, expected CT images as the scanner made them"
     photometric = as_text(header.get("PhotometricInterpretation"))
     checks = (
         (not header.get("Rows") or not header.get("Columns"), "no image"),
         (int(header.get("SamplesPerPixel") or 1) != 1, f"colour image ({photometric})"),
+        (
+            photometric == "MONOCHROME1",
+            "MONOCHROME1, expected MONOCHROME2: such pictures are inverted for display, and whether their numbers are "
+            "HU cannot be told; export the original series",
+        ),
         (photometric not in {"MONOCHROME2", ""}, f"{photometric}, expected MONOCHROME2"),
         ("ModalityLUTSequence" in header, "a modality look-up table instead of a rescale slope"),
     )
     for found, reason in checks:
         if found:
             return reason
-    return _type_exclusion(header.get("ImageType"))
+    return _type_exclusion(header.get("ImageType")) or (
+        "" if header.get(_GROUPS[0]) or header.get(_GROUPS[1]) else _no_hu(Groups(header).of_frame(None))
+    )
+
+
+def _no_hu(groups: FrameGroups) -> str:
+    """Why the numbers of an image are no HU by its header: maps of dual-energy CT; or an empty string."""
+    kind = as_text(groups.find("RescaleType", "PixelValueTransformationSequence")).upper()
+    if kind in HU_TYPES:
+        return ""
+    return f"RescaleType {kind}{f' ({OTHER_TYPES[kind]})' if kind in OTHER_TYPES else ''}, expected HU"
 
 
 def _type_exclusion(image_type: Any) -> str:
     values = {value.strip().upper() for value in as_text(image_type).split("\\")}
     words = values | {word for value in values for word in value.split()}
     return next((reason for mark, reason in NO_CROSS_SECTION.items() if mark in words), "")
-
-
-def _find(groups: tuple[Dataset, Dataset, Dataset], keyword: str, sequence: str) -> Any:
-    """A value from the frame's own group, else the shared one, else the top level."""
-    for group in groups[:2]:
-        items = group.get(sequence) if sequence else None
-        if items and items[0].get(keyword) is not None:
-            return items[0].get(keyword)
-    return groups[2].get(keyword)
-
-
-def _acquisition(header: Dataset, groups: tuple[Dataset, Dataset, Dataset]) -> Acquisition:
-    thickness = as_numbers(_find(groups, "SliceThickness", "PixelMeasuresSequence"), 1, "SliceThickness")
-    keywords = ("AcquisitionDate", "AcquisitionDateTime", "SeriesDate", "ContentDate", "StudyDate")
-    dates = (as_iso_date(header.get(keyword)) for keyword in keywords)
-    identity = [as_text(header.get(keyword)) for keyword in ("PatientID", "PatientName")]
-    return Acquisition(
-        date=next((date for date in dates if date), None),
-        modality=as_text(header.get("Modality")) or None,
-        kernel=as_text(_find(groups, "ConvolutionKernel", "CTReconstructionSequence")) or None,
-        slice_thickness_mm=thickness[0] if thickness else None,
-        contrast=contrast_agent(without_identity(as_text(header.get("ContrastBolusAgent")), identity)),
-        manufacturer=as_text(header.get("Manufacturer")) or None,
-        series_description=without_identity(as_text(header.get("SeriesDescription")), identity) or None,
-        patient_key=patient_key(*identity),
-    )

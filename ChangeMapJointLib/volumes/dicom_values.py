@@ -8,7 +8,7 @@ import secrets
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, time
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pydicom.multival import MultiValue
 from ChangeMapJointLib.core.errors import InputError
 
 _KEY_SALT = secrets.token_bytes(16)  # of this process: a key cannot be looked up or compared later
+MAX_QUOTED = 200  # characters of a value in a message
 _NO_CONTRAST = ("", "N", "NO", "NONE", "NO CONTRAST")
 
 
@@ -39,12 +40,17 @@ def parsing(name: str) -> Iterator[None]:
 
 
 def as_text(value: Any) -> str:
-    """A value as plain text; several values are joined by backslashes, as in the file."""
+    """A value as plain text on one line; several values are joined by backslashes, as in the file."""
     if value is None:
         return ""
     if isinstance(value, MultiValue | list | tuple):
         return "\\".join(as_text(item) for item in value)
-    return str(value).strip("\0 \t\r\n")
+    return on_one_line(str(value).strip("\0 \t\r\n"))
+
+
+def on_one_line(text: str) -> str:
+    """``text`` with a space for whatever cannot be printed."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def as_integer(value: Any) -> int | None:
@@ -67,7 +73,7 @@ def as_numbers(value: Any, count: int, name: str) -> tuple[float, ...] | None:
     except ValueError:
         found = ()
     if len(found) != count or not np.isfinite(found).all():
-        raise InputError(f"{name} is '{text}', expected {count} finite number(s)")
+        raise InputError(f"{name} is '{text[:MAX_QUOTED]}', expected {count} finite number(s)")
     return found
 
 
@@ -88,6 +94,26 @@ def as_iso_date(value: Any) -> str | None:
         return date(*(int(part) for part in match.groups())).isoformat() if match else None
     except ValueError:
         return None
+
+
+def as_iso_time(value: Any, name: str = "Time") -> str | None:
+    """``HH:MM:SS`` of a DICOM time, an ACR-NEMA time, or a date-time (by its ``name``); None when it is none."""
+    text = as_text(value)
+    match = re.match(r"(\d\d):?(\d\d):?(\d\d)?", text[8:] if name.endswith("DateTime") else text)
+    try:
+        hour, minute, second = (int(part or 0) for part in match.groups()) if match else (24, 0, 0)
+        return time(hour, minute, second).isoformat()
+    except ValueError:
+        return None
+
+
+def positive(value: Any) -> float | None:
+    """A number above 0, or None for whatever else is there: of things that are only told, not reckoned with."""
+    try:
+        number = float(as_text(value) or "nan")
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
 
 
 def contrast_agent(text: str) -> str | None:

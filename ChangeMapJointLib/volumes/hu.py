@@ -25,8 +25,8 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
     whole = True
     for part in array:  # slice by slice: no second volume in memory
         if np.issubdtype(part.dtype, np.floating):
-            if not np.isfinite(part).all():
-                count = sum(int((~np.isfinite(one)).sum()) for one in array)
+            if not _fit(part).all():
+                count = sum(int((~_fit(one)).sum()) for one in array)
                 raise InputError(f"{count} voxel(s) are NaN or infinite, expected finite HU; repair or export again")
             whole = whole and bool((np.rint(part) == part).all())
         whole = whole and bool(part.max() <= limits.max)
@@ -34,3 +34,8 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
     for k, part in enumerate(array):
         result[k] = np.maximum(part.astype(np.float64), LOWEST_HU)
     return result
+
+
+def _fit(part: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Where numbers are finite and stay so as float32."""
+    return np.abs(part) <= np.finfo(np.float32).max  # type: ignore[no-any-return]

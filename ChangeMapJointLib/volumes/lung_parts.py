@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, erode, fill_slices, label_slices, largest_component, opening
+from ChangeMapJointLib.core.filters import Mask, erode, largest_component
 from ChangeMapJointLib.volumes.lung_junction import junction_surface
 
 Hu = NDArray[np.float32]
 
-_SKIN_MM = 4.0  # thicker than a table's shell, clothes and cables; thinner than the chest wall
-_OPEN_ML = 200.0  # much more than the armpits and folds of the skin hold
-_PADDING_HU = -980.0  # what fills the volume beyond a round field of view, and most air round the patient
 _BONE_HU = 200.0
 _SPINE_SHARE = 0.25
 _OUTSIDE_HU = -930.0  # air round the patient is darker than lung even in emphysema
@@ -46,34 +43,6 @@ class AeratedLungs:
     bowel: Mask
     found: str
     touching: bool
-
-
-def inside_body(hu: Hu, air_hu: float, spacing_mm: float) -> Mask:
-    """The patient without table and clothes, lungs and other hollows filled.
-
-    A lung that the field of view cuts off is open to the border of the volume in some slices or in all.
-    It is told from the air round the patient by its density, and by being one with air that tissue
-    surrounds, or has on three sides at least.
-    """
-    body = largest_component(opening(hu > air_hu, _SKIN_MM, spacing_mm))
-    inside = fill_slices(body)
-    smooth = ndimage.gaussian_filter(hu, 1.0)
-    open_air = ~inside & (hu < air_hu) & (smooth > _PADDING_HU)
-    labels, count = label_slices(open_air)
-    voxels = np.bincount(labels.ravel(), minlength=count + 1)
-    mean_hu = np.bincount(labels.ravel(), weights=hu.ravel(), minlength=count + 1) / np.maximum(voxels, 1)
-    open_air &= (mean_hu[labels] > _OUTSIDE_HU) | (smooth > _OUTSIDE_HU)
-    air = inside & (hu < air_hu)
-    open_air &= opening(open_air | air, 3.0, spacing_mm)
-    if not open_air.any():
-        return inside
-    sides = np.zeros(hu.shape, dtype=np.uint8)
-    for axis in (1, 2):
-        sides += np.maximum.accumulate(body, axis=axis)
-        sides += np.flip(np.maximum.accumulate(np.flip(body, axis), axis=axis), axis)
-    spaces, count = ndimage.label(air | open_air)
-    surrounded_ml = np.bincount(spaces[air | (open_air & (sides >= 3))], minlength=count + 1) * spacing_mm**3 / 1000
-    return inside | (open_air & (surrounded_ml > _OPEN_ML)[spaces])
 
 
 def midline(hu: Hu, inside: Mask) -> float:

@@ -8,7 +8,7 @@ consolidations inside are taken in by closing in mm; trachea and main bronchi st
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.at_once import at_once
 from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, resample_parallel
+from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.airways import Airways, find_airways
+from ChangeMapJointLib.volumes.body import inside_body
+from ChangeMapJointLib.volumes.body_size import as_adult, body_scale
 from ChangeMapJointLib.volumes.lung_border import (
     BONE_HU,
     add_mask,
@@ -32,7 +34,8 @@ from ChangeMapJointLib.volumes.lung_border import (
     widen_mass,
 )
 from ChangeMapJointLib.volumes.lung_hull import costal_dents, slice_middles, thorax_hull
-from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, inside_body, midline, nearer, split_lungs
+from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, midline, nearer, split_lungs
+from ChangeMapJointLib.volumes.padding import unseen_of
 from ChangeMapJointLib.volumes.volume import Volume
 
 RIGHT, LEFT = 1, 2
@@ -108,12 +111,16 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     Raises:
         InputError: the scan shows no lungs.
     """
+    scale = body_scale(volume)
+    if scale < 1:  # what is in mm here fits adults
+        return _of_child(volume, scale, options, progress)
     array, grid = volume.grid.lps_view(volume.array)
     h = options.spacing_mm
     work = grid.with_spacing((h, h, h))
     hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
     progress(0.15, "looking for the lungs")
-    inside = inside_body(hu, options.air_hu, h)
+    unseen = _unseen(volume, work)
+    inside = inside_body(hu, unseen, options.air_hu, h)
     if not (inside & (hu < options.air_hu)).any():
         found = f"no air inside the body (values from {hu.min():.0f} to {hu.max():.0f})"
         raise InputError(_no_lungs(volume, found))
@@ -133,6 +140,16 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     notes = (*_notes(view, grid, lungs_ml, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml))
     progress(1.0)
     return Lungs(labels, volume.grid, right_ml, left_ml, notes)
+
+
+def _of_child(volume: Volume, scale: float, options: LungOptions, progress: Progress) -> Lungs:
+    """The lungs of a body ``scale`` times as large as an adult's, found as if it were one."""
+    large = replace(volume, grid=as_adult(volume.grid, scale))
+    found = segment_lungs(large, options=options, progress=progress)
+    notes = found.notes
+    if notes:
+        notes += (f"The body has {scale:.2f} of an adult's size; volumes in these notes are scaled to an adult's.",)
+    return Lungs(found.labels, volume.grid, found.right_ml * scale**3, found.left_ml * scale**3, notes)
 
 
 def segment_both(
@@ -170,6 +187,15 @@ def segment_both(
         stop.set()
 
 
+def _unseen(volume: Volume, work: Grid) -> Mask:
+    """Where ``volume`` shows nothing, by the voxel nearest to each of ``work``."""
+    fine = unseen_of(volume)
+    if fine is None:
+        return np.zeros(work.shape, dtype=bool)
+    mask, grid = volume.grid.lps_view(fine)
+    return nearest_parallel(mask, grid, work)
+
+
 def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOptions) -> tuple[Airways, AeratedLungs]:
     """Airways and aerated lungs, or the error that there are none."""
     h = options.spacing_mm
@@ -183,13 +209,15 @@ def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOp
     total_ml = (aerated.right.sum() + aerated.left.sum()) * h**3 / 1000
     if total_ml < options.minimum_ml:
         found = f"{total_ml / 1000:.2f} l of lung inside the body (largest air space: {aerated.found})"
-        raise InputError(_no_lungs(volume, found))
+        found += f", below {options.minimum_ml:g} ml for an adult's size" if total_ml > 0 else ""
+        raise InputError(_no_lungs(volume, found, ' or lower {"lungs": {"minimum_ml": ...}} in --config'))
     return airways, aerated
 
 
-def _no_lungs(volume: Volume, found: str) -> str:
+def _no_lungs(volume: Volume, found: str, remedy: str = "") -> str:
     """The one line that says that a scan shows no lungs."""
-    return f"{volume.source}: no lungs: {found}; expected a chest CT in HU with at least one lung. Choose another scan."
+    expected = "expected a chest CT in HU with at least one lung"
+    return f"{volume.source}: no lungs: {found}; {expected}. Choose another scan{remedy}."
 
 
 def _close_both(

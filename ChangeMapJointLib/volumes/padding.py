@@ -106,7 +106,7 @@ def widened(fill: Mask) -> Mask:
 def _fill_of_slice(plane: NDArray[np.generic]) -> Mask | None:
     """The fill of one slice ``[y, x]``; None where there is none."""
     found: Mask | None = None
-    low = plane <= LOWEST_HU
+    low = np.less_equal(plane, LOWEST_HU)
     if any(side.any() for side in (low[0], low[-1], low[:, 0], low[:, -1])):
         found = _large(low, [low[0], low[-1], low[:, 0], low[:, -1]])
     for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1)):

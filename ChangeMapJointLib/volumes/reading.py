@@ -7,26 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import InputError, printable
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.dicom import read_dicom
 from ChangeMapJointLib.volumes.dicom_headers import looks_like_dicom
-from ChangeMapJointLib.volumes.dicom_stacks import MAX_VOXELS
-from ChangeMapJointLib.volumes.hu import as_hu
+from ChangeMapJointLib.volumes.image_header import ImageHeader, read_numbers, read_scan
 from ChangeMapJointLib.volumes.large import within_limit
-from ChangeMapJointLib.volumes.nifti import check_nifti
-from ChangeMapJointLib.volumes.padding import with_unseen
+from ChangeMapJointLib.volumes.metaimage import read_meta_header
+from ChangeMapJointLib.volumes.nifti import read_nifti_header
+from ChangeMapJointLib.volumes.nrrd_header import read_nrrd_header
+from ChangeMapJointLib.volumes.placing import place
 from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 NIFTI = (".nii", ".nii.gz")
 NRRD = (".nrrd", ".nhdr")
@@ -65,9 +62,10 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         progress: called with the fraction done.
 
     Returns:
-        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. One of more
-        voxels than maps can use is averaged, see :mod:`~ChangeMapJointLib.volumes.large`. Whether it is a CT of a
-        chest in HU is not looked at here, see :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
+        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Slices
+        that drift sideways (a gantry tilt, also in the header of an image file) are sheared straight. More voxels
+        than maps can use are averaged, see :mod:`~ChangeMapJointLib.volumes.large`. Whether it is a CT of a chest in
+        HU is not looked at here, see :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
 
     Raises:
         InputError: when it cannot be read as one three-dimensional scan.
@@ -79,19 +77,20 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         raise InputError(f"{file}: cannot be reached ({reason_of(error)}); check its permissions") from error
     if not there:
         raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
+    if not (file.is_file() or file.is_dir()):  # a pipe or a device, which would block
+        raise InputError(f"{file}: neither a file nor a folder; expected {FORMATS}")
     if is_dicom(file):
-        return with_unseen(within_limit(read_dicom(file, selector, progress=progress)))
+        return within_limit(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
     with _naming(file):
-        image, notes = _read_image(file)
-        grid, array = _grid(image), _view(image)
+        header = _header(file)
+        placement = place(header.affine, header.shape)
+        hu, told = read_scan(header, placement)
         progress(0.8, "checking voxels")
-        hu = as_hu(array)
-        del array, image  # two copies for no longer than needed
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape}), expected a volume")
-    return with_unseen(within_limit(Volume(hu, grid, file, Acquisition(), notes)))
+    return within_limit(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
@@ -106,8 +105,11 @@ def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
     with _naming(file):
         if not file.is_file():
             raise InputError("no such file")
-        image, _ = _read_image(file, scalar=False)
-        return _voxels(image), _grid(image)
+        header = _header(file, scalar=False)
+        placement = place(header.affine, header.shape)
+        if placement.shear_mm != (0.0, 0.0):
+            raise InputError("axes that are not perpendicular (sheared slices); resample it to a straight grid")
+        return read_numbers(header)[0], placement.grid
 
 
 @contextmanager
@@ -117,13 +119,9 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error)
-        raise InputError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {printable(text)}") from error
     except (MemoryError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({reason_of(error)})") from error
-    except RuntimeError as error:  # ITK: the last line says what is wrong
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1] if lines else "unknown reason"
-        raise InputError(f"{path}: cannot be read ({reason[:200]}); expected {FORMATS}") from error
 
 
 def _suffix(path: Path) -> str:
@@ -145,79 +143,14 @@ def is_dicom(path: Path) -> bool:
         return looks_like_dicom(stream.read(132)) or zipfile.is_zipfile(path)
 
 
-def _read_image(path: Path, *, scalar: bool = True) -> tuple[sitk.Image, tuple[str, ...]]:
-    """The image and notes on its header.
+def _header(path: Path, *, scalar: bool = True) -> ImageHeader:
+    """What the header says.
 
     Raises:
         InputError: a header that promises no usable volume; found before the voxels are read.
     """
-    import SimpleITK as sitk
-
     suffix = _suffix(path)
     if not suffix:
         raise InputError(f"not a kind of file that can be read; expected {FORMATS}")
-    notes = check_nifti(path) if suffix in NIFTI else _check_nrrd(path) if suffix in NRRD else ()
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    talkative = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        reader.ReadImageInformation()
-        _check_information(reader, scalar)
-        return reader.Execute(), notes
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(talkative)
-
-
-def _check_information(reader: sitk.ImageFileReader, scalar: bool) -> None:
-    import SimpleITK as sitk
-
-    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    size, spacing = reader.GetSize(), np.array(reader.GetSpacing())
-    if reader.GetDimension() != 3:
-        raise InputError(f"{reader.GetDimension()}-dimensional image of size {size}, expected one 3-D volume")
-    if "complex" in kind or (scalar and reader.GetNumberOfComponents() != 1):
-        raise InputError(f"{kind}, {reader.GetNumberOfComponents()} components, expected one number a voxel (CT in HU)")
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise InputError(f"voxel size {tuple(spacing.tolist())} mm, expected three positive numbers")
-    if min(size) < 1 or np.prod(size, dtype=float) > MAX_VOXELS:
-        raise InputError(f"size {size}, expected 1 to {MAX_VOXELS} voxels")
-    direction = np.reshape(reader.GetDirection(), (3, 3))
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise InputError("axes that are not perpendicular (sheared); resample it to a straight grid")
-
-
-def _check_nrrd(path: Path) -> tuple[str, ...]:
-    """Voxel sizes must be there: NRRD's readers take 1 mm for a missing or unknown one."""
-    import nrrd
-
-    try:
-        header = nrrd.read_header(str(path))
-    except (nrrd.NRRDError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"not a readable NRRD file ({reason}); copy or export it again") from error
-    if "space directions" in header:
-        return ()
-    spacings = np.atleast_1d(np.asarray(header.get("spacings", np.nan), dtype=float))
-    if int(header.get("dimension", 0)) == 3 and not (np.isfinite(spacings).all() and (spacings > 0).all()):
-        raise InputError(f"voxel size {tuple(spacings.tolist())}, expected three positive numbers")
-    return ("The file does not say how the patient lies (no orientation).",)
-
-
-def _grid(image: sitk.Image) -> Grid:
-    return Grid.of_image(image)
-
-
-def _view(image: sitk.Image) -> NDArray[np.generic]:
-    """The image's own voxels, read-only, not copied; only as long as ``image`` lives."""
-    import SimpleITK as sitk
-
-    array: NDArray[np.generic] = sitk.GetArrayViewFromImage(image)
-    return array
-
-
-def _voxels(image: sitk.Image) -> NDArray[np.generic]:
-    import SimpleITK as sitk
-
-    array: NDArray[np.generic] = sitk.GetArrayFromImage(image)
-    return array
+    read = read_nifti_header if suffix in NIFTI else read_nrrd_header if suffix in NRRD else read_meta_header
+    return read(path, scalar=scalar)

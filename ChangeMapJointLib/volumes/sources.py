@@ -6,6 +6,7 @@ point anywhere and nothing is left behind.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
@@ -15,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import InputError, printable
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
+PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso")  # what may hide a series
+METHODS = {0, 8, 12, 14}  # of ZIP: stored, deflated, bzip2, LZMA; the ones that Python unpacks
+METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
@@ -35,11 +39,13 @@ class SourceFile:
         name: what messages call it: its path inside the folder or archive.
         size: bytes.
         opener: gives a new binary stream at its start.
+        packed: it is a member of an archive, where going back means unpacking again.
     """
 
     name: str
     size: int
     opener: Callable[[], BinaryIO]
+    packed: bool = False
 
     def read(self, limit: int = -1) -> bytes:
         """The content, or its first ``limit`` bytes.
@@ -47,14 +53,23 @@ class SourceFile:
         Raises:
             InputError: when it cannot be read or is too large.
         """
-        if limit < 0 and self.size > MAX_FILE_BYTES:
-            raise InputError(f"{self.name}: {self.size} bytes, expected at most {MAX_FILE_BYTES}")
+        if limit < 0:
+            self.check_size()
         try:
             with self.opener() as stream:
                 return stream.read(limit)
         except READ_ERRORS as error:
             remedy = "check its permissions" if isinstance(error, PermissionError) else "copy the data again"
             raise InputError(f"{self.name}: cannot be read ({reason_of(error)}); {remedy}") from error
+
+    def check_size(self) -> None:
+        """Is it small enough to be read whole?
+
+        Raises:
+            InputError: it is not.
+        """
+        if self.size > MAX_FILE_BYTES:
+            raise InputError(f"{self.name}: {self.size} bytes, expected at most {MAX_FILE_BYTES}")
 
 
 @contextmanager
@@ -65,7 +80,8 @@ def open_source(path: Path) -> Iterator[tuple[SourceFile, ...]]:
     archives inside an archive are not opened.
 
     Raises:
-        InputError: unreadable or encrypted archive, or far too many files.
+        InputError: unreadable or encrypted archive, one packed in a way that cannot be unpacked, or far too
+            many files.
     """
     if path.is_dir():
         yield _limited(path, _folder_files(path))
@@ -73,7 +89,7 @@ def open_source(path: Path) -> Iterator[tuple[SourceFile, ...]]:
         with _open_zip(path) as archive:
             yield _limited(path, _zip_files(path, archive))
     else:
-        yield (_plain_file(path, path.name),)
+        yield (plain_file(path, path.name),)
 
 
 def _limited(path: Path, files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:
@@ -91,11 +107,19 @@ def _folder_files(root: Path) -> Iterator[SourceFile]:
         for name in names:
             path = Path(folder, name)
             if path.is_file():  # neither a socket nor a pipe, which would block
-                yield _plain_file(path, str(path.relative_to(root)))
+                yield plain_file(path, str(path.relative_to(root)))
 
 
-def _plain_file(path: Path, name: str) -> SourceFile:
-    return SourceFile(name, path.stat().st_size, lambda: path.open("rb"))
+def plain_file(path: Path, name: str) -> SourceFile:
+    """The file at ``path``, called ``name``."""
+    return SourceFile(printable(name), path.stat().st_size, lambda: _File(io.FileIO(path)))
+
+
+class _File(io.BufferedReader):
+    """Reserves no more memory than the file is long, whatever length a damaged element claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None or size < 0 else min(size, os.fstat(self.fileno()).st_size))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -107,11 +131,17 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
     for info in archive.infolist():
-        if info.is_dir():
+        if not info.filename or info.is_dir():
             continue
         if info.flag_bits & 0x1:
             raise InputError(f"{path}: the archive is encrypted; unpack it and give the folder")
-        yield SourceFile(info.filename, info.file_size, _member_opener(archive, info))
+        if info.compress_type not in METHODS:
+            method = METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
+            raise InputError(
+                f"{path}: {info.filename} is packed by a method that cannot be unpacked here ({method}), expected "
+                "ordinary deflate; unpack the archive and give the folder, or zip it again"
+            )
+        yield SourceFile(printable(info.filename), info.file_size, _member_opener(archive, info), packed=True)
 
 
 def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:

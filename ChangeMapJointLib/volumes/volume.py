@@ -27,6 +27,11 @@ class Acquisition:
     manufacturer: str | None = None
     series_description: str | None = None
     patient_key: str | None = None
+    time: str | None = None  # ISO, HH:MM:SS
+    phase: str | None = None  # of the heart or of breathing, or which time point
+    kvp: float | None = None  # tube voltage in kV
+    exposure_mas: float | None = None
+    ctdi_vol_mgy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Volume:
         acquisition: what the header says.
         notes: what reading found that a reader should know, one sentence each.
         unseen: bool ``[z, y, x]``, where nothing was measured (padding, what a resampling filled in): neither air nor
-            tissue, though the array has -1024 HU there. None where everything was. See
-            :mod:`~ChangeMapJointLib.volumes.padding`.
+            tissue, though the array has -1024 HU there. None where everything was, or nobody looked
+            yet: :func:`~ChangeMapJointLib.volumes.checks.check_ct` does.
     """
 
     array: NDArray[np.int16] | NDArray[np.float32]

@@ -26,7 +26,7 @@ QUICK = {
     "backward": {"iterations": [5, 5]},
 }  # a whole run takes some seconds
 DEADLINE_S = 120.0  # for anything that is waited for, on a machine with much else to do
-STAGES = ("read", "lungs", "rigid", "keypoints", "register", "check", "warp", "findings", "write")
+STAGES = ("read", "lungs", "rigid", "gate", "keypoints", "register", "check", "warp", "findings", "write")
 Event = dict[str, Any]
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from phantoms import centred_grid, chest_phantom
+from phantoms import centred_grid, chest_hu, chest_phantom, voxel_points
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.volumes.checks import CheckLimits, check_ct, check_pair
+from ChangeMapJointLib.volumes.gate import ALL_FINE, BY_NAME, RULES
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
 
@@ -79,6 +80,20 @@ def test_nan_is_refused(chest):
     assert "NaN" in refused(with_hu(chest, hu))
 
 
+@pytest.mark.parametrize("width_mm", [120.0, 180.0, 240.0])
+def test_a_child_in_a_large_field_of_view_passes(width_mm):
+    """The air of a field of view of 700 mm is not held against the child in it."""
+    scale = width_mm / 300.0
+    grid = centred_grid((40, 175, 175), (4.0, 4.0, 200.0 * scale / 40))
+    hu = chest_hu(voxel_points(grid) / scale, table=False)
+    hu += np.random.default_rng(0).normal(0.0, 15.0, hu.shape)
+    child = Volume(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), grid)
+    assert ((child.array > -200) & (child.array < 200)).mean() < 0.11
+    check_ct(child)
+    for wrong in (child.array + 1024, np.where(child.array < -600, child.array, child.array + 300)):
+        assert "no HU of a CT" in refused(with_hu(child, wrong))
+
+
 def test_a_scale_that_is_slightly_off_gets_a_note(chest):
     shifted = with_hu(chest, np.where(chest.array > -600, chest.array + 120, chest.array))
     assert any("unusual" in note for note in check_ct(shifted).notes)
@@ -98,7 +113,7 @@ def test_too_few_too_small_and_too_coarse_are_refused(shape, spacing_mm, expecte
 
 def test_gaps_between_thin_slices_get_a_note(chest):
     high_resolution = replace(chest, acquisition=Acquisition(slice_thickness_mm=1.0))
-    assert "Slices of 1 mm every 6 mm: what lies between them is not seen." in check_ct(high_resolution).notes
+    assert "Slices of 1 mm every 3 mm: what lies between them is not seen." in check_ct(high_resolution).notes
 
 
 def test_limits_can_be_changed():
@@ -108,15 +123,24 @@ def test_limits_can_be_changed():
 
 
 # -- two scans ------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def now() -> Volume:
+    return chest_phantom((44, 66, 104), (3.0, 3.0, 3.0), noise_hu=20.0)
+
+
+@pytest.fixture(scope="module")
+def before() -> Volume:
+    return chest_phantom((44, 66, 104), (3.0, 3.0, 3.0), noise_hu=20.0, seed=1)
+
+
 def made(volume: Volume, **about: object) -> Volume:
     return replace(volume, acquisition=Acquisition(**about))
 
 
-def test_a_fitting_pair_gets_no_note(chest):
-    prior = chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0, seed=1)
-    assert check_pair(chest, prior) == ()
-    about = {"kernel": "B30f", "slice_thickness_mm": 1.0, "patient_key": "k", "contrast": "yes"}
-    assert check_pair(made(chest, date="2024-01-31", **about), made(prior, date="2023-01-31", **about)) == ()
+def test_a_fitting_pair_gets_no_note(now, before):
+    assert check_pair(now, before) == ALL_FINE
+    about = {"kernel": "B30f", "slice_thickness_mm": 3.0, "patient_key": "k", "contrast": "yes", "kvp": 120.0}
+    assert check_pair(made(now, date="2024-01-31", **about), made(before, date="2023-01-31", **about)) == ALL_FINE
 
 
 @pytest.mark.parametrize(
@@ -126,32 +150,63 @@ def test_a_fitting_pair_gets_no_note(chest):
         ({"date": "2023-05-01"}, {"date": "2024-01-31"}, "of 2024-01-31 is newer than the reference (current)"),
         ({"date": "2024-01-31"}, {"date": "2024-01-31"}, "the same day, 2024-01-31"),
         ({"kernel": "B30f"}, {"kernel": "I70f"}, "kernels, B30f and I70f"),
-        ({"slice_thickness_mm": 1.0}, {"slice_thickness_mm": 5.0}, "slice thickness, 1 and 5 mm"),
+        ({"slice_thickness_mm": 3.0}, {"slice_thickness_mm": 5.0}, "slice thickness, 3 and 5 mm"),
+        ({"kvp": 120.0}, {"kvp": 80.0}, "tube voltages, 120 and 80 kV"),
         ({"contrast": "Iomeprol"}, {}, "Only the reference is stated to have contrast"),
         ({}, {"contrast": "Iomeprol"}, "Only the template is stated to have contrast"),
     ],
 )
-def test_what_differs_gets_exactly_one_note(chest, new, old, expected):
-    prior = chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0, seed=1)
-    (note,) = check_pair(made(chest, **new), made(prior, **old))
-    assert expected in note
+def test_what_differs_gets_exactly_one_note(now, before, new, old, expected):
+    said = check_pair(made(now, **new), made(before, **old))
+    (found,) = said.reasons
+    assert said.answer == found.answer == "look"
+    assert expected in found.text
+    assert "Inputs: look." in said.text
 
 
 @pytest.mark.parametrize("about", [{"date": "2024-01-31"}, {"patient_key": "a"}, {"kernel": "B"}])
-def test_what_only_one_header_says_is_no_difference(chest, about):
-    prior = chest_phantom((64, 44, 60), (6.0, 6.0, 3.0), noise_hu=20.0, seed=1)
-    assert check_pair(made(chest, **about), prior) == ()
-    assert check_pair(chest, made(prior, **about)) == ()
+def test_what_only_one_header_says_is_no_difference(now, before, about):
+    assert check_pair(made(now, **about), before) == ALL_FINE
+    assert check_pair(now, made(before, **about)) == ALL_FINE
 
 
-def test_the_same_scan_twice_is_noticed(chest):
-    (note,) = check_pair(chest, replace(chest, source=chest.source / "copy"))
-    assert "the same images" in note
-    moved = Volume(chest.array, Grid(chest.grid.shape, chest.grid.spacing_mm, (0.0, 0.0, 0.0)))
-    assert check_pair(chest, moved) == ()
+def test_the_same_scan_twice_is_noticed(now):
+    (found,) = check_pair(now, replace(now, source=now.source / "copy")).reasons
+    assert "the same images" in found.text
+    moved = Volume(now.array, Grid(now.grid.shape, now.grid.spacing_mm, (0.0, 0.0, 0.0)))
+    assert check_pair(now, moved) == ALL_FINE
 
 
-def test_slice_distance_stands_in_for_an_unknown_thickness(chest):
-    thick = Volume(chest.array[::2], centred_grid((32, 44, 60), (6.0, 6.0, 10.0)))
-    (note,) = check_pair(chest, thick)
-    assert "slice thickness, 6 and 10 mm" in note
+def test_slice_distance_stands_in_for_an_unknown_thickness(now):
+    thick = Volume(now.array[::2], centred_grid((22, 66, 104), (3.0, 3.0, 6.0)))
+    said = check_pair(now, thick)
+    assert [found.rule for found in said.reasons] == ["voxel_mm", "thickness"]
+    assert "slice thickness, 3 and 6 mm" in said.text
+
+
+def test_a_scan_that_is_no_ct_by_its_header_is_refused(now, before):
+    said = check_pair(made(now, modality="CT"), made(before, modality="MR"))
+    assert said.answer == "refuse"
+    with pytest.raises(InputError, match=r"^A and B cannot be compared: Template: .*MR, expected CT"):
+        said.raise_refusal("A and B")
+
+
+def test_what_reading_and_one_scan_say_is_part_of_the_answer(chest, now):
+    noted = replace(now, notes=("A slice is missing.",))
+    said = check_pair(check_ct(chest), noted)
+    assert ("Reference", "voxel_mm") in [(one.scan, one.rule) for one in said.reasons]
+    assert "Template: A slice is missing." in said.sentences
+    assert len(said.reasons) == len({(one.rule, one.scan, one.sentence) for one in said.reasons})
+
+
+def test_reasons_come_in_the_order_of_the_table(now, before):
+    said = check_pair(made(now, date="2024-01-31", kernel="A"), made(before, date="2024-01-31", kernel="B", kvp=80.0))
+    order = [rule.name for rule in RULES]
+    assert [one.rule for one in said.reasons] == sorted((one.rule for one in said.reasons), key=order.index)
+
+
+def test_every_rule_has_a_name_of_its_own_and_a_bar():
+    assert len(BY_NAME) == len(RULES)
+    for rule in RULES:
+        assert rule.look is not None or rule.refuse is not None
+        assert rule.quantity

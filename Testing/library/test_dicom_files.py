@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -27,6 +28,7 @@ from pydicom.uid import MPEG2MPML, EnhancedCTImageStorage, JPEGLosslessSV1, RLEL
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.volumes.checks import check_ct
+from ChangeMapJointLib.volumes.dicom import list_series
 from ChangeMapJointLib.volumes.reading import read_volume
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -101,11 +103,24 @@ def test_bits_beyond_bits_stored_are_no_hu(tmp_path):
     assert_same_scan(read_volume(save_slices(tmp_path, slices)), expected)
 
 
-def test_left_justified_bits_are_refused(tmp_path):
-    slices = dicom_slices(random_scan())
-    for ds in slices:
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize("rest", [0, 0xF])  # what lies below the used bits counts for nothing
+def test_left_justified_bits_are_shifted_down(tmp_path, dtype, rest):
+    expected = random_scan()
+    slices = dicom_slices(expected)
+    for k, ds in enumerate(slices):
+        stored = expected.array[k].astype(int) + (1024 if dtype == np.uint16 else 0)
+        set_pixels(ds, ((stored << 4) | rest).astype(dtype))
         ds.BitsStored, ds.HighBit = 12, 15
-    assert "HighBit is 15 with 12 bits stored" in input_error(save_slices(tmp_path, slices))
+        ds.RescaleIntercept = -1024 if dtype == np.uint16 else 0
+    assert_same_scan(read_volume(save_slices(tmp_path, slices)), expected)
+
+
+@pytest.mark.parametrize(("stored", "highest"), [(12, 10), (12, 16), (0, 11), (17, 16)])
+def test_bits_that_cannot_be_are_refused(tmp_path, stored, highest):
+    text = input_error(write_dicom(tmp_path, random_scan(), BitsStored=stored, HighBit=highest))
+    assert "HighBit" in text or "Bits Stored" in text
+    assert "export the series again" in text
 
 
 def test_unsigned_wrap_is_explained(tmp_path):
@@ -185,6 +200,35 @@ def test_names_preambles_and_nesting_do_not_matter(tmp_path):
     pydicom.dcmwrite(bare, content, implicit_vr=True, little_endian=True, enforce_file_format=False)
     assert b"DICM" not in bare.read_bytes()[:132]
     assert_same_scan(read_volume(folder), expected)
+
+
+def test_an_element_that_claims_to_be_huge_costs_nothing(tmp_path):
+    folder = write_dicom(tmp_path / "series", random_scan())
+    path = folder / "0000.dcm"
+    content = path.read_bytes()
+    place = content.index(b"LO", content.index(struct.pack("<HH", 0x0008, 0x103E)))
+    path.write_bytes(content[:place] + b"UN\0\0" + struct.pack("<I", 0x70000000) + content[place + 4 :])
+    tracemalloc.start()
+    list_series(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    expected = random_scan()
+    folder = write_dicom(tmp_path / "series", expected)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", b"nothing")
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    content = (tmp_path / "a.zip").read_bytes()
+    first = content.index(b"PK\x01\x02")  # of the directory at the end, where the length of the name is taken away
+    content = content[: first + 28] + b"\0\0" + content[first + 30 : first + 46] + content[first + 47 :]
+    end = content.index(b"PK\x05\x06")
+    size = int.from_bytes(content[end + 12 : end + 16], "little") - 1
+    (tmp_path / "a.zip").write_bytes(content[: end + 12] + size.to_bytes(4, "little") + content[end + 16 :])
+    assert_same_scan(read_volume(tmp_path / "a.zip"), expected)
 
 
 def test_a_zip_is_read_without_unpacking_it(tmp_path, monkeypatch):

@@ -96,9 +96,7 @@ def test_a_large_scan_is_read_smaller_and_says_so(kind, tmp_path, monkeypatch) -
     assert read.array.dtype == np.int16
     assert_allclose(read.grid.spacing_mm, (5.0, 5.0, 5.0))
     assert_allclose(read.grid.origin_mm, scan.grid.to_physical((0.5, 0.5, 0.0)), atol=1e-6)
-    assert read.unseen is not None  # the air round the phantom, which has no noise
-    seen = ~read.unseen
-    assert_array_equal(read.array[seen], block_means(scan.array, (1, 2, 2))[seen])
+    assert_array_equal(read.array, block_means(scan.array, (1, 2, 2)))
     assert_allclose(centre_of_mass(read, centre), centre_of_mass(scan, centre), atol=0.01)
     assert "144 x 104 x 40 voxels were averaged to 72 x 52 x 40 of 5 x 5 x 5 mm" in read.notes[-1]
 

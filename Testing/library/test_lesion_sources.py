@@ -16,6 +16,7 @@ from ChangeMapJointLib.training.nlst import read_centres, read_ctab, sphere_mask
 from ChangeMapJointLib.training.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
 from ChangeMapJointLib.training.synthesize import Source, read_lesions
 from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.volumes.writing import write_nrrd
 
 GRID = Grid((6, 20, 24), (0.7, 0.7, 2.5), (-100.0, -80.0, -300.0))
 
@@ -115,6 +116,14 @@ def test_other_xml_files_are_refused(tmp_path: Path, content: str, said: str) ->
         read_lidc(tmp_path / "x.xml")
     with pytest.raises(InputError, match="cannot be read"):
         read_lidc(tmp_path / "none.xml")
+
+
+def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> None:
+    mask = np.zeros(GRID.shape, np.float32)
+    mask[1, 2, 3] = np.nan
+    write_nrrd(tmp_path / "a.nrrd", mask, GRID)
+    with pytest.raises(InputError, match="values that are no numbers, expected a mask"):
+        read_lesions(tmp_path / "a.nrrd", GRID)
 
 
 def test_outlines_of_another_series_are_refused(tmp_path: Path) -> None:

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from image_samples import FORMATS, nifti, save
 from phantoms import assert_same_scan, input_error, random_scan, rotation, write_dicom
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.volumes.hu import as_hu
 from ChangeMapJointLib.volumes.reading import read_array, read_volume, split_selector
 from ChangeMapJointLib.volumes.sources import SourceFile
-
-FORMATS = ("nrrd", "nhdr", "nii", "nii.gz", "mha", "mhd")
-
-
-def save(path: Path, array: np.ndarray | None = None, *, spacing=(0.7, 0.8, 1.25), compress=False) -> Path:
-    """A file of ``array`` ([z, y, x], random HU by default) as SimpleITK writes it."""
-    array = random_scan().array if array is None else array
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing)
-    sitk.WriteImage(image, str(path), compress)
-    return path
-
-
-def nifti(
-    path: Path,
-    array: np.ndarray,
-    *,
-    pixdim=(1.0, 2.0, 3.0),
-    sform: np.ndarray | None = None,
-    codes: tuple[int, int] = (0, 1),
-    order: str = "<",
-    slope: tuple[float, float] = (0.0, 0.0),
-) -> Path:
-    """A NIfTI-1 file written byte by byte from the format's definition; ``sform`` is in RAS."""
-    header = bytearray(352)
-    struct.pack_into(f"{order}i", header, 0, 348)
-    struct.pack_into(f"{order}8h", header, 40, 3, *array.shape[::-1], 1, 1, 1, 1)
-    struct.pack_into(f"{order}2h", header, 70, {"i2": 4, "f4": 16}[array.dtype.str[1:]], 8 * array.itemsize)
-    struct.pack_into(f"{order}8f", header, 76, 1.0, *pixdim, 0.0, 0.0, 0.0, 0.0)
-    struct.pack_into(f"{order}3f", header, 108, 352.0, *slope)
-    struct.pack_into(f"{order}B", header, 123, 2)  # mm
-    struct.pack_into(f"{order}2h", header, 252, *codes)
-    matrix = np.diag([*pixdim, 1.0]) if sform is None else sform
-    struct.pack_into(f"{order}12f", header, 280, *matrix[:3].ravel())
-    header[344:348] = b"n+1\0"
-    content = bytes(header) + array.astype(array.dtype.newbyteorder(order)).tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path
 
 
 # -- what can be read -----------------------------------------------------------------------
@@ -115,6 +76,12 @@ def test_other_numbers_become_float32_and_nothing_lies_below_a_ct(tmp_path):
     whole = np.where(values > 3000, 100, np.floor(values)).astype(np.int16)
     whole[2, 2, 2] = -2000
     assert read_volume(save(tmp_path / "b.mha", whole)).array.min() == -1024
+
+
+def test_numbers_too_large_for_float32_are_no_hu(tmp_path):
+    values = random_scan().array.astype(np.float64)
+    values[1, 2, 3] = 1e300
+    assert "1 voxel(s) are NaN or infinite" in input_error(save(tmp_path / "a.nrrd", values))
 
 
 def test_int16_is_not_copied_again():
@@ -249,7 +216,7 @@ def test_axes_that_are_not_perpendicular(tmp_path):
     assert "not perpendicular" in input_error(tmp_path / "a.nrrd")
     sheared = np.diag([1.0, 2.0, 3.0, 1.0])
     sheared[:2, 1] = 2 * np.sin(0.3), 2 * np.cos(0.3)
-    assert "cannot be read" in input_error(nifti(tmp_path / "a.nii", random_scan().array, sform=sheared))
+    assert "not perpendicular" in input_error(nifti(tmp_path / "a.nii", random_scan().array, sform=sheared))
 
 
 def test_nifti_that_contradicts_itself(tmp_path):

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from export_samples import content, finding, grown, quality
+from export_samples import content, finding, findings, grown, quality
 from report_page import Page, has_band
 
 from ChangeMapJointLib.export import report
 from ChangeMapJointLib.export.panels import lung_rows
 from ChangeMapJointLib.export.report import render_report
+from ChangeMapJointLib.volumes.gate import GateAnswer, GateReason
 
 
 def test_no_findings_are_said_in_words():
@@ -39,12 +40,37 @@ def test_do_not_use_cannot_be_missed():
     made = content(finding(), quality=quality("do not use"))
     page = Page(render_report(made))
     assert page.text.index("DO NOT USE") < page.text.index("Change report: chest CT, current against prior Research")
-    assert "These findings cannot be relied upon" in page.text
-    marked = {image["data-role"] for image in page.images if "data-role" in image and has_band(image)}
-    assert marked == {"warped", "overlay", "signed"}
-    overview = [image for image in page.images if "data-role" not in image]
-    assert len(overview) == 2
-    assert all(has_band(image) for image in overview)
+    marked = {image["data-role"] for image in page.images if has_band(image)}
+    assert marked == {"warped", "signed"}
+    assert {image["data-role"] for image in page.images} == {"reference", "warped", "signed"}
+
+
+def test_do_not_use_lists_no_finding_and_shows_both_scans_rigidly():
+    """What a failed registration left is no finding: the page says why, and what can still be looked at."""
+    held = findings(finding(), grown()).held_back(("The lungs overlap by 0.61.",))
+    rigid = np.full(held.labels.shape, -700, np.int16)
+    failed = quality("do not use", ("The lungs overlap by 0.61.",))
+    page = Page(render_report(content(findings=held, quality=failed, rigid_template=rigid)))
+    assert "2 regions of difference that the registration left are withheld" in page.text
+    assert "The lungs overlap by 0.61." in page.text
+    assert "Finding 1" not in page.text
+    assert not [table for table in page.tables if "Remark" in table[0]]
+    places = [page.text.index(words) for words in ("No findings", "Both scans, rigidly aligned", "Why: what the")]
+    assert places == sorted(places)
+    shown = [image for image in page.images if image["data-role"] == "rigid"]
+    assert len(shown) == 7
+    assert not any(has_band(image) for image in shown)  # they can be looked at
+
+
+def test_the_gate_stands_above_the_verdict():
+    doubt = GateReason("date_order", "look", "WARNING: the template is newer.", "Exchange them.")
+    page = Page(render_report(content(finding(), gate=GateAnswer.of([doubt]))))
+    places = [
+        page.text.index(words) for words in ("Inputs: look", "is newer. Exchange them.", "can be used.", "1 finding")
+    ]
+    assert places == sorted(places)
+    assert "Inputs: fine" in Page(render_report(content(gate=GateAnswer()))).text
+    assert "Inputs:" not in Page(render_report(content())).text
 
 
 def test_a_good_page_has_no_warning_on_its_pictures():

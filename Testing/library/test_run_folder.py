@@ -1,6 +1,7 @@
 """The output folder appears whole or not at all, and nothing of the user's is ever lost."""
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.app.run_folder import MARKER, alive, check_output, clean_up, run_folder
+from ChangeMapJointLib.app.run_folder import MARKER, alive, check_output, clean_up, is_run, run_folder
+from ChangeMapJointLib.app.run_records import read_records
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.volumes.writing import atomic_path
 
@@ -238,3 +240,50 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("ChangeMapJointLib.app.run_folder.tempfile.TemporaryFile", refuse)
     with pytest.raises(InputError, match="cannot write"):
         check_output(tmp_path / "out", [], overwrite=False)
+
+
+# -- the records of a run -------------------------------------------------------------------
+RECORDS = {
+    "run": {"schema": "changemap.run/1", "configuration": {"method": "sequential"}},
+    "quality": {"quality": {"verdict": "good", "reasons": []}},
+    "findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1.0, -2.0, 3.5]}]},
+}
+
+
+def write_records(folder: Path, **changes: object) -> Path:
+    for name, values in {**RECORDS, **changes}.items():
+        (folder / f"{name}.json").write_text(values if isinstance(values, str) else json.dumps(values))
+    return folder
+
+
+def test_records_are_read_back(tmp_path) -> None:
+    assert read_records(write_records(tmp_path)) == RECORDS
+    (tmp_path / "findings.json").unlink()  # as after the rigid method
+    assert set(read_records(tmp_path)) == {"run", "quality"}
+    (tmp_path / "quality.json").unlink()
+    with pytest.raises(InputError, match=r"has no quality\.json, expected the folder of a finished run"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"run": "{"}, r"run\.json: not readable"),
+        ({"run": "[" * 100_000}, r"run\.json: not readable"),
+        ({"run": []}, "found list, expected an object"),
+        ({"run": {"configuration": 3}}, "'configuration' is int"),
+        ({"quality": {"quality": "good"}}, "'quality' is str"),
+        ({"findings": {}}, "'findings' is no list"),
+        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is no list"),
+        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is no list"),
+        ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is no number"),
+    ],
+)
+def test_records_that_no_run_wrote(tmp_path, changes, expected) -> None:
+    with pytest.raises(InputError, match=expected):
+        read_records(write_records(tmp_path, **changes))
+
+
+def test_a_marker_that_nests_without_end_is_none(tmp_path) -> None:
+    (tmp_path / MARKER).write_text("[" * 100_000)
+    assert not is_run(tmp_path)

@@ -13,6 +13,7 @@ from export_samples import finding, findings, grown, quality
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.volumes.gate import GateAnswer, GateReason
 
 HEADER = (
     "id,kind,lung,centre_x_mm,centre_y_mm,centre_z_mm,"
@@ -147,3 +148,24 @@ def test_an_older_table_stays_when_the_new_one_cannot_be_finished(tmp_path, monk
         write_findings_csv(path, findings(finding()))
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_withheld_findings_are_counted_and_not_listed(tmp_path):
+    held = findings(finding(), grown()).held_back(("The deformation folds.",))
+    assert held.labels.max() == 0
+    write_findings_csv(tmp_path / "findings.csv", held)
+    write_findings_json(tmp_path / "findings.json", held)
+    assert rows_of(tmp_path / "findings.csv") == []
+    found = json.loads((tmp_path / "findings.json").read_text("utf-8"))
+    assert (found["findings"], found["withheld"], found["why"]) == ([], 2, ["The deformation folds."])
+    write_findings_json(tmp_path / "findings.json", findings(finding()))
+    assert "withheld" not in json.loads((tmp_path / "findings.json").read_text("utf-8"))
+
+
+def test_quality_carries_what_the_gate_says(tmp_path):
+    doubt = GateReason("breathing", "look", "The lungs differ.", "Look.", 1.7)
+    write_quality_json(tmp_path / "quality.json", quality(), GateAnswer.of([doubt]))
+    found = json.loads((tmp_path / "quality.json").read_text("utf-8"))["gate"]
+    assert found["answer"] == "look"
+    assert found["reasons"][0]["rule"] == "breathing"
+    assert found["reasons"][0]["value"] == 1.7

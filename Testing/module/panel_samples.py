@@ -86,8 +86,8 @@ def finding(number: int, kind: str, point: tuple[float, float, float], peak: flo
     }
 
 
-def write_run(folder: Path, *, verdict: str = "good") -> Path:
-    """The run that compares :func:`nodes`, as the worker would leave it."""
+def write_run(folder: Path, *, verdict: str = "good", gate: tuple[str, ...] = ()) -> Path:
+    """The run that compares :func:`nodes`, as the worker would leave it; ``gate``: reasons to look."""
     folder.mkdir(parents=True)
     change_map, signed = change()
     write_nrrd(folder / "warped_template.nrrd", chest(GONE_MM), GRID, compress=False)
@@ -102,23 +102,31 @@ def write_run(folder: Path, *, verdict: str = "good") -> Path:
     write_rigid(folder / "rigid.tfm", matrix)
     write_displacement(folder / "deformation.nrrd", DisplacementField.from_affine(matrix, GRID), compress=False)
     strong = [finding(1, "new", NEW_MM, 0.838), finding(2, "resolved", GONE_MM, 0.838, trust=0.2)]
-    _write(folder / "findings.json", {"threshold": 0.68, "findings": strong})
     weak = finding(3, "increase", WEAK_MM, 0.5, volume_change_percent=31.0)
-    _write(folder / "candidates.json", {"threshold": 0.4, "findings": [*strong, weak]})
     quality = {"verdict": verdict, "reasons": ["The lungs overlap by Dice 0.990.", "Nothing folds."]}
-    _write(folder / "quality.json", {"quality": quality})
+    for name, threshold, listed in (("findings", 0.68, strong), ("candidates", 0.4, [*strong, weak])):
+        content: dict[str, Any] = {"threshold": threshold, "findings": listed}
+        if verdict == "do not use":
+            content = {"threshold": threshold, "findings": [], "withheld": len(listed), "why": quality["reasons"]}
+        _write(folder / f"{name}.json", content)
+    reasons = [
+        {"rule": "breathing", "answer": "look", "sentence": text, "remedy": "", "value": 1.7, "scan": ""}
+        for text in gate
+    ]
+    answer = {"answer": "look" if gate else "fine", "reasons": reasons}
+    _write(folder / "quality.json", {"quality": quality, "gate": answer})
     (folder / "report.html").write_text("<html>report</html>")
     _write(folder / "run.json", {"schema": "changemap.run/1", "configuration": {"method": "sequential"}})
     return folder
 
 
-def finished_job(root: Path, current: Any, prior: Any) -> Job:
-    """A job of these nodes that the worker has finished."""
+def finished_job(root: Path, current: Any, prior: Any, **run: Any) -> Job:
+    """A job of these nodes that the worker has finished; ``run`` as :func:`write_run` takes it."""
     inputs = [JobInput(node.GetName(), None, node.GetID()) for node in (current, prior)]
     job = Job.create(root, JobRequest(*inputs))
     for side, node in zip(("reference", "template"), (current, prior), strict=True):
         slicer.util.saveNode(node, str(job.input_file(side)))
-    write_run(job.folder / "result")
+    write_run(job.folder / "result", **run)
     job.write_state("finished", "Finished.")
     return job
 

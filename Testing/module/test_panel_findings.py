@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from panel_samples import GONE_MM, NEW_MM, SHIFT_MM
+from panel_samples import GONE_MM, NEW_MM, SHIFT_MM, finished_job, nodes
 from panel_views import centre_lps, look_at, painted, picture, rows, view
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from slicerhost import user
 
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existing
 
 
 # -- findings --------------------------------------------------------------------------
@@ -33,6 +33,44 @@ def test_never_no_change_where_the_registration_failed(shown) -> None:
     shown.panel.session.results.content["quality"]["quality"]["verdict"] = "do not use"
     user.drag(shown.ui.thresholdSlider, 0.95)
     assert shown.ui.findingsCountLabel.text.startswith("Nothing can be said")
+    user.drag(shown.ui.thresholdSlider, 0.3)
+    assert rows(shown) == []
+
+
+def test_a_failed_registration_lists_nothing_and_offers_rigid_side_by_side(widget) -> None:
+    job = finished_job(widget.logic.runs.root, *nodes(), verdict="do not use")
+    assert widget.panel.loadJob(job)
+    assert rows(widget) == []
+    said = widget.ui.findingsCountLabel.text
+    assert "The lungs overlap by Dice 0.990. Nothing folds." in said
+    assert "2 regions" in said
+    assert not widget.ui.csvButton.enabled
+    assert not widget.panel.parameters.showOverlay
+    slicer.app.processEvents()
+    assert composite_node("Red").GetNthLayerVolumeID(3) is None  # no overlay
+    user.click(widget.ui.rigidButton)
+    assert (widget.panel.parameters.prior, widget.panel.parameters.layout) == ("rigid", "check")
+    template = widget.panel.session.results.template
+    look_at(GONE_MM)
+    for name in PRIOR:
+        if existing([name]):
+            assert composite_node(name).GetBackgroundVolumeID() == template.GetID()
+
+
+def test_rigid_side_by_side_follows_the_rigid_part(shown) -> None:
+    assert not shown.ui.rigidButton.visible
+    shown.ui.priorComboBox.setCurrentIndex(2)
+    look_at(NEW_MM)
+    for name, prior in zip(CURRENT, PRIOR, strict=True):
+        np.testing.assert_allclose(centre_lps(prior), centre_lps(name) + SHIFT_MM, atol=1e-3)
+
+
+def test_the_gate_of_the_run_is_shown_with_its_inputs(widget) -> None:
+    job = finished_job(widget.logic.runs.root, *nodes(), gate=("The lungs have 3.9 and 2.2 l.",))
+    assert widget.panel.loadJob(job)
+    assert "Inputs: look. The lungs have 3.9 and 2.2 l." in widget.ui.inputCheckLabel.text
+    user.click(widget.ui.swapButton)  # another pair: what can be told of it now
+    assert "The lungs have" not in widget.ui.inputCheckLabel.text
 
 
 def test_next_and_previous_go_there_in_all_views(shown) -> None:

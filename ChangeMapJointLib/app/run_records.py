@@ -1,0 +1,65 @@
+"""The JSON files of a finished run, read back and checked as far as who reads them relies on them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ChangeMapJointLib.core.errors import InputError
+
+NEEDED = ("run", "quality")
+RECORDS = (*NEEDED, "findings", "candidates")
+AGAIN = "run the comparison again"
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The contents of ``run.json``, ``quality.json``, and where they are there ``findings.json``, ``candidates.json``.
+
+    Raises:
+        InputError: the folder is not a run's, or one of the files is damaged or not what a run writes.
+    """
+    records = {}
+    for name in RECORDS:
+        path = folder / f"{name}.json"
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            if name in NEEDED:
+                raise InputError(f"{folder}: has no {path.name}, expected the folder of a finished run") from error
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{path}: not readable ({error}); {AGAIN}") from error
+        wrong = _wrong(name, content)
+        if wrong:
+            raise InputError(f"{path}: {wrong}; {AGAIN}")
+        records[name] = content
+    return records
+
+
+def _wrong(name: str, content: Any) -> str:
+    """What is not as a run writes it, or an empty string."""
+    if not isinstance(content, dict):
+        return f"found {type(content).__name__}, expected an object"
+    inner = {"run": "configuration", "quality": "quality"}.get(name)
+    if inner:
+        part = content.get(inner, {})
+        if not isinstance(part, dict):
+            return f"'{inner}' is {type(part).__name__}, expected an object"
+        return "" if isinstance(part.get("reasons", []), list) else "'reasons' is no list"
+    findings, threshold = content.get("findings"), content.get("threshold", 1.0)
+    if not isinstance(findings, list) or not all(map(_is_finding, findings)):
+        return "'findings' is no list of findings with id, kind and centre_mm"
+    return "" if _is_number(threshold) else "'threshold' is no number"
+
+
+def _is_finding(entry: Any) -> bool:
+    if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("kind"), str):
+        return False
+    centre = entry.get("centre_mm")
+    return isinstance(centre, list) and len(centre) == 3 and all(map(_is_number, centre))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,122 @@
+"""The body first: what of a scan is the patient, and which air is inside.
+
+Table, blanket, gown, wires and loose arms are left out. Air round the patient is never inside, whatever stands in it;
+lungs that the field of view cuts off are, though they are open to its edge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ChangeMapJointLib.core.filters import IN_PLANE, Mask, fill_slices, label_slices, largest_component, opening
+
+Hu = NDArray[np.float32]
+
+_SKIN_MM = 4.0  # thicker than a table's shell, clothes and cables; thinner than the chest wall
+_CORE_VOX = 2  # so far from tissue within the slice, density is free of partial volume
+_DARKEST_HU = -988.0  # median of lung, emphysema included; air round a patient is mostly darker
+_PATTERN_HU = 20.0  # local standard deviation: vessels make lung rough, air and foam are smooth
+_LUNG_HU, _VESSELS_HU = -940.0, 25.0  # the same where nothing else speaks for lung
+_WINDOW_VOX = 5  # of the local standard deviation
+_SHARE = 0.5  # of a space with body on so many sides, or with lung in the next slice
+_LUNG_MM = 8.0  # a ball fits into enclosed lung; gaps beside arms and table are mostly thinner
+_LEAST_MM2 = 150.0  # smaller spaces at the edge of a slice are folds of the skin
+_LEAST_SHARE = 0.02  # of the body's volume: less open lung is none
+
+
+def inside_body(hu: Hu, unseen: Mask, air_hu: float, spacing_mm: float) -> Mask:
+    """The patient without table and clothes, lungs and other hollows filled.
+
+    A lung that the field of view cuts off is open to the edge of the scan in some slices or in all. Chest wall lies
+    between it and the air round the patient, so that in a slice they are spaces of their own, told apart by density,
+    by the pattern of vessels, and by how far the body surrounds them.
+
+    Args:
+        hu: ``[z, y, x]``, one spacing.
+        unseen: where nothing was measured: neither air nor tissue.
+        air_hu: air and lung are below this.
+        spacing_mm: of the arrays.
+    """
+    air = hu < air_hu
+    body = largest_component(opening(~air & ~unseen, _SKIN_MM, spacing_mm))
+    inside = fill_slices(body)
+    enclosed = inside & air
+    lung = _open_lung(hu, ~inside & ~unseen & air, body, opening(enclosed, _LUNG_MM, spacing_mm), spacing_mm)
+    if lung.any():
+        spaces, count = ndimage.label(lung | enclosed)
+        voxels = np.bincount(spaces.ravel(), minlength=count + 1)
+        lung &= (voxels > _LEAST_SHARE * inside.sum())[spaces]
+    return inside | lung
+
+
+def _open_lung(hu: Hu, open_air: Mask, body: Mask, enclosed: Mask, spacing_mm: float) -> Mask:
+    """The spaces of ``open_air`` in each slice that are lung.
+
+    Those with body on three sides come first: lung that one side of the field of view cuts off. From them, and from
+    lungs that the body encloses, lung is followed upwards and downwards. Where there are neither, as in a field of
+    view within the chest, body on two sides is enough.
+    """
+    labels, count = label_slices(open_air)
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    area[0] = 0
+    numbers = np.flatnonzero(area * spacing_mm**2 >= _LEAST_MM2)
+    core = ndimage.binary_erosion(open_air, IN_PLANE, iterations=_CORE_VOX, border_value=1)
+    numbers = numbers[np.bincount(labels[core], minlength=count + 1)[numbers] > 0]
+    if not numbers.size:
+        return np.zeros(hu.shape, dtype=bool)
+    inner = np.where(core, labels, 0)
+    density = np.asarray(ndimage.median(hu, inner, numbers))
+    pattern = np.asarray(ndimage.median(_local_spread(hu), inner, numbers))
+    sides = _sides(body)
+    likely = (density > _DARKEST_HU) & (pattern > _PATTERN_HU)
+
+    def surrounded(least: int) -> NDArray[np.bool_]:
+        return np.asarray(ndimage.mean(sides >= least, labels, numbers) >= _SHARE)
+
+    def spaces(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        table = np.zeros(count + 1, dtype=bool)
+        table[numbers[chosen]] = True
+        return table
+
+    lung = _followed(labels, area, spaces(likely), spaces(likely & surrounded(3)), enclosed)
+    if (lung | enclosed).sum() < _LEAST_SHARE * body.sum():
+        lung = spaces((density > _LUNG_HU) & (pattern > _VESSELS_HU) & surrounded(2))[labels]
+    return lung
+
+
+def _followed(
+    labels: NDArray[np.int32],
+    area: NDArray[np.int64],
+    likely: NDArray[np.bool_],
+    sure: NDArray[np.bool_],
+    enclosed: Mask,
+) -> Mask:
+    """The ``sure`` spaces, and the ``likely`` ones that lie over or under lung; both by label."""
+    lung: Mask = sure[labels]
+    for order in (range(1, len(labels)), range(len(labels) - 2, -1, -1)):
+        step = order.step
+        for z in order:
+            known = lung[z - step] | enclosed[z - step]
+            if known.any():
+                over = np.bincount(labels[z][known], minlength=len(area))
+                lung[z] |= (likely & (over >= _SHARE * area))[labels[z]] & (labels[z] > 0)
+    return lung
+
+
+def _local_spread(hu: Hu) -> Hu:
+    """Standard deviation in a cube round every voxel."""
+    values = hu + np.float32(900)  # keeps float32 squares exact enough
+    mean = ndimage.uniform_filter(values, _WINDOW_VOX)
+    square = ndimage.uniform_filter(values**2, _WINDOW_VOX)
+    return np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def _sides(body: Mask) -> NDArray[np.uint8]:
+    """On how many of its four sides in the slice every voxel has body, uint8 ``[z, y, x]``."""
+    sides = np.zeros(body.shape, dtype=np.uint8)
+    for axis in (1, 2):
+        sides += np.maximum.accumulate(body, axis=axis)
+        sides += np.flip(np.maximum.accumulate(np.flip(body, axis), axis=axis), axis)
+    return sides
