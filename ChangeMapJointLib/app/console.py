@@ -184,8 +184,12 @@ def _keep(log: Path | None) -> str:
     """Write the traceback to ``log``; the words that say where it is."""
     text = traceback.format_exc()
     if log is not None:
-        with suppress(OSError):
+        try:
             log.write_text(text, "utf-8")
+        except OSError:
+            with suppress(OSError):  # a full disk takes the name and no text
+                log.unlink()
+        else:
             return f" (details: {log})"
     sys.stderr.write(text)
     return ""

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from ChangeMapJointLib.core.errors import InputError
 
 __all__ = ["End", "Job", "JobInput", "JobRequest", "JobState", "clean_up", "explain_end", "jobs_in", "recoverable"]
 
+FORMAT = "%Y%m%d-%H%M%S"
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 LOG_SHOWN = 100_000  # characters of a log that are looked at
 
@@ -92,7 +93,7 @@ class Job:
         Raises:
             InputError: it cannot be made, or the disk is full.
         """
-        folder = root / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = root / f"{_stamp(root)}-{secrets.token_hex(2)}"
         try:
             folder.mkdir(parents=True, mode=0o700)  # scans of patients
             write_request(folder / "job.json", request)
@@ -287,6 +288,21 @@ def jobs_in(root: Path) -> list[Job]:
         names = sorted((p.name for p in root.iterdir() if NAME.fullmatch(p.name) and p.is_dir()), reverse=True)
         return [Job(root / name) for name in names]
     return []
+
+
+def _stamp(root: Path) -> str:
+    """The time, or that of the newest job where the clock was set back since: names give the order of jobs."""
+    current = f"{datetime.now(timezone.utc):{FORMAT}}"
+    return max([current, *(_after(job.folder.name) for job in jobs_in(root)[:1])])
+
+
+def _after(name: str) -> str:
+    """The stamp one second after that of a job's name; of one that is no time, the stamp itself."""
+    stamp = name[:15]
+    try:
+        return f"{datetime.strptime(stamp, FORMAT) + timedelta(seconds=1):{FORMAT}}"
+    except (ValueError, OverflowError):
+        return stamp
 
 
 def recoverable(root: Path) -> Job | None:

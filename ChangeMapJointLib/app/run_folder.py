@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ChangeMapJointLib.app.ends import FULL
 from ChangeMapJointLib.app.processes import is_alive
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.volumes.sources import reason_of
 
 MARKER = "run.json"
 SCHEMA = "changemap.run/"
@@ -53,18 +56,28 @@ def _check(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir():
         raise InputError(f"--out {out}: {parent} is a file, expected a folder; give another one")
-    if not writable(parent):
-        raise InputError(f"--out {out}: cannot write to {parent}; give a folder that you may write to")
+    reason = why_not_writable(parent)
+    if reason is not None:
+        raise InputError(f"--out {out}: cannot write to {parent} ({reason_of(reason)}); {remedy(reason)}")
     target.with_name(working_prefix(target) + "12345678.partial").exists()  # OSError where the name is too long
 
 
-def writable(folder: Path) -> bool:
-    """Whether a file can be made in ``folder``; tried, since permission bits do not tell all."""
+def why_not_writable(folder: Path) -> OSError | None:
+    """Why no file can be made in ``folder``, or None; tried, since permission bits do not tell all."""
     try:
         with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+            return None
+    except OSError as error:
+        return error
+
+
+def remedy(error: OSError) -> str:
+    """What to do where a folder cannot be written to."""
+    if error.errno in FULL:
+        return "free space there or give another folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or isinstance(error, PermissionError):
+        return "give a folder that you may write to"
+    return "give another folder"
 
 
 def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
@@ -103,23 +116,39 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     target = out.resolve()
     made = _make_parents(target.parent)
-    clean_up(target)
-    working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
-    working.chmod(0o777 & ~_umask())
+    working = None
     try:
+        clean_up(target)
+        working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
+        working.chmod(0o777 & ~_umask())
         yield working
         check_replaceable(out, target, overwrite=overwrite)
         with uninterrupted():
-            _swap(working, target)
+            _swap(working, target, overwrite=overwrite)
     except BaseException as error:
-        shutil.rmtree(working, ignore_errors=True)
+        if working is not None:
+            shutil.rmtree(working, ignore_errors=True)
         for folder in reversed(made):  # only those that this run made, and only while empty
             with suppress(OSError):
                 folder.rmdir()
-        if isinstance(error, OSError):
-            said = error.strerror or error
-            raise InputError(f"--out {out}: cannot be written ({said}); free space or give another folder") from error
+        cause = _cause(error, working)
+        if cause is not None:
+            raise InputError(f"--out {out}: {_explained(cause)}") from error
         raise
+
+
+def _cause(error: BaseException, working: Path | None) -> OSError | None:
+    """The trouble with the folder that ended a run, if that is what ended it."""
+    if isinstance(error, OSError):
+        return error
+    ours = working is not None and isinstance(error, InputError) and str(working) in str(error)
+    return error.__cause__ if ours and isinstance(error.__cause__, OSError) else None
+
+
+def _explained(error: OSError) -> str:
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        return "another run has written it meanwhile, and that one stays; give another folder"
+    return f"cannot be written ({error.strerror or error}); {remedy(error)}"
 
 
 def working_prefix(target: Path) -> str:
@@ -142,17 +171,25 @@ def _make_parents(folder: Path) -> list[Path]:
     return missing
 
 
-def _swap(working: Path, target: Path) -> None:
+def _swap(working: Path, target: Path, *, overwrite: bool) -> None:
+    """Give ``working`` the name ``target``; another run may be doing the same at this moment.
+
+    Raises:
+        OSError: it cannot be done, or the other run was faster; then its result is under the name.
+    """
     old = working.with_suffix(".old")
-    if target.exists():
-        target.rename(old)
+    if overwrite:
+        with suppress(FileNotFoundError):
+            target.rename(old)
     try:
         working.rename(target)
     except BaseException:
-        if old.exists():
+        if old.exists() and not target.exists():
             old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

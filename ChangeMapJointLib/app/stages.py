@@ -59,7 +59,7 @@ class Stages:
         self.shares, self.listener = dict(shares), listener
         self.reports: list[StageReport] = []
         self.started = time.monotonic()
-        self._highest = 0.0
+        self._highest = self._elapsed = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
@@ -74,12 +74,17 @@ class Stages:
         start = time.monotonic()
         report(0.0)
         yield report
-        self.reports.append(StageReport(name, round(time.monotonic() - start, 3), peak_memory_mb()))
+        self.reports.append(StageReport(name, round(_since(start), 3), peak_memory_mb()))
         report(1.0)
 
     def _tell(self, stage: str, fraction: float, message: str) -> None:
         self._highest = max(self._highest, fraction)
-        elapsed = time.monotonic() - self.started
+        elapsed = self._elapsed = max(self._elapsed, _since(self.started))
         # below 2 % the estimate is a guess from start-up alone
         remaining = elapsed * (1 / self._highest - 1) if self._highest > 0.02 else None
         self.listener(ProgressEvent(stage, self._highest, elapsed, remaining, message))
+
+
+def _since(start: float) -> float:
+    """Seconds since ``start``; never below 0, though some virtual machines set even this clock back."""
+    return max(time.monotonic() - start, 0.0)

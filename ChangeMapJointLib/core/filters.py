@@ -1,4 +1,4 @@
-"""Morphology in millimetres and resampling between parallel grids, in numpy alone.
+"""Morphology in millimetres and resampling between parallel grids, without torch.
 
 Arrays are ``[z, y, x]`` with one spacing along every axis, unless more are given. A *level* is a signed
 distance in mm to a surface, negative inside, trusted only close to it; it carries the surface between the
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from ChangeMapJointLib.core.grid import Grid
 
@@ -147,7 +147,7 @@ def fill_slices(mask: Mask) -> Mask:
     return enclosed[labels]
 
 
-def _axis_weights(source: Grid, target: Grid, axis: int, lowpass: bool) -> NDArray[np.float32]:
+def _axis_weights(source: Grid, target: Grid, axis: int, lowpass: bool) -> sparse.csr_array:
     """Rows of weights ``[n_target, n_source]`` along one axis (0 = x): a triangle, the border repeated."""
     h = source.spacing_mm[axis]
     width = max(target.spacing_mm[axis] / h, 1.0) if lowpass else 1.0
@@ -155,7 +155,7 @@ def _axis_weights(source: Grid, target: Grid, axis: int, lowpass: bool) -> NDArr
     centre = start + np.arange(target.size[axis]) * target.spacing_mm[axis] / h
     n = source.size[axis]
     weights = np.maximum(1.0 - np.abs(np.clip(centre, 0, n - 1)[:, None] - np.arange(n)[None, :]) / width, 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return sparse.csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 def resample_parallel(
@@ -179,15 +179,43 @@ def resample_parallel(
     Returns:
         float32 ``[z, y, x]`` on ``target``.
     """
-    along_x, along_y, along_z = (_axis_weights(source, target, axis, lowpass) for axis in range(3))
-    result = np.empty(target.shape, dtype=np.float32)
-    for z, weights in enumerate(along_z):
-        used = np.flatnonzero(weights)
-        slab = array[used[0] : used[-1] + 1].astype(np.float32)
+    x, y, z = (_axis_weights(source, target, axis, lowpass) for axis in range(3))
+    return combine(array, (z, y, x), clip=clip)
+
+
+def combine(
+    array: NDArray[np.generic],
+    weights: tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array],
+    *,
+    clip: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """Weighted sums along z, y and x, one after another; memory beyond the result is a few slices.
+
+    Args:
+        array: ``[z, y, x]``, any real type.
+        weights: of z, y and x: float32 ``[n_target, n_source]``, no row empty.
+        clip: values are limited to this range first.
+    """
+    along_z, along_y, along_x = weights
+    result = np.empty((along_z.shape[0], along_y.shape[0], along_x.shape[0]), dtype=np.float32)
+    shrinks = result[0].size < array[0].size
+    kept: dict[int, NDArray[np.float32]] = {}  # source slices that the next target slice needs as well
+
+    def plane(k: int) -> NDArray[np.float32]:
+        """Slice ``k`` of the source; at the target's pixels where these are fewer."""
+        values = array[k].astype(np.float32)
         if clip is not None:
-            np.clip(slab, *clip, out=slab)
-        plane = np.tensordot(weights[used[0] : used[-1] + 1], slab, axes=1)
-        result[z] = along_y @ plane @ along_x.T
+            np.clip(values, *clip, out=values)
+        return (along_x @ (along_y @ values).T).T if shrinks else values
+
+    for z in range(len(result)):
+        row = slice(along_z.indptr[z], along_z.indptr[z + 1])
+        used = along_z.indices[row].tolist()
+        kept = {k: kept[k] if k in kept else plane(k) for k in used}
+        total = np.zeros(kept[used[0]].shape, dtype=np.float32)
+        for k, weight in zip(used, along_z.data[row], strict=True):
+            total += weight * kept[k]
+        result[z] = total if shrinks else along_y @ (along_x @ total.T).T
     return result
 
 

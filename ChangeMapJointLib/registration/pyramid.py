@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import sparse
 from torch import Tensor
 
+from ChangeMapJointLib.core.filters import combine
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
-from ChangeMapJointLib.core.resample import resample
 
 FWHM = 2.3548  # of a Gaussian, in sigmas
 
@@ -50,20 +50,43 @@ def working_spacing(reference: Grid, template: Grid, working_mm: float) -> float
 
 
 def at_spacing(
-    array: NDArray[np.generic], grid: Grid, spacing_mm: Vector3, outside: float
+    array: NDArray[np.generic], grid: Grid, spacing_mm: Vector3, clip: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.float32], Grid]:
-    """``array`` low-passed and sampled at ``spacing_mm``; unchanged where that is its own spacing.
+    """``array``, limited to ``clip``, low-passed and sampled at ``spacing_mm``; no more where that is its own spacing.
 
-    A voxel of size h is taken as a Gaussian of that full width at half maximum; variances add.
+    A voxel of size h is taken as a Gaussian of that full width at half maximum; variances add. Gaussian and linear
+    interpolation are one sum along each axis, so that nothing is smoothed at voxels that are not sampled.
     """
     sigma = [
         np.sqrt(max(new**2 - old**2, 0.0)) / FWHM / old for new, old in zip(spacing_mm, grid.spacing_mm, strict=True)
     ]
     if max(sigma) < 1e-3:
-        return np.ascontiguousarray(array, dtype=np.float32), grid
-    smooth = ndimage.gaussian_filter(np.asarray(array, dtype=np.float32), sigma[::-1], mode="nearest", truncate=3.0)
+        same = np.ascontiguousarray(array, dtype=np.float32)
+        return same if clip is None else np.clip(same, *clip), grid
     target = grid.with_spacing(spacing_mm)
-    return resample(smooth, grid, target, outside=outside), target
+    x, y, z = (_smooth_weights(grid, target, axis, float(s)) for axis, s in enumerate(sigma))
+    return combine(array, (z, y, x), clip=clip), target
+
+
+def _smooth_weights(source: Grid, target: Grid, axis: int, sigma_vox: float) -> sparse.csr_array:
+    """Rows ``[n_target, n_source]`` along one axis (0 = x): linear interpolation in what a Gaussian smoothed.
+
+    The Gaussian ends at three sigmas, and beyond the border its value is repeated, as in ``ndimage.gaussian_filter``.
+    """
+    n, ratio = source.size[axis], target.spacing_mm[axis] / source.spacing_mm[axis]
+    centre = np.clip(source.to_index(target.origin_mm)[axis] + np.arange(target.size[axis]) * ratio, 0, n - 1)
+    lower = np.floor(centre).astype(int)
+    reach = int(3.0 * sigma_vox + 0.5)
+    offset = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offset / max(sigma_vox, 1e-9)) ** 2)
+    kernel /= kernel.sum()
+    parts = [(lower, 1.0 - (centre - lower)), (np.minimum(lower + 1, n - 1), centre - lower)]
+    columns = np.concatenate([np.clip(start[:, None] + offset, 0, n - 1) for start, _ in parts], axis=1)
+    values = np.concatenate([share[:, None] * kernel for _, share in parts], axis=1)
+    rows = np.repeat(np.arange(len(centre)), columns.shape[1])
+    weights = sparse.coo_array((values.ravel(), (rows, columns.ravel())), shape=(len(centre), n)).tocsr()
+    weights.eliminate_zeros()
+    return weights.astype(np.float32)
 
 
 def build_pyramid(
@@ -90,13 +113,13 @@ def build_pyramid(
         device: where the tensors live.
     """
     box, cropped = crop_to_lungs(grid, lungs, margin_mm)
-    image = np.clip(hu[box], *window_hu).astype(np.float32)
-    mask = lungs[box].astype(np.float32)
+    image: NDArray[np.generic] = hu[box]
+    mask: NDArray[np.generic] = lungs[box]
     pictures = []
     for level in range(levels):
         spacing = level_spacing(grid.spacing_mm, working_mm, level)
-        small, small_grid = at_spacing(image, cropped, spacing, outside=window_hu[0])
-        small_mask, _ = at_spacing(mask, cropped, spacing, outside=0.0)
+        small, small_grid = at_spacing(image, cropped, spacing, window_hu)
+        small_mask, _ = at_spacing(mask, cropped, spacing)
         pictures.append(Picture(torch.as_tensor(small).to(device), torch.as_tensor(small_mask).to(device), small_grid))
         image, mask, cropped = small, small_mask, small_grid
     return pictures[::-1]

@@ -17,6 +17,7 @@ from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.volumes.dicom import read_dicom
 from ChangeMapJointLib.volumes.dicom_headers import looks_like_dicom
 from ChangeMapJointLib.volumes.image_header import ImageHeader, read_numbers, read_scan
+from ChangeMapJointLib.volumes.large import within_limit
 from ChangeMapJointLib.volumes.metaimage import read_meta_header
 from ChangeMapJointLib.volumes.nifti import read_nifti_header
 from ChangeMapJointLib.volumes.nrrd_header import read_nrrd_header
@@ -62,9 +63,9 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
 
     Returns:
         The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Slices
-        that drift sideways (a gantry tilt, also in the header of an image file) are sheared straight. Whether
-        it is a CT of a chest in HU is not looked at here, see
-        :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
+        that drift sideways (a gantry tilt, also in the header of an image file) are sheared straight. More voxels
+        than maps can use are averaged, see :mod:`~ChangeMapJointLib.volumes.large`. Whether it is a CT of a chest in
+        HU is not looked at here, see :func:`~ChangeMapJointLib.volumes.checks.check_ct`.
 
     Raises:
         InputError: when it cannot be read as one three-dimensional scan.
@@ -79,7 +80,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     if not (file.is_file() or file.is_dir()):  # a pipe or a device, which would block
         raise InputError(f"{file}: neither a file nor a folder; expected {FORMATS}")
     if is_dicom(file):
-        return read_dicom(file, selector, progress=progress)
+        return within_limit(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
     with _naming(file):
@@ -89,7 +90,7 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         progress(0.8, "checking voxels")
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape}), expected a volume")
-    return Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told))
+    return within_limit(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:

@@ -78,7 +78,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     paths = []
     for name in ("reference", "template"):
         volume = read_volume(resource("SamplePair", f"{name}.nrrd"))
-        small, grid = at_spacing(volume.array, volume.grid, (3.5, 3.5, 3.5), outside=-1024)
+        small, grid = at_spacing(volume.array, volume.grid, (3.5, 3.5, 3.5))
         paths.append(folder / f"{name} größe.nrrd")
         write_nrrd(paths[-1], np.rint(small).astype(np.int16), grid)
     return paths[0], paths[1]

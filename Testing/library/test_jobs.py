@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,21 @@ def test_a_job_file_that_is_no_json(tmp_path, text) -> None:
         (job.folder / "job.json").write_text(text)
     with pytest.raises(InputError, match=r"job\.json"):
         job.read()
+
+
+def test_a_clock_set_back_leaves_the_order_of_jobs(tmp_path, monkeypatch) -> None:
+    """Names tell which job is the newest: the one that is recovered, and the last to be removed."""
+    first = Job.create(tmp_path, sample_request())
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=1)
+
+    monkeypatch.setattr("ChangeMapJointLib.app.jobs.datetime", Earlier)
+    later = [Job.create(tmp_path, sample_request()) for _ in range(2)]
+    assert [job.folder for job in jobs_in(tmp_path)] == [later[1].folder, later[0].folder, first.folder]
+    assert jobs_in(tmp_path)[0].read().reference.name == sample_request().reference.name
 
 
 def test_a_full_disk_while_handing_over_is_told(tmp_path, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """The output folder appears whole or not at all, and nothing of the user's is ever lost."""
 
+import errno
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ import pytest
 from ChangeMapJointLib.app.run_folder import MARKER, alive, check_output, clean_up, is_run, run_folder
 from ChangeMapJointLib.app.run_records import read_records
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.volumes.writing import atomic_path
 
 RECORD = '{"schema": "changemap.run/1"}'
 
@@ -117,6 +119,75 @@ def test_a_full_disk_is_bad_luck_not_a_fault(tmp_path) -> None:
     with pytest.raises(InputError, match="No space left"), run_folder(tmp_path / "out"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "what_to_do"),
+    [(errno.ENOSPC, "free space there"), (errno.EROFS, "that you may write to"), (errno.EIO, "give another folder")],
+)
+def test_a_folder_in_which_none_can_be_made(tmp_path, monkeypatch, number, what_to_do) -> None:
+    def refuse(**kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("ChangeMapJointLib.app.run_folder.tempfile.mkdtemp", refuse)
+    with pytest.raises(InputError, match=what_to_do) as caught, run_folder(tmp_path / "new" / "out"):
+        pass
+    assert str(caught.value).startswith(f"--out {tmp_path / 'new' / 'out'}: cannot be written ({os.strerror(number)});")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_asked_for(tmp_path) -> None:
+    with (
+        pytest.raises(InputError) as caught,
+        run_folder(tmp_path / "out") as working,
+        atomic_path(working / "map.nrrd"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    said = "cannot be written (No space left on device); free space there or give another folder"
+    assert str(caught.value) == f"--out {tmp_path / 'out'}: {said}"
+
+
+def test_an_input_that_is_wrong_keeps_its_words(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"scan\.nrrd: truncated"), run_folder(tmp_path / "out"):
+        raise InputError("scan.nrrd: truncated") from OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_another_run_that_is_faster_stays(tmp_path, monkeypatch, overwrite) -> None:
+    """Between the last look at the name and its taking."""
+    out = tmp_path / "out"
+    if overwrite:
+        make(out, **{MARKER: RECORD})
+    rename = Path.rename
+
+    def meanwhile(self, target):
+        if self.suffix == ".partial":
+            make(out, **{MARKER: "theirs"})
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    with pytest.raises(InputError, match="another run has written it meanwhile"), run_folder(out, overwrite=overwrite):
+        pass
+    assert (out / MARKER).read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_run_that_another_one_takes_away_meanwhile(tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    make(out, **{MARKER: RECORD})
+    rename = Path.rename
+
+    def meanwhile(self, target):
+        if self == out:
+            (out / MARKER).unlink()
+            out.rmdir()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    with run_folder(out, overwrite=True) as working:
+        (working / MARKER).write_text("ours")
+    assert (out / MARKER).read_text() == "ours"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("name", ["/", "x" * 250, "loop/out"])
