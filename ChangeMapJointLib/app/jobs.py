@@ -244,7 +244,7 @@ class Job:
     def keep_log_only(self) -> None:
         """Remove the scans and whatever was half done; what tells of the failure stays."""
         for path in list(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if path.name in ("job.json", "state.json", "worker.log", "cancel", "lock"):
+            if path.name in ("job.json", "state.json", "worker.log", "cancel", "lock", "result.refused.png"):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

@@ -23,16 +23,19 @@ from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.refusal import write_refusal
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.registration.rigid import RigidAlignment
 from ChangeMapJointLib.volumes import writing
 from ChangeMapJointLib.volumes.checks import check_ct
+from ChangeMapJointLib.volumes.lung_check import UnlikelyLungs
 from ChangeMapJointLib.volumes.reading import read_volume, split_selector
 from ChangeMapJointLib.volumes.sources import reason_of
 from ChangeMapJointLib.volumes.volume import Acquisition, Volume
 
 SCHEMA = 1
+REFUSED = ".refused.png"  # behind the name of the folder that was asked for
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     """Compare the scans of ``request`` and write the run's folder, whole or not at all.
 
     Raises:
-        InputError: an input, an option or the output folder cannot be used; nothing is written.
+        InputError: an input, an option or the output folder cannot be used; nothing is written, but a picture beside
+            ``out`` where lungs could not be found reliably.
         Cancelled: the listener asked to stop; nothing is left.
     """
     inputs = [split_selector(p)[0] for p in (request.reference, request.template)]
@@ -99,7 +103,10 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         template = read_volume(request.template, progress=lambda f, m="": progress(0.5 + 0.5 * f, m))
         template = check_ct(labelled(template, request.template_label))
         hashes = {name: sha256_of(p) for name, p in zip(("reference", "template"), inputs, strict=True)}
-    result = compare(reference, template, config=request.config, device=device, stages=stages, model=model)
+    try:
+        result = compare(reference, template, config=request.config, device=device, stages=stages, model=model)
+    except UnlikelyLungs as error:
+        raise InputError(f"{error}{_pictured(request.out, error)}") from error
     notes = (*_lung_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
@@ -112,6 +119,17 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
         (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return result
+
+
+def _pictured(out: Path, error: UnlikelyLungs) -> str:
+    """Keep a picture of what was found beside ``out``; the words that say where it is."""
+    path = out.with_name(f"{out.name}{REFUSED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_refusal(path, error.hu, error.labels)
+    except (InputError, OSError):
+        return " (no picture of it could be written)"
+    return f" (picture: {path})"
 
 
 def _lung_notes(result: PairResult) -> list[str]:

@@ -15,10 +15,12 @@ from ChangeMapJointLib.core.filters import IN_PLANE, Mask, fill_slices, label_sl
 Hu = NDArray[np.float32]
 
 _SKIN_MM = 4.0  # thicker than a table's shell, clothes and cables; thinner than the chest wall
+_WALL_MM = 8.0  # no table or arm hangs on the body by more
 _CORE_VOX = 2  # so far from tissue within the slice, density is free of partial volume
 _DARKEST_HU = -988.0  # median of lung, emphysema included; air round a patient is mostly darker
 _PATTERN_HU = 20.0  # local standard deviation: vessels make lung rough, air and foam are smooth
 _LUNG_HU, _VESSELS_HU = -940.0, 25.0  # the same where nothing else speaks for lung
+_EVERY_VOXEL, _STEP = 1000, 7  # of larger spaces, every seventh voxel is looked at
 _WINDOW_VOX = 5  # of the local standard deviation
 _SHARE = 0.5  # of a space with body on so many sides, or with lung in the next slice
 _LUNG_MM = 8.0  # a ball fits into enclosed lung; gaps beside arms and table are mostly thinner
@@ -26,7 +28,7 @@ _LEAST_MM2 = 150.0  # smaller spaces at the edge of a slice are folds of the ski
 _LEAST_SHARE = 0.02  # of the body's volume: less open lung is none
 
 
-def inside_body(hu: Hu, unseen: Mask, air_hu: float, spacing_mm: float) -> Mask:
+def inside_body(hu: Hu, unseen: Mask, air_hu: float, spacing_mm: float, *, strict: bool = False) -> Mask:
     """The patient without table and clothes, lungs and other hollows filled.
 
     A lung that the field of view cuts off is open to the edge of the scan in some slices or in all. Chest wall lies
@@ -38,10 +40,13 @@ def inside_body(hu: Hu, unseen: Mask, air_hu: float, spacing_mm: float) -> Mask:
         unseen: where nothing was measured: neither air nor tissue.
         air_hu: air and lung are below this.
         spacing_mm: of the arrays.
+        strict: only what the body encloses in a slice, and the body without parts that are thinner than the chest wall.
     """
     air = hu < air_hu
-    body = largest_component(opening(~air & ~unseen, _SKIN_MM, spacing_mm))
+    body = largest_component(opening(~air & ~unseen, _WALL_MM if strict else _SKIN_MM, spacing_mm))
     inside = fill_slices(body)
+    if strict:
+        return inside
     enclosed = inside & air
     lung = _open_lung(hu, ~inside & ~unseen & air, body, opening(enclosed, _LUNG_MM, spacing_mm), spacing_mm)
     if lung.any():
@@ -66,9 +71,11 @@ def _open_lung(hu: Hu, open_air: Mask, body: Mask, enclosed: Mask, spacing_mm: f
     numbers = numbers[np.bincount(labels[core], minlength=count + 1)[numbers] > 0]
     if not numbers.size:
         return np.zeros(hu.shape, dtype=bool)
-    inner = np.where(core, labels, 0)
-    density = np.asarray(ndimage.median(hu, inner, numbers))
-    pattern = np.asarray(ndimage.median(_local_spread(hu), inner, numbers))
+    inner = np.flatnonzero(core)
+    sampled = inner[(area[labels.ravel()[inner]] < _EVERY_VOXEL) | (inner % _STEP == 0)]  # medians need no more
+    inner_labels = labels.ravel()[sampled]
+    density = np.asarray(ndimage.median(hu.ravel()[sampled], inner_labels, numbers))
+    pattern = np.asarray(ndimage.median(_local_spread(hu).ravel()[sampled], inner_labels, numbers))
     sides = _sides(body)
     likely = (density > _DARKEST_HU) & (pattern > _PATTERN_HU)
 

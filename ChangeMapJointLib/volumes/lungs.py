@@ -33,6 +33,7 @@ from ChangeMapJointLib.volumes.lung_border import (
     rim_of_dents,
     widen_mass,
 )
+from ChangeMapJointLib.volumes.lung_check import UnlikelyLungs, lung_faults
 from ChangeMapJointLib.volumes.lung_hull import costal_dents, slice_middles, thorax_hull
 from ChangeMapJointLib.volumes.lung_parts import AeratedLungs, midline, nearer, split_lungs
 from ChangeMapJointLib.volumes.padding import unseen_of
@@ -41,6 +42,10 @@ from ChangeMapJointLib.volumes.volume import Volume
 RIGHT, LEFT = 1, 2
 USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
 USUAL_SHARE = 0.55  # of the larger lung; the left is by nature the smaller one, about 0.85
+_REMEDY = (
+    "expected a chest CT in HU; look at the picture of what was found, crop the scan to the chest, "
+    'or change {"lungs": {...}} in --config'
+)
 EDGE_MM2 = 300.0  # a lung cut off by the side of the scan shows more of its section there
 
 
@@ -110,17 +115,43 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
 
     Raises:
         InputError: the scan shows no lungs.
+        UnlikelyLungs: what was found cannot be lungs, also on a second, stricter attempt.
     """
     scale = body_scale(volume)
     if scale < 1:  # what is in mm here fits adults
         return _of_child(volume, scale, options, progress)
+    first = _attempt(volume, options, progress)
+    if not first.faults:
+        return first.lungs
+    said = "; ".join(first.faults)
+    try:
+        second = _attempt(volume, options, progress, strict=True)
+    except InputError:  # nothing is left
+        second = first
+    if second.faults:
+        raise UnlikelyLungs(f"{volume.source}: lungs not found reliably ({said}); {_REMEDY}", first.hu, first.labels)
+    note = f"The first lung mask was wrong ({said}); lungs that the field of view cuts off were left out. Look at it."
+    return replace(second.lungs, notes=(*second.lungs.notes, note))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """Lungs, what speaks against them, and what they were found on: HU and labels of the working grid."""
+
+    lungs: Lungs
+    faults: tuple[str, ...]
+    hu: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict: bool = False) -> _Attempt:
+    """Find lungs and check them; ``strict``: only what the body encloses, and the body without thin parts."""
     array, grid = volume.grid.lps_view(volume.array)
     h = options.spacing_mm
     work = grid.with_spacing((h, h, h))
     hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
     progress(0.15, "looking for the lungs")
-    unseen = _unseen(volume, work)
-    inside = inside_body(hu, unseen, options.air_hu, h)
+    inside = inside_body(hu, _unseen(volume, work), options.air_hu, h, strict=strict)
     if not (inside & (hu < options.air_hu)).any():
         found = f"no air inside the body (values from {hu.min():.0f} to {hu.max():.0f})"
         raise InputError(_no_lungs(volume, found))
@@ -130,6 +161,8 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     airways, aerated = _find(hu, inside, volume, options)
     progress(0.45, "closing over nodules and vessels")
     levels, masses_ml = _close_both(hu, inside, airways, aerated, options)
+    coarse = np.where(levels[RIGHT] < 0, np.uint8(RIGHT), np.where(levels[LEFT] < 0, np.uint8(LEFT), np.uint8(0)))
+    faults = lung_faults(hu, coarse, h, trachea=airways.middle_vox is not None)
     progress(0.8, "drawing the border")
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     view, _ = volume.grid.lps_view(labels)
@@ -139,7 +172,7 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     lungs_ml = {RIGHT: right_ml, LEFT: left_ml}
     notes = (*_notes(view, grid, lungs_ml, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml))
     progress(1.0)
-    return Lungs(labels, volume.grid, right_ml, left_ml, notes)
+    return _Attempt(Lungs(labels, volume.grid, right_ml, left_ml, notes), faults, hu, coarse)
 
 
 def _of_child(volume: Volume, scale: float, options: LungOptions, progress: Progress) -> Lungs:

@@ -1,0 +1,51 @@
+"""The picture that goes with a refusal: what was taken for lungs, in three planes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from ChangeMapJointLib.export.pictures import WARNING, Pixels, font, lung_window
+from ChangeMapJointLib.volumes.writing import atomic_path
+
+SCALE = 2  # pixels a voxel of 2 mm
+STRENGTH = 0.4
+NAMES = ("axial", "coronal", "sagittal")
+
+
+def refusal_picture(hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> Pixels:
+    """RGB of the planes that cut most of the mask: axial, coronal and sagittal, the mask in red.
+
+    Args:
+        hu: ``[z, y, x]``, one spacing, +z to the head, +x to the patient's left.
+        labels: not 0 in the mask, on the same grid.
+    """
+    mask = labels > 0
+    planes = []
+    for axis in range(3):
+        most = int(mask.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        grey, inside = (np.take(part, most, axis=axis) for part in (lung_window(hu), mask))
+        red = np.where(inside[..., None], (1 - STRENGTH) * grey + STRENGTH * np.array(WARNING), grey)
+        picture = np.rint(red).astype(np.uint8)[:: 1 if axis == 0 else -1]  # the head at the top
+        planes.append(picture.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
+    height, gap = max(len(plane) for plane in planes), 8
+    page = Image.new("RGB", (sum(plane.shape[1] + gap for plane in planes) - gap, height + 24))
+    draw, x = ImageDraw.Draw(page), 0
+    for plane, name in zip(planes, NAMES, strict=True):
+        page.paste(Image.fromarray(plane), (x, 24))
+        draw.text((x + 4, 4), f"{name}; red: taken for lung", fill="white", font=font(13))
+        x += plane.shape[1] + gap
+    return np.array(page)
+
+
+def write_refusal(path: Path, hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
+    """:func:`refusal_picture` as a PNG file, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(refusal_picture(hu, labels)).save(temporary, "PNG")
