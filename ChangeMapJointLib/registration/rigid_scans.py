@@ -20,6 +20,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 
 CLIP_HU = (-1000.0, 400.0)  # air to bone: metal, contrast peaks and padding must not carry the correlation
 FILL_HU = -1024  # what lies at or below it over a whole neighbourhood was filled in, not measured
+LEAST_UNSEEN_PERCENT = 5.0  # of a working voxel
 AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
 METAL_HU = 1500  # clipped before the low-pass, so that its streaks and ringing do not reach far
 FWHM2_PER_VARIANCE = 8.0 * np.log(2.0)  # a scan's blur is taken as a Gaussian, as wide at half its height as a voxel
@@ -132,9 +133,9 @@ def _measured(volume: Volume, share_of: Callable[[BoolArray], NDArray[np.float32
     floor = min(max(FILL_HU, int(volume.array.min())), AIR_HU)
     # a lone voxel of clipped air is measured; a plateau is not. One more voxel: what lies beside it is mixed with it.
     filled = ndimage.binary_opening(share_of(volume.array <= floor) >= 99, around)
-    if volume.unseen is not None:
-        filled |= share_of(volume.unseen) > 0.5
     found: BoolArray = ~ndimage.binary_dilation(filled, around)
+    if volume.unseen is not None:  # has a margin of its own: one more would take away lung that was seen
+        found &= share_of(volume.unseen) < LEAST_UNSEEN_PERCENT
     return found
 
 
