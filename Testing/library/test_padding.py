@@ -102,15 +102,15 @@ def test_the_darkest_air_inside_is_no_padding() -> None:
 
 @pytest.mark.parametrize("side", ["reference", "template"])
 @pytest.mark.parametrize("template_mm", [1.5, 3.0])
-def test_nothing_has_changed_where_one_scan_is_find_unseen(side: str, template_mm: float) -> None:
+@pytest.mark.parametrize("fill", [-1024, -1000, 0])
+def test_nothing_has_changed_where_one_scan_is_padded(side: str, template_mm: float, fill: int) -> None:
     whole, cut = lung_with_vessels(), lung_with_vessels()
-    cut[:, ~ROUND] = -1024
+    cut[:, ~ROUND] = fill
     pair = (cut, whole) if side == "reference" else (whole, cut)
     template_grid = Grid(GRID.shape, (1.5, 1.5, template_mm))  # only its voxel size matters here
-    unseen = [find_unseen(hu) for hu in pair]
-    r, t = match_resolution(
-        pair[0], GRID, pair[1], template_grid, reference_unseen=unseen[0], template_unseen=unseen[1]
-    )
+    scans = [with_unseen(Volume(hu, GRID)) for hu in pair]
+    unseen = {"reference_unseen": scans[0].unseen, "template_unseen": scans[1].unseen}
+    r, t = match_resolution(scans[0].array, GRID, scans[1].array, template_grid, **unseen)
     everywhere = np.ones(GRID.shape, dtype=bool)
     cm, signed = change_map(r, t, everywhere), signed_change(r, t)
     assert not cm[:, ~ROUND].any()
