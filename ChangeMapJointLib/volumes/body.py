@@ -18,6 +18,7 @@ _SKIN_MM = 4.0  # thicker than a table's shell, clothes and cables; thinner than
 _WALL_MM = 8.0  # no table or arm hangs on the body by more
 _CORE_VOX = 2  # so far from tissue within the slice, density is free of partial volume
 _DARKEST_HU = -988.0  # median of lung, emphysema included; air round a patient is mostly darker
+_FOAM_HU = -900.0  # no mattress or cushion is denser
 _PATTERN_HU = 20.0  # local standard deviation: vessels make lung rough, air and foam are smooth
 _LUNG_HU, _VESSELS_HU = -940.0, 25.0  # the same where nothing else speaks for lung
 _EVERY_VOXEL, _STEP = 1000, 7  # of larger spaces, every seventh voxel is looked at
@@ -77,7 +78,7 @@ def _open_lung(hu: Hu, open_air: Mask, body: Mask, enclosed: Mask, spacing_mm: f
     density = np.asarray(ndimage.median(hu.ravel()[sampled], inner_labels, numbers))
     pattern = np.asarray(ndimage.median(_local_spread(hu).ravel()[sampled], inner_labels, numbers))
     sides = _sides(body)
-    likely = (density > _DARKEST_HU) & (pattern > _PATTERN_HU)
+    likely = (density > _DARKEST_HU) & ((pattern > _PATTERN_HU) | (density > _FOAM_HU))
 
     def surrounded(least: int) -> NDArray[np.bool_]:
         return np.asarray(ndimage.mean(sides >= least, labels, numbers) >= _SHARE)

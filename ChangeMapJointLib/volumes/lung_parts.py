@@ -21,6 +21,11 @@ _CERTAIN_ML = 500.0  # no bowel below a trachea is as large
 _PART_ML = 20.0  # smaller separate pieces of lung only count where closing reaches them
 _SHARE = 0.03  # of a merged pair: less on one side of the midline is no lung
 _CONTACT = 0.5  # times volume^(2/3): lungs touch at less; a lung that bulges over the midline has 1.9
+_GAS_PART_HU, _GAS_CONTRAST_HU = (
+    -940.0,
+    40.0,
+)  # a quarter of a gas pocket is darker, and darker than the lung by so much
+_WALL_MM = 4.0  # least distance of bowel gas under the diaphragm from the lung
 _GAS_ML = 1.0  # smaller pockets are all partial volume
 _BUBBLE_ML = 0.05
 _WALL_HU = -600.0  # a thin diaphragm between lung and bowel gas is denser, partial volume included
@@ -124,9 +129,24 @@ def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:
     if bowel.any():
         lung = largest_component(lung & ~nearer(bowel, lung & (hu < _WALL_HU) & ~bowel))
     for part in parts[1:]:
-        if not _below(part, lung, spacing_mm):
+        if not _below(part, lung, spacing_mm) and not _is_gas_below(part, lung, hu, spacing_mm):
             lung = lung | part
     return lung, bowel
+
+
+def _is_gas_below(part: Mask, lung: Mask, hu: Hu, spacing_mm: float) -> bool:
+    """Is a part gas of stomach or bowel beside the lung's lower half or under it, where no lung lies over it?
+
+    It is darker than the lung, has no lung below it, and none right above it as a bulla at the base has.
+    """
+    heights = [np.flatnonzero(mask.any(axis=(1, 2))) for mask in (part, lung)]
+    if heights[0][-1] >= (heights[1][0] + heights[1][-1]) / 2:
+        return False
+    dark = np.percentile(hu[part], 25)
+    if dark > _GAS_PART_HU or dark > np.percentile(hu[lung], 10) - _GAS_CONTRAST_HU:
+        return False
+    gap_mm, beneath = _over_and_under(part, lung, spacing_mm)
+    return bool((gap_mm < _WALL_MM).mean() < 0.2 and beneath.mean() < 0.2)
 
 
 def nearer(mask: Mask, other: Mask) -> Mask:
@@ -152,18 +172,25 @@ def _attached_bowel(lung: Mask, hu: Hu, spacing_mm: float) -> Mask:
         if sizes_ml[number] < _BUBBLE_ML or (small and not bowel.any()):
             break
         part = labels == number
-        if (small or np.percentile(hu[part], 10) < _OUTSIDE_HU) and _below(part, main, spacing_mm):
+        gas = (small or np.percentile(hu[part], 10) < _OUTSIDE_HU) and _below(part, main, spacing_mm)
+        if gas or (not small and _is_gas_below(part, main, hu, spacing_mm)):
             bowel |= part
     return bowel
 
 
 def _below(part: Mask, lung: Mask, spacing_mm: float) -> bool:
     """Does ``part`` lie under ``lung`` with a wall between, as bowel under the diaphragm does?"""
+    gap_mm, beneath = _over_and_under(part, lung, spacing_mm)
+    walled = np.isfinite(gap_mm) & (gap_mm >= _WALL_MM)
+    return bool(walled.mean() > 0.5 and beneath.mean() < 0.2)
+
+
+def _over_and_under(part: Mask, lung: Mask, spacing_mm: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """For every column of ``part``: mm from its top to the lung over it (infinite without), and is lung under it?"""
     z = np.arange(part.shape[0])[:, None, None]
     columns = part.any(axis=0)
     top = np.where(part, z, -1).max(axis=0)
     bottom = np.where(part, z, part.shape[0]).min(axis=0)
     above = np.where(lung & (z > top), z, 10 * part.shape[0]).min(axis=0)
-    walled = (above < part.shape[0]) & ((above - top - 1) * spacing_mm >= 4.0)
-    beneath = (lung & (z < bottom)).any(axis=0)
-    return bool(walled[columns].mean() > 0.5 and beneath[columns].mean() < 0.2)
+    gap_mm = np.where(above < part.shape[0], (above - top - 1) * spacing_mm, np.inf)
+    return gap_mm[columns], (lung & (z < bottom)).any(axis=0)[columns]

@@ -135,7 +135,7 @@ def read_rigid(path: str | PathLike[str]) -> FloatArray:
 
     try:
         transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter: of a message that quotes the file
         raise InputError(f"{path}: not a readable ITK transform file") from error
     if not transform.IsLinear() or transform.GetDimension() != 3:
         raise InputError(f"{path}: {transform.GetName()}, expected a linear transform of 3-D points")

@@ -1,6 +1,6 @@
 """Lung masks of one scan in many surroundings: cropped, padded, in larger fields, with arms, on tables, covered.
 
-    python Testing/benchmarks/lung_variants.py DATA [--quick]
+    python Testing/benchmarks/lung_variants.py DATA [--every 3]
 
 DATA holds ``native``, ``ct15`` and ``pairs``. The mask of every variant is compared with that of the plain scan. What
 is added is drawn: arms of muscle and bone, two tables, a blanket. Results: ``results/lung_variants.json``.
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import write_results
+from record import metadata, write_results
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import bounding_box
@@ -194,21 +194,11 @@ def scans(data: Path) -> list[Path]:
     return [path for path in (*files, *known, *followup) if path.exists()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--quick", action="store_true", help="every fourth scan only")
-    arguments = parser.parse_args()
-    paths = scans(arguments.data)[:: 4 if arguments.quick else 1]
-    results: dict[str, Any] = {}
-    with ProcessPoolExecutor(2) as pool:
-        jobs = {p.name.split(".")[0]: pool.submit(measure, p, all_paddings=k % 4 == 0) for k, p in enumerate(paths)}
-        for name, job in jobs.items():
-            results[name] = job.result()
-            print(name, results[name], flush=True)
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """What holds for all scans of ``results``."""
     values = [(v if isinstance(v, float) else 0.0, s, n) for s, r in results.items() for n, v in r["dice"].items()]
     ratios = [v for r in results.values() for n, v in r["volume_ratio"].items() if n in PADDINGS]
-    summary = {
+    return {
         "variants": len(values),
         "scans": len(results),
         "dice_least": min(values)[0],
@@ -216,8 +206,25 @@ def main() -> None:
         "paddings": len(ratios),
         "volume_ratio_of_paddings": [min(ratios), max(ratios)],
     }
-    print(summary)
-    write_results("lung_variants", {"summary": summary, "scans": results})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--every", type=int, default=1, help="take every so many scans only")
+    arguments = parser.parse_args()
+    paths, started = scans(arguments.data)[:: arguments.every], metadata()
+    results: dict[str, Any] = {}
+    with ProcessPoolExecutor(2) as pool:
+        jobs = {
+            pool.submit(measure, p, all_paddings=k % 4 == 0): f"{p.parent.name}/{p.name.split('.')[0]}"
+            for k, p in enumerate(paths)
+        }
+        for job in as_completed(jobs):
+            results[jobs[job]] = job.result()
+            print(jobs[job], results[jobs[job]], flush=True)
+            write_results("lung_variants", {**results, "summary": summary(results)}, started)
+    print(summary(results))
 
 
 if __name__ == "__main__":

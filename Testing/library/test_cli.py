@@ -343,7 +343,7 @@ def test_a_fault_keeps_its_log(pair, tmp_path, monkeypatch, capsys) -> None:
     def break_down(*args, **kwargs):
         raise ZeroDivisionError("made to fail")
 
-    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.align_rigid", break_down)
+    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.align_any_size", break_down)
     out = tmp_path / "out"
     assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out.fault.log"]

@@ -90,7 +90,7 @@ def test_the_record_says_which_weights_and_what_each_step_gave(finished: Path, w
     assert (joint["shape"], joint["device"], joint["notes"]) == ([32, 32, 32], "cpu", [])
     for step in ("network", "optimised"):
         assert joint[step]["folding_percent"] == 0.0
-    assert [stage["name"] for stage in record["stages"]][3:6] == ["network", "keypoints", "register"]
+    assert [stage["name"] for stage in record["stages"]][3:7] == ["gate", "network", "keypoints", "register"]
     y = read_displacement(finished / "deformation.nrrd")
     inner = np.array([[60.0, 10.0, -20.0], [-60.0, 0.0, 0.0]])
     assert np.linalg.norm(y.at(inner) + MOVED_MM, axis=1).max() < 1.5
