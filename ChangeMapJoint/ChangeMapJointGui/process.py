@@ -190,7 +190,7 @@ class BackgroundRun:
             return
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or "event" not in event:
             with contextlib.suppress(OSError), self.job.log_file.open("a", encoding="utf-8") as log:

@@ -278,7 +278,7 @@ def _configuration(file: str, threshold: float | None, smallestVoxels: int | Non
             values = json.loads(Path(file).read_text("utf-8-sig"))
         except OSError as error:
             raise InputError(_("{file}: cannot be read ({why}).").format(file=file, why=error.strerror)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(_("{file}: not JSON ({why}).").format(file=file, why=error)) from error
         if not isinstance(values, dict):
             raise InputError(_("{file}: expected an object with options.").format(file=file))

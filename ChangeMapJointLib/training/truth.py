@@ -184,7 +184,7 @@ def read_truth(path: Path) -> Truth:
         document.pop("points_columns", None)
     except OSError as fault:
         raise InputError(f"{path}: cannot be read ({fault.strerror}); expected a truth file") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as fault:
         if isinstance(fault, InputError):
             raise
         raise InputError(

@@ -67,14 +67,13 @@ def _open_lung(hu: Hu, open_air: Mask, body: Mask, enclosed: Mask, spacing_mm: f
     labels, count = label_slices(open_air)
     area = np.bincount(labels.ravel(), minlength=count + 1)
     area[0] = 0
-    numbers = np.flatnonzero(area * spacing_mm**2 >= _LEAST_MM2)
-    core = ndimage.binary_erosion(open_air, IN_PLANE, iterations=_CORE_VOX, border_value=1)
-    numbers = numbers[np.bincount(labels[core], minlength=count + 1)[numbers] > 0]
-    if not numbers.size:
-        return np.zeros(hu.shape, dtype=bool)
-    inner = np.flatnonzero(core)
+    inner = np.flatnonzero(ndimage.binary_erosion(open_air, IN_PLANE, iterations=_CORE_VOX, border_value=1))
     sampled = inner[(area[labels.ravel()[inner]] < _EVERY_VOXEL) | (inner % _STEP == 0)]  # medians need no more
     inner_labels = labels.ravel()[sampled]
+    numbers = np.flatnonzero(area * spacing_mm**2 >= _LEAST_MM2)
+    numbers = numbers[np.bincount(inner_labels, minlength=count + 1)[numbers] > 0]
+    if not numbers.size:
+        return np.zeros(hu.shape, dtype=bool)
     density = np.asarray(ndimage.median(hu.ravel()[sampled], inner_labels, numbers))
     pattern = np.asarray(ndimage.median(_local_spread(hu).ravel()[sampled], inner_labels, numbers))
     sides = _sides(body)

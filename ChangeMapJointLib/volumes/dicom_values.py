@@ -18,6 +18,7 @@ from ChangeMapJointLib.core.errors import InputError
 
 _KEY_SALT = secrets.token_bytes(16)  # of this process: a key cannot be looked up or compared later
 MAX_QUOTED = 200  # characters of a value in a message
+LONGEST_LO = 64  # characters of a value of type LO
 _NO_CONTRAST = ("", "N", "NO", "NONE", "NO CONTRAST")
 
 
@@ -132,7 +133,13 @@ def patient_key(patient_id: str, name: str = "") -> str | None:
 
 
 def without_identity(text: str, identity: Iterable[str]) -> str:
-    """``text``, or nothing when somebody typed the patient's name or number into it."""
+    """``text``, or nothing when somebody typed the patient's name or number into it.
+
+    Nothing as well when it is longer than its kind of element may be: a damaged length swallows the elements behind it,
+    the patient's among them.
+    """
+    if len(text) > LONGEST_LO:
+        return ""
     upper = text.upper()
     tokens = set(re.split(r"[\W_]+", upper))
     found = any(

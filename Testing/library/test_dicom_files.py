@@ -29,6 +29,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.volumes.checks import check_ct
 from ChangeMapJointLib.volumes.dicom import list_series
+from ChangeMapJointLib.volumes.dicom_values import without_identity
 from ChangeMapJointLib.volumes.reading import read_volume
 from ChangeMapJointLib.volumes.volume import Volume
 
@@ -358,3 +359,17 @@ def test_cancelling_stops_the_reading(tmp_path):
     write_dicom(tmp_path, random_scan())
     with pytest.raises(Stop):
         read_volume(tmp_path, progress=stop_late)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Thorax 1.0 B", "Thorax 1.0 B"),
+        ("Thorax DOE", ""),
+        ("Thorax P-0001", ""),
+        ("x" * 64, "x" * 64),
+        ("Thorax " + "y" * 58, ""),  # a damaged length swallowed what stands behind it
+    ],
+)
+def test_descriptions_are_shown_without_the_patient(text: str, shown: str) -> None:
+    assert without_identity(text, ["P-0001", "DOE^JANE"]) == shown
