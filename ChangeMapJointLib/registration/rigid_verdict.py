@@ -75,6 +75,11 @@ def unlike_chests(vessels: float | None, wall: float | None, options: RigidOptio
         figures = f"lung vessels agree by {vessels:.2f}, at least {options.refuse_below:.2f} is needed"
     elif vessels is None and wall is not None and wall < options.refuse_wall_below:
         figures = f"chest walls agree by {wall:.2f}, at least {options.refuse_wall_below:.2f} is needed"
+    elif vessels is None and wall is None and options.refuse_wall_below > 0:
+        return (
+            "too little lung and chest wall to tell whether they show the same chest; give more of the chest, or set "
+            '{"rigid": {"refuse_wall_below": 0}} in --config where you know that they do'
+        )
     else:
         return ""
     return f"they do not show the same chest: {figures}"

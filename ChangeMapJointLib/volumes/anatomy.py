@@ -174,7 +174,11 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
     right, left = mask[:, :, :x], mask[:, :, x:]
     smaller, larger = sorted((int(right.sum()), int(left.sum())))
     sections = mask.sum(axis=(1, 2))
-    if smaller < EQUAL * larger or sections[0] > CUT * sections.max():
+    labelled = np.bincount(view.lungs.ravel(), minlength=3)[1:3]  # one lung alone may lie on both sides of the column
+    if (
+        min(smaller / max(larger, 1), labelled.min() / max(labelled.max(), 1)) < EQUAL
+        or sections[0] > CUT * sections.max()
+    ):
         return None
     front = spine_y - back * round(SPINE_MM / WORK_MM)
     rows = slice(0, max(front, 0)) if back > 0 else slice(front + 1, None)

@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.filters import IN_PLANE, Mask, fill_slices, label_sl
 Hu = NDArray[np.float32]
 
 _SKIN_MM = 4.0  # thicker than a table's shell, clothes and cables; thinner than the chest wall
-_WALL_MM = 8.0  # no table or arm hangs on the body by more
+_WALL_MM = 6.0  # half of the thinnest chest wall; few tables or arms hang on the body by more
 _CORE_VOX = 2  # so far from tissue within the slice, density is free of partial volume
 _DARKEST_HU = -988.0  # median of lung, emphysema included; air round a patient is mostly darker
 _FOAM_HU = -900.0  # no mattress or cushion is denser

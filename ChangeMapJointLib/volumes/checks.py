@@ -18,8 +18,9 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.volumes.comparable import coverage_reasons, lung_reasons
 from ChangeMapJointLib.volumes.gate import BY_NAME, GateAnswer, GateReason, reason
+from ChangeMapJointLib.volumes.hu import LOWEST_HU
 from ChangeMapJointLib.volumes.lungs import Lungs
-from ChangeMapJointLib.volumes.padding import with_unseen
+from ChangeMapJointLib.volumes.padding import find_fill, with_unseen
 from ChangeMapJointLib.volumes.volume import Volume
 
 SAMPLED_VOXELS = 4_000_000
@@ -27,6 +28,7 @@ AIR_HU = (-1100.0, -500.0)  # air outside and lung
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # where the commonest soft tissue is looked for
 METAL_HU = 4000.0
+HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels that are no air are noise
 RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
 
@@ -45,6 +47,7 @@ class CheckLimits:
         min_voxels: fewest voxels along any axis.
         min_extent_mm: smallest box edge.
         max_spacing_mm: coarsest voxel edge.
+        max_pixel_mm: coarsest of the two finer voxel edges.
         min_air: smallest share of voxels in :data:`AIR_HU`.
         min_soft: smallest share of voxels in :data:`SOFT_HU`, of the box round all that is no air: a child may be
             small in its field of view.
@@ -55,6 +58,7 @@ class CheckLimits:
     min_voxels: int = int(_bar("voxels"))
     min_extent_mm: float = _bar("extent_mm")
     max_spacing_mm: float = _bar("voxel_mm")
+    max_pixel_mm: float = _bar("pixel_mm")
     min_air: float = _bar("air_percent") / 100
     min_soft: float = _bar("soft_percent") / 100
     possible_peak_hu: tuple[float, float] = (_bar("soft_peak_low_hu"), _bar("soft_peak_high_hu"))
@@ -75,7 +79,7 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
     limits = limits or CheckLimits()
     try:
         _check_size(volume, limits)
-        _check_hu(volume.array, limits)
+        _check_hu(volume, limits)
     except InputError as error:
         raise InputError(f"{volume.source}: {error}") from error
     volume = with_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
@@ -174,9 +178,25 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
         raise InputError(
             f"voxels of up to {coarsest:.3g} mm, expected at most {limits.max_spacing_mm:g} mm; give a finer series"
         )
+    second = sorted(grid.spacing_mm)[1]
+    if second > limits.max_pixel_mm:
+        raise InputError(
+            f"voxels of {second:.3g} mm or more along two axes, expected at most {limits.max_pixel_mm:g} mm along two: "
+            "vessels, by which patients are told apart, do not show; give a finer series"
+        )
 
 
-def _check_hu(array: NDArray[np.generic], limits: CheckLimits) -> None:
+def _check_hu(volume: Volume, limits: CheckLimits) -> None:
+    """Are these HU? What was filled in with more than any CT has does not count; other fill tells of a wrong scale."""
+    array = volume.array
+    if array.max() > HIGHEST_HU:  # type: ignore[operator]
+        fill = find_fill(array)
+        if fill is not None:
+            array = np.where(fill & (array > HIGHEST_HU), array.dtype.type(LOWEST_HU), array)
+    _check_values(array, limits)
+
+
+def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
     low, high = float(array.min()), float(array.max())  # type: ignore[call-overload]
     if not (np.isfinite(low) and np.isfinite(high)):

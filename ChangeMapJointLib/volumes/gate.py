@@ -230,8 +230,8 @@ RULES: tuple[Rule, ...] = (
         "agreement of lung vessels after rigid alignment, -1 to 1 (RigidOptions)",
         "{said}",
         "",
-        look=0.75,
-        refuse=0.65,
+        look=0.55,
+        refuse=0.45,
         rises=False,
     ),
     Rule(
@@ -321,6 +321,14 @@ RULES: tuple[Rule, ...] = (
         "",
         look=3,
         refuse=10,
+    ),
+    Rule(
+        "pixel_mm",
+        ACQUISITION,
+        "mm of the second longest voxel edge",
+        "Voxels of {mm} mm along two axes: vessels, by which patients are told apart, do not show.",
+        "give a finer series",
+        refuse=6,
     ),
     Rule(
         "gaps",

@@ -18,7 +18,6 @@ Hu = NDArray[np.float32]
 
 LARGEST_ML = 12000.0  # of both lungs; adults inhale to 10 l at most
 OUTSIDE_SHARE = 0.01  # of the mask: more air round the patient is a leak
-UNLIKE = 8.0  # times the other lung, which happens, though hardly where no trachea is found either
 _SOFT_HU = (-150.0, 300.0)
 _SOFT_MM = 6.0  # opening: table, clothes and arms' skin go
 _AIR_HU = -965.0  # smoothed
@@ -39,14 +38,13 @@ class UnlikelyLungs(InputError):
         self.hu, self.labels = hu, labels
 
 
-def lung_faults(hu: Hu, labels: NDArray[np.uint8], spacing_mm: float, *, trachea: bool) -> tuple[str, ...]:
+def lung_faults(hu: Hu, labels: NDArray[np.uint8], spacing_mm: float) -> tuple[str, ...]:
     """What speaks against ``labels`` being the lungs of a patient; empty when nothing does.
 
     Args:
         hu: ``[z, y, x]``, one spacing, +z to the head.
         labels: 1 right lung, 2 left lung, on the same grid.
         spacing_mm: of both.
-        trachea: one was found.
 
     Returns:
         One phrase each.
@@ -58,8 +56,6 @@ def lung_faults(hu: Hu, labels: NDArray[np.uint8], spacing_mm: float, *, trachea
     outside_ml = _outside_ml(hu, labels > 0, spacing_mm)
     if outside_ml > OUTSIDE_SHARE * ml.sum():
         found.append(f"{outside_ml / 1000:.2f} l of it are air outside the body")
-    if not trachea and 0 < UNLIKE * ml.min() < ml.max():
-        found.append(f"no trachea, and lungs of {ml[0] / 1000:.1f} and {ml[1] / 1000:.1f} l")
     return tuple(found)
 
 

@@ -52,7 +52,7 @@ class AeratedLungs:
 
 def midline(hu: Hu, inside: Mask) -> float:
     """The x of the spine, the only bone that stays in one place from slice to slice; else of the body's middle."""
-    bone = ndimage.gaussian_filter((hu > _BONE_HU).mean(axis=0), 3.0)
+    bone = ndimage.gaussian_filter(((hu > _BONE_HU) & inside).mean(axis=0), 3.0)  # a table has rails
     if bone.max() > _SPINE_SHARE:
         return float(np.unravel_index(bone.argmax(), bone.shape)[1])
     return float(np.flatnonzero(inside.any(axis=(0, 1))).mean())

@@ -128,7 +128,7 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
         second = _attempt(volume, options, progress, strict=True)
     except InputError:  # nothing is left
         second = first
-    if second.faults:
+    if second.faults or second.lungs.right_ml + second.lungs.left_ml < USUAL_ML[0]:
         raise UnlikelyLungs(f"{volume.source}: lungs not found reliably ({said}); {_REMEDY}", first.hu, first.labels)
     note = f"The first lung mask was wrong ({said}); lungs that the field of view cuts off were left out. Look at it."
     return replace(second.lungs, notes=(*second.lungs.notes, note))
@@ -162,7 +162,7 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     progress(0.45, "closing over nodules and vessels")
     levels, masses_ml = _close_both(hu, inside, airways, aerated, options)
     coarse = np.where(levels[RIGHT] < 0, np.uint8(RIGHT), np.where(levels[LEFT] < 0, np.uint8(LEFT), np.uint8(0)))
-    faults = lung_faults(hu, coarse, h, trachea=airways.middle_vox is not None)
+    faults = lung_faults(hu, coarse, h)
     progress(0.8, "drawing the border")
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     view, _ = volume.grid.lps_view(labels)

@@ -40,6 +40,13 @@ TO_LPS = {
     "left-anterior-superior": (1, -1, 1),
 }
 SHORT = {"lps": "left-posterior-superior", "ras": "right-anterior-superior", "las": "left-anterior-superior"}
+WITHOUT_PATIENT = (
+    "scanner-xyz",
+    "3d-right-handed",
+    "3d-left-handed",
+    "3dr",
+    "3dl",
+)  # as short or long as NRRD has them
 SPATIAL = ("domain", "space", "time", "???", "none")
 NEWEST = 5  # of the format's versions
 
@@ -203,6 +210,8 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
         check_voxel_size(np.linalg.norm(matrix[:3, :3], axis=0))
         name = header.text("space").lower().removesuffix("-time")
         signs = TO_LPS.get(SHORT.get(name, name))
+        if name and signs is None and name not in WITHOUT_PATIENT:
+            raise InputError(f"space '{name[:40]}' in the header, expected {', '.join(TO_LPS)}; {AGAIN}")
         units = _words(header.text("spaceunits"))[:3]
     else:
         spacing, mins = _of_axes(header, "spacings", space), _of_axes(header, "axismins", space)

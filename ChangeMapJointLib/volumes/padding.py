@@ -18,6 +18,7 @@ from ChangeMapJointLib.volumes.volume import Volume
 
 _MARGIN_VOX = 2  # resampling before us may have mixed padding into its neighbours
 _RUN_VOX = 5  # of one value from a corner along the edge of the slice: noise does not do that
+_NOISE_HU = 6.0  # range in a square at the corner: less than any scanner's noise
 _LEAST_VOX = 12  # smaller patches are chance
 _IN_PLANE = ndimage.generate_binary_structure(2, 1)
 
@@ -61,10 +62,10 @@ def find_unseen(hu: NDArray[np.generic]) -> Mask | None:
 def find_fill(hu: NDArray[np.generic]) -> Mask | None:
     """Where the picture is only filled up.
 
-    That is, in each slice, what is joined to a corner and has exactly its value, whatever value that is; and what has
-    -1024 HU or less and is joined to any edge. Air round the patient that happens to be exactly that low, or that
-    has no noise, counts as well, which does no harm: nothing is looked for there. The same value inside a lung does
-    not count.
+    That is, in each slice, what is joined to a corner and has its value, whatever that is, exactly or within less noise
+    than any scanner has; and what has -1024 HU or less and is joined to any edge. Air round the patient that happens to
+    be exactly that low, or that has no noise, counts as well, which does no harm: nothing is looked for there. The same
+    value inside a lung does not count.
 
     Args:
         hu: ``[z, y, x]``.
@@ -110,14 +111,31 @@ def _fill_of_slice(plane: NDArray[np.generic]) -> Mask | None:
     if any(side.any() for side in (low[0], low[-1], low[:, 0], low[:, -1])):
         found = _large(low, [low[0], low[-1], low[:, 0], low[:, -1]])
     for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
-        if (found is not None and found[y, x]) or not _runs(plane, y, x):
+        if found is not None and found[y, x]:
+            continue
+        alike = _like_corner(plane, y, x)
+        if alike is None:
             continue
         corner = np.zeros(plane.shape, dtype=bool)
         corner[y, x] = True
-        part = _large(plane == plane[y, x], [corner])
+        part = _large(alike, [corner])
         if part is not None:
             found = part if found is None else found | part
     return found
+
+
+def _like_corner(plane: NDArray[np.generic], y: int, x: int) -> Mask | None:
+    """What has the value of this corner, where that is a fill; None where the corner was measured."""
+    if _runs(plane, y, x):
+        return np.asarray(plane == plane[y, x])
+    square = plane[
+        slice(_RUN_VOX) if y == 0 else slice(-_RUN_VOX, None), slice(_RUN_VOX) if x == 0 else slice(-_RUN_VOX, None)
+    ]
+    values = square.astype(np.float64)
+    if square.size < _RUN_VOX**2 or np.ptp(values) > _NOISE_HU:
+        return None
+    middle = (values.min() + values.max()) / 2  # lossy compression, or noise that was added later
+    return np.asarray(np.abs(plane.astype(np.float64) - middle) <= _NOISE_HU)
 
 
 def _runs(plane: NDArray[np.generic], y: int, x: int) -> bool:

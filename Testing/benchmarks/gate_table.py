@@ -28,7 +28,7 @@ MEASURED = {
     "soft_peak_low_hu": "the same: -108 to 58",
     "patient": HEADERS,
     "same_images": DEFINED,
-    "vessels": "`results/rigid_robustness.json`",
+    "vessels": "right pairs 0.57 to 0.89, wrong ones at most 0.28 (`results/rigid_robustness.json`)",
     "date_order": DEFINED,
     "same_day": DEFINED,
     "head_feet": (
@@ -42,6 +42,7 @@ MEASURED = {
     "turned": "`results/rigid_robustness.json`",
     "reading": DEFINED,
     "voxel_mm": "5 mm slices: small nodules are missed (`results/registration.json`)",
+    "pixel_mm": "patients of `ct15` at 7 to 10 mm: six wrong pairs agree by 0.50 to 0.59; at 5 mm by at most 0.29",
     "gaps": "not measured; overlapping slices have less than 1",
     "thickness": "1.5 against 5 mm in `results/registration.json`",
     "kernel": HEADERS,

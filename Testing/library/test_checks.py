@@ -210,3 +210,21 @@ def test_every_rule_has_a_name_of_its_own_and_a_bar():
     for rule in RULES:
         assert rule.look is not None or rule.refuse is not None
         assert rule.quantity
+
+
+@pytest.mark.parametrize("value", [4095, 9999, 32767])
+def test_fill_of_more_than_any_ct_has_is_no_reason_to_refuse(value: int) -> None:
+    chest = chest_phantom(noise_hu=10.0)
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in chest.array.shape[1:]), indexing="ij")
+    outside = np.broadcast_to(x**2 + y**2 > 1.05, chest.array.shape)
+    found = check_ct(with_hu(chest, np.where(outside, value, chest.array)))
+    assert found.unseen is not None
+    assert found.unseen[outside].all()
+    assert found.array.max() < 1000
+
+
+def test_voxels_too_coarse_to_tell_patients_apart_are_refused() -> None:
+    chest = chest_phantom(grid=centred_grid((34, 34, 48), (7.0, 7.0, 7.0)))
+    with pytest.raises(InputError, match="7 mm or more along two axes"):
+        check_ct(chest)
+    check_ct(chest_phantom(grid=centred_grid((30, 52, 72), (5.0, 5.0, 8.0))))
