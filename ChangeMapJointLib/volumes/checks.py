@@ -28,6 +28,7 @@ AIR_HU = (-1100.0, -500.0)  # air outside and lung
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # where the commonest soft tissue is looked for
 METAL_HU = 4000.0
+WRAPPED = 2**15  # negative numbers stored as unsigned ones begin here
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels that are no air are noise
 RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
@@ -192,7 +193,7 @@ def _check_hu(volume: Volume, limits: CheckLimits) -> None:
     if array.max() > HIGHEST_HU:  # type: ignore[operator]
         fill = find_fill(array)
         if fill is not None:
-            array = np.where(fill & (array > HIGHEST_HU), array.dtype.type(LOWEST_HU), array)
+            array = np.where(fill & (array > HIGHEST_HU) & (array < WRAPPED), array.dtype.type(LOWEST_HU), array)
     _check_values(array, limits)
 
 
@@ -254,7 +255,7 @@ def _explained(values: NDArray[np.float32], problem: str, limits: CheckLimits) -
     low, spread = float(values.min()), float(np.ptp(values))
     if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, -1024.0), limits):
         return f"{problem}; they look like HU +1000 or +1024, give the file with the rescale intercept applied"
-    wrapped = values > 2**15
+    wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):
         return f"{problem}; negative numbers seem to be stored as unsigned ones, export it again as signed"
     likeness = (
