@@ -13,11 +13,11 @@ from ChangeMapJointLib.volumes.writing import atomic_path
 
 SCALE = 2  # pixels a voxel of 2 mm
 STRENGTH = 0.4
-NAMES = ("axial", "coronal", "sagittal")
+NAMES = ("axial, right on the left", "coronal, right on the left", "sagittal, front on the left")
 
 
 def refusal_picture(hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> Pixels:
-    """RGB of the planes that cut most of the mask: axial, coronal and sagittal, the mask in red.
+    """RGB of the planes that halve the mask: axial, coronal and sagittal, the mask in red.
 
     Args:
         hu: ``[z, y, x]``, one spacing, +z to the head, +x to the patient's left.
@@ -26,8 +26,9 @@ def refusal_picture(hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> Pixel
     mask = labels > 0
     planes = []
     for axis in range(3):
-        most = int(mask.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
-        grey, inside = (np.take(part, most, axis=axis) for part in (lung_window(hu), mask))
+        along = np.cumsum(mask.sum(axis=tuple(a for a in range(3) if a != axis)))
+        middle = int(np.searchsorted(along, along[-1] / 2))
+        grey, inside = lung_window(np.take(hu, middle, axis=axis)), np.take(mask, middle, axis=axis)
         red = np.where(inside[..., None], (1 - STRENGTH) * grey + STRENGTH * np.array(WARNING), grey)
         picture = np.rint(red).astype(np.uint8)[:: 1 if axis == 0 else -1]  # the head at the top
         planes.append(picture.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
