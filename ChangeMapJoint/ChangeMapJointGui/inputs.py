@@ -76,7 +76,10 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
     except InputError as error:
         return BAD_COLOR, str(error), False
     said = check_pair(*volumes)
-    return GATE_COLORS[said.answer], gateInWords(said.answer, said.sentences), said.answer != "refuse"
+    words = gateInWords(said.answer, said.sentences)
+    if said.answer == "fine":  # the anatomy is looked at by the comparison, which may still refuse them
+        words = _("By headers and voxels, nothing speaks against comparing them. Apply checks the anatomy.")
+    return GATE_COLORS[said.answer], words, said.answer != "refuse"
 
 
 def gateInWords(answer: str, sentences: Sequence[str]) -> str:
