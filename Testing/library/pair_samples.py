@@ -14,14 +14,18 @@ INDEX = GRID.to_physical(np.indices(GRID.shape)[::-1].transpose(1, 2, 3, 0))
 OWN_MM = np.array([70.0, -30.0, -90.0])
 
 
-def phantom() -> tuple[Volume, np.ndarray, np.ndarray]:
-    """Two lungs with vessels and a texture, in a body; the lungs' threshold mask; one own lesion."""
+def phantom(radii_mm: tuple[float, float, float] = (56.0, 70.0, 105.0)) -> tuple[Volume, np.ndarray, np.ndarray]:
+    """Two lungs with vessels and a texture, in a body; the lungs' threshold mask; one own lesion.
+
+    The body fits the usual lungs so tightly that they touch the air round it: where lungs have to be found, give
+    smaller ``radii_mm`` (x, y, z).
+    """
     rng = np.random.default_rng(0)
     x, y, z = np.moveaxis(INDEX, -1, 0)
     hu = np.where((x / 132) ** 2 + (y / 84) ** 2 < 1, 40.0, -1000.0)
     lungs = np.zeros(GRID.shape, bool)
     for side in (-1, 1):
-        inside = ((x - 66 * side) / 56) ** 2 + (y / 70) ** 2 + ((z + 118) / 105) ** 2 < 1
+        inside = ((x - 66 * side) / radii_mm[0]) ** 2 + (y / radii_mm[1]) ** 2 + ((z + 118) / radii_mm[2]) ** 2 < 1
         hu[inside] = -860
         lungs |= inside
         for number in range(5):  # vessels that fan out from the hilum

@@ -278,12 +278,13 @@ def test_lesions_keep_their_volume_on_any_grid(spacing: tuple[float, float, floa
 
 
 # -- the command ---------------------------------------------------------------------------------
-def test_the_command_makes_pairs_from_files(source: Source, tmp_path: Path) -> None:
+def test_the_command_makes_pairs_from_files(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
+    volume, _, lesion = phantom(radii_mm=(52.0, 60.0, 105.0))
     scan, own, config = tmp_path / "chest.nrrd", tmp_path / "own.nrrd", tmp_path / "draw.json"
-    write_nrrd(scan, source.volume.array, source.volume.grid)
-    write_nrrd(own, source.own_lesions.astype(np.uint8), source.volume.grid)  # type: ignore[union-attr]
+    write_nrrd(scan, volume.array, volume.grid)
+    write_nrrd(own, lesion.astype(np.uint8), volume.grid)
     config.write_text(json.dumps({"lesions": [0, 0], "in_plane_mm": [4, 4], "slice_mm": [4, 4]}))
     words = ["--scan", scan, "--lesions", own, "--config", config, "--pairs", 1, "--out", tmp_path / "out"]
     found = CliRunner().invoke(app, ["synthesize", *map(str, words)])
