@@ -15,7 +15,7 @@ def main() -> None:
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
     try:
-        from ChangeMapJointLib.app.cli import main as command_line
+        from ChangeMapJointLib.cli.main import main as command_line
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,8 +8,8 @@ from typing import Any
 
 import slicer
 
-from ChangeMapJointLib.volumes.dicom_values import contrast_agent, patient_key, without_identity
-from ChangeMapJointLib.volumes.volume import Acquisition
+from ChangeMapJointLib.io.dicom.values import contrast_agent, patient_key, without_identity
+from ChangeMapJointLib.scan.volume import Acquisition
 
 DATE_TAGS = ("0008,0022", "0008,0021", "0008,0020")  # acquisition, series, study
 KERNEL_TAG, THICKNESS_TAG, KV_TAG = "0018,1210", "0018,0050", "0018,0060"

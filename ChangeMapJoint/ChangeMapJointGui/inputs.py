@@ -14,7 +14,7 @@ from ChangeMapJointGui.dates import acquisitionOf
 from ChangeMapJointLib.core.errors import InputError
 
 if TYPE_CHECKING:
-    from ChangeMapJointLib.volumes.volume import Volume
+    from ChangeMapJointLib.scan.volume import Volume
 
 OK_COLOR, WARN_COLOR, BAD_COLOR = "#1b7f3b", "#b35900", "#c0392b"
 GATE_COLORS = {"fine": OK_COLOR, "look": WARN_COLOR, "refuse": BAD_COLOR}
@@ -69,7 +69,7 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
         return BAD_COLOR, "", False
     if reference is template:
         return BAD_COLOR, _("Reference and template are the same volume; choose two scans."), False
-    from ChangeMapJointLib.volumes.checks import check_pair
+    from ChangeMapJointLib.gate.checks import check_pair
 
     try:
         volumes = [_checked(node) for node in (reference, template)]
@@ -91,8 +91,8 @@ def gateInWords(answer: str, sentences: Sequence[str]) -> str:
 
 
 def _checked(node: Any) -> Volume:
+    from ChangeMapJointLib.gate.checks import check_ct
     from ChangeMapJointLib.scene.volumes import volume_of
-    from ChangeMapJointLib.volumes.checks import check_ct
 
     if node.GetImageData() is None:
         raise InputError(_("{name}: has no voxels; load the scan again").format(name=node.GetName()))

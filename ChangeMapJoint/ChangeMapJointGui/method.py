@@ -10,8 +10,8 @@ from slicer.i18n import tr as _
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoiceEnabled
 from ChangeMapJointGui.devices import GpuProbe
 from ChangeMapJointGui.parameters import defaultThreshold
-from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.resources import resource
 
 PROBE_MS = 100
 

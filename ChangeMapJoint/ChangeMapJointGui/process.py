@@ -20,13 +20,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointLib.app.jobs import End, Job
+from ChangeMapJointLib.background.job import End, Job
 from ChangeMapJointLib.core.errors import InputError
 
 POLL_MS = 50
 LET_THREAD_WORK_S = 0.02
 KILL_AFTER_MS = 1300  # the worker stops within a second by itself; a cancelled run is gone within two
-WORKER = "ChangeMapJointLib.app.worker"
+WORKER = "ChangeMapJointLib.background.worker"
 
 
 def nobody(what: Any) -> None:
@@ -44,7 +44,7 @@ class BackgroundRun:
     Everything goes through the event loop: hand the scans over (in a thread), start the worker, read its
     lines, say how it ended. ``onEvent`` gets the worker's events as dictionaries, and what it printed
     besides as ``{"event": "log", "text": ...}``; ``onEnd`` gets an
-    :class:`~ChangeMapJointLib.app.ends.End`, once, when the process is gone.
+    :class:`~ChangeMapJointLib.comparison.outcome.End`, once, when the process is gone.
     """
 
     def __init__(

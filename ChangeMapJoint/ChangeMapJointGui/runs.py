@@ -12,8 +12,8 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointLib.app.job_file import SIDES
-from ChangeMapJointLib.app.jobs import End, Job, JobInput, JobRequest, clean_up, recoverable
+from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
+from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.core.errors import InputError
 
 KEPT_JOBS = 5
@@ -241,8 +241,8 @@ def _input(node: Any) -> JobInput:
 
 def _nodeOf(given: JobInput, file: Path) -> Any:
     """The volume node of a job, if it is what was compared: IDs are used again, and scans are moved and edited."""
+    from ChangeMapJointLib.io.read import read_array
     from ChangeMapJointLib.scene.volumes import volume_of
-    from ChangeMapJointLib.volumes.reading import read_array
 
     node = slicer.mrmlScene.GetNodeByID(given.node_id) if given.node_id else None
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):

@@ -19,7 +19,7 @@ def registerSampleData() -> None:
         import SampleData
     except ImportError:
         return
-    from ChangeMapJointLib.app.resources import resource
+    from ChangeMapJointLib.core.resources import resource
 
     files = [resource("SamplePair", f"{side}.nrrd") for side in ("reference", "template")]
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
@@ -35,7 +35,7 @@ def registerSampleData() -> None:
 
 def loadSamplePair() -> tuple[Any, Any]:
     """Reference and template as volume nodes."""
-    from ChangeMapJointLib.app.resources import resource
+    from ChangeMapJointLib.core.resources import resource
 
     reference, template = (
         slicer.util.loadVolume(str(resource("SamplePair", f"{side}.nrrd")), {"name": name})

@@ -13,18 +13,18 @@ import numpy as np
 import slicer
 
 from ChangeMapJointGui.runs import REPORT
-from ChangeMapJointLib.change.live import LiveRegions
-from ChangeMapJointLib.change.live_list import LiveFinding, LiveList
+from ChangeMapJointLib.change.threshold_list import LiveFinding, LiveList
+from ChangeMapJointLib.change.threshold_tree import LiveRegions
 from ChangeMapJointLib.export.tables import cell
+from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scene import check, findings, layouts
+from ChangeMapJointLib.scene.decisions import Reading
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
-from ChangeMapJointLib.scene.reading import Reading
 from ChangeMapJointLib.scene.results import Results
 from ChangeMapJointLib.scene.volumes import grid_of
-from ChangeMapJointLib.volumes.gate import GateAnswer, GateReason
-from ChangeMapJointLib.volumes.writing import atomic_path
 
 MAPS = ("change_combined", "change_learned", "change_difference", "change_map")
 SIGNED = "signed_change"

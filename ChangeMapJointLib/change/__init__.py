@@ -1,1 +1,1 @@
-"""Change maps, findings and their measurement."""
+"""Change maps, candidates, findings and the lesion pairs behind them."""

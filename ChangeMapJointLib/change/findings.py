@@ -12,16 +12,16 @@ from dataclasses import field as dataclass_field
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.counterpart import Change, LocalMotion, Scan, find_pair, local_motions
-from ChangeMapJointLib.change.describe import TrustFunction, describe
+from ChangeMapJointLib.change.build_finding import TrustFunction, describe
 from ChangeMapJointLib.change.finding import Finding, Kind, Lung
-from ChangeMapJointLib.change.measure import Lesion, LesionMeasure, MeasureOptions
+from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, Scan, find_pair, local_motions
 from ChangeMapJointLib.change.naming import dipole_partners, name_change
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOptions
+from ChangeMapJointLib.scan.volume import Volume
 
 __all__ = ["Finding", "FindingOptions", "Findings", "Kind", "LesionMeasure", "Lung", "find_changes"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import KDTree
 
-from ChangeMapJointLib.change.counterpart import Change, Pair
 from ChangeMapJointLib.change.finding import Kind
-from ChangeMapJointLib.change.measure import LesionMeasure
+from ChangeMapJointLib.change.lesion_pairs import Change, Pair
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.lesions.measure import LesionMeasure
 
 _LONG = 4.0  # elongation from which a region without a lesion is called vessel-like
 _METAL_HU = 1500.0  # calcified nodules and bone stay below

@@ -1,1 +1,1 @@
-"""Grids, displacement fields, resampling, filters, progress and errors."""
+"""Grids and frames, displacement fields, resampling, filters, HU constants, options, errors, progress, processes."""

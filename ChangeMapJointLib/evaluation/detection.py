@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, Vector3
-from ChangeMapJointLib.training.truth import Correspondences, TrueChange, Truth, read_truth
+from ChangeMapJointLib.synthesis.truth import Correspondences, TrueChange, Truth, read_truth
 
 __all__ = [
     "ChangeRegion",

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion, change_region, match_labels
-from ChangeMapJointLib.training.truth import TrueChange
+from ChangeMapJointLib.synthesis.truth import TrueChange
 
 SMALLEST_REGION_VOX = 5
 FEW = 0.01  # of all voxels: above it the whole volume is labelled faster

@@ -17,11 +17,11 @@ from ChangeMapJointLib.change.maps import change_map, lungs_of_both
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
-from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.warping import at_points, determinant, warp
 from ChangeMapJointLib.registration.quality import dice
-from ChangeMapJointLib.training.truth import TrueChange
+from ChangeMapJointLib.synthesis.truth import TrueChange
+from ChangeMapJointLib.training.losses import Sample
 
 MAPS = ("difference", "learned", "combined")
 FALSE_PER_SCAN = (1.0, 4.0)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
+    from ChangeMapJointLib.gate.rules import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
-    from ChangeMapJointLib.volumes.gate import GateAnswer
 
 METHODS = ("rigid", "sequential", "joint")
 

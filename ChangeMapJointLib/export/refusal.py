@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ChangeMapJointLib.export.pictures import WARNING, Pixels, font, lung_window
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.io.write import atomic_path
 
 SCALE = 2  # pixels a voxel of 2 mm
 STRENGTH = 0.4

@@ -30,8 +30,8 @@ from ChangeMapJointLib.export.pictures import (
     WINDOW_LEVEL_HU,
     WINDOW_WIDTH_HU,
 )
-from ChangeMapJointLib.volumes.volume import Volume
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.io.write import atomic_path
+from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding

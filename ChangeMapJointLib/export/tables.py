@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
+    from ChangeMapJointLib.gate.rules import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
-    from ChangeMapJointLib.volumes.gate import GateAnswer
 
 SCHEMA_VERSION = 1
 AXES = ("x", "y", "z")

@@ -11,7 +11,7 @@ from PIL import Image
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.export.pictures import Pixels, annotate, lung_window, overlay
 from ChangeMapJointLib.export.planes import box_plane, reslice
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.io.write import atomic_path
 
 PIXEL_MM = 1.2
 GAP = 6  # pixels between pictures

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.gate.rules import FINE
 from ChangeMapJointLib.registration.quality import BARS
-from ChangeMapJointLib.volumes.gate import FINE
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, LesionMeasure

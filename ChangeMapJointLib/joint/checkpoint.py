@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.options import from_mapping, to_mapping
+from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
-from ChangeMapJointLib.volumes.writing import atomic_path
 
 FORMAT = "changemap-joint-1"
 EXPECTED = "expected the card (JSON) and the weights (safetensors) of a network of this project"

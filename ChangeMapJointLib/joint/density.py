@@ -18,7 +18,7 @@ def at_density(template_hu: Tensor, det: Tensor) -> Tensor:
     """T(y) as dense as its tissue is in R's room: ``HU' + 1000 = (HU + 1000) det`` in aerated lung.
 
     Blood and nodules do not compress: the factor fades to 1 between -500 and -100 HU. That ramp is the one of
-    :func:`~ChangeMapJointLib.training.acquisition.breathe_density`. Only HU tell what is lung: outside it, what lies
+    :func:`~ChangeMapJointLib.synthesis.acquisition.breathe_density`. Only HU tell what is lung: outside it, what lies
     between air and tissue is changed as well. Above a factor of 1.44 the brightest of the ramp overtakes -100 HU.
 
     Args:

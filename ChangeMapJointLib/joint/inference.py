@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3
 from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput
 from ChangeMapJointLib.joint.scans import NetworkScans, from_network, network_scans, to_network
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 
 @dataclass(frozen=True)

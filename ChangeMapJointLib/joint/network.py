@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ChangeMapJointLib.core.configuration import require, within
+from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.density import at_density
 from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp
-from ChangeMapJointLib.registration.distances import Spacing
+from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
 MOMENTUM = 0.03  # of kept statistics: a mean over the last 30 pairs or so

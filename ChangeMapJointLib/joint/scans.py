@@ -16,7 +16,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.pyramid import FWHM
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 AIR_HU = -1000.0
 MARGIN_MM = 15.0

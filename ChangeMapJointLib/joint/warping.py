@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS
-from ChangeMapJointLib.registration.distances import Spacing
+from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 Offset = tuple[int, int, int]
 ORIGIN: Offset = (0, 0, 0)

@@ -1,1 +1,1 @@
-"""From two scans to one displacement field, and how far it can be believed."""
+"""From a pair of scans to one deformation, and how far it can be believed."""

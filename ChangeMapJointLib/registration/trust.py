@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
-from ChangeMapJointLib.registration.objective import Keypoints
-from ChangeMapJointLib.registration.partners import change_weight
+from ChangeMapJointLib.registration.deformable.change_weight import change_weight
+from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 FloatMap = NDArray[np.float32]
 

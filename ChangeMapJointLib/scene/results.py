@@ -13,14 +13,14 @@ import slicer
 import slicer.util
 import vtk
 
-from ChangeMapJointLib.app.run_records import read_records
+from ChangeMapJointLib.io.read import read_array
+from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
+from ChangeMapJointLib.scene.decisions import Reading
 from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
-from ChangeMapJointLib.scene.reading import Reading
 from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
-from ChangeMapJointLib.volumes.reading import read_array
 
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
 # role: file, kind of node, color table, values shown in its lowest and highest color
@@ -74,7 +74,7 @@ class Results:
         rigid: its rigid part, a linear transform.
         findings: locked point list.
         record: text node with the run's JSON files.
-        reading: text node of :class:`~ChangeMapJointLib.scene.reading.Reading`.
+        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.Reading`.
         content: the JSON files, parsed: 'findings', 'candidates', 'quality' and 'run', where the run has them.
     """
 

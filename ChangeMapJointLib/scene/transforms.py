@@ -18,8 +18,8 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid, Vector3, lps_to_ras
+from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.scene.nodes import Node
-from ChangeMapJointLib.volumes.reading import read_array
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.core.displacement import DisplacementField  # brings torch, which this process may lack

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
+from ChangeMapJointLib.core.hu import as_hu
+from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.scene.nodes import Node
-from ChangeMapJointLib.volumes.hu import as_hu
-from ChangeMapJointLib.volumes.volume import Volume
 
 WINDOWS_HU = {"lung": (1500.0, -600.0), "mediastinum": (400.0, 40.0), "bone": (1800.0, 400.0)}  # width, level
 KINDS = {"scan": "vtkMRMLScalarVolumeNode", "map": "vtkMRMLScalarVolumeNode", "label": "vtkMRMLLabelMapVolumeNode"}

@@ -1,1 +1,1 @@
-"""Known motion and known lesions, put into real scans."""
+"""Training of the joint network: losses, samples, crops, the loop."""

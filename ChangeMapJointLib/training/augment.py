@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ChangeMapJointLib.core.configuration import require, within
-from ChangeMapJointLib.joint.losses import Sample
+from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.warping import at_points, compose, inverse, resize, warp
-from ChangeMapJointLib.registration.distances import Spacing
+from ChangeMapJointLib.registration.deformable.similarity import Spacing
+from ChangeMapJointLib.training.losses import Sample
 
 KNOTS = (4, 4, 4)  # of the further motion: as smooth as breathing
 DEFORMATIONS = ("true_mm", "registered_mm")

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ChangeMapJointLib.core.configuration import require, within
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.losses import Sample
+from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, as_dense, normalised
 from ChangeMapJointLib.joint.warping import Offset, compose, determinant, resize, warp
-from ChangeMapJointLib.registration.distances import Spacing
+from ChangeMapJointLib.registration.deformable.similarity import Spacing
+from ChangeMapJointLib.training.losses import Sample
 
 CHANGED, STABLE = 0.6, 0.2  # of the crops round lesions that changed, and that did not; the others are anywhere in R
 MARGIN = 8  # voxels of T round what a crop of R shows: the last block moves it by less

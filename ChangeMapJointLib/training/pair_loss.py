@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample, joint_terms, total
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput
 from ChangeMapJointLib.joint.warping import warp
 from ChangeMapJointLib.training.crops import (
@@ -20,6 +19,7 @@ from ChangeMapJointLib.training.crops import (
     draw_offsets,
     starting_point,
 )
+from ChangeMapJointLib.training.losses import EpochRecall, LossOptions, LossWeights, Sample, joint_terms, total
 
 Terms = dict[str, Tensor]
 

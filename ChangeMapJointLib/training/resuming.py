@@ -12,9 +12,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.losses import EpochRecall
+from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.joint.network import JointNetwork
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.training.losses import EpochRecall
 
 MAY_CHANGE = ("epochs", "checkpoint_steps")  # a run that goes on may be longer, or save more often
 

@@ -16,20 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ChangeMapJointLib.core.configuration import to_mapping
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine, bounding_box
+from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.joint.losses import Sample
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.write import atomic_path, read_displacement
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
-from ChangeMapJointLib.registration.distances import edge_parameter
-from ChangeMapJointLib.registration.keypoints import KeypointOptions
-from ChangeMapJointLib.registration.matching import MatchingOptions, find_correspondences
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, register
-from ChangeMapJointLib.training.truth import read_truth
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import atomic_path, read_displacement
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
+from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
+from ChangeMapJointLib.registration.keypoints.match import MatchingOptions, find_correspondences
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.synthesis.truth import read_truth
+from ChangeMapJointLib.training.losses import Sample
 
 FORMAT = 3  # of cached samples; raise it when they are made in another way
 EDGE_FACTOR = 0.5

@@ -19,15 +19,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ChangeMapJointLib.core.configuration import require, to_mapping, within
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.memory import peak_memory_mb
+from ChangeMapJointLib.core.options import require, to_mapping, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.joint.network import MOMENTUM, JointNetwork, NetworkOptions
 from ChangeMapJointLib.training.augment import AugmentOptions, augmented, crop_seed
 from ChangeMapJointLib.training.crops import CropOptions
+from ChangeMapJointLib.training.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
 from ChangeMapJointLib.training.resuming import Run, State, Table, lasting, summed
 from ChangeMapJointLib.training.samples import to_device

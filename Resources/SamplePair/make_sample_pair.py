@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.training.truth import Truth, write_truth
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
+from ChangeMapJointLib.synthesis.truth import Truth, write_truth
 
 SEED = 15
 HU_STEP = 8  # rounding to it adds 2.3 HU of noise to about 15, and halves the files

@@ -21,20 +21,20 @@ import numpy as np
 import torch
 from record import write_results
 
-from ChangeMapJointLib.app.resources import resource
-from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, run_training, training_options
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.cli.train import TrainingRequest, pair_folders, run_training, training_options
 from ChangeMapJointLib.core.displacement import warp
+from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
 from ChangeMapJointLib.joint.inference import ask_network
-from ChangeMapJointLib.joint.losses import WINDOW_HU, Sample, joint_terms
 from ChangeMapJointLib.joint.warping import warp as warp_tensor
-from ChangeMapJointLib.registration.distances import normalised_gradient_fields
-from ChangeMapJointLib.registration.rigid import align_rigid
+from ChangeMapJointLib.registration.deformable.similarity import normalised_gradient_fields
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training import pair_loss
+from ChangeMapJointLib.training.losses import WINDOW_HU, Sample, joint_terms
 from ChangeMapJointLib.training.samples import read_keypoints
-from ChangeMapJointLib.training.truth import read_truth
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 # weight of the volume term, and whether the data term is gated
 TRIED = {

@@ -25,13 +25,13 @@ from scipy.ndimage import distance_transform_edt
 from ChangeMapJointLib.change.maps import match_resolution
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.joint.density import at_density
-from ChangeMapJointLib.registration.matching import find_correspondences
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import register
-from ChangeMapJointLib.volumes.lungs import segment_both
-from ChangeMapJointLib.volumes.padding import unseen_of
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.lungs.segment import segment_both
+from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.padding import unseen_of
 
 PAIRS = {
     "real: POPI, 00 to 50": ("popi/phase_00", "popi/phase_50"),

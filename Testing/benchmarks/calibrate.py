@@ -24,21 +24,21 @@ import torch
 from numpy.typing import NDArray
 from train import ANNOTATED, DRAWN, LAST, OTHERS, sources
 
-from ChangeMapJointLib.app.training import WEIGHTS
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution
+from ChangeMapJointLib.cli.train import WEIGHTS
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
+from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, look_again, trained_shape
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.scans import network_scans
-from ChangeMapJointLib.registration.matching import find_correspondences
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import register
-from ChangeMapJointLib.training.synthesize import synthesize
-from ChangeMapJointLib.training.truth import read_truth
-from ChangeMapJointLib.volumes.padding import unseen_of
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.synthesis.synthesize import synthesize
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 TRIED = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 MATCHED = True  # whether the network is shown R and T equally blurred from here on; in training it was not

@@ -23,13 +23,13 @@ from scipy import ndimage
 from ChangeMapJointLib.change.maps import change_map
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.evaluation.detection import match_labels
-from ChangeMapJointLib.registration.matching import find_correspondences
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, register
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.volumes.lungs import segment_both, segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_both, segment_lungs
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
 SETTINGS_HU = (0.0, 75.0, 100.0, 150.0)
 THRESHOLDS = (0.4, 0.68)

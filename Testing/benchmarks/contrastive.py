@@ -25,22 +25,22 @@ from record import write_results
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ChangeMapJointLib.app.resources import resource
-from ChangeMapJointLib.app.training import pair_folders, training_options
 from ChangeMapJointLib.change.maps import change_map
+from ChangeMapJointLib.cli.train import pair_folders, training_options
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, look_again
-from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.network import normalised
 from ChangeMapJointLib.joint.scans import network_scans, to_network
 from ChangeMapJointLib.joint.warping import resize
 from ChangeMapJointLib.joint.warping import warp as warp_tensor
-from ChangeMapJointLib.registration.solver import register
+from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.training.augment import AugmentOptions, augmented
 from ChangeMapJointLib.training.crops import block_input, cropped
+from ChangeMapJointLib.training.losses import Sample
 from ChangeMapJointLib.training.samples import PairDataset
 
 CHANNELS, STEPS, ANCHORS, SIDE = 16, 140, 512, 64

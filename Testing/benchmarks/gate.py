@@ -23,14 +23,15 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.volumes.anatomy import chest_view, orientation
-from ChangeMapJointLib.volumes.body_size import as_adult, body_scale
-from ChangeMapJointLib.volumes.checks import check_ct, check_pair
-from ChangeMapJointLib.volumes.gate import BY_NAME, GateAnswer
-from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, Lungs, segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.gate.anatomy import chest_view, orientation
+from ChangeMapJointLib.gate.checks import check_ct, check_pair
+from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.body_size import as_adult, body_scale
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
+from ChangeMapJointLib.scan.volume import Volume
 
 Scan = tuple[Volume, Lungs]
 PLAUSIBLE_ML = (2000.0, 8000.0)

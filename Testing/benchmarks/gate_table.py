@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ChangeMapJointLib.volumes.gate import RULES, Rule
+from ChangeMapJointLib.gate.rules import RULES, Rule
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "gate.md"
 START, END = "<!-- rules -->", "<!-- end of rules -->"

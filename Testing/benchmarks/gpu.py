@@ -26,12 +26,12 @@ from record import median, write_results
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration import solver
-from ChangeMapJointLib.registration.fused import ClosedFormData, FusedData, fused_available
-from ChangeMapJointLib.registration.matching import find_correspondences
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.deformable import register as solver
+from ChangeMapJointLib.registration.deformable.closed_form import ClosedFormData, FusedData, fused_available
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
+from ChangeMapJointLib.scan.volume import Volume
 
 BARS_S = {"256x256x128": 1.0, "512x512x300": 4.0}
 AGREE_MM = 0.02

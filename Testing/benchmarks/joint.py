@@ -36,26 +36,26 @@ import torch
 from numpy.typing import NDArray
 from record import write_results
 
-from ChangeMapJointLib.app.configuration import RunConfig
-from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.change.maps import RIM_MM, change_map, lungs_of_both, match_resolution
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS, ScanCounts, count_scan, false_positives, recall_at
+from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.inference import ask_network, look_again
-from ChangeMapJointLib.registration.matching import find_correspondences
+from ChangeMapJointLib.lungs.segment import segment_both
+from ChangeMapJointLib.registration.deformable.register import folding_percent, register
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import dice
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import folding_percent, register
-from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions
+from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.truth import TrueChange, read_truth
 from ChangeMapJointLib.training.samples import read_keypoints
-from ChangeMapJointLib.training.synthesize import Source, synthesize
-from ChangeMapJointLib.training.truth import TrueChange, read_truth
-from ChangeMapJointLib.volumes.lungs import segment_both
-from ChangeMapJointLib.volumes.padding import unseen_of
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 FIRST, OTHER = "LIDC-IDRI-1011", "4DLung-113_40pct"
 # painted lesions

@@ -19,10 +19,10 @@ from record import RESULTS
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.pictures import lung_window
-from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
-from ChangeMapJointLib.training.lidc_shapes import read_shapes
-from ChangeMapJointLib.training.pairs import KnownPair, make_pair
-from ChangeMapJointLib.training.synthesize import Source
+from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
+from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes
+from ChangeMapJointLib.synthesis.pairs import KnownPair, make_pair
+from ChangeMapJointLib.synthesis.synthesize import Source
 
 PATIENTS = ("LIDC-IDRI-0002", "LIDC-IDRI-0314", "LIDC-IDRI-0001")  # the last has its lesion cut only
 DRAWN = DrawOptions(

@@ -24,8 +24,8 @@ from record import measure, metadata, write_results
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.io.write import write_nrrd
 
 PIXELS = 1024
 SIDES = ("reference", "template")

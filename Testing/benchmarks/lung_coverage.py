@@ -16,8 +16,8 @@ import numpy as np
 from record import write_results
 from scipy import ndimage
 
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
 
 
 def coverage(scan: Path) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from record import metadata, write_results
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import bounding_box
-from ChangeMapJointLib.volumes.body import inside_body
-from ChangeMapJointLib.volumes.checks import check_ct
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.gate.checks import check_ct
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.body import inside_body
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.scan.volume import Volume
 
 Hu = NDArray[np.int16]
 LEAST_DICE = 0.98

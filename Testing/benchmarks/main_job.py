@@ -22,8 +22,8 @@ import numpy as np
 from record import Measured, measure, median, write_results
 
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import read_displacement, write_nrrd
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 
 Figures = dict[str, Any]
 

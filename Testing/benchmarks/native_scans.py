@@ -18,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 from record import metadata, write_results
 
-from ChangeMapJointLib.app.configuration import RunConfig
-from ChangeMapJointLib.app.pipeline import SHARES, compare
-from ChangeMapJointLib.app.stages import Stages
-from ChangeMapJointLib.training.acquisition import Scan, moved_scan
-from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
-from ChangeMapJointLib.volumes.checks import check_ct
-from ChangeMapJointLib.volumes.lung_check import _outside_ml
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.comparison.compare import SHARES, compare
+from ChangeMapJointLib.comparison.config import RunConfig
+from ChangeMapJointLib.comparison.stages import Stages
+from ChangeMapJointLib.gate.checks import check_ct
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.check import _outside_ml
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.acquisition import Scan, moved_scan
+from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 
 MOTION = MotionOptions(diaphragm_mm=20.0)
 SEED = 19

@@ -28,16 +28,16 @@ import numpy as np
 import torch
 from record import write_results
 
-from ChangeMapJointLib.app.resources import resource
-from ChangeMapJointLib.app.training import training_options
+from ChangeMapJointLib.cli.train import training_options
 from ChangeMapJointLib.core.memory import peak_memory_mb
+from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.inference import ask_network
-from ChangeMapJointLib.joint.losses import Sample, joint_terms, total
 from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.training.losses import Sample, joint_terms, total
 from ChangeMapJointLib.training.samples import to_device
 from ChangeMapJointLib.training.trainer import TrainingOptions
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
 
 FULL, SMALL = (128, 256, 256), (64, 128, 128)
 ABOUT_FULL = (120, 264, 264)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ChangeMapJointLib.app.provenance import git_commit, versions
+from ChangeMapJointLib.io.provenance import git_commit, versions
 
 RESULTS = Path(__file__).parent / "results"
 

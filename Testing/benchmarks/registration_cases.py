@@ -14,11 +14,11 @@ from scipy import ndimage
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
 LESIONS = (
     LesionPlan("new", 12.0, 0.0),

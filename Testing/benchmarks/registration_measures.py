@@ -10,9 +10,9 @@ from registration_cases import Case
 from scipy import ndimage
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.registration.quality import dice
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 WINDOW_HU = (-1000.0, 200.0)
 INNER_VOX = 2  # from the border: nearer to it a voxel of the truth is part lung, part wall, which move otherwise

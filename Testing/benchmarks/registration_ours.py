@@ -17,12 +17,12 @@ import numpy as np
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.registration.matching import find_correspondences
-from ChangeMapJointLib.registration.presets import PRESETS
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import register
-from ChangeMapJointLib.volumes.lungs import segment_both
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_both
+from ChangeMapJointLib.registration.deformable.presets import PRESETS
+from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
+from ChangeMapJointLib.registration.rigid.align import align_rigid
 
 
 def run(preset: str, reference: str, template: str, out: Path) -> None:

@@ -25,10 +25,12 @@ import numpy as np
 import torch
 from record import write_results
 
-from ChangeMapJointLib.registration import data_terms, objective, rigid, solver
-from ChangeMapJointLib.registration.bspline import ControlGrid
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.deformable import data_terms, objective
+from ChangeMapJointLib.registration.deformable import register as solver
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.rigid import align as rigid
 
 CASES = {
     "known20mm": ("pairs/known20mm/reference.nii.gz", "pairs/known20mm/template.nii.gz"),
@@ -153,7 +155,7 @@ def _pyramid(clock: Clock, name: str, hu: np.ndarray, grid: Any, lungs: np.ndarr
 
 def profile(reference: Path, template: Path) -> dict[str, Any]:
     """One registration with its preparation, stage by stage, after a first one that compiles the kernels."""
-    from ChangeMapJointLib.registration import kernels
+    from ChangeMapJointLib.registration.deformable import kernels
 
     clock = Clock()
     with clock.stage("read"):

@@ -12,14 +12,14 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, apply_affine
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.rigid_scans import FWHM2_PER_VARIANCE
-from ChangeMapJointLib.registration.rigid_verdict import RigidOptions
-from ChangeMapJointLib.training.acquisition import Scan, moved_scan
-from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.padding import with_unseen
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
+from ChangeMapJointLib.registration.rigid.working_scan import FWHM2_PER_VARIANCE
+from ChangeMapJointLib.scan.padding import with_unseen
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.acquisition import Scan, moved_scan
+from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 
 FRAME_SHIFT_MM = np.array([300.0, -250.0, 420.0])  # scanners that do not share an origin
 AIR_HU = -1024

@@ -30,8 +30,8 @@ from rigid_pairs import CHOSEN, JUDGED, Data, Pair, Truth, all_pairs
 from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
-from ChangeMapJointLib.registration.rigid import align_scans, prepare
-from ChangeMapJointLib.registration.rigid_verdict import Overlap, RigidOptions, unlike_chests, unlike_place
+from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
+from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, unlike_chests, unlike_place
 
 
 # -- figures --------------------------------------------------------------------------

@@ -23,12 +23,12 @@ from PIL import Image, ImageDraw, ImageFont
 from record import RESULTS, measure, median, write_results
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, register
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import PairOptions, make_pair
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import PairOptions, make_pair
 
 SCAN = "ct15/LIDC-IDRI-0314_ct.nii.gz"
 BAR = 1.1  # highest slope

@@ -20,14 +20,14 @@ from PIL import Image, ImageDraw, ImageFont
 from record import RESULTS, write_results
 
 from ChangeMapJointLib.core.displacement import warp
-from ChangeMapJointLib.registration.matching import find_correspondences
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import mean_residual
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, register
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
 CURVATURES = (3.0, 10.0, 30.0, 100.0, 150.0, 300.0, 1000.0)
 SCANS = (("LIDC-IDRI-0002", 201), ("LIDC-IDRI-0314", 202))

@@ -27,12 +27,12 @@ from typing import Any
 from joint import SETS as VALIDATED
 from record import RESULTS
 
-from ChangeMapJointLib.app.console import line_listener
-from ChangeMapJointLib.app.training import WEIGHTS, TrainingRequest, run_training, training_options
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.cli.console import line_listener
+from ChangeMapJointLib.cli.train import WEIGHTS, TrainingRequest, run_training, training_options
+from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
-from ChangeMapJointLib.training.draw import DrawOptions
-from ChangeMapJointLib.training.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.draw import DrawOptions
+from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
 
 # trainings on what Eq. (1) leaves over, one after the other: folder, configuration, pairs
 REFINED: tuple[tuple[str, str, tuple[str, ...]], ...] = (

@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from record import RESULTS, commit, write_results
 
-from ChangeMapJointLib.app.configuration import RunConfig
+from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.matching import Matches, find_correspondences
-from ChangeMapJointLib.registration.objective import Keypoints
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, register
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.registration.deformable.objective import Keypoints
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.keypoints.match import Matches, find_correspondences
+from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.registration.trust import (
     Calibration,
     TrustOptions,
@@ -38,10 +40,8 @@ from ChangeMapJointLib.registration.trust import (
     inside_template,
     predicted_error,
 )
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
 # scan, seed, mm at the diaphragm, share of sliding, noise in HU, voxel size of the template
 FITTED = (

@@ -18,9 +18,9 @@ import torch
 from ablations import measured, summary
 from record import write_results
 
-from ChangeMapJointLib.app.console import line_listener
-from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, run_training, training_options
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.cli.console import line_listener
+from ChangeMapJointLib.cli.train import TrainingRequest, pair_folders, run_training, training_options
+from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
 
 LEARNED_FROM, MEASURED_ON = "LIDC-IDRI-1011", "4DLung-113"

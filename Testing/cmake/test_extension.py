@@ -90,7 +90,7 @@ def test_the_build_tree_is_laid_out_the_same(installed):
 def test_resources_are_found_in_the_installed_tree(installed):
     _, install = installed
     program = (
-        "from ChangeMapJointLib.app.resources import resource; "
+        "from ChangeMapJointLib.core.resources import resource; "
         "print(resource('SamplePair', 'truth.json')); import ChangeMapJointLib; print(ChangeMapJointLib.__file__)"
     )
     result = run(sys.executable, "-c", program, cwd=install / MODULES)

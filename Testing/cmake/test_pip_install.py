@@ -32,7 +32,7 @@ def test_the_wheel_holds_the_library_and_its_data(installed):
 
 
 def test_resources_are_found_after_pip_install(installed, tmp_path):
-    program = "from ChangeMapJointLib.app.resources import resource as r; print(r('SamplePair', 'reference.nrrd'))"
+    program = "from ChangeMapJointLib.core.resources import resource as r; print(r('SamplePair', 'reference.nrrd'))"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {program}"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
@@ -40,14 +40,14 @@ def test_resources_are_found_after_pip_install(installed, tmp_path):
 
 
 def test_resources_are_found_in_the_source_tree():
-    from ChangeMapJointLib.app.resources import resource
+    from ChangeMapJointLib.core.resources import resource
 
     assert resource("SamplePair", "truth.json") == ROOT / "Resources" / "SamplePair" / "truth.json"
 
 
 def test_a_missing_resource_says_what_to_do():
-    from ChangeMapJointLib.app.resources import resource
     from ChangeMapJointLib.core.errors import InputError
+    from ChangeMapJointLib.core.resources import resource
 
     with pytest.raises(InputError, match="missing from this installation"):
         resource("SamplePair", "nothing.nrrd")

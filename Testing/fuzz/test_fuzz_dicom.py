@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from test_fuzz_images import assert_valid
 
-from ChangeMapJointLib.volumes.dicom import list_series
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.dicom.series import list_series
+from ChangeMapJointLib.io.read import read_volume
 
 LONG = ("OB", "OW", "SQ", "UN", "UT")  # whose length takes four bytes behind two of nothing
 NAMES = ("../../evil.dcm", "/evil.dcm", "C:\\evil.dcm", "a/../../b", "\0", "", ".", "x" * 300, "é\u2028.dcm", "a/")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from image_samples import nifti
 from phantoms import random_scan
 
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.scan.volume import Volume
 
 ARRAY = random_scan().array
 NRRD = (

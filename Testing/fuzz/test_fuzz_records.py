@@ -14,17 +14,17 @@ from fuzzing import answer, damaged, damaged_json, empty, fuzz, json_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ChangeMapJointLib.app.configuration import RunConfig, config_from, read_config
-from ChangeMapJointLib.app.demo import is_demo
-from ChangeMapJointLib.app.job_file import JobInput, JobRequest, read_request, write_request
-from ChangeMapJointLib.app.run_folder import FILES, MARKER, check_output, is_run, run_folder
-from ChangeMapJointLib.app.run_records import read_records
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.background.request import JobInput, JobRequest, read_request, write_request
+from ChangeMapJointLib.cli.demo import is_demo
+from ChangeMapJointLib.comparison.config import RunConfig, config_from, read_config
+from ChangeMapJointLib.comparison.output import FILES, MARKER, check_output, is_run, run_folder
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_displacement, write_rigid
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
-from ChangeMapJointLib.volumes.writing import read_displacement, read_rigid, write_displacement, write_rigid
 
 SMALL = NetworkOptions(factors=(1,), channels=(1,), reach=(0,), depth=1)
 NESTED = b"[" * 100_000

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ChangeMapJointLib.change.findings import Finding, Findings
-from ChangeMapJointLib.change.measure import LesionMeasure
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.lesions.measure import LesionMeasure
 from ChangeMapJointLib.registration.quality import Quality
-from ChangeMapJointLib.volumes.volume import Acquisition, Volume
+from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
 SHIFT_MM = (10.0, -6.0, 8.0)  # y(x) = x + SHIFT_MM
 GRID = Grid((40, 36, 44), (3.0, 3.0, 3.0), (-64.5, -52.5, -58.5))

@@ -27,19 +27,21 @@ from export_samples import findings, grown, quality
 from job_samples import STAGES
 from phantoms import LUNG_CENTRES_MM, Sphere, chest_phantom
 
-from ChangeMapJointLib.app import cli, run, worker
-from ChangeMapJointLib.app.jobs import Job, JobInput, JobRequest
-from ChangeMapJointLib.app.pipeline import Maps, PairResult
-from ChangeMapJointLib.app.run_folder import MARKER
-from ChangeMapJointLib.app.stages import Stages
+from ChangeMapJointLib.background import worker
+from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.cli import main as cli
+from ChangeMapJointLib.comparison import run
+from ChangeMapJointLib.comparison.compare import Maps, PairResult
+from ChangeMapJointLib.comparison.output import MARKER
+from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.export import report
-from ChangeMapJointLib.registration.rigid import Overlap, RigidAlignment
-from ChangeMapJointLib.registration.solver import Registration
-from ChangeMapJointLib.volumes.lungs import Lungs
-from ChangeMapJointLib.volumes.volume import Volume
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.registration.deformable.register import Registration
+from ChangeMapJointLib.registration.rigid.align import Overlap, RigidAlignment
+from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.volume import Volume
 
 SCANS = {"reference": chest_phantom(lesions=[Sphere((60.0, 0.0, 20.0), 12.0)]), "template": chest_phantom()}
 PAGE = 4096

@@ -12,7 +12,7 @@ from ChangeMapJointLib.change.findings import Finding, FindingOptions, Findings,
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid, Vector3
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 CENTRE: Vector3 = (0.4, -0.9, 0.6)
 FAINT = FindingOptions(threshold=0.3)

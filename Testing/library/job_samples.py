@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from phantoms import Sphere, chest_phantom
 
-from ChangeMapJointLib.app.jobs import Job, JobInput, JobRequest
+from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 
 QUICK = {
     "lungs": {"spacing_mm": 4.0},
@@ -54,7 +54,7 @@ class Running:
 
     def __init__(self, job: Job, *options: object, command: list[str] | None = None, **popen: Any) -> None:
         self.job = job
-        start = command or [sys.executable, "-m", "ChangeMapJointLib.app.worker"]
+        start = command or [sys.executable, "-m", "ChangeMapJointLib.background.worker"]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [*start, str(job.folder), *map(str, options)],
@@ -129,7 +129,8 @@ def gone(pid: int) -> bool:
 STUCK = """
     import ctypes, subprocess, sys, time
     from contextlib import suppress
-    from ChangeMapJointLib.app import run, worker
+    from ChangeMapJointLib.comparison import run
+    from ChangeMapJointLib.background import worker
 
     def stuck(request, listener):
         request.out.with_name(".result.host.1.x.partial").mkdir()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from phantoms import Sphere, centred_grid, rotation, voxel_points
 
 from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Grid, Matrix3, Vector3
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 LUNG_HU, SOLID_HU = -850.0, 40.0
 SAGITTAL: Matrix3 = ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0))  # array x, y, z = +P, -S, -L: a permutation

@@ -4,10 +4,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.acquisition import (
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.acquisition import (
     scan_noise,
 )
-from ChangeMapJointLib.volumes.volume import Volume
 
 GRID = Grid((96, 72, 112), (2.5, 2.5, 2.5), (-138.75, -88.75, -238.75))
 INDEX = GRID.to_physical(np.indices(GRID.shape)[::-1].transpose(1, 2, 3, 0))

@@ -18,8 +18,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Grid, Matrix3, Shape3, Vector3
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.scan.volume import Volume
 
 AIR_HU, BODY_HU, LUNG_HU, BONE_HU, TABLE_HU = -1000.0, 40.0, -850.0, 400.0, 100.0
 BODY_SEMIAXES_MM = (150.0, 100.0)  # x, y; a cylinder along z

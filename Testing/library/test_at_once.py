@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ChangeMapJointLib.core.at_once import at_once
+from ChangeMapJointLib.core.parallel import at_once
 
 
 def nothing() -> None:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.warping import at_points
 from ChangeMapJointLib.training.augment import (
     STEEPEST,
@@ -18,6 +17,7 @@ from ChangeMapJointLib.training.augment import (
     mirrored,
     moved,
 )
+from ChangeMapJointLib.training.losses import Sample
 
 SHAPE = (24, 28, 32)
 H = (2.0, 1.5, 3.0)

@@ -10,16 +10,16 @@ import pytest
 from phantoms import chest_phantom
 from PIL import Image
 
-from ChangeMapJointLib.app import run as run_module
-from ChangeMapJointLib.app.configuration import RunConfig
-from ChangeMapJointLib.app.run import Request, run
+from ChangeMapJointLib.comparison import run as run_module
+from ChangeMapJointLib.comparison.config import RunConfig
+from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.body import inside_body
-from ChangeMapJointLib.volumes.lung_check import UnlikelyLungs, lung_faults
-from ChangeMapJointLib.volumes.lungs import segment_lungs
-from ChangeMapJointLib.volumes.volume import Volume
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.lungs.body import inside_body
+from ChangeMapJointLib.lungs.check import UnlikelyLungs, lung_faults
+from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.scan.volume import Volume
 
 H = 3.0
 SHAPE = (70, 84, 132)  # 396 mm wide
@@ -103,7 +103,7 @@ def test_the_check_finds_air_outside_and_impossible_sizes() -> None:
 
 def test_a_mask_that_cannot_be_lungs_is_refused_with_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every mask is found at fault, also the second: the run ends with one line and a picture, and no folder."""
-    monkeypatch.setattr("ChangeMapJointLib.volumes.lungs.lung_faults", lambda *_, **__: ("too good to be true",))
+    monkeypatch.setattr("ChangeMapJointLib.lungs.segment.lung_faults", lambda *_, **__: ("too good to be true",))
     volume = chest_phantom()
     with pytest.raises(UnlikelyLungs, match="too good to be true") as raised:
         segment_lungs(volume)
@@ -140,8 +140,8 @@ def test_fill_with_noise_is_no_air_to_look_for_lungs_in() -> None:
 def test_a_second_attempt_that_keeps_little_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     answers, here = iter([("too much air",), ()]), threading.get_ident()
     faults = lambda *_, **__: next(answers) if threading.get_ident() == here else ()  # noqa: E731
-    monkeypatch.setattr("ChangeMapJointLib.volumes.lungs.lung_faults", faults)
-    monkeypatch.setattr("ChangeMapJointLib.volumes.lungs.USUAL_ML", (1e6, 1e7))
+    monkeypatch.setattr("ChangeMapJointLib.lungs.segment.lung_faults", faults)
+    monkeypatch.setattr("ChangeMapJointLib.lungs.segment.USUAL_ML", (1e6, 1e7))
     with pytest.raises(UnlikelyLungs, match="too much air"):
         segment_lungs(chest_phantom())
 
@@ -152,7 +152,7 @@ def test_a_second_attempt_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch
     def faults(*_: object, **__: object) -> tuple[str, ...]:
         return next(answers) if threading.get_ident() == here else ()  # a run that was refused may still be ending
 
-    monkeypatch.setattr("ChangeMapJointLib.volumes.lungs.lung_faults", faults)
+    monkeypatch.setattr("ChangeMapJointLib.lungs.segment.lung_faults", faults)
     lungs = segment_lungs(chest_phantom(noise_hu=10.0))
     assert any("The first lung mask was wrong (air outside the body)" in note for note in lungs.notes)
     assert lungs.mask.any()

@@ -6,7 +6,7 @@ import torch
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.registration.bspline import ControlGrid, basis, basis_derivative, expand, refine
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis, basis_derivative, expand, refine
 
 TURNED = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 

@@ -16,17 +16,17 @@ import pytest
 import SimpleITK as sitk
 from phantoms import chest_phantom, write_dicom
 
-from ChangeMapJointLib.app.cli import main
-from ChangeMapJointLib.app.configuration import RunConfig, read_config
-from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.change.maps import lungs_of_both
+from ChangeMapJointLib.cli.main import main
+from ChangeMapJointLib.comparison.config import RunConfig, read_config
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.detection import read_truth
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
 from ChangeMapJointLib.registration.pyramid import at_spacing
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import read_displacement, read_rigid, write_nrrd
 
 THRESHOLD = 0.35  # at 3.5 mm voxels hardly any lesion reaches 0.68
 CONTRACT = {
@@ -343,7 +343,7 @@ def test_a_fault_keeps_its_log(pair, tmp_path, monkeypatch, capsys) -> None:
     def break_down(*args, **kwargs):
         raise ZeroDivisionError("made to fail")
 
-    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.align_any_size", break_down)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.compare.align_any_size", break_down)
     out = tmp_path / "out"
     assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out.fault.log"]
@@ -354,7 +354,7 @@ def test_disk_full_while_writing_is_one_line_and_leaves_nothing(pair, tmp_path, 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ChangeMapJointLib.volumes.writing._write_data", full)
+    monkeypatch.setattr("ChangeMapJointLib.io.write._write_data", full)
     out = tmp_path / "out"
     assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, "--method", "rigid") == 2
     assert "No space left" in capsys.readouterr().err

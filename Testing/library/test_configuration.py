@@ -7,10 +7,10 @@ from typing import Literal
 
 import pytest
 
-from ChangeMapJointLib.app.configuration import RunConfig, config_from, read_config
-from ChangeMapJointLib.core.configuration import from_mapping, to_mapping
+from ChangeMapJointLib.comparison.config import RunConfig, config_from, read_config
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.registration.presets import PRESETS
+from ChangeMapJointLib.core.options import from_mapping, to_mapping
+from ChangeMapJointLib.registration.deformable.presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.warping import determinant
 from ChangeMapJointLib.training import pair_loss
@@ -25,6 +24,7 @@ from ChangeMapJointLib.training.crops import (
     draw_offsets,
     starting_point,
 )
+from ChangeMapJointLib.training.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
 from ChangeMapJointLib.training.trainer import TrainingOptions, train
 

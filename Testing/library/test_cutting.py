@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.cutting import CutLesion, cut_lesions
-from ChangeMapJointLib.training.draw import DrawOptions, draw_pair
-from ChangeMapJointLib.training.lesions import Lesion, paint_lesion
+from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
+from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
+from ChangeMapJointLib.synthesis.lesions import Lesion, paint_lesion
 
 GRID = Grid((40, 48, 48), (1.5, 1.0, 2.0), (-30.0, 10.0, 100.0))
 TURNED = replace(GRID, direction=OBLIQUE)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.registration.bspline import ControlGrid
-from ChangeMapJointLib.registration.data_terms import CompiledData, TorchData
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, TorchData
 from ChangeMapJointLib.registration.pyramid import Picture
 
 pytest.importorskip("numba")

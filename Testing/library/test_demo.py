@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ChangeMapJointLib.app.demo import demo_request, is_demo, score
-from ChangeMapJointLib.app.resources import resource
+from ChangeMapJointLib.cli.demo import demo_request, is_demo, score
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.detection import read_truth
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.read import read_volume
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint.density import at_density
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.warping import determinant
-from ChangeMapJointLib.training.acquisition import breathe_density
+from ChangeMapJointLib.synthesis.acquisition import breathe_density
 
 H = (2.0, 1.0, 0.5)
 SIZE = (16, 16, 16)

@@ -16,7 +16,7 @@ from ChangeMapJointLib.evaluation.detection import (
     painted_findings,
     region_of_masks,
 )
-from ChangeMapJointLib.training.shapes import LesionShape
+from ChangeMapJointLib.synthesis.shapes import LesionShape
 
 GRID = Grid((50, 60, 80), (1.0, 1.0, 2.0), (-40.0, -30.0, -250.0))
 INDEX = GRID.to_physical(np.indices(GRID.shape)[::-1].transpose(1, 2, 3, 0))

@@ -23,8 +23,8 @@ from pydicom.uid import RTStructureSetStorage, SecondaryCaptureImageStorage, gen
 
 from ChangeMapJointLib.core.grid import IDENTITY3
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.volumes.dicom import list_series
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.dicom.series import list_series
+from ChangeMapJointLib.io.read import read_volume
 
 
 # -- order and geometry ---------------------------------------------------------------------

@@ -22,10 +22,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from ChangeMapJointLib.app.provenance import sha256_of
-from ChangeMapJointLib.volumes import sources
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.io import sources
+from ChangeMapJointLib.io.provenance import sha256_of
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.scan.volume import Volume
 
 
 def sequence_item(**values: object) -> Dataset:
@@ -183,7 +183,7 @@ def test_copies_of_a_multi_frame_file_are_read_no_more_than_twice(tmp_path, monk
     expected = random_scan(shape=(9, 6, 5))
     for number in range(2):
         save(multi_frame(expected, SOPInstanceUID="1.2.3", SeriesInstanceUID="1.2"), tmp_path / f"{number}.dcm")
-    from ChangeMapJointLib.volumes import dicom_pixels
+    from ChangeMapJointLib.io.dicom import pixels as dicom_pixels
 
     reads: list[str] = []
     read_dataset = dicom_pixels.read_dataset

@@ -19,10 +19,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.checks import check_ct
-from ChangeMapJointLib.volumes.dicom import list_series
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.gate.checks import check_ct
+from ChangeMapJointLib.io.dicom.series import list_series
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.scan.volume import Volume
 
 RAMP_HU = np.array([3.0, -4.0, 5.0])  # a millimetre
 UNEVEN = [0.0, 4.0, 8.0, 12.0, 14.0, 16.0, 18.0, 20.0, 24.0, 28.0, 32.0]

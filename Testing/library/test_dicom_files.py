@@ -27,11 +27,11 @@ from pydicom.uid import MPEG2MPML, EnhancedCTImageStorage, JPEGLosslessSV1, RLEL
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.checks import check_ct
-from ChangeMapJointLib.volumes.dicom import list_series
-from ChangeMapJointLib.volumes.dicom_values import without_identity
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.gate.checks import check_ct
+from ChangeMapJointLib.io.dicom.series import list_series
+from ChangeMapJointLib.io.dicom.values import without_identity
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.scan.volume import Volume
 
 
 # -- pixels ---------------------------------------------------------------------------------

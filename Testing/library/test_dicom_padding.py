@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from phantoms import dicom_slices, random_scan, save_slices, set_pixels
 
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.io.read import read_volume
 
 SIZE = 40
 Y, X = np.mgrid[:SIZE, :SIZE]

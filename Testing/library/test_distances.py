@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ChangeMapJointLib.registration.distances import (
+from ChangeMapJointLib.registration.deformable.similarity import (
     edge_parameter,
     keypoint_distance,
     mask_distance,

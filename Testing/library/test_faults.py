@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from job_samples import DEADLINE_S, STAGES
 
-from ChangeMapJointLib.app.ends import KILLED
-from ChangeMapJointLib.app.run_folder import FILES
+from ChangeMapJointLib.comparison.outcome import KILLED
+from ChangeMapJointLib.comparison.output import FILES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cases are forked, disks are mounted: Linux")
 OWN = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]

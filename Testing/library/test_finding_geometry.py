@@ -8,7 +8,7 @@ from finding_samples import CENTRE, compare, labels_of, only, pair
 from lung_shapes import OBLIQUE, SAGITTAL, ball_ml, cube, scan
 from phantoms import Sphere, voxel_points
 
-from ChangeMapJointLib.change.counterpart import local_motions
+from ChangeMapJointLib.change.lesion_pairs import local_motions
 from ChangeMapJointLib.change.regions import Region
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Matrix3, Vector3, apply_affine

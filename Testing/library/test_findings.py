@@ -15,7 +15,7 @@ from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_cha
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 EMPTY = Grid((12, 12, 12))
 

@@ -13,7 +13,7 @@ from ChangeMapJointLib.evaluation import froc
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS, count_scan, false_positives, recall_at, regions_of
 from ChangeMapJointLib.evaluation.network import judge, summary
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
-from ChangeMapJointLib.training.truth import TrueChange
+from ChangeMapJointLib.synthesis.truth import TrueChange
 
 GRID = Grid((20, 20, 40), (1.0, 1.0, 1.0))
 LARGE = TrueChange(1, "new", (8.0, 10.0, 10.0), (8.0, 10.0, 10.0), 8.0, 0.0)

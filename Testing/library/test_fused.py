@@ -11,10 +11,16 @@ import pytest
 import torch
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.registration import data_terms, fused
-from ChangeMapJointLib.registration.bspline import ControlGrid
-from ChangeMapJointLib.registration.data_terms import CompiledData, TorchData, compiled_available
-from ChangeMapJointLib.registration.fused import ClosedFormData, FusedData, fastest_terms, fused_available
+from ChangeMapJointLib.registration.deformable import closed_form as fused
+from ChangeMapJointLib.registration.deformable import data_terms
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.closed_form import (
+    ClosedFormData,
+    FusedData,
+    fastest_terms,
+    fused_available,
+)
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, TorchData, compiled_available
 from ChangeMapJointLib.registration.pyramid import Picture
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,16 +11,17 @@ from phantoms import LUNG_VOLUME_ML, centred_grid, chest_phantom, rotation, voxe
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, apply_affine
-from ChangeMapJointLib.registration import rigid_child
-from ChangeMapJointLib.registration.rigid import RigidAlignment
-from ChangeMapJointLib.registration.rigid_verdict import Overlap
-from ChangeMapJointLib.volumes.anatomy import chest_view, orientation
-from ChangeMapJointLib.volumes.body_size import as_adult, body_scale, smallest_lungs_ml
-from ChangeMapJointLib.volumes.checks import check_pair
-from ChangeMapJointLib.volumes.comparable import seen_shares
-from ChangeMapJointLib.volumes.gate import ALL_FINE, RULES, GateAnswer
-from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, LungOptions, Lungs, segment_lungs
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.gate.anatomy import chest_view, orientation
+from ChangeMapJointLib.gate.checks import check_pair
+from ChangeMapJointLib.gate.comparable import seen_shares
+from ChangeMapJointLib.gate.rules import ALL_FINE, RULES, GateAnswer
+from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
+from ChangeMapJointLib.registration.rigid import any_size
+from ChangeMapJointLib.registration.rigid.align import RigidAlignment
+from ChangeMapJointLib.registration.rigid.verdict import Overlap
+from ChangeMapJointLib.scan.body_size import as_adult, body_scale, smallest_lungs_ml
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
+from ChangeMapJointLib.scan.volume import Volume
 
 AXES = {"head_feet": 0, "front_back": 1, "left_right": 2}
 Scan = tuple[Volume, Lungs]
@@ -293,9 +294,9 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
             turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: lungs moved by 10.0 mm, x."
         )
 
-    monkeypatch.setattr(rigid_child, "align_rigid", align)
+    monkeypatch.setattr(any_size, "align_rigid", align)
     lungs = lungs_of(np.ones(child.grid.shape, np.uint8), child.grid)
-    found = rigid_child.align_any_size(child, other, (lungs, lungs))
+    found = any_size.align_any_size(child, other, (lungs, lungs))
     assert seen[0].grid.spacing_mm[0] == pytest.approx(5.0 * size / body_scale(child))
     index = np.array([[0.0, 0, 0], [10, 20, 30], [59, 39, 35]])
     large = apply_affine(turn, seen[0].grid.to_physical(index))

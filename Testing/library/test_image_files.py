@@ -16,8 +16,8 @@ from image_samples import meta, nifti, nrrd, save
 from phantoms import input_error, random_scan, rotation, voxel_points
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.volumes.placing import NO_ORIENTATION
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.io.placing import NO_ORIENTATION
+from ChangeMapJointLib.io.read import read_array, read_volume
 
 SIZES = ("type: int16", "dimension: 3", "sizes: 5 6 7", "endian: little")
 ARRAY = random_scan().array
@@ -265,7 +265,7 @@ def test_a_data_file_that_is_short_or_missing_is_named(tmp_path, suffix):
 def test_nothing_is_printed_beside_the_error(tmp_path):
     path = save(tmp_path / "a.mha", random_scan(shape=(30, 40, 50)).array, compress=True)
     path.write_bytes(path.read_bytes()[:-5000])
-    code = "import sys\nfrom ChangeMapJointLib.volumes.reading import read_volume\n"
+    code = "import sys\nfrom ChangeMapJointLib.io.read import read_volume\n"
     code += "try: read_volume(sys.argv[1])\nexcept ValueError: pass"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")

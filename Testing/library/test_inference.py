@@ -16,9 +16,9 @@ from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_again, trained_shape
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import blur_mm2, from_network, network_scans, to_network
-from ChangeMapJointLib.registration.bspline import ControlGrid, expand, interpolating
-from ChangeMapJointLib.registration.solver import register, smooth_start, starting_from
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating
+from ChangeMapJointLib.registration.deformable.register import register, smooth_start, starting_from
+from ChangeMapJointLib.scan.volume import Volume
 
 CARD = {"training": {"shape": [16, 16, 32]}}
 GRID = Grid(SHAPE, (2.0, 2.0, 2.0), (-50.0, 40.0, 900.0))

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from job_samples import DEADLINE_S, QUICK, sample_request
 
-from ChangeMapJointLib.app.console import Unheard, emit
-from ChangeMapJointLib.app.run_folder import is_run
+from ChangeMapJointLib.comparison.events import Unheard, emit
+from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.io.write import write_nrrd
 
 COMMAND = [sys.executable, "-m", "ChangeMapJointLib"]
 

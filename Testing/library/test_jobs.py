@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from job_samples import sample_job, sample_request
 
-from ChangeMapJointLib.app.ends import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
-from ChangeMapJointLib.app.jobs import Job, clean_up, explain_end, jobs_in, recoverable
-from ChangeMapJointLib.app.processes import hold, is_alive, is_held
-from ChangeMapJointLib.app.run_folder import MARKER
+from ChangeMapJointLib.background.job import Job, clean_up, explain_end, jobs_in, recoverable
+from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
+from ChangeMapJointLib.comparison.output import MARKER
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.core.process import hold, is_alive, is_held
+from ChangeMapJointLib.io.read import read_volume
 
 STARTED = [{"event": "started", "pid": 1}]
 
@@ -103,7 +103,7 @@ def test_a_clock_set_back_leaves_the_order_of_jobs(tmp_path, monkeypatch) -> Non
         def now(cls, tz=None):
             return datetime.now(tz) - timedelta(days=1)
 
-    monkeypatch.setattr("ChangeMapJointLib.app.jobs.datetime", Earlier)
+    monkeypatch.setattr("ChangeMapJointLib.background.job.datetime", Earlier)
     later = [Job.create(tmp_path, sample_request()) for _ in range(2)]
     assert [job.folder for job in jobs_in(tmp_path)] == [later[1].folder, later[0].folder, first.folder]
     assert jobs_in(tmp_path)[0].read().reference.name == sample_request().reference.name
@@ -114,10 +114,10 @@ def test_a_full_disk_while_handing_over_is_told(tmp_path, monkeypatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     job = Job.create(tmp_path, sample_request())
-    monkeypatch.setattr("ChangeMapJointLib.volumes.writing._write_data", full)
+    monkeypatch.setattr("ChangeMapJointLib.io.write._write_data", full)
     with pytest.raises(InputError, match="disk is full"):
         job.write_inputs()
-    monkeypatch.setattr("ChangeMapJointLib.app.jobs.write_request", full)
+    monkeypatch.setattr("ChangeMapJointLib.background.job.write_request", full)
     with pytest.raises(InputError, match="disk is full"):
         Job.create(tmp_path / "new", sample_request())
     assert list((tmp_path / "new").iterdir()) == []
@@ -132,7 +132,7 @@ def test_a_root_that_is_a_file(tmp_path) -> None:
 def test_imports_stay_light() -> None:
     """It is imported into Slicer's own process."""
     code = (
-        "import sys, ChangeMapJointLib.app.jobs; "
+        "import sys, ChangeMapJointLib.background.job; "
         "heavy = {'numpy', 'torch', 'scipy', 'SimpleITK', 'rich', 'typer', 'numba'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

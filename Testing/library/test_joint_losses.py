@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.losses import (
+from ChangeMapJointLib.joint.warping import determinant
+from ChangeMapJointLib.training.losses import (
     EpochRecall,
     LossOptions,
     LossWeights,
@@ -20,7 +21,6 @@ from ChangeMapJointLib.joint.losses import (
     robust_distance,
     total,
 )
-from ChangeMapJointLib.joint.warping import determinant
 
 H = (2.0, 1.0, 0.5)
 SHAPE = (8, 10, 12)

@@ -11,18 +11,18 @@ import torch
 from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 
-from ChangeMapJointLib.app.configuration import config_from
-from ChangeMapJointLib.app.pipeline import PairResult, compare
-from ChangeMapJointLib.app.run import Request, run
-from ChangeMapJointLib.app.run_folder import FILES
+from ChangeMapJointLib.comparison.compare import PairResult, compare
+from ChangeMapJointLib.comparison.config import config_from
+from ChangeMapJointLib.comparison.output import FILES
+from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.read import read_array
+from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 from ChangeMapJointLib.joint.checkpoint import write_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, ask_network
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
-from ChangeMapJointLib.registration.keypoints import KeypointOptions
-from ChangeMapJointLib.registration.solver import Registration, register
-from ChangeMapJointLib.volumes.reading import read_array
-from ChangeMapJointLib.volumes.writing import read_displacement, write_nrrd
+from ChangeMapJointLib.registration.deformable.register import Registration, register
+from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 
 MOVED_MM = np.array((4.0, 0.0, 6.0))
 
@@ -142,7 +142,7 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
 
     monkeypatch.setattr("ChangeMapJointLib.app.solving.register", full)
     monkeypatch.setattr("ChangeMapJointLib.app.pipeline.register", full)
-    monkeypatch.setattr("ChangeMapJointLib.app.solving.ask_network", on_cpu)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.ask_network", on_cpu)
     monkeypatch.setattr("ChangeMapJointLib.app.run.compare", on_gpu)
     wanted = request(scans, tmp_path / "out", weights)
     result = run(replace(wanted, config=replace(wanted.config, method=method)))  # type: ignore[arg-type]

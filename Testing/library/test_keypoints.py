@@ -6,8 +6,8 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.registration.keypoints import DERIVATIVE, KeypointOptions, distinctiveness, find_keypoints
-from ChangeMapJointLib.registration.mind import PAIRS, mind_ssc
+from ChangeMapJointLib.registration.keypoints.detect import DERIVATIVE, KeypointOptions, distinctiveness, find_keypoints
+from ChangeMapJointLib.registration.keypoints.mind import PAIRS, mind_ssc
 
 GRID = Grid((40, 44, 48), (1.5, 1.5, 2.0), (10.0, -20.0, 30.0))
 

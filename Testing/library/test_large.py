@@ -11,11 +11,11 @@ from phantoms import Sphere, chest_phantom, voxel_points, write_dicom
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.reduce import block_any, block_grid, block_means
-from ChangeMapJointLib.volumes import large
-from ChangeMapJointLib.volumes.large import block_factors, within_limit
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.io import large
+from ChangeMapJointLib.io.large import block_factors, within_limit
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.scan.volume import Volume
 
 OBLIQUE = ((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, -1.0))
 

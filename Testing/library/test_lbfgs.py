@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ChangeMapJointLib.registration.lbfgs import minimise_lbfgs
+from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 
 Result = tuple[float, Tensor]
 

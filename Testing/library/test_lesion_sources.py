@@ -9,14 +9,14 @@ from phantoms import Sphere, chest_phantom, write_dicom
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.draw import draw_pair
-from ChangeMapJointLib.training.lidc import consensus_mask, read_lidc
-from ChangeMapJointLib.training.lidc_shapes import read_shapes, shape_of_contours
-from ChangeMapJointLib.training.nlst import read_centres, read_ctab, sphere_mask
-from ChangeMapJointLib.training.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
-from ChangeMapJointLib.training.synthesize import Source, read_lesions
-from ChangeMapJointLib.volumes.volume import Volume
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.draw import draw_pair
+from ChangeMapJointLib.synthesis.lidc import consensus_mask, read_lidc
+from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes, shape_of_contours
+from ChangeMapJointLib.synthesis.nlst import read_centres, read_ctab, sphere_mask
+from ChangeMapJointLib.synthesis.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
+from ChangeMapJointLib.synthesis.synthesize import Source, read_lesions
 
 GRID = Grid((6, 20, 24), (0.7, 0.7, 2.5), (-100.0, -80.0, -300.0))
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ChangeMapJointLib.change.diameter import axial_diameters
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.acquisition import correlated_noise
-from ChangeMapJointLib.training.lesions import Lesion, paint_lesion
-from ChangeMapJointLib.training.shapes import LesionShape, draw_shape
+from ChangeMapJointLib.lesions.diameter import axial_diameters
+from ChangeMapJointLib.synthesis.acquisition import correlated_noise
+from ChangeMapJointLib.synthesis.lesions import Lesion, paint_lesion
+from ChangeMapJointLib.synthesis.shapes import LesionShape, draw_shape
 
 SPHERE = LesionShape()
 GRID = Grid((41, 41, 41), (1.0, 1.0, 1.0), (-20.0, -20.0, -20.0))

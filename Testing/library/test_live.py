@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.change.live import LiveRegions
-from ChangeMapJointLib.change.live_list import LiveList
+from ChangeMapJointLib.change.threshold_list import LiveList
+from ChangeMapJointLib.change.threshold_tree import LiveRegions
 from ChangeMapJointLib.core.grid import Grid
 
 GRID = Grid((9, 11, 13), (0.8, 0.7, 2.0), (-10.0, 5.0, 100.0), ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))

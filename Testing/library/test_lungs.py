@@ -29,8 +29,9 @@ from phantoms import (
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.volumes.lungs import LEFT, RIGHT, LungOptions, segment_both, segment_lungs
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.lungs.segment import LungOptions, segment_both, segment_lungs
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
+from ChangeMapJointLib.scan.volume import Volume
 
 GRID = centred_grid((88, 92, 128), (2.5, 2.5, 2.5))
 EDGE_MM = 2.5  # partial volume, as a scanner's

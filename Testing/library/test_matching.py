@@ -12,8 +12,8 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.registration import matching
-from ChangeMapJointLib.registration.matching import (
+from ChangeMapJointLib.registration.keypoints import match as matching
+from ChangeMapJointLib.registration.keypoints.match import (
     MatchingOptions,
     Search,
     match_keypoints,

@@ -7,11 +7,11 @@ import pytest
 from lung_shapes import LUNG_HU, OBLIQUE, SAGITTAL, Tube, Wall, ball_ml, cube, inside, scan
 from phantoms import Sphere, centred_grid, voxel_points
 
-from ChangeMapJointLib.change.diameter import axial_diameters
-from ChangeMapJointLib.change.growth import sphere_diameter_mm, volume_change, voxel_error
-from ChangeMapJointLib.change.measure import LesionMeasure, measure_lesion, segment_lesion
 from ChangeMapJointLib.core.grid import IDENTITY3, Grid, Matrix3, Vector3
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.lesions.diameter import axial_diameters
+from ChangeMapJointLib.lesions.growth import sphere_diameter_mm, volume_change, voxel_error
+from ChangeMapJointLib.lesions.measure import LesionMeasure, measure_lesion, segment_lesion
+from ChangeMapJointLib.scan.volume import Volume
 
 CENTRE: Vector3 = (1.3, -2.1, 0.7)
 ISO: Vector3 = (1.5, 1.5, 1.5)

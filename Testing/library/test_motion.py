@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.breathing import BreathingMotion, Bump, LungFrame, StiffBall
-from ChangeMapJointLib.training.motion import MotionOptions, draw_motion
-from ChangeMapJointLib.training.sliding import sliding_field, thorax_inside
+from ChangeMapJointLib.synthesis.breathing import BreathingMotion, Bump, LungFrame, StiffBall
+from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
+from ChangeMapJointLib.synthesis.sliding import sliding_field, thorax_inside
 
 FRAME = LungFrame(apex_z_mm=0, base_z_mm=-200, front_y_mm=-80, back_y_mm=80, right_x_mm=-140, left_x_mm=140)
 GRID = Grid((48, 40, 64), (5.0, 5.0, 5.0), (-157.5, -97.5, -215.0))

@@ -17,8 +17,8 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.volumes.placing import place
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
+from ChangeMapJointLib.io.placing import place
+from ChangeMapJointLib.io.read import read_array, read_volume
 
 RAMP = np.array([3.0, -4.0, 5.0])  # HU per mm
 

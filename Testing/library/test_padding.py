@@ -7,8 +7,8 @@ import pytest
 
 from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.padding import find_fill, find_unseen, unseen_of, with_unseen
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.padding import find_fill, find_unseen, unseen_of, with_unseen
+from ChangeMapJointLib.scan.volume import Volume
 
 GRID = Grid((6, 60, 80), (1.5, 1.5, 1.5))
 Y, X = np.mgrid[:60, :80]

@@ -7,14 +7,14 @@ from pair_samples import GRID, INDEX, phantom
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.training.acquisition import (
+from ChangeMapJointLib.synthesis.acquisition import (
     breathe_density,
     measured_noise_hu,
     sample_cubic,
     scan_noise,
     without_noise,
 )
-from ChangeMapJointLib.training.sites import Site, closed_lungs, find_sites, lung_maps
+from ChangeMapJointLib.synthesis.sites import Site, closed_lungs, find_sites, lung_maps
 
 
 def test_density_keeps_mass_in_lung_and_leaves_blood():

@@ -10,10 +10,10 @@ from scipy.ndimage import distance_transform_edt
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.training.motion import MotionOptions
-from ChangeMapJointLib.training.pairs import KnownPair, LesionPlan, PairOptions, make_pair
-from ChangeMapJointLib.training.truth import Truth, read_truth, write_truth
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
+from ChangeMapJointLib.synthesis.truth import Truth, read_truth, write_truth
 
 PLANS = (
     LesionPlan("new", 14.0, 0.0),

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.registration.bspline import ControlGrid
-from ChangeMapJointLib.registration.partners import gaussian, partner_weight, warp_picture
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.change_weight import gaussian, partner_weight, warp_picture
 from ChangeMapJointLib.registration.pyramid import Picture
 
 GRID = Grid((20, 24, 28), (2.0, 1.5, 3.0), (7.0, -8.0, 9.0))

@@ -12,9 +12,9 @@ from image_samples import FORMATS, nifti, save
 from phantoms import assert_same_scan, input_error, random_scan, rotation, write_dicom
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.volumes.hu import as_hu
-from ChangeMapJointLib.volumes.reading import read_array, read_volume, split_selector
-from ChangeMapJointLib.volumes.sources import SourceFile
+from ChangeMapJointLib.core.hu import as_hu
+from ChangeMapJointLib.io.read import read_array, read_volume, split_selector
+from ChangeMapJointLib.io.sources import SourceFile
 
 
 # -- what can be read -----------------------------------------------------------------------

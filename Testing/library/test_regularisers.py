@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ChangeMapJointLib.registration.regularisers import curvature, volume_change, volume_penalty
+from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change, volume_penalty
 
 SHAPE, H = (6, 7, 8), (1.0, 1.0, 2.0)  # [z, y, x], spacing (x, y, z)
 

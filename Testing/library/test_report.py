@@ -14,7 +14,7 @@ from report_page import Page
 
 from ChangeMapJointLib.export.report import interval_words, render_report
 from ChangeMapJointLib.export.wording import change, number, provenance_tables, quality_lines, signed
-from ChangeMapJointLib.volumes.volume import Acquisition
+from ChangeMapJointLib.scan.volume import Acquisition
 
 
 @pytest.fixture(scope="module")

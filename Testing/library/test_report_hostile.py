@@ -12,7 +12,7 @@ from report_page import Page
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.report import render_report, write_report
-from ChangeMapJointLib.volumes.volume import Acquisition
+from ChangeMapJointLib.scan.volume import Acquisition
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>&amp;\"ü"
 

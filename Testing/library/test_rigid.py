@@ -14,12 +14,12 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Matrix3, Vector3, apply_affine
-from ChangeMapJointLib.registration.rigid import RigidAlignment, align_rigid
-from ChangeMapJointLib.registration.rigid_check import LUNG_WINDOW_HU, block_matches, structure
-from ChangeMapJointLib.registration.rigid_scans import WorkingScan, working_scan
-from ChangeMapJointLib.registration.rigid_start import PoseScore, distinct_poses, rigid_matrix, start_poses
-from ChangeMapJointLib.registration.rigid_verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
+from ChangeMapJointLib.registration.rigid.same_chest import LUNG_WINDOW_HU, block_matches, structure
+from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, rigid_matrix, start_poses
+from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
+from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan, working_scan
+from ChangeMapJointLib.scan.volume import Volume
 
 MASTER = Grid((84, 76, 104), (3.0, 3.0, 3.0), (-154.5, -112.5, -124.5))  # the patient, sampled by every scan
 FIELD_OF_VIEW = Grid((63, 57, 78), (4.0, 4.0, 4.0), (-154.0, -113.5, -123.5))

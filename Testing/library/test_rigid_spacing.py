@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from phantoms import rotation
 from scipy import ndimage
 
-from ChangeMapJointLib.app.resources import resource
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.rigid import align_scans, prepare
-from ChangeMapJointLib.registration.rigid_check import agreement
-from ChangeMapJointLib.registration.rigid_scans import WorkingScan
-from ChangeMapJointLib.registration.rigid_verdict import RigidOptions, unlike_chests
-from ChangeMapJointLib.volumes.reading import read_volume
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
+from ChangeMapJointLib.registration.rigid.same_chest import agreement
+from ChangeMapJointLib.registration.rigid.verdict import RigidOptions, unlike_chests
+from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan
+from ChangeMapJointLib.scan.volume import Volume
 
 OPTIONS = RigidOptions(starts=1)  # the pieces lie on each other but for a few mm
 SPACINGS_MM = (1.0, 1.5, 1.75, 2.0, 2.5, 3.0)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.app.run_folder import MARKER, alive, check_output, clean_up, is_run, run_folder
-from ChangeMapJointLib.app.run_records import read_records
+from ChangeMapJointLib.comparison.output import MARKER, alive, check_output, clean_up, is_run, run_folder
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.volumes.writing import atomic_path
+from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.write import atomic_path
 
 RECORD = '{"schema": "changemap.run/1"}'
 
@@ -129,7 +129,7 @@ def test_a_folder_in_which_none_can_be_made(tmp_path, monkeypatch, number, what_
     def refuse(**kwargs):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("ChangeMapJointLib.app.run_folder.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.output.tempfile.mkdtemp", refuse)
     with pytest.raises(InputError, match=what_to_do) as caught, run_folder(tmp_path / "new" / "out"):
         pass
     assert str(caught.value).startswith(f"--out {tmp_path / 'new' / 'out'}: cannot be written ({os.strerror(number)});")
@@ -237,7 +237,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch) -> None:
     def refuse(**kwargs):
         raise PermissionError
 
-    monkeypatch.setattr("ChangeMapJointLib.app.run_folder.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.output.tempfile.TemporaryFile", refuse)
     with pytest.raises(InputError, match="cannot write"):
         check_output(tmp_path / "out", [], overwrite=False)
 

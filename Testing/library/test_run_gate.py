@@ -13,15 +13,15 @@ from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 from report_page import Page
 
-from ChangeMapJointLib.app import pipeline
-from ChangeMapJointLib.app.cli import ProgressStyle, tell_result
-from ChangeMapJointLib.app.configuration import config_from
-from ChangeMapJointLib.app.pipeline import PairResult
-from ChangeMapJointLib.app.run import Label, Request, run
+from ChangeMapJointLib.cli.main import ProgressStyle, tell_result
+from ChangeMapJointLib.comparison import compare as pipeline
+from ChangeMapJointLib.comparison.compare import PairResult
+from ChangeMapJointLib.comparison.config import config_from
+from ChangeMapJointLib.comparison.run import Label, Request, run
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.registration.quality import Figures, Quality, judge
-from ChangeMapJointLib.volumes.volume import Acquisition
-from ChangeMapJointLib.volumes.writing import write_nrrd
+from ChangeMapJointLib.scan.volume import Acquisition
 
 FEW = {"registration": {"iterations": [3, 2]}, "backward": {"iterations": [2]}}  # it is judged as failed anyway
 WHY = "Forward and backward differ by 9.0 mm in the mean."

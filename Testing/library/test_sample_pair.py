@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.training.truth import Truth, read_truth
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.synthesis.truth import Truth, read_truth
 
 SAMPLE = Path(__file__).resolve().parents[2] / "Resources" / "SamplePair"
 

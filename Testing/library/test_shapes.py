@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial.transform import Rotation
 
-from ChangeMapJointLib.training.shapes import LesionShape, draw_shape, shape_of_body
+from ChangeMapJointLib.synthesis.shapes import LesionShape, draw_shape, shape_of_body
 
 SPHERE = LesionShape()
 INDEX = np.stack(np.meshgrid(*[np.arange(-20.0, 21.0)] * 3, indexing="ij"), axis=-1)

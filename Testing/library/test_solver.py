@@ -11,14 +11,14 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.errors import Cancelled
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.registration import solver
-from ChangeMapJointLib.registration.bspline import ControlGrid
-from ChangeMapJointLib.registration.data_terms import TorchData
-from ChangeMapJointLib.registration.distances import keypoint_distance
-from ChangeMapJointLib.registration.objective import Keypoints, KeypointTerm, Objective, Weights
+from ChangeMapJointLib.registration.deformable import register as solver
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.data_terms import TorchData
+from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, folding_percent, minimise, register
+from ChangeMapJointLib.registration.deformable.similarity import keypoint_distance
 from ChangeMapJointLib.registration.pyramid import build_pyramid
-from ChangeMapJointLib.registration.solver import RegistrationOptions, folding_percent, minimise, register
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 FAST = RegistrationOptions(iterations=(40, 25, 12), working_mm=2.0, margin_mm=8.0)
 SHAPE = (44, 48, 52)

@@ -12,19 +12,19 @@ import torch
 from pair_samples import phantom
 from scipy.spatial import cKDTree
 
-from ChangeMapJointLib.app.cli import app
-from ChangeMapJointLib.app.synthesis import Synthesis, draw_options, run_synthesis
+from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.cli.synthesize import Synthesis, draw_options, run_synthesis
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 from ChangeMapJointLib.joint.warping import at_points, warp
-from ChangeMapJointLib.training.acquisition import reconstructed
-from ChangeMapJointLib.training.draw import NULL_PAIRS, DrawOptions, draw_pair
+from ChangeMapJointLib.synthesis.acquisition import reconstructed
+from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions, draw_pair
+from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
-from ChangeMapJointLib.training.synthesize import Source, synthesize
-from ChangeMapJointLib.training.truth import read_truth
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import read_displacement, write_nrrd
 
 COARSE = DrawOptions(lesions=(2, 2), in_plane_mm=(3.0, 3.0), slice_mm=(3.0, 5.0), diaphragm_mm=(10.0, 15.0))
 FILES = {

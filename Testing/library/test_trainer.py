@@ -12,8 +12,8 @@ import torch
 from training_samples import KINDS, OPTIONS, Pairs, start
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.joint.losses import Sample
 from ChangeMapJointLib.joint.network import JointNetwork
+from ChangeMapJointLib.training.losses import Sample
 from ChangeMapJointLib.training.trainer import LAST, TrainingOptions, epoch_order, learning_rate, train
 
 STEPS = 9  # three epochs of five pairs, two a step

@@ -16,17 +16,17 @@ from pair_samples import phantom
 from PIL import Image
 from typer.testing import CliRunner
 
-from ChangeMapJointLib.app import training
-from ChangeMapJointLib.app.cli import app
-from ChangeMapJointLib.app.provenance import git_commit
-from ChangeMapJointLib.app.training import TrainingRequest, pair_folders, processes, run_training, training_options
-from ChangeMapJointLib.core.configuration import to_mapping
+from ChangeMapJointLib.cli import train as training
+from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.cli.train import TrainingRequest, pair_folders, processes, run_training, training_options
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
-from ChangeMapJointLib.joint.losses import AS_PRINTED, LossWeights
-from ChangeMapJointLib.training.draw import DrawOptions
+from ChangeMapJointLib.synthesis.draw import DrawOptions
+from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
-from ChangeMapJointLib.training.synthesize import Source, synthesize
 
 COARSE = DrawOptions(
     lesions=(2, 2), kinds=(1, 0, 0, 1, 0), in_plane_mm=(4.0, 4.0), slice_mm=(4.0, 5.0), diaphragm_mm=(8.0, 10.0)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration import trust
-from ChangeMapJointLib.registration.objective import Keypoints
+from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.trust import (
     Evidence,
     TrustOptions,
@@ -21,7 +21,7 @@ from ChangeMapJointLib.registration.trust import (
     predicted_error,
     trust_map,
 )
-from ChangeMapJointLib.volumes.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = Grid((30, 32, 34), (3.0, 3.0, 3.0), (5.0, -6.0, 7.0))

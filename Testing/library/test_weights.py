@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ChangeMapJointLib.app.resources import resource
-from ChangeMapJointLib.app.training import training_options
-from ChangeMapJointLib.core.configuration import from_mapping
+from ChangeMapJointLib.cli.train import training_options
+from ChangeMapJointLib.core.options import from_mapping
+from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.inference import ask_network, trained_shape
 from ChangeMapJointLib.joint.network import NetworkOptions
-from ChangeMapJointLib.registration.rigid import align_rigid
-from ChangeMapJointLib.training.truth import read_truth
-from ChangeMapJointLib.volumes.lungs import segment_both
-from ChangeMapJointLib.volumes.reading import read_volume
+from ChangeMapJointLib.lungs.segment import segment_both
+from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 MODEL = Path(__file__).parents[2] / "Resources" / "Models" / "default.safetensors"
 

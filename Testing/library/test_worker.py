@@ -27,9 +27,9 @@ from job_samples import (
     wait_for,
 )
 
-from ChangeMapJointLib.app.ends import CANCELLED, KILLED, OWNER_GONE
-from ChangeMapJointLib.app.jobs import Job, recoverable
-from ChangeMapJointLib.app.run_folder import FILES
+from ChangeMapJointLib.background.job import Job, recoverable
+from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OWNER_GONE
+from ChangeMapJointLib.comparison.output import FILES
 
 CANCEL_S = 2.0  # promised to the user
 limits = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of a running process: Linux")
@@ -138,7 +138,7 @@ def test_a_killed_launcher_takes_the_worker_with_it(tmp_path) -> None:
     """Slicer's Python is started by a launcher, whose death leaves the real one running."""
     launcher = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
     job = sample_job(tmp_path)
-    command = [sys.executable, "-c", launcher, "-m", "ChangeMapJointLib.app.worker"]
+    command = [sys.executable, "-c", launcher, "-m", "ChangeMapJointLib.background.worker"]
     worker = Running(job, command=command)
     worker.until_stage("lungs")
     assert worker.pid != worker.process.pid
@@ -217,7 +217,7 @@ def test_a_disk_that_is_really_full(tmp_path) -> None:
     job = sample_job(tmp_path)
     script = (
         'mount -t tmpfs -o size=1600k none "$0.mnt" && cp -r "$0/." "$0.mnt" && cd "$0.mnt" && '
-        '"$1" -m ChangeMapJointLib.app.worker .; code=$?; cat worker.log >&2; ls -A; exit $code'
+        '"$1" -m ChangeMapJointLib.background.worker .; code=$?; cat worker.log >&2; ls -A; exit $code'
     )
     Path(f"{job.folder}.mnt").mkdir()
     size = sum(path.stat().st_size for path in job.folder.iterdir())
@@ -249,7 +249,7 @@ def test_the_end_of_the_parent_ends_the_worker_and_its_pipe(tmp_path) -> None:
     job = sample_job(tmp_path)
     parent = (
         "import subprocess, sys; "
-        "command = [sys.executable, '-m', 'ChangeMapJointLib.app.worker', sys.argv[1]]; "
+        "command = [sys.executable, '-m', 'ChangeMapJointLib.background.worker', sys.argv[1]]; "
         "p = subprocess.Popen(command, stdout=-1, text=True); "
         "[print(line, flush=True) for line in p.stdout]"
     )

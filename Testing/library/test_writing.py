@@ -11,8 +11,8 @@ from phantoms import centred_grid, random_scan, rotation
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.reading import read_array, read_volume
-from ChangeMapJointLib.volumes.writing import (
+from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.write import (
     atomic_path,
     read_displacement,
     read_rigid,
@@ -56,7 +56,7 @@ def test_the_same_volume_gives_the_same_bytes(tmp_path):
 
 
 def test_slabs_of_a_large_volume_join(tmp_path, monkeypatch):
-    monkeypatch.setattr("ChangeMapJointLib.volumes.writing.SLAB_BYTES", 100)
+    monkeypatch.setattr("ChangeMapJointLib.io.write.SLAB_BYTES", 100)
     scan = random_scan()
     write_nrrd(tmp_path / "a.nrrd", scan.array, scan.grid)
     np.testing.assert_array_equal(read_volume(tmp_path / "a.nrrd").array, scan.array)

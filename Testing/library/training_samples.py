@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.losses import LossWeights, Sample
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 from ChangeMapJointLib.training.crops import CropOptions
+from ChangeMapJointLib.training.losses import LossWeights, Sample
 from ChangeMapJointLib.training.trainer import TrainingOptions, train
 
 SHAPE = (8, 8, 16)

@@ -10,11 +10,11 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.app.jobs import Job, JobInput, JobRequest
+from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.io.write import write_displacement, write_nrrd, write_rigid
 from ChangeMapJointLib.scene.volumes import node_of
-from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd, write_rigid
 
 GRID = Grid((66, 74, 84), (3.0, 3.0, 3.0), (-126.0, -110.0, -300.0))
 SHIFT_MM = np.array([3.0, -5.0, 8.0])  # the prior lies there: y(x) = x + SHIFT_MM

@@ -15,9 +15,9 @@ from panel_samples import GONE_MM, GRID, NEW_MM, WEAK_MM
 from panel_views import MODULE, expected, look_at, only_the_overlay, painted, picture, rows
 from slicerhost import user
 
-from ChangeMapJointLib.app.configuration import THRESHOLDS
+from ChangeMapJointLib.comparison.config import THRESHOLDS
+from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.scene.nodes import CURRENT
-from ChangeMapJointLib.volumes.writing import write_nrrd
 
 
 # -- opening ---------------------------------------------------------------------------

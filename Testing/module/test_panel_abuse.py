@@ -14,7 +14,7 @@ from panel_samples import GRID, NEW_MM
 from panel_views import look_at, painted, rows
 from slicerhost import dialogs, errors, leave_module, load_module, open_module, user
 
-from ChangeMapJointLib.app.ends import End
+from ChangeMapJointLib.comparison.outcome import End
 from ChangeMapJointLib.scene.volumes import node_of
 
 DEADLINE_S = 120.0
@@ -297,7 +297,7 @@ def test_two_hundred_findings_and_none(widget) -> None:
     places = np.argwhere(np.ones(tuple(n // 5 for n in GRID.shape)))[:300] * 5
     for z, y, x in places:
         change[z : z + 2, y : y + 2, x : x + 2], signed[z : z + 2, y : y + 2, x : x + 2] = 0.9, 945
-    from ChangeMapJointLib.volumes.writing import write_nrrd
+    from ChangeMapJointLib.io.write import write_nrrd
 
     write_nrrd(job.folder / "result" / "change_map.nrrd", change, GRID, compress=False)
     write_nrrd(job.folder / "result" / "signed_change.nrrd", signed, GRID, compress=False)

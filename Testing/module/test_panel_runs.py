@@ -46,7 +46,7 @@ def test_apply_on_the_sample_pair_paints_exactly_what_the_map_says(widget) -> No
     assert widget.ui.progressBar.visible
     user.wait_until(lambda: widget.ui.progressBar.value > 0, DEADLINE_S)
     (worker,) = children()
-    assert "ChangeMapJointLib.app.worker" in worker.cmdline()
+    assert "ChangeMapJointLib.background.worker" in worker.cmdline()
     assert " s" in widget.ui.statusLabel.text
     wait_for_end(widget)
     assert widget.ui.statusLabel.text.startswith("Done in ")

@@ -26,8 +26,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
 from ChangeMapJointGui.process import BackgroundRun, hasCallbacks
 from job_samples import DEADLINE_S, STUBBORN, child_of, gone, sample_job, sample_request, stuck_code, wait_for
 
-from ChangeMapJointLib.app.ends import CANCELLED, KILLED, End
-from ChangeMapJointLib.app.jobs import Job
+from ChangeMapJointLib.background.job import Job
+from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, End
 
 
 def launchOf510(args, useStartupEnvironment=True, updateEnvironment=None, cwd=None) -> Any:
@@ -202,7 +202,7 @@ def test_a_full_disk_while_the_scans_are_handed_over(launcher, jobs, monkeypatch
         raise OSError(28, "No space left on device")
 
     job = Job.create(jobs, sample_request())
-    monkeypatch.setattr("ChangeMapJointLib.volumes.writing._write_data", full)
+    monkeypatch.setattr("ChangeMapJointLib.io.write._write_data", full)
     end = Followed(job).end()
     assert end.state == "failed"
     assert "disk is full" in end.message

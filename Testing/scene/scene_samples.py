@@ -9,7 +9,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd, write_rigid
+from ChangeMapJointLib.io.write import write_displacement, write_nrrd, write_rigid
 
 GRID = Grid((12, 20, 16), (1.5, 1.25, 2.0), (-10.0, 20.0, -30.0))
 TEMPLATE_GRID = Grid((14, 22, 18), (1.5, 1.25, 2.0), (-12.0, 17.0, -33.0))

@@ -11,8 +11,8 @@ from scene_samples import findings_document
 
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene import findings
+from ChangeMapJointLib.scene.decisions import Reading
 from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
-from ChangeMapJointLib.scene.reading import Reading
 
 ROWS = findings_document()["findings"]
 

@@ -17,10 +17,10 @@ from scene_samples import AFFINE, GRID, TEMPLATE_GRID, findings_document, write_
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import apply_affine, lps_to_ras
 from ChangeMapJointLib.scene import check, layouts
+from ChangeMapJointLib.scene.decisions import Reading
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existing
 from ChangeMapJointLib.scene.overlay import Overlay
-from ChangeMapJointLib.scene.reading import Reading
 from ChangeMapJointLib.scene.results import Results, load
 from ChangeMapJointLib.scene.transforms import map_point
 from ChangeMapJointLib.scene.volumes import grid_of, node_of, volume_of

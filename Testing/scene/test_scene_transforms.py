@@ -10,8 +10,8 @@ from scene_samples import AFFINE, GRID, grid_with, rotation
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import apply_affine, lps_to_ras
+from ChangeMapJointLib.io.write import write_displacement, write_nrrd, write_rigid
 from ChangeMapJointLib.scene.transforms import displacement, grid_transform, linear_transform, map_point
-from ChangeMapJointLib.volumes.writing import write_displacement, write_nrrd, write_rigid
 
 GRIDS = {"axial": GRID, "oblique": grid_with(rotation((15, -25, 40))), "flipped": grid_with(np.diag([-1.0, 1.0, -1.0]))}
 

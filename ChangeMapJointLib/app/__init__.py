@@ -1,1 +1,0 @@
-"""Where the stages meet: pipeline, run folder, command line."""

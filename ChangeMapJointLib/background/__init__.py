@@ -1,0 +1,1 @@
+"""A comparison in a process of its own: request, job, worker."""

@@ -1,0 +1,118 @@
+"""The figures of one finding, from its region of change and the lesion behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.change.finding import Finding, Lung
+from ChangeMapJointLib.change.lesion_pairs import Change, Pair, Scan
+from ChangeMapJointLib.change.naming import name_change, remark
+from ChangeMapJointLib.change.regions import Region, SignedArray
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
+from ChangeMapJointLib.lesions.diameter import axial_diameters
+from ChangeMapJointLib.lesions.segment import elongation
+
+RIGHT, LEFT = 1, 2  # the lungs' labels
+TrustFunction = Callable[[FloatArray], NDArray[np.floating]]
+
+
+def describe(
+    number: int,
+    change: Change,
+    *,
+    partner: int | None,
+    signed_hu: SignedArray,
+    grid: Grid,
+    field: DisplacementField,
+    reference: Scan,
+    template: Scan,
+    trust: NDArray[np.floating] | TrustFunction | None,
+) -> Finding:
+    """The finding number ``number``.
+
+    Args:
+        number: its id.
+        change: its region and what is known of the lesion.
+        partner: id of the other side of a dipole.
+        signed_hu: R - T(y) in HU, ``[z, y, x]``.
+        grid: the maps' grid.
+        field: y from R to T.
+        reference: the current scan R.
+        template: the prior scan T.
+        trust: trust on the maps' grid, or a function of points in mm.
+    """
+    region, pair = change.region, change.pair
+    points = region.points_mm(grid)
+    centre = points.mean(axis=0)
+    kind = name_change(region.sign, pair, displaced=partner is not None)
+    signed = signed_hu[tuple(region.voxels.T)].astype(float)
+    long_mm, across_mm = _region_diameters(region, grid)
+    shape = elongation(points, float(np.cbrt(np.prod(grid.spacing_mm))))
+    percent, interval, diameter = _differences(pair)
+    believed = _mean_trust(trust, region, points)
+    return Finding(
+        id=number,
+        kind=kind,
+        centre_mm=_vector(centre),
+        centre_template_mm=_vector(field.apply(centre[None])[0]),
+        peak_mm=_vector(points[int(region.values.argmax())]),
+        lung=_lung(change, points, reference, template),
+        voxels=len(region.voxels),
+        volume_ml=len(region.voxels) * grid.voxel_volume_ml,
+        peak=region.peak,
+        peak_hu=float(signed[np.argmax(np.abs(signed))]),
+        long_diameter_mm=long_mm,
+        perpendicular_diameter_mm=across_mm,
+        elongation=shape,
+        lesion_reference=None if pair.reference is None else pair.reference.measure,
+        lesion_template=None if pair.template is None else pair.template.measure,
+        volume_change_percent=percent,
+        volume_change_interval_percent=interval,
+        diameter_change_mm=diameter,
+        trust=believed,
+        partner=partner,
+        remark=remark(kind, change, elongation=shape, partner=partner, trust=believed),
+    )
+
+
+def _region_diameters(region: Region, grid: Grid) -> tuple[float, float]:
+    start, stop = region.voxels.min(axis=0), region.voxels.max(axis=0) + 1
+    mask = np.zeros(stop - start, dtype=bool)
+    mask[tuple((region.voxels - start).T)] = True
+    return axial_diameters(mask, grid.crop(start, stop))
+
+
+def _differences(pair: Pair) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """Change of volume in percent, its interval, and change of the long diameter in mm."""
+    if pair.both is None:
+        return None, None, None
+    now, before = pair.both
+    percent, low, high = now.volume_change_since(before)
+    return percent, (low, high), now.long_diameter_mm - before.long_diameter_mm
+
+
+def _mean_trust(
+    trust: NDArray[np.floating] | TrustFunction | None, region: Region, points_mm: FloatArray
+) -> float | None:
+    """Mean trust over the region."""
+    if trust is None:
+        return None
+    values = trust(points_mm) if callable(trust) else trust[tuple(region.voxels.T)]
+    return float(values.mean())
+
+
+def _lung(change: Change, points_mm: FloatArray, reference: Scan, template: Scan) -> Lung:
+    """The lung that most of the region lies in, by the reference's labels or else the template's."""
+    labels = reference.lung_at(points_mm)
+    if not labels.any():
+        labels = template.lung_at(change.motion.to_template(points_mm))
+    return "left" if (labels == LEFT).sum() > (labels == RIGHT).sum() else "right"
+
+
+def _vector(point: FloatArray) -> Vector3:
+    x, y, z = (float(v) for v in point)
+    return x, y, z

@@ -1,0 +1,132 @@
+"""The list of findings while a threshold slider moves: live regions, with what was measured once.
+
+Measuring a lesion takes longer than a slider can wait. A run measures its findings, and candidates at a lower
+threshold; a live region takes over the figures of the one that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.change.threshold_tree import LiveRegion, LiveRegions
+from ChangeMapJointLib.core.grid import FloatArray, Vector3
+
+Measured = Mapping[str, Any]  # one entry of ``findings.json``
+MOST_ROWS = 200
+
+
+@dataclass(frozen=True)
+class LiveFinding:
+    """One row of the list at a threshold.
+
+    Attributes:
+        key: names it over thresholds and sessions: the voxel where its change is strongest.
+        kind: 'new', 'grown', 'shrunk', 'resolved', 'increase' or 'decrease'; see :class:`Finding`.
+        sign: +1 denser now, -1 less dense now.
+        volume_ml: volume of the region of change at this threshold.
+        peak: largest value of the change map in it.
+        peak_mm: where that is, LPS.
+        centre_mm: centroid of the region, or of the largest part, LPS.
+        trust: how far the registration can be believed there, in [0, 1]; None where unknown.
+        measured: its figures in ``findings.json`` or ``candidates.json``; None where it was not measured.
+    """
+
+    key: int
+    kind: str
+    sign: int
+    volume_ml: float
+    peak: float
+    peak_mm: Vector3
+    centre_mm: Vector3
+    trust: float | None
+    measured: Measured | None
+
+
+class LiveList:
+    """Rows for any threshold.
+
+    Args:
+        regions: the map, prepared.
+        findings: entries of ``findings.json``, the largest first.
+        candidates: entries of ``candidates.json``.
+        candidate_threshold: what those are regions of.
+        trust: trust at physical points ``[n, 3]`` LPS, for regions that were not measured.
+    """
+
+    def __init__(
+        self,
+        regions: LiveRegions,
+        findings: Sequence[Measured],
+        candidates: Sequence[Measured] = (),
+        *,
+        candidate_threshold: float = 1.0,
+        trust: Callable[[FloatArray], NDArray[np.floating]] | None = None,
+    ) -> None:
+        self.regions = regions
+        self._measured = [*findings, *candidates]
+        self._trust = trust
+        self._peaks = regions.positions_of(np.array([m["peak_mm"] for m in self._measured]).reshape(-1, 3))
+        self._base = regions.components(candidate_threshold)
+        self._candidate_of: dict[int, int] = {}
+        for i in range(len(findings), len(self._measured)):
+            if 0 <= self._peaks[i] < len(self._base):
+                self._candidate_of.setdefault(int(self._base[self._peaks[i]]), i)
+
+    def at(self, threshold: float, *, min_voxels: int = 5) -> list[LiveFinding]:
+        """The rows at ``threshold``, the largest (volume times peak) first, at most :data:`MOST_ROWS`.
+
+        Regions of one measured lesion are one row.
+
+        Args:
+            threshold: of the change map, in (0, 1].
+            min_voxels: regions with fewer voxels are left out.
+        """
+        label = self.regions.components(threshold)
+        owner: dict[int, int] = {}
+        for i, position in enumerate(self._peaks):
+            if 0 <= position < len(label):
+                owner.setdefault(int(label[position]), i)
+        rows: dict[int, LiveFinding] = {}
+        for region in self.regions.at(threshold, min_voxels=min_voxels)[:MOST_ROWS]:
+            number = owner.get(region.component, self._candidate(region))
+            key = region.key if number is None else self._key(number, region)
+            known = rows.get(key)
+            rows[key] = self._row(region, number, key) if known is None else _united(known, region)
+        return sorted(rows.values(), key=lambda row: -row.volume_ml * row.peak)
+
+    def _candidate(self, region: LiveRegion) -> int | None:
+        """The candidate that holds a region which none of the measured peaks lies in."""
+        if region.position >= len(self._base):
+            return None
+        return self._candidate_of.get(int(self._base[region.position]))
+
+    def _key(self, number: int, region: LiveRegion) -> int:
+        position = int(self._peaks[number])
+        return region.key if position < 0 else int(self.regions.voxels[position])
+
+    def _row(self, region: LiveRegion, number: int | None, key: int) -> LiveFinding:
+        measured = None if number is None else self._measured[number]
+        trust = None if measured is None else measured["trust"]
+        if measured is None and self._trust is not None:
+            trust = float(self._trust(np.array([region.centre_mm]))[0])
+        return LiveFinding(
+            key=key,
+            kind=("increase" if region.sign > 0 else "decrease") if measured is None else str(measured["kind"]),
+            sign=region.sign,
+            volume_ml=region.volume_ml,
+            peak=region.peak,
+            peak_mm=region.peak_mm,
+            centre_mm=region.centre_mm,
+            trust=trust,
+            measured=measured,
+        )
+
+
+def _united(row: LiveFinding, part: LiveRegion) -> LiveFinding:
+    """A row with a further, smaller part of the same lesion."""
+    return replace(row, volume_ml=row.volume_ml + part.volume_ml, peak=max(row.peak, part.peak))

@@ -1,0 +1,1 @@
+"""The command ``changemap``: one file a command."""

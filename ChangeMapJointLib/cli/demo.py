@@ -1,0 +1,105 @@
+"""The main job on the sample pair, scored against what is known of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ChangeMapJointLib.comparison.compare import PairResult
+from ChangeMapJointLib.comparison.output import MARKER
+from ChangeMapJointLib.comparison.run import Request
+from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
+from ChangeMapJointLib.io.provenance import sha256_of
+
+NOTICE = (
+    "Sample pair: the second time point is SYNTHETIC change on a real CT: breathing motion, density, noise and "
+    "lesions were added to the same patient's scan. It shows what the program does, not how well it reads patients."
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the demo compares with the truth.
+
+    Attributes:
+        detection: which true changes were found, and the false findings.
+        error_before_mm: mean distance of corresponding lung points before registration.
+        error_after_mm: the same after it.
+    """
+
+    detection: Detection
+    error_before_mm: float
+    error_after_mm: float
+
+    def figures(self) -> dict[str, float | int]:
+        """The numbers, by name."""
+        found, wanted = self.detection.found(solid_only=True), self.detection.changes(solid_only=True)
+        return {
+            "solid_changes": len(wanted),
+            "solid_changes_found": len(found),
+            "other_changes": len(self.detection.changes()) - len(wanted),
+            "other_changes_found": len(self.detection.found()) - len(found),
+            "kinds_right": sum(true == said for true, said in self.detection.kinds.values()),
+            "false_findings": len(self.detection.false_volumes_ml),
+            "largest_false_ml": round(self.detection.largest_false_ml, 3),
+            "error_before_mm": round(self.error_before_mm, 2),
+            "error_after_mm": round(self.error_after_mm, 2),
+        }
+
+    def lines(self) -> list[str]:
+        """The same in words, one line a thing to know."""
+        n = self.figures()
+        lines = [
+            f"Found {n['solid_changes_found']} of {n['solid_changes']} true solid changes"
+            f" and {n['other_changes_found']} of {n['other_changes']} in ground glass;"
+            f" {n['kinds_right']} of the kinds named as they are.",
+            f"False findings: {n['false_findings']}, the largest of {n['largest_false_ml']:.2f} ml.",
+            f"Corresponding lung points: {n['error_before_mm']} mm apart before registration,"
+            f" {n['error_after_mm']} mm after it (mean).",
+        ]
+        missed = self.detection.missed()
+        words = [f"{c.kind} {c.texture} {c.diameter_template_mm:g} to {c.diameter_reference_mm:g} mm" for c in missed]
+        return [*lines, *([f"Missed: {'; '.join(words)}."] if words else [])]
+
+
+def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
+    """The request for the sample pair; an earlier demo in ``out`` is replaced, another run only with ``overwrite``."""
+    folder = resource("SamplePair")
+    attribution = (folder / "ATTRIBUTION.txt").read_text("utf-8").strip()
+    return Request(
+        folder / "reference.nrrd",
+        folder / "template.nrrd",
+        out,
+        device=device,
+        overwrite=overwrite or is_demo(out),
+        notices=(NOTICE,),
+        attribution=tuple(line for line in attribution.splitlines() if line.strip()),
+    )
+
+
+def is_demo(out: Path) -> bool:
+    """Is ``out`` the folder of an earlier demo?"""
+    try:
+        record = json.loads((out / MARKER).read_text("utf-8"))
+        return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def score(result: PairResult) -> Score:
+    """Compare a run on the sample pair with its truth."""
+    truth = read_truth(resource("SamplePair", "truth.json"))
+    assert result.findings is not None
+    assert truth.points is not None
+    grid = result.reference.grid
+    detection = match_findings(result.findings.items, truth.changes, grid, labels=result.findings.labels)
+    start, end = truth.points.reference_mm, truth.points.template_mm
+    return Score(
+        detection,
+        float(np.linalg.norm(start - end, axis=1).mean()),
+        float(np.linalg.norm(result.field.apply(start) - end, axis=1).mean()),
+    )

@@ -1,0 +1,227 @@
+"""A run's folder appears under its name when it is whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ChangeMapJointLib.comparison.outcome import FULL
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.process import is_alive
+from ChangeMapJointLib.io.sources import reason_of
+
+MARKER = "run.json"
+SCHEMA = "changemap.run/"
+MAPS = ("change_map", "change_learned", "change_difference", "change_combined", "signed_change", "warped_template")
+GEOMETRY = ("deformation", "jacobian", "trust", "lungs_reference", "lungs_template")
+FILES = frozenset(
+    [f"{name}.nrrd" for name in (*MAPS, *GEOMETRY)]
+    + ["rigid.tfm", "findings.csv", "findings.json", "candidates.json", "quality.json", "report.html", MARKER]
+)  # only a folder with nothing else in it is ever replaced
+
+
+def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
+    """Refuse an output folder that could destroy something, before any work is done.
+
+    Raises:
+        InputError: exists without ``overwrite``, or is not a run's folder, is or lies in an input,
+            contains an input, or cannot be written to.
+    """
+    try:
+        _check(out, inputs, overwrite=overwrite)
+    except (OSError, RuntimeError) as error:  # no permission, a loop of links, a name too long
+        raise InputError(f"--out {out}: cannot be used ({error}); give another folder") from error
+
+
+def _check(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
+    target = out.resolve()
+    if not target.name:
+        raise InputError(f"--out {out}: has no name; give the name of a new folder")
+    for path in inputs:
+        source = path.resolve()
+        if target == source or (source.is_dir() and source in target.parents):
+            raise InputError(f"--out {out}: lies in the input {path}; give a folder outside of it")
+        if target in source.parents:
+            raise InputError(f"--out {out}: contains the input {path}; give another folder")
+    check_replaceable(out, target, overwrite=overwrite)
+    parent = next(p for p in target.parents if p.exists())
+    if not parent.is_dir():
+        raise InputError(f"--out {out}: {parent} is a file, expected a folder; give another one")
+    reason = why_not_writable(parent)
+    if reason is not None:
+        raise InputError(f"--out {out}: cannot write to {parent} ({reason_of(reason)}); {remedy(reason)}")
+    target.with_name(working_prefix(target) + "12345678.partial").exists()  # OSError where the name is too long
+
+
+def why_not_writable(folder: Path) -> OSError | None:
+    """Why no file can be made in ``folder``, or None; tried, since permission bits do not tell all."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error
+
+
+def remedy(error: OSError) -> str:
+    """What to do where a folder cannot be written to."""
+    if error.errno in FULL:
+        return "free space there or give another folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or isinstance(error, PermissionError):
+        return "give a folder that you may write to"
+    return "give another folder"
+
+
+def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
+    """Refuse to replace ``target`` unless it is an earlier run and nothing else.
+
+    Raises:
+        InputError: it exists, and is a file, or ``overwrite`` is off, or it holds anything but a run's files.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"--out {out}: is a file, expected the name of a new folder; give another one")
+    if not overwrite:
+        raise InputError(f"--out {out}: exists already; give another folder, or --overwrite to replace it")
+    names = {path.name for path in target.iterdir()}
+    if names and (names - FILES or not is_run(target)):
+        raise InputError(f"--out {out}: holds other files than a run's, and is not replaced; give another folder")
+
+
+def is_run(folder: Path) -> bool:
+    """Does ``folder`` hold the record that a run writes?"""
+    try:
+        return str(json.loads((folder / MARKER).read_text("utf-8"))["schema"]).startswith(SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+@contextmanager
+def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside ``out``, renamed to ``out`` when the block ends well, else removed.
+
+    An earlier run under that name is replaced, with ``overwrite``, only after the new one is whole.
+
+    Raises:
+        InputError: the folder cannot be made, the disk is full, or something appeared under its name meanwhile.
+    """
+    target = out.resolve()
+    made = _make_parents(target.parent)
+    working = None
+    try:
+        clean_up(target)
+        working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
+        working.chmod(0o777 & ~_umask())
+        yield working
+        check_replaceable(out, target, overwrite=overwrite)
+        with uninterrupted():
+            _swap(working, target, overwrite=overwrite)
+    except BaseException as error:
+        if working is not None:
+            shutil.rmtree(working, ignore_errors=True)
+        for folder in reversed(made):  # only those that this run made, and only while empty
+            with suppress(OSError):
+                folder.rmdir()
+        cause = _cause(error, working)
+        if cause is not None:
+            raise InputError(f"--out {out}: {_explained(cause)}") from error
+        raise
+
+
+def _cause(error: BaseException, working: Path | None) -> OSError | None:
+    """The trouble with the folder that ended a run, if that is what ended it."""
+    if isinstance(error, OSError):
+        return error
+    ours = working is not None and isinstance(error, InputError) and str(working) in str(error)
+    return error.__cause__ if ours and isinstance(error.__cause__, OSError) else None
+
+
+def _explained(error: OSError) -> str:
+    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        return "another run has written it meanwhile, and that one stays; give another folder"
+    return f"cannot be written ({error.strerror or error}); {remedy(error)}"
+
+
+def working_prefix(target: Path) -> str:
+    """Start of the names of temporary folders of this process for ``target``."""
+    return f".{target.name}.{socket.gethostname()[:40]}.{os.getpid()}."
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    missing = [p for p in [folder, *folder.parents] if not p.exists()][::-1]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: cannot make {folder} ({error.strerror}); give another folder") from error
+    return missing
+
+
+def _swap(working: Path, target: Path, *, overwrite: bool) -> None:
+    """Give ``working`` the name ``target``; another run may be doing the same at this moment.
+
+    Raises:
+        OSError: it cannot be done, or the other run was faster; then its result is under the name.
+    """
+    old = working.with_suffix(".old")
+    if overwrite:
+        with suppress(FileNotFoundError):
+            target.rename(old)
+    try:
+        working.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done (in the main thread; elsewhere they do not arrive)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def clean_up(target: Path) -> None:
+    """Remove what a run of the same name that was killed left behind; give back what it was about to replace."""
+    host = f".{target.name}.{socket.gethostname()[:40]}."
+    for folder in list(target.parent.iterdir()) if target.parent.is_dir() else ():
+        number = folder.name[len(host) :].split(".")[0]
+        if not folder.name.startswith(host) or not number.isdigit() or alive(int(number)):
+            continue
+        if folder.suffix == ".old" and not target.exists():
+            folder.rename(target)
+        elif folder.suffix in (".old", ".partial"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def alive(process: int) -> bool:
+    """Does another process of that number run?"""
+    if process == os.getpid():  # its own leftovers are those of a namesake: numbers are used again
+        return False
+    return is_alive(process)

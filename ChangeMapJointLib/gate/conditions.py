@@ -1,0 +1,114 @@
+"""What a chest may hold that changes the comparison: a missing lung, fluid, dense lung, free air, metal.
+
+Told from the lung masks' shape and from density, by simple means: they say that somebody should look, not what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ChangeMapJointLib.core.filters import Mask, fill_slices, largest_component, opening
+from ChangeMapJointLib.core.grid import bounding_box
+from ChangeMapJointLib.gate.anatomy import WORK_MM, ChestView, Orientation
+from ChangeMapJointLib.gate.rules import GateReason, reason
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
+from ChangeMapJointLib.scan.volume import Volume
+
+DENSE_HU, SOFT_HU, FLUID_HU, SOLID_HU = -150.0, -50.0, 30.0, 90.0
+EMPTY_HU, METAL_HU = -975.0, 2500.0
+THIN_MM, THICK_MM, GAS_MM = 6.0, 8.0, 5.0  # radii: vessels and walls are thinner, what is looked for is not
+AIRWAYS_MM = 30.0  # from the middle: trachea and main bronchi
+NAMES = {RIGHT: "right", LEFT: "left"}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a lung holds or lost to its surroundings.
+
+    Attributes:
+        ml: dense tissue within its mask, and behind it where the other lung, mirrored, has lung.
+        hu: its median density.
+    """
+
+    ml: float
+    hu: float
+
+
+def condition_reasons(
+    volume: Volume, lungs: Lungs, view: ChestView, turned: Orientation, scan: str
+) -> Iterator[GateReason | None]:
+    """What speaks for a condition in one scan.
+
+    Args:
+        volume: the scan.
+        lungs: its lungs.
+        view: both, coarse.
+        turned: which way the chest lies.
+        scan: ``Reference`` or ``Template``.
+    """
+    ml = {RIGHT: lungs.right_ml, LEFT: lungs.left_ml}
+    both_ml = max(lungs.right_ml + lungs.left_ml, 1e-6)
+    small = min(ml, key=lambda side: ml[side])
+    large = RIGHT + LEFT - small
+    liters = {"small": f"{ml[small] / 1000:.1f}", "large": f"{ml[large] / 1000:.1f}"}
+    yield reason("one_lung", 100 * ml[small] / max(ml[large], 1e-6), scan=scan, side=NAMES[small], **liters)
+    smooth = ndimage.gaussian_filter(view.hu, 1.0)
+    for side in (RIGHT, LEFT):
+        held = _held(view, smooth, side, behind=turned.front_back >= 0)
+        name = "fluid_percent" if held.hu < FLUID_HU else "dense_percent"
+        yield reason(name, 100 * held.ml / both_ml, scan=scan, side=NAMES[side], ml=f"{held.ml:.0f}")
+    for side, gas_ml in _gas_ml(view, smooth).items():
+        yield reason("gas_percent", 100 * gas_ml / both_ml, scan=scan, side=NAMES[side], ml=f"{gas_ml:.0f}")
+    metal_ml = _metal_ml(volume, lungs)
+    yield reason("metal_ml", metal_ml, scan=scan, ml=f"{metal_ml:.1f}")
+
+
+def _radius(view: ChestView, radius_mm: float) -> float:
+    """As large for the chest of a child as for that of an adult."""
+    return radius_mm * view.spacing_mm / WORK_MM
+
+
+def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> Held:
+    """Dense tissue of one side; ``behind``: the spine is at the array's far end of y."""
+    lung, other, h = view.lungs == side, view.lungs == RIGHT + LEFT - side, view.spacing_mm
+    inside = opening((smooth > DENSE_HU) & lung, _radius(view, THIN_MM), h)
+    x = view.spine_vox[1]
+    source = 2 * x - np.arange(lung.shape[2])
+    there = (source >= 0) & (source < lung.shape[2])
+    mirrored = np.zeros_like(other)
+    mirrored[:, :, there] = other[:, :, source[there]]
+    beside = mirrored & ~view.mask & (smooth > SOFT_HU) & (smooth < SOLID_HU)
+    (_, first, _), (_, last, _) = bounding_box(view.mask)
+    middle = (first + last - 1) // 2
+    beside[:, slice(0, middle) if behind else slice(middle, None)] = False  # heart and great vessels
+    found = inside | opening(beside, _radius(view, THICK_MM), h)
+    voxels = int(found.sum())
+    return Held(voxels * h**3 / 1000, float(np.median(view.hu[found])) if voxels else 0.0)
+
+
+def _gas_ml(view: ChestView, smooth: NDArray[np.float32]) -> dict[int, float]:
+    """Air without tissue within the body, by side, without what lies near the middle."""
+    h, x = view.spacing_mm, view.spine_vox[1]
+    body = largest_component(opening(view.hu > -400.0, _radius(view, GAS_MM), h))
+    inside = (fill_slices(body) | view.mask) & _heights(view.mask)
+    empty = opening((smooth < EMPTY_HU) & inside, _radius(view, GAS_MM), h)
+    reach = round(AIRWAYS_MM / WORK_MM)
+    sides = {RIGHT: empty[:, :, : max(x - reach, 0)], LEFT: empty[:, :, x + reach :]}
+    return {side: int(part.sum()) * h**3 / 1000 for side, part in sides.items()}
+
+
+def _heights(mask: Mask) -> Mask:
+    """The slices with lung; below lies the bowel."""
+    return np.asarray(mask.any(axis=(1, 2)))[:, None, None]
+
+
+def _metal_ml(volume: Volume, lungs: Lungs) -> float:
+    """Of the box round the lungs, in ml."""
+    start, stop = bounding_box(lungs.labels > 0, [int(np.ceil(40.0 / s)) for s in volume.grid.spacing_mm[::-1]])
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    return float((volume.array[box] > METAL_HU).sum() * volume.grid.voxel_volume_ml)

@@ -1,0 +1,1 @@
+"""Reading scans of any format and writing volumes and transforms."""

@@ -1,0 +1,1 @@
+"""DICOM series as hospitals and archives hand them out."""

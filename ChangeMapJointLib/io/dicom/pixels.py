@@ -1,0 +1,267 @@
+"""From the pixel data of DICOM files to HU."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID, ImplicitVRLittleEndian
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.hu import LOWEST_HU, as_hu
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.io.dicom.headers import Frame, read_dataset
+from ChangeMapJointLib.io.dicom.padding import padding_of
+from ChangeMapJointLib.io.dicom.stacks import Stack
+from ChangeMapJointLib.io.dicom.values import one_line, parsing
+from ChangeMapJointLib.io.sources import SourceFile
+from ChangeMapJointLib.io.tilt import straightened
+
+INT16_MAX = 32767
+MAX_PIXEL_BYTES = 4
+MAX_COMPRESSION = 2000  # of a whole scan; one of nothing but air may come to some hundreds
+HEADER_ALLOWANCE_BYTES = 64 * 2**20
+PIXEL_TAGS = [
+    *("SOPClassUID", "SOPInstanceUID", "Modality", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+]
+MANY_FRAMES = ("NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData")
+DECODE_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    NotImplementedError,
+    OSError,
+)
+
+Stored = NDArray[np.integer]
+
+
+def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int16] | NDArray[np.float32]:
+    """HU of a stack, ``[z, y, x]`` on ``stack.grid``; int16 where every value is a whole number.
+
+    Padding and everything below -1024 becomes -1024. One file is in memory at a time.
+
+    Raises:
+        InputError: pixel data that are missing, truncated or cannot be decoded; names the file.
+    """
+    _check_bytes(stack.frames)
+    whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in stack.frames)
+    array: NDArray[np.generic] = np.empty(stack.grid.shape, dtype=np.int16 if whole else np.float32)
+    by_file: dict[SourceFile, list[tuple[int, Frame]]] = defaultdict(list)
+    for number, frame in enumerate(stack.frames):
+        by_file[frame.file].append((number, frame))
+    done = 0
+    begun: dict[int, NDArray[np.float32]] = {}  # slices of the grid that lie between two, when one is there
+    for file, wanted in by_file.items():
+        for (number, frame), stored, is_padding in _decoded(file, wanted):
+            picture = _to_hu(stored, is_padding, frame)
+            if whole and picture.max() > INT16_MAX:
+                array, whole = array.astype(np.float32), False
+            at = number if stack.places is None else stack.places[number]
+            picture = straightened(picture, at, len(array), stack.shear_mm, stack.grid.spacing_mm)
+            for k, weight in _shares(number, stack):
+                if weight == 1.0:
+                    array[k] = picture
+                elif k in begun:
+                    between = begun.pop(k) + weight * picture.astype(np.float32)
+                    array[k] = np.rint(between) if whole else between
+                else:
+                    begun[k] = weight * picture.astype(np.float32)
+            done += 1
+            progress(done / len(stack.frames), "reading slices")
+    return as_hu(array)
+
+
+def _shares(number: int, stack: Stack) -> list[tuple[int, float]]:
+    """Slices of the grid that a frame is part of, and with which weight (linear between neighbours)."""
+    if stack.places is None:
+        return [(number, 1.0)]
+    here = stack.places[number]
+    found = [(int(here), 1.0)] if here.is_integer() and here < stack.grid.shape[0] else []
+    for other in (number - 1, number + 1):
+        if 0 <= other < len(stack.places):
+            low, high = sorted((here, stack.places[other]))
+            between = range(int(np.floor(low)) + 1, min(int(np.ceil(high)), stack.grid.shape[0]))
+            found += [(k, 1.0 - abs(k - here) / (high - low)) for k in between]
+    return found
+
+
+def _check_bytes(frames: Sequence[Frame]) -> None:
+    """Compressed files must not promise more than they can hold.
+
+    Raises:
+        InputError: they do.
+    """
+    declared = sum(frame.image_bytes for frame in frames if frame.compressed)
+    present = sum(file.size for file in {frame.file for frame in frames if frame.compressed})
+    if declared > MAX_COMPRESSION * present:
+        raise InputError(
+            f"{len(frames)} image(s) of {frames[0].shape[0]} x {frames[0].shape[1]} pixels are {declared} bytes, but "
+            f"their compressed files have only {present}; export the series again, uncompressed"
+        )
+
+
+class Fingerprints:
+    """Of frames: equal for two exactly when their HU are.
+
+    A file is read when the first of its frames is asked for, and once more, for all of them, at the second.
+
+    Args:
+        frames: all that may be asked for.
+    """
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self._frames: dict[SourceFile, list[tuple[int, Frame]]] = defaultdict(list)
+        for frame in frames:
+            self._frames[frame.file].append((frame.index, frame))
+        self._known: dict[tuple[SourceFile, int], bytes] = {}
+        self._touched: set[SourceFile] = set()
+
+    def __call__(self, frame: Frame) -> bytes:
+        """The fingerprint of one of the frames.
+
+        Raises:
+            InputError: pixel data that cannot be read.
+        """
+        key = (frame.file, frame.index)
+        if key not in self._known:
+            wanted = self._frames[frame.file] if frame.file in self._touched else [(frame.index, frame)]
+            self._touched.add(frame.file)
+            _check_bytes([one for _, one in wanted])
+            for (index, one), stored, is_padding in _decoded(frame.file, wanted):
+                digest = hashlib.sha256(_to_hu(stored, is_padding, one).tobytes()).digest()
+                self._known[frame.file, index] = digest
+        return self._known[key]
+
+
+def _decoded(
+    file: SourceFile, wanted: Sequence[tuple[int, Frame]]
+) -> Iterator[tuple[tuple[int, Frame], Stored, NDArray[np.bool_] | None]]:
+    """Stored values ``[y, x]`` of the wanted frames of a file, and where they are padding."""
+    frame = wanted[0][1]
+    pixels = frame.shape[0] * frame.shape[1] * frame.frames_in_file
+    if file.size > MAX_PIXEL_BYTES * pixels + HEADER_ALLOWANCE_BYTES:
+        raise InputError(f"{file.name}: {file.size} bytes are far too many for {pixels} pixels")
+    dataset = read_dataset(file, PIXEL_TAGS)
+    for item in wanted:
+        with parsing(file.name):
+            stored = _decode(file, dataset, item[1])
+            used = _used_bits(stored, dataset)
+            is_padding = padding_of(stored, used, dataset, item[1].slope, item[1].intercept)
+        yield item, used, is_padding
+
+
+def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
+    """One frame as it is stored, all bits.
+
+    Raises:
+        InputError: with the file and, where a decoder is missing, the transfer syntax.
+    """
+    syntax = UID(str(getattr(dataset.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian)))
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise InputError(
+            f"{file.name}: pixels are floating-point numbers, which no CT image has; export the series again as CT "
+            "images with 16 bits"
+        )
+    if "PixelData" not in dataset:
+        raise InputError(f"{file.name}: no pixel data; export the series again")
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        decoder = None
+    try:
+        if decoder is None or not decoder.is_available:
+            stored = _decode_with_itk(dataset, frame)
+        else:
+            options: Any = {"correct_unused_bits": False}  # done here, after padding is found
+            stored, _ = decoder.as_array(dataset, index=frame.index, raw=True, **options)
+    except DECODE_ERRORS as error:
+        reason = f"{syntax.name}: {one_line(error)}"
+        raise InputError(
+            f"{file.name}: pixel data cannot be decoded ({reason}); export the series again, uncompressed"
+        ) from error
+    if stored.shape != frame.shape or not np.issubdtype(stored.dtype, np.integer):
+        raise InputError(f"{file.name}: pixels {stored.dtype}{stored.shape}, expected integers {frame.shape}")
+    return stored
+
+
+def _decode_with_itk(dataset: Dataset, frame: Frame) -> Stored:
+    """Syntaxes that only SimpleITK's GDCM knows, such as lossless JPEG.
+
+    ``dataset`` has no RescaleSlope, so GDCM gives stored values.
+    """
+    import SimpleITK as sitk
+
+    single = _single_frame(dataset, frame) if frame.frames_in_file > 1 else dataset
+    with tempfile.TemporaryDirectory(prefix="changemap-") as folder:
+        path = Path(folder) / "slice.dcm"
+        single.save_as(path, enforce_file_format=True)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(path))
+        stored: Stored = sitk.GetArrayFromImage(reader.Execute())
+    return stored.reshape(stored.shape[-2:])
+
+
+def _single_frame(dataset: Dataset, frame: Frame) -> Dataset:
+    """A dataset of nothing but ``frame``, still compressed."""
+    single = Dataset()
+    for element in dataset:
+        if element.keyword not in MANY_FRAMES:
+            single.add(element)
+    single.file_meta = dataset.file_meta
+    tables: Any = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
+    packed = get_frame(
+        dataset.PixelData,
+        frame.index,
+        number_of_frames=frame.frames_in_file,
+        extended_offsets=tables if all(tables) else None,
+    )
+    single.PixelData = encapsulate([packed])
+    return single
+
+
+def _used_bits(stored: Stored, dataset: Dataset) -> Stored:
+    """Stored values without what lies in other bits: overlays of old scanners above HighBit, anything below.
+
+    Raises:
+        InputError: bits that do not fit what is allocated.
+    """
+    bits, highest = int(dataset.BitsStored), int(dataset.HighBit)
+    allocated = stored.dtype.itemsize * 8
+    if not (0 < bits <= highest + 1 <= int(dataset.BitsAllocated)):
+        raise InputError(
+            f"HighBit is {highest} with {bits} of {dataset.BitsAllocated} bits stored, which cannot be; export the "
+            "series again"
+        )
+    above, below = allocated - highest - 1, highest + 1 - bits
+    if above <= 0 and below == 0:
+        return stored
+    used = np.left_shift(stored, max(above, 0))  # the right shift brings the sign back for signed types
+    return np.right_shift(used, max(above, 0) + below)
+
+
+def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -> NDArray[np.generic]:
+    """``slope * stored + intercept``, at least -1024, int32 or float32."""
+    if frame.slope.is_integer() and frame.intercept.is_integer():
+        hu: NDArray[np.generic] = stored.astype(np.int32) * int(frame.slope) + int(frame.intercept)
+    else:
+        hu = (stored * frame.slope + frame.intercept).astype(np.float32)
+    if is_padding is not None:
+        hu[is_padding] = LOWEST_HU
+    return np.maximum(hu, LOWEST_HU)  # type: ignore[call-overload,no-any-return]

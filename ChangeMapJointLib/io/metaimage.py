@@ -1,0 +1,160 @@
+"""Headers of MetaImage files, with the voxels behind them (``.mha``) or in files of their own (``.mhd``).
+
+Format: https://itk.org/Wiki/ITK/MetaIO/Documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.io.data_files import as_text, listed_files, read_start
+from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
+from ChangeMapJointLib.io.voxel_data import AGAIN, Packing, VoxelData
+
+KINDS = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+LAST = "ElementDataFile"
+TRUE = ("true", "t", "1", "yes")
+TURNS = ("TransformMatrix", "Rotation", "Orientation")  # three names of one field
+PLACES = ("Offset", "Position", "Origin")
+
+
+class _Fields(dict[str, str]):
+    """Values by their names."""
+
+    def numbers(self, name: str, count: int) -> list[float] | None:
+        """``count`` numbers; None where there is no such field.
+
+        Raises:
+            InputError: something else.
+        """
+        if name not in self:
+            return None
+        try:
+            found = [float(word) for word in self[name].split()]
+        except ValueError:
+            found = []
+        if len(found) != count:
+            raise InputError(f"{name} = '{self[name][:80]}', expected {count} number(s); {AGAIN}")
+        return found
+
+    def whole(self, name: str, default: int) -> int:
+        """A whole number.
+
+        Raises:
+            InputError: something else.
+        """
+        text = self.get(name, str(default))
+        if not re.fullmatch(r"-?\d{1,18}", text):
+            raise InputError(f"{name} = '{text[:80]}', expected a whole number; {AGAIN}")
+        return int(text)
+
+    def is_true(self, *names: str) -> bool:
+        """Does one of them say yes?"""
+        return any(self.get(name, "").lower() in TRUE for name in names)
+
+
+def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
+    """What the header of a MetaImage file says.
+
+    Args:
+        path: ``.mha`` or ``.mhd``.
+        scalar: one number a voxel is expected.
+
+    Raises:
+        InputError: not MetaImage, no three-dimensional volume, or no sizes of its voxels.
+    """
+    fields, following, end = _parsed(path)
+    rank = fields.whole("NDims", 0)
+    if not 3 <= rank <= 5:
+        raise InputError(f"{rank}-dimensional image, expected one 3-D volume")
+    sizes = [int(n) for n in fields.numbers("DimSize", rank) or () if 1 <= n < 2**40]
+    if len(sizes) != rank:
+        raise InputError(f"DimSize = '{fields.get('DimSize', '')[:80]}', expected positive numbers; {AGAIN}")
+    volumes = int(np.prod(sizes[3:], dtype=float))
+    if volumes > 1:
+        raise time_series(volumes)
+    count = fields.whole("ElementNumberOfChannels", 1)
+    if count < 1 or (scalar and count > 1):
+        raise components(count, "ElementNumberOfChannels")
+    x, y, z = sizes[:3]
+    shape = check_shape((z, y, x), count)
+    affine, notes = _affine(fields, rank)
+    values = int(np.prod(shape, dtype=np.int64)) * count
+    return ImageHeader(shape, affine, _data(path, fields, following, end, values), count, notes=notes)
+
+
+def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
+    """Fields, the lines behind them, and where the header ends."""
+    content = read_start(path)
+    last = re.search(rb"(?:^|\n)[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|$)", content)
+    if not last:
+        raise InputError(f"not a readable MetaImage file (it has no {LAST}); {AGAIN}")
+    fields = _Fields()
+    for line in as_text(content[: last.end()]).splitlines():
+        name, equals, value = line.partition("=")
+        if not equals and line.strip():
+            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value'); {AGAIN}")
+        fields[name.strip()] = value.strip()
+    if fields.get("ObjectType", "Image") != "Image":
+        raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}', expected Image")
+    return fields, as_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [], last.end()
+
+
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
+def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
+    """From index to mm in LPS, and notes. The rows of the matrix are the directions of the axes."""
+    spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank)
+    if not spacing:
+        raise InputError("no voxel size (ElementSpacing is missing), expected three positive numbers; export it again")
+    check_voxel_size(np.array(spacing[:3]))
+    turn = next((fields.numbers(name, rank * rank) for name in TURNS if name in fields), None)
+    place = next((fields.numbers(name, rank) for name in PLACES if name in fields), None)
+    notes = () if turn else (NO_ORIENTATION,)
+    matrix = np.eye(4)
+    axes = np.reshape(turn, (rank, rank))[:3, :3] if turn else np.eye(3)
+    matrix[:3, :3] = axes.T * spacing[:3]
+    matrix[:3, 3] = place[:3] if place else 0.0
+    factor, told = millimetres(fields.get("DistanceUnits", ""))
+    matrix[:3] *= factor
+    return matrix, (*notes, *told)
+
+
+def _data(path: Path, fields: _Fields, following: list[str], end: int, count: int) -> VoxelData:
+    """Where the voxels are."""
+    kind = fields.get("ElementType", "")
+    if kind.removesuffix("_ARRAY") not in KINDS:
+        raise InputError(f"voxels of type '{kind[:40]}', expected numbers such as MET_SHORT; {AGAIN}")
+    order = ">" if fields.is_true("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
+    packing: Packing = "raw"
+    if "BinaryData" in fields and not fields.is_true("BinaryData"):
+        packing = "text"
+    if fields.is_true("CompressedData"):
+        packing = "zlib"
+    attached = fields[LAST] in ("LOCAL", "Local", "local")
+    files = (path,) if attached else listed_files(path, fields[LAST], following)
+    offset = fields.whole("HeaderSize", 0)
+    if offset < -1 or (offset == -1 and packing != "raw"):
+        raise InputError(f"HeaderSize = {offset}, expected 0, or -1 with uncompressed voxels; {AGAIN}")
+    if attached:
+        offset = end + max(offset, 0)
+    dtype = np.dtype(order + KINDS[kind.removesuffix("_ARRAY")])
+    return VoxelData(files, dtype, count, packing, offset, attached=attached)

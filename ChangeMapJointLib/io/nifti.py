@@ -1,0 +1,289 @@
+"""Headers of NIfTI-1 and NIfTI-2 files, also packed with gzip, whatever they are called.
+
+Where the patient lies is in up to two matrices. ``sform`` is taken where it is set, as most programs do; where
+``qform`` says something else, that is told. A tilt of the gantry can only stand in ``sform``.
+
+Format: https://nifti.nimh.nih.gov/nifti-1 and nifti-2.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Shape3
+from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.placing import (
+    EXACT_MM,
+    NO_ORIENTATION,
+    ROUNDED_VOX,
+    check_shape,
+    check_voxel_size,
+    without_drift,
+)
+from ChangeMapJointLib.io.voxel_data import AGAIN, VoxelData, unpacked_start
+
+HEADER_BYTES = 540  # of NIfTI-2; of NIfTI-1 348
+MAX_OFFSET_BYTES = 2**30
+SAME_SIZE = 0.01  # largest relative difference of pixdim and sform
+UNITS = {0: "", 1: "m", 2: "mm", 3: "um"}  # the low bits of xyzt_units
+KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+NO_NUMBERS = {
+    1: "single bits",
+    32: "complex numbers",
+    128: "colours (RGB)",
+    1536: "128-bit numbers",
+    1792: "complex numbers",
+    2048: "complex numbers",
+    2304: "colours (RGBA)",
+}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Byte offsets in a header; the codes are struct's."""
+
+    magic: tuple[int, bytes]
+    dim: tuple[int, str]
+    datatype: tuple[int, str]
+    pixdim: tuple[int, str]
+    vox_offset: tuple[int, str]
+    scale: tuple[int, str]  # scl_slope, scl_inter
+    units: tuple[int, str]
+    codes: tuple[int, str]  # qform_code, sform_code
+    qform: tuple[int, str]  # three numbers of a quaternion, three of the position
+    sform: tuple[int, str]
+
+
+_LAYOUTS = {
+    348: _Layout(
+        (344, b"n+1"),
+        (40, "8h"),
+        (70, "h"),
+        (76, "8f"),
+        (108, "f"),
+        (112, "2f"),
+        (123, "B"),
+        (252, "2h"),
+        (256, "6f"),
+        (280, "12f"),
+    ),
+    540: _Layout(
+        (4, b"n+2"),
+        (16, "8q"),
+        (12, "h"),
+        (104, "8d"),
+        (168, "q"),
+        (176, "2d"),
+        (500, "i"),
+        (344, "2i"),
+        (352, "6d"),
+        (400, "12d"),
+    ),
+}
+_Get = Callable[[tuple[int, str]], tuple[float, ...]]
+
+
+def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
+    """What the header of a NIfTI file says.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``; whether it is packed is seen from its content.
+        scalar: one number a voxel is expected.
+
+    Raises:
+        InputError: not NIfTI, no three-dimensional volume, numbers of a kind that cannot be HU, voxel sizes that are
+            no positive numbers, or positions that contradict each other.
+    """
+    with path.open("rb") as plain:
+        content = plain.read(HEADER_BYTES)
+    packed = content[:2] == b"\x1f\x8b"
+    if packed:
+        content = unpacked_start(path, HEADER_BYTES)
+    layout, order, size = _layout(content)
+
+    def get(place: tuple[int, str]) -> tuple[float, ...]:
+        return struct.unpack_from(order + place[1], content, place[0])
+
+    (datatype,) = get(layout.datatype)
+    if datatype not in KINDS:
+        kind = NO_NUMBERS.get(int(datatype), f"datatype {datatype}")
+        raise InputError(f"voxels are {kind}, expected one number a voxel (CT in HU); give the scan itself")
+    shape, count = _shape(get(layout.dim), scalar)
+    affine, notes = _affine(layout, get, shape)
+    start = _first_voxel(get(layout.vox_offset)[0], size)
+    slope, intercept = _scale(*get(layout.scale))
+    data = VoxelData(
+        files=(path,),
+        dtype=np.dtype(order + KINDS[int(datatype)]),
+        count=int(np.prod(shape, dtype=np.int64)) * count,
+        packing="zlib" if packed else "raw",
+        skip=start if packed else 0,
+        offset=0 if packed else start,
+    )
+    return ImageHeader(shape, affine, data, count, interleaved=False, slope=slope, intercept=intercept, notes=notes)
+
+
+def _layout(content: bytes) -> tuple[_Layout, str, int]:
+    """The layout, the byte order (struct's), and the size of a header."""
+    if len(content) < 348:
+        raise InputError(f"{len(content)} bytes, too few for an image; {AGAIN}")
+    order = "<" if struct.unpack_from("<i", content)[0] in _LAYOUTS else ">"
+    size = struct.unpack_from(f"{order}i", content)[0]
+    if size not in _LAYOUTS:
+        raise InputError("not a NIfTI file; expected a .nii or .nii.gz image")
+    layout = _LAYOUTS[size]
+    if len(content) < size:
+        raise InputError(f"{len(content)} bytes, too few for an image; {AGAIN}")
+    start, expected = layout.magic
+    found = content[start : start + 3]
+    if found in (b"ni1", b"ni2"):
+        raise InputError("a header whose voxels are in another file (.img); save it as one .nii file")
+    if found != expected:
+        raise InputError(f"not a NIfTI file (mark {found!r}, expected {expected!r}); convert it again")
+    return layout, order, size
+
+
+def _shape(dim: tuple[float, ...], scalar: bool) -> tuple[Shape3, int]:
+    """The shape ``[z, y, x]`` and the numbers a voxel."""
+    rank = int(dim[0])
+    if not 1 <= rank <= 7:
+        raise InputError(f"{rank} dimensions in the header, expected 3; {AGAIN}")
+    sizes = [int(n) for n in dim[1 : 1 + rank]]
+    if rank < 3:
+        raise InputError(f"{rank}-dimensional image of size {tuple(sizes)}, expected one 3-D volume")
+    times, values, *others = [*sizes[3:], 1, 1][:4] if rank < 6 else sizes[3:]
+    if min(sizes) < 1 or any(n > 1 for n in others):
+        raise InputError(f"size {tuple(sizes)}, expected one 3-D volume")
+    if times > 1:
+        raise time_series(times)
+    if scalar and values > 1:
+        raise components(values, "vectors")
+    x, y, z = sizes[:3]
+    return check_shape((z, y, x), values), values
+
+
+def _first_voxel(vox_offset: float, header_size: int) -> int:
+    if not vox_offset <= MAX_OFFSET_BYTES:  # NaN included
+        raise InputError(f"vox_offset {vox_offset} in the header, expected at most {MAX_OFFSET_BYTES} bytes")
+    return int(max(vox_offset, header_size))
+
+
+def _scale(slope: float, intercept: float) -> tuple[float, float]:
+    """A slope of 0, or of NaN as some programs write it, means that there is none."""
+    if slope == 0 or np.isnan(slope):
+        return 1.0, 0.0
+    if not (np.isfinite(slope) and np.isfinite(intercept)):
+        raise InputError(f"scale {slope} and offset {intercept} of the values, expected numbers; {AGAIN}")
+    return slope, intercept
+
+
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
+def _affine(layout: _Layout, get: _Get, shape: Shape3) -> tuple[FloatArray, tuple[str, ...]]:
+    """From index to mm in LPS, and notes."""
+    pixdim = get(layout.pixdim)
+    check_voxel_size(pixdim[1:4])
+    qform_code, sform_code = get(layout.codes)
+    sform = np.vstack([np.reshape(get(layout.sform), (3, 4)), (0, 0, 0, 1)]) if sform_code > 0 else None
+    qform = _qform(pixdim, get(layout.qform)) if qform_code > 0 else None
+    notes: list[str] = []
+    if sform is not None and not _is_position(sform):
+        if qform is None:
+            raise InputError("sform in the header is no position (zeros, or no numbers); export it again")
+        notes.append("The position in sform is none (zeros, or no numbers); that in qform was taken.")
+        sform = None
+    if sform is not None:
+        _check_sizes(np.array(pixdim[1:4]), sform)
+        notes += _compared(sform, qform, shape) if qform is not None else []
+        found = LPS_TO_RAS @ sform
+    elif qform is not None:
+        if not np.isfinite(qform).all():
+            raise InputError("qform in the header is no position (no numbers, or no turn); export it again")
+        found = LPS_TO_RAS @ qform
+    else:
+        found = np.diag([*pixdim[1:4], 1.0])  # as ITK places it
+        notes.append(NO_ORIENTATION)
+    factor, told = millimetres(UNITS.get(int(get(layout.units)[0]) & 7, ""))
+    found[:3] *= factor
+    return found, (*notes, *told)
+
+
+def _qform(pixdim: tuple[float, ...], numbers: tuple[float, ...]) -> FloatArray:
+    """The matrix of a quaternion in RAS; NaN where it is none."""
+    b, c, d = numbers[:3]
+    rest = 1.0 - (b * b + c * c + d * d)
+    if not rest > -0.01:  # NaN included; rounding gives a little less than 0
+        return np.full((4, 4), np.nan)
+    a = np.sqrt(max(rest, 0.0))
+    a, b, c, d = np.array([a, b, c, d]) / np.sqrt(a * a + b * b + c * c + d * d)
+    turn = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn * pixdim[1:4] * (1, 1, -1 if pixdim[0] < 0 else 1)
+    matrix[:3, 3] = numbers[3:]
+    return matrix
+
+
+def _is_position(matrix: FloatArray) -> bool:
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    return bool(np.isfinite(matrix).all() and np.isfinite(lengths).all() and (lengths > 0).all())
+
+
+def _check_sizes(sizes_mm: FloatArray, sform: FloatArray) -> None:
+    """Voxel sizes are the same in both; that of tilted slices may be measured straight up or along the drift."""
+    lengths = np.linalg.norm(sform[:3, :3], axis=0)
+    upright = np.array([*lengths[:2], abs(_slice_distance(sform))])
+    off = np.minimum(np.abs(lengths / sizes_mm - 1), np.abs(upright / sizes_mm - 1))
+    if not off.max() <= SAME_SIZE:
+        raise InputError(
+            f"voxel sizes contradict each other, {tuple(sizes_mm.round(4).tolist())} mm in pixdim and "
+            f"{tuple(lengths.round(4).tolist())} mm in sform; export it again"
+        )
+
+
+def _slice_distance(matrix: FloatArray) -> float:
+    across = np.cross(matrix[:3, 0], matrix[:3, 1])
+    length = float(np.linalg.norm(across))
+    return float(across @ matrix[:3, 2]) / length if length > 0 else np.nan
+
+
+def _compared(sform: FloatArray, qform: FloatArray, shape: Shape3) -> list[str]:
+    """A note where ``qform`` puts voxels elsewhere than ``sform`` does, a tilt that it cannot hold apart.
+
+    Raises:
+        InputError: one is the mirror image of the other.
+    """
+    if not np.isfinite(qform).all():
+        return []
+    if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
+        raise InputError(
+            "sform and qform in the header contradict each other about left and right (one is the mirror image of the "
+            "other); convert the original DICOM again"
+        )
+    size = np.array(shape[::-1])
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in size])).reshape(3, -1)
+    upright = sform.copy()
+    upright[:3, :3] = without_drift(sform[:3, :3])
+    off_mm = min(_farthest(matrix - qform, corners) for matrix in (sform, upright))
+    smallest = float(np.linalg.norm(sform[:3, :3], axis=0).min())
+    if off_mm <= max(ROUNDED_VOX * smallest, EXACT_MM):
+        return []
+    return [
+        f"The header holds two positions that differ by up to {off_mm:.1f} mm; that in sform was taken, not qform's. "
+        "Programs that take the other show the scan elsewhere."
+    ]
+
+
+def _farthest(difference: FloatArray, corners: FloatArray) -> float:
+    moved = difference[:3, :3] @ corners + difference[:3, 3:]
+    return float(np.linalg.norm(moved, axis=0).max())

@@ -1,0 +1,275 @@
+"""Headers of NRRD files, with the voxels behind them (``.nrrd``) or in files of their own (``.nhdr``).
+
+Format: https://teem.sourceforge.net/nrrd/format.html.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.io.data_files import as_text, listed_files, read_start
+from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
+from ChangeMapJointLib.io.voxel_data import AGAIN, Packing, VoxelData
+
+PACKINGS: dict[str, Packing] = {"raw": "raw", "gzip": "zlib", "gz": "zlib", "bzip2": "bzip2", "bz2": "bzip2"}
+PACKINGS |= {"text": "text", "txt": "text", "ascii": "text"}
+KINDS = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+CODES = {name: code for code, names in KINDS.items() for name in names}
+# signs of x, y and z on the way to LPS
+TO_LPS = {
+    "left-posterior-superior": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+}
+SHORT = {"lps": "left-posterior-superior", "ras": "right-anterior-superior", "las": "left-anterior-superior"}
+WITHOUT_PATIENT = (
+    "scanner-xyz",
+    "3d-right-handed",
+    "3d-left-handed",
+    "3dr",
+    "3dl",
+)  # as short or long as NRRD has them
+SPATIAL = ("domain", "space", "time", "???", "none")
+NEWEST = 5  # of the format's versions
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Fields by their names in lower case without spaces, what follows ``data file``, and where the voxels start."""
+
+    fields: dict[str, str]
+    following: list[str]
+    end: int
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.fields.get(name, default)
+
+    def numbers(self, name: str) -> list[float]:
+        """Of a list.
+
+        Raises:
+            InputError: something else.
+        """
+        try:
+            return [float(word) for word in self.text(name).split()]
+        except ValueError as error:
+            raise InputError(f"{name} '{self.text(name)[:80]}', expected numbers; {AGAIN}") from error
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number.
+
+        Raises:
+            InputError: something else, or nothing without a default.
+        """
+        text = self.text(name) or str(default)
+        if not re.fullmatch(r"-?\d{1,18}", text):
+            raise InputError(f"{name} '{text[:80]}', expected a whole number; {AGAIN}")
+        return int(text)
+
+    def vectors(self, name: str) -> list[list[float] | None]:
+        """Of a list of ``(x,y,z)`` or ``none``.
+
+        Raises:
+            InputError: something else.
+        """
+        text = self.text(name)
+        found = re.findall(r"none|\([^()]*\)", text)
+        try:
+            vectors = [None if one == "none" else [float(part) for part in one[1:-1].split(",")] for one in found]
+        except ValueError:
+            vectors = []
+        if not vectors or re.sub(r"none|\([^()]*\)", "", text).strip():
+            raise InputError(f"{name} '{text[:80]}', expected vectors (x,y,z); {AGAIN}")
+        return vectors
+
+
+def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
+    """What the header of an NRRD file says.
+
+    Args:
+        path: ``.nrrd`` or ``.nhdr``.
+        scalar: one number a voxel is expected.
+
+    Raises:
+        InputError: not NRRD, no three-dimensional volume, or no sizes of its voxels.
+    """
+    header = _parsed(path)
+    sizes = [int(n) for n in header.numbers("sizes") if 1 <= n < 2**40]
+    words = header.text("sizes").split()
+    if not sizes or len(words) != len(sizes) or len(sizes) != header.whole("dimension"):
+        found = f"sizes '{header.text('sizes')[:80]}' in {header.text('dimension')[:80]} dimension(s)"
+        raise InputError(f"{found}, expected three positive numbers; {AGAIN}")
+    space, others = _axes(header, sizes)
+    count = _extra(header, sizes, others, scalar)
+    x, y, z = (sizes[axis] for axis in space)
+    shape = check_shape((z, y, x), count)
+    affine, notes = _affine(header, space)
+    data = _data(path, header, int(np.prod(shape, dtype=np.int64)) * count)
+    interleaved = all(axis < space[0] for axis in others if sizes[axis] > 1)
+    return ImageHeader(shape, affine, data, count, interleaved=interleaved, notes=notes)
+
+
+def _parsed(path: Path) -> _Header:
+    content = read_start(path)
+    version = re.match(rb"NRRD(\d{4})\r?\n", content)
+    if not version:
+        raise InputError(f"not a readable NRRD file (it does not start with its mark, NRRD000x); {AGAIN}")
+    if int(version.group(1)) > NEWEST:
+        raise InputError(f"NRRD version {int(version.group(1))}, expected at most {NEWEST}; save it in an older one")
+    blank = re.search(rb"\n\r?\n", content)
+    lines = as_text(content[: blank.start()] if blank else content).splitlines()[1:]
+    fields: dict[str, str] = {}
+    following: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#") or not line.strip() or re.match(r"[^:]*:=", line):  # comments; keys and values
+            continue
+        name, colon, value = line.partition(":")
+        key = name.strip().lower().replace(" ", "")
+        if not colon or key in fields:
+            what = "occurs twice" if colon else "is no 'field: value'"
+            raise InputError(f"not a readable NRRD file ('{name[:40]}' {what}); {AGAIN}")
+        fields[key] = value.strip()
+        if key == "datafile" and value.split()[:1] == ["LIST"]:
+            following = lines[number:]
+            break
+    if blank is None and "datafile" not in fields:
+        raise InputError(f"not a readable NRRD file (its header does not end); {AGAIN}")
+    return _Header(fields, following, blank.end() if blank else len(content))
+
+
+def _kinds(header: _Header, count: int) -> list[str]:
+    kinds = header.text("kinds").lower().split()
+    return kinds if len(kinds) == count else ["???"] * count
+
+
+def _axes(header: _Header, sizes: list[int]) -> tuple[list[int], list[int]]:
+    """The three axes of space, and the others."""
+    kinds = _kinds(header, len(sizes))
+    space = [axis for axis, kind in enumerate(kinds) if kind in SPATIAL]
+    if header.text("spacedirections"):
+        vectors = header.vectors("spacedirections")
+        if len(vectors) != len(sizes):
+            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes; {AGAIN}")
+        space = [axis for axis, vector in enumerate(vectors) if vector is not None]
+    if len(space) > 3:  # with time, or with a fourth axis of which nothing is said
+        timeless = [axis for axis in space if kinds[axis] != "time"]
+        space = timeless if len(timeless) == 3 else space[:3]
+    if len(space) != 3 or space[2] - space[0] != 2:
+        raise InputError(f"{len(space)}-dimensional image of size {tuple(sizes)}, expected one 3-D volume")
+    return space, [axis for axis in range(len(sizes)) if axis not in space]
+
+
+def _extra(header: _Header, sizes: list[int], others: list[int], scalar: bool) -> int:
+    """Numbers a voxel.
+
+    Raises:
+        InputError: there should be one, or they are volumes.
+    """
+    kinds = _kinds(header, len(sizes))
+    several = [axis for axis in others if sizes[axis] > 1]
+    for axis in several:
+        if kinds[axis] in SPATIAL or (scalar and kinds[axis] == "list"):
+            raise time_series(sizes[axis])
+        if "complex" in kinds[axis]:
+            raise InputError("voxels are complex numbers, expected one number a voxel (CT in HU); give the scan itself")
+        if scalar:
+            raise components(sizes[axis], kinds[axis])
+    if len(several) > 1:
+        raise InputError(f"{len(sizes)}-dimensional image of size {tuple(sizes)}, expected one 3-D volume")
+    return sizes[several[0]] if several else 1
+
+
+@np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
+def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, ...]]:
+    """From index to mm in LPS, and notes."""
+    matrix = np.eye(4)
+    signs = None
+    if header.text("spacedirections"):
+        vectors = header.vectors("spacedirections")
+        matrix[:3, :3] = np.array([_three(vectors[axis]) for axis in space]).T
+        if header.text("spaceorigin"):
+            matrix[:3, 3] = _three(header.vectors("spaceorigin")[0])
+        check_voxel_size(np.linalg.norm(matrix[:3, :3], axis=0))
+        name = header.text("space").lower().removesuffix("-time")
+        signs = TO_LPS.get(SHORT.get(name, name))
+        if name and signs is None and name not in WITHOUT_PATIENT:
+            raise InputError(f"space '{name[:40]}' in the header, expected {', '.join(TO_LPS)}; {AGAIN}")
+        units = _words(header.text("spaceunits"))[:3]
+    else:
+        spacing, mins = _of_axes(header, "spacings", space), _of_axes(header, "axismins", space)
+        check_voxel_size(spacing)
+        matrix[:3, :3] = np.diag(spacing)
+        if np.isfinite(mins).all():
+            matrix[:3, 3] = mins + spacing / 2  # from the edge of the first voxel to its centre
+        every = _words(header.text("units"))
+        units = [every[axis] for axis in space if axis < len(every)]
+    notes = [] if signs else [NO_ORIENTATION]
+    matrix[:3] *= np.array(signs or (1, 1, 1))[:, None]
+    factors = {millimetres(unit) for unit in units}
+    if len(factors) > 1:
+        raise InputError(f"lengths in several units ({', '.join(units)[:80]}), expected mm; convert it")
+    for factor, told in factors:
+        matrix[:3] *= factor
+        notes += told
+    return matrix, tuple(notes)
+
+
+def _three(vector: list[float] | None) -> list[float]:
+    """The first three numbers: the fourth is time."""
+    found = (vector or [])[:3]
+    if len(found) != 3:
+        raise InputError(f"a vector of {len(found)} number(s) in the header, expected three; {AGAIN}")
+    return found
+
+
+def _of_axes(header: _Header, name: str, space: list[int]) -> FloatArray:
+    """A number for each axis of space; NaN where the header has none."""
+    found = header.numbers(name)
+    return np.array([found[axis] if axis < len(found) else np.nan for axis in space])
+
+
+def _words(text: str) -> list[str]:
+    """What stands in quotes, or without any between blanks."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', text)]
+
+
+def _data(path: Path, header: _Header, count: int) -> VoxelData:
+    """Where the voxels are."""
+    packing = PACKINGS.get(header.text("encoding").lower())
+    if packing is None:
+        found = header.text("encoding")[:40]
+        raise InputError(f"encoding '{found}', expected raw, gzip, bzip2 or text; save it with another one")
+    code = CODES.get(" ".join(header.text("type").lower().split()))
+    if code is None:
+        raise InputError(f"voxels of type '{header.text('type')[:40]}', expected numbers; {AGAIN}")
+    endian = header.text("endian", "little").lower()
+    if endian not in ("little", "big"):
+        raise InputError(f"endian '{endian[:40]}', expected little or big; {AGAIN}")
+    skip = header.whole("byteskip", 0)
+    if header.whole("lineskip", 0) or skip < -1 or (skip == -1 and packing != "raw"):
+        raise InputError("voxels behind lines or bytes to skip that cannot be skipped here; save it again without")
+    attached = "datafile" not in header.fields
+    files = (path,) if attached else listed_files(path, header.text("datafile"), header.following)
+    offset = header.end if attached else 0
+    if packing in ("raw", "text"):
+        offset, skip = (-1 if skip < 0 else offset + skip), 0
+    dtype = np.dtype((">" if endian == "big" else "<") + code)
+    return VoxelData(files, dtype, count, packing, offset, skip, attached)

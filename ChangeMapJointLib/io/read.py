@@ -1,0 +1,156 @@
+"""Reading CT scans and other volumes from files and folders."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.errors import InputError, printable
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.io.dicom.headers import looks_like_dicom
+from ChangeMapJointLib.io.dicom.series import read_dicom
+from ChangeMapJointLib.io.image_header import ImageHeader, read_numbers, read_scan
+from ChangeMapJointLib.io.large import within_limit
+from ChangeMapJointLib.io.metaimage import read_meta_header
+from ChangeMapJointLib.io.nifti import read_nifti_header
+from ChangeMapJointLib.io.nrrd import read_nrrd_header
+from ChangeMapJointLib.io.placing import place
+from ChangeMapJointLib.io.sources import reason_of
+from ChangeMapJointLib.scan.volume import Acquisition, Volume
+
+NIFTI = (".nii", ".nii.gz")
+NRRD = (".nrrd", ".nhdr")
+META = (".mha", ".mhd")
+FORMATS = "NRRD (.nrrd, .nhdr), NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), or a folder or zip of a DICOM series"
+
+
+def split_selector(path: str | PathLike[str]) -> tuple[Path, str | None]:
+    """``(path, selector)`` of ``PATH#SELECTOR``; the selector is None when there is no ``#`` or PATH#... exists.
+
+    The selector picks one DICOM series of several: its number as listed by the error that asks for one
+    (SeriesNumber, with a letter where that is not unique), or its SeriesInstanceUID.
+    """
+    whole = Path(path)
+    text = str(path)
+    if "#" not in text or _exists(whole):
+        return whole, None
+    before, _, selector = text.rpartition("#")
+    return Path(before), selector
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that may not be entered, or a loop of links
+        return False
+
+
+def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Volume:
+    """A CT scan in HU.
+
+    Args:
+        path: an NRRD, NIfTI or MetaImage file; or a folder (searched recursively) or zip archive with a DICOM
+            series, or a multi-frame DICOM file. ``PATH#NUMBER`` or ``PATH#UID`` picks one of several DICOM
+            series, see :func:`split_selector`.
+        progress: called with the fraction done.
+
+    Returns:
+        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Slices
+        that drift sideways (a gantry tilt, also in the header of an image file) are sheared straight. More voxels
+        than maps can use are averaged, see :mod:`~ChangeMapJointLib.io.large`. Whether it is a CT of a chest in
+        HU is not looked at here, see :func:`~ChangeMapJointLib.gate.checks.check_ct`.
+
+    Raises:
+        InputError: when it cannot be read as one three-dimensional scan.
+    """
+    file, selector = split_selector(path)
+    try:
+        there = file.exists()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be reached ({reason_of(error)}); check its permissions") from error
+    if not there:
+        raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
+    if not (file.is_file() or file.is_dir()):  # a pipe or a device, which would block
+        raise InputError(f"{file}: neither a file nor a folder; expected {FORMATS}")
+    if is_dicom(file):
+        return within_limit(read_dicom(file, selector, progress=progress))
+    if selector is not None:
+        raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
+    with _naming(file):
+        header = _header(file)
+        placement = place(header.affine, header.shape)
+        hu, told = read_scan(header, placement)
+        progress(0.8, "checking voxels")
+        if min(hu.shape) < 2:
+            raise InputError(f"one slice (shape {hu.shape}), expected a volume")
+    return within_limit(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
+
+
+def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
+    """Any scalar or vector volume: ``[z, y, x]`` or ``[z, y, x, c]`` in the file's own type, and its grid.
+
+    For maps, masks and fields; a CT is read by :func:`read_volume`.
+
+    Raises:
+        InputError: missing, damaged, or not three-dimensional.
+    """
+    file = Path(path)
+    with _naming(file):
+        if not file.is_file():
+            raise InputError("no such file")
+        header = _header(file, scalar=False)
+        placement = place(header.affine, header.shape)
+        if placement.shear_mm != (0.0, 0.0):
+            raise InputError("axes that are not perpendicular (sheared slices); resample it to a straight grid")
+        return read_numbers(header)[0], placement.grid
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name ``path``, on one line."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(str(path)) else f"{path}: {printable(text)}") from error
+    except (MemoryError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({reason_of(error)})") from error
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return next((suffix for suffix in (*NIFTI, *NRRD, *META) if name.endswith(suffix)), "")
+
+
+def is_dicom(path: Path) -> bool:
+    """A folder, a DICOM file or a zip archive, whatever it is called, unless it is called an image of another kind.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.is_dir():
+        return True
+    if _suffix(path):
+        return False
+    with _naming(path), path.open("rb") as stream:
+        return looks_like_dicom(stream.read(132)) or zipfile.is_zipfile(path)
+
+
+def _header(path: Path, *, scalar: bool = True) -> ImageHeader:
+    """What the header says.
+
+    Raises:
+        InputError: a header that promises no usable volume; found before the voxels are read.
+    """
+    suffix = _suffix(path)
+    if not suffix:
+        raise InputError(f"not a kind of file that can be read; expected {FORMATS}")
+    read = read_nifti_header if suffix in NIFTI else read_nrrd_header if suffix in NRRD else read_meta_header
+    return read(path, scalar=scalar)

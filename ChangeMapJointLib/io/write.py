@@ -1,0 +1,190 @@
+"""Writing results: volumes, displacement fields and rigid transforms, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.io.read import read_array
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.core.displacement import DisplacementField  # brings torch, which Slicer's process may lack
+
+NRRD_TYPES = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "f4": "float", "f8": "double"}
+# Slicer's marks of a displacement field, https://slicer.readthedocs.io, developer guide, Transforms
+DISPLACEMENT_KEYS = {"displacement field type": "resampling", "intent_code": "1006"}
+SLAB_BYTES = 2**24
+
+
+@contextmanager
+def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it when the block ends well, else removed.
+
+    The suffix stays, so that writers that go by it can be used.
+
+    Raises:
+        InputError: when the folder is missing or cannot be written to, or the disk is full.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror or error}); give another folder") from error
+    finally:
+        with suppress(OSError):  # gone after a success
+            temporary.unlink()
+
+
+def write_nrrd(
+    path: str | PathLike[str],
+    array: NDArray[np.generic],
+    grid: Grid,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    compress: bool = True,
+) -> None:
+    """Write a volume or a vector field as NRRD in LPS.
+
+    The same input gives the same bytes. Memory stays at a few slices beyond ``array``.
+
+    Args:
+        path: where to; an existing file is replaced in one step.
+        array: ``[z, y, x]``, or ``[z, y, x, 3]`` for vectors in LPS; bool is written as uint8.
+        grid: where its voxels are.
+        metadata: further keys and values of the header.
+        compress: gzip at its fastest setting for the kind of number.
+
+    Raises:
+        InputError: when the file cannot be written.
+        ValueError: when ``array`` does not fit ``grid`` or is of a kind that NRRD does not have.
+    """
+    if tuple(array.shape[:3]) != grid.shape or array.ndim > 4:
+        raise ValueError(f"write_nrrd() 'array' must have shape {grid.shape} or (*{grid.shape}, c), got {array.shape}")
+    kind = "u1" if array.dtype == bool else array.dtype.str[1:]
+    if kind not in NRRD_TYPES:
+        raise ValueError(f"write_nrrd() 'array' must be of one of {list(NRRD_TYPES.values())}, got {array.dtype}")
+    header = _header(array, grid, NRRD_TYPES[kind], metadata or {}, compress)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(header.encode())
+        _write_data(stream, array, f"<{kind}", compress)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_displacement(path: str | PathLike[str], field: DisplacementField, *, compress: bool = True) -> None:
+    """Write u as a float32 vector NRRD in mm LPS that Slicer loads as a (resampling) transform."""
+    write_nrrd(
+        path, field.vectors_mm.astype(np.float32, copy=False), field.grid, metadata=DISPLACEMENT_KEYS, compress=compress
+    )
+
+
+def read_displacement(path: str | PathLike[str]) -> DisplacementField:
+    """The field that :func:`write_displacement` wrote, or any vector image in mm LPS.
+
+    Raises:
+        InputError: when the file is not a volume of three-vectors.
+    """
+    from ChangeMapJointLib.core.displacement import DisplacementField
+
+    array, grid = read_array(path)
+    if array.ndim != 4 or array.shape[-1] != 3:
+        raise InputError(f"{path}: shape {array.shape}, expected a displacement field of three-vectors")
+    return DisplacementField(np.ascontiguousarray(array, dtype=np.float32), grid)
+
+
+def write_rigid(path: str | PathLike[str], matrix: FloatArray) -> None:
+    """Write a 4x4 physical matrix (reference to template points, LPS) as an ITK transform file (``.tfm``).
+
+    It is stored as an affine transform, which ITK and Slicer load as resampling transform without
+    rounding it to angles.
+    """
+    import SimpleITK as sitk
+
+    if matrix.shape != (4, 4) or not np.allclose(matrix[3], (0, 0, 0, 1)):
+        raise ValueError(f"write_rigid() 'matrix' must be 4x4 with last row (0, 0, 0, 1), got {matrix}")
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteTransform(transform, str(temporary))
+        except RuntimeError as error:
+            raise OSError(str(error).strip().splitlines()[-1]) from error
+
+
+def read_rigid(path: str | PathLike[str]) -> FloatArray:
+    """The 4x4 physical matrix of a linear ITK transform file.
+
+    Raises:
+        InputError: missing, damaged or not linear.
+    """
+    import SimpleITK as sitk
+
+    try:
+        transform = sitk.ReadTransform(str(path))
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter: of a message that quotes the file
+        raise InputError(f"{path}: not a readable ITK transform file") from error
+    if not transform.IsLinear() or transform.GetDimension() != 3:
+        raise InputError(f"{path}: {transform.GetName()}, expected a linear transform of 3-D points")
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.eye(4)
+    matrix[:3, 3] = origin
+    for axis, unit in enumerate(np.eye(3).tolist()):
+        matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - origin
+    return matrix
+
+
+def _header(array: NDArray[np.generic], grid: Grid, kind: str, metadata: Mapping[str, str], compress: bool) -> str:
+    """NRRD header in LPS, https://teem.sourceforge.net/nrrd/format.html."""
+    vector = array.ndim == 4
+    directions = [_vector(axis) for axis in (np.asarray(grid.direction) * np.asarray(grid.spacing_mm)).T]
+    lines = [
+        "NRRD0005",
+        f"type: {kind}",
+        f"dimension: {array.ndim}",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(str(n) for n in array.shape[3:] + array.shape[2::-1])}",
+        f"space directions: {' '.join(['none'] * vector + directions)}",
+        f"kinds: {' '.join(['vector'] * vector + ['domain'] * 3)}",
+        "endian: little",
+        f"encoding: {'gzip' if compress else 'raw'}",
+        f"space origin: {_vector(grid.origin_mm)}",
+    ]
+    if vector:
+        lines.append("measurement frame: (1,0,0) (0,1,0) (0,0,1)")
+    lines += [f"{_escaped(key)}:={_escaped(value)}" for key, value in metadata.items()]
+    return "\n".join(lines) + "\n\n"
+
+
+def _vector(values: FloatArray | tuple[float, ...]) -> str:
+    return f"({','.join(repr(float(value)) for value in values)})"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _write_data(stream: BinaryIO, array: NDArray[np.generic], dtype: str, compress: bool) -> None:
+    # Measured on change maps, noise and CT: run lengths cost floats no size and are three times as fast as
+    # searching for repeats, which only whole numbers have.
+    strategy = zlib.Z_RLE if dtype[1] == "f" else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, strategy)
+    step = max(1, SLAB_BYTES // max(array[0].nbytes, 1))
+    for z in range(0, array.shape[0], step):
+        slab = np.ascontiguousarray(array[z : z + step].astype(dtype, copy=False)).data.cast("B")
+        stream.write(packer.compress(slab) if compress else slab)
+    if compress:
+        stream.write(packer.flush())

@@ -1,0 +1,1 @@
+"""One lesion in one scan: segmentation, volume, diameters, growth."""

@@ -1,0 +1,278 @@
+"""Measurement of one lesion in one scan, on that scan's own grid: never on a warped image.
+
+Warping the template onto the reference makes a lesion that grew look unchanged wherever the registration
+stretched it. So each scan is measured where the lesion lies in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from ChangeMapJointLib.core.grid import FloatArray, Vector3, bounding_box
+from ChangeMapJointLib.lesions.diameter import axial_diameters, lps_spacing_mm
+from ChangeMapJointLib.lesions.growth import volume_change, voxel_error
+from ChangeMapJointLib.lesions.patch import IsLung, Patch, cut_patch
+from ChangeMapJointLib.lesions.segment import BoolArray, Nodule, NoduleOptions, find_nodule, halfway_hu, lung_density_hu
+from ChangeMapJointLib.scan.volume import Volume
+
+_BAND_VOX = 1.25  # half width, in scan voxels, of the zone round the surface that is weighted by density
+_LUNG_SHELL_VOX = 3.0  # the lung's density is taken out to here
+_EXTENSION = 0.3  # of its extent by which a patch grows on a side that cuts the lesion
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How lesions are measured.
+
+    Attributes:
+        nodule: what counts as a nodule.
+        margin_mm: what is looked at round the seed; more on the sides where a lesion does not fit.
+        max_extent_mm: largest piece of the scan that is looked at.
+        max_samples: largest number of samples along its edge, which bounds the time.
+    """
+
+    nodule: NoduleOptions = field(default_factory=NoduleOptions)
+    margin_mm: float = 12.0
+    max_extent_mm: float = 200.0
+    max_samples: int = 64
+
+
+@dataclass(frozen=True)
+class LesionMeasure:
+    """A lesion in one scan.
+
+    Attributes:
+        centre_mm: centroid, physical (x, y, z) LPS in that scan's space.
+        volume_ml: volume; voxels on the surface count by how dense they are.
+        volume_error: relative error of the volume from the voxel size, see
+            :func:`~ChangeMapJointLib.lesions.growth.voxel_error`.
+        long_diameter_mm: longest diameter in an axial slice.
+        perpendicular_diameter_mm: longest one across it in the same slice.
+        mean_hu: mean density.
+        peak_hu: highest density.
+        lung_hu: density of the lung around.
+        voxels: its volume in voxels of the scan, rounded.
+    """
+
+    centre_mm: Vector3
+    volume_ml: float
+    volume_error: float
+    long_diameter_mm: float
+    perpendicular_diameter_mm: float
+    mean_hu: float
+    peak_hu: float
+    lung_hu: float
+    voxels: int
+
+    def volume_change_since(self, before: LesionMeasure) -> tuple[float, float, float]:
+        """Change from ``before`` in percent with the interval that errors leave; see :func:`volume_change`."""
+        return volume_change(
+            self.volume_ml, before.volume_ml, now_error=self.volume_error, before_error=before.volume_error
+        )
+
+    @property
+    def mean_diameter_mm(self) -> float:
+        """Mean of the two axial diameters, as Fleischner and Lung-RADS use it."""
+        return 0.5 * (self.long_diameter_mm + self.perpendicular_diameter_mm)
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A measured lesion and where it is.
+
+    Attributes:
+        measure: its figures.
+        patch: the piece of the scan it was found in.
+        nodule: its segmentation on the patch.
+    """
+
+    measure: LesionMeasure
+    patch: Patch
+    nodule: Nodule
+
+    @property
+    def points_mm(self) -> FloatArray:
+        """Physical points ``[n, 3]`` of the samples inside, (x, y, z) LPS in the scan's space."""
+        return self.patch.grid.to_physical(np.argwhere(self.nodule.mask)[:, ::-1])
+
+    def may_contain(self, points_mm: FloatArray) -> bool:
+        """Is the middle of physical points ``[n, 3]`` in the piece of the scan that the lesion was found in?"""
+        return bool(self.patch.grid.contains(points_mm.mean(axis=0)))
+
+    def contains(self, points_mm: ArrayLike, *, margin_mm: float = 0.0) -> NDArray[np.bool_]:
+        """For physical points ``[n, 3]`` of the scan's space: inside the lesion, or nearer than ``margin_mm``?"""
+        points = np.asarray(points_mm, dtype=float)
+        mask = self.nodule.mask
+        if margin_mm > 0:
+            reach = max(round(margin_mm / self.patch.step_mm), 1)
+            mask = ndimage.binary_dilation(mask, iterations=reach)
+        result = np.zeros(len(points), dtype=bool)
+        known = self.patch.grid.contains(points)
+        result[known] = mask[tuple(self.patch.nearest(points[known]).T)]
+        return result
+
+
+def measure_lesion(
+    volume: Volume,
+    lungs: NDArray[np.generic],
+    seed_mm: ArrayLike,
+    *,
+    options: MeasureOptions | None = None,
+) -> LesionMeasure | None:
+    """Measure the lesion at a place of a scan.
+
+    Args:
+        volume: the scan, not warped.
+        lungs: its lung mask (not 0 inside, nodules on the pleura included) on the scan's grid.
+        seed_mm: physical points ``[n, 3]`` or ``[3]`` in (x, y, z) LPS of the scan's space, where the lesion is.
+        options: how lesions are measured.
+
+    Returns:
+        The measure, or None where only parenchyma, vessels or the wall are.
+    """
+    lesion = segment_lesion(volume, lungs, np.atleast_2d(np.asarray(seed_mm, dtype=float)), options=options)
+    return None if lesion is None else lesion.measure
+
+
+def segment_lesion(
+    volume: Volume,
+    lungs: NDArray[np.generic],
+    seed_mm: FloatArray,
+    *,
+    lesion_hu: float | None = None,
+    slack_mm: float = 0.0,
+    reach_mm: float = np.inf,
+    within_mm: float | None = None,
+    also_lung: IsLung | None = None,
+    options: MeasureOptions | None = None,
+) -> Lesion | None:
+    """The lesion at the seed with its segmentation.
+
+    Args:
+        volume: the scan.
+        lungs: its lung mask on the scan's grid.
+        seed_mm: physical points ``[n, 3]``.
+        lesion_hu: density expected of the lesion; by default that of the seed (90th percentile).
+        slack_mm: how far from the seed the lesion may begin.
+        reach_mm: how far from the seed the middle of the lesion may be.
+        within_mm: if given, the seed outlines the lesion: it ends this far from the seed and may have any shape.
+        also_lung: what it accepts counts as lung beside ``lungs``.
+        options: how lesions are measured.
+
+    Returns:
+        The lesion, or None where nothing like one is.
+    """
+    options = options or MeasureOptions()
+    shape = options.nodule
+    if within_mm is not None:
+        shape = replace(shape, max_reach=np.inf, max_elongation=np.inf)
+    low, high = seed_mm.min(axis=0) - options.margin_mm, seed_mm.max(axis=0) + options.margin_mm
+    while (extent := float((high - low).max())) <= options.max_extent_mm:
+        step = max(sample_step_mm(volume), extent / options.max_samples)
+        patch = cut_patch(volume, lungs, low, high, step_mm=step)
+        if also_lung is not None:
+            patch = patch.with_lung(also_lung)
+        if within_mm is not None:
+            patch = patch.limited_to(seed_mm, within_mm)
+        nodule = _refined(patch, seed_mm, lesion_hu=lesion_hu, slack_mm=slack_mm, reach_mm=reach_mm, options=shape)
+        if nodule is None:
+            return None
+        if nodule.complete:
+            return Lesion(_measure(patch, nodule, volume), patch, nodule)
+        if not _may_fit_a_larger_patch(patch, nodule, shape):
+            return None
+        cut_low, cut_high = nodule.cut_sides()
+        low, high = low - cut_low * _EXTENSION * extent, high + cut_high * _EXTENSION * extent
+    return None
+
+
+def sample_step_mm(volume: Volume) -> float:
+    """Distance between the samples on which a scan's lesions are measured: about half its pixels."""
+    return float(np.clip(0.5 * np.median(volume.grid.spacing_mm), 0.5, 1.0))
+
+
+def _refined(
+    patch: Patch,
+    seed_mm: FloatArray,
+    *,
+    lesion_hu: float | None,
+    slack_mm: float,
+    reach_mm: float,
+    options: NoduleOptions,
+) -> Nodule | None:
+    """The nodule at the threshold half way between its own density and the lung's."""
+    seed = patch.nearest(seed_mm)
+    if len(seed) == 0:
+        return None
+    lung_hu = lung_density_hu(patch)
+    expected = float(np.percentile(patch.hu[tuple(seed.T)], 90)) if lesion_hu is None else lesion_hu
+    if expected - lung_hu < options.min_contrast_hu:
+        return None
+    level = halfway_hu(expected, lung_hu)
+    first = find_nodule(patch, seed, level_hu=level, slack_mm=slack_mm, reach_mm=reach_mm, options=options)
+    if first is None or not first.complete or abs(first.level_hu - level) < 30.0:
+        return first
+    core = np.array([first.core])
+    second = find_nodule(patch, core, level_hu=first.level_hu, options=options)
+    return second if second is not None and second.complete else first
+
+
+def _may_fit_a_larger_patch(patch: Patch, nodule: Nodule, options: NoduleOptions) -> bool:
+    """Could the nodule that the patch cuts be one? A thin structure that reaches the border from afar is a vessel."""
+    last = np.array(patch.hu.shape) - 1
+    to_border = float(np.minimum(nodule.core, last - np.array(nodule.core)).min()) * patch.step_mm
+    return nodule.radius_mm >= options.massive_radius_mm or to_border < options.max_reach * nodule.radius_mm
+
+
+def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
+    spacing = lps_spacing_mm(volume.grid)
+    volume_ml, lung_hu = _weighted_volume(patch, nodule, spacing)
+    values = patch.hu[nodule.mask]
+    long_mm, across_mm = axial_diameters(nodule.mask, patch.grid)
+    x, y, z = patch.grid.to_physical(np.argwhere(nodule.mask)[:, ::-1].mean(axis=0))
+    return LesionMeasure(
+        centre_mm=(float(x), float(y), float(z)),
+        volume_ml=volume_ml,
+        volume_error=voxel_error(volume_ml, np.maximum(spacing, patch.step_mm)),
+        long_diameter_mm=long_mm,
+        perpendicular_diameter_mm=across_mm,
+        mean_hu=float(values.mean()),
+        peak_hu=float(values.max()),
+        lung_hu=lung_hu,
+        voxels=max(round(volume_ml / volume.grid.voxel_volume_ml), 1),
+    )
+
+
+def _weighted_volume(patch: Patch, nodule: Nodule, spacing_mm: FloatArray) -> tuple[float, float]:
+    """Volume in ml with partial volumes, and the density of the lung around.
+
+    Deep inside a sample counts 1. Near the surface it counts ``(I - lung) / (lesion - lung)``, which blur
+    and interpolation leave unchanged in sum; beyond the threshold only what is darker than it, so
+    that a vessel that was cut off does not count.
+    """
+    sampling = patch.step_mm / spacing_mm[::-1]  # distances in scan voxels, (z, y, x)
+    margin = np.ceil((_LUNG_SHELL_VOX + 1.0) / sampling).astype(int)
+    start, stop = bounding_box(nodule.mask, margin)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    hu, lungs, mask = patch.hu[box], patch.lungs[box], nodule.mask[box]
+    outside = ndimage.distance_transform_edt(~mask, sampling=sampling)
+    inside = ndimage.distance_transform_edt(mask, sampling=sampling)
+    dark = lungs & ~mask & (hu <= nodule.level_hu)
+    shell = dark & (outside > _BAND_VOX) & (outside <= _LUNG_SHELL_VOX)
+    lung_hu = float(np.median(hu[shell])) if shell.any() else nodule.background_hu
+    weight = np.clip((hu - lung_hu) / (nodule.lesion_hu - lung_hu), -0.5, 1.5)
+    weight[inside > _BAND_VOX] = 1.0
+    band = _free_of_wall(lungs, mask, spacing_mm, patch.step_mm) & dark & (outside <= _BAND_VOX)
+    samples = max(float(weight[mask].sum() + weight[band].sum()), 1.0)
+    return samples * patch.step_mm**3 / 1000.0, lung_hu
+
+
+def _free_of_wall(lungs: BoolArray, mask: BoolArray, spacing_mm: FloatArray, step_mm: float) -> BoolArray:
+    """Samples of the lung that the density of the wall does not reach."""
+    reach = max(round(float(np.median(spacing_mm)) / step_mm), 1)
+    free: BoolArray = ndimage.binary_erosion(lungs, iterations=reach, border_value=1) & ~mask
+    return free

@@ -1,0 +1,184 @@
+"""Displacement on a control grid coarser than the image: uniform cubic B-splines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ChangeMapJointLib.core.grid import Grid, Vector3
+from ChangeMapJointLib.registration.deformable.similarity import Spacing
+
+
+def basis(distance: Tensor) -> Tensor:
+    """Cubic B-spline at ``distance`` (in control spacings) from its centre; support (-2, 2)."""
+    a = distance.abs()
+    inner = 2 / 3 - a**2 + a**3 / 2
+    outer = (2 - a).clamp_min(0) ** 3 / 6
+    return torch.where(a < 1, inner, outer)
+
+
+def basis_derivative(distance: Tensor) -> Tensor:
+    """Derivative of :func:`basis` with respect to ``distance``."""
+    a = distance.abs()
+    inner = -2 * a + 1.5 * a**2
+    outer = -0.5 * (2 - a).clamp_min(0) ** 2
+    return torch.where(a < 1, inner, outer) * distance.sign()
+
+
+@dataclass(frozen=True)
+class ControlGrid:
+    """Control points over a grid, one more than needed on every side.
+
+    Coefficients are ``[cz, cy, cx, 3]`` in mm with components (x, y, z) LPS; the displacement at a
+    voxel is the sum of the coefficients times the tensor-product basis.
+
+    Attributes:
+        grid: the voxels at which the displacement is wanted.
+        stride: voxels between neighbouring control points along (x, y, z); any positive number.
+    """
+
+    grid: Grid
+    stride: Vector3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of control points along (z, y, x)."""
+        cx, cy, cz = (
+            max(int(np.ceil((n - 1) / s - 1e-9)), 1) + 3 for n, s in zip(self.grid.size, self.stride, strict=True)
+        )
+        return cz, cy, cx
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Distance between control points along (x, y, z)."""
+        x, y, z = (s * h for s, h in zip(self.stride, self.grid.spacing_mm, strict=True))
+        return x, y, z
+
+    def positions(self) -> Grid:
+        """The control points as a grid; its first point lies one control spacing before voxel 0."""
+        x, y, z = (float(v) for v in self.grid.to_physical(-np.asarray(self.stride)))
+        return Grid(self.shape, self.spacing_mm, (x, y, z), self.grid.direction)
+
+    def matrices(self, like: Tensor, derivative: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Dense basis matrices (z, y, x), each ``[voxels, control points]``.
+
+        ``derivative``: axis (0 = x, 1 = y, 2 = z) along which the derivative per mm is taken.
+        """
+        made = []
+        for axis in (2, 1, 0):
+            count = self.shape[2 - axis]
+            voxels = torch.arange(self.grid.size[axis], dtype=torch.float64) / self.stride[axis]
+            distance = voxels[:, None] - (torch.arange(count, dtype=torch.float64) - 1)
+            values = basis_derivative(distance) / self.spacing_mm[axis] if derivative == axis else basis(distance)
+            made.append(values.to(like))
+        return made[0], made[1], made[2]
+
+    def at_points(self, index: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
+        """The 64 control points that reach each point, and what each of them counts.
+
+        Args:
+            index: ``[n, 3]`` voxel index (x, y, z), any real number; beyond the grid its border is taken.
+
+        Returns:
+            Positions among the flattened ``[cz cy cx]`` coefficients, int64 ``[n, 64]``, and their factors, float64
+            ``[n, 64]``, which add up to 1.
+        """
+        nodes, values = [], []
+        for axis in range(3):
+            n = self.shape[2 - axis]
+            at = torch.as_tensor(np.clip(index[:, axis], 0, self.grid.size[axis] - 1) / self.stride[axis])
+            first = at.floor().clamp(max=n - 4).long()
+            reach = first[:, None] + torch.arange(4)
+            nodes.append(reach)
+            values.append(basis(at[:, None] - (reach - 1)))
+        (x, y, z), (bx, by, bz) = nodes, values
+        _, cy, cx = self.shape
+        flat = (z[:, :, None, None] * cy + y[:, None, :, None]) * cx + x[:, None, None, :]
+        product = bz[:, :, None, None] * by[:, None, :, None] * bx[:, None, None, :]
+        return flat.flatten(1), product.flatten(1)
+
+    def knot_gradient(self, coefficients: Tensor) -> list[Tensor]:
+        """Exact du/dx, du/dy, du/dz (array axes, per mm) at the inner control points.
+
+        Args:
+            coefficients: ``[cz, cy, cx, 3]`` in mm.
+
+        Returns:
+            Three tensors ``[cz-2, cy-2, cx-2, 3]``, without unit.
+        """
+        smooth = (1 / 6, 2 / 3, 1 / 6)
+        slope = (-0.5, 0.0, 0.5)
+        gradients = []
+        for axis in range(3):
+            value = coefficients
+            for other in range(3):
+                taps = slope if other == axis else smooth
+                value = stencil(value, taps, dim=2 - other)
+            gradients.append(value / self.spacing_mm[axis])
+        return gradients
+
+
+def stencil(values: Tensor, taps: tuple[float, float, float], dim: int) -> Tensor:
+    """Three-point stencil along ``dim``; the result is two shorter there."""
+    n = values.shape[dim] - 2
+    parts = [tap * values.narrow(dim, k, n) for k, tap in enumerate(taps) if tap]
+    return torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1]
+
+
+def expand(coefficients: Tensor, matrices: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Coefficients ``[cz, cy, cx, c]`` to voxels ``[z, y, x, c]`` by three matrix products."""
+    bz, by, bx = matrices
+    value = torch.einsum("ai,zyic->zyac", bx, coefficients)
+    value = torch.einsum("ai,zixc->zaxc", by, value)
+    return torch.einsum("ai,iyxc->ayxc", bz, value)
+
+
+def refine(coefficients: Tensor, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
+    """Coefficients on ``fine`` whose displacement equals that of ``coarse`` at every fine control point.
+
+    Both grids have the same axes. Beyond its grid the coarse displacement goes on linearly.
+    """
+    bz, by, bx = (_refinement(axis, coarse, fine).to(coefficients) for axis in (2, 1, 0))
+    return expand(coefficients, (bz, by, bx))
+
+
+def _refinement(axis: int, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
+    """``[fine, coarse]`` matrix along one axis: evaluate, then solve for the interpolating coefficients."""
+    points = fine.positions()
+    count = points.size[axis]
+    along = np.zeros((count, 3))
+    along[:, axis] = np.arange(count)
+    wanted = torch.as_tensor(coarse.grid.to_index(points.to_physical(along))[:, axis] / coarse.stride[axis])
+    inside = wanted.clamp(0, (coarse.grid.size[axis] - 1) / coarse.stride[axis])
+    offset = inside[:, None] - (torch.arange(coarse.shape[2 - axis], dtype=torch.float64) - 1)
+    values = basis(offset) + (wanted - inside)[:, None] * basis_derivative(offset)
+    return torch.linalg.solve(_collocation(count), values)
+
+
+def interpolating(values: Tensor) -> Tensor:
+    """Coefficients whose displacement takes ``values`` at the control points.
+
+    Args:
+        values: ``[cz, cy, cx, c]`` in mm, two control points or more along every axis.
+
+    Returns:
+        ``[cz, cy, cx, c]``.
+    """
+    found = values
+    for axis, count in enumerate(values.shape[:3]):
+        solved = torch.linalg.solve(_collocation(count).to(found), found.movedim(axis, 0).reshape(count, -1))
+        found = solved.reshape(count, *found.movedim(axis, 0).shape[1:]).movedim(0, axis)
+    return found
+
+
+def _collocation(count: int) -> Tensor:
+    """``[count, count]``: values at control points from their coefficients, along one axis."""
+    matrix = basis(torch.arange(count, dtype=torch.float64)[:, None] - torch.arange(count))
+    # a linear ghost coefficient, c[-1] = 2 c[0] - c[1], makes the value at the first point c[0] itself
+    for end, neighbour in ((0, 1), (-1, -2)):
+        matrix[end, end], matrix[end, neighbour] = 1.0, 0.0
+    return matrix

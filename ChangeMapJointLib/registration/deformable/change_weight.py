@@ -1,0 +1,110 @@
+"""Which voxels of the reference have a partner in the template.
+
+Where a lesion is new, resolved, grown or shrunk there is none, and a data term that insists on one drags tissue there:
+the paper's overcompensation. The change is therefore estimated from the current residual, as Dufresne et al. 2022
+(doi:10.3389/fnimg.2022.1008128) couple the two, and NGF counts less where it is large; the regularisers carry the
+deformation across.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
+from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand
+from ChangeMapJointLib.registration.pyramid import Picture
+
+SIGMA_MM = 2.0  # over which the residual is averaged: noise and half-matched vessels cancel, nodules do not
+SOFT_HU = 50.0  # above it R and T differ by contrast medium, bone and calcium
+SLAB = 32
+
+
+def partner_weight(
+    reference: Picture,
+    template: Picture,
+    coefficients: Tensor,
+    control: ControlGrid,
+    rigid: FloatArray,
+    *,
+    change_hu: float = 0.0,
+) -> Tensor:
+    """How far every voxel of R has a partner in T, given the deformation so far.
+
+    Args:
+        reference: R and its mask at this level.
+        template: T and its mask at this level.
+        coefficients: ``[cz, cy, cx, 3]`` in mm.
+        control: their control grid, over R.
+        rigid: 4x4, reference to template.
+        change_hu: residual at which a voxel counts half; 0: change is not looked for.
+
+    Returns:
+        Tensor ``[z, y, x]`` in [0, 1]: 0 where y(x) lies beyond T; otherwise ``1 / (1 + (d / change_hu)^4)`` with d the
+        mean residual round the voxel, less the median over the lungs (breathing changes their density).
+    """
+    image, mask, inside = warp_picture(reference, template, coefficients, control, rigid)
+    if not change_hu:
+        return inside
+    both = ((reference.mask > 0.5) & (mask > 0.5) & (inside > 0)).to(image)
+    if not both.any():
+        return inside
+    residual = reference.image.clamp_max(SOFT_HU) - image.clamp_max(SOFT_HU)
+    return inside * change_weight(residual, both, reference.grid, change_hu)
+
+
+def change_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) -> Tensor:
+    """``1 / (1 + (d / change_hu)^4)``: near 0 where a nodule came, went, grew or shrank, 1 where nothing did.
+
+    Args:
+        residual: R - T(y) in HU, ``[z, y, x]``.
+        both: 1 in the lungs of R and T(y), at one voxel at least; elsewhere 0.
+        grid: of both.
+        change_hu: where the weight is half.
+
+    Returns:
+        Tensor ``[z, y, x]``; d is the mean residual round the voxel, less the median over ``both``.
+    """
+    residual = (residual - residual[both > 0].median()) * both
+    mean, share = gaussian(torch.stack([residual, both]), [SIGMA_MM / h for h in reversed(grid.spacing_mm)])
+    return 1 / (1 + (mean / share.clamp_min(0.1) / change_hu) ** 4)
+
+
+def warp_picture(
+    reference: Picture, template: Picture, coefficients: Tensor, control: ControlGrid, rigid: FloatArray
+) -> tuple[Tensor, Tensor, Tensor]:
+    """T(y), M_T(y) and 1 where y(x) lies in T's box, each ``[z, y, x]`` on R's grid; arguments as above."""
+    grid, moving = reference.grid, torch.stack([template.image, template.mask])[None]
+    to_unit = template.grid.unit_from_index @ template.grid.inverse_affine
+    linear = torch.as_tensor(to_unit[:3, :3].T).to(coefficients)
+    bz, by, bx = control.matrices(coefficients)
+    limit = torch.tensor([1 + 1 / max(n - 1, 1) for n in template.grid.size]).to(coefficients)  # half a voxel
+    result = coefficients.new_empty((3, *grid.shape))
+    for z in range(0, grid.shape[0], SLAB):
+        slab = slice(z, z + SLAB)
+        points = index_points(grid, to_unit @ rigid @ grid.affine, slab, like=coefficients)
+        points = points + expand(coefficients @ linear, (bz[slab], by, bx))
+        result[:2, slab] = functional.grid_sample(
+            moving, points[None], "bilinear", "border", align_corners=ALIGN_CORNERS
+        )[0]
+        result[2, slab] = (points.abs() <= limit).all(dim=-1).to(coefficients)
+    image, mask, inside = result.unbind(0)
+    return image, mask, inside
+
+
+def gaussian(volumes: Tensor, sigma_vox: list[float]) -> Tensor:
+    """``volumes`` (``[c, z, y, x]``) smoothed along z, y and x, with zeros beyond the border."""
+    matrices = [_gaussian_matrix(n, sigma).to(volumes) for n, sigma in zip(volumes.shape[1:], sigma_vox, strict=True)]
+    return torch.stack(
+        [expand(volume[..., None], (matrices[0], matrices[1], matrices[2]))[..., 0] for volume in volumes]
+    )
+
+
+def _gaussian_matrix(n: int, sigma: float) -> Tensor:
+    """``[n, n]``: a product with it smooths along one axis, faster than a convolution and on any device."""
+    half = max(round(3 * sigma), 1)
+    steps = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n)
+    total = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / max(sigma, 1e-6)) ** 2).sum()
+    return torch.where(steps.abs() <= half, torch.exp(-0.5 * (steps / max(sigma, 1e-6)) ** 2), 0.0) / total

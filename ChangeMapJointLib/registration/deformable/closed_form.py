@@ -1,0 +1,234 @@
+"""The data terms with their closed-form gradient on any device: in torch, or fused by Triton on a CUDA device.
+
+Both expand the B-spline and gather its adjoint by matrix products with the dense basis matrices, and work on a list of
+the voxels near the lung in between. Nothing builds a graph, and buffers are used again by every evaluation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms, TorchData, compiled_available
+from ChangeMapJointLib.registration.deformable.similarity import NGFVariant, share_among_ends
+from ChangeMapJointLib.registration.pyramid import Picture
+
+BLOCK = 256  # voxels a Triton program handles
+
+
+class ClosedFormData:
+    """In torch, on any device and in any precision, variant B of NGF; see :class:`FusedData` for the fast one."""
+
+    def __init__(
+        self,
+        reference: Picture,
+        template: Picture,
+        control: ControlGrid,
+        rigid: FloatArray,
+        *,
+        edges: tuple[float, float],
+        weight: Tensor,
+        partner: Tensor | None = None,
+    ) -> None:
+        """As :class:`~ChangeMapJointLib.registration.deformable.data_terms.TorchData`.
+
+        ``self.matched`` may be replaced between evaluations by other weights that are 0 where ``weight`` is.
+        """
+        self.reference, self.template = reference, template
+        self.weight = (weight / weight.sum().clamp_min(1e-12)).contiguous()
+        self.matched = self.weight if partner is None else self.weight * partner
+        self.edges = edges
+        like, (nz, ny, nx) = reference.image, reference.grid.shape
+        to_index = template.grid.inverse_affine
+        self.linear = torch.as_tensor(to_index[:3, :3]).to(like)
+        self.affine = to_index @ rigid @ reference.grid.affine
+        self.matrices = control.matrices(like)
+        self.voxels = torch.nonzero(_grown(weight > 0).flatten())[:, 0]
+        # what every evaluation writes again; beyond the listed voxels these stay 0
+        self.warped = torch.zeros_like(like)
+        self.pull = like.new_zeros((3, nz * ny * nx))
+        self.displacement = torch.empty_like(self.pull)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Index points of the listed voxels, T and its mask as channels, R's differences and norms."""
+        image, grid = self.reference.image, self.template.grid
+        _, ny, nx = image.shape
+        affine = torch.as_tensor(self.affine[:3], device=image.device)
+        v = self.voxels
+        index = torch.stack([v % nx, v // nx % ny, v // (nx * ny), torch.ones_like(v)]).to(affine)
+        unit = torch.as_tensor(grid.unit_from_index, device=image.device)
+        self.base = (unit[:3, :3] @ affine @ index + unit[:3, 3:]).to(image)  # [3, listed]
+        self.to_unit = unit.diagonal()[:3, None].to(image)
+        self.moving = torch.stack([self.template.image, self.template.mask])[None]
+        self.reference_mask = self.reference.mask.flatten()[v]
+        self.edges_r = [self._along(image, axis) for axis in range(3)]
+        self.norm_r = share_among_ends([d * d for d in self.edges_r]).add_(self.edges[0] ** 2)
+
+    def _along(self, image: Tensor, axis: int) -> Tensor:
+        """Differences between neighbours along ``axis`` per mm."""
+        return image.diff(dim=2 - axis).div_(self.reference.grid.spacing_mm[axis])
+
+    def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
+        """See :class:`~ChangeMapJointLib.registration.deformable.data_terms.DataTerms`."""
+        with torch.no_grad():
+            self._expand(coefficients)
+            values = self._pull(ngf_weight, mask_weight)
+            gradient = self._gather()
+            ngf, mask = values.tolist()
+        return {"ngf": ngf, "mask": mask}, gradient
+
+    def _expand(self, coefficients: Tensor) -> None:
+        """``self.displacement`` in T's index, ``[3, voxels]``, by three matrix products."""
+        bz, by, bx = self.matrices
+        value = (coefficients @ self.linear.T).movedim(-1, 0)  # [3, cz, cy, cx]
+        value = by @ (value @ bx.T)  # [3, cz, y, x]
+        torch.matmul(bz, value.flatten(2), out=self.displacement.view(3, bz.shape[0], -1))
+
+    def _gather(self) -> Tensor:
+        """``self.pull`` by the coefficients, ``[cz, cy, cx, 3]``: the adjoint of :meth:`_expand`."""
+        bz, by, bx = self.matrices
+        value = bz.T @ self.pull.view(3, bz.shape[0], -1)
+        value = by.T @ value.view(3, -1, by.shape[0], bx.shape[0]) @ bx
+        return value.movedim(0, -1) @ self.linear
+
+    def _pull(self, ngf_weight: float, mask_weight: float) -> Tensor:
+        """Fill ``self.pull`` with the terms' gradient by T's index; the two terms, float64."""
+        points = self.displacement[:, self.voxels].mul_(self.to_unit).add_(self.base)
+        points = points.T[None, None, None]  # [1, 1, 1, listed, 3]
+        sampled = functional.grid_sample(self.moving, points, "bilinear", "border", align_corners=ALIGN_CORNERS)
+        image, mask = sampled.view(2, -1)
+        self.warped.view(-1)[self.voxels] = image
+        ngf, slope = self._ngf()
+        weight = self.weight.view(-1)[self.voxels]
+        apart = mask - self.reference_mask
+        pushed = weight * apart
+        push = torch.stack([ngf_weight * slope.view(-1)[self.voxels], mask_weight * pushed])
+        # grid_sample's own adjoint for the points alone: 0 (bilinear), 1 (border)
+        _, by_points = torch.ops.aten.grid_sampler_3d_backward(
+            push.view_as(sampled), self.moving, points, 0, 1, ALIGN_CORNERS, [False, True]
+        )
+        self.pull[:, self.voxels] = by_points.view(-1, 3).T * self.to_unit
+        return torch.stack([ngf, 0.5 * (pushed * apart).sum(dtype=torch.float64)])
+
+    def _ngf(self) -> tuple[Tensor, Tensor]:
+        """NGF, float64, and its derivative by T(y), ``[z, y, x]``."""
+        edges_t = [self._along(self.warped, axis) for axis in range(3)]
+        s = share_among_ends([a * b for a, b in zip(self.edges_r, edges_t, strict=True)]).add_(
+            self.edges[0] * self.edges[1]
+        )
+        n = share_among_ends([b * b for b in edges_t]).add_(self.edges[1] ** 2)
+        ratio = s / self.norm_r.mul(n)
+        a = self.matched * ratio
+        b = a * s
+        value = (self.matched - b).sum(dtype=torch.float64)
+        a, b = a.mul_(-2), b.div_(n)
+        slope = torch.zeros_like(self.warped)
+        for axis, (er, et) in enumerate(zip(self.edges_r, edges_t, strict=True)):
+            dim, count = 2 - axis, et.shape[2 - axis]
+            a2, b2 = (f.narrow(dim, 0, count) + f.narrow(dim, 1, count) for f in (a, b))
+            force = a2.mul_(er).mul_(0.5).addcmul_(b2, et).div_(self.reference.grid.spacing_mm[axis])
+            slope.narrow(dim, 1, count).add_(force)
+            slope.narrow(dim, 0, count).sub_(force)
+        return value, slope
+
+
+class FusedData(ClosedFormData):
+    """On a CUDA device by :mod:`ChangeMapJointLib.registration.deformable.triton_kernels`; needs Triton."""
+
+    def _prepare(self) -> None:
+        from ChangeMapJointLib.registration.deformable import triton_kernels
+
+        self.kernels: Any = triton_kernels
+        grid, (er, et) = self.reference.grid, self.edges
+        fixed = [*self.affine[:3].flatten(), *(h**-2 for h in grid.spacing_mm), er * et, er**2, et**2, 0.0, 0.0]
+        self.constants = torch.as_tensor([float(v) for v in fixed], dtype=torch.float64).to(self.reference.image)
+        self.weights = (0.0, 0.0)
+        self.voxels = self.voxels.to(torch.int32)
+        self.blocks = -(-len(self.voxels) // BLOCK)
+        self.partial = self.warped.new_zeros((2, max(self.blocks, 1)))
+        self.factors = self.warped.new_zeros((2, self.warped.numel()))
+        self.images = [
+            t.contiguous() for t in (self.template.image, self.template.mask, self.reference.image, self.reference.mask)
+        ]
+
+    def _pull(self, ngf_weight: float, mask_weight: float) -> Tensor:
+        """See :class:`ClosedFormData`; in three launches."""
+        if self.weights != (ngf_weight, mask_weight):
+            self.weights = (ngf_weight, mask_weight)
+            self.constants[18:] = torch.tensor(self.weights, dtype=torch.float64)
+        if not len(self.voxels):
+            return self.partial.new_zeros(2)
+        with torch.cuda.device(self.warped.device) if self.warped.is_cuda else nullcontext():
+            self._launch()
+        return self.partial.sum(1, dtype=torch.float64)
+
+    def _launch(self) -> None:
+        image, mask, reference, reference_mask = self.images
+        (nz, ny, nx), (tz, ty, tx) = reference.shape, image.shape
+        listed, count, launch = len(self.voxels), reference.numel(), (self.blocks,)
+        start = (self.voxels, listed, self.constants)
+        k = self.kernels
+        k.warp_voxels[launch](*start, self.displacement, image, self.warped, count, nx, ny, tx, ty, tz, block=BLOCK)
+        k.ngf_voxels[launch](
+            *start, reference, self.warped, self.matched.contiguous(), self.factors, self.partial[0],
+            count, nx, ny, nz, block=BLOCK,
+        )  # fmt: skip
+        k.pull_voxels[launch](
+            *start, self.displacement, image, mask, reference, reference_mask, self.weight, self.warped, self.factors,
+            self.pull, self.partial[1], count, nx, ny, nz, tx, ty, tz, block=BLOCK,
+        )  # fmt: skip
+
+
+def fused_available(device: torch.device) -> bool:
+    """Can :class:`FusedData` run on ``device``? Triton is optional: without it the same terms run in torch, slower."""
+    return device.type == "cuda" and _triton_runs(device)
+
+
+@functools.cache
+def _triton_runs(device: torch.device) -> bool:
+    """Triton comes with torch, but needs a C compiler, Python's headers and a device it knows: one launch tells."""
+    grid = Grid((2, 2, 2))
+    control = ControlGrid(grid, (2.0, 2.0, 2.0))
+    try:
+        some = Picture(torch.zeros(grid.shape, device=device), torch.ones(grid.shape, device=device), grid)
+        data = FusedData(some, some, control, np.eye(4), edges=(1.0, 1.0), weight=torch.ones_like(some.image))
+        data.evaluate(torch.zeros(*control.shape, 3, device=device), 1.0, 1.0)
+    except Exception:  # each of these fails in its own way
+        return False
+    return True
+
+
+def _grown(region: Tensor) -> Tensor:
+    """``region`` (bool ``[z, y, x]``) and the neighbours of its voxels."""
+    grown = region.clone()
+    for dim in range(3):
+        n = region.shape[dim] - 1
+        grown.narrow(dim, 1, n).logical_or_(region.narrow(dim, 0, n))
+        grown.narrow(dim, 0, n).logical_or_(region.narrow(dim, 1, n))
+    return grown
+
+
+def fastest_terms(device: torch.device, *, variant: NGFVariant, compiled: bool) -> Callable[..., DataTerms]:
+    """What to build the data terms with: the same arguments give the same values, by the fastest code that is there.
+
+    Args:
+        device: where the images live.
+        variant: of NGF; only B is known in closed form.
+        compiled: use Numba or Triton where they are installed.
+    """
+    if variant != "B":
+        return partial(TorchData, variant=variant)
+    if compiled and device.type == "cpu" and compiled_available():
+        return CompiledData
+    return FusedData if compiled and fused_available(device) else ClosedFormData

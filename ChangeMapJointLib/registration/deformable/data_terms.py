@@ -1,0 +1,199 @@
+"""The terms of Eq. (1) that look at the images, with their gradient: in torch, or compiled for the CPU."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
+from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.registration.deformable import similarity
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis, expand
+from ChangeMapJointLib.registration.pyramid import Picture
+
+IntArray = NDArray[np.int64]
+
+
+class DataTerms(Protocol):
+    """NGF and mask distance of one level as a function of the control coefficients."""
+
+    def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
+        """The unweighted terms ``ngf`` and ``mask``, and the gradient of their weighted sum.
+
+        Args:
+            coefficients: ``[cz, cy, cx, 3]`` in mm; no graph is needed.
+            ngf_weight: beta0 of Eq. (1).
+            mask_weight: beta2 of Eq. (1).
+        """
+
+
+class TorchData:
+    """In torch, on any device and in any precision, by autograd."""
+
+    def __init__(
+        self,
+        reference: Picture,
+        template: Picture,
+        control: ControlGrid,
+        rigid: FloatArray,
+        *,
+        edges: tuple[float, float],
+        weight: Tensor,
+        partner: Tensor | None = None,
+        variant: similarity.NGFVariant = "B",
+    ) -> None:
+        """Prepare what does not change during the optimisation.
+
+        Args:
+            reference: R and its mask at this level.
+            template: T and its mask at this level.
+            control: control points over R's grid.
+            rigid: 4x4, reference to template.
+            edges: NGF edge parameters (eR, eT) in HU/mm.
+            weight: of every voxel of R, ``[z, y, x]``; the terms are weighted means.
+            partner: in [0, 1], ``[z, y, x]``: how far a voxel of R has a partner in T. NGF counts so much there;
+                the mean is still taken over ``weight``. All ones by default.
+            variant: of NGF.
+        """
+        self.reference, self.edges, self.weight, self.variant = reference, edges, weight, variant
+        self.matched = weight if partner is None else weight * partner
+        self.share = self.matched.sum() / weight.sum().clamp_min(1e-12)
+        like = reference.image
+        to_unit = template.grid.unit_from_index @ template.grid.inverse_affine
+        self.base = index_points(reference.grid, to_unit @ rigid @ reference.grid.affine, like=like)
+        self.to_unit = torch.as_tensor(to_unit[:3, :3].T).to(like)
+        self.moving = torch.stack([template.image, template.mask])[None]
+        self.matrices = control.matrices(like)
+
+    def terms(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """``ngf`` and ``mask``, with a graph."""
+        points = self.base + expand(coefficients @ self.to_unit, self.matrices)
+        warped = functional.grid_sample(self.moving, points[None], "bilinear", "border", align_corners=ALIGN_CORNERS)
+        image, mask = warped[0].unbind(0)
+        ngf = similarity.normalised_gradient_fields(
+            self.reference.image,
+            image,
+            self.reference.grid.spacing_mm,
+            edge_reference=self.edges[0],
+            edge_template=self.edges[1],
+            weight=self.matched,
+            variant=self.variant,
+        )
+        return {"ngf": self.share * ngf, "mask": similarity.mask_distance(self.reference.mask, mask, self.weight)}
+
+    def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
+        """See :class:`DataTerms`."""
+        leaf = coefficients.detach().requires_grad_(True)
+        terms = self.terms(leaf)
+        (gradient,) = torch.autograd.grad(ngf_weight * terms["ngf"] + mask_weight * terms["mask"], leaf)
+        return {name: float(term.detach()) for name, term in terms.items()}, gradient
+
+
+class CompiledData:
+    """On the CPU in float32 by the kernels of :mod:`ChangeMapJointLib.registration.deformable.kernels`; needs Numba."""
+
+    def __init__(
+        self,
+        reference: Picture,
+        template: Picture,
+        control: ControlGrid,
+        rigid: FloatArray,
+        *,
+        edges: tuple[float, float],
+        weight: Tensor,
+        partner: Tensor | None = None,
+    ) -> None:
+        """As :class:`TorchData`, with variant B of NGF."""
+        from ChangeMapJointLib.registration.deformable import kernels
+
+        self.kernels: Any = kernels
+        self.image, self.mask = template.image.numpy(), template.mask.numpy()
+        self.reference, self.reference_mask = reference.image.numpy(), reference.mask.numpy()
+        mean = weight / weight.sum().clamp_min(1e-12)
+        self.weight, self.matched = mean.numpy(), (mean if partner is None else mean * partner).numpy()
+        to_index = template.grid.inverse_affine
+        self.affine = np.ascontiguousarray((to_index @ rigid @ reference.grid.affine)[:3])
+        self.linear = np.ascontiguousarray(to_index[:3, :3])
+        self.inverse_spacing = tuple(np.float32(1 / h) for h in reference.grid.spacing_mm)
+        self.edge_product = np.float32(edges[0] * edges[1])
+        self.edge_square = np.float32(edges[1] ** 2)
+        self.splines = [_reaching_splines(control, axis) for axis in range(3)]  # x, y, z
+        self.near, self.wide = _rows(self.weight > 0)
+        self._allocate(control)
+        kernels.reference_norms(self.reference, self.inverse_spacing, np.float32(edges[0] ** 2), self.norm)
+
+    def _allocate(self, control: ControlGrid) -> None:
+        """Buffers that every evaluation uses again."""
+        shape, (cz, cy, cx) = self.reference.shape, control.shape
+        self.norm = np.empty(shape, np.float32)
+        self.warped = np.zeros(shape, np.float32)
+        self.slope = np.zeros((*shape, 3), np.float32)
+        self.mask_pull = np.zeros((*shape, 3), np.float32)
+        self.factors = np.zeros((*shape, 2), np.float32)
+        self.values = np.zeros((2, shape[0]))
+        self.rows = np.empty((*shape[:2], cx, 3), np.float32)
+        self.planes = np.empty((shape[0], cy, cx, 3), np.float32)
+        self.gradient = np.empty((cz, cy, cx, 3), np.float32)
+
+    def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
+        """See :class:`DataTerms`."""
+        k, (x, y, z) = self.kernels, self.splines
+        k.warp_rows(
+            coefficients.detach().contiguous().numpy(),
+            z[0], y[0], x[0], z[1], y[1], x[1],
+            self.affine, self.linear, self.image, self.mask, self.reference_mask, self.weight,
+            np.float32(mask_weight), *self.wide, self.warped, self.slope, self.mask_pull, self.values[1],
+        )  # fmt: skip
+        k.ngf_rows(
+            self.reference, self.warped, self.norm, self.matched, self.inverse_spacing,
+            self.edge_product, self.edge_square, *self.near, self.factors, self.values[0],
+        )  # fmt: skip
+        k.gradient_rows(
+            self.reference, self.warped, self.factors, self.slope, self.mask_pull, self.inverse_spacing,
+            self.linear, np.float32(ngf_weight), x[0], x[1], *self.wide, self.rows,
+        )  # fmt: skip
+        k.gather_planes(self.rows, y[0], y[1], self.planes)
+        k.gather_volume(self.planes, z[0], z[1], self.gradient)
+        ngf, mask = self.values.sum(1)
+        return {"ngf": float(ngf), "mask": float(mask)}, torch.from_numpy(self.gradient.copy())
+
+
+@functools.cache
+def compiled_available() -> bool:
+    """Is Numba there, and does it run? It is optional: without it the same terms run in torch, slower.
+
+    One that is installed may refuse to be imported beside the numpy that is there.
+    """
+    try:
+        importlib.import_module("numba")
+    except Exception:  # ImportError, SystemError, whatever a half-fitting package raises
+        return False
+    return True
+
+
+def _reaching_splines(control: ControlGrid, axis: int) -> tuple[NDArray[np.float32], IntArray]:
+    """Values ``[n, 4]`` of the splines that reach every voxel along ``axis``, and the first of them ``[n]``."""
+    voxels = torch.arange(control.grid.size[axis], dtype=torch.float64) / control.stride[axis]
+    first = voxels.floor().clamp(max=control.shape[2 - axis] - 4).long()
+    offset = voxels[:, None] - (first[:, None] + torch.arange(4) - 1)
+    return basis(offset).float().numpy(), first.numpy()
+
+
+def _rows(region: NDArray[np.bool_]) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
+    """First and last (exclusive) voxel of every row of ``region``, and of it grown by one voxel."""
+    found = []
+    cross = ndimage.generate_binary_structure(3, 1)
+    for mask in (region, ndimage.binary_dilation(region, cross)):
+        some = mask.any(axis=2)
+        first = np.where(some, mask.argmax(axis=2), 0)
+        last = np.where(some, mask.shape[2] - mask[:, :, ::-1].argmax(axis=2), 0)
+        found.append((first, last))
+    return found[0], found[1]

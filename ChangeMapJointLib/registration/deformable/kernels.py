@@ -1,0 +1,299 @@
+"""Warp, NGF and mask distance with their closed-form gradient, compiled by Numba for the CPU.
+
+One evaluation reads both images once, works on the voxels near the lung only, and never builds an
+autograd graph. The same formulas in plain torch are in
+:class:`~ChangeMapJointLib.registration.deformable.data_terms.TorchData`, which the tests compare this with.
+
+Per voxel i with weight w_i, and for every edge e between two neighbours (differences d R_e, d T_e per
+mm, shared by both ends; see :func:`~ChangeMapJointLib.registration.deformable.similarity.share_among_ends`):
+
+    s = 1/2 sum_e dR_e dT_e + eR eT,   N_R = 1/2 sum_e dR_e^2 + eR^2,   N_T = 1/2 sum_e dT_e^2 + eT^2
+    D = sum_i w_i (1 - s^2 / (N_R N_T))
+    A = dD/ds = -2 w s / (N_R N_T),    B = dD/dN_T = w s^2 / (N_R N_T^2)
+    dD/d(dT_e) = sum over both ends of 1/2 (A dR_e + 2 B dT_e)
+
+Arrays are float32 ``[z, y, x]``; sums are taken in float64 slice by slice, so that the result does
+not depend on the number of threads. Rows are bounded by ``first``/``last`` (``[z, y]``): only the
+voxels between them are touched.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+STEPS = np.array([(-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)])
+OPTIONS = {"parallel": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}, "nogil": True}
+
+
+@njit(**OPTIONS)
+def warp_rows(
+    coefficients, bz, by, bx, kz, ky, kx, affine, linear, image, mask, reference_mask, weight, mask_scale,
+    first, last, warped, slope, mask_pull, mask_value,
+):  # fmt: skip
+    """T(y) with its slope, and the mask term with its pull, for the voxels of every row.
+
+    Args:
+        coefficients: ``[cz, cy, cx, 3]`` mm.
+        bz: ``[z, 4]`` values of the four splines that reach slice z.
+        by: the same along y.
+        bx: the same along x.
+        kz: ``[z]`` first of those four splines.
+        ky: the same along y.
+        kx: the same along x.
+        affine: ``[3, 4]`` from R's index to T's index (rigid part).
+        linear: ``[3, 3]`` from mm to T's index.
+        image: T.
+        mask: M_T.
+        reference_mask: M_R.
+        weight: of every voxel, already divided by its sum.
+        mask_scale: weight of the mask term.
+        first: first voxel of a row, ``[z, y]``.
+        last: one beyond the last.
+        warped: out, T(y).
+        slope: out, ``[z, y, x, 3]`` derivative of T(y) by T's index.
+        mask_pull: out, the same of the scaled mask term.
+        mask_value: out, ``[z]`` the mask term of every slice, not scaled.
+    """
+    nz, ny = first.shape
+    tz, ty, tx = image.shape
+    columns = coefficients.shape[2]
+    for z in prange(nz):
+        row = np.empty((columns, 3), dtype=np.float32)
+        total = 0.0
+        for y in range(ny):
+            if first[z, y] >= last[z, y]:
+                continue
+            row[:] = 0.0
+            for a in range(4):
+                for b in range(4):
+                    value = bz[z, a] * by[y, b]
+                    source = coefficients[kz[z] + a, ky[y] + b]
+                    for c in range(kx[first[z, y]], kx[last[z, y] - 1] + 4):
+                        row[c, 0] += value * source[c, 0]
+                        row[c, 1] += value * source[c, 1]
+                        row[c, 2] += value * source[c, 2]
+            for x in range(first[z, y], last[z, y]):
+                u0 = u1 = u2 = np.float32(0.0)
+                for a in range(4):
+                    value = bx[x, a]
+                    c = kx[x] + a
+                    u0 += value * row[c, 0]
+                    u1 += value * row[c, 1]
+                    u2 += value * row[c, 2]
+                px = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] * z + affine[0, 3]
+                py = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] * z + affine[1, 3]
+                pz = affine[2, 0] * x + affine[2, 1] * y + affine[2, 2] * z + affine[2, 3]
+                px += linear[0, 0] * u0 + linear[0, 1] * u1 + linear[0, 2] * u2
+                py += linear[1, 0] * u0 + linear[1, 1] * u1 + linear[1, 2] * u2
+                pz += linear[2, 0] * u0 + linear[2, 1] * u1 + linear[2, 2] * u2
+                # beyond the border the border value is repeated, with slope 0
+                gx = np.float32(1.0 if 0.0 < px < tx - 1 else 0.0)
+                gy = np.float32(1.0 if 0.0 < py < ty - 1 else 0.0)
+                gz = np.float32(1.0 if 0.0 < pz < tz - 1 else 0.0)
+                px, py, pz = min(max(px, 0.0), tx - 1.0), min(max(py, 0.0), ty - 1.0), min(max(pz, 0.0), tz - 1.0)
+                i, j, k = int(px), int(py), int(pz)
+                fx, fy, fz = np.float32(px - i), np.float32(py - j), np.float32(pz - k)
+                i1, j1, k1 = min(i + 1, tx - 1), min(j + 1, ty - 1), min(k + 1, tz - 1)
+                v, dx, dy, dz = _trilinear(image, i, j, k, i1, j1, k1, fx, fy, fz)
+                warped[z, y, x] = v
+                slope[z, y, x, 0], slope[z, y, x, 1], slope[z, y, x, 2] = gx * dx, gy * dy, gz * dz
+                w = weight[z, y, x]
+                if w > 0.0:
+                    m, dx, dy, dz = _trilinear(mask, i, j, k, i1, j1, k1, fx, fy, fz)
+                    apart = m - reference_mask[z, y, x]
+                    total += 0.5 * w * apart * apart
+                    pull = mask_scale * w * apart
+                    mask_pull[z, y, x, 0] = pull * gx * dx
+                    mask_pull[z, y, x, 1] = pull * gy * dy
+                    mask_pull[z, y, x, 2] = pull * gz * dz
+        mask_value[z] = total
+
+
+@njit(cache=True, inline="always")
+def _trilinear(volume, i, j, k, i1, j1, k1, fx, fy, fz):
+    """Value and slope by index of ``volume`` between eight voxels."""
+    v000, v001 = volume[k, j, i], volume[k, j, i1]
+    v010, v011 = volume[k, j1, i], volume[k, j1, i1]
+    v100, v101 = volume[k1, j, i], volume[k1, j, i1]
+    v110, v111 = volume[k1, j1, i], volume[k1, j1, i1]
+    d00, d01, d10, d11 = v001 - v000, v011 - v010, v101 - v100, v111 - v110
+    v00, v01, v10, v11 = v000 + fx * d00, v010 + fx * d01, v100 + fx * d10, v110 + fx * d11
+    v0, v1 = v00 + fy * (v01 - v00), v10 + fy * (v11 - v10)
+    d0, d1 = d00 + fy * (d01 - d00), d10 + fy * (d11 - d10)
+    e0, e1 = v01 - v00, v11 - v10
+    return v0 + fz * (v1 - v0), d0 + fz * (d1 - d0), e0 + fz * (e1 - e0), v1 - v0
+
+
+@njit(**OPTIONS)
+def reference_norms(reference, inverse_spacing, edge_square, norm):
+    """``norm`` = N_R, once a level."""
+    nz, ny, nx = reference.shape
+    hx, hy, hz = inverse_spacing
+    for z in prange(nz):
+        for y in range(ny):
+            for x in range(nx):
+                total = np.float32(0.0)
+                here = reference[z, y, x]
+                if x > 0:
+                    total += ((here - reference[z, y, x - 1]) * hx) ** 2
+                if x < nx - 1:
+                    total += ((reference[z, y, x + 1] - here) * hx) ** 2
+                if y > 0:
+                    total += ((here - reference[z, y - 1, x]) * hy) ** 2
+                if y < ny - 1:
+                    total += ((reference[z, y + 1, x] - here) * hy) ** 2
+                if z > 0:
+                    total += ((here - reference[z - 1, y, x]) * hz) ** 2
+                if z < nz - 1:
+                    total += ((reference[z + 1, y, x] - here) * hz) ** 2
+                norm[z, y, x] = np.float32(0.5) * total + edge_square
+
+
+@njit(**OPTIONS)
+def ngf_rows(
+    reference, warped, norm, weight, inverse_spacing, edge_product, edge_square, first, last, factors, value
+):  # fmt: skip
+    """The NGF distance, and A and B of every voxel.
+
+    Args:
+        reference: R.
+        warped: T(y), valid on the rows and their neighbours.
+        norm: N_R.
+        weight: w, already divided by its sum; 0 outside of the rows.
+        inverse_spacing: 1/h along (x, y, z).
+        edge_product: eR eT.
+        edge_square: eT^2.
+        first: rows, ``[z, y]``.
+        last: rows, ``[z, y]``.
+        factors: out, ``[z, y, x, 2]`` holding A and B.
+        value: out, ``[z]``.
+    """
+    nz, ny, nx = reference.shape
+    h = (inverse_spacing[0] ** 2, inverse_spacing[1] ** 2, inverse_spacing[2] ** 2)
+    half = np.float32(0.5)
+    for z in prange(nz):
+        total = 0.0
+        for y in range(ny):
+            for x in range(first[z, y], last[z, y]):
+                w = weight[z, y, x]
+                if w == 0.0:
+                    factors[z, y, x, 0] = factors[z, y, x, 1] = 0.0
+                    continue
+                r, t = reference[z, y, x], warped[z, y, x]
+                s = n = np.float32(0.0)
+                if x > 0:
+                    d = t - warped[z, y, x - 1]
+                    s += (r - reference[z, y, x - 1]) * d * h[0]
+                    n += d * d * h[0]
+                if x < nx - 1:
+                    d = warped[z, y, x + 1] - t
+                    s += (reference[z, y, x + 1] - r) * d * h[0]
+                    n += d * d * h[0]
+                if y > 0:
+                    d = t - warped[z, y - 1, x]
+                    s += (r - reference[z, y - 1, x]) * d * h[1]
+                    n += d * d * h[1]
+                if y < ny - 1:
+                    d = warped[z, y + 1, x] - t
+                    s += (reference[z, y + 1, x] - r) * d * h[1]
+                    n += d * d * h[1]
+                if z > 0:
+                    d = t - warped[z - 1, y, x]
+                    s += (r - reference[z - 1, y, x]) * d * h[2]
+                    n += d * d * h[2]
+                if z < nz - 1:
+                    d = warped[z + 1, y, x] - t
+                    s += (reference[z + 1, y, x] - r) * d * h[2]
+                    n += d * d * h[2]
+                s = half * s + edge_product
+                n = half * n + edge_square
+                ratio = s / (norm[z, y, x] * n)
+                total += w * (1.0 - s * ratio)
+                factors[z, y, x, 0] = np.float32(-2.0) * w * ratio
+                factors[z, y, x, 1] = w * s * ratio / n
+        value[z] = total
+
+
+@njit(**OPTIONS)
+def gradient_rows(
+    reference, warped, factors, slope, mask_pull, inverse_spacing, linear, scale, bx, kx, first, last, rows
+):  # fmt: skip
+    """Gradient of the data terms by the coefficients of every row.
+
+    Args:
+        reference: R.
+        warped: T(y).
+        factors: A and B of every voxel, 0 where it has no weight.
+        slope: of T(y) by T's index.
+        mask_pull: of the mask term by T's index.
+        inverse_spacing: 1/h along (x, y, z).
+        linear: ``[3, 3]`` from mm to T's index.
+        scale: weight of the NGF term.
+        bx: ``[x, 4]`` splines along x.
+        kx: ``[x]`` first of them.
+        first: rows, ``[z, y]``.
+        last: rows, ``[z, y]``.
+        rows: out, ``[z, y, cx, 3]``.
+    """
+    nz, ny, nx = reference.shape
+    h = (inverse_spacing[0] ** 2, inverse_spacing[1] ** 2, inverse_spacing[2] ** 2)
+    half = np.float32(0.5) * np.float32(scale)
+    two = np.float32(2.0)
+    for z in prange(nz):
+        for y in range(ny):
+            rows[z, y] = 0.0
+            for x in range(first[z, y], last[z, y]):
+                r, t = reference[z, y, x], warped[z, y, x]
+                a, b = factors[z, y, x, 0], factors[z, y, x, 1]
+                g = np.float32(0.0)
+                for side in range(6):
+                    i, j, k = x + STEPS[side, 0], y + STEPS[side, 1], np.int64(z) + STEPS[side, 2]
+                    if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
+                        continue
+                    # this voxel minus its neighbour, on either side: the sign of the difference cancels
+                    a2, b2 = a + factors[k, j, i, 0], b + factors[k, j, i, 1]
+                    g += h[side // 2] * (a2 * (r - reference[k, j, i]) + two * b2 * (t - warped[k, j, i]))
+                g *= half
+                q0 = g * slope[z, y, x, 0] + mask_pull[z, y, x, 0]
+                q1 = g * slope[z, y, x, 1] + mask_pull[z, y, x, 1]
+                q2 = g * slope[z, y, x, 2] + mask_pull[z, y, x, 2]
+                p0 = np.float32(linear[0, 0] * q0 + linear[1, 0] * q1 + linear[2, 0] * q2)
+                p1 = np.float32(linear[0, 1] * q0 + linear[1, 1] * q1 + linear[2, 1] * q2)
+                p2 = np.float32(linear[0, 2] * q0 + linear[1, 2] * q1 + linear[2, 2] * q2)
+                for c in range(4):
+                    value = bx[x, c]
+                    rows[z, y, kx[x] + c, 0] += value * p0
+                    rows[z, y, kx[x] + c, 1] += value * p1
+                    rows[z, y, kx[x] + c, 2] += value * p2
+
+
+@njit(**OPTIONS)
+def gather_planes(rows, by, ky, planes):
+    """Sum rows ``[z, y, cx, 3]`` into ``planes`` ``[z, cy, cx, 3]`` with the splines along y."""
+    nz, ny, columns, _ = rows.shape
+    for z in prange(nz):
+        planes[z] = 0.0
+        for y in range(ny):
+            for b in range(4):
+                value = by[y, b]
+                target = planes[z, ky[y] + b]
+                for c in range(columns):
+                    target[c, 0] += value * rows[z, y, c, 0]
+                    target[c, 1] += value * rows[z, y, c, 1]
+                    target[c, 2] += value * rows[z, y, c, 2]
+
+
+@njit(**OPTIONS)
+def gather_volume(planes, bz, kz, gradient):
+    """Sum planes ``[z, cy, cx, 3]`` into ``gradient`` ``[cz, cy, cx, 3]`` with the splines along z."""
+    nz, cy, cx, _ = planes.shape
+    for j in prange(cy):
+        gradient[:, j] = 0.0
+        for z in range(nz):
+            for a in range(4):
+                value = bz[z, a]
+                for c in range(cx):
+                    gradient[kz[z] + a, j, c, 0] += value * planes[z, j, c, 0]
+                    gradient[kz[z] + a, j, c, 1] += value * planes[z, j, c, 1]
+                    gradient[kz[z] + a, j, c, 2] += value * planes[z, j, c, 2]

@@ -1,0 +1,146 @@
+"""Eq. (1) at one level of the pyramid, as a function of the control coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from ChangeMapJointLib.core.displacement import determinant
+from ChangeMapJointLib.core.grid import FloatArray, apply_affine
+from ChangeMapJointLib.core.options import require, within
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.data_terms import DataTerms
+from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change
+
+MATCH_MM = 3.0  # what a match is worth
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The betas of Eq. (1) and of the volume control, all >= 0. Empirical: the paper prints none.
+
+    The curvature is that of the spline's coefficients on the control grid, in 1/mm^2.
+    """
+
+    ngf: float = 1.0
+    keypoints: float = 0.01
+    mask: float = 0.1
+    curvature: float = 150.0
+    volume: float = 0.05
+
+    def __post_init__(self) -> None:
+        good = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}
+        require(self, **good)
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Corresponding points, ``[n, 3]`` in mm LPS, and a weight for each."""
+
+    reference_mm: FloatArray
+    template_mm: FloatArray
+    weight: FloatArray
+
+    def swapped(self) -> Keypoints:
+        """The same from template to reference."""
+        return Keypoints(self.template_mm, self.reference_mm, self.weight)
+
+
+class KeypointTerm:
+    """D_key of Eq. (1) for coefficients on a control grid, with its gradient in closed form.
+
+    It is computed on the CPU in double precision by a sparse matrix, wherever the images are: autograd would add up the
+    gradient of a gather in an order that changes from run to run.
+    """
+
+    def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray) -> None:
+        """Prepare ``keypoints`` for ``control``, whose displacement comes on top of ``rigid``."""
+        nodes, values = control.at_points(apply_affine(control.grid.inverse_affine, keypoints.reference_mm))
+        count, reach = nodes.shape
+        rows = np.repeat(np.arange(count), reach)
+        size = (count, int(np.prod(control.shape)))
+        self.spline = csr_matrix((values.numpy().ravel(), (rows, nodes.numpy().ravel())), shape=size)
+        self.adjoint = self.spline.T.tocsr()
+        start = keypoints.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]
+        self.wanted: FloatArray = keypoints.template_mm - start
+        self.weight: FloatArray = np.asarray(keypoints.weight, dtype=float)
+
+    def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor]:
+        """Weighted mean of the squared distances in mm^2, and its gradient by the coefficients."""
+        apart = self._moved(coefficients) - self.wanted
+        total = max(float(self.weight.sum()), float(np.finfo(float).tiny))
+        value = float((self.weight * (apart**2).sum(axis=1)).sum()) / total
+        gradient = self.adjoint @ (apart * (2 / total * self.weight)[:, None])
+        return value, torch.from_numpy(gradient).reshape(coefficients.shape).to(coefficients)
+
+    def doubt(self, coefficients: Tensor) -> None:
+        """Let those count less that lie far from where the deformation so far takes them: wrong matches.
+
+        Geman and McClure's weight ``1 / (1 + (d / s)^2)^2`` of the distance d, with s twice the median distance, but at
+        least :data:`MATCH_MM`.
+        """
+        apart = np.linalg.norm(self._moved(coefficients) - self.wanted, axis=1)
+        if len(apart):
+            scale = max(2 * float(np.median(apart)), MATCH_MM)
+            self.weight = self.weight / (1 + (apart / scale) ** 2) ** 2
+
+    def _moved(self, coefficients: Tensor) -> FloatArray:
+        moved: FloatArray = self.spline @ coefficients.detach().cpu().double().numpy().reshape(-1, 3)
+        return moved
+
+
+class Objective:
+    """Value and gradient of Eq. (1) for coefficients ``[cz, cy, cx, 3]`` in mm on a control grid.
+
+    ``y(x) = A x + u(x)`` with A the rigid pre-alignment, so that T is interpolated once and the
+    regularisers see the deformation alone.
+    """
+
+    def __init__(
+        self,
+        data: DataTerms,
+        control: ControlGrid,
+        weights: Weights,
+        keypoints: KeypointTerm | None = None,
+        *,
+        rigid: FloatArray | None = None,
+    ) -> None:
+        """Put the terms together.
+
+        Args:
+            data: NGF and masks.
+            control: control points over R's grid.
+            weights: the betas.
+            keypoints: optional correspondences.
+            rigid: A, 4x4; the volume term needs det(A + grad u). The identity by default.
+        """
+        self.data, self.control, self.weights, self.keypoints = data, control, weights, keypoints
+        turn = np.eye(3) if rigid is None else rigid[:3, :3]
+        self.turn = (turn - np.eye(3)) @ np.asarray(control.grid.direction)  # columns: along the array's axes
+
+    def smoothness(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """The terms that do not look at the images, with a graph; by their names in :class:`Weights`."""
+        turn = torch.as_tensor(self.turn).to(coefficients)
+        gradient = [g + turn[:, axis] for axis, g in enumerate(self.control.knot_gradient(coefficients))]
+        volume = volume_change(determinant(gradient, self.control.grid))
+        return {"curvature": curvature(coefficients.movedim(-1, 0), self.control.spacing_mm), "volume": volume}
+
+    def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor, dict[str, float]]:
+        """The weighted sum, its gradient ``[cz, cy, cx, 3]``, and the terms before weighting."""
+        leaf = coefficients.detach().requires_grad_(True)
+        named = self.smoothness(leaf)
+        total = torch.stack([getattr(self.weights, name) * term for name, term in named.items()]).sum()
+        (gradient,) = torch.autograd.grad(total, leaf)
+        terms, pull = self.data.evaluate(coefficients, self.weights.ngf, self.weights.mask)
+        value = float(total.detach()) + self.weights.ngf * terms["ngf"] + self.weights.mask * terms["mask"]
+        gradient = gradient + pull
+        terms |= {name: float(term.detach()) for name, term in named.items()}
+        if self.keypoints is not None:
+            terms["keypoints"], pull = self.keypoints.evaluate(coefficients)
+            value += self.weights.keypoints * terms["keypoints"]
+            gradient = gradient + self.weights.keypoints * pull
+        return value, gradient.contiguous(), terms

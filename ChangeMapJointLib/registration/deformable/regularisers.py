@@ -1,0 +1,64 @@
+"""The regularisers of Eq. (1) and the volume control: pure functions of a displacement."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ChangeMapJointLib.registration.deformable.similarity import Spacing, weighted_mean
+
+Boundary = Literal["free", "neumann"]
+
+
+def curvature(displacement_mm: Tensor, spacing_mm: Spacing, boundary: Boundary = "free") -> Tensor:
+    """R_curv: half the mean over voxels of ``sum_l |Laplace u_l|^2``, in 1/mm^2.
+
+    Args:
+        displacement_mm: u, ``[3, z, y, x]``.
+        spacing_mm: ordered (x, y, z).
+        boundary: ``free`` counts a second derivative only where both neighbours exist, so that
+            affine motion costs nothing; ``neumann`` repeats the border voxel (FAIR's default).
+
+    Returns:
+        A scalar >= 0. The mean is taken over all voxels.
+    """
+    laplace = torch.zeros_like(displacement_mm)
+    for axis in range(3):
+        dim = 3 - axis
+        n = displacement_mm.shape[dim]
+        h2 = spacing_mm[axis] ** 2
+        if boundary == "neumann":
+            pad = [0, 0, 0, 0, 0, 0]
+            pad[2 * axis : 2 * axis + 2] = [1, 1]
+            padded = functional.pad(displacement_mm[None], pad, mode="replicate")[0]
+            laplace = laplace + padded.diff(n=2, dim=dim) / h2
+        elif n > 2:
+            laplace.narrow(dim, 1, n - 2).add_(displacement_mm.diff(n=2, dim=dim) / h2)
+    return 0.5 * laplace.square().sum(0).mean()
+
+
+def volume_penalty(determinant: Tensor, threshold: float = 0.1) -> Tensor:
+    """psi(v) = (v - 1)^2 / v, continued below ``threshold`` by its tangent.
+
+    ``psi(v) = psi(1/v)``: halving and doubling a volume cost the same (Ruehaak 2017, Hering 2021).
+    The tangent gives a folded voxel (v <= 0) a finite value and a gradient that unfolds it.
+
+    Args:
+        determinant: det grad y, any shape.
+        threshold: d in (0, 1) where the tangent takes over.
+
+    Returns:
+        psi, same shape, >= 0.
+    """
+    v = determinant.clamp_min(threshold)
+    value = (v - 1).square() / v
+    slope = 1 - 1 / threshold**2
+    return value + slope * (determinant - v)
+
+
+def volume_change(determinant: Tensor, weight: Tensor | None = None) -> Tensor:
+    """R_vol: weighted mean of :func:`volume_penalty`; 0 when the weights are all 0."""
+    return weighted_mean(volume_penalty(determinant), weight)

@@ -1,0 +1,1 @@
+"""Keypoints of the lungs and their matches in the other scan."""

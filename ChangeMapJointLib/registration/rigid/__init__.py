@@ -1,0 +1,1 @@
+"""Rigid alignment, and whether the two scans show the same chest."""

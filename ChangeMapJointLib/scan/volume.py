@@ -1,0 +1,63 @@
+"""The type of a CT scan as it travels through the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.grid import Grid
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What the file says of how and when the scan was made; None where it does not say.
+
+    No name or number of the patient is kept: ``patient_key`` is a salted hash that only serves to
+    compare two scans.
+    """
+
+    date: str | None = None  # ISO, YYYY-MM-DD
+    modality: str | None = None
+    kernel: str | None = None
+    slice_thickness_mm: float | None = None
+    contrast: str | None = None
+    manufacturer: str | None = None
+    series_description: str | None = None
+    patient_key: str | None = None
+    time: str | None = None  # ISO, HH:MM:SS
+    phase: str | None = None  # of the heart or of breathing, or which time point
+    kvp: float | None = None  # tube voltage in kV
+    exposure_mas: float | None = None
+    ctdi_vol_mgy: float | None = None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A CT scan.
+
+    Attributes:
+        array: HU, int16 or float32, ``[z, y, x]``; never modified in place.
+        grid: where its voxels are.
+        source: the file or folder it was read from.
+        acquisition: what the header says.
+        notes: what reading found that a reader should know, one sentence each.
+        unseen: bool ``[z, y, x]``, where nothing was measured (padding, what a resampling filled in): neither air nor
+            tissue, though the array has -1024 HU there. None where everything was, or nobody looked
+            yet: :func:`~ChangeMapJointLib.gate.checks.check_ct` does.
+    """
+
+    array: NDArray[np.int16] | NDArray[np.float32]
+    grid: Grid
+    source: Path = Path()
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    notes: tuple[str, ...] = ()
+    unseen: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.grid.shape:
+            raise ValueError(f"Volume 'array' must have the grid's shape {self.grid.shape}, got {self.array.shape}")
+        if self.unseen is not None and self.unseen.shape != self.grid.shape:
+            raise ValueError(f"Volume 'unseen' must have the grid's shape {self.grid.shape}, got {self.unseen.shape}")

@@ -1,0 +1,222 @@
+"""What makes two scans of one chest differ although nothing changed: density, sampling, noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates, spline_filter
+
+from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
+from ChangeMapJointLib.core.resample import index_points
+from ChangeMapJointLib.joint.density import AIR_HU, COMPRESSIBLE_HU
+from ChangeMapJointLib.synthesis.breathing import BreathingMotion
+from ChangeMapJointLib.synthesis.sliding import sliding_field
+
+SHARPENED_MM = 1.0  # width of the unsharp mask of a sharp kernel
+SOFT_TISSUE_HU = (-20.0, 120.0)
+SLAB_SLICES = 16
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan while it is being made; the arrays may be changed in place.
+
+    Attributes:
+        hu: float32 ``[z, y, x]``.
+        lungs: with their vessels, bool ``[z, y, x]``.
+        lesions: the lesion's id in each voxel, 0 elsewhere.
+        grid: of all three.
+    """
+
+    hu: NDArray[np.float32]
+    lungs: NDArray[np.bool_]
+    lesions: NDArray[np.int32]
+    grid: Grid
+
+
+def still_scan(source: Scan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> Scan:
+    """A copy of ``source`` with another field of view round the lungs and other voxels.
+
+    Args:
+        source: the scan.
+        spacing_mm: (x, y, z); None keeps the voxels as they are.
+        margin_mm: round the lungs (x, y, z), within the scan; None keeps the whole field of view.
+    """
+    start, stop = (0, 0, 0), source.grid.shape
+    if margin_mm is not None:
+        margin_vox = [round(m / h) for m, h in zip(margin_mm, source.grid.spacing_mm, strict=True)]
+        start, stop = bounding_box(source.lungs, margin_vox[::-1])
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    grid = source.grid.crop(start, stop)
+    if spacing_mm is None:
+        return Scan(source.hu[box].copy(), source.lungs[box].copy(), source.lesions[box].copy(), grid)
+    target = grid.with_spacing(spacing_mm)
+    still = DisplacementField(np.zeros((*target.shape, 3), np.float32), target)
+    return _sampled(source, target, still)
+
+
+def moved_scan(
+    source: Scan, motion: BreathingMotion, grid: Grid, *, density: bool = True, sliding: float = 0.0
+) -> Scan:
+    """``source`` at y(x) for every voxel x of ``grid``.
+
+    Args:
+        source: the scan.
+        motion: y.
+        grid: in the reference's space.
+        density: let lung density follow the volume.
+        sliding: see :func:`~ChangeMapJointLib.synthesis.sliding.sliding_field`.
+    """
+    field = motion.field(grid)
+    det = field.jacobian_determinant()  # of the lungs' own motion, which has no step
+    if sliding > 0:
+        field = sliding_field(motion, grid, source.lungs, source.grid, fraction=sliding)
+    moved = _sampled(source, grid, field)
+    if not density:
+        return moved
+    weight = gaussian_filter(moved.lungs.astype(np.float32), 0.7)
+    return replace(moved, hu=breathe_density(moved.hu, det, weight))
+
+
+def reference_grid(source: Scan, motion: BreathingMotion, *, spacing_mm: Vector3 | None, margin_mm: Vector3) -> Grid:
+    """An upright grid round the moved lungs, with ``margin_mm`` (x, y, z) on either side."""
+    surface = np.argwhere(source.lungs & ~binary_erosion(source.lungs))[::5, ::-1]
+    points = motion.inverse(source.grid.to_physical(surface))
+    spacing = np.array(spacing_mm or source.grid.spacing_mm)
+    low, high = points.min(0) - margin_mm, points.max(0) + margin_mm
+    nx, ny, nz = (int(n) for n in np.ceil((high - low) / spacing) + 1)
+    hx, hy, hz = (float(h) for h in spacing)
+    x, y, z = (round(float(v), 2) for v in low)
+    return Grid((nz, ny, nx), (hx, hy, hz), (x, y, z))
+
+
+def _sampled(source: Scan, grid: Grid, field: DisplacementField) -> Scan:
+    lungs = warp(source.lungs, source.grid, grid, field) >= 0.5
+    lesions = np.zeros(grid.shape, dtype=np.int32)
+    for number in range(1, int(source.lesions.max()) + 1):
+        lesions[warp(source.lesions == number, source.grid, grid, field) >= 0.5] = number
+    return Scan(sample_cubic(source.hu, source.grid, grid, field), lungs, lesions, grid)
+
+
+def breathe_density(
+    hu: NDArray[np.float32], det: NDArray[np.float32], lungs: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Lung density after a volume change that keeps the tissue's mass.
+
+    ``HU' + 1000 = (HU + 1000) det`` in aerated lung; blood and nodules do not compress, so the
+    factor fades to 1 between -500 and -100 HU.
+
+    Args:
+        hu: the moved scan T(y(x)), ``[z, y, x]``.
+        det: det grad y there: above 1 where the tissue fills more room in T, so that R is denser.
+        lungs: weight in [0, 1], 1 in the lungs.
+
+    Returns:
+        HU, float32 ``[z, y, x]``.
+    """
+    low, high = COMPRESSIBLE_HU
+    weight = lungs * np.clip((high - hu) / (high - low), 0.0, 1.0)
+    return (AIR_HU + (hu - AIR_HU) * (1 + weight * (det - 1))).astype(np.float32)
+
+
+def sample_cubic(
+    array: NDArray[np.generic], source: Grid, target: Grid, field: DisplacementField | None = None
+) -> NDArray[np.float32]:
+    """``array`` at y(x) for every voxel x of ``target``, by cubic B-splines, interpolated once.
+
+    Where ``target`` is coarser than ``source``, frequencies that it cannot hold are removed first.
+    Beyond ``source`` the border value is repeated.
+
+    Args:
+        array: HU ``[z, y, x]`` on ``source``.
+        source: its grid.
+        target: the grid of the result.
+        field: u on ``target``; None: y(x) = x.
+
+    Returns:
+        float32 ``[z, y, x]``, within the range of ``array``.
+    """
+    values = np.asarray(array, dtype=np.float32)
+    ratio = np.array(target.spacing_mm[::-1]) / np.array(source.spacing_mm[::-1])
+    if (ratio > 1.0 + 1e-6).any():
+        # a Gaussian whose width adds up with the voxel's own to the coarser voxel
+        values = gaussian_filter(values, 0.4 * np.sqrt(np.maximum(ratio**2 - 1, 0.0)))
+    coefficients = spline_filter(values, order=3, mode="mirror", output=np.float32)
+    result = np.empty(target.shape, dtype=np.float32)
+    for first in range(0, target.shape[0], SLAB_SLICES):
+        slab = slice(first, first + SLAB_SLICES)
+        points: FloatArray = index_points(target, target.affine, slab).numpy().astype(float)
+        if field is not None:
+            points += field.vectors_mm[slab]
+        index = np.clip(np.moveaxis(source.to_index(points)[..., ::-1], -1, 0).T, 0, np.array(source.shape) - 1).T
+        result[slab] = map_coordinates(coefficients, index, order=3, mode="mirror", prefilter=False)
+    return np.clip(result, values.min(), values.max())
+
+
+def without_noise(hu: NDArray[np.generic], grid: Grid, *, conductance: float = 0.35) -> NDArray[np.float32]:
+    """The scan with most of its own noise removed and its vessels kept (Perona and Malik 1990).
+
+    A moved copy of a scan carries the same noise as the scan itself, which no second scan does:
+    remove it before fresh noise is added.
+
+    Args:
+        hu: ``[z, y, x]``.
+        grid: its grid.
+        conductance: of the anisotropic diffusion; larger removes more.
+
+    Returns:
+        HU, float32 ``[z, y, x]``.
+    """
+    image = sitk.GetImageFromArray(np.asarray(hu, dtype=np.float32))
+    image.SetSpacing([h / min(grid.spacing_mm) for h in grid.spacing_mm])
+    smooth = sitk.GradientAnisotropicDiffusion(image, 0.0625, conductance, 1, 5)
+    return np.asarray(sitk.GetArrayFromImage(smooth), dtype=np.float32)
+
+
+def correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_vox: Vector3) -> NDArray[np.float32]:
+    """Gaussian noise of mean 0 and standard deviation 1, smoothed by ``sigma_vox`` (z, y, x)."""
+    smooth = gaussian_filter(rng.standard_normal(size=shape, dtype=np.float32), sigma_vox, mode="wrap")
+    return np.asarray((smooth - smooth.mean()) / max(float(smooth.std()), 1e-9), dtype=np.float32)
+
+
+def scan_noise(rng: np.random.Generator, grid: Grid, *, sigma_hu: float, width_mm: float) -> NDArray[np.float32]:
+    """Acquisition noise in HU on ``grid``: ``sigma_hu`` strong, correlated over ``width_mm`` (standard deviation)."""
+    x, y, z = (width_mm / h for h in grid.spacing_mm)
+    return np.float32(sigma_hu) * correlated_noise(rng, grid.shape, (z, y, x))
+
+
+def reconstructed(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray[np.float32]:
+    """The scan as another reconstruction kernel would show it, in the axial plane as scanners do.
+
+    Args:
+        hu: ``[z, y, x]``.
+        grid: its grid.
+        kernel: above 0: unsharp masking by so much over 1 mm; below 0: Gaussian of so many mm; 0: as it is.
+    """
+    if kernel == 0:
+        return hu
+    width_mm = SHARPENED_MM if kernel > 0 else -kernel
+    hx, hy, _ = grid.spacing_mm
+    smooth = gaussian_filter(hu, (0.0, width_mm / hy, width_mm / hx))
+    made = hu + np.float32(kernel) * (hu - smooth) if kernel > 0 else smooth
+    return np.maximum(made, np.float32(-1024)).astype(np.float32)
+
+
+def measured_noise_hu(hu: NDArray[np.generic], *, fallback_hu: float = 12.0) -> float:
+    """A scan's noise: the robust spread of HU about their local mean in homogeneous soft tissue.
+
+    ``fallback_hu`` is returned where fewer than 1000 voxels of soft tissue are found.
+    """
+    values = np.asarray(hu, dtype=np.float32)
+    local_mean = gaussian_filter(values, 3.0)
+    low, high = SOFT_TISSUE_HU
+    tissue = binary_erosion(
+        (local_mean > low) & (local_mean < high) & (np.abs(values - local_mean) < 100), iterations=3
+    )
+    if tissue.sum() < 1000:
+        return fallback_hu
+    return float(1.4826 * np.median(np.abs(values[tissue] - local_mean[tissue])))

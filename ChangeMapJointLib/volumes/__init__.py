@@ -1,1 +1,0 @@
-"""Scans: reading, writing, input checks and lung masks."""
