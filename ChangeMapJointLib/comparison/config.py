@@ -18,7 +18,7 @@ from ChangeMapJointLib.registration.deformable.presets import PRESETS, Preset
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions
-from ChangeMapJointLib.registration.rigid.align import RigidOptions
+from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
 from ChangeMapJointLib.registration.trust import TrustOptions
 
 Method = Literal["rigid", "sequential", "joint"]

@@ -149,7 +149,8 @@ def blur_mm2(source: Grid, target: Grid) -> FloatArray:
 def _low_pass_mm2(source: Grid, target: Grid) -> FloatArray:
     """Variances along the source's axes (x, y, z) that its voxels lack of the target's."""
     wanted = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
-    return np.maximum(wanted**2 - np.asarray(source.spacing_mm) ** 2, 0.0) / FWHM**2
+    missing_mm2: FloatArray = np.maximum(wanted**2 - np.asarray(source.spacing_mm) ** 2, 0.0) / FWHM**2
+    return missing_mm2
 
 
 def _turn(source: Grid, target: Grid) -> FloatArray:

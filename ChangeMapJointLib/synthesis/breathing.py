@@ -165,8 +165,9 @@ class BreathingMotion:
     def align(self, points_mm: NDArray[np.generic]) -> FloatArray:
         """The rigid part: z for reference points x, ``[..., 3]``."""
         pivot = np.asarray(self.pivot_mm)
-        moved: FloatArray = (np.asarray(points_mm, dtype=float) - pivot) @ np.asarray(self.rotation).T
-        return moved + pivot + self.translation_mm
+        moved = (np.asarray(points_mm, dtype=float) - pivot) @ np.asarray(self.rotation).T
+        aligned: FloatArray = moved + pivot + self.translation_mm
+        return aligned
 
     def breathing(self, aligned_mm: NDArray[np.generic]) -> FloatArray:
         """b(z) in mm at points ``[..., 3]`` of the template's frame."""

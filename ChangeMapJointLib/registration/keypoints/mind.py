@@ -46,4 +46,5 @@ def mind_ssc(image: NDArray[np.floating], distance_vox: int = 1, sigma_vox: floa
     if typical <= 0:
         return np.ones_like(above)
     variance = np.clip(variance, 0.001 * typical, 1000 * typical)
-    return np.exp(-above / variance[..., None]).astype(np.float32)
+    descriptor: NDArray[np.float32] = np.exp(-above / variance[..., None]).astype(np.float32)
+    return descriptor
