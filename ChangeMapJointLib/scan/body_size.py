@@ -47,11 +47,6 @@ def _hull_mm2(plane: NDArray[np.bool_], spacing_mm: float) -> float:
     return float(np.pi / 4 * (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) * spacing_mm**2)
 
 
-def smallest_lungs_ml(minimum_ml: float, scale: float) -> float:
-    """A limit for adults in ml, for a body of ``scale``: volumes go with the third power of lengths."""
-    return minimum_ml * scale**3
-
-
 def as_adult(grid: Grid, scale: float) -> Grid:
     """The same voxels as those of a body ``1 / scale`` times as large.
 

@@ -182,10 +182,6 @@ class BreathingMotion:
         """The displacement u = y(x) - x on ``grid`` in the reference's space."""
         return _sampled(grid, self)
 
-    def inverse_field(self, grid: Grid) -> DisplacementField:
-        """The displacement from template to reference, x(t) - t, on ``grid`` in the template's space."""
-        return _sampled(grid, self.inverse)
-
     # -- parts ------------------------------------------------------------------------
     def _free_breathing(self, points: FloatArray) -> FloatArray:
         """The b before stiff places and scale, for ``[n, 3]``."""
