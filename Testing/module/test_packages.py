@@ -19,6 +19,7 @@ from ChangeMapJointGui.packages import PackagesDeclined, ensure, installed, miss
 
 COMPLETE = {
     "jinja2": "3.1.4",
+    "nibabel": "5.3.2",
     "numpy": "2.4.0",
     "pillow": "11.0",
     "psutil": "7.0.0",
