@@ -10,7 +10,7 @@ from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable import similarity
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 
 class AutogradData:
@@ -18,8 +18,8 @@ class AutogradData:
 
     def __init__(
         self,
-        reference: Picture,
-        template: Picture,
+        reference: ScanView,
+        template: ScanView,
         control: ControlGrid,
         rigid: FloatArray,
         *,

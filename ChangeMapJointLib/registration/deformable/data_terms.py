@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 IntArray = NDArray[np.int64]
 
@@ -37,8 +37,8 @@ class CompiledData:
 
     def __init__(
         self,
-        reference: Picture,
-        template: Picture,
+        reference: ScanView,
+        template: ScanView,
         control: ControlGrid,
         rigid: FloatArray,
         *,
