@@ -106,7 +106,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     try:
         result = compare(reference, template, config=request.config, device=device, stages=stages, model=model)
     except UnlikelyLungs as error:
-        raise InputError(f"{error}{_pictured(request.out, error)}") from error
+        raise error.with_remedy(_pictured(request.out, error)) from error
     notes = (*_lung_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
     with run_folder(request.out, overwrite=request.overwrite) as folder:
         with stages.stage("write") as progress:
@@ -150,11 +150,15 @@ def check_inputs(paths: list[Path]) -> None:
             found = path.exists() and str(path) not in ("", ".")
         except UnicodeEncodeError as error:
             name = str(path).encode("utf-8", "backslashreplace").decode()
-            raise InputError(f"{name}: the name is not UTF-8 text; rename the file") from error
+            raise InputError("the name is not UTF-8 text", field=Path(name), remedy="rename the file") from error
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: cannot be reached ({reason_of(error)}); check its permissions") from error
+            raise InputError(
+                f"cannot be reached ({reason_of(error)})", field=path, remedy="check its permissions"
+            ) from error
         if not found:
-            raise InputError(f"{path}: no such file or folder; give a scan, or a folder or zip of a DICOM series")
+            raise InputError(
+                "no such file or folder", field=path, remedy="give a scan, or a folder or zip of a DICOM series"
+            )
 
 
 def labelled(volume: Volume, label: Label | None) -> Volume:
