@@ -14,10 +14,12 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
+from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHOD_NAMES
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io import run_files
 
 KEPT_JOBS = 5
-METHODS = ("rigid", "sequential", "joint")
 REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
 
 
@@ -49,7 +51,7 @@ class Runs:
         reference: Any,
         template: Any,
         *,
-        method: str = "sequential",
+        method: str = DEFAULT_METHOD,
         waitForCompletion: bool = True,
         **options: Any,
     ) -> Any:
@@ -58,7 +60,7 @@ class Runs:
         Args:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
-            method: ``rigid`` or ``sequential``.
+            method: ``rigid``, ``sequential`` or ``joint``.
             waitForCompletion: return the results; else return the :class:`Job` at once.
             options: as in :meth:`start`.
 
@@ -89,11 +91,11 @@ class Runs:
         reference: Any,
         template: Any,
         *,
-        method: str = "sequential",
-        device: str = "auto",
+        method: str = DEFAULT_METHOD,
+        device: str = DEFAULT_DEVICE,
         threshold: float | None = None,
         smallestVoxels: int | None = None,
-        preset: str = "default",
+        preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
         onEvent: Callable[[dict[str, Any]], None] = nobody,
@@ -104,7 +106,7 @@ class Runs:
         Args:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
-            method: ``rigid`` or ``sequential``.
+            method: ``rigid``, ``sequential`` or ``joint``.
             device: ``auto``, ``cpu`` or ``cuda``.
             threshold: of the change map for the findings in the report, in (0, 1].
             smallestVoxels: smallest region that is a finding.
@@ -180,7 +182,7 @@ class Runs:
             for side in lacking:
                 remove(nodes[side])  # the scene is as it was
             raise
-        results.record.SetAttribute(REPORT, str(job.result / "report.html"))
+        results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
         self.onLoaded(results)
         return results
@@ -196,9 +198,9 @@ def _checkMethod(method: str) -> None:
     """Refuse at once what the worker would refuse later."""
     from ChangeMapJointGui.method import jointUnavailable
 
-    if method not in METHODS:
+    if method not in METHOD_NAMES:
         text = _("Method: found {method}, expected one of {known}.")
-        raise InputError(text.format(method=repr(method), known=", ".join(map(repr, METHODS))))
+        raise InputError(text.format(method=repr(method), known=", ".join(map(repr, METHOD_NAMES))))
     reason = jointUnavailable() if method == "joint" else ""
     if reason:
         raise InputError(reason)

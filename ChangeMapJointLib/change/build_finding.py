@@ -15,8 +15,8 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.lesions.diameter import axial_diameters
 from ChangeMapJointLib.lesions.segment import elongation
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
 
-RIGHT, LEFT = 1, 2  # the lungs' labels
 TrustFunction = Callable[[FloatArray], NDArray[np.floating]]
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_changes
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution, signed_change
-from ChangeMapJointLib.comparison.config import CANDIDATES, RunConfig
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import Place
 from ChangeMapJointLib.comparison.methods import (
     Aligned,
@@ -27,6 +28,7 @@ from ChangeMapJointLib.comparison.methods import (
 )
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.gate.checks import check_pair
@@ -42,37 +44,6 @@ from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consis
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.padding import unseen_of
 from ChangeMapJointLib.scan.volume import Volume
-
-# expected shares of the time, for the progress of the whole
-SHARES = {
-    "rigid": {"read": 2.0, "lungs": 6.0, "rigid": 6.0, "gate": 1.0, "warp": 1.0, "write": 3.0},
-    "sequential": {
-        "read": 2.0,
-        "lungs": 6.0,
-        "rigid": 6.0,
-        "gate": 1.0,
-        "keypoints": 4.0,
-        "register": 20.0,
-        "check": 6.0,
-        "warp": 1.0,
-        "findings": 3.0,
-        "write": 5.0,
-    },
-    "joint": {
-        "read": 2.0,
-        "lungs": 6.0,
-        "rigid": 6.0,
-        "gate": 1.0,
-        "network": 8.0,
-        "keypoints": 4.0,
-        "register": 10.0,
-        "check": 6.0,
-        "warp": 1.0,
-        "findings": 3.0,
-        "write": 6.0,
-    },
-}
-AIR_HU = -1024.0
 
 
 @dataclass(frozen=True)
@@ -216,7 +187,7 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, place: Place, stag
         )
         trust = trust_map(evidence, field, t.grid, options=config.trust)
     with stages.stage("warp"):
-        warped = as_hu(_warped(t.array, pair, field, place, outside=AIR_HU))
+        warped = as_hu(_warped(t.array, pair, field, place, outside=NOT_SCANNED_HU))
         lungs_warped = warp(lungs_t, t.grid, r.grid, field) >= 0.5
         lungs = lungs_of_both(lungs_r, lungs_warped, r.grid)
         matched_r, matched_t = match_resolution(
@@ -232,7 +203,8 @@ def _judged(pair: Aligned, solved: Solved, config: RunConfig, place: Place, stag
     with stages.stage("findings"):
         listed = config.findings
         findings = _find(pair, maps, field, listed)
-        weak = replace(listed, threshold=min(CANDIDATES[config.method], listed.threshold), proven_threshold=None)
+        lowest = min(METHODS[config.method].candidates, listed.threshold)
+        weak = replace(listed, threshold=lowest, proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
         judged = quality.judge(_figures(pair, registration, matches, maps, warped, lungs_warped, error, shared))
         if judged.verdict == "do not use":
@@ -330,13 +302,13 @@ def _figures(
         keypoints_found=matches.found,
         keypoints_dropped=matches.dropped,
         overlap=pair.rigid.overlap.reference_in_template,
-        trusted_percent=100.0 * float((maps.trust[inside] >= 0.5).mean()),
+        trusted_percent=100.0 * float((maps.trust[inside] >= quality.LOW_TRUST).mean()),
     )
 
 
 def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Rounded to int16; NaN becomes air."""
+    """Rounded to int16; NaN becomes what was not scanned."""
     result = np.empty(values.shape, dtype=np.int16)
     for z, plane in enumerate(values):  # slice by slice: no temporary of the volume's size
-        result[z] = np.rint(np.nan_to_num(plane, nan=AIR_HU))
+        result[z] = np.rint(np.nan_to_num(plane, nan=NOT_SCANNED_HU))
     return result

@@ -14,6 +14,7 @@ from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Shape3
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.core.resources import resource
@@ -30,8 +31,6 @@ from ChangeMapJointLib.registration.keypoints.match import Matches, find_corresp
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.volume import Volume
-
-AIR_HU = -1024.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Aligned:
     def warped_rigidly(self) -> NDArray[np.float32]:
         """T(A x) in HU on R's grid."""
         t = self.template
-        return resample(t.array, t.grid, self.reference.grid, matrix=self.rigid.matrix, outside=AIR_HU)
+        return resample(t.array, t.grid, self.reference.grid, matrix=self.rigid.matrix, outside=NOT_SCANNED_HU)
 
     def lungs_rigidly(self) -> NDArray[np.bool_]:
         """M_T(A x) on R's grid."""

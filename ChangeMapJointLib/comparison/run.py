@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.comparison.compare import SHARES, PairResult, as_hu, compare
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.comparison.compare import PairResult, as_hu, compare
 from ChangeMapJointLib.comparison.config import RunConfig, choose_device
 from ChangeMapJointLib.comparison.methods import Aligned, JointReport, read_model
-from ChangeMapJointLib.comparison.output import MARKER, check_output, run_folder
+from ChangeMapJointLib.comparison.output import check_output, run_folder
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import to_mapping
@@ -26,7 +27,7 @@ from ChangeMapJointLib.export.refusal import write_refusal
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.gate.checks import check_ct
-from ChangeMapJointLib.io import write
+from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, sha256_of, versions
 from ChangeMapJointLib.io.read import read_volume, split_selector
 from ChangeMapJointLib.io.sources import reason_of
@@ -34,7 +35,6 @@ from ChangeMapJointLib.lungs.check import UnlikelyLungs
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
-SCHEMA = 1
 REFUSED = ".refused.png"  # behind the name of the folder that was asked for
 
 
@@ -95,7 +95,7 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
     check_output(request.out, inputs, overwrite=request.overwrite)
     device = choose_device(request.device)
     model = read_model(request.config.joint) if request.config.method == "joint" else None
-    stages = Stages(SHARES[request.config.method], listener)
+    stages = Stages(METHODS[request.config.method].shares, listener)
     started = datetime.now(timezone.utc)
     with stages.stage("read") as progress:
         reference = read_volume(request.reference, progress=lambda f, m="": progress(0.5 * f, m))
@@ -115,9 +115,9 @@ def run(request: Request, listener: Listener = nobody) -> PairResult:
             record = provenance(request, result, stages, device, hashes, started, notes)
             report = report_content(request, result, record, hashes, notes)
             progress(0.6)
-            write_report(folder / "report.html", report)
+            write_report(folder / run_files.REPORT, report)
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
-        (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / run_files.RUN).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return result
 
 
@@ -169,26 +169,26 @@ def labelled(volume: Volume, label: Label | None) -> Volume:
 def write_maps(folder: Path, result: PairResult, *, compress: bool = True) -> None:
     """Volumes, transforms and tables of the output contract."""
     grid, write_nrrd = result.reference.grid, partial(write.write_nrrd, compress=compress)
-    write_nrrd(folder / "warped_template.nrrd", result.warped_template, grid)
-    write.write_rigid(folder / "rigid.tfm", result.rigid.matrix)
-    write_nrrd(folder / "lungs_reference.nrrd", result.reference_lungs.labels, result.reference_lungs.grid)
-    write_nrrd(folder / "lungs_template.nrrd", result.template_lungs.labels, result.template_lungs.grid)
-    write_quality_json(folder / "quality.json", result.quality, result.gate)
+    write_nrrd(folder / run_files.WARPED_TEMPLATE, result.warped_template, grid)
+    write.write_rigid(folder / run_files.RIGID, result.rigid.matrix)
+    write_nrrd(folder / run_files.LUNGS_REFERENCE, result.reference_lungs.labels, result.reference_lungs.grid)
+    write_nrrd(folder / run_files.LUNGS_TEMPLATE, result.template_lungs.labels, result.template_lungs.grid)
+    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate)
     if result.maps is None or result.findings is None:
         return
-    write_nrrd(folder / "change_map.nrrd", result.maps.change_map, grid)
+    write_nrrd(folder / run_files.CHANGE_MAP, result.maps.change_map, grid)
     if result.maps.difference is not None and result.maps.learned is not None:
-        write_nrrd(folder / "change_combined.nrrd", result.maps.change_map, grid)
-        write_nrrd(folder / "change_difference.nrrd", result.maps.difference, grid)
-        write_nrrd(folder / "change_learned.nrrd", result.maps.learned, grid)
-    write_nrrd(folder / "signed_change.nrrd", result.maps.signed_hu, grid)
-    write.write_displacement(folder / "deformation.nrrd", result.field, compress=compress)
-    write_nrrd(folder / "jacobian.nrrd", result.maps.jacobian, result.field.grid)
-    write_nrrd(folder / "trust.nrrd", result.maps.trust, result.field.grid)
-    write_findings_csv(folder / "findings.csv", result.findings)
-    write_findings_json(folder / "findings.json", result.findings)
+        write_nrrd(folder / run_files.CHANGE_COMBINED, result.maps.change_map, grid)
+        write_nrrd(folder / run_files.CHANGE_DIFFERENCE, result.maps.difference, grid)
+        write_nrrd(folder / run_files.CHANGE_LEARNED, result.maps.learned, grid)
+    write_nrrd(folder / run_files.SIGNED_CHANGE, result.maps.signed_hu, grid)
+    write.write_displacement(folder / run_files.DEFORMATION, result.field, compress=compress)
+    write_nrrd(folder / run_files.JACOBIAN, result.maps.jacobian, result.field.grid)
+    write_nrrd(folder / run_files.TRUST, result.maps.trust, result.field.grid)
+    write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
+    write_findings_json(folder / run_files.FINDINGS, result.findings)
     if result.candidates is not None:
-        write_findings_json(folder / "candidates.json", result.candidates)
+        write_findings_json(folder / run_files.CANDIDATES, result.candidates)
 
 
 def provenance(
@@ -203,7 +203,7 @@ def provenance(
     """The content of ``run.json``; names of files, never their folders."""
     registration = result.registration
     return {
-        "schema": f"changemap.run/{SCHEMA}",
+        "schema": run_files.SCHEMA,
         "research_use_only": "Research use, not a medical device.",
         "started": started.isoformat(timespec="seconds"),
         "reference": _input(request.reference, request.reference_label, result.reference, hashes["reference"]),

@@ -14,6 +14,7 @@ from ChangeMapJointLib.core.filters import combine
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
 
 FWHM = 2.3548  # of a Gaussian, in sigmas
+MARGIN_MM = 15.0  # kept round the lungs when a scan is cut out: the gradients at their border count
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,17 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.deformable.change_weight import change_weight
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
-from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, Picture, build_pyramid
 from ChangeMapJointLib.scan.volume import Volume
 
 FloatMap = NDArray[np.float32]
 
 WORKING_MM = 3.0  # of the evidence: errors of 2 mm and more are what it is about
-WINDOW_HU = (-1000.0, 50.0)
 CHANGE_HU = 75.0  # what changed is no misfit, nor is the voxel next to it
 NOISE_HU = 30.0  # contrast below it says nothing
 NEAR_MM, FAR_MM = 6.0, 10.0  # over which the misfit is gathered; density differs slowly
@@ -161,7 +161,13 @@ def gather_evidence(
     """
     r, t = (
         build_pyramid(
-            volume.array, volume.grid, lungs, margin_mm=15.0, working_mm=WORKING_MM, levels=1, window_hu=WINDOW_HU
+            volume.array,
+            volume.grid,
+            lungs,
+            margin_mm=MARGIN_MM,
+            working_mm=WORKING_MM,
+            levels=1,
+            window_hu=CHANGE_WINDOW_HU,
         )[0]
         for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
     )
@@ -171,7 +177,7 @@ def gather_evidence(
     sigma = _sigma(options.smooth_mm, grid)
     error = ndimage.gaussian_filter(inverse_consistency(coarse, backward), sigma, mode="nearest")
     border = ndimage.gaussian_filter(np.abs(ours - theirs), sigma, mode="nearest")
-    image = warp(t.image.numpy(), t.grid, grid, coarse, outside=WINDOW_HU[0])
+    image = warp(t.image.numpy(), t.grid, grid, coarse, outside=CHANGE_WINDOW_HU[0])
     both = (ours > 0.5) & (theirs > 0.5) & inside_template(coarse, template.grid)
     distance, share = _keypoint_distance(coarse, keypoints)
     return Evidence(grid, coarse, error, local_misfit(r, image, both), border, distance, share)

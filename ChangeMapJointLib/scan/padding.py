@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.hu import LOWEST_HU
+from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU
 from ChangeMapJointLib.scan.volume import Volume
 
 _MARGIN_VOX = 2  # resampling before us may have mixed padding into its neighbours
@@ -35,9 +35,9 @@ def with_unseen(volume: Volume) -> Volume:
     if fill is None:
         return replace(volume, unseen=None)
     array = volume.array
-    if (array[fill] != LOWEST_HU).any():
+    if (array[fill] != NOT_SCANNED_HU).any():
         array = array.copy()
-        array[fill] = LOWEST_HU
+        array[fill] = NOT_SCANNED_HU
     return replace(volume, array=array, unseen=widened(fill))
 
 

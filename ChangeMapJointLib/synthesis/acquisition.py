@@ -11,8 +11,8 @@ from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates, spli
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
+from ChangeMapJointLib.core.hu import AIR_HU, COMPRESSIBLE_HU, LOWEST_HU
 from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.joint.density import AIR_HU, COMPRESSIBLE_HU
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion
 from ChangeMapJointLib.synthesis.sliding import sliding_field
 
@@ -203,7 +203,7 @@ def reconstructed(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray
     hx, hy, _ = grid.spacing_mm
     smooth = gaussian_filter(hu, (0.0, width_mm / hy, width_mm / hx))
     made = hu + np.float32(kernel) * (hu - smooth) if kernel > 0 else smooth
-    return np.maximum(made, np.float32(-1024)).astype(np.float32)
+    return np.maximum(made, np.float32(LOWEST_HU)).astype(np.float32)
 
 
 def measured_noise_hu(hu: NDArray[np.generic], *, fallback_hu: float = 12.0) -> float:

@@ -29,13 +29,15 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.read import is_dicom, read_array, read_volume, split_selector
 from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
-from ChangeMapJointLib.registration.pyramid import build_pyramid
+from ChangeMapJointLib.registration.keypoints.match import PICTURE_MM
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, build_pyramid
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
 from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
@@ -292,10 +294,10 @@ def foerstner_points(pair: KnownPair) -> FloatArray:
         pair.reference.array,
         pair.reference.grid,
         pair.lungs_reference,
-        margin_mm=15.0,
-        working_mm=1.5,
+        margin_mm=MARGIN_MM,
+        working_mm=PICTURE_MM,
         levels=1,
-        window_hu=(-1000.0, 400.0),
+        window_hu=REGISTRATION_WINDOW_HU,
     )
     return find_keypoints(picture.image.numpy(), picture.mask.numpy() > 0.5, picture.grid)
 

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from record import metadata, write_results
 
-from ChangeMapJointLib.comparison.compare import SHARES, compare
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.comparison.compare import compare
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.gate.checks import check_ct
@@ -41,7 +42,7 @@ def measure(path: Path) -> dict[str, Any]:
     source = Scan(hu_of(template), lungs.mask, none, template.grid)
     hu = np.maximum(np.rint(moved_scan(source, motion, template.grid).hu), -1024).astype(np.int16)
     reference = check_ct(Volume(hu, template.grid, Path(f"moved {path.name}")))
-    stages, began = Stages(SHARES["sequential"]), time.process_time()
+    stages, began = Stages(METHODS["sequential"].shares), time.process_time()
     result = compare(reference, template, config=RunConfig(), device=torch.device("cpu"), stages=stages)
     index = np.argwhere(result.reference_lungs.mask)[::97, ::-1]
     points = reference.grid.to_physical(index)

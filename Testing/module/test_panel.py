@@ -15,7 +15,7 @@ from panel_samples import GONE_MM, GRID, NEW_MM, WEAK_MM
 from panel_views import MODULE, expected, look_at, only_the_overlay, painted, picture, rows
 from slicerhost import user
 
-from ChangeMapJointLib.comparison.config import THRESHOLDS
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.scene.nodes import CURRENT
 
@@ -61,9 +61,9 @@ def test_the_joint_method_can_be_chosen_and_says_what_it_gives(widget) -> None:
     box.setCurrentIndex(box.findData("joint"))
     assert widget.panel.parameters.method == "joint"
     assert "combined change map" in widget.ui.methodNoteLabel.text
-    assert widget.panel.parameters.threshold == THRESHOLDS["joint"]
+    assert widget.panel.parameters.threshold == METHODS["joint"].threshold
     box.setCurrentIndex(box.findData("sequential"))
-    assert widget.panel.parameters.threshold == THRESHOLDS["sequential"]
+    assert widget.panel.parameters.threshold == METHODS["sequential"].threshold
     widget.panel.parameters.threshold = 0.5  # the user's own stays
     box.setCurrentIndex(box.findData("joint"))
     assert widget.panel.parameters.threshold == 0.5

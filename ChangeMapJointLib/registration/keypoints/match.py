@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from scipy.spatial import cKDTree
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import AIR_HU, REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
@@ -27,14 +28,13 @@ from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions, find_keypoints
 from ChangeMapJointLib.registration.keypoints.mind import mind_ssc
-from ChangeMapJointLib.registration.pyramid import FWHM, Picture, build_pyramid
+from ChangeMapJointLib.registration.pyramid import FWHM, MARGIN_MM, Picture, build_pyramid
 from ChangeMapJointLib.scan.volume import Volume
 
 FloatMap = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-AIR_HU = -1000.0
 LONGEST_REACH_MM = 120.0
-PICTURE_MM, MARGIN_MM, WINDOW_HU = 1.5, 15.0, (-1000.0, 400.0)  # in which keypoints are found
+PICTURE_MM = 1.5  # of the picture in which keypoints are found
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,13 @@ def find_correspondences(
     """
     r, t = (
         build_pyramid(
-            volume.array, volume.grid, lungs, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=WINDOW_HU
+            volume.array,
+            volume.grid,
+            lungs,
+            margin_mm=MARGIN_MM,
+            working_mm=PICTURE_MM,
+            levels=1,
+            window_hu=REGISTRATION_WINDOW_HU,
         )[0]
         for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
     )

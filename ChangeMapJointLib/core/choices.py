@@ -1,0 +1,14 @@
+"""Names that a user chooses from, beside the methods: devices, and presets of the registration."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
+DEFAULT_DEVICE: DeviceName = "auto"
+
+Preset = Literal["fast", "default", "accurate"]
+DEFAULT_PRESET: Preset = "default"
+# voxel size in mm that the finest level of the registration works at
+WORKING_MM: dict[Preset, float] = {"fast": 2.25, "default": 1.5, "accurate": 1.0}
