@@ -11,7 +11,7 @@ from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoic
 from ChangeMapJointGui.devices import GpuProbe
 from ChangeMapJointGui.parameters import defaultThreshold, methodEntry
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.core.choices import WORKING_MM
+from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS, WORKING_MM
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resources import resource
 
@@ -108,7 +108,7 @@ def methodNote(method: str) -> str:
 def jointUnavailable() -> str:
     """Why the joint method cannot be chosen; empty when it can."""
     try:
-        resource("Models", "default.safetensors")
+        resource("Models", f"{DEFAULT_WEIGHTS}.safetensors")
     except InputError:
         return _("The joint method needs trained weights, and this installation has none.")
     return ""

@@ -1,4 +1,4 @@
-"""Names that a user chooses from, beside the methods: devices, and presets of the registration."""
+"""Names that a user chooses from, beside the methods: devices, weights, and presets of the registration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal, get_args
 DeviceName = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
 DEFAULT_DEVICE: DeviceName = "auto"
+
+DEFAULT_WEIGHTS = "default"  # of the joint network, below Resources/Models
 
 Preset = Literal["fast", "default", "accurate"]
 DEFAULT_PRESET: Preset = "default"

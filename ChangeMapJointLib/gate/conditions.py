@@ -20,7 +20,8 @@ from ChangeMapJointLib.gate.rules import GateReason, reason
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
-SOFT_HU, FLUID_HU, SOLID_HU = -50.0, 30.0, 90.0
+FLUID_HU = 30.0  # the median of less dense tissue in a lung speaks for fluid
+COLLAPSED_HU = (-50.0, 90.0)  # lung without air, smoothed
 EMPTY_HU, IMPLANT_HU = -975.0, 2500.0
 THIN_MM, THICK_MM, GAS_MM = 6.0, 8.0, 5.0  # radii: vessels and walls are thinner, what is looked for is not
 AIRWAYS_MM = 30.0  # from the middle: trachea and main bronchi
@@ -83,7 +84,7 @@ def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bo
     there = (source >= 0) & (source < lung.shape[2])
     mirrored = np.zeros_like(other)
     mirrored[:, :, there] = other[:, :, source[there]]
-    beside = mirrored & ~view.mask & (smooth > SOFT_HU) & (smooth < SOLID_HU)
+    beside = mirrored & ~view.mask & (smooth > COLLAPSED_HU[0]) & (smooth < COLLAPSED_HU[1])
     (_, first, _), (_, last, _) = bounding_box(view.mask)
     middle = (first + last - 1) // 2
     beside[:, slice(0, middle) if behind else slice(middle, None)] = False  # heart and great vessels

@@ -26,9 +26,9 @@ from ChangeMapJointLib.scan.volume import Volume
 
 FloatMap = NDArray[np.float32]
 
-WORKING_MM = 3.0  # of the evidence: errors of 2 mm and more are what it is about
+EVIDENCE_MM = 3.0  # of the evidence: errors of 2 mm and more are what it is about
 CHANGE_HU = 75.0  # what changed is no misfit, nor is the voxel next to it
-NOISE_HU = 30.0  # contrast below it says nothing
+FAINT_HU = 30.0  # contrast below it says nothing
 NEAR_MM, FAR_MM = 6.0, 10.0  # over which the misfit is gathered; density differs slowly
 KEYPOINT_MM, ENOUGH = 10.0, 2.0  # over which keypoints are gathered; where so many are near, they are believed
 
@@ -165,7 +165,7 @@ def gather_evidence(
             volume.grid,
             lungs,
             margin_mm=MARGIN_MM,
-            working_mm=WORKING_MM,
+            working_mm=EVIDENCE_MM,
             levels=1,
             window_hu=CHANGE_WINDOW_HU,
         )[0]
@@ -211,7 +211,7 @@ def local_misfit(reference: Picture, warped: FloatMap, where: NDArray[np.bool_])
     def energy(values: FloatMap) -> FloatMap:
         return mean((values - mean(values, far)) ** 2, near)
 
-    return np.sqrt(energy(residual) / (energy(image) + energy(warped) + np.float32(NOISE_HU**2)))
+    return np.sqrt(energy(residual) / (energy(image) + energy(warped) + np.float32(FAINT_HU**2)))
 
 
 def evidence_terms(evidence: Evidence) -> FloatMap:
@@ -254,7 +254,7 @@ def trust_map(
     It is lowered where det grad y is beyond what breathing does, and 0 where y(x) lies outside the template's field of
     view and beyond the box of the evidence, far from the lungs. A change of lung density or a lesion does not lower it.
     """
-    coarser = max(float(np.prod(evidence.grid.spacing_mm)) / WORKING_MM**3, 1.0)
+    coarser = max(float(np.prod(evidence.grid.spacing_mm)) / EVIDENCE_MM**3, 1.0)
     trust = 1 / (1 + (predicted_error(evidence) / (coarser * options.half_error_mm)) ** 2)
     low, high = np.log(options.jacobian_range)
     determinant = np.log(np.clip(evidence.field.jacobian_determinant(), 1e-6, None))

@@ -17,7 +17,7 @@ from ChangeMapJointLib.synthesis.breathing import BreathingMotion
 from ChangeMapJointLib.synthesis.sliding import sliding_field
 
 SHARPENED_MM = 1.0  # width of the unsharp mask of a sharp kernel
-SOFT_TISSUE_HU = (-20.0, 120.0)
+MUSCLE_HU = (-20.0, 120.0)
 SLAB_SLICES = 16
 
 
@@ -213,7 +213,7 @@ def measured_noise_hu(hu: NDArray[np.generic], *, fallback_hu: float = 12.0) -> 
     """
     values = np.asarray(hu, dtype=np.float32)
     local_mean = gaussian_filter(values, 3.0)
-    low, high = SOFT_TISSUE_HU
+    low, high = MUSCLE_HU
     tissue = binary_erosion(
         (local_mean > low) & (local_mean < high) & (np.abs(values - local_mean) < 100), iterations=3
     )
