@@ -30,6 +30,7 @@ from ChangeMapJointLib.comparison.config import RunConfig, config_from
 from ChangeMapJointLib.core import hu
 from ChangeMapJointLib.core.choices import DEFAULT_PRESET, WORKING_MM, Preset
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.registration.deformable.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -241,6 +242,35 @@ def test_presets_work_at_the_voxel_size_that_users_are_told() -> None:
 def test_every_kind_of_change_has_its_word() -> None:
     assert tuple(KIND_WORDS) == get_args(Kind)
     assert set(DENSER_KINDS) < set(KIND_WORDS)
+
+
+# -- the run's folder -----------------------------------------------------------------------
+def test_the_names_of_a_runs_files_stay_as_other_programs_know_them() -> None:
+    volumes = ("change_map", "signed_change", "warped_template", "deformation", "jacobian", "trust")
+    of_network = {f"change_{name}.nrrd" for name in ("difference", "learned", "combined")}
+    records = {"run.json", "quality.json", "findings.json", "findings.csv", "candidates.json", "report.html"}
+    lungs = {"lungs_reference.nrrd", "lungs_template.nrrd"}
+    assert {f"{name}.nrrd" for name in volumes} | of_network | records | lungs | {"rigid.tfm"} == run_files.FILES
+    assert of_network == run_files.WITH_NETWORK - run_files.WITH_MAP
+    assert lungs | {"run.json", "quality.json", "report.html", "warped_template.nrrd", "rigid.tfm"} == run_files.ALWAYS
+
+
+def test_the_docs_describe_every_file_of_a_run() -> None:
+    text = "".join(path.read_text("utf-8") for path in DOCS)
+    assert [name for name in sorted(run_files.FILES) if name not in text] == []
+
+
+def test_no_module_writes_down_the_name_of_a_runs_file() -> None:
+    """But what other folders, those of a synthetic pair, call alike."""
+    rooms = ("comparison", "background", "export", "scene", "cli", "io")
+    found = [
+        f"{where}:{node.lineno} {node.value}"
+        for where, source in sources().items()
+        if where.split("/")[1] in (*rooms, "ChangeMapJointGui") and where != "ChangeMapJointLib/io/run_files.py"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and node.value in run_files.FILES
+    ]
+    assert found == []
 
 
 # -- densities ------------------------------------------------------------------------------

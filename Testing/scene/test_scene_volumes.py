@@ -143,7 +143,7 @@ def test_nothing_brings_torch_or_qt():
         "layouts",
         "nodes",
         "overlay",
-        "reading",
+        "decisions",
         "results",
         "transforms",
         "volumes",
