@@ -36,7 +36,7 @@ class MethodSection:
                 ("default", _("Default")),
                 (
                     "accurate",
-                    _("Accurate: works at {mm:g} mm, several times slower").format(mm=WORKING_MM["accurate"]),
+                    _("Accurate: at {mm:g} mm, slower on fine scans").format(mm=WORKING_MM["accurate"]),
                 ),
             ],
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.change.build_finding import TrustFunction, describe
 from ChangeMapJointLib.change.finding import Finding, Kind, Lung
 from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, Scan, find_pair, local_motions
-from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, SMALLEST_REGION_VOX
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
 from ChangeMapJointLib.change.naming import dipole_partners, name_change
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
 from ChangeMapJointLib.core.displacement import DisplacementField
@@ -53,7 +53,7 @@ class FindingOptions:
     merge_mm: float = 4.0
     bridge: float = 0.6
     dipole_mm: float = 10.0
-    max_findings: int = 200
+    max_findings: int = MOST_FINDINGS
     measure: MeasureOptions = dataclass_field(default_factory=MeasureOptions)
 
     def __post_init__(self) -> None:

@@ -132,6 +132,9 @@ def contradictions(text: str) -> list[str]:
                 wrong.append(flat)
         if any(float(n) != hu.FULL_SCALE_HU for n in re.findall(r"T\(y\)\|? */ *(\d+) HU", flat)):
             wrong.append(flat)
+        for preset, millimetres in re.findall(r"preset[ `](fast|accurate)\W[^,;]*? (?:at|of) (\d+(?:\.\d+)?) mm", flat):
+            if float(millimetres) != WORKING_MM[preset]:
+                wrong.append(flat)
     return wrong
 
 
@@ -195,6 +198,7 @@ def test_no_page_contradicts_the_table(path: Path) -> None:
         "The threshold (for CM_comb, a product, it is 0.2) can be changed.",
         "| `candidates.json` | weaker change, from 0.5 on |",
         "CM_seq = min(|R - T(y)| / 1000 HU, 1)",
+        "`--preset fast` registers at 3 mm",
     ],
 )
 def test_a_statement_that_contradicts_is_found(text: str) -> None:
@@ -210,6 +214,14 @@ def test_the_help_names_each_default() -> None:
     for millimetres in WORKING_MM.values():
         assert f"{millimetres:g}" in flat
     assert "|".join(METHOD_NAMES) in flat
+
+
+def test_the_help_of_the_training_names_every_configuration() -> None:
+    text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).output
+    named = re.search(r"((?:\w+, )+)or a JSON file", " ".join(re.sub(r"[│\s]+", " ", text).split()))
+    assert named is not None
+    files = (ROOT / "Resources" / "Configurations").glob("*.json")
+    assert sorted(named[1].strip(", ").split(", ")) == sorted(path.stem for path in files)
 
 
 # -- the tables themselves ------------------------------------------------------------------
