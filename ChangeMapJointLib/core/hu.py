@@ -17,10 +17,10 @@ NOT_SCANNED_HU = LOWEST_HU  # given to what lies outside the field of view, in f
 
 # -- what a density means -------------------------------------------------------------------
 AIR_HU = -1000.0  # air, by the definition of the scale; also what lies beside a scan where its gradients count
-GAS_HU = -965.0  # as a mean over some voxels: darker is air or bowel gas, lighter is lung, emphysema included
+GAS_HU = -965.0  # as a mean over some voxels: darker is gas (room air, bowel, trachea), lighter is lung
 VESSEL_HU = -450.0  # denser parts of a lung are vessels, partial volume included
 TISSUE_HU = -400.0  # half way between lung (-850) and soft tissue (50): where a lung's or a body's surface runs
-SOFT_TISSUE_HU = -150.0  # denser is soft tissue; fat stays about there, and partial volume with lung below
+SOFT_TISSUE_HU = -150.0  # denser is soft tissue, fat included; less dense is no muscle and no tumour
 METAL_HU = 1500.0  # denser is metal: calcified nodules and cortical bone stay below
 AIR_OR_LUNG_HU = (-1100.0, -500.0)  # air round the patient and aerated lung, noise included
 # aerated lung below, whose density falls as it expands; blood and nodules above, which keep theirs; a ramp between
