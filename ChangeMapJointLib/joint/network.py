@@ -356,6 +356,6 @@ def as_dense(moved: Tensor, det: Tensor) -> Tensor:
 
 
 def normalised(hu: Tensor) -> Tensor:
-    """HU clipped to :data:`WINDOW_HU`, as [-1, 1]."""
+    """HU clipped to :data:`~ChangeMapJointLib.core.hu.NETWORK_WINDOW_HU`, as [-1, 1]."""
     low, high = NETWORK_WINDOW_HU
     return (hu.float().clamp(low, high) - low) * (2 / (high - low)) - 1

@@ -37,7 +37,8 @@ from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
 from ChangeMapJointLib.registration.keypoints.match import PICTURE_MM
-from ChangeMapJointLib.registration.pyramid import MARGIN_MM, build_pyramid
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, scan_pyramid
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
 from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
@@ -290,16 +291,9 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
 
 def foerstner_points(pair: KnownPair) -> FloatArray:
     """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
-    (picture,) = build_pyramid(
-        pair.reference.array,
-        pair.reference.grid,
-        pair.lungs_reference,
-        margin_mm=MARGIN_MM,
-        working_mm=PICTURE_MM,
-        levels=1,
-        window_hu=REGISTRATION_WINDOW_HU,
-    )
-    return find_keypoints(picture.image.numpy(), picture.mask.numpy() > 0.5, picture.grid)
+    scan = Scan.of(pair.reference, pair.lungs_reference)
+    (view,) = scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)
+    return find_keypoints(view.image.numpy(), view.mask.numpy() > 0.5, view.grid)
 
 
 def _lesion_row(change: TrueChange) -> tuple[object, ...]:
