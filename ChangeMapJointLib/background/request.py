@@ -12,8 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ChangeMapJointLib.change.method_table import DEFAULT_METHOD
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 from ChangeMapJointLib.core.errors import InputError
 
 if TYPE_CHECKING:

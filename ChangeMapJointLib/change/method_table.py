@@ -7,12 +7,12 @@ can show it before PyTorch is installed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD as DEFAULT_METHOD
+from ChangeMapJointLib.core.choices import Method as Method
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU, FULL_SCALE_HU
 
-Method = Literal["rigid", "sequential", "joint"]
-DEFAULT_METHOD: Method = "sequential"
 MOST_FINDINGS = 200  # of the largest: more cannot be read
 SMALLEST_REGION_VOX = 5  # of a finding: Kohlbrandt et al. 2024 drop smaller regions
 # Beyond R's lungs, only what balls of this radius fit into counts as lung of T(y). Measured on synthetic change: 2 mm

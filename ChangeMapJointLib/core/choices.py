@@ -1,8 +1,14 @@
-"""Names that a user chooses from, beside the methods: devices, weights, and presets of the registration."""
+"""Names that a user chooses from: methods, devices, weights, and presets of the registration. It imports nothing heavy.
+
+What is fixed about each method stands in :mod:`ChangeMapJointLib.change.method_table`.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
+
+Method = Literal["rigid", "sequential", "joint"]
+DEFAULT_METHOD: Method = "sequential"
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)

@@ -317,7 +317,7 @@ def test_a_fault_keeps_its_log(pair, tmp_path, monkeypatch, capsys) -> None:
     def break_down(*args, **kwargs):
         raise ZeroDivisionError("made to fail")
 
-    monkeypatch.setattr("ChangeMapJointLib.comparison.compare.align_any_size", break_down)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.steps.align_any_size", break_down)
     out = tmp_path / "out"
     assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out.fault.log"]
