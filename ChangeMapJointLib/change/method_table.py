@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from ChangeMapJointLib.core.choices import DEFAULT_METHOD as DEFAULT_METHOD
-from ChangeMapJointLib.core.choices import Method as Method
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD, Method
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU, FULL_SCALE_HU
 
 MOST_FINDINGS = 200  # of the largest: more cannot be read
