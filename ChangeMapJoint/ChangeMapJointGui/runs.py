@@ -16,7 +16,7 @@ from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, cle
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHOD_NAMES
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io import run_files
 
 KEPT_JOBS = 5
@@ -199,11 +199,11 @@ def _checkMethod(method: str) -> None:
     from ChangeMapJointGui.method import jointUnavailable
 
     if method not in METHOD_NAMES:
-        text = _("Method: found {method}, expected one of {known}.")
-        raise InputError(text.format(method=repr(method), known=", ".join(map(repr, METHOD_NAMES))))
+        known = _("one of {known}").format(known=", ".join(map(repr, METHOD_NAMES)))
+        raise InputError(_("found {value}").format(value=repr(method)), field="method", expected=known)
     reason = jointUnavailable() if method == "joint" else ""
     if reason:
-        raise InputError(reason)
+        raise InputError(reason, field="method", value=method)
 
 
 def _inputs(reference: Any, template: Any) -> tuple[JobInput, JobInput]:
@@ -264,7 +264,7 @@ def _loaded(file: Path, name: str) -> Any:
         InputError: the file is gone.
     """
     if not file.exists():
-        raise InputError(_("{file}: the scan is no longer there; run the comparison again.").format(file=file))
+        raise InputError(_("the scan is no longer there"), field=file, remedy=_("run the comparison again"))
     node = slicer.util.loadVolume(str(file), {"name": name})
     storage = node.GetStorageNode()
     node.SetAndObserveStorageNodeID(None)
@@ -275,18 +275,19 @@ def _loaded(file: Path, name: str) -> Any:
 def _configuration(file: str, threshold: float | None, smallestVoxels: int | None) -> dict[str, Any]:
     """Options for the worker, which checks them."""
     values: dict[str, Any] = {}
+    where = Argument("configurationFile", file)
     if file:
         try:
             values = json.loads(Path(file).read_text("utf-8-sig"))
         except OSError as error:
-            raise InputError(_("{file}: cannot be read ({why}).").format(file=file, why=error.strerror)) from error
+            raise InputError(_("cannot be read ({why})").format(why=error.strerror), field=where) from error
         except (ValueError, RecursionError) as error:
-            raise InputError(_("{file}: not JSON ({why}).").format(file=file, why=error)) from error
+            raise InputError(_("not JSON ({why})").format(why=error), field=where) from error
         if not isinstance(values, dict):
-            raise InputError(_("{file}: expected an object with options.").format(file=file))
+            raise InputError(field=where, expected=_("an object with options"))
     listed = values.get("findings") or {}
     if not isinstance(listed, dict):
-        raise InputError(_("{file}: found findings = {value}, expected an object.").format(file=file, value=listed))
+        raise InputError(_("found {value}").format(value=f"findings = {listed}"), field=where, expected=_("an object"))
     listed = dict(listed)
     if threshold is not None:
         listed["threshold"] = threshold

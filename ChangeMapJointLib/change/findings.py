@@ -74,7 +74,7 @@ class FindingOptions:
         }
         for name, (good, expected) in checks.items():
             if not good:
-                raise InputError(f"Option '{name}' of the findings must be {expected}, got {getattr(self, name)}.")
+                raise InputError(f"found {getattr(self, name)}", field=f"FindingOptions.{name}", expected=expected)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHODS, Method
 from ChangeMapJointLib.core.choices import DEFAULT_PRESET, DEVICES, Preset
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.lungs.segment import LungOptions
@@ -71,12 +71,12 @@ def read_config(path: Path | None, *, preset: str | None = None, method: str | N
     """
     if path is None:
         return config_from({}, preset=preset, method=method)
-    where = f"--config {path}"
+    where = Argument("config", str(path))
     return config_from(read_json(path, where), where, preset=preset, method=method)
 
 
 def config_from(
-    values: Any, where: str = "configuration", *, preset: str | None = None, method: str | None = None
+    values: Any, where: str | Argument = "config", *, preset: str | None = None, method: str | None = None
 ) -> RunConfig:
     """The configuration in JSON values; what they do not name is as in the preset, and as the method needs it.
 
@@ -121,7 +121,7 @@ def choose_device(name: str) -> torch.device:
         InputError: for another name, or ``cuda`` where none works.
     """
     if name not in DEVICES:
-        raise InputError(f"--device {name}: expected auto, cpu or cuda")
+        raise InputError(field="device", value=name, expected="auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     try:
@@ -130,5 +130,10 @@ def choose_device(name: str) -> torch.device:
         if name == "auto":
             return torch.device("cpu")
         first = str(error).splitlines()[0]
-        raise InputError(f"--device cuda: no CUDA device works here ({first}); use --device cpu") from error
+        raise InputError(
+            f"no CUDA device works here ({first})",
+            field="device",
+            value=name,
+            remedy=("use ", Argument("device", "cpu")),
+        ) from error
     return torch.device("cuda")

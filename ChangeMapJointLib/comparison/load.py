@@ -138,9 +138,9 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
 def _made(kind: type[Any], values: Any, path: Path) -> Any:
     """A dataclass from its JSON; names that it does not have are of a newer version, and left out."""
     if not isinstance(values, Mapping):
-        raise InputError(f"{path}: found {type(values).__name__}, expected an object; {AGAIN}")
+        raise InputError(f"found {type(values).__name__}", field=path, expected="an object", remedy=AGAIN)
     known = {field.name for field in fields(kind)}
     try:
-        return from_mapping(kind, {name: value for name, value in values.items() if name in known}, path.name)
+        return from_mapping(kind, {name: value for name, value in values.items() if name in known}, path)
     except InputError as error:
-        raise InputError(f"{path}: {error}; {AGAIN}") from error
+        raise error.with_remedy(AGAIN) from error

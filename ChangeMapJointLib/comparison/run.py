@@ -73,7 +73,7 @@ def run(request: Request, listener: Listener = nobody) -> Result:
             stages=stages,
         )
     except UnlikelyLungs as error:
-        raise InputError(f"{error}{_pictured(request.out, error)}") from error
+        raise error.with_remedy(_pictured(request.out, error)) from error
     result.save(
         request.out,
         overwrite=request.overwrite,

@@ -56,7 +56,9 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
         if np.issubdtype(part.dtype, np.floating):
             if not _fit(part).all():
                 count = sum(int((~_fit(one)).sum()) for one in array)
-                raise InputError(f"{count} voxel(s) are NaN or infinite, expected finite HU; repair or export again")
+                raise InputError(
+                    f"{count} voxel(s) are NaN or infinite", expected="finite HU", remedy="repair or export again"
+                )
             whole = whole and bool((np.rint(part) == part).all())
         whole = whole and bool(part.max() <= limits.max)
     result = np.empty(array.shape, dtype=np.int16 if whole else np.float32)

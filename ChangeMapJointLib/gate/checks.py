@@ -81,7 +81,7 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         _check_size(volume, limits)
         _check_hu(volume, limits)
     except InputError as error:
-        raise InputError(f"{volume.source}: {error}") from error
+        raise error.at(volume.source) from error
     volume = with_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
     return replace(volume, notes=(*volume.notes, *(one.sentence for one in _unusual(volume))))
 
@@ -168,21 +168,27 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
     size = " x ".join(str(n) for n in grid.size)
     extent = " x ".join(f"{mm:.0f}" for mm in grid.extent_mm)
     if min(grid.size) < limits.min_voxels:
-        raise InputError(f"{size} voxels, expected at least {limits.min_voxels} along each axis (a chest CT)")
+        raise InputError(f"{size} voxels", expected=f"at least {limits.min_voxels} along each axis (a chest CT)")
     if min(grid.extent_mm) < limits.min_extent_mm:
         raise InputError(
-            f"covers {extent} mm, expected at least {limits.min_extent_mm:g} mm along each axis; give the whole scan"
+            f"covers {extent} mm",
+            expected=f"at least {limits.min_extent_mm:g} mm along each axis",
+            remedy="give the whole scan",
         )
     coarsest = max(grid.spacing_mm)
     if coarsest > limits.max_spacing_mm:
         raise InputError(
-            f"voxels of up to {coarsest:.3g} mm, expected at most {limits.max_spacing_mm:g} mm; give a finer series"
+            f"voxels of up to {coarsest:.3g} mm",
+            expected=f"at most {limits.max_spacing_mm:g} mm",
+            remedy="give a finer series",
         )
     second = sorted(grid.spacing_mm)[1]
     if second > limits.max_pixel_mm:
         raise InputError(
-            f"voxels of {second:.3g} mm or more along two axes, expected at most {limits.max_pixel_mm:g} mm along two: "
-            "vessels, by which patients are told apart, do not show; give a finer series"
+            f"voxels of {second:.3g} mm or more along two axes",
+            expected=f"at most {limits.max_pixel_mm:g} mm along two: vessels, by which patients are told apart, do not "
+            "show",
+            remedy="give a finer series",
         )
 
 
@@ -200,10 +206,11 @@ def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
     low, high = float(array.min()), float(array.max())  # type: ignore[call-overload]
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError("voxels that are NaN or infinite, expected finite HU; repair or export it again")
+        raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)
     if problem:
-        raise InputError(f"values {low:g} to {high:g} are no HU of a CT: {_explained(values, problem, limits)}")
+        found = f"values {low:g} to {high:g} are no HU of a CT: {problem}"
+        raise InputError(found, remedy=_likeness(values, limits))
 
 
 def _sampled(array: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -249,14 +256,14 @@ def _soft_peak(values: NDArray[np.float32]) -> float:
     return float(edges[i] + edges[i + 1]) / 2
 
 
-def _explained(values: NDArray[np.float32], problem: str, limits: CheckLimits) -> str:
-    """The problem, and what the numbers look like instead."""
+def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
+    """What the numbers look like instead of HU, and what to do."""
     low, spread = float(values.min()), float(np.ptp(values))
     if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
-        return f"{problem}; they look like HU +1000 or +1024, give the file with the rescale intercept applied"
+        return "they look like HU +1000 or +1024, give the file with the rescale intercept applied"
     wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):
-        return f"{problem}; negative numbers seem to be stored as unsigned ones, export it again as signed"
+        return "negative numbers seem to be stored as unsigned ones, export it again as signed"
     likeness = (
         (spread <= 20.0 and not np.array_equal(values, np.rint(values)), "it looks normalised, give the original CT"),
         (low >= 0 and np.unique(values).size <= 64, "it looks like a label map or mask, give the CT itself"),
@@ -264,4 +271,4 @@ def _explained(values: NDArray[np.float32], problem: str, limits: CheckLimits) -
         (low >= 0, "it looks like MR or an unscaled image, give a CT in HU"),
         (True, "give a CT in HU"),
     )
-    return f"{problem}; {next(text for fits, text in likeness if fits)}"
+    return next(text for fits, text in likeness if fits)

@@ -26,13 +26,15 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
             content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
             if file in NEEDED_RECORDS:
-                raise InputError(f"{folder}: has no {path.name}, expected the folder of a finished run") from error
+                raise InputError(
+                    f"has no {path.name}", field=folder, expected="the folder of a finished run"
+                ) from error
             continue
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not readable ({error}); {AGAIN}") from error
+            raise InputError(f"not readable ({error})", field=path, remedy=AGAIN) from error
         wrong = _wrong(name, content)
         if wrong:
-            raise InputError(f"{path}: {wrong}; {AGAIN}")
+            raise InputError(wrong, field=path, remedy=AGAIN)
         records[name] = content
     return records
 

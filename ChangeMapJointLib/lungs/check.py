@@ -6,6 +6,8 @@ can measure, so that a mistake there is not repeated here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -33,8 +35,9 @@ class UnlikelyLungs(InputError):
         labels: what was taken for lung, 1 right, 2 left, on the same grid.
     """
 
-    def __init__(self, message: str, hu: Hu, labels: NDArray[np.uint8]) -> None:
-        super().__init__(message)
+    def __init__(self, found: str, hu: Hu, labels: NDArray[np.uint8], **parts: Any) -> None:
+        """``parts`` are those of an :class:`~ChangeMapJointLib.core.errors.InputError`."""
+        super().__init__(found, **parts)
         self.hu, self.labels = hu, labels
 
 

@@ -197,7 +197,7 @@ def make_pair(
     options = options or PairOptions()
     for name, mask in (("lungs_mask", lungs_mask), ("own_lesions", own_lesions)):
         if mask is not None and mask.shape != volume.array.shape:
-            raise InputError(f"{name}: found shape {mask.shape}, expected the scan's {volume.array.shape}")
+            raise InputError(f"found shape {mask.shape}", field=name, expected=f"the scan's {volume.array.shape}")
     placing, painting, noise, pointing = np.random.default_rng(seed).spawn(4)
     own, _ = label(np.zeros(volume.array.shape, bool) if own_lesions is None else own_lesions, np.ones((3, 3, 3)))
     source = SimulatedScan(
@@ -354,7 +354,9 @@ def _correspondences(
     vessels = np.argwhere(inner & (source.hu > VESSEL_HU) & (source.lesions == 0))
     anywhere = np.argwhere(inner)
     if len(anywhere) == 0:
-        raise InputError("lungs_mask: found no lung two voxels below the surface, expected lungs; check the mask")
+        raise InputError(
+            "found no lung two voxels below the surface", field="lungs_mask", expected="lungs", remedy="check the mask"
+        )
     on_vessels = count // 3 if len(vessels) else 0
     parts = [vessels[rng.integers(len(vessels), size=on_vessels)]] if on_vessels else []
     parts.append(anywhere[rng.integers(len(anywhere), size=count - on_vessels)])

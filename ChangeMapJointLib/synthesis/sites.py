@@ -162,8 +162,10 @@ def _best_place(
     if len(points) == 0:
         where = f"{site.place}, {site.side or 'either'} lung"
         raise InputError(
-            f"lesion of radius {site.radius_mm:g} mm ({where}): found no place, expected one in the lungs; "
-            "plan fewer or smaller lesions"
+            "found no place",
+            field=f"lesion of radius {site.radius_mm:g} mm ({where})",
+            expected="one in the lungs",
+            remedy="plan fewer or smaller lesions",
         )
     score = np.minimum(gaps, SPREAD_MM) + rng.uniform(0.0, 25.0, size=len(points))
     centre: FloatArray = points[int(np.argmax(score))]

@@ -277,7 +277,7 @@ def test_a_scan_with_hardly_any_lung_is_refused_with_both_figures() -> None:
 
 def test_a_mask_of_another_scan_is_a_programming_error() -> None:
     volume, lungs = scan()
-    with pytest.raises(ValueError, match="reference_lungs"):
+    with pytest.raises(ValueError, match="labels"):
         align_rigid(Scan.of(volume, lungs[1:]), Scan.of(volume, lungs))
 
 
