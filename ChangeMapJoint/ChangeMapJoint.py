@@ -26,6 +26,8 @@ except ImportError:  # run from the source tree, where the library lies beside t
 from ChangeMapJointGui.runs import Runs
 from ChangeMapJointGui.sample_data import registerSampleData
 
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD
+
 if TYPE_CHECKING:  # for the panel alone
     from ChangeMapJointGui.panel import Panel
     from ChangeMapJointGui.parameters import ChangeMapJointParameterNode
@@ -138,7 +140,7 @@ class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
         self,
         reference: Any,
         template: Any,
-        method: str = "sequential",
+        method: str = DEFAULT_METHOD,
         *,
         waitForCompletion: bool = True,
         **options: Any,

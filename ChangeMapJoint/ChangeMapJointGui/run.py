@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.messages import PanelWording, tellingErrors
+from ChangeMapJointLib.change.method_table import STAGE_TITLES
 
 TICK_MS = 500  # Cancel can be pressed from the first one on: a double click on Apply must not cancel
 LOG_LINES = 2000
@@ -178,18 +179,7 @@ class RunSection:
 
 def stageName(stage: str) -> str:
     """A stage of the worker in the reader's words."""
-    names = {
-        "read": _("Reading the scans"),
-        "lungs": _("Finding the lungs"),
-        "rigid": _("Rigid alignment"),
-        "gate": _("Checking the pair"),
-        "register": _("Registration"),
-        "check": _("Checking the registration"),
-        "warp": _("Warping the prior"),
-        "findings": _("Measuring what changed"),
-        "write": _("Writing the result"),
-    }
-    return names.get(stage, stage)
+    return _(STAGE_TITLES[stage]) if stage in STAGE_TITLES else stage
 
 
 def _line(event: dict[str, Any]) -> str:

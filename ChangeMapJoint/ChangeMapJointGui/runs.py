@@ -15,13 +15,15 @@ from slicer.i18n import tr as _
 from ChangeMapJointGui.signals import Signal, nobody
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
+from ChangeMapJointLib.change.method_table import METHOD_NAMES
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:  # it takes most of a second to import
     from ChangeMapJointLib.scene.results import Results
 
 KEPT_JOBS = 5
-METHODS = ("rigid", "sequential", "joint")
 REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
 resultsLoaded: Signal[Results] = Signal()  # whoever loaded them: the panel or a script
 
@@ -48,7 +50,7 @@ class Runs:
         reference: Any,
         template: Any,
         *,
-        method: str = "sequential",
+        method: str = DEFAULT_METHOD,
         waitForCompletion: bool = True,
         **options: Any,
     ) -> Any:
@@ -57,7 +59,7 @@ class Runs:
         Args:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
-            method: ``rigid`` or ``sequential``.
+            method: ``rigid``, ``sequential`` or ``joint``.
             waitForCompletion: return the results; else return the :class:`Job` at once.
             options: as in :meth:`start`.
 
@@ -88,11 +90,11 @@ class Runs:
         reference: Any,
         template: Any,
         *,
-        method: str = "sequential",
-        device: str = "auto",
+        method: str = DEFAULT_METHOD,
+        device: str = DEFAULT_DEVICE,
         threshold: float | None = None,
         smallestVoxels: int | None = None,
-        preset: str = "default",
+        preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
         onEvent: Callable[[dict[str, Any]], None] = nobody,
@@ -103,7 +105,7 @@ class Runs:
         Args:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
-            method: ``rigid`` or ``sequential``.
+            method: ``rigid``, ``sequential`` or ``joint``.
             device: ``auto``, ``cpu`` or ``cuda``.
             threshold: of the change map for the findings in the report, in (0, 1].
             smallestVoxels: smallest region that is a finding.
@@ -179,7 +181,7 @@ class Runs:
             for side in lacking:
                 remove(nodes[side])  # the scene is as it was
             raise
-        results.record.SetAttribute(REPORT, str(job.result / "report.html"))
+        results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
         resultsLoaded.emit(results)
         return results
@@ -195,8 +197,8 @@ def _checkMethod(method: str) -> None:
     """Refuse at once what the worker would refuse later."""
     from ChangeMapJointGui.method import jointUnavailable
 
-    if method not in METHODS:
-        known = _("one of {known}").format(known=", ".join(map(repr, METHODS)))
+    if method not in METHOD_NAMES:
+        known = _("one of {known}").format(known=", ".join(map(repr, METHOD_NAMES)))
         raise InputError(_("found {value}").format(value=repr(method)), field="method", expected=known)
     reason = jointUnavailable() if method == "joint" else ""
     if reason:

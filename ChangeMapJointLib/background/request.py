@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 from ChangeMapJointLib.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class JobRequest:
 
     reference: JobInput
     template: JobInput
-    method: str = "sequential"
-    device: str = "auto"
+    method: str = DEFAULT_METHOD
+    device: str = DEFAULT_DEVICE
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
 

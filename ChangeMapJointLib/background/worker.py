@@ -45,6 +45,7 @@ from ChangeMapJointLib.comparison.outcome import CANCELLED, OWNER_GONE, explain_
 from ChangeMapJointLib.comparison.stages import ProgressEvent
 from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
 from ChangeMapJointLib.core.process import end_children, hold, is_alive, lead_group
+from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.inputs import Label
@@ -101,7 +102,7 @@ class Worker:
             raise Cancelled
         return {
             "out": str(request.out),
-            "report": str(request.out / "report.html"),
+            "report": str(request.out / run_files.REPORT),
             "verdict": result.quality.verdict,
             "findings": None if result.findings is None else len(result.findings.items),
             "gate": result.gate.answer,

@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from ChangeMapJointLib.change.findings import FindingOptions
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEFAULT_PRESET, DEVICES, Method, Preset
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.lungs.segment import LungOptions
-from ChangeMapJointLib.registration.deformable.presets import PRESETS, Preset
+from ChangeMapJointLib.registration.deformable.presets import PRESETS
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
 from ChangeMapJointLib.registration.trust import TrustOptions
-
-Method = Literal["rigid", "sequential", "joint"]
-# of the findings: 714 HU as in the paper; CM_comb, a product, is about as quiet from 0.3 on (joint.py)
-THRESHOLDS: dict[Method, float] = {"rigid": 0.68, "sequential": 0.68, "joint": 0.3}
-# from which weaker change is measured ahead: ground glass shows; below, noise and vessels begin
-CANDIDATES: dict[Method, float] = {"rigid": 0.4, "sequential": 0.4, "joint": 0.15}
 
 
 @dataclass(frozen=True)
@@ -47,8 +43,8 @@ class RunConfig:
         findings: threshold and what counts as a finding.
     """
 
-    method: Method = "sequential"
-    preset: Preset = "default"
+    method: Method = DEFAULT_METHOD
+    preset: Preset = DEFAULT_PRESET
     lungs: LungOptions = field(default_factory=LungOptions)
     rigid: RigidOptions = field(default_factory=RigidOptions)
     keypoints: KeypointOptions = field(default_factory=KeypointOptions)
@@ -97,7 +93,7 @@ def config_from(
         given = {"preset": preset, "method": method}
         values = {**values, **{name: value for name, value in given.items() if value is not None}}
     found = from_mapping(RunConfig, values, where)
-    listed = FindingOptions(threshold=THRESHOLDS[found.method])
+    listed = FindingOptions(threshold=METHODS[found.method].threshold)
     base = RunConfig(preset=found.preset, registration=PRESETS[found.preset], findings=listed)
     return from_mapping(RunConfig, values, where, base=base)
 
@@ -124,7 +120,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: for another name, or ``cuda`` where none works.
     """
-    if name not in ("auto", "cpu", "cuda"):
+    if name not in DEVICES:
         raise InputError(field="device", value=name, expected="auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")

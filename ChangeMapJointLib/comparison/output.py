@@ -17,16 +17,9 @@ from pathlib import Path
 from ChangeMapJointLib.comparison.outcome import FULL
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.process import is_alive
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.sources import reason_of
 
-MARKER = "run.json"
-SCHEMA = "changemap.run/"
-MAPS = ("change_map", "change_learned", "change_difference", "change_combined", "signed_change", "warped_template")
-GEOMETRY = ("deformation", "jacobian", "trust", "lungs_reference", "lungs_template")
-FILES = frozenset(
-    [f"{name}.nrrd" for name in (*MAPS, *GEOMETRY)]
-    + ["rigid.tfm", "findings.csv", "findings.json", "candidates.json", "quality.json", "report.html", MARKER]
-)  # only a folder with nothing else in it is ever replaced
 REPLACE = ("give another folder, or ", Argument("overwrite", True), " to replace it")
 
 
@@ -98,7 +91,7 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise InputError("exists already", field="out", value=out, remedy=REPLACE)
     names = {path.name for path in target.iterdir()}
-    if names and (names - FILES or not is_run(target)):
+    if names and (names - run_files.FILES or not is_run(target)):
         raise InputError(
             "holds other files than a run's, and is not replaced", field="out", value=out, remedy="give another folder"
         )
@@ -107,7 +100,7 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
 def is_run(folder: Path) -> bool:
     """Does ``folder`` hold the record that a run writes?"""
     try:
-        return str(json.loads((folder / MARKER).read_text("utf-8"))["schema"]).startswith(SCHEMA)
+        return str(json.loads((folder / run_files.RUN).read_text("utf-8"))["schema"]).startswith(run_files.SCHEMA_NAME)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

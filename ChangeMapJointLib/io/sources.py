@@ -21,8 +21,8 @@ from ChangeMapJointLib.core.errors import InputError, printable
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
 PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso")  # what may hide a series
-METHODS = {0, 8, 12, 14}  # of ZIP: stored, deflated, bzip2, LZMA; the ones that Python unpacks
-METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+ZIP_METHODS = {0, 8, 12, 14}  # of ZIP: stored, deflated, bzip2, LZMA; the ones that Python unpacks
+ZIP_METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
@@ -135,8 +135,8 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
             continue
         if info.flag_bits & 0x1:
             raise InputError("the archive is encrypted", field=path, remedy="unpack it and give the folder")
-        if info.compress_type not in METHODS:
-            method = METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
+        if info.compress_type not in ZIP_METHODS:
+            method = ZIP_METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
             raise InputError(
                 f"{info.filename} is packed by a method that cannot be unpacked here ({method})",
                 field=path,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
@@ -31,7 +32,7 @@ class JointOptions:
         instance: iterations of Eq. (1) that start from the network's y, coarsest level first; empty: none.
     """
 
-    model: str = "default"
+    model: str = DEFAULT_WEIGHTS
     shape: Shape3 | None = None
     instance: tuple[int, ...] = (60, 40, 20)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
 from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU, TISSUE_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.parallel import at_once
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -24,7 +25,7 @@ from ChangeMapJointLib.lungs.aerated import AeratedLungs, midline, nearer, split
 from ChangeMapJointLib.lungs.airways import Airways, find_airways
 from ChangeMapJointLib.lungs.body import inside_body
 from ChangeMapJointLib.lungs.border import (
-    BONE_HU,
+    BONE_OR_VESSEL_HU,
     add_mask,
     aerated_level,
     close_lung,
@@ -62,7 +63,7 @@ class LungOptions:
         minimum_ml: less lung than this is none.
     """
 
-    air_hu: float = -400.0
+    air_hu: float = TISSUE_HU
     closing_mm: float = 18.0
     mass_closing_mm: float = 25.0
     mass_margin_mm: float = 8.0
@@ -132,7 +133,7 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     array, grid = volume.grid.lps_view(volume.array)
     h = options.spacing_mm
     work = grid.with_spacing((h, h, h))
-    hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
+    hu = resample_parallel(array, grid, work, clip=(NOT_SCANNED_HU, 1000.0))
     progress(0.15, "looking for the lungs")
     inside = inside_body(hu, _unseen(volume, work), options.air_hu, h, strict=strict)
     if not (inside & (hu < options.air_hu)).any():
@@ -273,7 +274,7 @@ def _close_both(
     for side, other in ((RIGHT, aerated.left), (LEFT, aerated.right)):
         level = widen_mass(levels[side], masses[side], hu, thorax, margin_mm=options.mass_margin_mm, spacing_mm=h)
         beside = ~medial(level < 0, on_right=side == RIGHT)
-        level = add_mask(level, costal_dents(level < 0, thorax, middles, h) & beside & (hu < BONE_HU), h)
+        level = add_mask(level, costal_dents(level < 0, thorax, middles, h) & beside & (hu < BONE_OR_VESSEL_HU), h)
         level = add_mask(level, rim_of_dents(level, sides[side], hu, h), h)
         level = np.where(other | never, h, fill_holes(level, h))
         levels[side] = np.where(largest_component(level < 0) | (level >= 0), level, h).astype(np.float32)

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
-from ChangeMapJointLib.core.hu import as_hu
+from ChangeMapJointLib.core.hu import WINDOWS_HU, as_hu
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.scene.nodes import Node
 
-WINDOWS_HU = {"lung": (1500.0, -600.0), "mediastinum": (400.0, 40.0), "bone": (1800.0, 400.0)}  # width, level
 KINDS = {"scan": "vtkMRMLScalarVolumeNode", "map": "vtkMRMLScalarVolumeNode", "label": "vtkMRMLLabelMapVolumeNode"}
 
 
@@ -134,7 +133,7 @@ def set_geometry(node: Node, grid: Grid) -> None:
 
 def set_window(node: Node, preset: str) -> None:
     """Show a CT in the window 'lung', 'mediastinum' or 'bone'."""
-    width, level = WINDOWS_HU[preset]
+    level, width = WINDOWS_HU[preset]
     display = node.GetDisplayNode()
     was = display.StartModify()
     display.AutoWindowLevelOff()

@@ -18,6 +18,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, label
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
+from ChangeMapJointLib.core.hu import LOWEST_HU, VESSEL_HU
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import (
     SimulatedScan,
@@ -38,7 +39,6 @@ from ChangeMapJointLib.synthesis.sliding import sliding_field
 from ChangeMapJointLib.synthesis.truth import ChangeKind, Correspondences, TrueChange, check_kind
 
 STIFF_MARGIN_MM = 2.0  # tissue that moves with a lesion, beyond its border
-VESSEL_HU = -450.0
 PLEURAL_RIM = 1  # voxels of partial volume at the lungs' surface that a pleural lesion also fills
 
 
@@ -366,5 +366,5 @@ def _correspondences(
 
 
 def _volume(scan: SimulatedScan, source: Volume) -> Volume:
-    array = np.clip(np.rint(scan.hu), -1024, 32767).astype(np.int16)
+    array = np.clip(np.rint(scan.hu), LOWEST_HU, 32767).astype(np.int16)
     return Volume(array, scan.grid, source.source, source.acquisition)

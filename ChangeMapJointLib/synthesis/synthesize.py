@@ -29,13 +29,15 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.read import is_dicom, read_array, read_volume, split_selector
 from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
-from ChangeMapJointLib.registration.pyramid import scan_pyramid
+from ChangeMapJointLib.registration.keypoints.match import PICTURE_MM
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, scan_pyramid
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
@@ -296,7 +298,7 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
 def foerstner_points(pair: KnownPair) -> FloatArray:
     """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
     scan = Scan.of(pair.reference, pair.lungs_reference)
-    (view,) = scan_pyramid(scan, margin_mm=15.0, working_mm=1.5, levels=1, window_hu=(-1000.0, 400.0))
+    (view,) = scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)
     return find_keypoints(view.image.numpy(), view.mask.numpy() > 0.5, view.grid)
 
 

@@ -16,10 +16,10 @@ from job_samples import gone, sample_job, sample_request, wait_for
 
 from ChangeMapJointLib.background.job import Job, clean_up, explain_end, jobs_in, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
-from ChangeMapJointLib.comparison.output import MARKER
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.process import hold, is_alive, is_held, kill_tree
 from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.io.run_files import RUN as MARKER
 
 STARTED = [{"event": "started", "pid": 1}]
 

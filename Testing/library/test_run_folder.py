@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.comparison.output import MARKER, alive, check_output, clean_up, is_run, run_folder
+from ChangeMapJointLib.comparison.output import alive, check_output, clean_up, is_run, run_folder
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.run_files import RUN as MARKER
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.io.write import atomic_path
 

@@ -29,7 +29,7 @@ from job_samples import (
 
 from ChangeMapJointLib.background.job import Job, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OWNER_GONE
-from ChangeMapJointLib.comparison.output import FILES
+from ChangeMapJointLib.io.run_files import WITH_MAP
 
 CANCEL_S = 2.0  # promised to the user
 limits = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of a running process: Linux")
@@ -59,7 +59,7 @@ def test_a_job_gives_a_run_folder_and_events(finished) -> None:
     end = job.conclude(0, worker.events)
     assert (end.state, end.result) == ("finished", job.result)
     assert job.result == Path(last["out"])
-    assert {p.name for p in job.result.iterdir()} <= FILES
+    assert {p.name for p in job.result.iterdir()} == WITH_MAP
     assert files(job) == {*LOG_ONLY, "reference.nrrd", "template.nrrd", "result"}
     state = job.state()
     assert (state.state, state.pid) == ("finished", worker.process.pid)

@@ -17,7 +17,7 @@ from pydicom.pixels import get_decoder  # type: ignore[attr-defined]  # pydicom'
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.hu import LOWEST_HU, as_hu
+from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU, as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import Frame, read_dataset
 from ChangeMapJointLib.io.dicom.padding import padding_of
@@ -270,5 +270,5 @@ def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -
     else:
         hu = (stored * frame.slope + frame.intercept).astype(np.float32)
     if is_padding is not None:
-        hu[is_padding] = LOWEST_HU
+        hu[is_padding] = NOT_SCANNED_HU
     return np.maximum(hu, LOWEST_HU)  # type: ignore[no-any-return]
