@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair
-from ChangeMapJointLib.change.naming import name_change, remark
+from ChangeMapJointLib.change.naming import classify_change, write_remark
 from ChangeMapJointLib.change.regions import Region, SignedArray
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
@@ -49,7 +49,7 @@ def build_finding(
     region, pair = change.region, change.pair
     points = region.points_mm(grid)
     centre = points.mean(axis=0)
-    kind = name_change(region.sign, pair, displaced=partner is not None)
+    kind = classify_change(region.sign, pair, displaced=partner is not None)
     signed = signed_hu[tuple(region.voxels.T)].astype(float)
     long_mm, across_mm = _region_diameters(region, grid)
     shape = elongation(points, float(np.cbrt(np.prod(grid.spacing_mm))))
@@ -76,7 +76,7 @@ def build_finding(
         diameter_change_mm=diameter,
         trust=believed,
         partner=partner,
-        remark=remark(kind, change, elongation=shape, partner=partner, trust=believed),
+        remark=write_remark(kind, change, elongation=shape, partner=partner, trust=believed),
     )
 
 

@@ -18,7 +18,7 @@ from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.kinds import Kind
 from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_lesion_pair, local_motions
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
-from ChangeMapJointLib.change.naming import dipole_partners, name_change
+from ChangeMapJointLib.change.naming import classify_change, dipole_partners
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
@@ -105,7 +105,7 @@ class Findings:
     def __len__(self) -> int:
         return len(self.items)
 
-    def held_back(self, why: tuple[str, ...]) -> Findings:
+    def withhold(self, why: tuple[str, ...]) -> Findings:
         """None of them, and the reason: what a failed registration leaves is no change of the patient."""
         labels = None if self.labels is None else np.zeros_like(self.labels)
         return replace(self, items=(), labels=labels, dropped=0, withheld=len(self.items) + self.dropped, why=why)
@@ -145,7 +145,7 @@ def list_findings(
         weak = _regions(change_map, signed_hu, grid, options.proven_threshold, options)
         weak = _apart(weak, regions, changes, grid)[: options.max_findings]
         found = _measured(weak, grid, field, *scans, options=options.measure)
-        changes += [c for c in found if name_change(c.region.sign, c.pair) not in ("increase", "decrease")]
+        changes += [c for c in found if classify_change(c.region.sign, c.pair) not in ("increase", "decrease")]
     changes.sort(key=lambda change: -change.region.weight)
     partners = dipole_partners(changes, grid, farthest_mm=options.dipole_mm)
     labels = np.zeros(grid.shape, dtype=np.int32)
@@ -220,7 +220,7 @@ def _measured(
         if lesion is not None:
             same = [i for i in waiting if _belongs(regions[i], region.sign, lesion, motion, grid)]
             waiting = [i for i in waiting if i not in same]
-            region = region.united([regions[i] for i in same])
+            region = region.merged_with([regions[i] for i in same])
         changes.append(Change(region, motion, pair))
     return changes
 

@@ -17,7 +17,7 @@ _MOST_POINTS = 5000  # of a region that distances are taken from
 _SIMILAR = 3.0  # ratio of the volumes of a dipole's two sides, at most
 
 
-def name_change(sign: int, pair: LesionPair, *, displaced: bool = False) -> Kind:
+def classify_change(sign: int, pair: LesionPair, *, displaced: bool = False) -> Kind:
     """The kind of a change: named only beyond the error of measurement.
 
     Args:
@@ -73,7 +73,7 @@ def _lesion_distance_mm(now: Change, before: Change, farthest_mm: float) -> floa
     lesion, earlier = now.pair.reference, before.pair.template
     if lesion is None or earlier is None:
         return None
-    if name_change(1, now.pair) == "grown" or name_change(-1, before.pair) == "shrunk":
+    if classify_change(1, now.pair) == "grown" or classify_change(-1, before.pair) == "shrunk":
         return None
     here = before.motion.to_reference(np.array([earlier.measure.centre_mm]))[0]
     distance = float(np.linalg.norm(here - lesion.measure.centre_mm))
@@ -96,7 +96,7 @@ def _gap_mm(a_mm: FloatArray, b_mm: FloatArray, farthest_mm: float) -> float | N
     return gap if np.isfinite(gap) else None
 
 
-def remark(kind: Kind, change: Change, *, elongation: float, partner: int | None, trust: float | None) -> str:
+def write_remark(kind: Kind, change: Change, *, elongation: float, partner: int | None, trust: float | None) -> str:
     """What to tell the reader about a finding, in one or a few sentences.
 
     Args:

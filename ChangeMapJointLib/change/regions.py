@@ -48,7 +48,7 @@ class Region:
         """Physical points ``[n, 3]`` in (x, y, z) LPS of its voxels on ``grid``."""
         return grid.to_physical(self.voxels[:, ::-1])
 
-    def united(self, others: list[Region]) -> Region:
+    def merged_with(self, others: list[Region]) -> Region:
         """This region and others of its sign as one."""
         if not others:
             return self

@@ -66,7 +66,7 @@ def assess_rigid(pair: ScanPair, rigid: RigidAlignment, stages: Stages) -> Resul
         overlap = quality.dice(pair.reference.mask, lungs_rigidly(pair))
         figures = quality.rigid_figures(residual, overlap, rigid.overlap.reference_in_template)
         deformation = Deformation(DisplacementField.from_affine(rigid.matrix, grid.corners()), grid, pair.template.grid)
-    return Result(pair, rigid, deformation, warped, quality.judge_rigid(figures))
+    return Result(pair, rigid, deformation, warped, quality.assess_rigid_quality(figures))
 
 
 def assess_deformable(
@@ -91,9 +91,9 @@ def assess_deformable(
         lowest = min(METHODS[config.method].candidates, listed.threshold)
         weak = replace(listed, threshold=lowest, proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
-        judged = quality.judge(_figures(pair, rigid, registration, output.matches, maps, warped, check))
+        judged = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
         if judged.verdict == "do not use":
-            findings, candidates = (found.held_back(judged.reasons) for found in (findings, candidates))
+            findings, candidates = (found.withhold(judged.reasons) for found in (findings, candidates))
     return Result(
         pair,
         rigid,

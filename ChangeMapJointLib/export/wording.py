@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.gate.rules import FINE
-from ChangeMapJointLib.registration.quality import BARS, LOW_TRUST
+from ChangeMapJointLib.registration.quality import CRITERIA, LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
@@ -201,10 +201,10 @@ def _measured(value_mm: float | None) -> str:
 
 
 def _usual(name: str, unit: str = "", scale: float = 1.0) -> str:
-    """From the bar at which the verdict turns, so that table and verdict agree."""
-    (bar,) = (bar for bar in BARS if bar.name == name)
-    limit = f"{scale * bar.closely:g}\u00a0{unit}".rstrip("\u00a0")
-    return f"{limit} or {'less' if bar.rises else 'more'}"
+    """The usual values, from the limit of the verdict, so that table and verdict agree."""
+    (criterion,) = (criterion for criterion in CRITERIA if criterion.name == name)
+    limit = f"{scale * criterion.look_closely:g}\u00a0{unit}".rstrip("\u00a0")
+    return f"{limit} or {'less' if criterion.higher_is_worse else 'more'}"
 
 
 # -- inputs and provenance ------------------------------------------------------------------

@@ -127,7 +127,7 @@ def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:
     bowel = _attached_bowel(parts[0], hu, spacing_mm)
     lung = parts[0]
     if bowel.any():
-        lung = largest_component(lung & ~nearer(bowel, lung & (hu < _WALL_HU) & ~bowel))
+        lung = largest_component(lung & ~nearer_to(bowel, lung & (hu < _WALL_HU) & ~bowel))
     for part in parts[1:]:
         if not _below(part, lung, spacing_mm) and not _is_gas_below(part, lung, hu, spacing_mm):
             lung = lung | part
@@ -149,7 +149,7 @@ def _is_gas_below(part: Mask, lung: Mask, hu: Hu, spacing_mm: float) -> bool:
     return bool((gap_mm < _WALL_MM).mean() < 0.2 and beneath.mean() < 0.2)
 
 
-def nearer(mask: Mask, other: Mask) -> Mask:
+def nearer_to(mask: Mask, other: Mask) -> Mask:
     """The voxels that are nearer to ``mask`` than to ``other``."""
     to_mask, to_other = (ndimage.distance_transform_edt(~part) for part in (mask, other))
     return np.asarray(to_mask < to_other)

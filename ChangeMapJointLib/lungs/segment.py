@@ -21,7 +21,7 @@ from ChangeMapJointLib.core.hu import NOT_SCANNED_HU, TISSUE_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.lungs.aerated import AeratedLungs, midline, nearer, split_lungs
+from ChangeMapJointLib.lungs.aerated import AeratedLungs, midline, nearer_to, split_lungs
 from ChangeMapJointLib.lungs.airways import Airways, find_airways
 from ChangeMapJointLib.lungs.body import inside_body
 from ChangeMapJointLib.lungs.border import (
@@ -225,7 +225,7 @@ def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOp
     )
     total_ml = (aerated.right.sum() + aerated.left.sum()) * h**3 / 1000
     if total_ml < options.minimum_ml:
-        found = f"{total_ml / 1000:.2f} l of lung inside the body (largest air space: {aerated.found})"
+        found = f"{total_ml / 1000:.2f} l of lung inside the body (largest air space: {aerated.largest_space})"
         found += f", below {options.minimum_ml:g} ml for an adult's size" if total_ml > 0 else ""
         raise _no_lungs(volume, found, ", or lower ", Argument("config.lungs.minimum_ml"))
     return airways, aerated
@@ -268,7 +268,7 @@ def _close_both(
         )
     never = airways.main
     if aerated.bowel.any():
-        never = never | nearer(aerated.bowel, aerated.right | aerated.left)
+        never = never | nearer_to(aerated.bowel, aerated.right | aerated.left)
     middles = slice_middles(inside)
     thorax = thorax_hull((levels[RIGHT] < 0) | (levels[LEFT] < 0), middles)
     for side, other in ((RIGHT, aerated.left), (LEFT, aerated.right)):

@@ -36,7 +36,7 @@ from ChangeMapJointLib.io.read import is_dicom, read_array, read_volume, split_s
 from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
-from ChangeMapJointLib.registration.keypoints.match import PICTURE_MM
+from ChangeMapJointLib.registration.keypoints.match import KEYPOINT_VOXEL_MM
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, scan_pyramid
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
@@ -298,7 +298,9 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
 def foerstner_points(pair: KnownPair) -> FloatArray:
     """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
     scan = Scan.of(pair.reference, pair.lungs_reference)
-    (view,) = scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)
+    (view,) = scan_pyramid(
+        scan, margin_mm=MARGIN_MM, working_mm=KEYPOINT_VOXEL_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU
+    )
     return find_keypoints(view.image.numpy(), view.mask.numpy() > 0.5, view.grid)
 
 

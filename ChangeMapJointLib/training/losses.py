@@ -19,7 +19,7 @@ from torch.nn import functional
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, determinant, warp
-from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change
+from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_regulariser
 from ChangeMapJointLib.registration.deformable.similarity import (
     Spacing,
     mask_distance,
@@ -219,7 +219,7 @@ def lesion_volume(
     """
     where = torch.maximum(lesions_reference, lesions_warped.detach())
     where = functional.max_pool3d(where[None, None], 3, stride=1, padding=1)[0, 0]
-    return volume_change(determinant(displacement_mm, spacing_mm), where)
+    return volume_regulariser(determinant(displacement_mm, spacing_mm), where)
 
 
 # -- L_recall -----------------------------------------------------------------------------------

@@ -289,7 +289,7 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
     def align(reference: Known, template: Known, **options: object) -> RigidAlignment:
         seen.extend((reference, template))
         return RigidAlignment(
-            turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: lungs moved by 10.0 mm, x."
+            turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: the lungs moved by 10.0 mm, x."
         )
 
     monkeypatch.setattr(any_size, "align_rigid", align)
@@ -302,4 +302,4 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
     np.testing.assert_allclose(apply_affine(found.matrix, child.grid.to_physical(index)), expected, atol=1e-9)
     assert np.linalg.det(found.matrix[:3, :3]) == pytest.approx(1.0)
     assert found.translation_mm[0] == pytest.approx(10.0 * body_scale(child))
-    assert found.status == f"Aligned: lungs moved by {10.0 * body_scale(child):.1f} mm, x."
+    assert found.status == f"Aligned: the lungs moved by {10.0 * body_scale(child):.1f} mm, x."

@@ -18,7 +18,7 @@ from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_ag
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating
-from ChangeMapJointLib.registration.deformable.register import register, smooth_start, starting_from
+from ChangeMapJointLib.registration.deformable.register import initial_coefficients, register, smooth_start
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -267,11 +267,11 @@ def test_a_start_is_taken_over_without_its_rigid_part() -> None:
     y = apply_affine(rigid(), points.reshape(-1, 3)).reshape(points.shape) + wave
     field = DisplacementField((y - points).astype(np.float32), GRID)
     like = torch.zeros(1, dtype=torch.float64)
-    coefficients = starting_from(field, control, rigid(), like=like)
+    coefficients = initial_coefficients(field, control, rigid(), like=like)
     found = expand(coefficients, control.matrices(like)).numpy()
     inner = (slice(8, -8),) * 3
     assert np.abs(found - wave)[inner].max() < 0.05
-    assert starting_from(None, control, rigid(), like=like).abs().max() == 0
+    assert initial_coefficients(None, control, rigid(), like=like).abs().max() == 0
 
 
 def test_from_a_start_that_is_near_few_iterations_do() -> None:

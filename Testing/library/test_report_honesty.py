@@ -47,7 +47,7 @@ def test_do_not_use_cannot_be_missed():
 
 def test_do_not_use_lists_no_finding_and_shows_both_scans_rigidly():
     """What a failed registration left is no finding: the page says why, and what can still be looked at."""
-    held = findings(finding(), grown()).held_back(("The lungs overlap by 0.61.",))
+    held = findings(finding(), grown()).withhold(("The lungs overlap by 0.61.",))
     rigid = np.full(held.labels.shape, -700, np.int16)
     failed = quality("do not use", ("The lungs overlap by 0.61.",))
     page = Page(render_report(content(findings=held, quality=failed, rigid_template=rigid)))

@@ -20,7 +20,7 @@ from ChangeMapJointLib.comparison.run import Label, Request, run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.registration import quality
-from ChangeMapJointLib.registration.quality import Figures, Quality, judge
+from ChangeMapJointLib.registration.quality import Figures, Quality, assess_quality
 from ChangeMapJointLib.scan.volume import Acquisition
 
 FEW = {"registration": {"iterations": [3, 2]}, "backward": {"iterations": [2]}}  # it is judged as failed anyway
@@ -50,11 +50,11 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """A run whose registration is judged as failed."""
 
     def unusable(figures: Figures) -> Quality:
-        return replace(judge(figures), verdict="do not use", reasons=(WHY,))
+        return replace(assess_quality(figures), verdict="do not use", reasons=(WHY,))
 
     folder = tmp_path_factory.mktemp("failed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quality, "judge", unusable)
+        patch.setattr(quality, "assess_quality", unusable)
         return run(request(folder)), folder / "out"
 
 

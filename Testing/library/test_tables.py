@@ -151,7 +151,7 @@ def test_an_older_table_stays_when_the_new_one_cannot_be_finished(tmp_path, monk
 
 
 def test_withheld_findings_are_counted_and_not_listed(tmp_path):
-    held = findings(finding(), grown()).held_back(("The deformation folds.",))
+    held = findings(finding(), grown()).withhold(("The deformation folds.",))
     assert held.labels.max() == 0
     write_findings_csv(tmp_path / "findings.csv", held)
     write_findings_json(tmp_path / "findings.json", held)
