@@ -18,7 +18,7 @@ from ChangeMapJointLib import __version__
 from ChangeMapJointLib.cli.console import ending, listening
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.comparison.compare import PairResult
-from ChangeMapJointLib.comparison.config import read_config
+from ChangeMapJointLib.comparison.config import THRESHOLDS, RunConfig, read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.export.tables import plain
@@ -64,6 +64,16 @@ class ProgressStyle(str, Enum):
     none = "none"
 
 
+DEFAULTS = RunConfig()
+
+
+def threshold_defaults() -> str:
+    """The default thresholds in words: one for all methods, and those that differ from it."""
+    usual = THRESHOLDS[DEFAULTS.method]
+    others = [f"{method}: {value:g}" for method, value in THRESHOLDS.items() if value != usual]
+    return "; ".join([f"{usual:g}", *others])
+
+
 DeviceOption = Annotated[Device, typer.Option(help="Where the registration computes.")]
 ProgressOption = Annotated[ProgressStyle, typer.Option(help="A bar on a terminal, or JSON lines on standard output.")]
 
@@ -93,14 +103,17 @@ def run_command(
     ],
     template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
     out: Annotated[Path, typer.Option(help="Folder to make; it appears when the run is whole.")],
-    method: Annotated[Method | None, typer.Option(help="rigid makes no map. [default: sequential]")] = None,
+    method: Annotated[Method | None, typer.Option(help="rigid makes no map.", show_default=DEFAULTS.method)] = None,
     device: DeviceOption = Device.auto,
     threshold: Annotated[
-        float | None, typer.Option(help="Of the change map, above 0 and up to 1. [default: 0.68; joint: 0.2]")
+        float | None,
+        typer.Option(help="Of the change map, above 0 and up to 1.", show_default=threshold_defaults()),
     ] = None,
     preset: Annotated[
         Preset | None,
-        typer.Option(help="Registration: fast works at 2.25 mm, accurate at 1 mm instead of 1.5. [default: default]"),
+        typer.Option(
+            help="Registration: fast works at 2.25 mm, accurate at 1 mm instead of 1.5.", show_default=DEFAULTS.preset
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(readable=False, help="JSON file with options; see run.json of any run.")
@@ -194,7 +207,7 @@ def train_command(
     start: Annotated[
         Path | None, typer.Option(readable=False, help="Weights whose blocks become the coarsest ones.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for prepared samples. [default: OUT/samples]")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared samples.", show_default="OUT/samples")] = None,
     device: DeviceOption = Device.auto,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
