@@ -19,7 +19,7 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
 LOW_HU = -1000.0
 HIGH_HU = 50.0
 WINDOW_HU = HIGH_HU - LOW_HU  # 1050 HU: air against soft tissue is a change of 1
-RIM_MM = 4.0  # measured on synthetic change: 2 leave most of the rim, see EXPERIMENTS.md
+RIM_MM = 4.0  # measured on synthetic change: 2 leave most of the rim, see docs/log/false-positives.md
 PART_MM = 2.0  # larger voxels are divided before a ball is fitted in: a slice of 5 mm is thicker than its centre
 
 _FWHM2_PER_VARIANCE = 8.0 * math.log(2.0)
