@@ -6,7 +6,9 @@ they always show the defaults that the program uses.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import html as entities
 import inspect
 import pkgutil
 import re
@@ -22,6 +24,7 @@ GENERATED = ("options.md", "python/index.md")  # pages that are made here; those
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`~?([\w.]+)`")
 ROLE_HTML = re.compile(r":(?:class|func|meth|mod|data|attr|exc):<code>~?([\w.]+)</code>")
+QUALIFIER = re.compile(r"[A-Za-z_][\w.]*[.](?=[A-Za-z])")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 if str(ROOT) not in sys.path:
@@ -94,7 +97,7 @@ def _section(options: Any, name: str) -> list[str]:
     kind = type(options)
     lines = [f"### `{name}`", ""] if name else []
     lines += [_sentence(kind), "", "| option | type | default | meaning |", "|---|---|---|---|"]
-    meanings, inner = attribute_texts(kind), []
+    meanings, types, inner = attribute_texts(kind), typing.get_type_hints(kind), []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         path = f"{name}.{field.name}" if name else field.name
@@ -103,7 +106,8 @@ def _section(options: Any, name: str) -> list[str]:
             shown = f"see [`{path}`](#{path.replace('.', '').lower()})"
         else:
             shown = f"`{_json(value)}`"
-        lines.append(f"| `{field.name}` | {_type(field)} | {shown} | {_cell(meanings.get(field.name, ''))} |")
+        meaning = _cell(meanings.get(field.name, ""))
+        lines.append(f"| `{field.name}` | {_type(types[field.name])} | {shown} | {meaning} |")
     lines.append("")
     for path, value in inner:
         lines += _section(value, path)
@@ -128,12 +132,17 @@ def attribute_texts(kind: type[Any]) -> dict[str, str]:
 def _sentence(kind: type[Any]) -> str:
     """The docstring before its sections, as one paragraph."""
     text = re.split(r"^Attributes:", inspect.getdoc(kind) or "", maxsplit=1, flags=re.MULTILINE)[0]
-    return ROLE.sub(_role, " ".join(text.split()))
+    return ROLE.sub(_role, " ".join(text.split())).replace("``", "`")
 
 
-def _type(field: dataclasses.Field[Any]) -> str:
-    text = str(field.type)
-    return "object" if text[:1].isupper() and "." not in text and "[" not in text else f"`{_cell(text)}`"
+def _type(hint: Any) -> str:
+    """A type as a reader of JSON needs it."""
+    if dataclasses.is_dataclass(hint):
+        return "object"
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(f"`{_json(one)}`" for one in typing.get_args(hint))
+    text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return f"`{_cell(QUALIFIER.sub('', text))}`"
 
 
 def _json(value: Any) -> str:
@@ -210,8 +219,6 @@ def _init(package: str) -> Path:
 
 def _docstring(path: Path) -> str:
     """The docstring of a module, which is not imported."""
-    import ast
-
     return ast.get_docstring(ast.parse(path.read_text("utf-8"))) or path.parent.name
 
 
@@ -257,8 +264,6 @@ def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:  #
     from latex2mathml.converter import convert
 
     def equation(match: re.Match[str]) -> str:
-        import html as entities
-
         return convert(entities.unescape(match[2]), display="block" if match[1] == "div" else "inline")
 
     return EQUATION.sub(equation, ROLE_HTML.sub(lambda m: f"<code>{m[1].rsplit('.', 1)[-1]}</code>", html))
