@@ -31,7 +31,7 @@ test-newest: $(READY) ## run the tests of scene and module on the newest slicer-
 	# test_process looks at processes, which are no part of slicer-core
 	$(NEWEST)/bin/python -m pytest -n $(JOBS) --ignore Testing/module/test_process.py Testing/scene Testing/module
 
-screenshots: $(READY) ## make the README's pictures of the module from the sample pair
+screenshots: $(READY) ## make the pictures of the module in README and docs from the sample pair
 	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots
 
 lint: $(READY) ## style, types, spelling, import order of the packages
