@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ChangeMapJointLib.cli.main import app
-from ChangeMapJointLib.comparison.config import THRESHOLDS, RunConfig
+from ChangeMapJointLib.comparison.config import RunConfig, config_from
 
 WIDE = {"COLUMNS": "250", "NO_COLOR": "1", "TERM": "dumb"}
 
@@ -33,7 +33,8 @@ def test_run_shows_the_defaults_that_it_uses():
     assert shown["preset"] == RunConfig().preset
     assert shown["device"] == "auto"
     assert shown["progress"] == "bar"
-    assert shown["threshold"] == f"{THRESHOLDS['sequential']:g}; joint: {THRESHOLDS['joint']:g}"
+    sequential, joint = (config_from({}, method=one).findings.threshold for one in ("sequential", "joint"))
+    assert shown["threshold"] == f"{sequential:g}; joint: {joint:g}"
     assert shown["config"] is None
     assert shown["overwrite"] is None
 
