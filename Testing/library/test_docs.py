@@ -172,3 +172,21 @@ def test_scripts_of_the_results_are_there():
     scripts = set(re.findall(r"`(\w+\.py)[ `]", page))
     assert len(scripts) > 10
     assert not [name for name in scripts if not (ROOT / "Testing" / "benchmarks" / name).exists()]
+
+
+def test_offline_wheels_are_those_that_the_module_asks_for():
+    page = (DOCS / "install.md").read_text("utf-8")
+    asked = re.findall(
+        r"^(\w+)>=([\d.]+)",
+        (ROOT / "ChangeMapJoint" / "Resources" / "requirements.txt").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert asked
+    from_slicer = dict(re.findall(r"^\| (\w+) \| ([\d.]+) \|$", page, re.MULTILINE))
+    wheels = dict(re.findall(r"^(\w+)-([\d.]+)\S*\.whl$", page, re.MULTILINE))
+
+    def number(version):
+        return tuple(int(part) for part in version.split("."))
+
+    for name, least in asked:
+        assert from_slicer.get(name) == least or number(wheels[name]) >= number(least)
