@@ -190,8 +190,11 @@ def python_page(package: str) -> str:
 
 
 def python_index() -> str:
-    """The first page: the functions that the package offers at its top, and what each of the packages is for."""
+    """The first page: what the package offers at its top, and what each of the packages in it is for."""
     rows = [f"| [{name}]({name}.md) | {_cell(_docstring(_init(name)).splitlines()[0])} |" for name in packages()]
+    front = [
+        f"::: {home}\n    options:\n      heading_level: 3\n      show_root_full_path: false" for home in front_door()
+    ]
     return "\n".join(
         [
             "# Python",
@@ -199,18 +202,31 @@ def python_index() -> str:
             "`import ChangeMapJointLib as cmj`; [the tutorial](../researchers.md) shows how the parts work together. "
             "These pages are generated from the docstrings.",
             "",
-            "::: ChangeMapJointLib",
-            "    options:",
-            "      show_root_heading: false",
-            "      show_root_toc_entry: false",
-            "",
             "## Packages",
             "",
             "| package | holds |",
             "|---|---|",
             *rows,
+            "",
+            "## The front door",
+            "",
+            "These are there as `cmj.NAME`.",
+            "",
+            *("\n".join([one, ""]) for one in front),
         ]
     )
+
+
+def front_door() -> list[str]:
+    """Where each name that ``ChangeMapJointLib`` offers is defined, in the order of its imports."""
+    tree = ast.parse((ROOT / "ChangeMapJointLib" / "__init__.py").read_text("utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return [
+        f"{node.module}.{one.name}"
+        for node in imports
+        for one in node.names
+        if str(node.module).startswith("ChangeMapJointLib.")
+    ]
 
 
 def _init(package: str) -> Path:

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding, Lung
-from ChangeMapJointLib.change.lesion_pairs import Change, Pair, Scan
+from ChangeMapJointLib.change.lesion_pairs import Change, Pair
 from ChangeMapJointLib.change.naming import name_change, remark
 from ChangeMapJointLib.change.regions import Region, SignedArray
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.lesions.diameter import axial_diameters
 from ChangeMapJointLib.lesions.segment import elongation
+from ChangeMapJointLib.scan.scan import Scan
 
 RIGHT, LEFT = 1, 2  # the lungs' labels
 TrustFunction = Callable[[FloatArray], NDArray[np.floating]]

@@ -6,6 +6,7 @@ where a lesion is measured, in each scan on its own grid, and differs beyond the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 
@@ -14,16 +15,17 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.build_finding import TrustFunction, describe
 from ChangeMapJointLib.change.finding import Finding, Kind, Lung
-from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, Scan, find_pair, local_motions
+from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_pair, local_motions
 from ChangeMapJointLib.change.naming import dipole_partners, name_change
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOptions
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 
-__all__ = ["Finding", "FindingOptions", "Findings", "Kind", "LesionMeasure", "Lung", "find_changes"]
+__all__ = ["Finding", "FindingOptions", "Findings", "Kind", "LesionMeasure", "Lung", "list_findings"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Findings:
 
     Attributes:
         items: the findings; ``items[i].id == i + 1``.
-        labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere.
+        labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere; None where they were read
+            from a table.
         dropped: how many smaller regions were left out because of ``max_findings``.
         threshold: of the map that they are regions of.
         withheld: how many there would be, had the registration not failed; then ``items`` is empty.
@@ -87,43 +90,41 @@ class Findings:
     """
 
     items: tuple[Finding, ...]
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | None
     dropped: int = 0
     threshold: float = 0.68
     withheld: int = 0
     why: tuple[str, ...] = ()
 
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
     def held_back(self, why: tuple[str, ...]) -> Findings:
         """None of them, and the reason: what a failed registration leaves is no change of the patient."""
-        labels = np.zeros_like(self.labels)
+        labels = None if self.labels is None else np.zeros_like(self.labels)
         return replace(self, items=(), labels=labels, dropped=0, withheld=len(self.items) + self.dropped, why=why)
 
 
-def find_changes(
+def list_findings(
     change_map: NDArray[np.float32],
     signed_hu: SignedArray,
-    grid: Grid,
-    *,
-    reference: Volume,
-    template: Volume,
+    pair: ScanPair,
     field: DisplacementField,
-    reference_lungs: NDArray[np.generic],
-    template_lungs: NDArray[np.generic],
+    *,
     trust: NDArray[np.floating] | TrustFunction | None = None,
     options: FindingOptions | None = None,
 ) -> Findings:
     """List what changed, measured in both scans.
 
     Args:
-        change_map: float32 ``[z, y, x]`` in [0, 1].
+        change_map: float32 ``[z, y, x]`` in [0, 1] on the reference's grid.
         signed_hu: R - T(y) in HU on the same grid.
-        grid: the maps' grid.
-        reference: the current scan R, not warped.
-        template: the prior scan T, not warped.
+        pair: the current scan R and the prior T, not warped, with their lungs.
         field: y from R to T.
-        reference_lungs: lung labels of R on R's grid, 1 right, 2 left.
-        template_lungs: lung labels of T on T's grid.
-        trust: float32 on the maps' grid, or a function of points ``[n, 3]`` in mm; 0 to 1.
+        trust: float32 on the reference's grid, or a function of points ``[n, 3]`` in mm; 0 to 1.
         options: what counts as a finding.
 
     Returns:
@@ -133,8 +134,8 @@ def find_changes(
         ValueError: when an array does not have its grid's shape.
     """
     options = options or FindingOptions()
-    scans = Scan(reference, reference_lungs), Scan(template, template_lungs)
-    _check_shapes(change_map, signed_hu, grid, *scans)
+    grid, scans = pair.reference.grid, (pair.reference, pair.template)
+    _check_shapes(change_map, signed_hu, grid)
     regions = _regions(change_map, signed_hu, grid, options.threshold, options)
     changes = _measured(regions[: options.max_findings], grid, field, *scans, options=options.measure)
     if options.proven_threshold is not None:
@@ -187,17 +188,12 @@ def _check_shapes(
     change_map: NDArray[np.float32],
     signed_hu: SignedArray,
     grid: Grid,
-    reference: Scan,
-    template: Scan,
 ) -> None:
-    for name, array, shape in (
-        ("change_map", change_map, grid.shape),
-        ("signed_hu", signed_hu, grid.shape),
-        ("reference_lungs", reference.lungs, reference.volume.grid.shape),
-        ("template_lungs", template.lungs, template.volume.grid.shape),
-    ):
-        if array.shape != shape:
-            raise ValueError(f"find_changes() '{name}' must have its grid's shape {shape}, got {array.shape}")
+    for name, array in (("change_map", change_map), ("signed_hu", signed_hu)):
+        if array.shape != grid.shape:
+            raise ValueError(
+                f"list_findings() '{name}' must have the reference's shape {grid.shape}, got {array.shape}"
+            )
 
 
 def _measured(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.change.regions import Region
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine, nearest_in
 from ChangeMapJointLib.lesions.growth import sphere_diameter_mm
 from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOptions, segment_lesion
 from ChangeMapJointLib.lesions.segment import elongation, halfway_hu
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.scan import Scan
 
 _MARGIN_MM = 10.0  # round a region, where its local motion is taken
 _NODES = 4  # samples of the field along each edge of that box
@@ -31,26 +29,6 @@ _SMALLEST_SHARE = 0.05  # of a lesion's volume that its counterpart has; what is
 _LARGEST_SHARE = 2.0  # the same for the largest: the lesion is the larger one, errors of measurement apart
 _PALER_SHARE = 0.3  # the same for a counterpart that is less dense
 _SLACK_MM = 3.0  # what a registration may be off
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One time point.
-
-    Attributes:
-        volume: the scan, not warped.
-        lungs: its lung labels on its own grid, 0 outside, 1 right, 2 left.
-    """
-
-    volume: Volume
-    lungs: NDArray[np.generic]
-
-    def lung_at(self, points_mm: FloatArray) -> NDArray[np.generic]:
-        """The labels of physical points ``[n, 3]``, nearest voxel; 0 outside the scan."""
-        values, known = _nearest(self.lungs, self.volume.grid, points_mm)
-        result = np.zeros(len(points_mm), dtype=self.lungs.dtype)
-        result[known] = values
-        return result
 
 
 @dataclass(frozen=True)
@@ -192,7 +170,7 @@ class _Side:
         """As :func:`segment_lesion`; what is lung in the other scan is no wall: masks often cut off a nodule."""
         return segment_lesion(
             self.scan.volume,
-            self.scan.lungs,
+            self.scan.lungs.labels,
             seed_mm,
             lesion_hu=lesion_hu,
             slack_mm=slack_mm,
@@ -204,7 +182,7 @@ class _Side:
 
     def fills(self, lesion: Lesion, seed_mm: FloatArray, share: float) -> bool:
         """Does at least ``share`` of the seed lie in the lesion, give or take a voxel?"""
-        voxel = float(np.median(self.scan.volume.grid.spacing_mm))
+        voxel = float(np.median(self.scan.grid.spacing_mm))
         return bool(lesion.contains(seed_mm, margin_mm=voxel).mean() >= share)
 
 
@@ -222,7 +200,7 @@ def _outlined(region: Region, grid: Grid, side: _Side, seed_mm: FloatArray, opti
     radius = ndimage.distance_transform_edt(mask, sampling=grid.spacing_mm[::-1]).max() - min(grid.spacing_mm) / 2
     if radius < _OUTLINED_RADIUS_MM or elongation(region.points_mm(grid)) > options.nodule.max_elongation:
         return None
-    voxel = max(*grid.spacing_mm, *side.scan.volume.grid.spacing_mm)
+    voxel = max(*grid.spacing_mm, *side.scan.grid.spacing_mm)
     lesion = side.lesion(seed_mm, within_mm=voxel, options=options)
     return lesion if lesion is not None and side.fills(lesion, seed_mm, _OUTLINED_SHARE) else None
 
@@ -247,15 +225,8 @@ def _counterpart(lesion: Lesion, side: _Side, place_mm: FloatArray, options: Mea
 
 def _is_empty(lesion: Lesion, scan: Scan, place_mm: FloatArray) -> bool:
     """Is the place in the scan's field of view, and mostly lung?"""
-    hu, known = _nearest(scan.volume.array, scan.volume.grid, place_mm)
+    hu, known = nearest_in(scan.array, scan.grid, place_mm)
     if known.mean() < _KNOWN_SHARE:
         return False
     level = halfway_hu(lesion.nodule.lesion_hu, lesion.nodule.background_hu)
     return float((hu > level).mean()) < _EMPTY_SHARE
-
-
-def _nearest(array: NDArray[Any], grid: Grid, points_mm: FloatArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values of the nearest voxels for the points inside the grid, and which points those are."""
-    index = np.rint(grid.to_index(points_mm)).astype(np.intp)
-    known: NDArray[np.bool_] = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))
-    return array[tuple(index[known][:, ::-1].T)], known

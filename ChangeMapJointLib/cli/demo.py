@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ChangeMapJointLib.comparison.compare import PairResult
 from ChangeMapJointLib.comparison.output import MARKER
+from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
@@ -90,16 +90,16 @@ def is_demo(out: Path) -> bool:
         return False
 
 
-def score(result: PairResult) -> Score:
+def score(result: Result) -> Score:
     """Compare a run on the sample pair with its truth."""
     truth = read_truth(resource("SamplePair", "truth.json"))
     assert result.findings is not None
     assert truth.points is not None
-    grid = result.reference.grid
+    grid = result.pair.reference.grid
     detection = match_findings(result.findings.items, truth.changes, grid, labels=result.findings.labels)
     start, end = truth.points.reference_mm, truth.points.template_mm
     return Score(
         detection,
         float(np.linalg.norm(start - end, axis=1).mean()),
-        float(np.linalg.norm(result.field.apply(start) - end, axis=1).mean()),
+        float(np.linalg.norm(result.deformation.apply(start) - end, axis=1).mean()),
     )

@@ -17,9 +17,9 @@ except ImportError:
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.cli.console import ending, listening
 from ChangeMapJointLib.cli.demo import demo_request, score
-from ChangeMapJointLib.comparison.compare import PairResult
 from ChangeMapJointLib.comparison.config import THRESHOLDS, RunConfig, read_config
 from ChangeMapJointLib.comparison.events import emit
+from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.export.tables import plain
 
@@ -226,7 +226,7 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
-def tell_result(result: PairResult, out: Path, progress: ProgressStyle) -> None:
+def tell_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     """The last lines: verdict, number of findings, and where to look."""
     report = out / "report.html"
     count = None if result.findings is None else len(result.findings.items)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +100,19 @@ def config_from(
     listed = FindingOptions(threshold=THRESHOLDS[found.method])
     base = RunConfig(preset=found.preset, registration=PRESETS[found.preset], findings=listed)
     return from_mapping(RunConfig, values, where, base=base)
+
+
+def config_for(method: Method | None, config: RunConfig | None) -> RunConfig:
+    """The options of a comparison: ``config`` with another method, or the method's own.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    if config is None:
+        return config_from({}, method=method)
+    if method is None or method == config.method:
+        return config
+    return replace(config, method=method, findings=config_from({}, method=method).findings)
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,7 +15,6 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Shape3
 from ChangeMapJointLib.core.progress import Progress
-from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, look_again, usable_shape
@@ -27,37 +26,7 @@ from ChangeMapJointLib.registration.deformable.register import (
     register,
 )
 from ChangeMapJointLib.registration.keypoints.match import Matches, find_correspondences
-from ChangeMapJointLib.registration.rigid.align import RigidAlignment
-from ChangeMapJointLib.scan.lungs import Lungs
-from ChangeMapJointLib.scan.volume import Volume
-
-AIR_HU = -1024.0
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """Both scans, their lungs and the rigid alignment."""
-
-    reference: Volume
-    template: Volume
-    reference_lungs: Lungs
-    template_lungs: Lungs
-    rigid: RigidAlignment
-
-    @property
-    def scans(self) -> tuple[Volume, Volume, NDArray[np.bool_], NDArray[np.bool_]]:
-        """R, T, and the masks of their lungs: what everything that registers is given first."""
-        return self.reference, self.template, self.reference_lungs.mask, self.template_lungs.mask
-
-    def warped_rigidly(self) -> NDArray[np.float32]:
-        """T(A x) in HU on R's grid."""
-        t = self.template
-        return resample(t.array, t.grid, self.reference.grid, matrix=self.rigid.matrix, outside=AIR_HU)
-
-    def lungs_rigidly(self) -> NDArray[np.bool_]:
-        """M_T(A x) on R's grid."""
-        t = self.template_lungs
-        return resample(t.mask, t.grid, self.reference.grid, matrix=self.rigid.matrix) >= 0.5
+from ChangeMapJointLib.scan.pair import ScanPair
 
 
 @dataclass(frozen=True)
@@ -94,7 +63,7 @@ class Solved:
     joint: JointReport | None = None
 
 
-def solve_sequential(pair: Aligned, config: RunConfig, place: Place, stages: Stages) -> Solved:
+def solve_sequential(pair: ScanPair, config: RunConfig, place: Place, stages: Stages) -> Solved:
     """Keypoints, then Eq. (1) from coarse to fine."""
     matches = _correspondences(pair, config, stages)
     with stages.stage("register") as progress:
@@ -102,7 +71,7 @@ def solve_sequential(pair: Aligned, config: RunConfig, place: Place, stages: Sta
     return Solved(registration, matches)
 
 
-def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, place: Place, stages: Stages) -> Solved:
+def solve_joint(pair: ScanPair, config: RunConfig, model: Checkpoint, place: Place, stages: Stages) -> Solved:
     """The network, then Eq. (1) from its y, with the keypoints, and the network's second look at what that aligned.
 
     Raises:
@@ -110,13 +79,11 @@ def solve_joint(pair: Aligned, config: RunConfig, model: Checkpoint, place: Plac
     """
     options = config.joint
     with stages.stage("network") as progress:
-        answer = ask_network(
-            model, *pair.scans, rigid=pair.rigid.matrix, shape=options.shape, device=place.device, progress=progress
-        )
+        answer = ask_network(model, pair, shape=options.shape, device=place.device, progress=progress)
     matches = _correspondences(pair, config, stages)
-    folding = folding_percent(answer.field, pair.reference_lungs.mask, pair.reference.grid)
+    folding = folding_percent(answer.field, pair.reference.mask, pair.reference.grid)
     said = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
-    found = Registration(answer.field, pair.rigid.matrix, (), folding, said)
+    found = Registration(answer.field, pair.rigid, (), folding, said)
     alone, optimised = _figures(found, matches), None
     with stages.stage("register") as progress:
         if options.instance:
@@ -151,11 +118,10 @@ def keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | No
     return float(np.linalg.norm(field.apply(keypoints.reference_mm) - keypoints.template_mm, axis=1).mean())
 
 
-def _correspondences(pair: Aligned, config: RunConfig, stages: Stages) -> Matches:
+def _correspondences(pair: ScanPair, config: RunConfig, stages: Stages) -> Matches:
     with stages.stage("keypoints") as progress:
         return find_correspondences(
-            *pair.scans,
-            rigid=pair.rigid.matrix,
+            pair,
             keypoints=config.keypoints,
             options=config.matching,
             progress=progress,
@@ -163,7 +129,7 @@ def _correspondences(pair: Aligned, config: RunConfig, stages: Stages) -> Matche
 
 
 def _registered(
-    pair: Aligned,
+    pair: ScanPair,
     matches: Matches,
     options: RegistrationOptions,
     place: Place,
@@ -172,8 +138,7 @@ def _registered(
 ) -> Registration:
     return place.call(
         lambda device: register(
-            *pair.scans,
-            rigid=pair.rigid.matrix,
+            pair,
             start=start,
             keypoints=matches.keypoints,
             options=options,

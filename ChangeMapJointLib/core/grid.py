@@ -230,3 +230,21 @@ def bounding_box(mask: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[Shape3
     start = tuple(int(max(lo - p, 0)) for (lo, _), p in zip(ends, pad, strict=True))
     stop = tuple(int(min(hi + p, n)) for (_, hi), p, n in zip(ends, pad, mask.shape, strict=True))
     return start, stop  # type: ignore[return-value]
+
+
+def nearest_in(
+    array: NDArray[Any], grid: Grid, points_mm: NDArray[np.generic]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Values of the voxels nearest to physical points.
+
+    Args:
+        array: ``[z, y, x]`` on ``grid``.
+        grid: the grid of ``array``.
+        points_mm: ``[n, 3]`` (x, y, z), LPS.
+
+    Returns:
+        The values of the points that lie in the grid, and which of the points those are, bool ``[n]``.
+    """
+    index = np.rint(grid.to_index(points_mm)).astype(np.intp)
+    inside: NDArray[np.bool_] = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))
+    return array[tuple(index[inside][:, ::-1].T)], inside

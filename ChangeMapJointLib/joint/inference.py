@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3
+from ChangeMapJointLib.core.grid import Grid, Shape3
 from ChangeMapJointLib.core.memory import is_lack_of_memory
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput
 from ChangeMapJointLib.joint.scans import NetworkScans, from_network, network_scans, to_network
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.pair import ScanPair
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,8 @@ class JointAnswer:
 
 def ask_network(
     checkpoint: Checkpoint,
-    reference: Volume,
-    template: Volume,
-    lungs_reference: NDArray[np.bool_],
-    lungs_template: NDArray[np.bool_],
+    pair: ScanPair,
     *,
-    rigid: FloatArray,
     shape: Shape3 | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
@@ -87,11 +83,7 @@ def ask_network(
 
     Args:
         checkpoint: the network.
-        reference: R.
-        template: T.
-        lungs_reference: bool ``[z, y, x]`` on R's grid, not empty.
-        lungs_template: the same on T's.
-        rigid: A, 4x4, reference to template.
+        pair: both scans with lungs, rigidly aligned.
         shape: (z, y, x) of the network's grid; by default as it was trained.
         device: where the network computes.
         progress: told the fraction done; raise from it to stop.
@@ -105,14 +97,12 @@ def ask_network(
     attempts = _attempts(asked, checkpoint.network.options.multiple, device)
     for where, size in attempts:
         try:
-            seen = network_scans(
-                reference, template, lungs_reference, lungs_template, rigid, size, match_resolution=matched
-            )
+            seen = network_scans(pair, size, match_resolution=matched)
             progress(0.4)
             u, learned = _forward(checkpoint.network, seen, where)
             progress(0.8)
-            field = from_network(u, seen.grid, rigid, reference.grid)
-            on_reference = resample(learned, seen.grid, reference.grid)
+            field = from_network(u, seen.grid, pair.rigid, pair.reference.grid)
+            on_reference = resample(learned, seen.grid, pair.reference.grid)
         except (MemoryError, RuntimeError) as error:
             if not is_lack_of_memory(error):
                 raise

@@ -16,7 +16,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.pyramid import FWHM
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.pair import ScanPair
 
 AIR_HU = -1000.0
 MARGIN_MM = 15.0
@@ -45,71 +45,44 @@ class NetworkScans:
     lungs_template: NDArray[np.float32]
 
 
-def network_grid(
-    lungs_reference: NDArray[np.bool_],
-    reference: Grid,
-    lungs_template: NDArray[np.bool_],
-    template: Grid,
-    rigid: FloatArray,
-    shape: Shape3,
-) -> Grid:
+def network_grid(pair: ScanPair, shape: Shape3) -> Grid:
     """An upright grid of ``shape`` (z, y, x) that covers the lungs of both scans and 15 mm round them.
 
     Args:
-        lungs_reference: bool ``[z, y, x]``, not empty.
-        reference: its grid.
-        lungs_template: the same of the template, which may have been taken in deeper inspiration.
-        template: its grid.
-        rigid: A, 4x4, reference to template.
+        pair: both scans with lungs; the template may have been taken in deeper inspiration.
         shape: of the network's input.
     """
-    ours = reference.to_physical(np.argwhere(lungs_reference)[:, ::-1].astype(float))
-    theirs = template.to_physical(np.argwhere(lungs_template)[:, ::-1].astype(float))
-    points = np.concatenate([ours, apply_affine(np.linalg.inv(rigid), theirs)])
+    current, prior = (
+        scan.grid.to_physical(np.argwhere(scan.mask)[:, ::-1].astype(float)) for scan in (pair.reference, pair.template)
+    )
+    points = np.concatenate([current, apply_affine(np.linalg.inv(pair.rigid), prior)])
     low, high = points.min(axis=0) - MARGIN_MM, points.max(axis=0) + MARGIN_MM
     hx, hy, hz = (float(v) for v in (high - low) / (np.array(shape[::-1]) - 1))
     x, y, z = (float(v) for v in low)
     return Grid(shape, (hx, hy, hz), (x, y, z))
 
 
-def network_scans(
-    reference: Volume,
-    template: Volume,
-    lungs_reference: NDArray[np.bool_],
-    lungs_template: NDArray[np.bool_],
-    rigid: FloatArray,
-    shape: Shape3,
-    *,
-    match_resolution: bool = False,
-) -> NetworkScans:
+def network_scans(pair: ScanPair, shape: Shape3, *, match_resolution: bool = False) -> NetworkScans:
     """Both scans and their lungs, low-passed to the voxels of the network's grid.
 
     Args:
-        reference: R.
-        template: T.
-        lungs_reference: bool ``[z, y, x]`` on R's grid, not empty.
-        lungs_template: the same on T's.
-        rigid: A, 4x4.
+        pair: both scans with lungs, rigidly aligned.
         shape: (z, y, x) of the network's input.
         match_resolution: blur the sharper of R and T, along every axis, as the other is (:func:`blur_mm2`). T's axes
             are taken as they are: A turns them by the few degrees that a chest lies otherwise.
     """
-    grid = network_grid(lungs_reference, reference.grid, lungs_template, template.grid, rigid, shape)
-    wanted = np.maximum(blur_mm2(reference.grid, grid), blur_mm2(template.grid, grid))
+    grid = network_grid(pair, shape)
+    wanted = np.maximum(blur_mm2(pair.reference.grid, grid), blur_mm2(pair.template.grid, grid))
     sides = []
-    for volume, lungs, matrix in ((reference, lungs_reference, np.eye(4)), (template, lungs_template, rigid)):
-        missing = np.maximum(wanted - blur_mm2(volume.grid, grid), 0.0) if match_resolution else None
+    for scan, matrix in ((pair.reference, np.eye(4)), (pair.template, pair.rigid)):
+        missing = np.maximum(wanted - blur_mm2(scan.grid, grid), 0.0) if match_resolution else None
         image = resample(
-            smoothed(volume.array, volume.grid, grid, more_mm2=missing),
-            volume.grid,
-            grid,
-            matrix=matrix,
-            outside=AIR_HU,
+            smoothed(scan.array, scan.grid, grid, more_mm2=missing), scan.grid, grid, matrix=matrix, outside=AIR_HU
         )
-        mask = resample(smoothed(lungs, volume.grid, grid), volume.grid, grid, matrix=matrix)
+        mask = resample(smoothed(scan.mask, scan.grid, grid), scan.grid, grid, matrix=matrix)
         sides.append((image, mask))
     (r, mr), (t, mt) = sides
-    return NetworkScans(grid, rigid, r, t, mr, mt)
+    return NetworkScans(grid, pair.rigid, r, t, mr, mt)
 
 
 def smoothed(

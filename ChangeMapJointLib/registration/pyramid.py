@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ChangeMapJointLib.core.filters import combine
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
+from ChangeMapJointLib.scan.scan import Scan
 
 FWHM = 2.3548  # of a Gaussian, in sigmas
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One scan at one resolution.
+class ScanView:
+    """One scan at one resolution, in the box round its lungs.
 
     Attributes:
         image: HU clipped to the window, float32 ``[z, y, x]``.
@@ -89,37 +90,44 @@ def _smooth_weights(source: Grid, target: Grid, axis: int, sigma_vox: float) -> 
     return weights.astype(np.float32)
 
 
-def build_pyramid(
-    hu: NDArray[np.generic],
-    grid: Grid,
-    lungs: NDArray[np.bool_],
+def scan_pyramid(
+    scan: Scan,
     *,
     margin_mm: float,
     working_mm: float,
     levels: int,
     window_hu: tuple[float, float],
     device: torch.device | str = "cpu",
-) -> list[Picture]:
-    """Pictures of the box round the lungs, **coarsest first**.
+) -> list[ScanView]:
+    """Views of the box round the lungs, **coarsest first**; they are made once and kept with the scan.
 
     Args:
-        hu: the scan, ``[z, y, x]``.
-        grid: its grid.
-        lungs: bool ``[z, y, x]``.
+        scan: its lungs are not empty.
         margin_mm: kept round the lungs.
         working_mm: voxel size of the finest level (or the scan's own where that is coarser).
         levels: how many, each with twice the voxel size of the next.
         window_hu: intensities are clipped to it.
         device: where the tensors live.
     """
-    box, cropped = crop_to_lungs(grid, lungs, margin_mm)
-    image: NDArray[np.generic] = hu[box]
-    mask: NDArray[np.generic] = lungs[box]
-    pictures = []
-    for level in range(levels):
-        spacing = level_spacing(grid.spacing_mm, working_mm, level)
-        small, small_grid = at_spacing(image, cropped, spacing, window_hu)
-        small_mask, _ = at_spacing(mask, cropped, spacing)
-        pictures.append(Picture(torch.as_tensor(small).to(device), torch.as_tensor(small_mask).to(device), small_grid))
-        image, mask, cropped = small, small_mask, small_grid
-    return pictures[::-1]
+    views = [_level(scan, level, margin_mm, working_mm, window_hu) for level in range(levels)]
+    return [ScanView(v.image.to(device), v.mask.to(device), v.grid) for v in reversed(views)]
+
+
+def _level(scan: Scan, level: int, margin_mm: float, working_mm: float, window_hu: tuple[float, float]) -> ScanView:
+    """One level on the CPU, made from the next finer one."""
+
+    def make() -> ScanView:
+        image: NDArray[np.generic]
+        mask: NDArray[np.generic]
+        if level == 0:
+            box, grid = crop_to_lungs(scan.grid, scan.mask, margin_mm)
+            image, mask = scan.array[box], scan.mask[box]
+        else:
+            finer = _level(scan, level - 1, margin_mm, working_mm, window_hu)
+            image, mask, grid = finer.image.numpy(), finer.mask.numpy(), finer.grid
+        spacing = level_spacing(scan.grid.spacing_mm, working_mm, level)
+        small, small_grid = at_spacing(image, grid, spacing, window_hu)
+        small_mask, _ = at_spacing(mask, grid, spacing)
+        return ScanView(torch.as_tensor(small), torch.as_tensor(small_mask), small_grid)
+
+    return scan.view(("level", level, margin_mm, working_mm, window_hu), make)

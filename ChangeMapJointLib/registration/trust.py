@@ -20,8 +20,8 @@ from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.deformable.change_weight import change_weight
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
-from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.registration.pyramid import ScanView, scan_pyramid
+from ChangeMapJointLib.scan.pair import ScanPair
 
 FloatMap = NDArray[np.float32]
 
@@ -137,10 +137,7 @@ def inside_template(field: DisplacementField, template: Grid) -> NDArray[np.bool
 
 
 def gather_evidence(
-    reference: Volume,
-    template: Volume,
-    reference_lungs: NDArray[np.bool_],
-    template_lungs: NDArray[np.bool_],
+    pair: ScanPair,
     field: DisplacementField,
     backward: DisplacementField,
     *,
@@ -150,20 +147,15 @@ def gather_evidence(
     """The evidence for and against y.
 
     Args:
-        reference: R.
-        template: T.
-        reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
-        template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
+        pair: both scans with lungs.
         field: y, reference to template.
         backward: y_b, template to reference, estimated independently.
         keypoints: correspondences; y was fitted to them among other things.
         options: how far evidence is gathered.
     """
     r, t = (
-        build_pyramid(
-            volume.array, volume.grid, lungs, margin_mm=15.0, working_mm=WORKING_MM, levels=1, window_hu=WINDOW_HU
-        )[0]
-        for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
+        scan_pyramid(scan, margin_mm=15.0, working_mm=WORKING_MM, levels=1, window_hu=WINDOW_HU)[0]
+        for scan in (pair.reference, pair.template)
     )
     grid = r.grid
     coarse = DisplacementField(_vectors(field, grid), grid)
@@ -172,12 +164,12 @@ def gather_evidence(
     error = ndimage.gaussian_filter(inverse_consistency(coarse, backward), sigma, mode="nearest")
     border = ndimage.gaussian_filter(np.abs(ours - theirs), sigma, mode="nearest")
     image = warp(t.image.numpy(), t.grid, grid, coarse, outside=WINDOW_HU[0])
-    both = (ours > 0.5) & (theirs > 0.5) & inside_template(coarse, template.grid)
+    both = (ours > 0.5) & (theirs > 0.5) & inside_template(coarse, pair.template.grid)
     distance, share = _keypoint_distance(coarse, keypoints)
     return Evidence(grid, coarse, error, local_misfit(r, image, both), border, distance, share)
 
 
-def local_misfit(reference: Picture, warped: FloatMap, where: NDArray[np.bool_]) -> FloatMap:
+def local_misfit(reference: ScanView, warped: FloatMap, where: NDArray[np.bool_]) -> FloatMap:
     """Residual of R and T(y) as a part of their contrast, see :class:`Evidence`.
 
     Args:

@@ -30,6 +30,24 @@ class Lungs:
     left_ml: float
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, labels: NDArray[np.generic], grid: Grid) -> Lungs:
+        """Lungs from a mask or labels of another program.
+
+        Args:
+            labels: ``[z, y, x]`` on ``grid``: bool, or 1 right and 2 left. A bool mask counts as right.
+            grid: the scan's grid.
+
+        Raises:
+            ValueError: ``labels`` does not have the grid's shape.
+        """
+        if labels.shape != grid.shape:
+            raise ValueError(f"Lungs 'labels' must have the grid's shape {grid.shape}, got {labels.shape}")
+        own = np.asarray(labels).astype(np.uint8)
+        voxels = np.bincount(own.ravel(), minlength=3)
+        right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
+        return cls(own, grid, right_ml, left_ml)
+
     @property
     def mask(self) -> NDArray[np.bool_]:
         """Either lung, bool ``[z, y, x]``."""

@@ -22,7 +22,7 @@ SLAB_SLICES = 16
 
 
 @dataclass(frozen=True)
-class Scan:
+class SimulatedScan:
     """A scan while it is being made; the arrays may be changed in place.
 
     Attributes:
@@ -38,7 +38,7 @@ class Scan:
     grid: Grid
 
 
-def still_scan(source: Scan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> Scan:
+def still_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> SimulatedScan:
     """A copy of ``source`` with another field of view round the lungs and other voxels.
 
     Args:
@@ -53,15 +53,15 @@ def still_scan(source: Scan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 |
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     grid = source.grid.crop(start, stop)
     if spacing_mm is None:
-        return Scan(source.hu[box].copy(), source.lungs[box].copy(), source.lesions[box].copy(), grid)
+        return SimulatedScan(source.hu[box].copy(), source.lungs[box].copy(), source.lesions[box].copy(), grid)
     target = grid.with_spacing(spacing_mm)
     still = DisplacementField(np.zeros((*target.shape, 3), np.float32), target)
     return _sampled(source, target, still)
 
 
 def moved_scan(
-    source: Scan, motion: BreathingMotion, grid: Grid, *, density: bool = True, sliding: float = 0.0
-) -> Scan:
+    source: SimulatedScan, motion: BreathingMotion, grid: Grid, *, density: bool = True, sliding: float = 0.0
+) -> SimulatedScan:
     """``source`` at y(x) for every voxel x of ``grid``.
 
     Args:
@@ -82,7 +82,9 @@ def moved_scan(
     return replace(moved, hu=breathe_density(moved.hu, det, weight))
 
 
-def reference_grid(source: Scan, motion: BreathingMotion, *, spacing_mm: Vector3 | None, margin_mm: Vector3) -> Grid:
+def reference_grid(
+    source: SimulatedScan, motion: BreathingMotion, *, spacing_mm: Vector3 | None, margin_mm: Vector3
+) -> Grid:
     """An upright grid round the moved lungs, with ``margin_mm`` (x, y, z) on either side."""
     surface = np.argwhere(source.lungs & ~binary_erosion(source.lungs))[::5, ::-1]
     points = motion.inverse(source.grid.to_physical(surface))
@@ -94,12 +96,12 @@ def reference_grid(source: Scan, motion: BreathingMotion, *, spacing_mm: Vector3
     return Grid((nz, ny, nx), (hx, hy, hz), (x, y, z))
 
 
-def _sampled(source: Scan, grid: Grid, field: DisplacementField) -> Scan:
+def _sampled(source: SimulatedScan, grid: Grid, field: DisplacementField) -> SimulatedScan:
     lungs = warp(source.lungs, source.grid, grid, field) >= 0.5
     lesions = np.zeros(grid.shape, dtype=np.int32)
     for number in range(1, int(source.lesions.max()) + 1):
         lesions[warp(source.lesions == number, source.grid, grid, field) >= 0.5] = number
-    return Scan(sample_cubic(source.hu, source.grid, grid, field), lungs, lesions, grid)
+    return SimulatedScan(sample_cubic(source.hu, source.grid, grid, field), lungs, lesions, grid)
 
 
 def breathe_density(

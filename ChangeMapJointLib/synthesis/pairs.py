@@ -20,7 +20,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import (
-    Scan,
+    SimulatedScan,
     measured_noise_hu,
     moved_scan,
     reconstructed,
@@ -200,7 +200,7 @@ def make_pair(
             raise InputError(f"{name}: found shape {mask.shape}, expected the scan's {volume.array.shape}")
     placing, painting, noise, pointing = np.random.default_rng(seed).spawn(4)
     own, _ = label(np.zeros(volume.array.shape, bool) if own_lesions is None else own_lesions, np.ones((3, 3, 3)))
-    source = Scan(
+    source = SimulatedScan(
         volume.array.astype(np.float32), closed_lungs(lungs_mask, volume.grid), own.astype(np.int32), volume.grid
     )
 
@@ -228,12 +228,12 @@ def make_pair(
 
 
 def _make_template(
-    source: Scan,
+    source: SimulatedScan,
     planted: Sequence[_Planted],
     options: PairOptions,
     painting: np.random.Generator,
     noise: np.random.Generator,
-) -> Scan:
+) -> SimulatedScan:
     template = still_scan(source, spacing_mm=options.template_spacing_mm, margin_mm=options.template_margin_mm)
     width = options.noise_width_mm
     template.hu[...] += scan_noise(noise, template.grid, sigma_hu=options.template_noise_hu, width_mm=width)
@@ -242,13 +242,13 @@ def _make_template(
 
 
 def _make_reference(
-    source: Scan,
+    source: SimulatedScan,
     planted: Sequence[_Planted],
     motion: BreathingMotion,
     options: PairOptions,
     painting: np.random.Generator,
     noise: np.random.Generator,
-) -> Scan:
+) -> SimulatedScan:
     clean = replace(source, hu=without_noise(source.hu, source.grid)) if options.denoise else source
     spacing, margin = options.reference_spacing_mm, options.reference_margin_mm
     grid = reference_grid(source, motion, spacing_mm=spacing, margin_mm=margin)
@@ -259,7 +259,7 @@ def _make_reference(
     return replace(reference, hu=reconstructed(reference.hu, grid, options.reference_kernel))
 
 
-def _own_lesions(source: Scan) -> list[_Planted]:
+def _own_lesions(source: SimulatedScan) -> list[_Planted]:
     """The patient's lesions, labelled in ``source.lesions``, as stable ones."""
     found = []
     for number in range(1, int(source.lesions.max()) + 1):
@@ -276,7 +276,7 @@ def _own_lesions(source: Scan) -> list[_Planted]:
 
 
 def _plant(
-    source: Scan, patients: Sequence[_Planted], options: PairOptions, rng: np.random.Generator
+    source: SimulatedScan, patients: Sequence[_Planted], options: PairOptions, rng: np.random.Generator
 ) -> list[_Planted]:
     """The patient's lesions and the planned ones, each in its place."""
     drawn = []
@@ -301,13 +301,13 @@ def _plant(
 
 
 def _painted(
-    scan: Scan,
+    scan: SimulatedScan,
     planted: Sequence[_Planted],
     rng: np.random.Generator,
     *,
     noise_hu: float = 0.0,
     motion: BreathingMotion | None = None,
-) -> Scan:
+) -> SimulatedScan:
     """``scan`` with its lesions: the reference where ``motion`` is given, else the template."""
     inside = binary_dilation(scan.lungs, iterations=PLEURAL_RIM)
     lesions = scan.lesions.copy()
@@ -326,7 +326,7 @@ def _painted(
     return replace(scan, lesions=lesions)
 
 
-def _true_change(p: _Planted, motion: BreathingMotion, reference: Scan, template: Scan) -> TrueChange:
+def _true_change(p: _Planted, motion: BreathingMotion, reference: SimulatedScan, template: SimulatedScan) -> TrueChange:
     shape = None if p.lesion is None else p.lesion.shape.turned(np.asarray(motion.rotation).T)
     return TrueChange(
         id=p.id,
@@ -346,7 +346,9 @@ def _true_change(p: _Planted, motion: BreathingMotion, reference: Scan, template
     )
 
 
-def _correspondences(source: Scan, motion: BreathingMotion, count: int, rng: np.random.Generator) -> Correspondences:
+def _correspondences(
+    source: SimulatedScan, motion: BreathingMotion, count: int, rng: np.random.Generator
+) -> Correspondences:
     """Random points inside the lungs, a third of them on vessels, and their partners."""
     inner = binary_erosion(source.lungs, iterations=2)
     vessels = np.argwhere(inner & (source.hu > VESSEL_HU) & (source.lesions == 0))
@@ -361,6 +363,6 @@ def _correspondences(source: Scan, motion: BreathingMotion, count: int, rng: np.
     return Correspondences(np.round(motion.inverse(template), 3), template, np.arange(count) < on_vessels)
 
 
-def _volume(scan: Scan, source: Volume) -> Volume:
+def _volume(scan: SimulatedScan, source: Volume) -> Volume:
     array = np.clip(np.rint(scan.hu), -1024, 32767).astype(np.int16)
     return Volume(array, scan.grid, source.source, source.acquisition)

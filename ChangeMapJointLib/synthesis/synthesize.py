@@ -35,7 +35,8 @@ from ChangeMapJointLib.io.read import is_dicom, read_array, read_volume, split_s
 from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
-from ChangeMapJointLib.registration.pyramid import build_pyramid
+from ChangeMapJointLib.registration.pyramid import scan_pyramid
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
 from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
@@ -288,16 +289,9 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
 
 def foerstner_points(pair: KnownPair) -> FloatArray:
     """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
-    (picture,) = build_pyramid(
-        pair.reference.array,
-        pair.reference.grid,
-        pair.lungs_reference,
-        margin_mm=15.0,
-        working_mm=1.5,
-        levels=1,
-        window_hu=(-1000.0, 400.0),
-    )
-    return find_keypoints(picture.image.numpy(), picture.mask.numpy() > 0.5, picture.grid)
+    scan = Scan.of(pair.reference, pair.lungs_reference)
+    (view,) = scan_pyramid(scan, margin_mm=15.0, working_mm=1.5, levels=1, window_hu=(-1000.0, 400.0))
+    return find_keypoints(view.image.numpy(), view.mask.numpy() > 0.5, view.grid)
 
 
 def _lesion_row(change: TrueChange) -> tuple[object, ...]:

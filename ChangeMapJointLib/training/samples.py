@@ -28,6 +28,8 @@ from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions, find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.losses import Sample
 
@@ -52,8 +54,10 @@ def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match
     scans = [read_volume(folder / f"{side}.nrrd") for side in SIDES]
     masks = [read_array(folder / f"lungs_{side}.nrrd")[0].astype(bool) for side in SIDES]
     lesions = [read_array(folder / f"lesions_{side}.nrrd")[0] for side in SIDES]
-    rigid = align_rigid(scans[0], scans[1], masks[0], masks[1]).matrix
-    seen = network_scans(scans[0], scans[1], masks[0], masks[1], rigid, shape, match_resolution=match_resolution)
+    pair = ScanPair(Scan.of(scans[0], masks[0]), Scan.of(scans[1], masks[1]))
+    rigid = align_rigid(pair.reference, pair.template).matrix
+    pair = pair.aligned(rigid)
+    seen = network_scans(pair, shape, match_resolution=match_resolution)
     grid = seen.grid
     changed = [change.id for change in read_truth(folder / "truth.json").changes if change.is_change]
     masks_r, masks_t = (
@@ -62,8 +66,7 @@ def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match
     )
     found = None
     if register_it:
-        pair = scans[0], scans[1], masks[0], masks[1]
-        found = register(*pair, rigid=rigid, keypoints=find_correspondences(*pair, rigid=rigid).keypoints).field
+        found = register(pair, keypoints=find_correspondences(pair).keypoints).field
     true = read_displacement(folder / "deformation.nrrd")
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm

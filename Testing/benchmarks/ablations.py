@@ -31,6 +31,8 @@ from ChangeMapJointLib.joint.inference import ask_network
 from ChangeMapJointLib.joint.warping import warp as warp_tensor
 from ChangeMapJointLib.registration.deformable.similarity import normalised_gradient_fields
 from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training import pair_loss
 from ChangeMapJointLib.training.losses import WINDOW_HU, Sample, joint_terms
@@ -105,11 +107,11 @@ def measured(folder: Path, networks: dict[str, Checkpoint]) -> dict[str, dict[st
     r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
     labels = read_array(folder / "lesions_template.nrrd")[0]
-    rigid = align_rigid(r, t, *lungs).matrix
+    rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
     points = read_keypoints(folder / "keypoints.csv")
     result = {}
     for name, network in networks.items():
-        field = ask_network(network, r, t, *lungs, rigid=rigid).field
+        field = ask_network(network, ScanPair.of(r, t, *lungs, rigid=rigid)).field
         told: dict[str, Any] = {"tre_mm": float(np.linalg.norm(field.apply(points[0]) - points[1], axis=1).mean())}
         for kind in KINDS:
             told[kind] = []

@@ -32,6 +32,8 @@ from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 
 PAIRS = {
     "real: POPI, 00 to 50": ("popi/phase_00", "popi/phase_50"),
@@ -47,9 +49,9 @@ def measure(reference: Path, template: Path) -> dict[str, Any]:
     """Figures of one pair."""
     r, t = read_volume(reference), read_volume(template)
     lungs = [side.mask for side in segment_both(r, t)]
-    rigid = align_rigid(r, t, *lungs).matrix
-    keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
-    field = register(r, t, *lungs, rigid=rigid, keypoints=keypoints).field
+    rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
+    keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
+    field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints).field
     ours, theirs = match_resolution(
         r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
     )

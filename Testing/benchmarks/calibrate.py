@@ -37,6 +37,8 @@ from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.synthesize import synthesize
 from ChangeMapJointLib.synthesis.truth import read_truth
 
@@ -88,10 +90,10 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     model = read_checkpoint(path)
     r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
-    rigid = align_rigid(r, t, *lungs).matrix
-    keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
-    field = register(r, t, *lungs, rigid=rigid, keypoints=keypoints).field
-    scans = network_scans(r, t, *lungs, rigid, trained_shape(model), match_resolution=MATCHED)
+    rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
+    keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
+    field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints).field
+    scans = network_scans(ScanPair.of(r, t, *lungs, rigid=rigid), trained_shape(model), match_resolution=MATCHED)
     first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned = look_again(model, first, field, r.grid).learned
     inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)

@@ -28,6 +28,8 @@ from ChangeMapJointLib.lungs.segment import segment_both, segment_lungs
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions
 from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
@@ -89,12 +91,12 @@ def measured(
     pair = make_pair(volume, segment_lungs(volume).mask, seed=seed, options=options)
     r, t = pair.reference, pair.template
     lungs = [found.mask for found in segment_both(r, t)]
-    rigid = align_rigid(r, t, *lungs).matrix
-    keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
+    rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
+    keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
     rows = []
     for change_hu in SETTINGS_HU:
         setting = replace(RegistrationOptions(), change_hu=change_hu)
-        field = register(r, t, *lungs, rigid=rigid, keypoints=keypoints, options=setting).field
+        field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints, options=setting).field
         rows.append((change_hu, figures(pair, field, lungs)))
     return rows
 

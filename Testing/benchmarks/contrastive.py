@@ -38,6 +38,7 @@ from ChangeMapJointLib.joint.scans import network_scans, to_network
 from ChangeMapJointLib.joint.warping import resize
 from ChangeMapJointLib.joint.warping import warp as warp_tensor
 from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.training.augment import AugmentOptions, augmented
 from ChangeMapJointLib.training.crops import block_input, cropped
 from ChangeMapJointLib.training.losses import Sample
@@ -130,10 +131,12 @@ def measured(path: Path, folder: Path) -> dict[str, ScanCounts]:
     encoder.load_state_dict(torch.load(path, weights_only=True))
     model = read_checkpoint(resource("Models", "default.safetensors"))
     pair = Pair(folder)
-    field = register(*pair.scans, rigid=pair.rigid, keypoints=pair.matches.keypoints, options=CONFIG.registration).field
+    field = register(
+        ScanPair.of(*pair.scans, rigid=pair.rigid), keypoints=pair.matches.keypoints, options=CONFIG.registration
+    ).field
     shape = training_options("default").shape
     matched = model.network.options.match_resolution
-    scans = network_scans(*pair.scans, rigid=pair.rigid, shape=shape, match_resolution=matched)
+    scans = network_scans(ScanPair.of(*pair.scans, rigid=pair.rigid), shape=shape, match_resolution=matched)
     ours = pair.lungs[0].mask
     first = JointAnswer(field, np.zeros(pair.r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned_map = look_again(model, first, field, pair.r.grid).learned

@@ -31,9 +31,10 @@ from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.body_size import as_adult, body_scale
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
-Scan = tuple[Volume, Lungs]
+Known = tuple[Volume, Lungs]
 PLAUSIBLE_ML = (2000.0, 8000.0)
 TURNS: tuple[tuple[int, ...], ...] = ((2,), (1,), (0,), (1, 2), (0, 2), (0, 1), (0, 1, 2))
 PARTS = ((1 / 3, 1.0), (0.5, 1.0), (0.0, 2 / 3), (0.0, 0.5))
@@ -42,7 +43,7 @@ CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-0002")
 WRONG = (("QIN-LSC-0003", "QIN-LSC-0028"), ("QIN-LSC-0014", "QIN-LSC-0049"), ("LIDC-IDRI-0001", "LIDC-IDRI-0002"))
 
 
-def scans(data: Path) -> tuple[dict[str, Scan], list[str]]:
+def scans(data: Path) -> tuple[dict[str, Known], list[str]]:
     """All scans with plausible lungs by name, and the names of the others."""
     files = [*sorted((data / "native").glob("*_ct.nii.gz")), *sorted((data / "ct15").glob("*_ct.nii.gz"))]
     files += [data / "pairs/known20mm" / f"{name}.nii.gz" for name in ("reference", "template")]
@@ -76,7 +77,7 @@ def noisy(volume: Volume, sigma_hu: float, seed: int = 1) -> Volume:
     return hu(volume, volume.array + np.random.default_rng(seed).normal(0.0, sigma_hu, volume.array.shape))
 
 
-def ask(reference: Scan, template: Scan, matrix: FloatArray | None = None) -> GateAnswer:
+def ask(reference: Known, template: Known, matrix: FloatArray | None = None) -> GateAnswer:
     """The whole answer on a pair that lies as ``matrix`` says."""
     where = np.eye(4) if matrix is None else matrix
     return check_pair(reference[0], template[0], lungs=(reference[1], template[1]), matrix=where)
@@ -94,19 +95,19 @@ def told(answer: GateAnswer) -> dict[str, Any]:
 
 
 # -- right pairs ------------------------------------------------------------------------------
-def right(known: dict[str, Scan]) -> dict[str, Any]:
+def right(known: dict[str, Known]) -> dict[str, Any]:
     """Each scan against itself with other noise, and the pairs that are there."""
     found = {name: told(ask(scan, (noisy(scan[0], 10.0), scan[1]))) for name, scan in known.items()}
     for ours, theirs in (("reference", "template"), ("phase_00", "phase_50")):
         if ours in known and theirs in known:
             r, t = known[ours], known[theirs]
-            aligned = align_rigid(r[0], t[0], r[1].mask, t[1].mask)
+            aligned = align_rigid(Scan.of(r[0], r[1].mask), Scan.of(t[0], t[1].mask))
             found[f"{ours} against {theirs}"] = told(ask(r, t, aligned.matrix))
     return {"pairs": found, "fine": sum(one["answer"] == "fine" for one in found.values()), "of": len(found)}
 
 
 # -- simulated conditions ---------------------------------------------------------------------
-def part_of(scan: Scan, side: int, axis: int, share: float, *, last: bool) -> NDArray[np.bool_]:
+def part_of(scan: Known, side: int, axis: int, share: float, *, last: bool) -> NDArray[np.bool_]:
     """A share of a lung at one end of an LPS axis (0 z, 1 y), ``last``: head or back; vessels with it."""
     volume, lungs = scan
     labels, _ = volume.grid.lps_view(lungs.labels)
@@ -129,7 +130,7 @@ def filled(volume: Volume, where: NDArray[np.bool_], value_hu: float, sigma_hu: 
     return hu(volume, array)
 
 
-def with_metal(scan: Scan, radius_mm: float = 10.0) -> Volume:
+def with_metal(scan: Known, radius_mm: float = 10.0) -> Volume:
     """A metal sphere in the chest wall before the left lung, with streaks in its slices."""
     volume, lungs = scan
     array = volume.array.astype(np.float32)
@@ -145,7 +146,7 @@ def with_metal(scan: Scan, radius_mm: float = 10.0) -> Volume:
     return hu(volume, array)
 
 
-def with_contrast(scan: Scan, rise_hu: float = 150.0) -> Volume:
+def with_contrast(scan: Known, rise_hu: float = 150.0) -> Volume:
     """Denser soft tissue between the lungs."""
     volume, lungs = scan
     labels, _ = volume.grid.lps_view(lungs.labels > 0)
@@ -158,7 +159,7 @@ def with_contrast(scan: Scan, rise_hu: float = 150.0) -> Volume:
     return hu(volume, array)
 
 
-def simulated(scan: Scan) -> Iterator[tuple[str, str, Volume]]:
+def simulated(scan: Known) -> Iterator[tuple[str, str, Volume]]:
     """Name of the condition, the rule that must say so, and the scan."""
     volume = scan[0]
     for side, name in ((RIGHT, "right"), (LEFT, "left")):
@@ -175,7 +176,7 @@ def simulated(scan: Scan) -> Iterator[tuple[str, str, Volume]]:
     yield "noise of 120 HU", "noise_hu", noisy(volume, 120.0)
 
 
-def conditions(known: dict[str, Scan]) -> dict[str, Any]:
+def conditions(known: dict[str, Known]) -> dict[str, Any]:
     """Every condition must be said, of the scan that has it."""
     found: dict[str, Any] = {}
     for name in (name for name in CONDITIONS_ON if name in known):
@@ -199,7 +200,7 @@ def conditions(known: dict[str, Scan]) -> dict[str, Any]:
 
 
 # -- orientation ------------------------------------------------------------------------------
-def flipped(scan: Scan, axes: tuple[int, ...]) -> Scan:
+def flipped(scan: Known, axes: tuple[int, ...]) -> Known:
     """The content turned under the same header (LPS axes 0 z, 1 y, 2 x), with the masks that were found upright."""
     volume, lungs = scan
     array, labels = volume.array.copy(), lungs.labels.copy()
@@ -211,7 +212,7 @@ def flipped(scan: Scan, axes: tuple[int, ...]) -> Scan:
     return replace(volume, array=array), relabelled(lungs, labels)
 
 
-def part_of_scan(scan: Scan, low: float, high: float) -> Scan:
+def part_of_scan(scan: Known, low: float, high: float) -> Known:
     """Some of the slices, as a shorter scan."""
     volume, lungs = scan
     first, last = int(low * len(volume.array)), int(high * len(volume.array))
@@ -220,7 +221,7 @@ def part_of_scan(scan: Scan, low: float, high: float) -> Scan:
     return part, replace(relabelled(lungs, lungs.labels[first:last]), grid=grid)
 
 
-def doubted(scan: Scan) -> tuple[set[str], dict[str, float | None]]:
+def doubted(scan: Known) -> tuple[set[str], dict[str, float | None]]:
     """Axes that the anatomy contradicts, and its figures."""
     view = chest_view(*scan)
     assert view is not None
@@ -229,7 +230,7 @@ def doubted(scan: Scan) -> tuple[set[str], dict[str, float | None]]:
     return rules, {name: None if value is None else round(value, 2) for name, value in found.items()}
 
 
-def turned_headers(known: dict[str, Scan]) -> dict[str, Any]:
+def turned_headers(known: dict[str, Known]) -> dict[str, Any]:
     """No doubt on any scan as it is; every turned axis found on its turned versions."""
     upright, hits, parts = {}, {name: [0, 0, 0] for name in AXES.values()}, {}
     for name, scan in known.items():
@@ -262,7 +263,7 @@ def turned_headers(known: dict[str, Scan]) -> dict[str, Any]:
 
 
 # -- wrong pairs and children -----------------------------------------------------------------
-def wrong(known: dict[str, Scan]) -> dict[str, Any]:
+def wrong(known: dict[str, Known]) -> dict[str, Any]:
     """Two patients, and what is no CT: refused. All pairs at all voxel sizes: ``rigid_robustness.json``."""
     found = {}
     for ours, theirs in WRONG:
@@ -270,7 +271,7 @@ def wrong(known: dict[str, Scan]) -> dict[str, Any]:
             continue
         r, t = known[ours], known[theirs]
         try:
-            align_rigid(r[0], t[0], r[1].mask, t[1].mask)
+            align_rigid(Scan.of(r[0], r[1].mask), Scan.of(t[0], t[1].mask))
             found[f"{ours} against {theirs}"] = "accepted"
         except InputError as error:
             found[f"{ours} against {theirs}"] = f"refused: {str(error).split('aligned: ')[-1]}"
@@ -284,7 +285,7 @@ def wrong(known: dict[str, Scan]) -> dict[str, Any]:
     return found
 
 
-def children(known: dict[str, Scan]) -> dict[str, Any]:
+def children(known: dict[str, Known]) -> dict[str, Any]:
     """An adult's scan scaled to a child's size, alone and in a field of view of 700 mm; lungs by a scaled grid."""
     found = {}
     for name in (name for name in CONDITIONS_ON if name in known):

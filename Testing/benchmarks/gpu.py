@@ -31,6 +31,8 @@ from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.deformable import register as solver
 from ChangeMapJointLib.registration.deformable.closed_form import ClosedFormData, FusedData, fused_available
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
 BARS_S = {"256x256x128": 1.0, "512x512x300": 4.0}
@@ -99,7 +101,7 @@ def stages(device: torch.device) -> Iterator[dict[str, float]]:
 
         return call
 
-    names = ("build_pyramid", "edge_parameter", "partner_weight", "minimise", "cover_reference", "folding_percent")
+    names = ("scan_pyramid", "edge_parameter", "partner_weight", "minimise", "cover_reference", "folding_percent")
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(mock.patch.object(solver, name, watched(name)))
@@ -119,10 +121,12 @@ def registrations(pair: Pair, device: torch.device, repeat: int, bar_s: float | 
     volumes, lungs = pair
     options = options_for(volumes[0])
     cpu = torch.device("cpu")
-    keypoints = find_correspondences(*volumes, *lungs, rigid=np.eye(4)).keypoints
+    keypoints = find_correspondences(ScanPair.of(*volumes, *lungs)).keypoints
 
     def on(where: torch.device) -> Callable[[], solver.Registration]:
-        return lambda: solver.register(*volumes, *lungs, keypoints=keypoints, options=options, device=where)
+        return lambda: solver.register(
+            ScanPair.of(*volumes, *lungs), keypoints=keypoints, options=options, device=where
+        )
 
     expected, cpu_s = timed(on(cpu), cpu, 1)
     terms = mock.patch.object(solver, "fastest_terms", return_value=ClosedFormData)
@@ -152,10 +156,8 @@ def fused_step(pair: Pair, device: torch.device, repeat: int) -> dict[str, Any]:
     volumes, lungs = pair
     options = options_for(volumes[0])
     finest = [
-        solver.build_pyramid(
-            volume.array,
-            volume.grid,
-            mask,
+        solver.scan_pyramid(
+            Scan.of(volume, mask),
             margin_mm=options.margin_mm,
             working_mm=min(options.working_mm, *volume.grid.spacing_mm),
             levels=1,

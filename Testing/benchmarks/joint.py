@@ -52,6 +52,8 @@ from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions
 from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
 from ChangeMapJointLib.synthesis.truth import TrueChange, read_truth
@@ -151,12 +153,12 @@ class Pair:
     def __init__(self, folder: Path) -> None:
         self.r, self.t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
         self.lungs = segment_both(self.r, self.t, options=CONFIG.lungs)
-        self.rigid = align_rigid(self.r, self.t, *(side.mask for side in self.lungs)).matrix
+        self.rigid = align_rigid(*map(Scan.of, (self.r, self.t), [side.mask for side in self.lungs])).matrix
         self.scans = (self.r, self.t, *(side.mask for side in self.lungs))
         self.truth = read_truth(folder / "truth.json").changes
         self.points = read_keypoints(folder / "keypoints.csv")
         self.labels, _ = read_array(folder / "lesions_template.nrrd")
-        self.matches = find_correspondences(*self.scans, rigid=self.rigid, keypoints=CONFIG.keypoints)
+        self.matches = find_correspondences(ScanPair.of(*self.scans, rigid=self.rigid), keypoints=CONFIG.keypoints)
         self.matched = match_resolution(
             self.r.array,
             self.r.grid,
@@ -169,7 +171,9 @@ class Pair:
     def sequential(self) -> dict[str, Any]:
         """The sequential method, and the rigid alignment alone."""
         started = time.monotonic()
-        found = register(*self.scans, rigid=self.rigid, keypoints=self.matches.keypoints, options=CONFIG.registration)
+        found = register(
+            ScanPair.of(*self.scans, rigid=self.rigid), keypoints=self.matches.keypoints, options=CONFIG.registration
+        )
         seconds = time.monotonic() - started
         rigid = DisplacementField.from_affine(self.rigid, self.r.grid.corners())
         return {"rigid": self.geometry(rigid), "sequential": {**self.judged(found.field), "seconds": seconds}}
@@ -177,11 +181,13 @@ class Pair:
     def joint(self, model: Any) -> dict[str, Any]:
         """The network alone, and with instance optimisation."""
         times = [time.monotonic()]
-        answer = ask_network(model, *self.scans, rigid=self.rigid)
+        answer = ask_network(model, ScanPair.of(*self.scans, rigid=self.rigid))
         times.append(time.monotonic())
         options = replace(CONFIG.registration, iterations=CONFIG.joint.instance)
         keypoints = self.matches.keypoints
-        found = register(*self.scans, rigid=self.rigid, start=answer.field, keypoints=keypoints, options=options)
+        found = register(
+            ScanPair.of(*self.scans, rigid=self.rigid), start=answer.field, keypoints=keypoints, options=options
+        )
         again = look_again(model, answer, found.field, self.r.grid)
         times.append(time.monotonic())
         network = self.judged(answer.field, answer.learned)

@@ -18,15 +18,16 @@ import torch
 from numpy.typing import NDArray
 from record import metadata, write_results
 
-from ChangeMapJointLib.comparison.compare import SHARES, compare
+from ChangeMapJointLib.comparison.compare import compare_scans
 from ChangeMapJointLib.comparison.config import RunConfig
+from ChangeMapJointLib.comparison.result import SHARES
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.check import _outside_ml
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.scan.volume import Volume
-from ChangeMapJointLib.synthesis.acquisition import Scan, moved_scan
+from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, moved_scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 
 MOTION = MotionOptions(diaphragm_mm=20.0)
@@ -38,14 +39,14 @@ def measure(path: Path) -> dict[str, Any]:
     lungs = segment_lungs(template)
     motion = draw_motion(lungs.mask, template.grid, seed=SEED, options=MOTION)
     none = np.zeros(lungs.labels.shape, dtype=np.int32)
-    source = Scan(hu_of(template), lungs.mask, none, template.grid)
+    source = SimulatedScan(hu_of(template), lungs.mask, none, template.grid)
     hu = np.maximum(np.rint(moved_scan(source, motion, template.grid).hu), -1024).astype(np.int16)
     reference = check_ct(Volume(hu, template.grid, Path(f"moved {path.name}")))
     stages, began = Stages(SHARES["sequential"]), time.process_time()
-    result = compare(reference, template, config=RunConfig(), device=torch.device("cpu"), stages=stages)
-    index = np.argwhere(result.reference_lungs.mask)[::97, ::-1]
+    result = compare_scans(reference, template, config=RunConfig(), device=torch.device("cpu"), stages=stages)
+    index = np.argwhere(result.pair.reference.mask)[::97, ::-1]
     points = reference.grid.to_physical(index)
-    error = np.linalg.norm(result.field.apply(points) - motion(points), axis=1)
+    error = np.linalg.norm(result.deformation.apply(points) - motion(points), axis=1)
     assert result.maps is not None
     assert result.findings is not None
     return {

@@ -23,15 +23,17 @@ from ChangeMapJointLib.registration.deformable.presets import PRESETS
 from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 
 
 def run(preset: str, reference: str, template: str, out: Path) -> None:
     """What is timed."""
     r, t = (read_volume(Path(name)) for name in (reference, template))
     lungs = [found.mask for found in segment_both(r, t)]
-    rigid = align_rigid(r, t, *lungs).matrix
-    matches = find_correspondences(r, t, *lungs, rigid=rigid)
-    found = register(r, t, *lungs, rigid=rigid, keypoints=matches.keypoints, options=PRESETS[preset])
+    rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
+    matches = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid))
+    found = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=matches.keypoints, options=PRESETS[preset])
     np.save(out / "vectors.npy", found.field.vectors_mm)
     grid = found.field.grid
     kept = {"shape": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm}

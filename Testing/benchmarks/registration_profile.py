@@ -31,6 +31,8 @@ from ChangeMapJointLib.registration.deformable import data_terms, objective
 from ChangeMapJointLib.registration.deformable import register as solver
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.rigid import align as rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 
 CASES = {
     "known20mm": ("pairs/known20mm/reference.nii.gz", "pairs/known20mm/template.nii.gz"),
@@ -147,8 +149,8 @@ def _listed(data: data_terms.CompiledData) -> float:
     return float(ndimage.binary_dilation(data.weight > 0, cross).sum())
 
 
-def _pyramid(clock: Clock, name: str, hu: np.ndarray, grid: Any, lungs: np.ndarray, *_: Any) -> None:
-    z, y, x = (float(np.ptp(i)) + 1 for i in np.nonzero(lungs))
+def _pyramid(clock: Clock, name: str, scan: Scan, *_: Any) -> None:
+    z, y, x = (float(np.ptp(i)) + 1 for i in np.nonzero(scan.mask))
     voxels = x * y * z  # the margin is left out: this is what must be read
     clock.need(name, voxels * 3 + 8 * voxels / 4, voxels * 2 * 2 * 3 * 7)  # 7 taps along three axes, image and mask
 
@@ -163,13 +165,13 @@ def profile(reference: Path, template: Path) -> dict[str, Any]:
     with clock.stage("lungs"):
         lungs = [segment_lungs(volume).mask for volume in pair]
     with clock.stage("rigid"):
-        matrix = rigid.align_rigid(*pair, *lungs).matrix
+        matrix = rigid.align_rigid(*map(Scan.of, pair, lungs)).matrix
     for volume, path in zip(pair, (reference, template), strict=True):
         clock.need("read", path.stat().st_size + 2.0 * volume.array.size, 0.0)
         clock.need("lungs", 4.0 * volume.array.size, volume.array.size)  # the scan in; mask and labels out
         clock.need("rigid", 2.0 * volume.array.size, 0.0)
     quick = solver.RegistrationOptions(iterations=(1, 1, 1))
-    solver.register(*pair, *lungs, rigid=matrix, options=quick)
+    solver.register(ScanPair.of(*pair, *lungs, rigid=matrix), options=quick)
 
     def regularisers(clock: Clock, name: str, term: objective.Objective, *_: Any) -> None:
         points = float(np.prod(term.control.shape))
@@ -193,7 +195,7 @@ def profile(reference: Path, template: Path) -> dict[str, Any]:
 
     evaluate = functools.partial(_evaluate_kernels, kernels)
     watched: list[tuple[Any, str, dict[str, Any]]] = [
-        (solver, "build_pyramid", {"name": "pyramid", "before": _pyramid}),
+        (solver, "scan_pyramid", {"name": "pyramid", "before": _pyramid}),
         (solver, "edge_parameter", {"name": "edge parameters", "before": edges}),
         (solver, "partner_weight", {"name": "partners", "before": partners}),
         (solver, "minimise", {"name": "L-BFGS", "before": _enter_level}),
@@ -206,7 +208,7 @@ def profile(reference: Path, template: Path) -> dict[str, Any]:
         *((kernels, name, {"by_level": True}) for name in KERNELS if hasattr(kernels, name)),
     ]
     with _all_of(clock, watched), clock.stage("register: the rest"):
-        found = solver.register(*pair, *lungs, rigid=matrix)
+        found = solver.register(ScanPair.of(*pair, *lungs, rigid=matrix))
     return {
         "evaluations": {f"{level.spacing_mm[0]:g} mm": level.evaluations for level in found.levels},
         "stages": clock,

@@ -18,7 +18,7 @@ from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
 from ChangeMapJointLib.registration.rigid.working_scan import FWHM2_PER_VARIANCE
 from ChangeMapJointLib.scan.padding import with_unseen
 from ChangeMapJointLib.scan.volume import Volume
-from ChangeMapJointLib.synthesis.acquisition import Scan, moved_scan
+from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, moved_scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 
 FRAME_SHIFT_MM = np.array([300.0, -250.0, 420.0])  # scanners that do not share an origin
@@ -142,7 +142,7 @@ def breathed(chest: Chest, seed: int, diaphragm_mm: float) -> tuple[Chest, tuple
         diaphragm_mm=diaphragm_mm, ventral_mm=diaphragm_mm / 4, bump_mm=4.0, rotation_deg=4.0, translation_mm=10.0
     )
     motion = draw_motion(chest.lungs, grid, seed=seed, options=options)
-    source = Scan(chest.volume.array.astype(np.float32), chest.lungs, np.zeros(grid.shape, np.int32), grid)
+    source = SimulatedScan(chest.volume.array.astype(np.float32), chest.lungs, np.zeros(grid.shape, np.int32), grid)
     scan = moved_scan(source, motion, grid)
     found = Chest(Volume(np.clip(np.rint(scan.hu), -1024, 3071).astype(np.int16), grid), scan.lungs)
     points = found.points_mm()

@@ -32,6 +32,7 @@ from scipy.spatial.transform import Rotation
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
 from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, unlike_chests, unlike_place
+from ChangeMapJointLib.scan.scan import Scan
 
 
 # -- figures --------------------------------------------------------------------------
@@ -53,8 +54,8 @@ def measure(pair: Pair, options: RigidOptions) -> dict[str, Any]:
     """One row of the table; without what follows from the bars, so that rows stay good when these change."""
     reference, template, truth = pair.make()
     start, cpu = time.monotonic(), time.process_time()
-    fixed = prepare(reference.volume, reference.lungs, "reference", options)
-    moving = prepare(template.volume, template.lungs, "template", options)
+    fixed = prepare(Scan.of(reference.volume, reference.lungs), "reference", options)
+    moving = prepare(Scan.of(template.volume, template.lungs), "template", options)
     found = align_scans(fixed, moving, options=options)
     row: dict[str, Any] = {
         "wall_s": round(time.monotonic() - start, 2),

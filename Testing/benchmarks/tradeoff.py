@@ -26,6 +26,8 @@ from ChangeMapJointLib.registration.deformable.register import RegistrationOptio
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import mean_residual
 from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions
 from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
@@ -70,14 +72,14 @@ def measured(data: Path, scan: str, seed: int) -> list[tuple[str, dict[str, Any]
     pair = make_pair(volume, segment_lungs(volume).mask, seed=seed, options=options)
     r, t = pair.reference, pair.template
     lungs = [segment_lungs(v).mask for v in (r, t)]
-    rigid = align_rigid(r, t, *lungs).matrix
-    keypoints = find_correspondences(r, t, *lungs, rigid=rigid).keypoints
+    rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
+    keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
     base = RegistrationOptions()
     rows = []
     for curvature in CURVATURES:
         for change_hu in (0.0, base.change_hu):
             setting = replace(base, change_hu=change_hu, weights=replace(base.weights, curvature=curvature))
-            found = register(r, t, *lungs, rigid=rigid, keypoints=keypoints, options=setting)
+            found = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints, options=setting)
             row = {"curvature": curvature, "change_hu": change_hu, **figures(pair, found.field)}
             rows.append((f"{curvature:g} {change_hu:g}", row))
     return rows

@@ -40,6 +40,8 @@ from ChangeMapJointLib.registration.trust import (
     inside_template,
     predicted_error,
 )
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions
 from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
@@ -163,8 +165,8 @@ def prepared(plan: tuple[str, int, float, float, float, float], data: Path) -> t
     )
     pair = make_pair(scan, segment_lungs(scan).mask, seed=seed, options=options)
     lungs = [segment_lungs(volume).mask for volume in (pair.reference, pair.template)]
-    rigid = align_rigid(pair.reference, pair.template, *lungs).matrix
-    return pair, lungs, rigid, find_correspondences(pair.reference, pair.template, *lungs, rigid=rigid)
+    rigid = align_rigid(*map(Scan.of, (pair.reference, pair.template), lungs)).matrix
+    return pair, lungs, rigid, find_correspondences(ScanPair.of(pair.reference, pair.template, *lungs, rigid=rigid))
 
 
 def measured(pair: KnownPair, lungs: Any, rigid: Any, matches: Matches, way: str) -> Table:
@@ -172,7 +174,7 @@ def measured(pair: KnownPair, lungs: Any, rigid: Any, matches: Matches, way: str
     r, t = pair.reference, pair.template
     keypoints = shifted(matches.keypoints) if WAYS[way].shifted else matches.keypoints
     forward, backward = fields(pair, lungs, rigid, keypoints, way)
-    evidence = gather_evidence(r, t, *lungs, forward, backward, keypoints=keypoints)
+    evidence = gather_evidence(ScanPair.of(r, t, *lungs), forward, backward, keypoints=keypoints)
     grid = evidence.grid
     inside = (resample(lungs[0], r.grid, grid) > 0.5) & (resample(pair.lungs_reference, r.grid, grid) > 0.5)
     chosen = np.argwhere(inside & inside_template(evidence.field, t.grid))
@@ -214,8 +216,8 @@ def fields(
         )
     if how.shifted:
         coarser = replace(BACKWARD, weights=how.options.weights)
-    forward = register(r, t, *lungs, rigid=start, keypoints=used, options=how.options).field
-    return forward, register(t, r, *lungs[::-1], rigid=back, keypoints=there, options=coarser).field
+    forward = register(ScanPair.of(r, t, *lungs, rigid=start), keypoints=used, options=how.options).field
+    return forward, register(ScanPair.of(t, r, *lungs[::-1], rigid=back), keypoints=there, options=coarser).field
 
 
 def shifted(keypoints: Keypoints) -> Keypoints:

@@ -31,16 +31,19 @@ from ChangeMapJointLib.background import worker
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.cli import main as cli
-from ChangeMapJointLib.comparison import run
-from ChangeMapJointLib.comparison.compare import Maps, PairResult
+from ChangeMapJointLib.comparison import compare
 from ChangeMapJointLib.comparison.output import MARKER
+from ChangeMapJointLib.comparison.result import Maps, Result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.export import report
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.registration.deformable.register import Registration
 from ChangeMapJointLib.registration.rigid.align import Overlap, RigidAlignment
+from ChangeMapJointLib.scan.deformation import Deformation
 from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
 SCANS = {"reference": chest_phantom(lesions=[Sphere((60.0, 0.0, 20.0), 12.0)]), "template": chest_phantom()}
@@ -50,8 +53,8 @@ DAY_S = 86_400.0
 
 
 # -- a run without its computations ----------------------------------------------------
-def played(reference: Volume, template: Volume, *, stages: Stages, **_: object) -> PairResult:
-    """What :func:`ChangeMapJointLib.app.pipeline.compare` gives, stage by stage, without computing."""
+def played(reference: Volume, template: Volume, *, stages: Stages, **_: object) -> Result:
+    """What :func:`ChangeMapJointLib.comparison.compare.compare_scans` gives, stage by stage, without computing."""
     for name in STAGES[1:-1]:
         with stages.stage(name) as progress:
             progress(0.5)
@@ -69,13 +72,10 @@ def played(reference: Volume, template: Volume, *, stages: Stages, **_: object) 
     found = Findings(items, np.zeros(grid.shape, dtype=np.int32))
     lungs = Lungs(labels, grid, 1000.0, 1000.0)
     rigid = RigidAlignment(np.eye(4), 0.0, (0.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 1.0, 1.0, "Aligned.")
-    return PairResult(
-        reference,
-        template,
-        lungs,
-        lungs,
+    return Result(
+        ScanPair(Scan(reference, lungs), Scan(template, lungs)),
         rigid,
-        field,
+        Deformation(field, grid, template.grid),
         template.array.astype(np.int16),
         quality(),
         Registration(field, np.eye(4), (), 0.0, "Converged."),
@@ -145,7 +145,7 @@ def at(stage: str | None, fault: Callable[[Path], None], disk: Path) -> None:
 
 def command_line(disk: Path, stage: str | None, fault: Callable[[Path], None] = kill, *more: str) -> None:
     """``changemap run`` in this process, to its end; standard output and error are ``DISK.out`` and ``DISK.err``."""
-    run.compare = played
+    compare.compare_scans = played
     at(stage, fault, disk)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{disk}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
@@ -161,7 +161,7 @@ def command_line(disk: Path, stage: str | None, fault: Callable[[Path], None] = 
 
 def background(disk: Path, stage: str | None, fault: Callable[[Path], None]) -> None:
     """The background worker at the one job in the disk's folder ``jobs``."""
-    run.compare = played
+    compare.compare_scans = played
     at(stage, fault, disk)
     os.dup2(os.open(f"{disk}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
     (folder,) = (disk / "jobs").iterdir()

@@ -8,10 +8,11 @@ import numpy as np
 from lung_shapes import Shape, Wall, cube, inside, scan
 from phantoms import voxel_points
 
-from ChangeMapJointLib.change.findings import Finding, FindingOptions, Findings, find_changes
+from ChangeMapJointLib.change.findings import Finding, FindingOptions, Findings, list_findings
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, signed_change
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid, Vector3
+from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
 CENTRE: Vector3 = (0.4, -0.9, 0.6)
@@ -43,15 +44,11 @@ def compare(
     lungs_r, lungs_t = lungs or (labels_of(reference, wall), labels_of(template, wall))
     moved = warp(template.array, template.grid, grid, field, outside=np.nan)
     inside = lungs_of_both(lungs_r > 0, warp(lungs_t > 0, template.grid, grid, field) >= 0.5, grid)
-    return find_changes(
+    return list_findings(
         change_map(reference.array, moved, inside),
         signed_change(reference.array, moved),
-        grid,
-        reference=reference,
-        template=template,
-        field=field,
-        reference_lungs=lungs_r,
-        template_lungs=lungs_t,
+        ScanPair.of(reference, template, lungs_r, lungs_t),
+        field,
         trust=trust,
         options=options,
     )

@@ -7,21 +7,21 @@ import torch
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, TorchData
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 pytest.importorskip("numba")
 PERMUTED = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
 
 
-def picture(grid: Grid, seed: int) -> Picture:
+def picture(grid: Grid, seed: int) -> ScanView:
     generator = torch.Generator().manual_seed(seed)
     image = 300 * torch.randn(grid.shape, generator=generator) - 400
-    return Picture(image, torch.rand(grid.shape, generator=generator), grid)
+    return ScanView(image, torch.rand(grid.shape, generator=generator), grid)
 
 
 def compare(
     control: ControlGrid,
-    template: Picture,
+    template: ScanView,
     rigid: np.ndarray,
     weight: torch.Tensor,
     partner: torch.Tensor | None = None,

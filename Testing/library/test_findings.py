@@ -11,10 +11,11 @@ from finding_samples import CENTRE, FAINT, compare, labels_of, only, pair
 from lung_shapes import Tube, cube, scan
 from phantoms import Sphere
 
-from ChangeMapJointLib.change.findings import FindingOptions, Findings, find_changes
+from ChangeMapJointLib.change.findings import FindingOptions, Findings, list_findings
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
 EMPTY = Grid((12, 12, 12))
@@ -26,15 +27,11 @@ def on_map(*spots: tuple[tuple[int, int, int], float], options: FindingOptions) 
     for voxel, value in spots:
         values[voxel] = value
     lung = Volume(np.full(EMPTY.shape, -850, dtype=np.int16), EMPTY)
-    return find_changes(
+    return list_findings(
         np.abs(values),
         (1050 * values).astype(np.int16),
-        EMPTY,
-        reference=lung,
-        template=lung,
-        field=DisplacementField.from_affine(np.eye(4), EMPTY),
-        reference_lungs=np.ones(EMPTY.shape, np.uint8),
-        template_lungs=np.ones(EMPTY.shape, np.uint8),
+        ScanPair.of(lung, lung, np.ones(EMPTY.shape, np.uint8), np.ones(EMPTY.shape, np.uint8)),
+        DisplacementField.from_affine(np.eye(4), EMPTY),
         options=options,
     )
 
@@ -136,18 +133,14 @@ def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 def test_arrays_of_another_shape_are_refused() -> None:
     volume = scan(cube(edge_mm=18))
     labels = labels_of(volume)
-    arguments: dict[str, Any] = {
-        "reference": volume,
-        "template": volume,
-        "field": DisplacementField.from_affine(np.eye(4), volume.grid),
-        "reference_lungs": labels,
-        "template_lungs": labels,
-    }
+    pair, field = ScanPair.of(volume, volume, labels, labels), DisplacementField.from_affine(np.eye(4), volume.grid)
     flat = np.zeros(volume.grid.shape, dtype=np.float32)
     with pytest.raises(ValueError, match="signed_hu"):
-        find_changes(flat, flat[1:], volume.grid, **arguments)
-    with pytest.raises(ValueError, match="template_lungs"):
-        find_changes(flat, flat, volume.grid, **{**arguments, "template_lungs": labels[1:]})
+        list_findings(flat, flat[1:], pair, field)
+    with pytest.raises(ValueError, match="change_map"):
+        list_findings(flat[1:], flat, pair, field)
+    with pytest.raises(ValueError, match="labels"):
+        ScanPair.of(volume, volume, labels, labels[1:])
 
 
 # -- weaker change that is proven, and trust --------------------------------------------

@@ -21,7 +21,7 @@ from ChangeMapJointLib.registration.deformable.closed_form import (
     fused_available,
 )
 from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, TorchData, compiled_available
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
@@ -36,11 +36,11 @@ PERMUTED = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))
 Kind = type[ClosedFormData]
 
 
-def picture(grid: Grid, seed: int, dtype: torch.dtype = torch.float64) -> Picture:
+def picture(grid: Grid, seed: int, dtype: torch.dtype = torch.float64) -> ScanView:
     generator = torch.Generator().manual_seed(seed)
     image = 300 * torch.randn(grid.shape, generator=generator) - 400
     mask = torch.rand(grid.shape, generator=generator)
-    return Picture(image.to(DEVICE, dtype), mask.to(DEVICE, dtype), grid)
+    return ScanView(image.to(DEVICE, dtype), mask.to(DEVICE, dtype), grid)
 
 
 def some_of(grid: Grid, seed: int, share: float) -> torch.Tensor:
@@ -51,7 +51,7 @@ def some_of(grid: Grid, seed: int, share: float) -> torch.Tensor:
 def compare(
     kind: Kind,
     control: ControlGrid,
-    template: Picture,
+    template: ScanView,
     rigid: np.ndarray,
     weight: torch.Tensor,
     partner: torch.Tensor | None = None,

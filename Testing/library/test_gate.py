@@ -21,10 +21,11 @@ from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.rigid.verdict import Overlap
 from ChangeMapJointLib.scan.body_size import as_adult, body_scale, smallest_lungs_ml
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
 AXES = {"head_feet": 0, "front_back": 1, "left_right": 2}
-Scan = tuple[Volume, Lungs]
+Known = tuple[Volume, Lungs]
 
 
 def lungs_of(labels: np.ndarray, grid: Grid) -> Lungs:
@@ -32,7 +33,7 @@ def lungs_of(labels: np.ndarray, grid: Grid) -> Lungs:
     return Lungs(labels, grid, right, left)
 
 
-def chest(seed: int = 0, noise_hu: float = 15.0, full: float = 1.0) -> Scan:
+def chest(seed: int = 0, noise_hu: float = 15.0, full: float = 1.0) -> Known:
     """Lungs with apices and domes, the right dome higher, the heart on the left, the spine behind; 4 mm voxels.
 
     ``full``: how far the lungs are breathed in, against full inspiration.
@@ -57,16 +58,16 @@ def chest(seed: int = 0, noise_hu: float = 15.0, full: float = 1.0) -> Scan:
 
 
 @pytest.fixture(scope="module")
-def now() -> Scan:
+def now() -> Known:
     return chest()
 
 
 @pytest.fixture(scope="module")
-def before() -> Scan:
+def before() -> Known:
     return chest(seed=1)
 
 
-def asked(now: Scan, before: Scan, matrix: np.ndarray | None = None) -> GateAnswer:
+def asked(now: Known, before: Known, matrix: np.ndarray | None = None) -> GateAnswer:
     matrix = np.eye(4) if matrix is None else matrix
     return check_pair(now[0], before[0], lungs=(now[1], before[1]), matrix=matrix)
 
@@ -76,7 +77,7 @@ def rules(answer: GateAnswer, scan: str | None = None) -> set[str]:
     return {one.rule for one in answer.reasons if scan in (None, one.scan)} - {"voxel_mm"}
 
 
-def turned(scan: Scan, *axes: int) -> Scan:
+def turned(scan: Known, *axes: int) -> Known:
     """The content mirrored along array axes, under the same header; masks as they would be found in it."""
     volume, lungs = scan
     labels = np.flip(lungs.labels, axes)
@@ -86,7 +87,7 @@ def turned(scan: Scan, *axes: int) -> Scan:
     return replace(volume, array=array), lungs_of(np.ascontiguousarray(labels), volume.grid)
 
 
-def filled(scan: Scan, where: np.ndarray, hu: float, *, masked: bool = True) -> Scan:
+def filled(scan: Known, where: np.ndarray, hu: float, *, masked: bool = True) -> Known:
     """The scan with ``hu`` at some voxels, with some noise; they leave the lung mask unless it takes them in."""
     volume, lungs = scan
     array = volume.array.astype(float)
@@ -286,9 +287,9 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
     child = replace(adult, grid=as_adult(adult.grid, 1 / size))
     x, y, z = np.add(child.grid.origin_mm, (40.0, -30.0, 20.0)).tolist()
     other = replace(child, grid=replace(child.grid, origin_mm=(x, y, z)))
-    seen: list[Volume] = []
+    seen: list[Scan] = []
 
-    def align(reference: Volume, template: Volume, *masks: np.ndarray, **options: object) -> RigidAlignment:
+    def align(reference: Known, template: Known, **options: object) -> RigidAlignment:
         seen.extend((reference, template))
         return RigidAlignment(
             turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: lungs moved by 10.0 mm, x."
@@ -296,7 +297,7 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
 
     monkeypatch.setattr(any_size, "align_rigid", align)
     lungs = lungs_of(np.ones(child.grid.shape, np.uint8), child.grid)
-    found = any_size.align_any_size(child, other, (lungs, lungs))
+    found = any_size.align_any_size(Scan(child, lungs), Scan(other, lungs))
     assert seen[0].grid.spacing_mm[0] == pytest.approx(5.0 * size / body_scale(child))
     index = np.array([[0.0, 0, 0], [10, 20, 30], [59, 39, 35]])
     large = apply_affine(turn, seen[0].grid.to_physical(index))

@@ -18,6 +18,7 @@ from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOp
 from ChangeMapJointLib.joint.scans import blur_mm2, from_network, network_scans, to_network
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating
 from ChangeMapJointLib.registration.deformable.register import register, smooth_start, starting_from
+from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
 CARD = {"training": {"shape": [16, 16, 32]}}
@@ -63,7 +64,7 @@ def rigid() -> FloatArray:
 @pytest.mark.parametrize("grid", [GRID, Grid(SHAPE, (2.0, 2.0, 2.0), (10.0, 5.0, -300.0), PERMUTED)])
 def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Grid) -> None:
     volume, lungs = lung_like(grid)
-    answer = ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=rigid())
+    answer = ask_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs, rigid=rigid()))
     assert answer.scans.grid.shape == (16, 16, 32)
     assert answer.notes == ()
     points = grid.to_physical(np.random.default_rng(0).uniform(0, 1, (50, 3)) * (np.array(grid.size) - 1))
@@ -79,7 +80,7 @@ def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Gr
 def test_a_second_look_starts_where_a_better_y_has_put_the_template() -> None:
     volume, lungs = lung_like(GRID)
     model = Checkpoint(Told(), CARD, "")
-    first = ask_network(model, volume, volume, lungs, lungs, rigid=rigid())
+    first = ask_network(model, ScanPair.of(volume, volume, lungs, lungs, rigid=rigid()))
     points = index_points(GRID, GRID.affine).numpy().astype(float)
     y = apply_affine(rigid(), (points + np.array([-2.0, 1.0, 0.5])).reshape(-1, 3)).reshape(points.shape)
     again = look_again(model, first, DisplacementField((y - points).astype(np.float32), GRID), GRID)
@@ -92,7 +93,7 @@ def test_a_second_look_starts_where_a_better_y_has_put_the_template() -> None:
 def test_without_memory_the_first_look_stays_and_that_is_told() -> None:
     volume, lungs = lung_like(GRID)
     network = Told()
-    first = ask_network(Checkpoint(network, CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
+    first = ask_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
     network.error = MemoryError()
     again = look_again(Checkpoint(network, CARD, ""), first, first.field, GRID)
     assert again.learned is first.learned
@@ -112,7 +113,7 @@ def test_bfloat16_gives_about_what_float32_gives(monkeypatch: pytest.MonkeyPatch
     for fast in (True, False):
         monkeypatch.setattr(inference, "bfloat16_is_fast", lambda fast=fast: fast)
         model = Checkpoint(network, CARD, "")
-        answers.append(ask_network(model, volume, volume, lungs, lungs, rigid=np.eye(4)))
+        answers.append(ask_network(model, ScanPair.of(volume, volume, lungs, lungs)))
     assert answers[0].learned == pytest.approx(answers[1].learned, abs=0.03)
     assert not np.array_equal(answers[0].learned, answers[1].learned)
     assert answers[0].field.vectors_mm == pytest.approx(answers[1].field.vectors_mm, abs=0.1)
@@ -125,7 +126,7 @@ def test_the_network_sees_both_lungs_in_one_frame() -> None:
     shift[:3, 3] = [20.0, -10.0, 6.0]
     x, y, z = (float(v) for v in np.array(GRID.origin_mm) + shift[:3, 3])
     moved = Volume(volume.array, Grid(SHAPE, GRID.spacing_mm, (x, y, z)))
-    seen = network_scans(volume, moved, lungs, lungs, shift, (24, 24, 32))
+    seen = network_scans(ScanPair.of(volume, moved, lungs, lungs, rigid=shift), (24, 24, 32))
     assert np.abs(seen.reference - seen.template)[seen.lungs_reference > 0.9].max() < 1.0
     assert np.corrcoef(seen.lungs_reference.ravel(), seen.lungs_template.ravel())[0, 1] > 0.999
     low, high = seen.grid.to_physical(np.array([[0, 0, 0], np.array(seen.grid.size) - 1]))
@@ -172,7 +173,7 @@ def test_a_vessel_is_as_broad_in_both_scans_where_resolution_is_matched(
         scans = [vessel(h, centre, turned=turned) for h in slices]
         lungs = [np.ones(scan.grid.shape, bool) for scan in scans]
         for matched, found in variances.items():
-            seen = network_scans(*scans, *lungs, np.eye(4), shape, match_resolution=matched)
+            seen = network_scans(ScanPair.of(*scans, *lungs), shape, match_resolution=matched)
             z = seen.grid.origin_mm[2] + seen.grid.spacing_mm[2] * np.arange(shape[0])
             for side, image in enumerate((seen.reference, seen.template)):
                 line = np.where(np.abs(z - centre) < 25, image[:, 4, 4] + 1000, 0)
@@ -187,11 +188,11 @@ def test_the_network_sees_matched_scans_where_its_options_say_so() -> None:
     thick = Volume(volume.array[::3], Grid((len(volume.array[::3]), *SHAPE[1:]), (2.0, 2.0, 6.0), GRID.origin_mm))
     network = Told()
     network.options = replace(network.options, match_resolution=True)
-    answer = ask_network(Checkpoint(network, CARD, ""), volume, thick, lungs, lungs[::3], rigid=np.eye(4))
-    scans = (volume, thick, lungs, lungs[::3], np.eye(4), (16, 16, 32))
-    assert np.array_equal(answer.scans.reference, network_scans(*scans, match_resolution=True).reference)
-    assert not np.array_equal(answer.scans.reference, network_scans(*scans).reference)
-    assert np.array_equal(answer.scans.template, network_scans(*scans).template)  # the coarser stays as it is
+    answer = ask_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, thick, lungs, lungs[::3]))
+    pair, shape = ScanPair.of(volume, thick, lungs, lungs[::3]), (16, 16, 32)
+    assert np.array_equal(answer.scans.reference, network_scans(pair, shape, match_resolution=True).reference)
+    assert not np.array_equal(answer.scans.reference, network_scans(pair, shape).reference)
+    assert np.array_equal(answer.scans.template, network_scans(pair, shape).template)  # the coarser stays as it is
 
 
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:120] DefaultCPUAllocator: can't allocate memory: you tried to get 9"
@@ -201,12 +202,12 @@ NO_MEMORY = "[enforce fail at alloc_cpu.cpp:120] DefaultCPUAllocator: can't allo
 def test_without_memory_a_smaller_grid_is_taken_and_told(error: Exception) -> None:
     volume, lungs = lung_like(GRID)
     network = Told(fails=1, error=error)
-    answer = ask_network(Checkpoint(network, CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
+    answer = ask_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
     assert network.seen == [(16, 16, 32), (8, 8, 16)]
     assert answer.scans.grid.shape == (8, 8, 16)
     assert answer.notes == ("Memory did not suffice: the network saw 16 x 8 x 8 voxels instead of 32 x 16 x 16.",)
     with pytest.raises(InputError, match="not enough memory for the network; use --method sequential"):
-        ask_network(Checkpoint(Told(fails=9), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4))
+        ask_network(Checkpoint(Told(fails=9), CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
 
 
 def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +221,7 @@ def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPa
         return torch.zeros(3, 16, 16, 32), np.zeros((16, 16, 32), np.float32)
 
     monkeypatch.setattr(inference, "_forward", forward)
-    found = ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4), device="cuda")
+    found = ask_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs), device="cuda")
     assert places == ["cuda", "cuda", "cpu"]
     assert found.device.type == "cpu"
     assert found.scans.grid.shape == (16, 16, 32)
@@ -231,13 +232,13 @@ def test_other_faults_are_no_lack_of_memory() -> None:
     volume, lungs = lung_like(GRID)
     model = Checkpoint(Told(fails=1, error=RuntimeError("a fault")), CARD, "")
     with pytest.raises(RuntimeError, match="a fault"):
-        ask_network(model, volume, volume, lungs, lungs, rigid=np.eye(4))
+        ask_network(model, ScanPair.of(volume, volume, lungs, lungs))
 
 
 def test_shapes_that_cannot_be_taken_are_refused() -> None:
     volume, lungs = lung_like(GRID)
     with pytest.raises(InputError, match=r"found \[16, 18, 32\], expected multiples of 4"):
-        ask_network(Checkpoint(Told(), CARD, ""), volume, volume, lungs, lungs, rigid=np.eye(4), shape=(16, 18, 32))
+        ask_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs), shape=(16, 18, 32))
     for card in ({}, {"training": []}, {"training": {"shape": [1, 2]}}, {"training": {"shape": [1, 2, 1e9]}}):
         with pytest.raises(InputError, match=r"training\.shape"):
             trained_shape(Checkpoint(Told(), card, ""))
@@ -279,7 +280,7 @@ def test_from_a_start_that_is_near_few_iterations_do() -> None:
     fine = replace(FAST, iterations=(8,))
     errors = []
     for start in (None, rough):
-        found = register(reference, template, lungs_r, lungs_t, start=start, options=fine)
+        found = register(ScanPair.of(reference, template, lungs_r, lungs_t), start=start, options=fine)
         errors.append(np.linalg.norm(found.field.vectors_mm - y.vectors_mm, axis=-1)[lungs_r].mean())
     assert errors[1] < 0.5 < 1.0 < errors[0]
 

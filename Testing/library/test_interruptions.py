@@ -51,7 +51,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("package", ["ChangeMapJointLib.app", "numpy.linalg", "scipy.sparse", "torch.autograd"])
+@pytest.mark.parametrize("package", ["ChangeMapJointLib.cli", "numpy.linalg", "scipy.sparse", "torch.autograd"])
 def test_ctrl_c_while_packages_load_gives_no_traceback(package) -> None:
     """The interpreter tells on standard error of each package that it has loaded."""
     loading = [sys.executable, "-X", "importtime", *COMMAND[1:], "--version"]

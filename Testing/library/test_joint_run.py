@@ -11,7 +11,6 @@ import torch
 from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 
-from ChangeMapJointLib.comparison.compare import PairResult, compare
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.output import FILES
 from ChangeMapJointLib.comparison.run import Request, run
@@ -23,6 +22,7 @@ from ChangeMapJointLib.joint.inference import JointAnswer, ask_network
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 from ChangeMapJointLib.registration.deformable.register import Registration, register
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
+from ChangeMapJointLib.scan.pair import ScanPair
 
 MOVED_MM = np.array((4.0, 0.0, 6.0))
 
@@ -128,22 +128,19 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
     """The GPU is one that torch knows by name, and that is full after ``room`` registrations."""
     asked: list[str] = []
 
-    def full(*scans: object, device: object, **how: object) -> Registration:
+    def full(pair: ScanPair, *, device: object, **how: object) -> Registration:
         asked.append(str(device))
         if str(device) == "mps" and len(asked) > room:
             raise torch.OutOfMemoryError("MPS backend out of memory")
-        return register(*scans, **{**how, "device": "cpu"})  # type: ignore[arg-type]
+        return register(pair, **{**how, "device": "cpu"})  # type: ignore[arg-type]
 
     def on_cpu(*args: object, device: object, **how: object) -> JointAnswer:
         return ask_network(*args, device="cpu", **how)  # type: ignore[arg-type]
 
-    def on_gpu(*args: object, device: object, **how: object) -> PairResult:
-        return compare(*args, device=torch.device("mps"), **how)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("ChangeMapJointLib.app.solving.register", full)
-    monkeypatch.setattr("ChangeMapJointLib.app.pipeline.register", full)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register", full)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.judge.register", full)
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.ask_network", on_cpu)
-    monkeypatch.setattr("ChangeMapJointLib.app.run.compare", on_gpu)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.compare.choose_device", lambda _: torch.device("mps"))
     wanted = request(scans, tmp_path / "out", weights)
     result = run(replace(wanted, config=replace(wanted.config, method=method)))  # type: ignore[arg-type]
     assert asked == [["mps", "cpu", "cpu"], ["mps", "mps", "cpu"]][room]  # forward, and backward
@@ -158,7 +155,7 @@ def test_other_failures_of_the_registration_are_not_hidden(
     def broken(*scans: object, **how: object) -> Registration:
         raise RuntimeError("device-side assert")
 
-    monkeypatch.setattr("ChangeMapJointLib.app.solving.register", broken)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register", broken)
     with pytest.raises(RuntimeError, match="device-side assert"):
         run(request(scans, tmp_path / "out", weights))
     assert not (tmp_path / "out").exists()

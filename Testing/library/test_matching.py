@@ -20,7 +20,7 @@ from ChangeMapJointLib.registration.keypoints.match import (
     min_convolve,
     unit_gradients,
 )
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 GRID = Grid((44, 46, 48), (2.0, 2.0, 2.0), (-30.0, 20.0, 500.0))
 NUMPY = MatchingOptions(compiled=False)
@@ -120,8 +120,8 @@ def lung(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return ndimage.gaussian_filter(hu, 0.8).astype(np.float32), inside
 
 
-def picture(image: np.ndarray, lungs: np.ndarray, grid: Grid = GRID) -> Picture:
-    return Picture(torch.as_tensor(image), torch.as_tensor(lungs.astype(np.float32)), grid)
+def picture(image: np.ndarray, lungs: np.ndarray, grid: Grid = GRID) -> ScanView:
+    return ScanView(torch.as_tensor(image), torch.as_tensor(lungs.astype(np.float32)), grid)
 
 
 def inner_points(lungs: np.ndarray, every: int = 60) -> np.ndarray:

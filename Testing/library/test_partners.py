@@ -7,13 +7,13 @@ import torch
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.change_weight import gaussian, partner_weight, warp_picture
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 GRID = Grid((20, 24, 28), (2.0, 1.5, 3.0), (7.0, -8.0, 9.0))
 
 
-def picture(image: torch.Tensor, grid: Grid = GRID) -> Picture:
-    return Picture(image, torch.ones_like(image), grid)
+def picture(image: torch.Tensor, grid: Grid = GRID) -> ScanView:
+    return ScanView(image, torch.ones_like(image), grid)
 
 
 def still(grid: Grid = GRID) -> tuple[torch.Tensor, ControlGrid]:

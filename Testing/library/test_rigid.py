@@ -19,6 +19,7 @@ from ChangeMapJointLib.registration.rigid.same_chest import LUNG_WINDOW_HU, bloc
 from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, rigid_matrix, start_poses
 from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan, working_scan
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
 MASTER = Grid((84, 76, 104), (3.0, 3.0, 3.0), (-154.5, -112.5, -124.5))  # the patient, sampled by every scan
@@ -92,7 +93,7 @@ def aligned(
     template: tuple[Volume, NDArray[np.bool_]],
     options: RigidOptions | None = None,
 ) -> RigidAlignment:
-    return align_rigid(reference[0], template[0], reference[1], template[1], options=options)
+    return align_rigid(Scan.of(reference[0], reference[1]), Scan.of(template[0], template[1]), options=options)
 
 
 def refusal(reference: tuple[Volume, NDArray[np.bool_]], template: tuple[Volume, NDArray[np.bool_]]) -> str:
@@ -277,7 +278,7 @@ def test_a_scan_with_hardly_any_lung_is_refused_with_both_figures() -> None:
 def test_a_mask_of_another_scan_is_a_programming_error() -> None:
     volume, lungs = scan()
     with pytest.raises(ValueError, match="reference_lungs"):
-        align_rigid(volume, volume, lungs[1:], lungs)
+        align_rigid(Scan.of(volume, lungs[1:]), Scan.of(volume, lungs))
 
 
 def test_it_can_be_cancelled_and_reports_upwards() -> None:
@@ -290,7 +291,7 @@ def test_it_can_be_cancelled_and_reports_upwards() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        align_rigid(volume, volume, lungs, lungs, progress=stop_at_half)
+        align_rigid(Scan.of(volume, lungs), Scan.of(volume, lungs), progress=stop_at_half)
     assert seen == sorted(seen)
     assert seen[0] == 0.0
 

@@ -14,12 +14,12 @@ from phantoms import Sphere, chest_phantom
 from report_page import Page
 
 from ChangeMapJointLib.cli.main import ProgressStyle, tell_result
-from ChangeMapJointLib.comparison import compare as pipeline
-from ChangeMapJointLib.comparison.compare import PairResult
 from ChangeMapJointLib.comparison.config import config_from
+from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Label, Request, run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.registration import quality
 from ChangeMapJointLib.registration.quality import Figures, Quality, judge
 from ChangeMapJointLib.scan.volume import Acquisition
 
@@ -46,7 +46,7 @@ def request(folder: Path, **changes: object) -> Request:
 
 
 @pytest.fixture(scope="module")
-def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairResult, Path]:
+def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """A run whose registration is judged as failed."""
 
     def unusable(figures: Figures) -> Quality:
@@ -54,7 +54,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairResult, Path]:
 
     folder = tmp_path_factory.mktemp("failed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.quality, "judge", unusable)
+        patch.setattr(quality, "judge", unusable)
         return run(request(folder)), folder / "out"
 
 

@@ -21,6 +21,7 @@ from ChangeMapJointLib.registration.trust import (
     predicted_error,
     trust_map,
 )
+from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,10 +106,10 @@ def test_trust_falls_where_volume_changes_beyond_breathing() -> None:
 def test_equal_scans_are_believed_and_shifted_ones_are_not() -> None:
     volume, lungs = chest()
     still, moved = shift(GRID, 0.0), shift(GRID, 9.0)
-    good = trust_map(gather_evidence(volume, volume, lungs, lungs, still, still), still, GRID)
+    good = trust_map(gather_evidence(ScanPair.of(volume, volume, lungs, lungs), still, still), still, GRID)
     assert good[lungs].min() > 0.9
     # forward and backward agree that the scan moved by 9 mm, which it did not: the misfit tells
-    found = gather_evidence(volume, volume, lungs, lungs, moved, shift(GRID, -9.0))
+    found = gather_evidence(ScanPair.of(volume, volume, lungs, lungs), moved, shift(GRID, -9.0))
     assert np.median(found.inverse_mm[lungs]) < 0.1
     bad = trust_map(found, moved, GRID)
     inner = ndimage.binary_erosion(lungs, iterations=4)
@@ -120,7 +121,9 @@ def test_a_new_nodule_and_a_denser_lung_are_believed() -> None:
     still = shift(GRID, 0.0)
     denser = volume.array + np.where(lungs, 90.0, 0.0).astype(np.float32)
     denser[13:18, 14:19, 14:19] = 40.0
-    trusted = trust_map(gather_evidence(Volume(denser, GRID), volume, lungs, lungs, still, still), still, GRID)
+    trusted = trust_map(
+        gather_evidence(ScanPair.of(Volume(denser, GRID), volume, lungs, lungs), still, still), still, GRID
+    )
     assert trusted[13:18, 14:19, 14:19].min() > 0.5
     assert np.percentile(trusted[lungs], 1) > 0.5
 
@@ -130,7 +133,7 @@ def test_trust_falls_where_the_lungs_disagree() -> None:
     theirs = lungs.copy()
     theirs[:15] = False
     still = shift(GRID, 0.0)
-    trusted = trust_map(gather_evidence(volume, volume, lungs, theirs, still, still), still, GRID)
+    trusted = trust_map(gather_evidence(ScanPair.of(volume, volume, lungs, theirs), still, still), still, GRID)
     assert np.median(trusted[6:10][lungs[6:10]]) < np.median(trusted[20:26][lungs[20:26]])
     assert trusted[20:26][lungs[20:26]].min() > 0.9
 
@@ -143,13 +146,16 @@ def test_keypoints_are_gathered_round_every_voxel() -> None:
     left = points[:, 0] > GRID.centre_mm[0]
     partners = points + np.where(left[:, None], [4.0, 0.0, 0.0], [0.0, 0.0, 0.0])
     given = Keypoints(points, partners, np.ones(len(points)))
-    found = gather_evidence(volume, volume, lungs, lungs, still, still, keypoints=given)
+    found = gather_evidence(ScanPair.of(volume, volume, lungs, lungs), still, still, keypoints=given)
     middle = (slice(13, 17), slice(14, 18))
     assert found.keypoint_share[(*middle, slice(6, 28))].min() > 0.9
     assert found.keypoint_mm[(*middle, slice(27, 29))] == pytest.approx(4.0, abs=0.3)
     assert found.keypoint_mm[(*middle, slice(5, 7))] == pytest.approx(0.0, abs=0.3)
     none = Keypoints(points[:0], partners[:0], np.ones(0))
-    assert gather_evidence(volume, volume, lungs, lungs, still, still, keypoints=none).keypoint_share.max() == 0
+    assert (
+        gather_evidence(ScanPair.of(volume, volume, lungs, lungs), still, still, keypoints=none).keypoint_share.max()
+        == 0
+    )
 
 
 def test_evidence_on_a_finer_deformation_and_oblique_grids() -> None:
@@ -162,7 +168,7 @@ def test_evidence_on_a_finer_deformation_and_oblique_grids() -> None:
     reference = Volume(warp(volume.array, grid, grid, y, outside=40.0), grid)
     lungs_r = warp(lungs, grid, grid, y) > 0.5
     back = DisplacementField(-y.vectors_mm, grid)
-    trusted = trust_map(gather_evidence(reference, volume, lungs_r, lungs, y, back), y, grid)
+    trusted = trust_map(gather_evidence(ScanPair.of(reference, volume, lungs_r, lungs), y, back), y, grid)
     assert trusted.shape == grid.shape
     assert np.percentile(trusted[lungs_r], 5) > 0.7
 

@@ -16,6 +16,8 @@ from ChangeMapJointLib.joint.inference import ask_network, trained_shape
 from ChangeMapJointLib.joint.network import NetworkOptions
 from ChangeMapJointLib.lungs.segment import segment_both
 from ChangeMapJointLib.registration.rigid.align import align_rigid
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import read_truth
 
 MODEL = Path(__file__).parents[2] / "Resources" / "Models" / "default.safetensors"
@@ -52,8 +54,8 @@ def answer() -> tuple[np.ndarray, np.ndarray]:
     folder = resource("SamplePair")
     r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
     lungs = segment_both(r, t)
-    rigid = align_rigid(r, t, *(side.mask for side in lungs)).matrix
-    found = ask_network(read_checkpoint(MODEL), r, t, *(side.mask for side in lungs), rigid=rigid)
+    rigid = align_rigid(*map(Scan.of, (r, t), [side.mask for side in lungs])).matrix
+    found = ask_network(read_checkpoint(MODEL), ScanPair.of(r, t, *(side.mask for side in lungs), rigid=rigid))
     points = read_truth(folder / "truth.json").points
     assert points is not None
     before = points.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]

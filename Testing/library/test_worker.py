@@ -330,7 +330,7 @@ def test_a_job_has_one_worker(tmp_path) -> None:
 def test_a_fault_in_the_program_keeps_its_traceback(tmp_path) -> None:
     job = sample_job(tmp_path)
     code = (
-        "import sys; from ChangeMapJointLib.app import run, worker\n"
+        "import sys; from ChangeMapJointLib.comparison import run; from ChangeMapJointLib.background import worker\n"
         "def broken(*a): raise ZeroDivisionError('made to fail')\n"
         "run.run = broken; print('said by a library'); sys.exit(worker.main())"
     )

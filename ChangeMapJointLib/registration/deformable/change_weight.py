@@ -15,7 +15,7 @@ from torch.nn import functional
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 SIGMA_MM = 2.0  # over which the residual is averaged: noise and half-matched vessels cancel, nodules do not
 SOFT_HU = 50.0  # above it R and T differ by contrast medium, bone and calcium
@@ -23,8 +23,8 @@ SLAB = 32
 
 
 def partner_weight(
-    reference: Picture,
-    template: Picture,
+    reference: ScanView,
+    template: ScanView,
     coefficients: Tensor,
     control: ControlGrid,
     rigid: FloatArray,
@@ -73,7 +73,7 @@ def change_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) 
 
 
 def warp_picture(
-    reference: Picture, template: Picture, coefficients: Tensor, control: ControlGrid, rigid: FloatArray
+    reference: ScanView, template: ScanView, coefficients: Tensor, control: ControlGrid, rigid: FloatArray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """T(y), M_T(y) and 1 where y(x) lies in T's box, each ``[z, y, x]`` on R's grid; arguments as above."""
     grid, moving = reference.grid, torch.stack([template.image, template.mask])[None]

@@ -21,7 +21,7 @@ from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms, TorchData, compiled_available
 from ChangeMapJointLib.registration.deformable.similarity import NGFVariant, share_among_ends
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 BLOCK = 256  # voxels a Triton program handles
 
@@ -31,8 +31,8 @@ class ClosedFormData:
 
     def __init__(
         self,
-        reference: Picture,
-        template: Picture,
+        reference: ScanView,
+        template: ScanView,
         control: ControlGrid,
         rigid: FloatArray,
         *,
@@ -201,7 +201,7 @@ def _triton_runs(device: torch.device) -> bool:
     grid = Grid((2, 2, 2))
     control = ControlGrid(grid, (2.0, 2.0, 2.0))
     try:
-        some = Picture(torch.zeros(grid.shape, device=device), torch.ones(grid.shape, device=device), grid)
+        some = ScanView(torch.zeros(grid.shape, device=device), torch.ones(grid.shape, device=device), grid)
         data = FusedData(some, some, control, np.eye(4), edges=(1.0, 1.0), weight=torch.ones_like(some.image))
         data.evaluate(torch.zeros(*control.shape, 3, device=device), 1.0, 1.0)
     except Exception:  # each of these fails in its own way

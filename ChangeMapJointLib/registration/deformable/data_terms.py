@@ -17,7 +17,7 @@ from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable import similarity
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis, expand
-from ChangeMapJointLib.registration.pyramid import Picture
+from ChangeMapJointLib.registration.pyramid import ScanView
 
 IntArray = NDArray[np.int64]
 
@@ -40,8 +40,8 @@ class TorchData:
 
     def __init__(
         self,
-        reference: Picture,
-        template: Picture,
+        reference: ScanView,
+        template: ScanView,
         control: ControlGrid,
         rigid: FloatArray,
         *,
@@ -102,8 +102,8 @@ class CompiledData:
 
     def __init__(
         self,
-        reference: Picture,
-        template: Picture,
+        reference: ScanView,
+        template: ScanView,
         control: ControlGrid,
         rigid: FloatArray,
         *,

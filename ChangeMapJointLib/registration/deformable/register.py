@@ -21,8 +21,8 @@ from ChangeMapJointLib.registration.deformable.closed_form import fastest_terms
 from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.deformable.similarity import NGFVariant, edge_parameter
-from ChangeMapJointLib.registration.pyramid import Picture, build_pyramid, working_spacing
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.registration.pyramid import ScanView, scan_pyramid, working_spacing
+from ChangeMapJointLib.scan.pair import ScanPair
 
 FIRST_STEP_MM = 1.0  # of the first iteration on a level
 START_MM = 12.0  # standard deviation of the smoothing of a given start: control points lie further apart at first
@@ -110,12 +110,8 @@ class Registration:
 
 
 def register(
-    reference: Volume,
-    template: Volume,
-    reference_lungs: NDArray[np.bool_],
-    template_lungs: NDArray[np.bool_],
+    pair: ScanPair,
     *,
-    rigid: FloatArray | None = None,
     start: DisplacementField | None = None,
     keypoints: Keypoints | None = None,
     options: RegistrationOptions = RegistrationOptions(),
@@ -125,11 +121,8 @@ def register(
     """Find y so that ``T(y(x))`` is like ``R(x)``, by minimising Eq. (1) from coarse to fine.
 
     Args:
-        reference: R (current); its grid is where y lives.
-        template: T (prior).
-        reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
-        template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
-        rigid: 4x4 physical map from R to T to start from; the identity by default.
+        pair: R (current), whose grid is where y lives, and T (prior), both with lungs, and the rigid motion to start
+            from.
         start: a y that is near already in the lungs, such as the network's; the first level starts from it instead.
         keypoints: correspondences for D_key; they count when ``options.weights.keypoints`` > 0.
         options: levels, grids and weights.
@@ -140,10 +133,10 @@ def register(
         The displacement with its figures. Where y folds in the lung, the finest level is solved again
         with a heavier volume term; ``folding_percent`` and ``status`` say how it ended.
     """
-    affine = np.eye(4) if rigid is None else np.asarray(rigid, dtype=float)
+    affine, lungs, whole = pair.rigid, pair.reference.mask, pair.reference.grid
     if start is not None:
-        start = smooth_start(start, reference_lungs, reference.grid, affine)
-    levels = _levels(reference, template, reference_lungs, template_lungs, options, device)
+        start = smooth_start(start, lungs, whole, affine)
+    levels = _levels(pair, options, device)
     ticks = _Ticks(
         progress, [float(np.prod(r.grid.shape)) * n for (r, _), n in zip(levels, options.iterations, strict=True)]
     )
@@ -170,8 +163,8 @@ def register(
         reports.append(report)
         previous = control
     assert coefficients is not None
-    u = cover_reference(coefficients, control, affine, reference.grid, levels[-1][0].grid)
-    folding = folding_percent(u, reference_lungs, reference.grid)
+    u = cover_reference(coefficients, control, affine, whole, levels[-1][0].grid)
+    folding = folding_percent(u, lungs, whole)
     for factor in (10.0, 100.0):
         if folding == 0.0:
             break
@@ -182,8 +175,8 @@ def register(
             objective, coefficients, options.iterations[-1], ticks.level(len(levels)), tolerance=options.tolerance
         )
         reports.append(report)
-        u = cover_reference(coefficients, control, affine, reference.grid, r.grid)
-        folding = folding_percent(u, reference_lungs, reference.grid)
+        u = cover_reference(coefficients, control, affine, whole, r.grid)
+        folding = folding_percent(u, lungs, whole)
     progress(1.0)
     return Registration(u, affine, tuple(reports), folding, _status(folding))
 
@@ -195,34 +188,27 @@ def _status(folding: float) -> str:
 
 
 def _levels(
-    reference: Volume,
-    template: Volume,
-    reference_lungs: NDArray[np.bool_],
-    template_lungs: NDArray[np.bool_],
-    options: RegistrationOptions,
-    device: torch.device | str,
-) -> list[tuple[Picture, Picture]]:
+    pair: ScanPair, options: RegistrationOptions, device: torch.device | str
+) -> list[tuple[ScanView, ScanView]]:
     """Both pyramids, coarsest first, at the same voxel sizes."""
-    working = working_spacing(reference.grid, template.grid, options.working_mm)
+    working = working_spacing(pair.reference.grid, pair.template.grid, options.working_mm)
     pyramids = [
-        build_pyramid(
-            volume.array,
-            volume.grid,
-            lungs,
+        scan_pyramid(
+            scan,
             margin_mm=options.margin_mm,
             working_mm=working,
             levels=len(options.iterations),
             window_hu=options.window_hu,
             device=device,
         )
-        for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
+        for scan in (pair.reference, pair.template)
     ]
     return list(zip(*pyramids, strict=True))
 
 
 def _objective(
-    r: Picture,
-    t: Picture,
+    r: ScanView,
+    t: ScanView,
     control: ControlGrid,
     rigid: FloatArray,
     options: RegistrationOptions,

@@ -27,8 +27,8 @@ from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions, find_keypoints
 from ChangeMapJointLib.registration.keypoints.mind import mind_ssc
-from ChangeMapJointLib.registration.pyramid import FWHM, Picture, build_pyramid
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.registration.pyramid import FWHM, ScanView, scan_pyramid
+from ChangeMapJointLib.scan.pair import ScanPair
 
 FloatMap = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -111,12 +111,8 @@ class Matches:
 
 
 def find_correspondences(
-    reference: Volume,
-    template: Volume,
-    reference_lungs: NDArray[np.bool_],
-    template_lungs: NDArray[np.bool_],
+    pair: ScanPair,
     *,
-    rigid: FloatArray,
     keypoints: KeypointOptions | None = None,
     options: MatchingOptions = MatchingOptions(),
     progress: Progress = silent,
@@ -124,29 +120,23 @@ def find_correspondences(
     """Keypoints of the reference and their partners in the template.
 
     Args:
-        reference: R.
-        template: T.
-        reference_lungs: bool ``[z, y, x]`` on R's grid, not empty.
-        template_lungs: bool ``[z, y, x]`` on T's grid, not empty.
-        rigid: 4x4, reference to template: where the search starts.
+        pair: both scans with lungs; the search starts where its rigid motion says.
         keypoints: how many, and how far apart.
         options: of the matching.
         progress: told the fraction done; raise from it to stop.
     """
     r, t = (
-        build_pyramid(
-            volume.array, volume.grid, lungs, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=WINDOW_HU
-        )[0]
-        for volume, lungs in ((reference, reference_lungs), (template, template_lungs))
+        scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=WINDOW_HU)[0]
+        for scan in (pair.reference, pair.template)
     )
     points = find_keypoints(r.image.numpy(), r.mask.numpy() > 0.5, r.grid, keypoints)
     progress(0.1)
-    return match_keypoints(r, t, points, rigid=rigid, options=options, progress=progress)
+    return match_keypoints(r, t, points, rigid=pair.rigid, options=options, progress=progress)
 
 
 def match_keypoints(
-    reference: Picture,
-    template: Picture,
+    reference: ScanView,
+    template: ScanView,
     points_mm: FloatArray,
     *,
     rigid: FloatArray,
@@ -198,7 +188,7 @@ class _Scene:
     allowed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, picture: Picture, matrix: FloatArray, grid: Grid, options: MatchingOptions) -> _Scene:
+    def of(cls, picture: ScanView, matrix: FloatArray, grid: Grid, options: MatchingOptions) -> _Scene:
         image, mask = picture.image.cpu().numpy(), picture.mask.cpu().numpy()
         own = picture.grid.spacing_mm
         sigma = [max(new**2 - h**2, 0.0) ** 0.5 / FWHM / h for new, h in zip(grid.spacing_mm, own, strict=True)]

@@ -23,7 +23,7 @@ from ChangeMapJointLib.registration.rigid.same_chest import Agreement, agreement
 from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, start_poses
 from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
 from ChangeMapJointLib.registration.rigid.working_scan import BoolArray, WorkingScan, working_scan
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.scan import Scan
 
 COARSE_MM, MEDIUM_MM, FINE_MM = 9.0, 6.0, 3.0
 COARSE = Descent(step_mm=4.0, stop_mm=0.02, iterations=60)
@@ -66,10 +66,8 @@ class RigidAlignment:
 
 
 def align_rigid(
-    reference: Volume,
-    template: Volume,
-    reference_lungs: BoolArray,
-    template_lungs: BoolArray,
+    reference: Scan,
+    template: Scan,
     *,
     options: RigidOptions | None = None,
     progress: Progress = silent,
@@ -77,11 +75,8 @@ def align_rigid(
     """Find the rigid motion that lays ``template`` on ``reference``.
 
     Args:
-        reference: the current scan.
-        template: the prior scan; any frame, field of view, slice thickness.
-        reference_lungs: both lungs, bool ``[z, y, x]`` on the reference's grid. A label map works too: all
-            labels above 0 count.
-        template_lungs: the same for the template.
+        reference: the current scan and its lungs.
+        template: the prior scan and its lungs; any frame, field of view, slice thickness.
         options: see :class:`RigidOptions`.
         progress: told how far it is.
 
@@ -94,8 +89,8 @@ def align_rigid(
     """
     options = options or RigidOptions()
     progress(0.0, "Preparing")
-    fixed = prepare(reference, reference_lungs, "reference", options)
-    moving = prepare(template, template_lungs, "template", options)
+    fixed = prepare(reference, "reference", options)
+    moving = prepare(template, "template", options)
     found = align_scans(fixed, moving, options=options, progress=progress)
     if found is None:
         problem = "no pose was found in which their lungs overlap; choose scans of the same part of the chest"
@@ -104,7 +99,9 @@ def align_rigid(
     else:
         problem = unlike_place(found.overlap, options)
     if found is None or problem:
-        raise InputError(f"reference {reference.source} and template {template.source} cannot be aligned: {problem}")
+        raise InputError(
+            f"reference {reference.volume.source} and template {template.volume.source} cannot be aligned: {problem}"
+        )
     progress(1.0, "Aligned")
     return found
 
@@ -137,19 +134,17 @@ def align_scans(
     return _result(whole, moving, matrix, overlap, structures, options)
 
 
-def prepare(volume: Volume, lungs: BoolArray, name: str, options: RigidOptions) -> WorkingScan:
+def prepare(scan: Scan, name: str, options: RigidOptions) -> WorkingScan:
     """The working copy of the scan that errors call ``name``; see :func:`align_rigid`."""
-    mask = np.asarray(lungs) > 0
-    if mask.shape != volume.array.shape:
-        raise ValueError(f"align_rigid() '{name}_lungs' must have shape {volume.array.shape}, got {mask.shape}")
-    found_ml = float(mask.sum()) * volume.grid.voxel_volume_ml
+    found_ml = float(scan.mask.sum()) * scan.grid.voxel_volume_ml
     if found_ml < options.least_lung_ml:
+        source = scan.volume.source
         raise InputError(
-            f"{name} {volume.source}: {found_ml:.0f} ml of lung were found, at least {options.least_lung_ml:.0f} ml "
+            f"{name} {source}: {found_ml:.0f} ml of lung were found, at least {options.least_lung_ml:.0f} ml "
             "are needed to align it; check that it is a chest CT, or lower "
             '{"rigid": {"least_lung_ml": ...}} in --config'
         )
-    return working_scan(volume, mask, FINE_MM)
+    return working_scan(scan.volume, scan.mask, FINE_MM)
 
 
 def _poses(fixed: WorkingScan, moving: WorkingScan, options: RigidOptions) -> list[tuple[float, FloatArray]]:

@@ -11,14 +11,12 @@ from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
 from ChangeMapJointLib.scan.body_size import as_adult, body_scale
-from ChangeMapJointLib.scan.lungs import Lungs
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.scan import Scan
 
 
 def align_any_size(
-    reference: Volume,
-    template: Volume,
-    lungs: tuple[Lungs, Lungs],
+    reference: Scan,
+    template: Scan,
     *,
     options: RigidOptions | None = None,
     progress: Progress = silent,
@@ -30,18 +28,17 @@ def align_any_size(
     stays one. Adults are aligned as they are.
 
     Args:
-        reference: the current scan.
-        template: the prior scan.
-        lungs: of both.
+        reference: the current scan and its lungs.
+        template: the prior scan and its lungs.
         options: as for an adult.
         progress: told how far it is.
 
     Raises:
         InputError: as ``align_rigid``.
     """
-    scale = max(body_scale(reference), body_scale(template))
+    scale = max(body_scale(reference.volume), body_scale(template.volume))
     scans = (reference, template) if scale == 1 else tuple(_enlarged(scan, scale) for scan in (reference, template))
-    found = align_rigid(scans[0], scans[1], lungs[0].mask, lungs[1].mask, options=options, progress=progress)
+    found = align_rigid(scans[0], scans[1], options=options, progress=progress)
     if scale == 1:
         return found
     if np.array_equal(found.matrix, np.eye(4)) and reference.grid.origin_mm == template.grid.origin_mm:
@@ -53,8 +50,9 @@ def align_any_size(
     return replace(found, matrix=from_large @ found.matrix @ to_large, translation_mm=(x, y, z), status=status)
 
 
-def _enlarged(scan: Volume, scale: float) -> Volume:
-    return replace(scan, grid=as_adult(scan.grid, scale))
+def _enlarged(scan: Scan, scale: float) -> Scan:
+    grid = as_adult(scan.grid, scale)
+    return Scan(replace(scan.volume, grid=grid), replace(scan.lungs, grid=grid))
 
 
 def _about(grid: Grid, factor: float) -> FloatArray:

@@ -1,0 +1,145 @@
+"""A finished run's folder, read back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.change.finding import Finding
+from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.options import from_mapping
+from ChangeMapJointLib.gate.rules import ALL_FINE, GateAnswer
+from ChangeMapJointLib.io.read import read_array
+from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.write import read_displacement
+from ChangeMapJointLib.registration.quality import Quality
+from ChangeMapJointLib.scan.deformation import Deformation
+
+AGAIN = "run the comparison again"
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """A result that was read from its folder; the scans themselves are not in there.
+
+    Volumes are read when they are asked for first. What a run with method ``rigid`` does not write is None.
+
+    Attributes:
+        folder: of the run.
+        quality: the verdict on the registration, with reasons and figures.
+        gate: whether the two scans may be compared at all.
+        findings: what changed, without a label map.
+        candidates: the same from the method's lower threshold on.
+        record: the content of ``run.json``: options, versions, stages, names and hashes of the scans.
+    """
+
+    folder: Path
+    quality: Quality
+    gate: GateAnswer
+    findings: Findings | None
+    candidates: Findings | None
+    record: Mapping[str, Any]
+
+    @cached_property
+    def change_map(self) -> NDArray[np.float32] | None:
+        """CM_seq or CM_comb, float32 [0, 1], ``[z, y, x]`` on the current scan's grid."""
+        return self._array("change_map.nrrd")
+
+    @cached_property
+    def signed_change(self) -> NDArray[np.int16] | None:
+        """Current minus warped prior in HU, int16 ``[z, y, x]``."""
+        return self._array("signed_change.nrrd")
+
+    @cached_property
+    def trust(self) -> NDArray[np.float32] | None:
+        """How far the deformation can be believed, float32 [0, 1], on ``deformation.field.grid``."""
+        return self._array("trust.nrrd")
+
+    @cached_property
+    def jacobian(self) -> NDArray[np.float32] | None:
+        """Det grad y, float32, on ``deformation.field.grid``."""
+        return self._array("jacobian.nrrd")
+
+    @cached_property
+    def warped_template(self) -> NDArray[np.int16]:
+        """T(y) in HU, int16, on the current scan's grid."""
+        array: NDArray[np.int16] = read_array(self.folder / "warped_template.nrrd")[0].astype(np.int16, copy=False)
+        return array
+
+    @cached_property
+    def deformation(self) -> Deformation | None:
+        """y, which maps points of the current scan to the prior."""
+        path = self.folder / "deformation.nrrd"
+        if not path.exists():
+            return None
+        grids = (read_array(self.folder / f"lungs_{side}.nrrd")[1] for side in ("reference", "template"))
+        return Deformation(read_displacement(path), *grids)
+
+    def report(self, path: Path | str) -> Path:
+        """Copy the report, one HTML page that needs nothing else, to ``path``."""
+        return Path(shutil.copyfile(self.folder / "report.html", path))
+
+    def _array(self, name: str) -> NDArray[Any] | None:
+        path = self.folder / name
+        return read_array(path)[0] if path.exists() else None
+
+
+def load_result(folder: Path | str) -> SavedResult:
+    """Read the folder of a finished run.
+
+    Args:
+        folder: that ``changemap run`` or :meth:`Result.save` wrote.
+
+    Raises:
+        InputError: it is not a run's, or one of its files is damaged.
+
+    Example:
+        >>> import ChangeMapJointLib as cmj
+        >>> saved = cmj.load_result("out/")  # doctest: +SKIP
+        >>> saved.quality.verdict, len(saved.findings)  # doctest: +SKIP
+        ('good', 2)
+    """
+    folder = Path(folder)
+    records = read_records(folder)
+    quality = records["quality"]
+    return SavedResult(
+        folder,
+        _made(Quality, quality.get("quality"), folder / "quality.json"),
+        _made(GateAnswer, quality["gate"], folder / "quality.json") if "gate" in quality else ALL_FINE,
+        _findings(records.get("findings"), folder / "findings.json"),
+        _findings(records.get("candidates"), folder / "candidates.json"),
+        records["run"],
+    )
+
+
+def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
+    if content is None:
+        return None
+    items = tuple(_made(Finding, entry, path) for entry in content["findings"])
+    return Findings(
+        items,
+        None,
+        int(content.get("dropped", 0)),
+        float(content.get("threshold", 1.0)),
+        int(content.get("withheld", 0)),
+        tuple(content.get("why", ())),
+    )
+
+
+def _made(kind: type[Any], values: Any, path: Path) -> Any:
+    """A dataclass from its JSON; names that it does not have are of a newer version, and left out."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path}: found {type(values).__name__}, expected an object; {AGAIN}")
+    known = {field.name for field in fields(kind)}
+    try:
+        return from_mapping(kind, {name: value for name, value in values.items() if name in known}, path.name)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {AGAIN}") from error

@@ -1,0 +1,200 @@
+"""A result as the folder of a run: volumes, transforms, tables, report and provenance."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.comparison.inputs import Input
+from ChangeMapJointLib.comparison.judge import as_hu, warped_rigidly
+from ChangeMapJointLib.comparison.methods import JointReport
+from ChangeMapJointLib.comparison.output import MARKER, check_output, run_folder
+from ChangeMapJointLib.comparison.result import Result
+from ChangeMapJointLib.comparison.stages import StageReport, Stages
+from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.report import write_report
+from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.io import write
+from ChangeMapJointLib.io.provenance import describe_device, versions
+from ChangeMapJointLib.io.read import split_selector
+from ChangeMapJointLib.registration.rigid.align import RigidAlignment
+from ChangeMapJointLib.scan.volume import Volume
+
+SCHEMA = 1
+
+
+def save_result(
+    result: Result,
+    out: Path,
+    *,
+    overwrite: bool,
+    compress: bool,
+    notices: tuple[str, ...],
+    attribution: tuple[str, ...],
+    stages: Stages | None,
+) -> Path:
+    """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
+    inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
+    check_output(out, [split_selector(one.path)[0] for one in inputs if one.path is not None], overwrite=overwrite)
+    if stages is None:
+        stages = Stages({"write": 1.0})
+        stages.reports = list(result.record.stages)
+    with run_folder(out, overwrite=overwrite) as folder:
+        with stages.stage("write") as progress:
+            write_maps(folder, result, compress=compress)
+            progress(0.5)
+            record = provenance(result, inputs, stages.reports)
+            page = report_content(result, inputs, record, notices=notices, attribution=attribution)
+            progress(0.6)
+            write_report(folder / "report.html", page)
+        record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
+        (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return out
+
+
+def write_page(result: Result, path: Path) -> Path:
+    """See :meth:`~ChangeMapJointLib.comparison.result.Result.report`."""
+    inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
+    write_report(path, report_content(result, inputs, provenance(result, inputs, list(result.record.stages))))
+    return path
+
+
+def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
+    """Volumes, transforms and tables of the output contract."""
+    pair, maps = result.pair, result.maps
+    grid, write_nrrd = pair.reference.grid, partial(write.write_nrrd, compress=compress)
+    write_nrrd(folder / "warped_template.nrrd", result.warped_template, grid)
+    write.write_rigid(folder / "rigid.tfm", result.rigid.matrix)
+    write_nrrd(folder / "lungs_reference.nrrd", pair.reference.lungs.labels, grid)
+    write_nrrd(folder / "lungs_template.nrrd", pair.template.lungs.labels, pair.template.grid)
+    write_quality_json(folder / "quality.json", result.quality, result.gate)
+    if maps is None or result.findings is None:
+        return
+    write_nrrd(folder / "change_map.nrrd", maps.change_map, grid)
+    if maps.difference is not None and maps.learned is not None:
+        write_nrrd(folder / "change_combined.nrrd", maps.change_map, grid)
+        write_nrrd(folder / "change_difference.nrrd", maps.difference, grid)
+        write_nrrd(folder / "change_learned.nrrd", maps.learned, grid)
+    field = result.deformation.field
+    write_nrrd(folder / "signed_change.nrrd", maps.signed_hu, grid)
+    write.write_displacement(folder / "deformation.nrrd", field, compress=compress)
+    write_nrrd(folder / "jacobian.nrrd", maps.jacobian, field.grid)
+    write_nrrd(folder / "trust.nrrd", maps.trust, field.grid)
+    write_findings_csv(folder / "findings.csv", result.findings)
+    write_findings_json(folder / "findings.json", result.findings)
+    if result.candidates is not None:
+        write_findings_json(folder / "candidates.json", result.candidates)
+
+
+def all_notes(result: Result) -> tuple[str, ...]:
+    """What lung masks, network and pipeline remark on, one sentence each."""
+    sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
+    lungs = [f"{side}: {note}" for side, one in sides for note in one.notes]
+    return (*lungs, *(() if result.joint is None else result.joint.notes), *result.notes)
+
+
+def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageReport]) -> dict[str, Any]:
+    """The content of ``run.json``; names of files, never their folders."""
+    registration, record, pair = result.registration, result.record, result.pair
+    return {
+        "schema": f"changemap.run/{SCHEMA}",
+        "research_use_only": "Research use, not a medical device.",
+        "started": record.started.isoformat(timespec="seconds"),
+        "reference": _input(inputs[0], pair.reference.volume),
+        "template": _input(inputs[1], pair.template.volume),
+        "gate": plain(result.gate),
+        "notes": [*result.gate.sentences, *all_notes(result)],
+        "configuration": _without_folders(to_mapping(record.config)),
+        "device": None if record.device is None else describe_device(record.device),
+        "versions": versions(),
+        "stages": [asdict(report) for report in stages],
+        "rigid": _rigid(result.rigid),
+        "registration": None
+        if registration is None
+        else {"status": registration.status, "levels": [asdict(level) for level in registration.levels]},
+        "model_sha256": None if result.joint is None else result.joint.sha256,
+        "joint": None if result.joint is None else asdict(result.joint),
+    }
+
+
+def _without_folders(configuration: dict[str, Any]) -> dict[str, Any]:
+    joint = configuration["joint"]
+    return {**configuration, "joint": {**joint, "model": Path(joint["model"]).name}}
+
+
+def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
+    values = {**asdict(rigid), "matrix": rigid.matrix.tolist(), "overlap": rigid.overlap._asdict()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _input(given: Input, volume: Volume) -> dict[str, Any]:
+    return {
+        "name": given.name,
+        "sha256": given.sha256,
+        "size": list(volume.grid.size),
+        "spacing_mm": list(volume.grid.spacing_mm),
+        "acquisition": asdict(replace(volume.acquisition, patient_key=None)),
+        "notes": list(volume.notes),
+    }
+
+
+def joint_rows(joint: JointReport) -> dict[str, Any]:
+    """What the page says of the network: which, on which grid, and how far its y was improved."""
+    rows: dict[str, Any] = {"weights": joint.model, "SHA-256 of weights": joint.sha256}
+    rows["grid (x, y, z)"] = " x ".join(map(str, joint.shape[::-1]))
+    steps = {"network alone": joint.network, "after instance optimisation": joint.optimised}
+    for step, figures in steps.items():
+        if figures is not None:
+            rows[f"distance of keypoints (mm), {step}"] = figures["keypoint_error_mm"]
+            rows[f"folding (% of the lung), {step}"] = figures["folding_percent"]
+    return rows
+
+
+def report_content(
+    result: Result,
+    inputs: tuple[Input, Input],
+    record: dict[str, Any],
+    *,
+    notices: tuple[str, ...] = (),
+    attribution: tuple[str, ...] = (),
+) -> ReportContent:
+    """What the page shows."""
+    maps, config, reference = result.maps, result.record.config, result.pair.reference
+    shown = {name: record[name] for name in ("started", "device", "versions", "stages")}
+    if result.joint is not None:
+        shown["joint network"] = joint_rows(result.joint)
+    unusable = result.quality.verdict == "do not use"
+    return ReportContent(
+        reference=reference.volume,
+        template=result.pair.template.volume,
+        warped_template=result.warped_template,
+        method=config.method,
+        threshold=config.findings.threshold,
+        change_map=result.change_map,
+        signed_hu=result.signed_change,
+        displacement=result.deformation.field,
+        findings=result.findings,
+        quality=result.quality,
+        gate=result.gate,
+        rigid_template=as_hu(warped_rigidly(result.pair)) if unusable else None,  # can still be looked at
+        lungs=reference.mask if maps is None else maps.lungs,
+        trust=_trust_on_reference(result),
+        notices=(*notices, *all_notes(result)),
+        reference_sha256=inputs[0].sha256 or "",
+        template_sha256=inputs[1].sha256 or "",
+        attribution=attribution,
+        provenance=shown,
+    )
+
+
+def _trust_on_reference(result: Result) -> NDArray[np.float32] | None:
+    trust, grid, own = result.trust, result.pair.reference.grid, result.deformation.field.grid
+    return trust if trust is None or own.same_as(grid) else resample(trust, own, grid)

@@ -1,0 +1,145 @@
+"""The two steps after the lungs, for those who want them one by one: register, and find what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ChangeMapJointLib.comparison.config import Method, RunConfig, choose_device, config_for
+from ChangeMapJointLib.comparison.device_fallback import Place
+from ChangeMapJointLib.comparison.judge import judge_deformable, judge_rigid
+from ChangeMapJointLib.comparison.methods import Solved, read_model, solve_joint, solve_sequential
+from ChangeMapJointLib.comparison.result import SHARES, Result, RunRecord
+from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.gate.checks import check_pair
+from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.joint.checkpoint import Checkpoint
+from ChangeMapJointLib.registration.rigid.align import RigidAlignment
+from ChangeMapJointLib.registration.rigid.any_size import align_any_size
+from ChangeMapJointLib.scan.deformation import Deformation
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Two scans and the deformation between them, before anything was made of it.
+
+    Attributes:
+        pair: both scans with their lungs, rigidly aligned.
+        rigid: the rigid alignment and its figures.
+        gate: whether the two may be compared at all.
+        config: all options.
+        device: where the next stage computes, and what was done in another way than asked for.
+        solved: y, the keypoints that judge it, and what the network says; None with method ``rigid``.
+    """
+
+    pair: ScanPair
+    rigid: RigidAlignment
+    gate: GateAnswer
+    config: RunConfig
+    device: Place
+    solved: Solved | None = None
+
+    @property
+    def deformation(self) -> Deformation:
+        """y, which maps points of the current scan to the prior; the rigid motion alone with method ``rigid``."""
+        grid = self.pair.reference.grid
+        if self.solved is None:
+            field = DisplacementField.from_affine(self.rigid.matrix, grid.corners())
+        else:
+            field = self.solved.registration.field
+        return Deformation(field, grid, self.pair.template.grid)
+
+
+def register(
+    current: Scan,
+    prior: Scan,
+    *,
+    method: Method | None = None,
+    config: RunConfig | None = None,
+    device: str | torch.device = "auto",
+    progress: Listener = nobody,
+    stages: Stages | None = None,
+    model: Checkpoint | None = None,
+) -> Registered:
+    """Align the prior to the current scan, first rigidly, then by the method.
+
+    Args:
+        current: the current scan and its lungs, checked HU.
+        prior: the earlier one, likewise.
+        method: ``sequential`` (default), ``joint``, or ``rigid``, which ends after the rigid alignment.
+        config: all options; by default those of the method.
+        device: ``auto``, ``cpu`` or ``cuda``; the CPU takes over where a GPU's memory does not suffice.
+        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` while it works.
+        stages: instead of ``progress``, of a run that goes on after the registration.
+        model: of method ``joint``; by default the one that the configuration names.
+
+    Raises:
+        InputError: a pair that the gate refuses or that cannot be aligned, or weights that cannot be used.
+
+    Example:
+        >>> import ChangeMapJointLib as cmj
+        >>> volumes = [cmj.read(path) for path in ("current.nrrd", "prior.nrrd")]  # doctest: +SKIP
+        >>> current, prior = (cmj.Scan(v, cmj.segment_lungs(v)) for v in volumes)  # doctest: +SKIP
+        >>> registered = cmj.register(current, prior)  # doctest: +SKIP
+        >>> registered.deformation.apply([[10.0, -20.0, 35.0]])  # doctest: +SKIP
+        array([[ 11.2, -18.9,  47.3]])
+    """
+    config = config_for(method, config)
+    if config.method == "joint" and model is None:
+        model = read_model(config.joint)
+    place = Place(choose_device(device) if isinstance(device, str) else device)
+    stages = stages or Stages(SHARES[config.method], progress)
+    with stages.stage("rigid") as report:
+        rigid = align_any_size(current, prior, options=config.rigid, progress=report)
+    pair = ScanPair(current, prior, rigid.matrix)
+    with stages.stage("gate"):
+        gate = check_pair(
+            current.volume,
+            prior.volume,
+            lungs=(current.lungs, prior.lungs),
+            matrix=rigid.matrix,
+            remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
+        )
+        gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
+    solved = None
+    if config.method == "joint":
+        assert model is not None
+        solved = solve_joint(pair, config, model, place, stages)
+    elif config.method == "sequential":
+        solved = solve_sequential(pair, config, place, stages)
+    return Registered(pair, rigid, gate, config, place, solved)
+
+
+def find_changes(registered: Registered, *, progress: Listener = nobody, stages: Stages | None = None) -> Result:
+    """Check a registration, make the change map, and list what changed.
+
+    Args:
+        registered: from :func:`register`.
+        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` while it works.
+        stages: instead of ``progress``, of a run that goes on.
+
+    Returns:
+        The result; without maps and findings after a rigid registration.
+
+    Example:
+        >>> import ChangeMapJointLib as cmj
+        >>> result = cmj.find_changes(registered)  # doctest: +SKIP
+        >>> result.quality.verdict  # doctest: +SKIP
+        'good'
+    """
+    pair, rigid, config = registered.pair, registered.rigid, registered.config
+    stages = stages or Stages(SHARES[config.method], progress)
+    record = RunRecord(config, registered.device.device)
+    if registered.solved is None:
+        return replace(judge_rigid(pair, rigid, stages), gate=registered.gate, record=record)
+    result = judge_deformable(pair, rigid, registered.solved, config, registered.device, stages)
+    return replace(result, notes=registered.device.notes, gate=registered.gate, record=record)
+
+
+def name_of_warning(text: str) -> str:
+    """The gate's rule that a warning of the rigid alignment belongs to."""
+    return "turned" if "turned" in text else "coverage" if "covers" in text else "vessels"
