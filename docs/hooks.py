@@ -191,10 +191,8 @@ def python_page(package: str) -> str:
 
 def python_index() -> str:
     """The first page: what the package offers at its top, and what each of the packages in it is for."""
+    front = [f"| [`cmj.{name}`][{home}.{name}] | {_cell(_summary(home, name))} |" for home, name in front_door()]
     rows = [f"| [{name}]({name}.md) | {_cell(_docstring(_init(name)).splitlines()[0])} |" for name in packages()]
-    front = [
-        f"::: {home}\n    options:\n      heading_level: 3\n      show_root_full_path: false" for home in front_door()
-    ]
     return "\n".join(
         [
             "# Python",
@@ -202,31 +200,35 @@ def python_index() -> str:
             "`import ChangeMapJointLib as cmj`; [the tutorial](../researchers.md) shows how the parts work together. "
             "These pages are generated from the docstrings.",
             "",
+            "## The front door",
+            "",
+            "| name | is |",
+            "|---|---|",
+            *front,
+            "",
             "## Packages",
             "",
             "| package | holds |",
             "|---|---|",
             *rows,
-            "",
-            "## The front door",
-            "",
-            "These are there as `cmj.NAME`.",
-            "",
-            *("\n".join([one, ""]) for one in front),
         ]
     )
 
 
-def front_door() -> list[str]:
-    """Where each name that ``ChangeMapJointLib`` offers is defined, in the order of its imports."""
+def front_door() -> list[tuple[str, str]]:
+    """Module and name of everything that ``ChangeMapJointLib`` offers, in the order of its imports."""
     tree = ast.parse((ROOT / "ChangeMapJointLib" / "__init__.py").read_text("utf-8"))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    return [
-        f"{node.module}.{one.name}"
-        for node in imports
-        for one in node.names
-        if str(node.module).startswith("ChangeMapJointLib.")
-    ]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    ours = [(str(node.module), node.names) for node in imports if str(node.module).startswith("ChangeMapJointLib.")]
+    return [(module, one.name) for module, names in ours for one in names]
+
+
+def _summary(module: str, name: str) -> str:
+    """The first sentence of a function or class, which is not imported."""
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8"))
+    found = [node for node in tree.body if getattr(node, "name", "") == name]
+    text = ast.get_docstring(found[0]) if found and isinstance(found[0], (ast.FunctionDef, ast.ClassDef)) else None
+    return (text or "").split("\n\n")[0].replace("\n", " ")
 
 
 def _init(package: str) -> Path:

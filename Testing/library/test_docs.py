@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
 import re
@@ -190,3 +191,29 @@ def test_offline_wheels_are_those_that_the_module_asks_for():
 
     for name, least in asked:
         assert from_slicer.get(name) == least or number(wheels[name]) >= number(least)
+
+
+def test_python_in_the_documentation_names_what_there_is():
+    import ChangeMapJointLib as cmj
+
+    blocks = [
+        block
+        for page in [ROOT / "README.md", *PAGES]
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    ]
+    assert blocks
+    results = set(dir(cmj.Result)) | {field.name for field in dataclasses.fields(cmj.Result)}
+    for block in blocks:
+        used = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Attribute)]
+        names = [(node.value.id, node.attr) for node in used if isinstance(node.value, ast.Name)]
+        assert {name for owner, name in names if owner == "cmj"} <= set(dir(cmj))
+        assert {name for owner, name in names if owner == "result"} <= results
+
+
+def test_the_first_python_page_lists_the_front_door(hooks):
+    import ChangeMapJointLib as cmj
+
+    offered = {name for name in dir(cmj) if not name.startswith("_")} - set(hooks.packages())
+    listed = set(re.findall(r"\[`cmj\.(\w+)`\]\[ChangeMapJointLib\.", hooks.python_index()))
+    assert {"compare", "Result", "load_result"} <= listed
+    assert listed <= offered
