@@ -9,10 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-try:
-    import typer
-except ImportError:
-    sys.exit("changemap: the command line needs the packages typer and rich: pip install 'changemapjoint[cli]'")
+import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.cli.console import ending, listening

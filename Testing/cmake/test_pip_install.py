@@ -1,29 +1,78 @@
-"""A wheel holds the library and the resources; both are found once pip has installed it away from the source tree."""
+"""Wheel and sdist hold the library and the resources; all is found once pip has installed it away from the sources."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
 from test_extension import run
 from update_lists import ROOT, files_below
 
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("ChangeMapJointLib", "Resources")
+IMPORTED_AS = {"pillow": "PIL", "pynrrd": "nrrd"}  # where it is not the distribution's name
+OPTIONAL = {"numba", "triton", "lightning", "lightning_fabric", "tensorboardX"}  # extras, and Triton of a CUDA build
+SLICERS = {"slicer", "vtk", "qt", "ctk", "vtkmodules"}
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Folder into which pip installed the wheel."""
-    source, target = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("site")
+def sources(tmp_path_factory):
+    """A copy of what is packed."""
+    source = tmp_path_factory.mktemp("sources")
     for name in FILES:
         shutil.copy(ROOT / name, source)
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return source
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def installed(request, sources, tmp_path_factory):
+    """Folder into which pip installed the wheel, made from the sources or from their sdist."""
+    packed, target = sources, tmp_path_factory.mktemp("site")
+    if request.param == "sdist":
+        made = tmp_path_factory.mktemp("sdist")
+        program = f"from setuptools.build_meta import build_sdist; build_sdist({str(made)!r})"
+        step = subprocess.run([sys.executable, "-c", program], cwd=sources, capture_output=True, text=True, check=False)
+        assert step.returncode == 0, step.stderr
+        (packed,) = made.glob("*.tar.gz")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    step = run(sys.executable, "-m", "pip", "install", *options, "--target", target, source)
+    step = run(sys.executable, "-m", "pip", "install", *options, "--target", target, packed)
     assert step.returncode == 0, step.stdout + step.stderr
     return target
+
+
+def test_the_command_runs_from_what_was_installed(installed, tmp_path):
+    program = "import sys; sys.argv[0] = 'changemap'; from ChangeMapJointLib.__main__ import main; main()"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {program}", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "compare" in result.stdout or "run" in result.stdout
+
+
+def test_what_the_library_imports_is_installed_with_it():
+    """Without extras: ``pip install changemapjoint`` must be enough to run a comparison."""
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        declared = tomllib.load(stream)["project"]["dependencies"]
+    names = [re.split(r"[<>=!~ \[]", line)[0] for line in declared]
+    known = {IMPORTED_AS.get(name, name) for name in names} | set(sys.stdlib_module_names) | {"ChangeMapJointLib"}
+    missing = {}
+    for path in (ROOT / "ChangeMapJointLib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            else:
+                found = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {one.partition(".")[0] for one in found} - known - OPTIONAL - SLICERS:
+                missing.setdefault(name, path.name)
+    assert not missing
 
 
 def test_the_wheel_holds_the_library_and_its_data(installed):

@@ -1,0 +1,174 @@
+"""``import ChangeMapJointLib as cmj``: compare two scans from Python, step by step or in one call."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from phantoms import chest_phantom
+
+import ChangeMapJointLib as cmj
+from ChangeMapJointLib.comparison.compare import compare
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.io.write import write_nrrd
+
+SHIFT_MM = (6.0, -4.0, 5.0)
+
+
+@pytest.fixture(scope="module")
+def scans() -> tuple[cmj.Volume, cmj.Volume]:
+    """The current scan, and the prior, whose header lays it elsewhere."""
+    current = chest_phantom((36, 42, 60), (5.5, 5.5, 5.5), noise_hu=10.0)
+    x, y, z = np.add(current.grid.origin_mm, SHIFT_MM).tolist()
+    prior = chest_phantom((36, 42, 60), (5.5, 5.5, 5.5), noise_hu=10.0, seed=1)
+    return current, replace(prior, grid=replace(prior.grid, origin_mm=(x, y, z)))
+
+
+@pytest.fixture(scope="module")
+def rigid(scans: tuple[cmj.Volume, cmj.Volume]) -> cmj.Result:
+    return cmj.compare(*scans, method="rigid", device="cpu")
+
+
+# -- the package ---------------------------------------------------------------------------
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    program = (
+        "import sys, ChangeMapJointLib as cmj; cmj.InputError; cmj.Cancelled; "
+        "print([name for name in ('torch', 'scipy', 'SimpleITK', 'pydicom', 'numba') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_name_is_there_and_listed() -> None:
+    for name in cmj._HOMES:
+        assert getattr(cmj, name) is not None
+        assert name in dir(cmj)
+    assert cmj.compare is compare
+    with pytest.raises(AttributeError, match="no attribute 'compair'"):
+        cmj.compair  # noqa: B018
+
+
+def test_names_for_type_checkers_are_those_at_run_time() -> None:
+    text = Path(cmj.__file__).read_text("utf-8")
+    typed = {
+        line.rpartition(" as ")[2] for line in text.splitlines() if line.startswith("    from ") and " as " in line
+    }
+    assert typed == set(cmj._HOMES)
+
+
+# -- compare ---------------------------------------------------------------------------------
+def test_two_volumes_are_aligned(rigid: cmj.Result) -> None:
+    point = np.array([[40.0, 10.0, 0.0]])
+    assert rigid.deformation.apply(point) - point == pytest.approx(np.array([SHIFT_MM]), abs=0.6)
+    assert rigid.change_map is None
+    assert rigid.findings is None
+    assert rigid.record.config.method == "rigid"
+
+
+def test_images_files_and_volumes_give_the_same(
+    scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result, tmp_path: Path
+) -> None:
+    write_nrrd(tmp_path / "prior.nrrd", scans[1].array, scans[1].grid)
+    image = scans[0].grid.to_image(scans[0].array)
+    result = cmj.compare(image, tmp_path / "prior.nrrd", method="rigid", device="cpu")
+    assert np.array_equal(result.rigid.matrix, rigid.rigid.matrix)
+    assert np.array_equal(result.warped_template, rigid.warped_template)
+
+
+def test_what_cannot_be_a_scan_is_told(scans: tuple[cmj.Volume, cmj.Volume], tmp_path: Path) -> None:
+    with pytest.raises(cmj.InputError, match=r"missing\.nrrd: no such file"):
+        cmj.compare(tmp_path / "missing.nrrd", scans[1], method="rigid")
+    with pytest.raises(cmj.InputError, match="found int, expected a path, a SimpleITK image or a Volume"):
+        cmj.compare(3, scans[1], method="rigid")  # type: ignore[arg-type]
+    with pytest.raises(cmj.InputError, match="2 dimensions"):
+        cmj.read(sitk.Image(4, 4, sitk.sitkInt16))
+    with pytest.raises(cmj.InputError, match="method"):
+        cmj.compare(*scans, method="magic")  # type: ignore[arg-type]
+
+
+def test_the_method_alone_decides(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
+    joint = cmj.RunConfig(method="joint")
+    assert cmj.compare(*scans, method="rigid", config=joint, device="cpu").joint is None
+
+
+def test_progress_can_stop_it(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
+    seen: list[str] = []
+
+    def stop(event: object) -> None:
+        seen.append(event.stage)  # type: ignore[attr-defined]
+        if seen[-1] == "lungs":
+            raise cmj.Cancelled
+
+    with pytest.raises(cmj.Cancelled):
+        cmj.compare(*scans, method="rigid", device="cpu", progress=stop)
+    assert set(seen) == {"read", "lungs"}
+
+
+def test_the_steps_give_what_the_whole_gives(scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result) -> None:
+    volumes = [cmj.read(scan) for scan in scans]
+    current, prior = (cmj.Scan(volume, cmj.segment_lungs(volume)) for volume in volumes)
+    registered = cmj.register(current, prior, method="rigid", device="cpu")
+    result = cmj.find_changes(registered)
+    assert np.array_equal(result.warped_template, rigid.warped_template)
+    assert result.quality == rigid.quality
+    assert np.array_equal(registered.deformation.field.vectors_mm, result.deformation.field.vectors_mm)
+
+
+# -- the deformation -------------------------------------------------------------------------
+def test_anything_on_the_priors_grid_is_warped() -> None:
+    template, reference = Grid((6, 7, 8), (2.0, 2.0, 2.0), (1.0, 2.0, 3.0)), Grid((5, 6, 7), (2.0, 2.0, 2.0))
+    shift = np.eye(4)
+    shift[:3, 3] = (3.0, 4.0, 5.0)  # one whole voxel along every axis, and the difference of the origins
+    move = cmj.Deformation(DisplacementField.from_affine(shift, reference), reference, template)
+    values = np.random.default_rng(0).integers(-900, 100, template.shape).astype(np.int16)
+    expected = values[1:6, 1:7, 1:8]
+    assert move.warp(values) == pytest.approx(expected)
+    labels = (values > -400).astype(np.uint8)
+    warped = move.warp(labels, labels=True)
+    assert warped.dtype == np.uint8
+    assert np.array_equal(warped, labels[1:6, 1:7, 1:8])
+    volume = move.warp(cmj.Volume(values, template))
+    assert isinstance(volume, cmj.Volume)
+    assert volume.grid == reference
+    assert np.array_equal(volume.array, expected)
+    with pytest.raises(ValueError, match="prior's shape"):
+        move.warp(values[1:])
+
+
+def test_what_the_prior_does_not_show_gets_the_value_that_was_asked_for() -> None:
+    grid = Grid((4, 4, 4), (2.0, 2.0, 2.0))
+    shift = np.eye(4)
+    shift[0, 3] = 4.0
+    move = cmj.Deformation(DisplacementField.from_affine(shift, grid), grid, grid)
+    ones = np.ones(grid.shape, np.int16)
+    assert move.warp(ones)[0, 0].tolist() == [1, 1, 0, 0]
+    assert move.warp(ones, labels=True, outside=7)[0, 0].tolist() == [1, 1, 7, 7]
+    assert move.warp(cmj.Volume(ones, grid)).array[0, 0].tolist() == [1, 1, -1024, -1024]  # type: ignore[union-attr]
+
+
+# -- saving and loading ------------------------------------------------------------------------
+def test_a_result_is_saved_as_a_run_and_loaded_again(rigid: cmj.Result, tmp_path: Path) -> None:
+    out = rigid.save(tmp_path / "out")
+    loaded = cmj.load_result(out)
+    assert loaded.quality == rigid.quality
+    assert loaded.gate == rigid.gate
+    assert loaded.findings is None
+    assert loaded.change_map is None
+    assert np.array_equal(loaded.warped_template, rigid.warped_template)
+    assert [stage["name"] for stage in loaded.record["stages"]][-1] == "write"
+    assert loaded.record["reference"]["sha256"] is None  # it was no file
+    assert loaded.report(tmp_path / "copy.html").read_bytes() == (out / "report.html").read_bytes()
+    page = rigid.report(tmp_path / "page.html").read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    with pytest.raises(cmj.InputError, match="overwrite"):
+        rigid.save(out)
+    assert rigid.save(out, overwrite=True) == out
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(cmj.InputError, match="expected the folder of a finished run"):
+        cmj.load_result(tmp_path)
