@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from ChangeMapJointLib.core.blur import missing_sigma_mm
 from ChangeMapJointLib.core.filters import opening
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
 
@@ -21,8 +22,6 @@ HIGH_HU = 50.0
 WINDOW_HU = HIGH_HU - LOW_HU  # 1050 HU: air against soft tissue is a change of 1
 RIM_MM = 4.0  # measured on synthetic change: 2 leave most of the rim, see docs/log/false-positives.md
 PART_MM = 2.0  # larger voxels are divided before a ball is fitted in: a slice of 5 mm is thicker than its centre
-
-_FWHM2_PER_VARIANCE = 8.0 * math.log(2.0)
 
 
 def lungs_of_both(
@@ -169,7 +168,7 @@ def _check_shapes(function: str, reference: NDArray[np.generic], **others: NDArr
 
 
 # -- resolution -----------------------------------------------------------------------
-def match_resolution(
+def match_voxel_blur(
     reference: NDArray[np.generic],
     reference_grid: Grid,
     template: NDArray[np.generic],
@@ -181,11 +180,9 @@ def match_resolution(
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     """Low-pass the finer scan to the resolution of the coarser, axis by axis, before subtraction.
 
-    Without it every fine vessel that only one scan resolves looks like change. Each scan's blur is
-    modelled as a Gaussian whose full width at half maximum is the voxel size along each array axis.
-    Variances of blurs add, so an axis of the finer scan gets a Gaussian with the missing variance
-    ``(h_coarse^2 - h_fine^2) / (8 ln 2)``. Both scans may get some: one can be finer in plane and the other
-    along the slices. Of grids that are turned against each other, the variance along each axis counts.
+    Without it every fine vessel that only one scan resolves looks like change. An axis of the finer scan
+    gets the blur that its voxels lack (:func:`~ChangeMapJointLib.core.blur.missing_sigma_mm`). Both scans may get some:
+    one can be finer in plane and the other along the slices.
     What was not measured (padding, what a resampling filled in) becomes NaN: against it, all that the other scan shows
     would be change.
 
@@ -203,26 +200,13 @@ def match_resolution(
     """
     if reference.shape != reference_grid.shape or template.shape != template_grid.shape:
         found = f"{reference.shape} on {reference_grid.shape} and {template.shape} on {template_grid.shape}"
-        raise ValueError(f"match_resolution() needs arrays of their grids' shapes, got {found}")
+        raise ValueError(f"match_voxel_blur() needs arrays of their grids' shapes, got {found}")
     ours = missing_sigma_mm(reference_grid, template_grid, tolerance=tolerance)
     theirs = missing_sigma_mm(template_grid, reference_grid, tolerance=tolerance)
     return (
         _matched(reference, ours, reference_grid, reference_unseen),
         _matched(template, theirs, template_grid, template_unseen),
     )
-
-
-def missing_sigma_mm(fine: Grid, coarse: Grid, *, tolerance: float = 0.2) -> Vector3:
-    """Standard deviations along ``fine``'s (x, y, z) axes that bring it to ``coarse``'s resolution.
-
-    0 for an axis along which ``coarse`` is not coarser by more than ``tolerance`` (a fraction).
-    """
-    own = np.asarray(fine.spacing_mm) ** 2
-    turn = np.asarray(fine.direction, dtype=float).T @ np.asarray(coarse.direction, dtype=float)
-    other = turn**2 @ np.asarray(coarse.spacing_mm) ** 2  # squared widths of coarse's blur along fine's axes
-    missing = np.where(other > own * (1.0 + tolerance) ** 2, other - own, 0.0)
-    x, y, z = (float(s) for s in np.sqrt(missing / _FWHM2_PER_VARIANCE))
-    return x, y, z
 
 
 def _matched(

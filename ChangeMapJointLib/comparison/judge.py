@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.findings import FindingOptions, Findings, list_findings
-from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution, signed_change
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
 from ChangeMapJointLib.comparison.config import CANDIDATES, RunConfig
 from ChangeMapJointLib.comparison.device_fallback import Place
 from ChangeMapJointLib.comparison.methods import Solved, keypoint_error
@@ -116,7 +116,7 @@ def warp_and_map(pair: ScanPair, solved: Solved, trust: NDArray[np.float32], pla
     warped = as_hu(_warped(t.array, pair, field, place, outside=LOWEST_HU))
     lungs_warped = warp(t.mask, t.grid, r.grid, field) >= 0.5
     lungs = lungs_of_both(r.mask, lungs_warped, r.grid)
-    matched_r, matched_t = match_resolution(
+    matched_r, matched_t = match_voxel_blur(
         r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r.volume), template_unseen=unseen_of(t.volume)
     )
     moved = _warped(matched_t, pair, field, place, outside=np.nan)

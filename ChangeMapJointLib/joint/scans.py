@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ChangeMapJointLib.core.blur import low_pass_mm2, sampled_mm2, squared_cosines
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.resample import index_points, resample, sample
-from ChangeMapJointLib.registration.pyramid import FWHM
 from ChangeMapJointLib.scan.pair import ScanPair
 
 AIR_HU = -1000.0
@@ -68,14 +68,15 @@ def network_scans(pair: ScanPair, shape: Shape3, *, match_resolution: bool = Fal
     Args:
         pair: both scans with lungs, rigidly aligned.
         shape: (z, y, x) of the network's input.
-        match_resolution: blur the sharper of R and T, along every axis, as the other is (:func:`blur_mm2`). T's axes
-            are taken as they are: A turns them by the few degrees that a chest lies otherwise.
+        match_resolution: blur the sharper of R and T, along every axis, as the other is
+            (:func:`~ChangeMapJointLib.core.blur.sampled_mm2`). T's axes are taken as they are: A turns them by the few
+            degrees that a chest lies otherwise.
     """
     grid = network_grid(pair, shape)
-    wanted = np.maximum(blur_mm2(pair.reference.grid, grid), blur_mm2(pair.template.grid, grid))
+    wanted = np.maximum(sampled_mm2(pair.reference.grid, grid), sampled_mm2(pair.template.grid, grid))
     sides = []
     for scan, matrix in ((pair.reference, np.eye(4)), (pair.template, pair.rigid)):
-        missing = np.maximum(wanted - blur_mm2(scan.grid, grid), 0.0) if match_resolution else None
+        missing = np.maximum(wanted - sampled_mm2(scan.grid, grid), 0.0) if match_resolution else None
         image = resample(
             smoothed(scan.array, scan.grid, grid, more_mm2=missing), scan.grid, grid, matrix=matrix, outside=AIR_HU
         )
@@ -97,38 +98,14 @@ def smoothed(
         more_mm2: variance of a further blur along the target's axes (x, y, z). Where that leaves less than half a
             voxel of standard deviation, the sampled Gaussian blurs less than asked for.
     """
-    variance = _low_pass_mm2(source, target)
+    variance = low_pass_mm2(source, target)
     if more_mm2 is not None:
-        variance = variance + _turn(source, target) @ more_mm2
+        variance = variance + squared_cosines(source, target) @ more_mm2
     sigma_vox = np.sqrt(variance) / source.spacing_mm
     smooth: NDArray[np.float32] = ndimage.gaussian_filter(
         values.astype(np.float32), sigma_vox[::-1], mode="nearest", truncate=3.0
     )
     return smooth
-
-
-def blur_mm2(source: Grid, target: Grid) -> FloatArray:
-    """How blurred a scan is on the target's grid: variances in mm^2 along the target's axes (x, y, z).
-
-    The sum of its voxels, as a Gaussian as wide at half its maximum, of the low-pass of :func:`smoothed`, and of linear
-    interpolation: half way between two voxels that averages both, and over all positions it has a variance of
-    ``h^2 / 6``. Between thick slices that is as much as the slices themselves.
-    """
-    own = np.asarray(source.spacing_mm) ** 2
-    variance: FloatArray = _turn(source, target).T @ (own / FWHM**2 + own / 6 + _low_pass_mm2(source, target))
-    return variance
-
-
-def _low_pass_mm2(source: Grid, target: Grid) -> FloatArray:
-    """Variances along the source's axes (x, y, z) that its voxels lack of the target's."""
-    wanted = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
-    return np.maximum(wanted**2 - np.asarray(source.spacing_mm) ** 2, 0.0) / FWHM**2
-
-
-def _turn(source: Grid, target: Grid) -> FloatArray:
-    """Squared cosines between axes: rows are the source's, columns the target's."""
-    turn: FloatArray = (np.asarray(source.direction, dtype=float).T @ np.asarray(target.direction)) ** 2
-    return turn
 
 
 def to_network(field: DisplacementField, grid: Grid, rigid: FloatArray) -> NDArray[np.float32]:

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from ChangeMapJointLib.core.blur import low_pass_sigma_mm
 from ChangeMapJointLib.core.filters import combine
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
 from ChangeMapJointLib.scan.scan import Scan
-
-FWHM = 2.3548  # of a Gaussian, in sigmas
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,10 @@ def at_spacing(
 ) -> tuple[NDArray[np.float32], Grid]:
     """``array``, limited to ``clip``, low-passed and sampled at ``spacing_mm``; no more where that is its own spacing.
 
-    A voxel of size h is taken as a Gaussian of that full width at half maximum; variances add. Gaussian and linear
-    interpolation are one sum along each axis, so that nothing is smoothed at voxels that are not sampled.
+    The low-pass is that of :mod:`ChangeMapJointLib.core.blur`. Gaussian and linear interpolation are one sum along each
+    axis, so that nothing is smoothed at voxels that are not sampled.
     """
-    sigma = [
-        np.sqrt(max(new**2 - old**2, 0.0)) / FWHM / old for new, old in zip(spacing_mm, grid.spacing_mm, strict=True)
-    ]
+    sigma = [low_pass_sigma_mm(old, new) / old for new, old in zip(spacing_mm, grid.spacing_mm, strict=True)]
     if max(sigma) < 1e-3:
         same = np.ascontiguousarray(array, dtype=np.float32)
         return same if clip is None else np.clip(same, *clip), grid

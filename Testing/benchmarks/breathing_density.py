@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from record import write_results
 from scipy.ndimage import distance_transform_edt
 
-from ChangeMapJointLib.change.maps import match_resolution
+from ChangeMapJointLib.change.maps import match_voxel_blur
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_volume
@@ -52,7 +52,7 @@ def measure(reference: Path, template: Path) -> dict[str, Any]:
     rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
     keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
     field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints).field
-    ours, theirs = match_resolution(
+    ours, theirs = match_voxel_blur(
         r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
     )
     moved = warp(theirs, t.grid, r.grid, field, outside=np.nan)

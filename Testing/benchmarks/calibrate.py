@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from train import ANNOTATED, DRAWN, LAST, OTHERS, sources
 
-from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_resolution
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur
 from ChangeMapJointLib.cli.train import WEIGHTS
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
@@ -97,7 +97,7 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned = look_again(model, first, field, r.grid).learned
     inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)
-    matched = match_resolution(
+    matched = match_voxel_blur(
         r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
     )
     difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), inside)

@@ -36,7 +36,7 @@ import torch
 from numpy.typing import NDArray
 from record import write_results
 
-from ChangeMapJointLib.change.maps import RIM_MM, change_map, lungs_of_both, match_resolution
+from ChangeMapJointLib.change.maps import RIM_MM, change_map, lungs_of_both, match_voxel_blur
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
@@ -159,7 +159,7 @@ class Pair:
         self.points = read_keypoints(folder / "keypoints.csv")
         self.labels, _ = read_array(folder / "lesions_template.nrrd")
         self.matches = find_correspondences(ScanPair.of(*self.scans, rigid=self.rigid), keypoints=CONFIG.keypoints)
-        self.matched = match_resolution(
+        self.matched = match_voxel_blur(
             self.r.array,
             self.r.grid,
             self.t.array,

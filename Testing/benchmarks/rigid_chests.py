@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ChangeMapJointLib.core.blur import FWHM
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, apply_affine
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
-from ChangeMapJointLib.registration.rigid.working_scan import FWHM2_PER_VARIANCE
 from ChangeMapJointLib.scan.padding import with_unseen
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, moved_scan
@@ -57,7 +57,7 @@ def read_chest(path: Path, cache: Path | None = None, mask: Path | None = None) 
 def at_spacing(chest: Chest, spacing_mm: Vector3, *, low_pass: bool = True) -> Chest:
     """The chest on other voxels, finer or coarser, as a scanner with such voxels has it; or just interpolated."""
     grid = chest.volume.grid
-    missing_mm2 = np.maximum(np.square(spacing_mm) - np.square(grid.spacing_mm), 0.0) / FWHM2_PER_VARIANCE
+    missing_mm2 = np.maximum(np.square(spacing_mm) - np.square(grid.spacing_mm), 0.0) / FWHM**2
     hu = chest.volume.array.astype(np.float32)
     if low_pass and missing_mm2.any():
         hu = ndimage.gaussian_filter(hu, (np.sqrt(missing_mm2) / grid.spacing_mm)[::-1])

@@ -126,7 +126,7 @@ def test_anything_on_the_priors_grid_is_warped() -> None:
     move = cmj.Deformation(DisplacementField.from_affine(shift, reference), reference, template)
     values = np.random.default_rng(0).integers(-900, 100, template.shape).astype(np.int16)
     expected = values[1:6, 1:7, 1:8]
-    assert move.warp(values) == pytest.approx(expected)
+    assert move.warp(values) == pytest.approx(expected, abs=1e-3)
     labels = (values > -400).astype(np.uint8)
     warped = move.warp(labels, labels=True)
     assert warped.dtype == np.uint8
@@ -154,7 +154,8 @@ def test_what_the_prior_does_not_show_gets_the_value_that_was_asked_for() -> Non
 def test_a_result_is_saved_as_a_run_and_loaded_again(rigid: cmj.Result, tmp_path: Path) -> None:
     out = rigid.save(tmp_path / "out")
     loaded = cmj.load_result(out)
-    assert loaded.quality == rigid.quality
+    assert (loaded.quality.verdict, loaded.quality.reasons) == (rigid.quality.verdict, rigid.quality.reasons)
+    assert loaded.quality.lung_dice == pytest.approx(rigid.quality.lung_dice, rel=1e-4)
     assert loaded.gate == rigid.gate
     assert loaded.findings is None
     assert loaded.change_map is None

@@ -15,10 +15,10 @@ from ChangeMapJointLib.change.maps import (
     change_map,
     discrete_gaussian,
     lungs_of_both,
-    match_resolution,
-    missing_sigma_mm,
+    match_voxel_blur,
     signed_change,
 )
+from ChangeMapJointLib.core.blur import missing_sigma_mm
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
 
@@ -241,26 +241,26 @@ def test_equal_or_nearly_equal_grids_are_left_alone() -> None:
     r, t = np.zeros(a.shape, np.int16), np.zeros(b.shape, np.int16)
     for grid, other in ((a, t[:, :, :4]), (b, t)):
         template_grid = a if grid is a else b
-        r2, t2 = match_resolution(r, a, other, template_grid)
+        r2, t2 = match_voxel_blur(r, a, other, template_grid)
         assert r2 is r
         assert t2 is other
 
 
 def test_the_finer_scan_gets_the_missing_variance_along_each_axis() -> None:
     fine, coarse = Grid((41, 41, 41), (0.78, 0.78, 1.0)), Grid((21, 21, 21), (1.5, 1.5, 5.0))
-    r, t = match_resolution(impulse(fine), fine, impulse(coarse), coarse)
+    r, t = match_voxel_blur(impulse(fine), fine, impulse(coarse), coarse)
     expected = [(1.5**2 - 0.78**2) / FWHM2] * 2 + [(25.0 - 1.0) / FWHM2]
     np.testing.assert_allclose(variances_mm2(r, fine), expected, rtol=0.01)
     assert r.sum() == pytest.approx(1.0, rel=1e-4)
     np.testing.assert_array_equal(t, impulse(coarse))
-    t2, r2 = match_resolution(impulse(coarse), coarse, impulse(fine), fine)  # roles swapped
+    t2, r2 = match_voxel_blur(impulse(coarse), coarse, impulse(fine), fine)  # roles swapped
     np.testing.assert_array_equal(r2, r)
     np.testing.assert_array_equal(t2, t)
 
 
 def test_each_scan_is_smoothed_along_the_axes_where_it_is_the_finer_one() -> None:
     thin, sharp = Grid((31, 31, 31), (2.0, 2.0, 1.0)), Grid((31, 31, 31), (1.0, 1.0, 3.0))
-    r, t = match_resolution(impulse(thin), thin, impulse(sharp), sharp)
+    r, t = match_voxel_blur(impulse(thin), thin, impulse(sharp), sharp)
     np.testing.assert_allclose(variances_mm2(r, thin), [0, 0, 8 / FWHM2], atol=0.01)
     np.testing.assert_allclose(variances_mm2(t, sharp), [3 / FWHM2, 3 / FWHM2, 0], atol=0.01)
 
@@ -269,7 +269,7 @@ def test_axes_are_matched_by_direction_not_by_their_order() -> None:
     r_grid = Grid((21, 21, 21), (1.0, 1.0, 1.0))
     # the template's array x axis runs along the patient's z, its z axis along the patient's x
     t_grid = Grid((21, 21, 21), (5.0, 1.0, 1.0), direction=((0, 0, 1), (0, 1, 0), (1, 0, 0)))
-    r, _ = match_resolution(impulse(r_grid), r_grid, impulse(t_grid), t_grid)
+    r, _ = match_voxel_blur(impulse(r_grid), r_grid, impulse(t_grid), t_grid)
     np.testing.assert_allclose(variances_mm2(r, r_grid), [0, 0, 24 / FWHM2], rtol=0.01, atol=1e-6)
 
 
@@ -286,7 +286,7 @@ def test_small_structures_are_less_change_between_thin_and_thick_slices() -> Non
     shapes = [Sphere((x, y, z), 2.0) for x in (-10, 0, 10) for y in (-10, 0, 10) for z in (-9, 1, 10)]
     thin, thick = scan(cube((1, 1, 1), edge_mm=36), *shapes), scan(cube((1, 1, 4), edge_mm=36), *shapes)
     lungs = np.ones(thin.grid.shape, dtype=bool)
-    matched = match_resolution(thin.array, thin.grid, thick.array, thick.grid)
+    matched = match_voxel_blur(thin.array, thin.grid, thick.array, thick.grid)
     plain, smoothed = (
         change_map(r, resample(t, thick.grid, thin.grid, outside=LUNG_HU), lungs)
         for r, t in ((thin.array, thick.array), matched)
@@ -299,4 +299,4 @@ def test_small_structures_are_less_change_between_thin_and_thick_slices() -> Non
 def test_match_resolution_refuses_an_array_of_another_grid() -> None:
     grid = Grid((4, 4, 4))
     with pytest.raises(ValueError, match="shapes"):
-        match_resolution(np.zeros((4, 4, 3)), grid, np.zeros((4, 4, 4)), grid)
+        match_voxel_blur(np.zeros((4, 4, 3)), grid, np.zeros((4, 4, 4)), grid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ChangeMapJointLib.change.maps import change_map, match_resolution, signed_change
+from ChangeMapJointLib.change.maps import change_map, match_voxel_blur, signed_change
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.scan.padding import find_fill, find_unseen, unseen_of, with_unseen
 from ChangeMapJointLib.scan.volume import Volume
@@ -110,7 +110,7 @@ def test_nothing_has_changed_where_one_scan_is_padded(side: str, template_mm: fl
     template_grid = Grid(GRID.shape, (1.5, 1.5, template_mm))  # only its voxel size matters here
     scans = [with_unseen(Volume(hu, GRID)) for hu in pair]
     unseen = {"reference_unseen": scans[0].unseen, "template_unseen": scans[1].unseen}
-    r, t = match_resolution(scans[0].array, GRID, scans[1].array, template_grid, **unseen)
+    r, t = match_voxel_blur(scans[0].array, GRID, scans[1].array, template_grid, **unseen)
     everywhere = np.ones(GRID.shape, dtype=bool)
     cm, signed = change_map(r, t, everywhere), signed_change(r, t)
     assert not cm[:, ~ROUND].any()

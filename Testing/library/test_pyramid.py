@@ -7,10 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
+from ChangeMapJointLib.core.blur import FWHM
 from ChangeMapJointLib.core.filters import resample_parallel
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.pyramid import FWHM, at_spacing
+from ChangeMapJointLib.registration.pyramid import at_spacing
 
 OBLIQUE = ((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, -1.0))
 GRID = Grid((23, 40, 37), (0.7, 0.8, 1.25), (-12.0, 30.5, -700.25), OBLIQUE)

@@ -137,12 +137,12 @@ def test_nothing_brings_torch_or_qt():
     names = [
         "check",
         "colors",
+        "decisions",
         "findings",
         "follow",
         "layouts",
         "nodes",
         "overlay",
-        "reading",
         "results",
         "transforms",
         "volumes",

@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
+from ChangeMapJointLib.core.blur import low_pass_sigma_mm
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -27,7 +28,7 @@ from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions, find_keypoints
 from ChangeMapJointLib.registration.keypoints.mind import mind_ssc
-from ChangeMapJointLib.registration.pyramid import FWHM, ScanView, scan_pyramid
+from ChangeMapJointLib.registration.pyramid import ScanView, scan_pyramid
 from ChangeMapJointLib.scan.pair import ScanPair
 
 FloatMap = NDArray[np.float32]
@@ -191,7 +192,7 @@ class _Scene:
     def of(cls, picture: ScanView, matrix: FloatArray, grid: Grid, options: MatchingOptions) -> _Scene:
         image, mask = picture.image.cpu().numpy(), picture.mask.cpu().numpy()
         own = picture.grid.spacing_mm
-        sigma = [max(new**2 - h**2, 0.0) ** 0.5 / FWHM / h for new, h in zip(grid.spacing_mm, own, strict=True)]
+        sigma = [low_pass_sigma_mm(h, new) / h for new, h in zip(grid.spacing_mm, own, strict=True)]
         smooth = ndimage.gaussian_filter(image, sigma[::-1], mode="nearest", truncate=3.0)
         values = resample(smooth, picture.grid, grid, matrix=matrix, outside=AIR_HU)
         lungs = resample(mask, picture.grid, grid, matrix=matrix) > 0.5

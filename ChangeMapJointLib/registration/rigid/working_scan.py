@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
+from ChangeMapJointLib.core.blur import voxel_mm2
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -23,7 +24,6 @@ FILL_HU = -1024  # what lies at or below it over a whole neighbourhood was fille
 LEAST_UNSEEN_PERCENT = 5.0  # of a working voxel
 AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
 METAL_HU = 1500  # clipped before the low-pass, so that its streaks and ringing do not reach far
-FWHM2_PER_VARIANCE = 8.0 * np.log(2.0)  # a scan's blur is taken as a Gaussian, as wide at half its height as a voxel
 BINNED = 0.6  # of the working voxel: block averages up to this size are sharper than what is wanted
 SLAB = 16  # slices at a time
 BoolArray = NDArray[np.bool_]
@@ -108,9 +108,9 @@ def working_scan(volume: Volume, lungs: BoolArray, spacing_mm: float) -> Working
     factors = _factors(volume.grid, BINNED * spacing_mm)
     array, binned = _bin(volume.array, volume.grid, factors)
     grid = binned.with_spacing((spacing_mm, spacing_mm, spacing_mm))
-    x, y, z = (h**2 / FWHM2_PER_VARIANCE for h in volume.grid.spacing_mm)
+    x, y, z = (float(v) for v in voxel_mm2(volume.grid.spacing_mm))
     blur = _binned_mm2((x, y, z), volume.grid, factors)
-    wanted = spacing_mm**2 / FWHM2_PER_VARIANCE
+    wanted = float(voxel_mm2((spacing_mm,) * 3)[0])
     low_pass = [
         _low_pass(n, h, m, spacing_mm, max(wanted - own, 0.0))
         for n, h, m, own in zip(binned.size, binned.spacing_mm, grid.size, blur, strict=True)
