@@ -23,6 +23,8 @@ except ImportError:  # run from the source tree, where the library lies beside t
 from ChangeMapJointGui.runs import Runs
 from ChangeMapJointGui.sample_data import registerSampleData
 
+from ChangeMapJointLib.change.method_table import DEFAULT_METHOD
+
 PACKAGES = ("ChangeMapJointGui", "ChangeMapJointLib")
 
 
@@ -124,7 +126,7 @@ class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
 
         return ChangeMapJointParameterNode(ScriptedLoadableModuleLogic.getParameterNode(self))
 
-    def process(self, reference, template, method="sequential", *, waitForCompletion=True, **options):
+    def process(self, reference, template, method=DEFAULT_METHOD, *, waitForCompletion=True, **options):
         """Compare two scans; see :meth:`ChangeMapJointGui.runs.Runs.process`."""
         return self.runs.process(reference, template, method=method, waitForCompletion=waitForCompletion, **options)
 

@@ -36,16 +36,13 @@ if str(ROOT) not in sys.path:
 
 def options_page() -> str:
     """The page that lists every option of ``run.json``, of synthetic pairs and of training, with its default."""
-    from ChangeMapJointLib.comparison.config import RunConfig, config_from
+    from ChangeMapJointLib.change.method_table import METHODS
+    from ChangeMapJointLib.comparison.config import RunConfig
     from ChangeMapJointLib.registration.deformable.presets import PRESETS
     from ChangeMapJointLib.synthesis.draw import DrawOptions
     from ChangeMapJointLib.training.trainer import TrainingOptions
 
-    methods = [
-        f"| `{name}` | {found.findings.threshold:g} |"
-        for name in typing.get_args(typing.get_type_hints(RunConfig)["method"])
-        if (found := config_from({}, method=name))
-    ]
+    methods = [f"| `{m.name}` | {m.title} | {m.threshold:g} | {m.candidates:g} |" for m in METHODS.values()]
     registration = RunConfig().registration
     presets = [f"| `{name}` | {_differences(registration, options)} |" for name, options in PRESETS.items()]
     return "\n".join(
@@ -63,8 +60,8 @@ def options_page() -> str:
             "",
             "## Methods and presets",
             "",
-            "| method | default threshold of the findings |",
-            "|---|---|",
+            "| method | is | default threshold of the findings | of the candidates, which a threshold slider shows |",
+            "|---|---|---|---|",
             *methods,
             "",
             "| preset | differs from the defaults of `registration` in |",

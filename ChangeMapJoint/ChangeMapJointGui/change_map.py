@@ -7,9 +7,10 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
-from ChangeMapJointGui.parameters import DEFAULT_OPACITY, DEFAULT_VOXELS, LOWEST_THRESHOLD, defaultThreshold
+from ChangeMapJointGui.parameters import DEFAULT_OPACITY, LOWEST_THRESHOLD, defaultThreshold
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, SMALLEST_REGION_VOX
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 
-FULL_SCALE_HU = 1050  # a change of 1 in the map
 FINE_BELOW = 0.3  # steps get finer where one step changes much
 FINE_STEP, STEP = 0.005, 0.02
 DENSER_COLOR, LESS_DENSE_COLOR = "#c25700", "#1f5fbf"  # of texts: the overlay's orange and blue, legible on gray
@@ -21,6 +22,10 @@ class MapSection:
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
         onChosen(self.ui.mapComboBox, self.onMap)
+        self.ui.thresholdSlider.toolTip = _(
+            "Change from this value on is shown and listed. 1 is a difference of {full} HU; {threshold} is {hu} HU. "
+            "Keys: + and -"
+        ).format(full=round(FULL_SCALE_HU), threshold=DEFAULT_THRESHOLD, hu=round(DEFAULT_THRESHOLD * FULL_SCALE_HU))
         self.ui.resetMapButton.connect("clicked(bool)", self.onReset)
         self.ui.increasesCheckBox.setStyleSheet(f"color: {DENSER_COLOR}")
         self.ui.decreasesCheckBox.setStyleSheet(f"color: {LESS_DENSE_COLOR}")
@@ -67,7 +72,7 @@ class MapSection:
         with self.panel.oneChange() as parameters:
             parameters.threshold = defaultThreshold("joint" if parameters.map == "change_combined" else "sequential")
             parameters.opacity = DEFAULT_OPACITY
-            parameters.smallestVoxels = DEFAULT_VOXELS
+            parameters.smallestVoxels = SMALLEST_REGION_VOX
             parameters.showOverlay = parameters.increases = parameters.decreases = True
 
     def step(self, steps: int) -> None:

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.messages import tellingErrors
+from ChangeMapJointLib.io import run_files
 
 
 class ExportSection:
@@ -41,20 +42,23 @@ class ExportSection:
         if report is None or not Path(report).exists():
             slicer.util.errorDisplay(_("The report of this run is no longer there; run the comparison again."))
             return
-        self._save(_("Save the report"), "report.html", "HTML (*.html)", self._saveReport)
+        self._save(_("Save the report"), run_files.REPORT, "HTML (*.html)", self._saveReport)
 
     def onTable(self, checked: bool = False) -> None:  # noqa: ARG002
         """Save the listed findings with the reader's verdicts."""
         rows = self.panel.findings.rows
         self._save(
-            _("Save the findings"), "findings.csv", "CSV (*.csv)", lambda path: self.panel.session.saveTable(path, rows)
+            _("Save the findings"),
+            run_files.FINDINGS_CSV,
+            "CSV (*.csv)",
+            lambda path: self.panel.session.saveTable(path, rows),
         )
 
     def onMap(self, checked: bool = False) -> None:  # noqa: ARG002
         """Save the change map as a volume."""
         self._save(
             _("Save the change map"),
-            "change_map.nrrd",
+            run_files.CHANGE_MAP,
             "NRRD (*.nrrd);;NIfTI (*.nii.gz)",
             lambda path: _stored(slicer.util.saveNode(self.panel.session.mapNode, str(path)), path),
         )

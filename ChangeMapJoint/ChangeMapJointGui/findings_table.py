@@ -9,8 +9,9 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.change_map import DENSER_COLOR, LESS_DENSE_COLOR
 from ChangeMapJointGui.inputs import BAD_COLOR
+from ChangeMapJointLib.change.kinds import KIND_WORDS
+from ChangeMapJointLib.registration.quality import LOW_TRUST
 
-LOW_TRUST = 0.5
 COLUMNS = 6
 
 
@@ -183,14 +184,7 @@ def columnNames() -> list[str]:
 
 def kindNames() -> dict[str, str]:
     """The kinds of change in the reader's words."""
-    return {
-        "new": _("new"),
-        "grown": _("grown"),
-        "shrunk": _("shrunk"),
-        "resolved": _("resolved"),
-        "increase": _("denser"),
-        "decrease": _("less dense"),
-    }
+    return {kind: _(words) for kind, words in KIND_WORDS.items()}
 
 
 def markNames() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -95,7 +96,7 @@ def _checked(node: Any) -> Volume:
     from ChangeMapJointLib.scene.volumes import volume_of
 
     if node.GetImageData() is None:
-        raise InputError(_("{name}: has no voxels; load the scan again").format(name=node.GetName()))
+        raise InputError(_("has no voxels"), field=Path(node.GetName()), remedy=_("load the scan again"))
     return check_ct(replace(volume_of(node), acquisition=acquisitionOf(node)))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.scene.colors import rgba_of
 
 WIDTH, HEIGHT, MARGIN, BASELINE = 300, 34, 6, 27
-FULL_SCALE_HU = 1050
 HIDDEN = (0.27, 0.27, 0.27, 1.0)  # what the overlay does not show
 TEXT_POINTS = 8
 RGBA = Sequence[float]
@@ -31,8 +31,8 @@ class Legends:
                 return HIDDEN
             return _entry(colors[1], value) if value >= 0 else _entry(colors[-1], 1 + value)
 
-        less = _("-{hu} HU: less dense").format(hu=FULL_SCALE_HU)
-        return _scale(width, color, less, "0", _("denser: +{hu} HU").format(hu=FULL_SCALE_HU))
+        less = _("-{hu} HU: less dense").format(hu=round(FULL_SCALE_HU))
+        return _scale(width, color, less, "0", _("denser: +{hu} HU").format(hu=round(FULL_SCALE_HU)))
 
     def checkOverlay(self, overlay: str, low: float, high: float) -> Any:
         """Scale of a check overlay, ``low`` and ``high`` at its ends.

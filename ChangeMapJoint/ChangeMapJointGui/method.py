@@ -9,7 +9,9 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoiceEnabled
 from ChangeMapJointGui.devices import GpuProbe
-from ChangeMapJointGui.parameters import defaultThreshold
+from ChangeMapJointGui.parameters import defaultThreshold, methodEntry
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS, WORKING_MM
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resources import resource
 
@@ -23,20 +25,19 @@ class MethodSection:
         self.panel, self.ui = panel, panel.ui
         fillChoices(
             self.ui.methodComboBox,
-            [
-                ("rigid", _("Rigid only (no map)")),
-                ("sequential", _("Sequential (conventional registration)")),
-                ("joint", _("Joint (network)")),
-            ],
+            [(name, _(method.title)) for name, method in METHODS.items()],
         )
         reason = jointUnavailable()
         setChoiceEnabled(self.ui.methodComboBox, "joint", not reason, reason)
         fillChoices(
             self.ui.presetComboBox,
             [
-                ("fast", _("Fast: at 2.25 mm, errors of 0.3 mm")),
+                ("fast", _("Fast: at {mm} mm, errors of 0.3 mm").format(mm=WORKING_MM["fast"])),
                 ("default", _("Default")),
-                ("accurate", _("Accurate: works at 1 mm, several times slower")),
+                (
+                    "accurate",
+                    _("Accurate: at {mm:g} mm, slower on fine scans").format(mm=WORKING_MM["accurate"]),
+                ),
             ],
         )
         onChosen(self.ui.presetComboBox, self.onPreset)
@@ -100,19 +101,14 @@ class MethodSection:
 
 def methodNote(method: str) -> str:
     """One sentence on what the method gives."""
-    if method == "rigid":
-        return _("The prior is moved and turned onto the current scan; no map and no findings are made.")
-    if method == "joint":
-        return jointUnavailable() or _(
-            "Network, then registration from its result; combined change map, findings and trust."
-        )
-    return _("Deformable registration, change map, findings and trust; about a minute on a CPU.")
+    note = _(methodEntry(method).note)
+    return (jointUnavailable() or note) if method == "joint" else note
 
 
 def jointUnavailable() -> str:
     """Why the joint method cannot be chosen; empty when it can."""
     try:
-        resource("Models", "default.safetensors")
+        resource("Models", f"{DEFAULT_WEIGHTS}.safetensors")
     except InputError:
         return _("The joint method needs trained weights, and this installation has none.")
     return ""

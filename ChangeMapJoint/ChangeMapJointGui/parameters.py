@@ -5,16 +5,27 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-DEFAULT_THRESHOLD = 0.68  # 714 HU: the paper's operating point
-JOINT_THRESHOLD = 0.3  # of CM_comb, a product
+from ChangeMapJointLib.change.method_table import (
+    DEFAULT_METHOD,
+    DEFAULT_THRESHOLD,
+    METHODS,
+    SMALLEST_REGION_VOX,
+    MethodEntry,
+)
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET
+
 DEFAULT_OPACITY = 0.7
-DEFAULT_VOXELS = 5  # the paper drops smaller regions
 LOWEST_THRESHOLD = 0.05
+
+
+def methodEntry(method: str) -> MethodEntry:
+    """What is fixed about a method; of one that a scene has from elsewhere, what holds for the default one."""
+    return METHODS.get(method, METHODS[DEFAULT_METHOD])  # type: ignore[call-overload]
 
 
 def defaultThreshold(method: str) -> float:
     """Of the map that the method shows."""
-    return JOINT_THRESHOLD if method == "joint" else DEFAULT_THRESHOLD
+    return methodEntry(method).threshold
 
 
 @parameterNodeWrapper
@@ -26,9 +37,9 @@ class ChangeMapJointParameterNode:
 
     reference: vtkMRMLScalarVolumeNode
     template: vtkMRMLScalarVolumeNode
-    method: str = "sequential"
-    device: str = "auto"
-    preset: str = "default"
+    method: str = DEFAULT_METHOD
+    device: str = DEFAULT_DEVICE
+    preset: str = DEFAULT_PRESET
 
     map: str = "change_map"
     threshold: Annotated[float, WithinRange(LOWEST_THRESHOLD, 1.0)] = DEFAULT_THRESHOLD
@@ -36,7 +47,7 @@ class ChangeMapJointParameterNode:
     increases: bool = True
     decreases: bool = True
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = DEFAULT_OPACITY
-    smallestVoxels: Annotated[int, WithinRange(1, 100000)] = DEFAULT_VOXELS
+    smallestVoxels: Annotated[int, WithinRange(1, 100000)] = SMALLEST_REGION_VOX
 
     edges: bool = False
     untrusted: bool = True

@@ -133,7 +133,7 @@ class BackgroundRun:
         if self._thread is not None and self._thread.is_alive():
             qt.QTimer.singleShot(0, self._onHandedOver)
         elif self._handedOver is not None:
-            self._fail(str(self._handedOver))
+            self._fail(str(self._handedOver), self._handedOver)
         elif self.job.cancel_requested:
             self._onCompleted(0)
         else:
@@ -216,9 +216,10 @@ class BackgroundRun:
             self.job.kill_now()
             self._killProcess()
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, error: InputError | None = None) -> None:
         """It never ran."""
-        self._conclude(self.job.conclude(None, [{"event": "error", "message": message}]))
+        parts = None if error is None else error.to_json()
+        self._conclude(self.job.conclude(None, [{"event": "error", "message": message, "error": parts}]))
 
     def _conclude(self, end: End) -> None:
         if end.state == "cancelled":

@@ -9,7 +9,8 @@ import qt
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
-from ChangeMapJointGui.messages import tellingErrors
+from ChangeMapJointGui.messages import PanelWording, tellingErrors
+from ChangeMapJointLib.change.method_table import STAGE_TITLES
 
 TICK_MS = 500  # Cancel can be pressed from the first one on: a double click on Apply must not cancel
 LOG_LINES = 2000
@@ -20,6 +21,7 @@ class RunSection:
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
+        self._wording = PanelWording(panel.ui)
         self._started = 0.0
         self._left: float | None = None
         self._stage = ""
@@ -67,7 +69,7 @@ class RunSection:
             self.refresh()
             self.panel.logic.runs.cancel()
             return
-        with tellingErrors(_("The comparison could not be started.")):
+        with tellingErrors(_("The comparison could not be started."), self._wording):
             self._begin()
         if not self.running:
             self._say(_("Not started."))
@@ -134,8 +136,9 @@ class RunSection:
         elif end.state == "cancelled":
             self._say(_("Cancelled; nothing was kept."))
         else:
-            self.ui.logTextEdit.appendPlainText(end.message)
-            self._say(end.message, BAD_COLOR)
+            message = end.message if end.error is None else end.error.render(self._wording)
+            self.ui.logTextEdit.appendPlainText(message)
+            self._say(message, BAD_COLOR)
             self.ui.logButton.checked = True
         self.refresh()
 
@@ -176,18 +179,7 @@ class RunSection:
 
 def stageName(stage: str) -> str:
     """A stage of the worker in the reader's words."""
-    names = {
-        "read": _("Reading the scans"),
-        "lungs": _("Finding the lungs"),
-        "rigid": _("Rigid alignment"),
-        "gate": _("Checking the pair"),
-        "register": _("Registration"),
-        "check": _("Checking the registration"),
-        "warp": _("Warping the prior"),
-        "findings": _("Measuring what changed"),
-        "write": _("Writing the result"),
-    }
-    return names.get(stage, stage)
+    return _(STAGE_TITLES[stage]) if stage in STAGE_TITLES else stage
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -14,10 +14,12 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHOD_NAMES
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET
+from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.io import run_files
 
 KEPT_JOBS = 5
-METHODS = ("rigid", "sequential", "joint")
 REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
 
 
@@ -49,7 +51,7 @@ class Runs:
         reference: Any,
         template: Any,
         *,
-        method: str = "sequential",
+        method: str = DEFAULT_METHOD,
         waitForCompletion: bool = True,
         **options: Any,
     ) -> Any:
@@ -58,7 +60,7 @@ class Runs:
         Args:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
-            method: ``rigid`` or ``sequential``.
+            method: ``rigid``, ``sequential`` or ``joint``.
             waitForCompletion: return the results; else return the :class:`Job` at once.
             options: as in :meth:`start`.
 
@@ -89,11 +91,11 @@ class Runs:
         reference: Any,
         template: Any,
         *,
-        method: str = "sequential",
-        device: str = "auto",
+        method: str = DEFAULT_METHOD,
+        device: str = DEFAULT_DEVICE,
         threshold: float | None = None,
         smallestVoxels: int | None = None,
-        preset: str = "default",
+        preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
         onEvent: Callable[[dict[str, Any]], None] = nobody,
@@ -104,7 +106,7 @@ class Runs:
         Args:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
-            method: ``rigid`` or ``sequential``.
+            method: ``rigid``, ``sequential`` or ``joint``.
             device: ``auto``, ``cpu`` or ``cuda``.
             threshold: of the change map for the findings in the report, in (0, 1].
             smallestVoxels: smallest region that is a finding.
@@ -180,7 +182,7 @@ class Runs:
             for side in lacking:
                 remove(nodes[side])  # the scene is as it was
             raise
-        results.record.SetAttribute(REPORT, str(job.result / "report.html"))
+        results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
         self.onLoaded(results)
         return results
@@ -196,12 +198,12 @@ def _checkMethod(method: str) -> None:
     """Refuse at once what the worker would refuse later."""
     from ChangeMapJointGui.method import jointUnavailable
 
-    if method not in METHODS:
-        text = _("Method: found {method}, expected one of {known}.")
-        raise InputError(text.format(method=repr(method), known=", ".join(map(repr, METHODS))))
+    if method not in METHOD_NAMES:
+        known = _("one of {known}").format(known=", ".join(map(repr, METHOD_NAMES)))
+        raise InputError(_("found {value}").format(value=repr(method)), field="method", expected=known)
     reason = jointUnavailable() if method == "joint" else ""
     if reason:
-        raise InputError(reason)
+        raise InputError(reason, field="method", value=method)
 
 
 def _inputs(reference: Any, template: Any) -> tuple[JobInput, JobInput]:
@@ -262,7 +264,7 @@ def _loaded(file: Path, name: str) -> Any:
         InputError: the file is gone.
     """
     if not file.exists():
-        raise InputError(_("{file}: the scan is no longer there; run the comparison again.").format(file=file))
+        raise InputError(_("the scan is no longer there"), field=file, remedy=_("run the comparison again"))
     node = slicer.util.loadVolume(str(file), {"name": name})
     storage = node.GetStorageNode()
     node.SetAndObserveStorageNodeID(None)
@@ -273,18 +275,19 @@ def _loaded(file: Path, name: str) -> Any:
 def _configuration(file: str, threshold: float | None, smallestVoxels: int | None) -> dict[str, Any]:
     """Options for the worker, which checks them."""
     values: dict[str, Any] = {}
+    where = Argument("configurationFile", file)
     if file:
         try:
             values = json.loads(Path(file).read_text("utf-8-sig"))
         except OSError as error:
-            raise InputError(_("{file}: cannot be read ({why}).").format(file=file, why=error.strerror)) from error
+            raise InputError(_("cannot be read ({why})").format(why=error.strerror), field=where) from error
         except (ValueError, RecursionError) as error:
-            raise InputError(_("{file}: not JSON ({why}).").format(file=file, why=error)) from error
+            raise InputError(_("not JSON ({why})").format(why=error), field=where) from error
         if not isinstance(values, dict):
-            raise InputError(_("{file}: expected an object with options.").format(file=file))
+            raise InputError(field=where, expected=_("an object with options"))
     listed = values.get("findings") or {}
     if not isinstance(listed, dict):
-        raise InputError(_("{file}: found findings = {value}, expected an object.").format(file=file, value=listed))
+        raise InputError(_("found {value}").format(value=f"findings = {listed}"), field=where, expected=_("an object"))
     listed = dict(listed)
     if threshold is not None:
         listed["threshold"] = threshold

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
 from ChangeMapJointGui.shortcuts import keyHelp
+from ChangeMapJointLib.core.hu import WINDOWS_HU
 
 
 class ViewsSection:
@@ -28,8 +29,9 @@ class ViewsSection:
             ],
         )
         onChosen(self.ui.layoutComboBox, lambda key: setattr(panel.parameters, "layout", key))
-        for name in ("lung", "mediastinum", "bone"):
+        for key, (name, (level, width)) in enumerate(WINDOWS_HU.items(), 1):
             button = getattr(self.ui, f"{name}Button")
+            button.toolTip = _("{level} / {width}. Key: {key}").format(level=round(level), width=round(width), key=key)
             button.connect("clicked(bool)", lambda checked=False, name=name: self.setWindow(name))  # noqa: ARG005
         rows = "".join(
             f"<tr><td><b>{html.escape(key)}</b>&nbsp;&nbsp;</td><td>{html.escape(text)}</td></tr>"

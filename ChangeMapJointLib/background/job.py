@@ -99,8 +99,12 @@ class Job:
             write_request(folder / "job.json", request)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            said = explain_error(error, root) or f"{folder}: cannot be made ({error.strerror}); give another folder"
-            raise InputError(said) from error
+            said = explain_error(error, root)
+            if said is not None:
+                raise InputError(said) from error
+            raise InputError(
+                f"cannot be made ({error.strerror})", field=folder, remedy="give another folder"
+            ) from error
         return cls(folder, request)
 
     # -- what to do -------------------------------------------------------------------
@@ -121,7 +125,10 @@ class Job:
             try:
                 write_nrrd(self.input_file(side), volume.array, volume.grid, compress=False)
             except InputError as error:
-                raise InputError(explain_error(error, self.folder) or str(error)) from error
+                said = explain_error(error, self.folder)
+                if said is None:
+                    raise
+                raise InputError(said) from error
         self._request = None  # the volumes are not kept in memory
 
     def input_file(self, side: str) -> Path:
@@ -203,7 +210,8 @@ class Job:
         if read_json(self.folder / "state.json").get("state") != state:
             self.write_state(state, message)
         log = self.log_file if self.log_file.exists() else None
-        return End(state, message, return_code, result if state == "finished" else None, log)
+        error = InputError.from_json(last.get("error")) if last and state == "failed" else None
+        return End(state, message, return_code, result if state == "finished" else None, log, error)
 
     # -- stop and remove --------------------------------------------------------------
     @property

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 from ChangeMapJointLib.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "changemap.job/1"
 SIDES = ("reference", "template")
+AGAIN = "start the comparison again"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class JobRequest:
 
     reference: JobInput
     template: JobInput
-    method: str = "sequential"
-    device: str = "auto"
+    method: str = DEFAULT_METHOD
+    device: str = DEFAULT_DEVICE
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -81,12 +83,12 @@ def read_request(path: Path) -> JobRequest:
     try:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); start the comparison again") from error
+        raise InputError(f"cannot be read ({error.strerror})", field=path, remedy=AGAIN) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); start the comparison again") from error
+        raise InputError(f"not JSON ({error})", field=path, remedy=AGAIN) from error
     found = values.get("schema") if isinstance(values, dict) else type(values).__name__
     if found != SCHEMA:
-        raise InputError(f"{path}: found schema {found!r}, expected {SCHEMA!r}")
+        raise InputError(f"found schema {found!r}", field=path, expected=repr(SCHEMA))
     reference, template = (_input(path, side, values.get(side)) for side in SIDES)
     method, device = (_typed(path, values, name, str) for name in ("method", "device"))
     return JobRequest(reference, template, method, device, _typed(path, values, "configuration", dict))
@@ -94,16 +96,16 @@ def read_request(path: Path) -> JobRequest:
 
 def _input(path: Path, side: str, values: Any) -> JobInput:
     if not isinstance(values, dict):
-        raise InputError(f"{path}: found {side} = {values!r}, expected an object with file and name")
+        raise InputError(f"found {side} = {values!r}", field=path, expected="an object with file and name")
     when = values.get("date")
     try:
         good = when is None or bool(date.fromisoformat(when))
     except (ValueError, TypeError):
         good = False
     if not good:
-        raise InputError(f"{path}: found {side}.date = {when!r}, expected YYYY-MM-DD or null")
+        raise InputError(f"found {side}.date = {when!r}", field=path, expected="YYYY-MM-DD or null")
     if values.get("file") != f"{side}.nrrd":
-        raise InputError(f"{path}: found {side}.file = {values.get('file')!r}, expected '{side}.nrrd'")
+        raise InputError(f"found {side}.file = {values.get('file')!r}", field=path, expected=f"'{side}.nrrd'")
     node_id = values.get("node_id")
     acquisition = _typed(path, {"acquisition": {}, **values}, "acquisition", dict)
     return JobInput(_typed(path, values, "name", str), when, None if node_id is None else str(node_id), acquisition)
@@ -111,7 +113,7 @@ def _input(path: Path, side: str, values: Any) -> JobInput:
 
 def _typed(path: Path, values: Mapping[str, Any], name: str, kind: type) -> Any:
     if not isinstance(values.get(name), kind):
-        raise InputError(f"{path}: found {name} = {values.get(name)!r}, expected {kind.__name__}")
+        raise InputError(f"found {name} = {values.get(name)!r}", field=path, expected=kind.__name__)
     return values[name]
 
 

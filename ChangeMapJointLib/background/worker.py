@@ -2,7 +2,8 @@
 
 It compares the two scans of a job (see :mod:`ChangeMapJointLib.background.job`) in a process of its own, so
 that whoever started it stays responsive. On standard output it writes JSON lines: ``started``, then the
-events of ``changemap run --progress json``. Everything else that is printed goes to ``worker.log``.
+same events as the command line. An ``error`` event holds the message, and under ``error`` its parts (see
+:meth:`~ChangeMapJointLib.core.errors.InputError.to_json`). Everything else that is printed goes to ``worker.log``.
 
 It stops within a second when the file ``cancel`` appears, on SIGTERM, or when its owner is gone, and
 leaves nothing half done: a thread watches, asks the main thread to clean up, and does so itself where
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ChangeMapJointLib.background.job import Job, now
-from ChangeMapJointLib.background.request import JobInput, JobRequest
+from ChangeMapJointLib.background.request import SIDES, JobInput, JobRequest
 from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
@@ -42,8 +43,9 @@ from ChangeMapJointLib.comparison.events import (
 )
 from ChangeMapJointLib.comparison.outcome import CANCELLED, OWNER_GONE, explain_error
 from ChangeMapJointLib.comparison.stages import ProgressEvent
-from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
 from ChangeMapJointLib.core.process import end_children, hold, is_alive, lead_group
+from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.run import Label, Request
@@ -99,7 +101,7 @@ class Worker:
             raise Cancelled
         return {
             "out": str(request.out),
-            "report": str(request.out / "report.html"),
+            "report": str(request.out / run_files.REPORT),
             "verdict": result.quality.verdict,
             "findings": None if result.findings is None else len(result.findings.items),
             "gate": result.gate.answer,
@@ -141,10 +143,11 @@ class Worker:
         with suppress(OSError):
             traceback.print_exception(error)
         said = explain_error(error, self.job.folder)
-        if said is None and isinstance(error, InputError):
-            said = in_words(error, self.job)
         if said is not None:
             return self.end("error", EXIT_INPUT, message=said)
+        if isinstance(error, InputError):
+            known = of_scans(error, self.job)
+            return self.end("error", EXIT_INPUT, message=str(known), error=known.to_json())
         return self.end("fault", EXIT_FAULT, message=f"A fault in the program: {type(error).__name__}: {error}")
 
     def end(self, event: str, code: int, *, message: str = "", **values: Any) -> None:
@@ -208,14 +211,12 @@ def _label(given: JobInput) -> Label:
     return Label(given.name, acquisition if given.date is None else replace(acquisition, date=given.date))
 
 
-def in_words(error: InputError, job: Job) -> str:
-    """The error on one line, in terms of what the user chose instead of the job's files and options."""
-    text = " ".join(str(error).split())
+def of_scans(error: InputError, job: Job) -> InputError:
+    """The error about the scans that the user chose instead of about the job's files."""
     with suppress(InputError):
         asked = job.read()
-        for side, given in (("reference", asked.reference), ("template", asked.template)):
-            text = text.replace(str(job.input_file(side)), given.name)
-    return text.replace(f"--out {job.folder / 'result'}", "The result")
+        return error.renaming({job.input_file(side): Argument(side, getattr(asked, side).name) for side in SIDES})
+    return error
 
 
 def remove_partial(job: Job, *, result: bool) -> None:

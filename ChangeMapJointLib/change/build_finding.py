@@ -15,9 +15,9 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.lesions.diameter import axial_diameters
 from ChangeMapJointLib.lesions.segment import elongation
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
 from ChangeMapJointLib.scan.scan import Scan
 
-RIGHT, LEFT = 1, 2  # the lungs' labels
 TrustFunction = Callable[[FloatArray], NDArray[np.floating]]
 
 

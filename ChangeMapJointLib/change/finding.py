@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ChangeMapJointLib.change.kinds import Kind
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.lesions.measure import LesionMeasure
 
-Kind = Literal["new", "grown", "shrunk", "resolved", "increase", "decrease"]
 Lung = Literal["right", "left"]
 
 

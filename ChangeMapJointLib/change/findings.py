@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.change.build_finding import TrustFunction, describe
 from ChangeMapJointLib.change.finding import Finding, Kind, Lung
 from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_pair, local_motions
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
 from ChangeMapJointLib.change.naming import dipole_partners, name_change
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
 from ChangeMapJointLib.core.displacement import DisplacementField
@@ -33,10 +34,11 @@ class FindingOptions:
     """What counts as a finding.
 
     Attributes:
-        threshold: lowest value of the change map, in (0, 1]; 0.68 is 714 HU (the paper's operating point).
+        threshold: lowest value of the change map, in (0, 1]; by default that of the sequential
+            method in :data:`~ChangeMapJointLib.change.method_table.METHODS`.
         proven_threshold: if given, in (0, threshold]: weaker change down to this is listed too, but only where it can
             be named; on shells thinner than a voxel, as of a nodule that grew, the map stays below ``threshold``.
-        min_voxels: smallest component, >= 1 (the paper drops regions below 5).
+        min_voxels: smallest component, >= 1 (the paper drops smaller ones).
         connectivity: 6, 18 or 26 neighbours make a component.
         merge_mm: widest gap between fragments that weaker change bridges, >= 0.
         bridge: how strong that change must be, as a fraction of the threshold.
@@ -46,14 +48,14 @@ class FindingOptions:
         measure: how lesions are measured.
     """
 
-    threshold: float = 0.68
+    threshold: float = DEFAULT_THRESHOLD
     proven_threshold: float | None = None
-    min_voxels: int = 5
+    min_voxels: int = SMALLEST_REGION_VOX
     connectivity: int = 26
     merge_mm: float = 4.0
     bridge: float = 0.6
     dipole_mm: float = 10.0
-    max_findings: int = 200
+    max_findings: int = MOST_FINDINGS
     measure: MeasureOptions = dataclass_field(default_factory=MeasureOptions)
 
     def __post_init__(self) -> None:
@@ -72,7 +74,7 @@ class FindingOptions:
         }
         for name, (good, expected) in checks.items():
             if not good:
-                raise InputError(f"Option '{name}' of the findings must be {expected}, got {getattr(self, name)}.")
+                raise InputError(f"found {getattr(self, name)}", field=f"FindingOptions.{name}", expected=expected)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Findings:
     items: tuple[Finding, ...]
     labels: NDArray[np.int32] | None
     dropped: int = 0
-    threshold: float = 0.68
+    threshold: float = DEFAULT_THRESHOLD
     withheld: int = 0
     why: tuple[str, ...] = ()
 

@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from ChangeMapJointLib.change.method_table import RIM_MM
 from ChangeMapJointLib.core.blur import missing_sigma_mm
 from ChangeMapJointLib.core.filters import opening
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
+from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU, FULL_SCALE_HU
 
-LOW_HU = -1000.0
-HIGH_HU = 50.0
-WINDOW_HU = HIGH_HU - LOW_HU  # 1050 HU: air against soft tissue is a change of 1
-RIM_MM = 4.0  # measured on synthetic change: 2 leave most of the rim, see docs/log/false-positives.md
 PART_MM = 2.0  # larger voxels are divided before a ball is fitted in: a slice of 5 mm is thicker than its centre
 
 
@@ -111,13 +109,13 @@ def change_map(
     lungs: NDArray[np.generic],
     *,
     valid: NDArray[np.bool_] | None = None,
-    window_hu: float = WINDOW_HU,
-    low_hu: float = LOW_HU,
-    high_hu: float = HIGH_HU,
+    window_hu: float = FULL_SCALE_HU,
+    low_hu: float = CHANGE_WINDOW_HU[0],
+    high_hu: float = CHANGE_WINDOW_HU[1],
 ) -> NDArray[np.float32]:
     """``CM = min(|clip(R) - clip(T(y))| / window, 1)`` inside the lungs, 0 outside.
 
-    The window is fixed, so that maps of different pairs compare: 0.68 means 714 HU. A new solid nodule
+    The window is fixed, so that maps of different pairs compare. A new solid nodule
     (40 HU) in lung of -850 HU reaches 0.848, a part-solid one (-300 HU) 0.524, ground glass (-600 HU) 0.238.
 
     Args:

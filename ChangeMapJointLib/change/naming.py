@@ -8,11 +8,11 @@ from scipy.spatial import KDTree
 from ChangeMapJointLib.change.finding import Kind
 from ChangeMapJointLib.change.lesion_pairs import Change, Pair
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import METAL_HU
 from ChangeMapJointLib.lesions.measure import LesionMeasure
+from ChangeMapJointLib.registration.quality import LOW_TRUST
 
 _LONG = 4.0  # elongation from which a region without a lesion is called vessel-like
-_METAL_HU = 1500.0  # calcified nodules and bone stay below
-_LOW_TRUST = 0.5
 _MOST_POINTS = 5000  # of a region that distances are taken from
 _SIMILAR = 3.0  # ratio of the volumes of a dipole's two sides, at most
 
@@ -115,14 +115,14 @@ def remark(kind: Kind, change: Change, *, elongation: float, partner: int | None
     else:
         sentences = [_plain_sentence(change, elongation)]
     lesion = change.pair.primary(change.region.sign)
-    if lesion is not None and lesion.measure.mean_hu > _METAL_HU:
+    if lesion is not None and lesion.measure.mean_hu > METAL_HU:
         sentences.append("As dense as metal: probably an implant or a clip with its artefact.")
     if partner is not None:
         sentences.append(
             f"Beside an opposite change of similar size (finding {partner}): probably one structure that the "
             "registration left displaced."
         )
-    if trust is not None and trust < _LOW_TRUST:
+    if trust is not None and trust < LOW_TRUST:
         sentences.append("The registration is uncertain here.")
     return " ".join(sentences)
 

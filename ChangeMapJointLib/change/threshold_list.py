@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.change.method_table import MOST_FINDINGS
 from ChangeMapJointLib.change.threshold_tree import LiveRegion, LiveRegions
 from ChangeMapJointLib.core.grid import FloatArray, Vector3
 
 Measured = Mapping[str, Any]  # one entry of ``findings.json``
-MOST_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class LiveList:
                 self._candidate_of.setdefault(int(self._base[self._peaks[i]]), i)
 
     def at(self, threshold: float, *, min_voxels: int = 5) -> list[LiveFinding]:
-        """The rows at ``threshold``, the largest (volume times peak) first, at most :data:`MOST_ROWS`.
+        """The rows at ``threshold``, the largest (volume times peak) first, at most :data:`MOST_FINDINGS`.
 
         Regions of one measured lesion are one row.
 
@@ -92,7 +92,7 @@ class LiveList:
             if 0 <= position < len(label):
                 owner.setdefault(int(label[position]), i)
         rows: dict[int, LiveFinding] = {}
-        for region in self.regions.at(threshold, min_voxels=min_voxels)[:MOST_ROWS]:
+        for region in self.regions.at(threshold, min_voxels=min_voxels)[:MOST_FINDINGS]:
             number = owner.get(region.component, self._candidate(region))
             key = region.key if number is None else self._key(number, region)
             known = rows.get(key)

@@ -8,7 +8,9 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from ChangeMapJointLib.cli.wording import COMMAND_LINE
 from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
@@ -93,7 +95,7 @@ def ending(style: str, log: Path | None = None, *, written: Path | None = None) 
         with stoppable():
             yield
     except InputError as error:
-        raise SystemExit(_end(style, "error", " ".join(str(error).split()), EXIT_INPUT)) from None
+        raise SystemExit(_end(style, "error", error.render(COMMAND_LINE), EXIT_INPUT, error=error.to_json())) from None
     except (Cancelled, KeyboardInterrupt):
         said = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is whole."
         raise SystemExit(_end(style, "cancelled", said, EXIT_CANCELLED)) from None
@@ -129,10 +131,10 @@ def _keep(log: Path | None) -> str:
     return ""
 
 
-def _end(style: str, event: str, message: str, code: int) -> int:
+def _end(style: str, event: str, message: str, code: int, **values: Any) -> int:
     if style == "json":
         with suppress(Unheard):
-            emit(event, message=message, exit_code=code)
+            emit(event, message=message, exit_code=code, **values)
     with suppress(Unheard):
         say(sys.stderr, f"changemap: {message}\n")
     return code

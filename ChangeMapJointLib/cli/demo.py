@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ChangeMapJointLib.comparison.output import MARKER
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.provenance import sha256_of
 
 NOTICE = (
@@ -84,7 +84,7 @@ def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
 def is_demo(out: Path) -> bool:
     """Is ``out`` the folder of an earlier demo?"""
     try:
-        record = json.loads((out / MARKER).read_text("utf-8"))
+        record = json.loads((out / run_files.RUN).read_text("utf-8"))
         return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -12,13 +12,16 @@ from typing import Annotated
 import typer
 
 from ChangeMapJointLib import __version__
+from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, DEFAULT_THRESHOLD, METHODS, Method
 from ChangeMapJointLib.cli.console import ending, listening
 from ChangeMapJointLib.cli.demo import demo_request, score
-from ChangeMapJointLib.comparison.config import THRESHOLDS, RunConfig, read_config
+from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET, WORKING_MM, DeviceName, Preset
 from ChangeMapJointLib.export.tables import plain
+from ChangeMapJointLib.io import run_files
 
 app = typer.Typer(
     name="changemap",
@@ -29,30 +32,6 @@ app = typer.Typer(
 )
 
 
-class Method(str, Enum):
-    """Choices of ``--method``."""
-
-    rigid = "rigid"
-    sequential = "sequential"
-    joint = "joint"
-
-
-class Preset(str, Enum):
-    """Choices of ``--preset``."""
-
-    fast = "fast"
-    default = "default"
-    accurate = "accurate"
-
-
-class Device(str, Enum):
-    """Choices of ``--device``."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 class ProgressStyle(str, Enum):
     """Choices of ``--progress``."""
 
@@ -61,18 +40,14 @@ class ProgressStyle(str, Enum):
     none = "none"
 
 
-DEFAULTS = RunConfig()
-
-
-def threshold_defaults() -> str:
-    """The default thresholds in words: one for all methods, and those that differ from it."""
-    usual = THRESHOLDS[DEFAULTS.method]
-    others = [f"{method}: {value:g}" for method, value in THRESHOLDS.items() if value != usual]
-    return "; ".join([f"{usual:g}", *others])
-
-
-DeviceOption = Annotated[Device, typer.Option(help="Where the registration computes.")]
+DeviceOption = Annotated[DeviceName, typer.Option(help="Where the registration computes.")]
 ProgressOption = Annotated[ProgressStyle, typer.Option(help="A bar on a terminal, or JSON lines on standard output.")]
+
+
+def _default_thresholds() -> str:
+    """The defaults of ``--threshold``: the default method's, then those that differ."""
+    others = [m for m in METHODS.values() if m.threshold != DEFAULT_THRESHOLD]
+    return "; ".join([f"{DEFAULT_THRESHOLD:g}", *(f"{m.name}: {m.threshold:g}" for m in others)])
 
 
 def _version(wanted: bool) -> None:
@@ -100,16 +75,18 @@ def run_command(
     ],
     template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
     out: Annotated[Path, typer.Option(help="Folder to make; it appears when the run is whole.")],
-    method: Annotated[Method | None, typer.Option(help="rigid makes no map.", show_default=DEFAULTS.method)] = None,
-    device: DeviceOption = Device.auto,
+    method: Annotated[Method | None, typer.Option(help="rigid makes no map.", show_default=DEFAULT_METHOD)] = None,
+    device: DeviceOption = DEFAULT_DEVICE,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of the change map, above 0 and up to 1.", show_default=threshold_defaults()),
+        typer.Option(help="Of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
     ] = None,
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help="Registration: fast works at 2.25 mm, accurate at 1 mm instead of 1.5.", show_default=DEFAULTS.preset
+            help=f"Registration: fast works at {WORKING_MM['fast']:g} mm, accurate at {WORKING_MM['accurate']:g} mm "
+            f"instead of {WORKING_MM['default']:g}.",
+            show_default=DEFAULT_PRESET,
         ),
     ] = None,
     config: Annotated[
@@ -120,14 +97,10 @@ def run_command(
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
     with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        chosen = {
-            "preset": None if preset is None else preset.value,
-            "method": None if method is None else method.value,
-        }
-        options = read_config(config, **chosen)
+        options = read_config(config, preset=preset, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
-        request = Request(reference, template, out, options, device.value, overwrite)
+        request = Request(reference, template, out, options, device, overwrite)
         result = run(request, listener)
     with ending(progress.value, written=out):
         tell_result(result, out, progress)
@@ -137,12 +110,12 @@ def run_command(
 def demo_command(
     out: Annotated[Path, typer.Option(help="Folder to make; an earlier demo there is replaced.")] = Path("demo-output"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any earlier run's folder.")] = False,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = DEFAULT_DEVICE,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Run the main job on the sample pair that ships with the project, and count what was found."""
     with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        request = demo_request(out, device.value, overwrite=overwrite)
+        request = demo_request(out, device, overwrite=overwrite)
         result = run(request, listener)
     with ending(progress.value, written=out):
         scored = score(result)
@@ -205,7 +178,7 @@ def train_command(
         Path | None, typer.Option(readable=False, help="Weights whose blocks become the coarsest ones.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared samples.", show_default="OUT/samples")] = None,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = DEFAULT_DEVICE,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Train the joint network; under torchrun or Slurm on as many GPUs and nodes as they start processes."""
@@ -213,7 +186,7 @@ def train_command(
 
     with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
         asked = TrainingRequest(
-            tuple(pairs), out, config, tuple(validation or ()), start=start, cache=cache, device=device.value
+            tuple(pairs), out, config, tuple(validation or ()), start=start, cache=cache, device=device
         )
         weights = run_training(asked, listener)
     with ending(progress.value, written=out):
@@ -225,7 +198,7 @@ def train_command(
 
 def tell_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     """The last lines: verdict, number of findings, and where to look."""
-    report = out / "report.html"
+    report = out / run_files.REPORT
     count = None if result.findings is None else len(result.findings.items)
     if progress is ProgressStyle.json:
         withheld = 0 if result.findings is None else result.findings.withheld

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.synthesis.draw import DrawOptions
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes
@@ -44,7 +44,9 @@ def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
     """
     if asked.lesions and len(asked.lesions) != len(asked.scans):
         raise InputError(
-            f"--lesions: found {len(asked.lesions)} masks for {len(asked.scans)} scans; give one for each, or none"
+            f"found {len(asked.lesions)} masks for {len(asked.scans)} scans",
+            field="lesions",
+            remedy="give one for each, or none",
         )
     options = draw_options(asked.config)
     shapes = [] if asked.shapes is None else read_shapes(asked.shapes)
@@ -74,5 +76,5 @@ def draw_options(path: Path | None) -> DrawOptions:
     """
     if path is None:
         return DrawOptions()
-    where = f"--config {path}"
+    where = Argument("config", str(path))
     return from_mapping(DrawOptions, read_json(path, where), where)

@@ -14,7 +14,7 @@ import torch
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.options import from_mapping, read_json, to_mapping
 from ChangeMapJointLib.core.resources import resource
@@ -67,13 +67,14 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
         InputError: no pairs, a patient both in training and validation, or a configuration that makes no sense.
     """
     options = training_options(asked.config)
-    folders, held_out = pair_folders(asked.pairs, "--pairs"), pair_folders(asked.validation, "--validation")
+    folders, held_out = pair_folders(asked.pairs, "pairs"), pair_folders(asked.validation, "validation")
     patients = _patients(folders), _patients(held_out)
     both = sorted(set(patients[0]) & set(patients[1]))
     if both:
         raise InputError(
-            f"--validation: scan {both[0]}, or a lesion cut from it, is in the training pairs as well; keep patients "
-            "apart"
+            f"scan {both[0]}, or a lesion cut from it, is in the training pairs as well",
+            field="validation",
+            remedy="keep patients apart",
         )
     start = None if asked.start is None else read_checkpoint(asked.start)
     cache = asked.cache or asked.out / "samples"
@@ -116,8 +117,10 @@ def training_options(config: str) -> TrainingOptions:
         path = known / f"{config}.json"
         if not path.exists():
             names = ", ".join(sorted(one.stem for one in known.glob("*.json")))
-            raise InputError(f"--config {config}: found no such configuration, expected {names}, or a JSON file")
-    where = f"--config {path}"
+            raise InputError(
+                "found no such configuration", field="config", value=config, expected=f"{names}, or a JSON file"
+            )
+    where = Argument("config", str(path))
     return from_mapping(TrainingOptions, read_json(path, where), where)
 
 
@@ -131,7 +134,7 @@ def pair_folders(roots: Sequence[Path], argument: str) -> list[Path]:
     for root in roots:
         here = [root] if (root / "truth.json").exists() else sorted(p.parent for p in root.glob("*/truth.json"))
         if not here:
-            raise InputError(f"{argument} {root}: found no pair; expected what changemap synthesize wrote")
+            raise InputError("found no pair", field=argument, value=root, expected="what changemap synthesize wrote")
         found += here
     return found
 
@@ -155,9 +158,13 @@ def launched_fabric(device: str, precision: str) -> Any:
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
-        raise InputError("changemap train needs lightning-fabric: pip install 'changemapjoint[train]'") from error
+        raise InputError(
+            "changemap train needs lightning-fabric", remedy="pip install 'changemapjoint[train]'"
+        ) from error
     if device == "cuda" and not on_gpu(device):
-        raise InputError("--device cuda: no CUDA device works here; use --device cpu")
+        raise InputError(
+            "no CUDA device works here", field="device", value=device, remedy=("use ", Argument("device", "cpu"))
+        )
     world, here = processes(os.environ)
     fabric = Fabric(
         accelerator="cuda" if on_gpu(device) else "cpu",
@@ -187,8 +194,9 @@ def processes(environment: Mapping[str, str]) -> tuple[int, int]:
     world, here = (int(found[1]) if found else 0 for found in numbers)
     if world < 1 or here < 1 or world % here:
         raise InputError(
-            f"{names[0]} = {values[0]}, {names[1]} = {values[1]}: expected numbers, the same on every node; "
-            "give srun both --ntasks and --ntasks-per-node"
+            f"{names[0]} = {values[0]}, {names[1]} = {values[1]}",
+            expected="numbers, the same on every node",
+            remedy="give srun both --ntasks and --ntasks-per-node",
         )
     return world, here
 

@@ -10,12 +10,14 @@ from datetime import datetime, timezone
 
 import torch
 
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.config import Method, RunConfig, choose_device, config_for
 from ChangeMapJointLib.comparison.inputs import AnyScan, as_input, check_inputs
 from ChangeMapJointLib.comparison.methods import read_model
-from ChangeMapJointLib.comparison.result import SHARES, Result, RunRecord
+from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
 from ChangeMapJointLib.comparison.steps import find_changes, register
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
@@ -30,7 +32,7 @@ def compare(
     *,
     method: Method | None = None,
     config: RunConfig | None = None,
-    device: str = "auto",
+    device: str = DEFAULT_DEVICE,
     progress: Listener = nobody,
     stages: Stages | None = None,
 ) -> Result:
@@ -66,7 +68,7 @@ def compare(
     config = config_for(method, config)
     chosen = choose_device(device)
     model = read_model(config.joint) if config.method == "joint" else None
-    stages = stages or Stages(SHARES[config.method], progress)
+    stages = stages or Stages(METHODS[config.method].shares, progress)
     started = datetime.now(timezone.utc)
     with stages.stage("read") as report:
         reference, first = inputs[0].read(lambda f, m="": report(0.5 * f, m))

@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from ChangeMapJointLib.change.findings import FindingOptions
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHODS, Method
+from ChangeMapJointLib.core.choices import DEFAULT_PRESET, DEVICES, Preset
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.lungs.segment import LungOptions
-from ChangeMapJointLib.registration.deformable.presets import PRESETS, Preset
+from ChangeMapJointLib.registration.deformable.presets import PRESETS
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions
 from ChangeMapJointLib.registration.rigid.align import RigidOptions
 from ChangeMapJointLib.registration.trust import TrustOptions
-
-Method = Literal["rigid", "sequential", "joint"]
-# of the findings: 714 HU as in the paper; CM_comb, a product, is about as quiet from 0.3 on (joint.py)
-THRESHOLDS: dict[Method, float] = {"rigid": 0.68, "sequential": 0.68, "joint": 0.3}
-# from which weaker change is measured ahead: ground glass shows; below, noise and vessels begin
-CANDIDATES: dict[Method, float] = {"rigid": 0.4, "sequential": 0.4, "joint": 0.15}
 
 
 @dataclass(frozen=True)
@@ -47,8 +43,8 @@ class RunConfig:
         findings: threshold and what counts as a finding.
     """
 
-    method: Method = "sequential"
-    preset: Preset = "default"
+    method: Method = DEFAULT_METHOD
+    preset: Preset = DEFAULT_PRESET
     lungs: LungOptions = field(default_factory=LungOptions)
     rigid: RigidOptions = field(default_factory=RigidOptions)
     keypoints: KeypointOptions = field(default_factory=KeypointOptions)
@@ -75,12 +71,12 @@ def read_config(path: Path | None, *, preset: str | None = None, method: str | N
     """
     if path is None:
         return config_from({}, preset=preset, method=method)
-    where = f"--config {path}"
+    where = Argument("config", str(path))
     return config_from(read_json(path, where), where, preset=preset, method=method)
 
 
 def config_from(
-    values: Any, where: str = "configuration", *, preset: str | None = None, method: str | None = None
+    values: Any, where: str | Argument = "config", *, preset: str | None = None, method: str | None = None
 ) -> RunConfig:
     """The configuration in JSON values; what they do not name is as in the preset, and as the method needs it.
 
@@ -97,7 +93,7 @@ def config_from(
         given = {"preset": preset, "method": method}
         values = {**values, **{name: value for name, value in given.items() if value is not None}}
     found = from_mapping(RunConfig, values, where)
-    listed = FindingOptions(threshold=THRESHOLDS[found.method])
+    listed = FindingOptions(threshold=METHODS[found.method].threshold)
     base = RunConfig(preset=found.preset, registration=PRESETS[found.preset], findings=listed)
     return from_mapping(RunConfig, values, where, base=base)
 
@@ -124,8 +120,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: for another name, or ``cuda`` where none works.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {name}: expected auto, cpu or cuda")
+    if name not in DEVICES:
+        raise InputError(field="device", value=name, expected="auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     try:
@@ -134,5 +130,10 @@ def choose_device(name: str) -> torch.device:
         if name == "auto":
             return torch.device("cpu")
         first = str(error).splitlines()[0]
-        raise InputError(f"--device cuda: no CUDA device works here ({first}); use --device cpu") from error
+        raise InputError(
+            f"no CUDA device works here ({first})",
+            field="device",
+            value=name,
+            remedy=("use ", Argument("device", "cpu")),
+        ) from error
     return torch.device("cuda")

@@ -101,10 +101,10 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
     import SimpleITK as sitk
 
     if not isinstance(image, sitk.Image):
-        raise InputError(f"{name}: found {type(image).__name__}, expected a path, a SimpleITK image or a Volume")
+        raise InputError(f"found {type(image).__name__}", field=name, expected="a path, a SimpleITK image or a Volume")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         found = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} components"
-        raise InputError(f"{name}: found {found}, expected 3 dimensions and 1 component")
+        raise InputError(f"found {found}", field=name, expected="3 dimensions and 1 component")
     return Volume(as_hu(np.array(sitk.GetArrayViewFromImage(image))), Grid.of_image(image), Path(name))
 
 
@@ -120,11 +120,15 @@ def check_inputs(paths: list[Path]) -> None:
             found = path.exists() and str(path) not in ("", ".")
         except UnicodeEncodeError as error:
             name = str(path).encode("utf-8", "backslashreplace").decode()
-            raise InputError(f"{name}: the name is not UTF-8 text; rename the file") from error
+            raise InputError("the name is not UTF-8 text", field=Path(name), remedy="rename the file") from error
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{path}: cannot be reached ({reason_of(error)}); check its permissions") from error
+            raise InputError(
+                f"cannot be reached ({reason_of(error)})", field=path, remedy="check its permissions"
+            ) from error
         if not found:
-            raise InputError(f"{path}: no such file or folder; give a scan, or a folder or zip of a DICOM series")
+            raise InputError(
+                "no such file or folder", field=path, remedy="give a scan, or a folder or zip of a DICOM series"
+            )
 
 
 def labelled(volume: Volume, label: Label | None) -> Volume:

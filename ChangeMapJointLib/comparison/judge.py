@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.findings import FindingOptions, Findings, list_findings
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
-from ChangeMapJointLib.comparison.config import CANDIDATES, RunConfig
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import Place
 from ChangeMapJointLib.comparison.methods import Solved, keypoint_error
 from ChangeMapJointLib.comparison.result import Maps, Result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
-from ChangeMapJointLib.core.hu import LOWEST_HU
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.registration import quality
@@ -82,7 +83,8 @@ def judge_deformable(
     with stages.stage("findings"):
         listed = config.findings
         findings = _find(pair, maps, field, listed)
-        weak = replace(listed, threshold=min(CANDIDATES[config.method], listed.threshold), proven_threshold=None)
+        lowest = min(METHODS[config.method].candidates, listed.threshold)
+        weak = replace(listed, threshold=lowest, proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
         judged = quality.judge(_figures(pair, rigid, registration, solved.matches, maps, warped, check))
         if judged.verdict == "do not use":
@@ -113,7 +115,7 @@ def check_registration(pair: ScanPair, solved: Solved, config: RunConfig, place:
 def warp_and_map(pair: ScanPair, solved: Solved, trust: NDArray[np.float32], place: Place) -> tuple[Warped, Maps]:
     """T(y), and the method's maps of R and T(y) at equal resolution."""
     r, t, field = pair.reference, pair.template, solved.registration.field
-    warped = as_hu(_warped(t.array, pair, field, place, outside=LOWEST_HU))
+    warped = as_hu(_warped(t.array, pair, field, place, outside=NOT_SCANNED_HU))
     lungs_warped = warp(t.mask, t.grid, r.grid, field) >= 0.5
     lungs = lungs_of_both(r.mask, lungs_warped, r.grid)
     matched_r, matched_t = match_voxel_blur(
@@ -135,7 +137,7 @@ def warp_and_map(pair: ScanPair, solved: Solved, trust: NDArray[np.float32], pla
 def warped_rigidly(pair: ScanPair) -> NDArray[np.float32]:
     """T(A x) in HU, float32 on the reference's grid."""
     t = pair.template
-    return resample(t.array, t.grid, pair.reference.grid, matrix=pair.rigid, outside=LOWEST_HU)
+    return resample(t.array, t.grid, pair.reference.grid, matrix=pair.rigid, outside=NOT_SCANNED_HU)
 
 
 def lungs_rigidly(pair: ScanPair) -> NDArray[np.bool_]:
@@ -145,10 +147,10 @@ def lungs_rigidly(pair: ScanPair) -> NDArray[np.bool_]:
 
 
 def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Rounded to int16; NaN becomes -1024 HU."""
+    """Rounded to int16; NaN becomes what was not scanned."""
     result = np.empty(values.shape, dtype=np.int16)
     for z, plane in enumerate(values):  # slice by slice: no temporary of the volume's size
-        result[z] = np.rint(np.nan_to_num(plane, nan=LOWEST_HU))
+        result[z] = np.rint(np.nan_to_num(plane, nan=NOT_SCANNED_HU))
     return result
 
 
@@ -213,5 +215,5 @@ def _figures(
         keypoints_found=matches.found,
         keypoints_dropped=matches.dropped,
         overlap=rigid.overlap.reference_in_template,
-        trusted_percent=100.0 * float((maps.trust[inside] >= 0.5).mean()),
+        trusted_percent=100.0 * float((maps.trust[inside] >= quality.LOW_TRUST).mean()),
     )

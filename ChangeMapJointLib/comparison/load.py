@@ -17,6 +17,7 @@ from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import from_mapping
 from ChangeMapJointLib.gate.rules import ALL_FINE, GateAnswer
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.io.write import read_displacement
@@ -51,41 +52,41 @@ class SavedResult:
     @cached_property
     def change_map(self) -> NDArray[np.float32] | None:
         """CM_seq or CM_comb, float32 [0, 1], ``[z, y, x]`` on the current scan's grid."""
-        return self._array("change_map.nrrd")
+        return self._array(run_files.CHANGE_MAP)
 
     @cached_property
     def signed_change(self) -> NDArray[np.int16] | None:
         """Current minus warped prior in HU, int16 ``[z, y, x]``."""
-        return self._array("signed_change.nrrd")
+        return self._array(run_files.SIGNED_CHANGE)
 
     @cached_property
     def trust(self) -> NDArray[np.float32] | None:
         """How far the deformation can be believed, float32 [0, 1], on ``deformation.field.grid``."""
-        return self._array("trust.nrrd")
+        return self._array(run_files.TRUST)
 
     @cached_property
     def jacobian(self) -> NDArray[np.float32] | None:
         """Det grad y, float32, on ``deformation.field.grid``."""
-        return self._array("jacobian.nrrd")
+        return self._array(run_files.JACOBIAN)
 
     @cached_property
     def warped_template(self) -> NDArray[np.int16]:
         """T(y) in HU, int16, on the current scan's grid."""
-        array: NDArray[np.int16] = read_array(self.folder / "warped_template.nrrd")[0].astype(np.int16, copy=False)
+        array: NDArray[np.int16] = read_array(self.folder / run_files.WARPED_TEMPLATE)[0].astype(np.int16, copy=False)
         return array
 
     @cached_property
     def deformation(self) -> Deformation | None:
         """y, which maps points of the current scan to the prior."""
-        path = self.folder / "deformation.nrrd"
+        path = self.folder / run_files.DEFORMATION
         if not path.exists():
             return None
-        grids = (read_array(self.folder / f"lungs_{side}.nrrd")[1] for side in ("reference", "template"))
+        grids = (read_array(self.folder / file)[1] for file in (run_files.LUNGS_REFERENCE, run_files.LUNGS_TEMPLATE))
         return Deformation(read_displacement(path), *grids)
 
     def report(self, path: Path | str) -> Path:
         """Copy the report, one HTML page that needs nothing else, to ``path``."""
-        return Path(shutil.copyfile(self.folder / "report.html", path))
+        return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
 
     def _array(self, name: str) -> NDArray[Any] | None:
         path = self.folder / name
@@ -112,10 +113,10 @@ def load_result(folder: Path | str) -> SavedResult:
     quality = records["quality"]
     return SavedResult(
         folder,
-        _made(Quality, quality.get("quality"), folder / "quality.json"),
-        _made(GateAnswer, quality["gate"], folder / "quality.json") if "gate" in quality else ALL_FINE,
-        _findings(records.get("findings"), folder / "findings.json"),
-        _findings(records.get("candidates"), folder / "candidates.json"),
+        _made(Quality, quality.get("quality"), folder / run_files.QUALITY),
+        _made(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
+        _findings(records.get("findings"), folder / run_files.FINDINGS),
+        _findings(records.get("candidates"), folder / run_files.CANDIDATES),
         records["run"],
     )
 
@@ -137,9 +138,9 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
 def _made(kind: type[Any], values: Any, path: Path) -> Any:
     """A dataclass from its JSON; names that it does not have are of a newer version, and left out."""
     if not isinstance(values, Mapping):
-        raise InputError(f"{path}: found {type(values).__name__}, expected an object; {AGAIN}")
+        raise InputError(f"found {type(values).__name__}", field=path, expected="an object", remedy=AGAIN)
     known = {field.name for field in fields(kind)}
     try:
-        return from_mapping(kind, {name: value for name, value in values.items() if name in known}, path.name)
+        return from_mapping(kind, {name: value for name, value in values.items() if name in known}, path)
     except InputError as error:
-        raise InputError(f"{path}: {error}; {AGAIN}") from error
+        raise error.with_remedy(AGAIN) from error

@@ -12,7 +12,7 @@ from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import Place
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Shape3
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resources import resource
@@ -105,7 +105,8 @@ def read_model(options: JointOptions) -> Checkpoint:
         try:
             path = resource("Models", f"{options.model}.safetensors")
         except InputError as error:
-            raise InputError(f"joint.model {options.model!r}: {error}; or give a .safetensors file") from error
+            named = error.at(Argument("config.joint.model", options.model))
+            raise named.with_remedy("; or give a .safetensors file") from error
     model = read_checkpoint(path)
     usable_shape(model, options.shape)
     return model

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.memory import is_lack_of_memory
 
 CANCELLED = "Cancelled; nothing was kept."
@@ -46,6 +47,8 @@ class End:
         return_code: of the process; None where it is not known.
         result: the run's folder, when finished.
         log: file with everything that the worker said, where it was kept.
+        error: what is wrong with an input or an argument, for whoever calls them by other names; None where the end
+            has another reason.
     """
 
     state: str
@@ -53,6 +56,7 @@ class End:
     return_code: int | None = None
     result: Path | None = None
     log: Path | None = None
+    error: InputError | None = None
 
 
 def disk_full(folder: Path) -> str:

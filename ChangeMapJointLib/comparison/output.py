@@ -15,18 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ChangeMapJointLib.comparison.outcome import FULL
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.process import is_alive
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.sources import reason_of
 
-MARKER = "run.json"
-SCHEMA = "changemap.run/"
-MAPS = ("change_map", "change_learned", "change_difference", "change_combined", "signed_change", "warped_template")
-GEOMETRY = ("deformation", "jacobian", "trust", "lungs_reference", "lungs_template")
-FILES = frozenset(
-    [f"{name}.nrrd" for name in (*MAPS, *GEOMETRY)]
-    + ["rigid.tfm", "findings.csv", "findings.json", "candidates.json", "quality.json", "report.html", MARKER]
-)  # only a folder with nothing else in it is ever replaced
+REPLACE = ("give another folder, or ", Argument("overwrite", True), " to replace it")
 
 
 def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
@@ -39,26 +33,28 @@ def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
     try:
         _check(out, inputs, overwrite=overwrite)
     except (OSError, RuntimeError) as error:  # no permission, a loop of links, a name too long
-        raise InputError(f"--out {out}: cannot be used ({error}); give another folder") from error
+        raise InputError(f"cannot be used ({error})", field="out", value=out, remedy="give another folder") from error
 
 
 def _check(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
     target = out.resolve()
     if not target.name:
-        raise InputError(f"--out {out}: has no name; give the name of a new folder")
+        raise InputError("has no name", field="out", value=out, remedy="give the name of a new folder")
     for path in inputs:
         source = path.resolve()
         if target == source or (source.is_dir() and source in target.parents):
-            raise InputError(f"--out {out}: lies in the input {path}; give a folder outside of it")
+            raise InputError(f"lies in the input {path}", field="out", value=out, remedy="give a folder outside of it")
         if target in source.parents:
-            raise InputError(f"--out {out}: contains the input {path}; give another folder")
+            raise InputError(f"contains the input {path}", field="out", value=out, remedy="give another folder")
     check_replaceable(out, target, overwrite=overwrite)
     parent = next(p for p in target.parents if p.exists())
     if not parent.is_dir():
-        raise InputError(f"--out {out}: {parent} is a file, expected a folder; give another one")
+        raise InputError(f"{parent} is a file", field="out", value=out, expected="a folder", remedy="give another one")
     reason = why_not_writable(parent)
     if reason is not None:
-        raise InputError(f"--out {out}: cannot write to {parent} ({reason_of(reason)}); {remedy(reason)}")
+        raise InputError(
+            f"cannot write to {parent} ({reason_of(reason)})", field="out", value=out, remedy=remedy(reason)
+        )
     target.with_name(working_prefix(target) + "12345678.partial").exists()  # OSError where the name is too long
 
 
@@ -89,18 +85,22 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise InputError(f"--out {out}: is a file, expected the name of a new folder; give another one")
+        raise InputError(
+            "is a file", field="out", value=out, expected="the name of a new folder", remedy="give another one"
+        )
     if not overwrite:
-        raise InputError(f"--out {out}: exists already; give another folder, or --overwrite to replace it")
+        raise InputError("exists already", field="out", value=out, remedy=REPLACE)
     names = {path.name for path in target.iterdir()}
-    if names and (names - FILES or not is_run(target)):
-        raise InputError(f"--out {out}: holds other files than a run's, and is not replaced; give another folder")
+    if names and (names - run_files.FILES or not is_run(target)):
+        raise InputError(
+            "holds other files than a run's, and is not replaced", field="out", value=out, remedy="give another folder"
+        )
 
 
 def is_run(folder: Path) -> bool:
     """Does ``folder`` hold the record that a run writes?"""
     try:
-        return str(json.loads((folder / MARKER).read_text("utf-8"))["schema"]).startswith(SCHEMA)
+        return str(json.loads((folder / run_files.RUN).read_text("utf-8"))["schema"]).startswith(run_files.SCHEMA_NAME)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -133,7 +133,7 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 folder.rmdir()
         cause = _cause(error, working)
         if cause is not None:
-            raise InputError(f"--out {out}: {_explained(cause)}") from error
+            raise _explained(out, cause) from error
         raise
 
 
@@ -141,14 +141,17 @@ def _cause(error: BaseException, working: Path | None) -> OSError | None:
     """The trouble with the folder that ended a run, if that is what ended it."""
     if isinstance(error, OSError):
         return error
-    ours = working is not None and isinstance(error, InputError) and str(working) in str(error)
-    return error.__cause__ if ours and isinstance(error.__cause__, OSError) else None
+    if working is None or not isinstance(error, InputError) or not isinstance(error.__cause__, OSError):
+        return None
+    return error.__cause__ if any(isinstance(one, Path) and working in one.parents for one in error.where) else None
 
 
-def _explained(error: OSError) -> str:
+def _explained(out: Path, error: OSError) -> InputError:
+    """What to raise where ``error`` ended the writing of ``out``."""
+    found, todo = f"cannot be written ({error.strerror or error})", remedy(error)
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-        return "another run has written it meanwhile, and that one stays; give another folder"
-    return f"cannot be written ({error.strerror or error}); {remedy(error)}"
+        found, todo = "another run has written it meanwhile, and that one stays", "give another folder"
+    return InputError(found, field="out", value=out, remedy=todo)
 
 
 def working_prefix(target: Path) -> str:
@@ -167,7 +170,9 @@ def _make_parents(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out: cannot make {folder} ({error.strerror}); give another folder") from error
+        raise InputError(
+            f"cannot make {folder} ({error.strerror})", field="out", remedy="give another folder"
+        ) from error
     return missing
 
 

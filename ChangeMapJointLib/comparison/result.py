@@ -29,37 +29,6 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.stages import Stages
 
 
-# expected shares of the time, for the progress of the whole
-SHARES = {
-    "rigid": {"read": 2.0, "lungs": 6.0, "rigid": 6.0, "gate": 1.0, "warp": 1.0, "write": 3.0},
-    "sequential": {
-        "read": 2.0,
-        "lungs": 6.0,
-        "rigid": 6.0,
-        "gate": 1.0,
-        "keypoints": 4.0,
-        "register": 20.0,
-        "check": 6.0,
-        "warp": 1.0,
-        "findings": 3.0,
-        "write": 5.0,
-    },
-    "joint": {
-        "read": 2.0,
-        "lungs": 6.0,
-        "rigid": 6.0,
-        "gate": 1.0,
-        "network": 8.0,
-        "keypoints": 4.0,
-        "register": 10.0,
-        "check": 6.0,
-        "warp": 1.0,
-        "findings": 3.0,
-        "write": 6.0,
-    },
-}
-
-
 @dataclass(frozen=True)
 class Maps:
     """The method's maps.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.compare import compare
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.inputs import Input, Label, check_inputs
 from ChangeMapJointLib.comparison.output import check_output
-from ChangeMapJointLib.comparison.result import SHARES, Result
+from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.refusal import write_refusal
 from ChangeMapJointLib.io.read import split_selector
@@ -41,7 +43,7 @@ class Request:
     template: Path
     out: Path
     config: RunConfig = field(default_factory=RunConfig)
-    device: str = "auto"
+    device: str = DEFAULT_DEVICE
     overwrite: bool = False
     notices: tuple[str, ...] = ()
     attribution: tuple[str, ...] = ()
@@ -61,7 +63,7 @@ def run(request: Request, listener: Listener = nobody) -> Result:
     inputs = [split_selector(p)[0] for p in (request.reference, request.template)]
     check_inputs(inputs)
     check_output(request.out, inputs, overwrite=request.overwrite)
-    stages = Stages(SHARES[request.config.method], listener)
+    stages = Stages(METHODS[request.config.method].shares, listener)
     try:
         result = compare(
             Input(request.reference, request.reference_label),
@@ -71,7 +73,7 @@ def run(request: Request, listener: Listener = nobody) -> Result:
             stages=stages,
         )
     except UnlikelyLungs as error:
-        raise InputError(f"{error}{_pictured(request.out, error)}") from error
+        raise error.with_remedy(_pictured(request.out, error)) from error
     result.save(
         request.out,
         overwrite=request.overwrite,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.judge import as_hu, warped_rigidly
 from ChangeMapJointLib.comparison.methods import JointReport
-from ChangeMapJointLib.comparison.output import MARKER, check_output, run_folder
+from ChangeMapJointLib.comparison.output import check_output, run_folder
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import StageReport, Stages
 from ChangeMapJointLib.core.options import to_mapping
@@ -22,13 +22,11 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
-from ChangeMapJointLib.io import write
+from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.volume import Volume
-
-SCHEMA = 1
 
 
 def save_result(
@@ -54,9 +52,9 @@ def save_result(
             record = provenance(result, inputs, stages.reports)
             page = report_content(result, inputs, record, notices=notices, attribution=attribution)
             progress(0.6)
-            write_report(folder / "report.html", page)
+            write_report(folder / run_files.REPORT, page)
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
-        (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / run_files.RUN).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return out
 
 
@@ -71,27 +69,27 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     """Volumes, transforms and tables of the output contract."""
     pair, maps = result.pair, result.maps
     grid, write_nrrd = pair.reference.grid, partial(write.write_nrrd, compress=compress)
-    write_nrrd(folder / "warped_template.nrrd", result.warped_template, grid)
-    write.write_rigid(folder / "rigid.tfm", result.rigid.matrix)
-    write_nrrd(folder / "lungs_reference.nrrd", pair.reference.lungs.labels, grid)
-    write_nrrd(folder / "lungs_template.nrrd", pair.template.lungs.labels, pair.template.grid)
-    write_quality_json(folder / "quality.json", result.quality, result.gate)
+    write_nrrd(folder / run_files.WARPED_TEMPLATE, result.warped_template, grid)
+    write.write_rigid(folder / run_files.RIGID, result.rigid.matrix)
+    write_nrrd(folder / run_files.LUNGS_REFERENCE, pair.reference.lungs.labels, grid)
+    write_nrrd(folder / run_files.LUNGS_TEMPLATE, pair.template.lungs.labels, pair.template.grid)
+    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate)
     if maps is None or result.findings is None:
         return
-    write_nrrd(folder / "change_map.nrrd", maps.change_map, grid)
+    write_nrrd(folder / run_files.CHANGE_MAP, maps.change_map, grid)
     if maps.difference is not None and maps.learned is not None:
-        write_nrrd(folder / "change_combined.nrrd", maps.change_map, grid)
-        write_nrrd(folder / "change_difference.nrrd", maps.difference, grid)
-        write_nrrd(folder / "change_learned.nrrd", maps.learned, grid)
+        write_nrrd(folder / run_files.CHANGE_COMBINED, maps.change_map, grid)
+        write_nrrd(folder / run_files.CHANGE_DIFFERENCE, maps.difference, grid)
+        write_nrrd(folder / run_files.CHANGE_LEARNED, maps.learned, grid)
     field = result.deformation.field
-    write_nrrd(folder / "signed_change.nrrd", maps.signed_hu, grid)
-    write.write_displacement(folder / "deformation.nrrd", field, compress=compress)
-    write_nrrd(folder / "jacobian.nrrd", maps.jacobian, field.grid)
-    write_nrrd(folder / "trust.nrrd", maps.trust, field.grid)
-    write_findings_csv(folder / "findings.csv", result.findings)
-    write_findings_json(folder / "findings.json", result.findings)
+    write_nrrd(folder / run_files.SIGNED_CHANGE, maps.signed_hu, grid)
+    write.write_displacement(folder / run_files.DEFORMATION, field, compress=compress)
+    write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid)
+    write_nrrd(folder / run_files.TRUST, maps.trust, field.grid)
+    write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
+    write_findings_json(folder / run_files.FINDINGS, result.findings)
     if result.candidates is not None:
-        write_findings_json(folder / "candidates.json", result.candidates)
+        write_findings_json(folder / run_files.CANDIDATES, result.candidates)
 
 
 def all_notes(result: Result) -> tuple[str, ...]:
@@ -105,7 +103,7 @@ def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageRe
     """The content of ``run.json``; names of files, never their folders."""
     registration, record, pair = result.registration, result.record, result.pair
     return {
-        "schema": f"changemap.run/{SCHEMA}",
+        "schema": run_files.SCHEMA,
         "research_use_only": "Research use, not a medical device.",
         "started": record.started.isoformat(timespec="seconds"),
         "reference": _input(inputs[0], pair.reference.volume),

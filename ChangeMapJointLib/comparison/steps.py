@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.config import Method, RunConfig, choose_device, config_for
 from ChangeMapJointLib.comparison.device_fallback import Place
 from ChangeMapJointLib.comparison.judge import judge_deformable, judge_rigid
 from ChangeMapJointLib.comparison.methods import Solved, read_model, solve_joint, solve_sequential
-from ChangeMapJointLib.comparison.result import SHARES, Result, RunRecord
+from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
@@ -60,7 +62,7 @@ def register(
     *,
     method: Method | None = None,
     config: RunConfig | None = None,
-    device: str | torch.device = "auto",
+    device: str | torch.device = DEFAULT_DEVICE,
     progress: Listener = nobody,
     stages: Stages | None = None,
     model: Checkpoint | None = None,
@@ -92,7 +94,7 @@ def register(
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     place = Place(choose_device(device) if isinstance(device, str) else device)
-    stages = stages or Stages(SHARES[config.method], progress)
+    stages = stages or Stages(METHODS[config.method].shares, progress)
     with stages.stage("rigid") as report:
         rigid = align_any_size(current, prior, options=config.rigid, progress=report)
     pair = ScanPair(current, prior, rigid.matrix)
@@ -132,7 +134,7 @@ def find_changes(registered: Registered, *, progress: Listener = nobody, stages:
         'good'
     """
     pair, rigid, config = registered.pair, registered.rigid, registered.config
-    stages = stages or Stages(SHARES[config.method], progress)
+    stages = stages or Stages(METHODS[config.method].shares, progress)
     record = RunRecord(config, registered.device.device)
     if registered.solved is None:
         return replace(judge_rigid(pair, rigid, stages), gate=registered.gate, record=record)

@@ -8,20 +8,21 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError, Subject
 
 T = TypeVar("T")
+Where: TypeAlias = "str | Subject | tuple[str | Subject, ...]"
 _NAMES = {int: "a whole number", bool: "true or false", str: "a text"}
 
 
-def read_json(path: Path, where: str) -> Any:
+def read_json(path: Path, where: Subject) -> Any:
     """What a JSON file holds.
 
     Args:
         path: of the file.
-        where: how errors call it, for example ``--config options.json``.
+        where: how errors call it, for example ``Argument("config", "options.json")``, or the path itself.
 
     Raises:
         InputError: it cannot be read, or is not JSON.
@@ -29,9 +30,9 @@ def read_json(path: Path, where: str) -> Any:
     try:
         return json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror}); give a JSON file") from error
+        raise InputError(f"cannot be read ({error.strerror})", field=where, remedy="give a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}); expected an object with options") from error
+        raise InputError(f"not JSON ({error})", field=where, expected="an object with options") from error
 
 
 def require(options: object, **rules: tuple[bool, str]) -> None:
@@ -47,7 +48,7 @@ def require(options: object, **rules: tuple[bool, str]) -> None:
     for name, (good, expected) in rules.items():
         if not good:
             kind, value = type(options).__name__, getattr(options, name)
-            raise InputError(f"{kind}: found {name} = {value!r}, expected {expected}")
+            raise InputError(f"found {value!r}", field=f"{kind}.{name}", expected=expected)
 
 
 def within(value: float, low: float, high: float) -> bool:
@@ -55,38 +56,56 @@ def within(value: float, low: float, high: float) -> bool:
     return low <= value <= high
 
 
-def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configuration", *, base: T | None = None) -> T:
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: Where = "config", *, base: T | None = None) -> T:
     """An options dataclass from JSON values; what is not named keeps its default.
 
     Args:
         kind: a dataclass whose fields are numbers, strings, tuples of them or further dataclasses.
         values: names and values as JSON has them.
-        where: how errors call the place, for example the file's name.
+        where: how errors call the place: the name of the argument, or ``Argument("config", path)`` for a file.
         base: what is not named keeps its value in there, at every depth; ``kind()`` where it can be made.
 
     Raises:
         InputError: for an unknown name, a value of another type than the default's, or one out of range.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where}: found {values!r}, expected an object with names and values")
+        raise InputError(f"found {values!r}", field=where, expected="an object with names and values")
     hints = typing.get_type_hints(kind)
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     unknown = [name for name in values if name not in known]
     if unknown:
-        raise InputError(f"{where}: unknown option {unknown[0]!r}; expected one of {', '.join(known)}")
+        raise InputError(f"unknown option {unknown[0]!r}", field=where, expected=f"one of {', '.join(known)}")
     needed = _required(kind)
     if base is None and not needed:
         base = kind()
     missing = [name for name in needed if name not in values]
     if base is None and missing:
-        raise InputError(f"{where}: found no '{missing[0]}', expected {', '.join(needed)}")
+        raise InputError(f"found no '{missing[0]}'", field=where, expected=", ".join(needed))
     made = {
-        name: _value(hints[name], value, f"{where}.{name}", getattr(base, name, None)) for name, value in values.items()
+        name: _value(hints[name], value, _inside(where, name), getattr(base, name, None))
+        for name, value in values.items()
     }
     try:
         return kind(**made) if base is None else dataclasses.replace(base, **made)  # type: ignore[type-var]
-    except InputError as error:  # a value out of range: say where it stands as well
-        raise InputError(f"{where}: {error}") from error
+    except InputError as error:  # a value out of range: the class says which, and here is known where it stands
+        own = f"{kind.__name__}."
+        if error.field.startswith(own):
+            raise error.moved(*_inside(where, error.field[len(own) :])) from error
+        raise error.at(*_where(where)) from error
+
+
+def _where(where: Where) -> tuple[Subject, ...]:
+    parts = where if isinstance(where, tuple) else (where,)
+    return tuple(Argument(part) if isinstance(part, str) else part for part in parts)
+
+
+def _inside(where: Where, name: str) -> tuple[Subject, ...]:
+    """The place of the option ``name``, or of the entry ``[0]``, in ``where``."""
+    *outer, last = _where(where)
+    if not isinstance(last, Argument):
+        return (*outer, last, Argument(name))
+    inner = Argument(last.name + (name if name.startswith("[") else f".{name}"))
+    return (*outer, inner) if last.value is None else (*outer, last, inner)
 
 
 def _required(kind: type[Any]) -> list[str]:
@@ -106,7 +125,7 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _value(hint: Any, value: Any, where: str, base: Any = None) -> Any:
+def _value(hint: Any, value: Any, where: Where, base: Any = None) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast("type[Any]", hint), value, where, base=base)
@@ -127,14 +146,14 @@ def _value(hint: Any, value: Any, where: str, base: Any = None) -> Any:
             _NAMES.get(hint, hint.__name__),
         )
     if not good:
-        raise InputError(f"{where}: found {value!r}, expected {expected}")
+        raise InputError(f"found {value!r}", field=where, expected=expected)
     return value
 
 
-def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+def _tuple(arguments: tuple[Any, ...], value: Any, where: Where) -> tuple[Any, ...]:
     open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
     if not isinstance(value, (list, tuple)) or (not open_ended and len(value) != len(arguments)):
         count = "any number of" if open_ended else str(len(arguments))
-        raise InputError(f"{where}: found {value!r}, expected a list of {count} values")
+        raise InputError(f"found {value!r}", field=where, expected=f"a list of {count} values")
     kinds = [arguments[0]] * len(value) if open_ended else arguments
-    return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    return tuple(_value(k, v, _inside(where, f"[{i}]")) for i, (k, v) in enumerate(zip(kinds, value, strict=True)))

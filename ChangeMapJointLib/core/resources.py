@@ -32,4 +32,4 @@ def resource(*parts: str) -> Path:
     for path in found:
         if path.exists():
             return path
-    raise InputError(f"{found[0]}: missing from this installation; get the project's source tree")
+    raise InputError("missing from this installation", field=found[0], remedy="get the project's source tree")

@@ -190,7 +190,9 @@ def match_findings(
     if labels is None:
         labels = painted_findings(findings, grid)
     elif not set(np.unique(labels).tolist()) <= {0, *(f.id for f in findings)}:
-        raise InputError("labels: found ids that no finding has; pass the findings that belong to them")
+        raise InputError(
+            "found ids that no finding has", field="labels", remedy="pass the findings that belong to them"
+        )
     result = match_labels(labels, truth, grid, inside=inside, rule=rule)
     said = {f.id: f.kind for f in findings}
     sizes = np.bincount(labels.ravel())
@@ -228,7 +230,7 @@ def match_labels(
         InputError: when ``labels`` does not fit ``grid``.
     """
     if labels.shape != grid.shape:
-        raise InputError(f"labels: found shape {labels.shape}, expected the reference's {grid.shape}")
+        raise InputError(f"found shape {labels.shape}", field="labels", expected=f"the reference's {grid.shape}")
     rule = rule or HitRule()
     sizes = np.bincount(labels.ravel()) if sizes is None else sizes
     changed = [c for c in truth if c.is_change]

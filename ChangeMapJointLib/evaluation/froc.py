@@ -17,14 +17,14 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ChangeMapJointLib.change.method_table import SMALLEST_REGION_VOX
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion, change_region, match_labels
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
-SMALLEST_REGION_VOX = 5
 FEW = 0.01  # of all voxels: above it the whole volume is labelled faster
-# logarithmic as in the paper, with the default 0.68 among them, and denser where maps decide: between two that are 10 %
-# apart CM_comb's false positives per scan can nearly double, and a limit on them lies far from either
+# logarithmic as in the paper, with the default threshold among them, and denser where maps decide: between two that
+# are 10 % apart CM_comb's false positives per scan can nearly double, and a limit on them lies far from either
 THRESHOLDS = np.concatenate([np.logspace(-2, -1, 13)[:-1], np.logspace(-1, 0, 97)[:-1]])
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHOD_NAMES, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
     from ChangeMapJointLib.gate.rules import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
-
-METHODS = ("rigid", "sequential", "joint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ class ReportContent:
     reference: Volume
     template: Volume
     warped_template: NDArray[np.int16] | NDArray[np.float32]
-    method: str
-    threshold: float = 0.68
+    method: Method
+    threshold: float = DEFAULT_THRESHOLD
     change_map: NDArray[np.float32] | None = None
     signed_hu: NDArray[np.int16] | NDArray[np.float32] | None = None
     displacement: DisplacementField | None = None
@@ -62,7 +62,7 @@ class ReportContent:
     rigid_template: NDArray[np.int16] | NDArray[np.float32] | None = None
     lungs: NDArray[np.bool_] | None = None
     trust: NDArray[np.float32] | None = None
-    trust_limit: float = 0.5
+    trust_limit: float = LOW_TRUST
     notices: tuple[str, ...] = ()
     reference_sha256: str = ""
     template_sha256: str = ""
@@ -70,8 +70,8 @@ class ReportContent:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"ReportContent 'method' must be one of {METHODS}, got {self.method!r}")
+        if self.method not in METHOD_NAMES:
+            raise ValueError(f"ReportContent 'method' must be one of {METHOD_NAMES}, got {self.method!r}")
         for name in ("warped_template", "rigid_template", "change_map", "signed_hu", "lungs", "trust"):
             array = getattr(self, name)
             if array is not None and array.shape != self.reference.grid.shape:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.panels import Picture, picture
 from ChangeMapJointLib.export.pictures import (
-    FULL_SCALE_HU,
     Marks,
     Pixels,
     annotate,

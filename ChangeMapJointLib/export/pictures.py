@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU, WINDOWS_HU
 from ChangeMapJointLib.export.planes import Plane
 
 Pixels = NDArray[np.uint8]  # [rows, columns, 3], RGB
 
-WINDOW_LEVEL_HU = -600.0
-WINDOW_WIDTH_HU = 1500.0
-FULL_SCALE_HU = 1050.0  # a change that gets the strongest colour: from air (-1000) to soft tissue (50)
+WINDOW_LEVEL_HU, WINDOW_WIDTH_HU = WINDOWS_HU["lung"]
 OPACITY = 0.8
 OUTSIDE = (58, 58, 72)  # beyond the scan: bluish, so that nobody takes it for air
 WARNING = (176, 0, 64)

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.export import wording
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.overview import overview_pictures
 from ChangeMapJointLib.export.panels import SIGNED_LIMIT_HU, field_mm, finding_boxes_mm, finding_rows, lung_rows
 from ChangeMapJointLib.export.pictures import (
     DENSER,
-    FULL_SCALE_HU,
     LESS_DENSE,
     RAMP_STOPS,
     WINDOW_LEVEL_HU,
@@ -73,7 +74,7 @@ def render_report(content: ReportContent) -> str:
         verdict=wording.verdict(content),
         gate=wording.gate(content),
         stopped=content.unusable,
-        method=wording.METHODS[content.method],
+        method=METHODS[content.method].description,
         counts=wording.counts(items),
         none_mark=wording.DASH,
         finding_lines=[wording.finding_line(finding) for finding in items],

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.gate.rules import FINE
-from ChangeMapJointLib.registration.quality import BARS
+from ChangeMapJointLib.registration.quality import BARS, LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
@@ -16,14 +17,7 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.registration.quality import Quality
 
 MINUS, DASH, UNKNOWN = "\u2212", "\u2013", "not stated"
-KINDS = {
-    "new": "New",
-    "grown": "Grown",
-    "shrunk": "Shrunk",
-    "resolved": "Resolved",
-    "increase": "Denser",
-    "decrease": "Less dense",
-}
+KINDS = {kind: words.capitalize() for kind, words in KIND_WORDS.items()}
 KIND_HINTS = {
     "new": "in the current scan only",
     "grown": "larger beyond measurement error",
@@ -31,28 +25,6 @@ KIND_HINTS = {
     "resolved": "in the prior scan only",
     "increase": "denser now; no kind can be told",
     "decrease": "less dense now; no kind can be told",
-}
-DENSER_KINDS = ("new", "grown", "increase")
-RIM = "where only the warped template has lung, a rim of less than 8 mm is left out."
-METHODS = {
-    "rigid": (
-        "Rigid alignment only: the template was moved and turned as a whole and interpolated once. Breathing is not "
-        "corrected, so there is no change map and no list of findings; both scans are shown side by side."
-    ),
-    "sequential": (
-        "Rigid pre-alignment, then variational registration (normalised gradient fields, curvature regularisation, "
-        "lung masks), then the difference of the reference and the warped template. Both are clipped to "
-        f"{MINUS}1000 to 50 HU; the change map is the absolute difference divided by 1050 HU, at most 1, inside the "
-        f"lungs; {RIM} The pipeline is the conventional one in Kohlbrandt et al., Joint Learning of Image Registration "
-        "and Change Detection for Lung CT Images (BVM 2024)."
-    ),
-    "joint": (
-        "One network gives the deformation and the learned change from both scans; unless it was switched off, "
-        "variational registration then improves the deformation, and the network looks again at what that aligned. "
-        "The map shown is the learned change times the "
-        f"difference of the reference and the warped template, inside the lungs; {RIM} It follows Kohlbrandt et al., "
-        "Joint Learning of Image Registration and Change Detection for Lung CT Images (BVM 2024)."
-    ),
 }
 GATES = {
     "fine": ("good", "\u2713", "Inputs: fine", FINE),
@@ -139,7 +111,7 @@ def trust(value: float | None) -> str:
     """A trust figure in [0, 1] with a word for it."""
     if value is None or not math.isfinite(value):
         return "not measured"
-    words = "high" if value >= 0.8 else "moderate" if value >= 0.5 else "low: check by eye"
+    words = "high" if value >= 0.8 else "moderate" if value >= LOW_TRUST else "low: check by eye"
     return f"{number(value, 2)} ({words})"
 
 

@@ -14,13 +14,14 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
+from ChangeMapJointLib.core.hu import METAL_HU, NOT_SCANNED_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 WORK_MM = 3.0  # of an adult; a child's chest is looked at as finely as its lungs are small, and all mm are an adult's
 ADULT_ML, FINEST_MM = 4000.0, 0.7
 MARGIN_VOX = 12
-SOFT_HU, BONE_HU = -150.0, 250.0
+SPINE_HU = 250.0
 NEAR_SPINE = 0.25  # of the lungs' half width: the spine is looked for there
 SPINE_PERCENTILE = 25  # over the slices: only the spine is dense in nearly all of them
 SMOOTH_MM = 8.0
@@ -103,7 +104,7 @@ def _coarse(array: NDArray[np.generic], grid: Grid, work: Grid) -> NDArray[np.fl
     factors = [max(1, min(int(w / s), n)) for w, s, n in zip(work.spacing_mm, grid.spacing_mm, grid.size, strict=True)]
     image = sitk.BinShrink(grid.to_image(array), factors)
     blocks = sitk.GetArrayViewFromImage(image)
-    return resample_parallel(blocks, Grid.of_image(image), work, clip=(-1024.0, 1500.0))
+    return resample_parallel(blocks, Grid.of_image(image), work, clip=(NOT_SCANNED_HU, METAL_HU))
 
 
 def between(mask: Mask) -> Mask:
@@ -130,7 +131,7 @@ def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[tuple[int, int], float]
     across = (y0 + y1 - 1) / 2
     place = (int(np.unravel_index(int(column.argmax()), column.shape)[0]) - across) / max((y1 - y0) / 2, 1)
     box = (slice(z0, z1), slice(None), slice(x0, x1))
-    rows = ((hu[box] > BONE_HU) & ~between(mask[box])).sum(axis=(0, 2))
+    rows = ((hu[box] > SPINE_HU) & ~between(mask[box])).sum(axis=(0, 2))
     bones = place
     if rows.sum():
         bones = (float((rows * np.arange(len(rows))).sum() / rows.sum()) - across) / max((y1 - y0) / 2, 1)
@@ -199,7 +200,7 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
 
 def _leftness(hu: NDArray[np.float32], mask: Mask, x: int) -> float:
     """Of the soft tissue between the lungs, the share on the left less the share on the right."""
-    across = ((hu > SOFT_HU) & between(mask)).sum(axis=(0, 1))
+    across = ((hu > SOFT_TISSUE_HU) & between(mask)).sum(axis=(0, 1))
     total = int(across.sum())
     return float(across[x + 1 :].sum() - across[:x].sum()) / total if total else 0.0
 

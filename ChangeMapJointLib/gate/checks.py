@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.core.hu import LOWEST_HU
+from ChangeMapJointLib.core.hu import AIR_OR_LUNG_HU, LOWEST_HU
 from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
 from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer, GateReason, reason
 from ChangeMapJointLib.scan.lungs import Lungs
@@ -24,10 +24,9 @@ from ChangeMapJointLib.scan.padding import find_fill, with_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
 SAMPLED_VOXELS = 4_000_000
-AIR_HU = (-1100.0, -500.0)  # air outside and lung
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # where the commonest soft tissue is looked for
-METAL_HU = 4000.0
+BEYOND_CT_HU = 4000.0  # few voxels of a CT exceed it, all of them metal
 WRAPPED = 2**15  # negative numbers stored as unsigned ones begin here
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels that are no air are noise
@@ -49,7 +48,7 @@ class CheckLimits:
         min_extent_mm: smallest box edge.
         max_spacing_mm: coarsest voxel edge.
         max_pixel_mm: coarsest of the two finer voxel edges.
-        min_air: smallest share of voxels in :data:`AIR_HU`.
+        min_air: smallest share of voxels in :data:`~ChangeMapJointLib.core.hu.AIR_OR_LUNG_HU`.
         min_soft: smallest share of voxels in :data:`SOFT_HU`, of the box round all that is no air: a child may be
             small in its field of view.
         possible_peak_hu: beyond this the numbers are no HU.
@@ -82,7 +81,7 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         _check_size(volume, limits)
         _check_hu(volume, limits)
     except InputError as error:
-        raise InputError(f"{volume.source}: {error}") from error
+        raise error.at(volume.source) from error
     volume = with_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
     return replace(volume, notes=(*volume.notes, *(one.sentence for one in _unusual(volume))))
 
@@ -169,21 +168,27 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
     size = " x ".join(str(n) for n in grid.size)
     extent = " x ".join(f"{mm:.0f}" for mm in grid.extent_mm)
     if min(grid.size) < limits.min_voxels:
-        raise InputError(f"{size} voxels, expected at least {limits.min_voxels} along each axis (a chest CT)")
+        raise InputError(f"{size} voxels", expected=f"at least {limits.min_voxels} along each axis (a chest CT)")
     if min(grid.extent_mm) < limits.min_extent_mm:
         raise InputError(
-            f"covers {extent} mm, expected at least {limits.min_extent_mm:g} mm along each axis; give the whole scan"
+            f"covers {extent} mm",
+            expected=f"at least {limits.min_extent_mm:g} mm along each axis",
+            remedy="give the whole scan",
         )
     coarsest = max(grid.spacing_mm)
     if coarsest > limits.max_spacing_mm:
         raise InputError(
-            f"voxels of up to {coarsest:.3g} mm, expected at most {limits.max_spacing_mm:g} mm; give a finer series"
+            f"voxels of up to {coarsest:.3g} mm",
+            expected=f"at most {limits.max_spacing_mm:g} mm",
+            remedy="give a finer series",
         )
     second = sorted(grid.spacing_mm)[1]
     if second > limits.max_pixel_mm:
         raise InputError(
-            f"voxels of {second:.3g} mm or more along two axes, expected at most {limits.max_pixel_mm:g} mm along two: "
-            "vessels, by which patients are told apart, do not show; give a finer series"
+            f"voxels of {second:.3g} mm or more along two axes",
+            expected=f"at most {limits.max_pixel_mm:g} mm along two: vessels, by which patients are told apart, do not "
+            "show",
+            remedy="give a finer series",
         )
 
 
@@ -201,10 +206,11 @@ def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
     low, high = float(array.min()), float(array.max())  # type: ignore[call-overload]
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError("voxels that are NaN or infinite, expected finite HU; repair or export it again")
+        raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)
     if problem:
-        raise InputError(f"values {low:g} to {high:g} are no HU of a CT: {_explained(values, problem, limits)}")
+        found = f"values {low:g} to {high:g} are no HU of a CT: {problem}"
+        raise InputError(found, remedy=_likeness(values, limits))
 
 
 def _sampled(array: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -217,7 +223,7 @@ def _body_box(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The part of ``[z, y, x]`` that holds all but air; the whole where there is nothing but air."""
     box = []
     for axis in range(3):
-        solid = (values > AIR_HU[1]).mean(axis=tuple(other for other in range(3) if other != axis))
+        solid = (values > AIR_OR_LUNG_HU[1]).mean(axis=tuple(other for other in range(3) if other != axis))
         ends = np.flatnonzero(solid > EDGE_SHARE)
         if ends.size == 0:
             return values
@@ -227,13 +233,13 @@ def _body_box(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
     """Why the values cannot be HU, or an empty string."""
-    air = float(((values >= AIR_HU[0]) & (values <= AIR_HU[1])).mean())
+    air = float(((values >= AIR_OR_LUNG_HU[0]) & (values <= AIR_OR_LUNG_HU[1])).mean())
     body = _body_box(values)
     soft = float(((body >= SOFT_HU[0]) & (body <= SOFT_HU[1])).mean())
-    if float((values > METAL_HU).mean()) > limits.max_metal:
-        return f"{(values > METAL_HU).mean():.0%} of the voxels lie above {METAL_HU:g} HU"
+    if float((values > BEYOND_CT_HU).mean()) > limits.max_metal:
+        return f"{(values > BEYOND_CT_HU).mean():.0%} of the voxels lie above {BEYOND_CT_HU:g} HU"
     if air < limits.min_air:
-        return f"only {air:.1%} of the voxels are air or lung ({AIR_HU[0]:g} to {AIR_HU[1]:g} HU)"
+        return f"only {air:.1%} of the voxels are air or lung ({AIR_OR_LUNG_HU[0]:g} to {AIR_OR_LUNG_HU[1]:g} HU)"
     if soft < limits.min_soft:
         return f"only {soft:.1%} of the voxels that may be body are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
     peak = _soft_peak(values)
@@ -250,14 +256,14 @@ def _soft_peak(values: NDArray[np.float32]) -> float:
     return float(edges[i] + edges[i + 1]) / 2
 
 
-def _explained(values: NDArray[np.float32], problem: str, limits: CheckLimits) -> str:
-    """The problem, and what the numbers look like instead."""
+def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
+    """What the numbers look like instead of HU, and what to do."""
     low, spread = float(values.min()), float(np.ptp(values))
-    if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, -1024.0), limits):
-        return f"{problem}; they look like HU +1000 or +1024, give the file with the rescale intercept applied"
+    if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
+        return "they look like HU +1000 or +1024, give the file with the rescale intercept applied"
     wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):
-        return f"{problem}; negative numbers seem to be stored as unsigned ones, export it again as signed"
+        return "negative numbers seem to be stored as unsigned ones, export it again as signed"
     likeness = (
         (spread <= 20.0 and not np.array_equal(values, np.rint(values)), "it looks normalised, give the original CT"),
         (low >= 0 and np.unique(values).size <= 64, "it looks like a label map or mask, give the CT itself"),
@@ -265,4 +271,4 @@ def _explained(values: NDArray[np.float32], problem: str, limits: CheckLimits) -
         (low >= 0, "it looks like MR or an unscaled image, give a CT in HU"),
         (True, "give a CT in HU"),
     )
-    return f"{problem}; {next(text for fits, text in likeness if fits)}"
+    return next(text for fits, text in likeness if fits)

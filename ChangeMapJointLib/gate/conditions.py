@@ -14,13 +14,15 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, fill_slices, largest_component, opening
 from ChangeMapJointLib.core.grid import bounding_box
+from ChangeMapJointLib.core.hu import SOFT_TISSUE_HU, TISSUE_HU
 from ChangeMapJointLib.gate.anatomy import WORK_MM, ChestView, Orientation
 from ChangeMapJointLib.gate.rules import GateReason, reason
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
-DENSE_HU, SOFT_HU, FLUID_HU, SOLID_HU = -150.0, -50.0, 30.0, 90.0
-EMPTY_HU, METAL_HU = -975.0, 2500.0
+FLUID_HU = 30.0  # the median of less dense tissue in a lung speaks for fluid
+COLLAPSED_HU = (-50.0, 90.0)  # lung without air, smoothed
+EMPTY_HU, IMPLANT_HU = -975.0, 2500.0
 THIN_MM, THICK_MM, GAS_MM = 6.0, 8.0, 5.0  # radii: vessels and walls are thinner, what is looked for is not
 AIRWAYS_MM = 30.0  # from the middle: trachea and main bronchi
 NAMES = {RIGHT: "right", LEFT: "left"}
@@ -76,13 +78,13 @@ def _radius(view: ChestView, radius_mm: float) -> float:
 def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> Held:
     """Dense tissue of one side; ``behind``: the spine is at the array's far end of y."""
     lung, other, h = view.lungs == side, view.lungs == RIGHT + LEFT - side, view.spacing_mm
-    inside = opening((smooth > DENSE_HU) & lung, _radius(view, THIN_MM), h)
+    inside = opening((smooth > SOFT_TISSUE_HU) & lung, _radius(view, THIN_MM), h)
     x = view.spine_vox[1]
     source = 2 * x - np.arange(lung.shape[2])
     there = (source >= 0) & (source < lung.shape[2])
     mirrored = np.zeros_like(other)
     mirrored[:, :, there] = other[:, :, source[there]]
-    beside = mirrored & ~view.mask & (smooth > SOFT_HU) & (smooth < SOLID_HU)
+    beside = mirrored & ~view.mask & (smooth > COLLAPSED_HU[0]) & (smooth < COLLAPSED_HU[1])
     (_, first, _), (_, last, _) = bounding_box(view.mask)
     middle = (first + last - 1) // 2
     beside[:, slice(0, middle) if behind else slice(middle, None)] = False  # heart and great vessels
@@ -94,7 +96,7 @@ def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bo
 def _gas_ml(view: ChestView, smooth: NDArray[np.float32]) -> dict[int, float]:
     """Air without tissue within the body, by side, without what lies near the middle."""
     h, x = view.spacing_mm, view.spine_vox[1]
-    body = largest_component(opening(view.hu > -400.0, _radius(view, GAS_MM), h))
+    body = largest_component(opening(view.hu > TISSUE_HU, _radius(view, GAS_MM), h))
     inside = (fill_slices(body) | view.mask) & _heights(view.mask)
     empty = opening((smooth < EMPTY_HU) & inside, _radius(view, GAS_MM), h)
     reach = round(AIRWAYS_MM / WORK_MM)
@@ -111,4 +113,4 @@ def _metal_ml(volume: Volume, lungs: Lungs) -> float:
     """Of the box round the lungs, in ml."""
     start, stop = bounding_box(lungs.labels > 0, [int(np.ceil(40.0 / s)) for s in volume.grid.spacing_mm[::-1]])
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    return float((volume.array[box] > METAL_HU).sum() * volume.grid.voxel_volume_ml)
+    return float((volume.array[box] > IMPLANT_HU).sum() * volume.grid.voxel_volume_ml)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.hu import AIR_OR_LUNG_HU
 
 Answer = Literal["fine", "look", "refuse"]
 ORDER: tuple[Answer, ...] = ("fine", "look", "refuse")
@@ -166,7 +167,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "air_percent",
         CHEST,
-        "% of the voxels between -1100 and -500 HU",
+        f"% of the voxels between {AIR_OR_LUNG_HU[0]:g} and {AIR_OR_LUNG_HU[1]:g} HU",
         "only {percent} of the voxels are air or lung",
         "give a CT in HU",
         refuse=0.5,

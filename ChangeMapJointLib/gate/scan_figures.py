@@ -11,7 +11,7 @@ from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 SLICES = 16  # that noise is measured in
-TISSUE_HU = (0.0, 90.0)  # muscle and organs, as a mean over 5 x 5 voxels
+ORGAN_HU = (0.0, 90.0)  # muscle and organs, as a mean over 5 x 5 voxels
 LEAST_VOXELS = 500
 BLOOD_HU = (-20.0, 500.0)
 BLOOD_PERCENTILE = 75  # of what lies between the lungs: heart and vessels, not fat
@@ -31,7 +31,7 @@ def noise_hu(volume: Volume, lungs: Lungs) -> float | None:
     for z in np.unique(np.linspace(z0, z1 - 1, SLICES).astype(int)):
         plane = array[z, y0:y1, x0:x1].astype(np.float32)
         mean = ndimage.uniform_filter(plane, 5)
-        tissue = (mean > TISSUE_HU[0]) & (mean < TISSUE_HU[1])
+        tissue = (mean > ORGAN_HU[0]) & (mean < ORGAN_HU[1])
         found.append((plane - mean)[ndimage.binary_erosion(tissue, iterations=2)])
     values = np.concatenate(found)
     if values.size < LEAST_VOXELS:

@@ -37,7 +37,7 @@ def listed_files(header: Path, value: str, following: list[str]) -> tuple[Path, 
     """
     folder, words = header.parent, value.split()
     if not words or "\0" in value:
-        raise InputError(f"no name of a data file; {AGAIN}")
+        raise InputError("no name of a data file", remedy=AGAIN)
     if words[0] == "LIST":
         names = [line.strip() for line in following if line.strip()]
     elif re.search(r"%0?\d*d", value) and len(words) >= 3:
@@ -45,20 +45,20 @@ def listed_files(header: Path, value: str, following: list[str]) -> tuple[Path, 
     else:
         names = [value.strip()]
     if not names or len(names) > MAX_DATA_FILES or any("\0" in name for name in names):
-        raise InputError(f"{len(names)} names of data files, expected 1 to {MAX_DATA_FILES}; {AGAIN}")
+        raise InputError(f"{len(names)} names of data files", expected=f"1 to {MAX_DATA_FILES}", remedy=AGAIN)
     return tuple(folder / name for name in names)
 
 
 def _numbered(words: list[str]) -> list[str]:
     pattern, numbers = words[0], words[1:4]
     if len(re.findall("%", pattern)) != 1 or not all(re.fullmatch(r"-?\d{1,9}", word) for word in numbers):
-        raise InputError(f"data files '{' '.join(words)[:80]}', expected one pattern and whole numbers; {AGAIN}")
+        raise InputError(f"data files '{' '.join(words)[:80]}'", expected="one pattern and whole numbers", remedy=AGAIN)
     first, last, step = (int(word) for word in [*numbers, "1"][:3])
     if step == 0 or not 0 <= (last - first) // step < MAX_DATA_FILES:
-        raise InputError(f"data files '{' '.join(words)[:80]}' are none or too many; {AGAIN}")
+        raise InputError(f"data files '{' '.join(words)[:80]}' are none or too many", remedy=AGAIN)
     place = re.search(r"%(0?)(\d{0,2})d", pattern)
     if place is None:
-        raise InputError(f"data files '{pattern[:80]}', expected a pattern such as slice%03d.raw; {AGAIN}")
+        raise InputError(f"data files '{pattern[:80]}'", expected="a pattern such as slice%03d.raw", remedy=AGAIN)
     before, after = pattern[: place.start()], pattern[place.end() :]
     fill, width = place.group(1) or " ", int(place.group(2) or 0)
     stop = last + (1 if step > 0 else -1)

@@ -46,16 +46,18 @@ class ImageHeader:
 def time_series(volumes: int) -> InputError:
     """Why an image of four dimensions is not read."""
     return InputError(
-        f"4-dimensional image: a series of {volumes} volumes (time points, phases, ...), expected one; save one of "
-        "them as a file of its own and give that"
+        f"4-dimensional image: a series of {volumes} volumes (time points, phases, ...)",
+        expected="one",
+        remedy="save one of them as a file of its own and give that",
     )
 
 
 def components(number: int, kind: str) -> InputError:
     """Why an image with several numbers a voxel is not read as a scan."""
     return InputError(
-        f"{number} components a voxel ({kind}), expected one number a voxel (CT in HU); give the scan itself, in grey "
-        "values"
+        f"{number} components a voxel ({kind})",
+        expected="one number a voxel (CT in HU)",
+        remedy="give the scan itself, in grey values",
     )
 
 
@@ -68,7 +70,7 @@ def millimetres(unit: str) -> tuple[float, tuple[str, ...]]:
     name = unit.strip().strip('"').lower()
     factor = MM.get(name, 1.0 if name in ("", "?", "unknown", "none") else None)
     if factor is None:
-        raise InputError(f"lengths in '{unit[:40]}', expected mm; convert it")
+        raise InputError(f"lengths in '{unit[:40]}'", expected="mm", remedy="convert it")
     return factor, () if factor == 1.0 else (f"The header gives lengths in {name}; they were converted to mm.",)
 
 

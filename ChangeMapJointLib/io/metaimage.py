@@ -53,7 +53,7 @@ class _Fields(dict[str, str]):
         except ValueError:
             found = []
         if len(found) != count:
-            raise InputError(f"{name} = '{self[name][:80]}', expected {count} number(s); {AGAIN}")
+            raise InputError(f"{name} = '{self[name][:80]}'", expected=f"{count} number(s)", remedy=AGAIN)
         return found
 
     def whole(self, name: str, default: int) -> int:
@@ -64,7 +64,7 @@ class _Fields(dict[str, str]):
         """
         text = self.get(name, str(default))
         if not re.fullmatch(r"-?\d{1,18}", text):
-            raise InputError(f"{name} = '{text[:80]}', expected a whole number; {AGAIN}")
+            raise InputError(f"{name} = '{text[:80]}'", expected="a whole number", remedy=AGAIN)
         return int(text)
 
     def is_true(self, *names: str) -> bool:
@@ -85,10 +85,10 @@ def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
     fields, following, end = _parsed(path)
     rank = fields.whole("NDims", 0)
     if not 3 <= rank <= 5:
-        raise InputError(f"{rank}-dimensional image, expected one 3-D volume")
+        raise InputError(f"{rank}-dimensional image", expected="one 3-D volume")
     sizes = [int(n) for n in fields.numbers("DimSize", rank) or () if 1 <= n < 2**40]
     if len(sizes) != rank:
-        raise InputError(f"DimSize = '{fields.get('DimSize', '')[:80]}', expected positive numbers; {AGAIN}")
+        raise InputError(f"DimSize = '{fields.get('DimSize', '')[:80]}'", expected="positive numbers", remedy=AGAIN)
     volumes = int(np.prod(sizes[3:], dtype=float))
     if volumes > 1:
         raise time_series(volumes)
@@ -107,15 +107,15 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
     content = read_start(path)
     last = re.search(rb"(?:^|\n)[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|$)", content)
     if not last:
-        raise InputError(f"not a readable MetaImage file (it has no {LAST}); {AGAIN}")
+        raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=AGAIN)
     fields = _Fields()
     for line in as_text(content[: last.end()]).splitlines():
         name, equals, value = line.partition("=")
         if not equals and line.strip():
-            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value'); {AGAIN}")
+            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=AGAIN)
         fields[name.strip()] = value.strip()
     if fields.get("ObjectType", "Image") != "Image":
-        raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}', expected Image")
+        raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}'", expected="Image")
     return fields, as_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [], last.end()
 
 
@@ -124,7 +124,9 @@ def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
     """From index to mm in LPS, and notes. The rows of the matrix are the directions of the axes."""
     spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank)
     if not spacing:
-        raise InputError("no voxel size (ElementSpacing is missing), expected three positive numbers; export it again")
+        raise InputError(
+            "no voxel size (ElementSpacing is missing)", expected="three positive numbers", remedy="export it again"
+        )
     check_voxel_size(np.array(spacing[:3]))
     turn = next((fields.numbers(name, rank * rank) for name in TURNS if name in fields), None)
     place = next((fields.numbers(name, rank) for name in PLACES if name in fields), None)
@@ -142,7 +144,7 @@ def _data(path: Path, fields: _Fields, following: list[str], end: int, count: in
     """Where the voxels are."""
     kind = fields.get("ElementType", "")
     if kind.removesuffix("_ARRAY") not in KINDS:
-        raise InputError(f"voxels of type '{kind[:40]}', expected numbers such as MET_SHORT; {AGAIN}")
+        raise InputError(f"voxels of type '{kind[:40]}'", expected="numbers such as MET_SHORT", remedy=AGAIN)
     order = ">" if fields.is_true("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
     packing: Packing = "raw"
     if "BinaryData" in fields and not fields.is_true("BinaryData"):
@@ -153,7 +155,7 @@ def _data(path: Path, fields: _Fields, following: list[str], end: int, count: in
     files = (path,) if attached else listed_files(path, fields[LAST], following)
     offset = fields.whole("HeaderSize", 0)
     if offset < -1 or (offset == -1 and packing != "raw"):
-        raise InputError(f"HeaderSize = {offset}, expected 0, or -1 with uncompressed voxels; {AGAIN}")
+        raise InputError(f"HeaderSize = {offset}", expected="0, or -1 with uncompressed voxels", remedy=AGAIN)
     if attached:
         offset = end + max(offset, 0)
     dtype = np.dtype(order + KINDS[kind.removesuffix("_ARRAY")])

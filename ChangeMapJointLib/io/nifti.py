@@ -113,7 +113,7 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
     (datatype,) = get(layout.datatype)
     if datatype not in KINDS:
         kind = NO_NUMBERS.get(int(datatype), f"datatype {datatype}")
-        raise InputError(f"voxels are {kind}, expected one number a voxel (CT in HU); give the scan itself")
+        raise InputError(f"voxels are {kind}", expected="one number a voxel (CT in HU)", remedy="give the scan itself")
     shape, count = _shape(get(layout.dim), scalar)
     affine, notes = _affine(layout, get, shape)
     start = _first_voxel(get(layout.vox_offset)[0], size)
@@ -132,20 +132,22 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
 def _layout(content: bytes) -> tuple[_Layout, str, int]:
     """The layout, the byte order (struct's), and the size of a header."""
     if len(content) < 348:
-        raise InputError(f"{len(content)} bytes, too few for an image; {AGAIN}")
+        raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
     order = "<" if struct.unpack_from("<i", content)[0] in _LAYOUTS else ">"
     size = struct.unpack_from(f"{order}i", content)[0]
     if size not in _LAYOUTS:
-        raise InputError("not a NIfTI file; expected a .nii or .nii.gz image")
+        raise InputError("not a NIfTI file", expected="a .nii or .nii.gz image")
     layout = _LAYOUTS[size]
     if len(content) < size:
-        raise InputError(f"{len(content)} bytes, too few for an image; {AGAIN}")
+        raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
     start, expected = layout.magic
     found = content[start : start + 3]
     if found in (b"ni1", b"ni2"):
-        raise InputError("a header whose voxels are in another file (.img); save it as one .nii file")
+        raise InputError("a header whose voxels are in another file (.img)", remedy="save it as one .nii file")
     if found != expected:
-        raise InputError(f"not a NIfTI file (mark {found!r}, expected {expected!r}); convert it again")
+        raise InputError(
+            f"not a NIfTI file (mark {found!r})", expected=f"the mark {expected!r}", remedy="convert it again"
+        )
     return layout, order, size
 
 
@@ -153,13 +155,13 @@ def _shape(dim: tuple[float, ...], scalar: bool) -> tuple[Shape3, int]:
     """The shape ``[z, y, x]`` and the numbers a voxel."""
     rank = int(dim[0])
     if not 1 <= rank <= 7:
-        raise InputError(f"{rank} dimensions in the header, expected 3; {AGAIN}")
+        raise InputError(f"{rank} dimensions in the header", expected="3", remedy=AGAIN)
     sizes = [int(n) for n in dim[1 : 1 + rank]]
     if rank < 3:
-        raise InputError(f"{rank}-dimensional image of size {tuple(sizes)}, expected one 3-D volume")
+        raise InputError(f"{rank}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
     times, values, *others = [*sizes[3:], 1, 1][:4] if rank < 6 else sizes[3:]
     if min(sizes) < 1 or any(n > 1 for n in others):
-        raise InputError(f"size {tuple(sizes)}, expected one 3-D volume")
+        raise InputError(f"size {tuple(sizes)}", expected="one 3-D volume")
     if times > 1:
         raise time_series(times)
     if scalar and values > 1:
@@ -170,7 +172,7 @@ def _shape(dim: tuple[float, ...], scalar: bool) -> tuple[Shape3, int]:
 
 def _first_voxel(vox_offset: float, header_size: int) -> int:
     if not vox_offset <= MAX_OFFSET_BYTES:  # NaN included
-        raise InputError(f"vox_offset {vox_offset} in the header, expected at most {MAX_OFFSET_BYTES} bytes")
+        raise InputError(f"vox_offset {vox_offset} in the header", expected=f"at most {MAX_OFFSET_BYTES} bytes")
     return int(max(vox_offset, header_size))
 
 
@@ -179,7 +181,7 @@ def _scale(slope: float, intercept: float) -> tuple[float, float]:
     if slope == 0 or np.isnan(slope):
         return 1.0, 0.0
     if not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise InputError(f"scale {slope} and offset {intercept} of the values, expected numbers; {AGAIN}")
+        raise InputError(f"scale {slope} and offset {intercept} of the values", expected="numbers", remedy=AGAIN)
     return slope, intercept
 
 
@@ -194,7 +196,7 @@ def _affine(layout: _Layout, get: _Get, shape: Shape3) -> tuple[FloatArray, tupl
     notes: list[str] = []
     if sform is not None and not _is_position(sform):
         if qform is None:
-            raise InputError("sform in the header is no position (zeros, or no numbers); export it again")
+            raise InputError("sform in the header is no position (zeros, or no numbers)", remedy="export it again")
         notes.append("The position in sform is none (zeros, or no numbers); that in qform was taken.")
         sform = None
     if sform is not None:
@@ -203,7 +205,7 @@ def _affine(layout: _Layout, get: _Get, shape: Shape3) -> tuple[FloatArray, tupl
         found = LPS_TO_RAS @ sform
     elif qform is not None:
         if not np.isfinite(qform).all():
-            raise InputError("qform in the header is no position (no numbers, or no turn); export it again")
+            raise InputError("qform in the header is no position (no numbers, or no turn)", remedy="export it again")
         found = LPS_TO_RAS @ qform
     else:
         found = np.diag([*pixdim[1:4], 1.0])  # as ITK places it
@@ -247,7 +249,8 @@ def _check_sizes(sizes_mm: FloatArray, sform: FloatArray) -> None:
     if not off.max() <= SAME_SIZE:
         raise InputError(
             f"voxel sizes contradict each other, {tuple(sizes_mm.round(4).tolist())} mm in pixdim and "
-            f"{tuple(lengths.round(4).tolist())} mm in sform; export it again"
+            f"{tuple(lengths.round(4).tolist())} mm in sform",
+            remedy="export it again",
         )
 
 
@@ -268,7 +271,8 @@ def _compared(sform: FloatArray, qform: FloatArray, shape: Shape3) -> list[str]:
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise InputError(
             "sform and qform in the header contradict each other about left and right (one is the mirror image of the "
-            "other); convert the original DICOM again"
+            "other)",
+            remedy="convert the original DICOM again",
         )
     size = np.array(shape[::-1])
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in size])).reshape(3, -1)

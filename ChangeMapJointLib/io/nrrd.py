@@ -71,7 +71,7 @@ class _Header:
         try:
             return [float(word) for word in self.text(name).split()]
         except ValueError as error:
-            raise InputError(f"{name} '{self.text(name)[:80]}', expected numbers; {AGAIN}") from error
+            raise InputError(f"{name} '{self.text(name)[:80]}'", expected="numbers", remedy=AGAIN) from error
 
     def whole(self, name: str, default: int | None = None) -> int:
         """A whole number.
@@ -81,7 +81,7 @@ class _Header:
         """
         text = self.text(name) or str(default)
         if not re.fullmatch(r"-?\d{1,18}", text):
-            raise InputError(f"{name} '{text[:80]}', expected a whole number; {AGAIN}")
+            raise InputError(f"{name} '{text[:80]}'", expected="a whole number", remedy=AGAIN)
         return int(text)
 
     def vectors(self, name: str) -> list[list[float] | None]:
@@ -97,7 +97,7 @@ class _Header:
         except ValueError:
             vectors = []
         if not vectors or re.sub(r"none|\([^()]*\)", "", text).strip():
-            raise InputError(f"{name} '{text[:80]}', expected vectors (x,y,z); {AGAIN}")
+            raise InputError(f"{name} '{text[:80]}'", expected="vectors (x,y,z)", remedy=AGAIN)
         return vectors
 
 
@@ -116,7 +116,7 @@ def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
     words = header.text("sizes").split()
     if not sizes or len(words) != len(sizes) or len(sizes) != header.whole("dimension"):
         found = f"sizes '{header.text('sizes')[:80]}' in {header.text('dimension')[:80]} dimension(s)"
-        raise InputError(f"{found}, expected three positive numbers; {AGAIN}")
+        raise InputError(found, expected="three positive numbers", remedy=AGAIN)
     space, others = _axes(header, sizes)
     count = _extra(header, sizes, others, scalar)
     x, y, z = (sizes[axis] for axis in space)
@@ -131,9 +131,11 @@ def _parsed(path: Path) -> _Header:
     content = read_start(path)
     version = re.match(rb"NRRD(\d{4})\r?\n", content)
     if not version:
-        raise InputError(f"not a readable NRRD file (it does not start with its mark, NRRD000x); {AGAIN}")
+        raise InputError("not a readable NRRD file (it does not start with its mark, NRRD000x)", remedy=AGAIN)
     if int(version.group(1)) > NEWEST:
-        raise InputError(f"NRRD version {int(version.group(1))}, expected at most {NEWEST}; save it in an older one")
+        raise InputError(
+            f"NRRD version {int(version.group(1))}", expected=f"at most {NEWEST}", remedy="save it in an older one"
+        )
     blank = re.search(rb"\n\r?\n", content)
     lines = as_text(content[: blank.start()] if blank else content).splitlines()[1:]
     fields: dict[str, str] = {}
@@ -145,13 +147,13 @@ def _parsed(path: Path) -> _Header:
         key = name.strip().lower().replace(" ", "")
         if not colon or key in fields:
             what = "occurs twice" if colon else "is no 'field: value'"
-            raise InputError(f"not a readable NRRD file ('{name[:40]}' {what}); {AGAIN}")
+            raise InputError(f"not a readable NRRD file ('{name[:40]}' {what})", remedy=AGAIN)
         fields[key] = value.strip()
         if key == "datafile" and value.split()[:1] == ["LIST"]:
             following = lines[number:]
             break
     if blank is None and "datafile" not in fields:
-        raise InputError(f"not a readable NRRD file (its header does not end); {AGAIN}")
+        raise InputError("not a readable NRRD file (its header does not end)", remedy=AGAIN)
     return _Header(fields, following, blank.end() if blank else len(content))
 
 
@@ -167,13 +169,13 @@ def _axes(header: _Header, sizes: list[int]) -> tuple[list[int], list[int]]:
     if header.text("spacedirections"):
         vectors = header.vectors("spacedirections")
         if len(vectors) != len(sizes):
-            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes; {AGAIN}")
+            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes", remedy=AGAIN)
         space = [axis for axis, vector in enumerate(vectors) if vector is not None]
     if len(space) > 3:  # with time, or with a fourth axis of which nothing is said
         timeless = [axis for axis in space if kinds[axis] != "time"]
         space = timeless if len(timeless) == 3 else space[:3]
     if len(space) != 3 or space[2] - space[0] != 2:
-        raise InputError(f"{len(space)}-dimensional image of size {tuple(sizes)}, expected one 3-D volume")
+        raise InputError(f"{len(space)}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
     return space, [axis for axis in range(len(sizes)) if axis not in space]
 
 
@@ -189,11 +191,13 @@ def _extra(header: _Header, sizes: list[int], others: list[int], scalar: bool) -
         if kinds[axis] in SPATIAL or (scalar and kinds[axis] == "list"):
             raise time_series(sizes[axis])
         if "complex" in kinds[axis]:
-            raise InputError("voxels are complex numbers, expected one number a voxel (CT in HU); give the scan itself")
+            raise InputError(
+                "voxels are complex numbers", expected="one number a voxel (CT in HU)", remedy="give the scan itself"
+            )
         if scalar:
             raise components(sizes[axis], kinds[axis])
     if len(several) > 1:
-        raise InputError(f"{len(sizes)}-dimensional image of size {tuple(sizes)}, expected one 3-D volume")
+        raise InputError(f"{len(sizes)}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
     return sizes[several[0]] if several else 1
 
 
@@ -211,7 +215,7 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
         name = header.text("space").lower().removesuffix("-time")
         signs = TO_LPS.get(SHORT.get(name, name))
         if name and signs is None and name not in WITHOUT_PATIENT:
-            raise InputError(f"space '{name[:40]}' in the header, expected {', '.join(TO_LPS)}; {AGAIN}")
+            raise InputError(f"space '{name[:40]}' in the header", expected=", ".join(TO_LPS), remedy=AGAIN)
         units = _words(header.text("spaceunits"))[:3]
     else:
         spacing, mins = _of_axes(header, "spacings", space), _of_axes(header, "axismins", space)
@@ -225,7 +229,7 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
     matrix[:3] *= np.array(signs or (1, 1, 1))[:, None]
     factors = {millimetres(unit) for unit in units}
     if len(factors) > 1:
-        raise InputError(f"lengths in several units ({', '.join(units)[:80]}), expected mm; convert it")
+        raise InputError(f"lengths in several units ({', '.join(units)[:80]})", expected="mm", remedy="convert it")
     for factor, told in factors:
         matrix[:3] *= factor
         notes += told
@@ -236,7 +240,7 @@ def _three(vector: list[float] | None) -> list[float]:
     """The first three numbers: the fourth is time."""
     found = (vector or [])[:3]
     if len(found) != 3:
-        raise InputError(f"a vector of {len(found)} number(s) in the header, expected three; {AGAIN}")
+        raise InputError(f"a vector of {len(found)} number(s) in the header", expected="three", remedy=AGAIN)
     return found
 
 
@@ -256,16 +260,18 @@ def _data(path: Path, header: _Header, count: int) -> VoxelData:
     packing = PACKINGS.get(header.text("encoding").lower())
     if packing is None:
         found = header.text("encoding")[:40]
-        raise InputError(f"encoding '{found}', expected raw, gzip, bzip2 or text; save it with another one")
+        raise InputError(f"encoding '{found}'", expected="raw, gzip, bzip2 or text", remedy="save it with another one")
     code = CODES.get(" ".join(header.text("type").lower().split()))
     if code is None:
-        raise InputError(f"voxels of type '{header.text('type')[:40]}', expected numbers; {AGAIN}")
+        raise InputError(f"voxels of type '{header.text('type')[:40]}'", expected="numbers", remedy=AGAIN)
     endian = header.text("endian", "little").lower()
     if endian not in ("little", "big"):
-        raise InputError(f"endian '{endian[:40]}', expected little or big; {AGAIN}")
+        raise InputError(f"endian '{endian[:40]}'", expected="little or big", remedy=AGAIN)
     skip = header.whole("byteskip", 0)
     if header.whole("lineskip", 0) or skip < -1 or (skip == -1 and packing != "raw"):
-        raise InputError("voxels behind lines or bytes to skip that cannot be skipped here; save it again without")
+        raise InputError(
+            "voxels behind lines or bytes to skip that cannot be skipped here", remedy="save it again without"
+        )
     attached = "datafile" not in header.fields
     files = (path,) if attached else listed_files(path, header.text("datafile"), header.following)
     offset = header.end if attached else 0

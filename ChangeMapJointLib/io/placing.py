@@ -45,7 +45,7 @@ def check_voxel_size(spacing_mm: FloatArray | tuple[float, ...], found: str = "v
     """
     sizes = np.asarray(spacing_mm, dtype=float)
     if sizes.shape != (3,) or not ((sizes > 0) & (sizes < LARGEST_MM)).all():
-        raise InputError(f"{found} {tuple(sizes.ravel().tolist())} mm, expected three positive numbers")
+        raise InputError(f"{found} {tuple(sizes.ravel().tolist())} mm", expected="three positive numbers")
 
 
 def check_shape(shape: tuple[int, ...], components: int = 1) -> Shape3:
@@ -55,7 +55,7 @@ def check_shape(shape: tuple[int, ...], components: int = 1) -> Shape3:
         InputError: otherwise.
     """
     if len(shape) != 3 or min(shape) < 1 or np.prod([*shape, components], dtype=float) > MAX_VOXELS:
-        raise InputError(f"size {shape[::-1]}, expected 1 to {MAX_VOXELS} voxels")
+        raise InputError(f"size {shape[::-1]}", expected=f"1 to {MAX_VOXELS} voxels")
     return shape[0], shape[1], shape[2]
 
 
@@ -72,12 +72,12 @@ def place(affine: FloatArray, shape: Shape3) -> Placement:
     """
     columns = affine[:3, :3]
     if not (np.abs(affine) < LARGEST_MM).all():
-        raise InputError("position or axes that are no numbers of mm; export it again")
+        raise InputError("position or axes that are no numbers of mm", remedy="export it again")
     lengths = np.linalg.norm(columns, axis=0)
     check_voxel_size(lengths)
     unit = columns / lengths
     if abs(np.linalg.det(unit)) < 0.5:  # axes closer than 30 degrees
-        raise InputError("axes that do not span a volume; export it again")
+        raise InputError("axes that do not span a volume", remedy="export it again")
     half = (np.array(shape[::-1]) - 1) / 2
     if np.abs(unit.T @ unit - np.eye(3)).max() * float((half * lengths).max()) <= EXACT_MM:
         return Placement(_grid(shape, unit, lengths, affine[:3, 3]))
@@ -111,8 +111,8 @@ def _straightened(affine: FloatArray, shape: Shape3, half: FloatArray) -> Placem
     if off_vox > ROUNDED_VOX or angle > MAX_TILT_DEGREES:
         _, _, _, off_mm = _nearest(columns, half)
         raise InputError(
-            f"axes that are not perpendicular (sheared: {off_mm:.2f} mm off the nearest that are); resample it to a "
-            "straight grid"
+            f"axes that are not perpendicular (sheared: {off_mm:.2f} mm off the nearest that are)",
+            remedy="resample it to a straight grid",
         )
     shear_mm = (float(drift[0]), float(drift[1]))
     (left, right), (top, bottom) = added_pixels(shear_mm, shape[0], spacing.tolist())

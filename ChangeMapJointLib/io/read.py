@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.errors import InputError, printable
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import looks_like_dicom
@@ -74,22 +74,26 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     try:
         there = file.exists()
     except OSError as error:
-        raise InputError(f"{file}: cannot be reached ({reason_of(error)}); check its permissions") from error
+        raise InputError(
+            f"cannot be reached ({reason_of(error)})", field=file, remedy="check its permissions"
+        ) from error
     if not there:
-        raise InputError(f"{file}: no such file or folder; expected {FORMATS}")
+        raise InputError("no such file or folder", field=file, expected=FORMATS)
     if not (file.is_file() or file.is_dir()):  # a pipe or a device, which would block
-        raise InputError(f"{file}: neither a file nor a folder; expected {FORMATS}")
+        raise InputError("neither a file nor a folder", field=file, expected=FORMATS)
     if is_dicom(file):
         return within_limit(read_dicom(file, selector, progress=progress))
     if selector is not None:
-        raise InputError(f"{file}: '#{selector}' picks a DICOM series, but this is a file; give the path without it")
+        raise InputError(
+            f"'#{selector}' picks a DICOM series, but this is a file", field=file, remedy="give the path without it"
+        )
     with _naming(file):
         header = _header(file)
         placement = place(header.affine, header.shape)
         hu, told = read_scan(header, placement)
         progress(0.8, "checking voxels")
         if min(hu.shape) < 2:
-            raise InputError(f"one slice (shape {hu.shape}), expected a volume")
+            raise InputError(f"one slice (shape {hu.shape})", expected="a volume")
     return within_limit(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
 
 
@@ -108,7 +112,9 @@ def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
         header = _header(file, scalar=False)
         placement = place(header.affine, header.shape)
         if placement.shear_mm != (0.0, 0.0):
-            raise InputError("axes that are not perpendicular (sheared slices); resample it to a straight grid")
+            raise InputError(
+                "axes that are not perpendicular (sheared slices)", remedy="resample it to a straight grid"
+            )
         return read_numbers(header)[0], placement.grid
 
 
@@ -118,10 +124,9 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(str(path)) else f"{path}: {printable(text)}") from error
+        raise error.at(path) from error
     except (MemoryError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({reason_of(error)})") from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=path) from error
 
 
 def _suffix(path: Path) -> str:
@@ -151,6 +156,6 @@ def _header(path: Path, *, scalar: bool = True) -> ImageHeader:
     """
     suffix = _suffix(path)
     if not suffix:
-        raise InputError(f"not a kind of file that can be read; expected {FORMATS}")
+        raise InputError("not a kind of file that can be read", expected=FORMATS)
     read = read_nifti_header if suffix in NIFTI else read_nrrd_header if suffix in NRRD else read_meta_header
     return read(path, scalar=scalar)

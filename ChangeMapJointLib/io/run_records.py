@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.run_files import NEEDED_RECORDS, RECORDS
 
-NEEDED = ("run", "quality")
-RECORDS = (*NEEDED, "findings", "candidates")
 AGAIN = "run the comparison again"
 
 
@@ -21,19 +20,21 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
         InputError: the folder is not a run's, or one of the files is damaged or not what a run writes.
     """
     records = {}
-    for name in RECORDS:
-        path = folder / f"{name}.json"
+    for file in RECORDS:
+        path, name = folder / file, file.removesuffix(".json")
         try:
             content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
-            if name in NEEDED:
-                raise InputError(f"{folder}: has no {path.name}, expected the folder of a finished run") from error
+            if file in NEEDED_RECORDS:
+                raise InputError(
+                    f"has no {path.name}", field=folder, expected="the folder of a finished run"
+                ) from error
             continue
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not readable ({error}); {AGAIN}") from error
+            raise InputError(f"not readable ({error})", field=path, remedy=AGAIN) from error
         wrong = _wrong(name, content)
         if wrong:
-            raise InputError(f"{path}: {wrong}; {AGAIN}")
+            raise InputError(wrong, field=path, remedy=AGAIN)
         records[name] = content
     return records
 

@@ -21,8 +21,8 @@ from ChangeMapJointLib.core.errors import InputError, printable
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
 PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso")  # what may hide a series
-METHODS = {0, 8, 12, 14}  # of ZIP: stored, deflated, bzip2, LZMA; the ones that Python unpacks
-METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+ZIP_METHODS = {0, 8, 12, 14}  # of ZIP: stored, deflated, bzip2, LZMA; the ones that Python unpacks
+ZIP_METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
@@ -60,7 +60,7 @@ class SourceFile:
                 return stream.read(limit)
         except READ_ERRORS as error:
             remedy = "check its permissions" if isinstance(error, PermissionError) else "copy the data again"
-            raise InputError(f"{self.name}: cannot be read ({reason_of(error)}); {remedy}") from error
+            raise InputError(f"cannot be read ({reason_of(error)})", field=Path(self.name), remedy=remedy) from error
 
     def check_size(self) -> None:
         """Is it small enough to be read whole?
@@ -69,7 +69,7 @@ class SourceFile:
             InputError: it is not.
         """
         if self.size > MAX_FILE_BYTES:
-            raise InputError(f"{self.name}: {self.size} bytes, expected at most {MAX_FILE_BYTES}")
+            raise InputError(f"{self.size} bytes", field=Path(self.name), expected=f"at most {MAX_FILE_BYTES}")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _limited(path: Path, files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:
     found: list[SourceFile] = []
     for file in files:
         if len(found) == MAX_FILES:
-            raise InputError(f"{path}: more than {MAX_FILES} files; give the folder of one study")
+            raise InputError(f"more than {MAX_FILES} files", field=path, remedy="give the folder of one study")
         found.append(file)
     return tuple(sorted(found, key=lambda file: file.name))
 
@@ -126,7 +126,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except READ_ERRORS as error:
-        raise InputError(f"{path}: not a readable zip archive ({error}); copy or pack it again") from error
+        raise InputError(f"not a readable zip archive ({error})", field=path, remedy="copy or pack it again") from error
 
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
@@ -134,12 +134,14 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> Iterator[SourceFile]:
         if not info.filename or info.is_dir():
             continue
         if info.flag_bits & 0x1:
-            raise InputError(f"{path}: the archive is encrypted; unpack it and give the folder")
-        if info.compress_type not in METHODS:
-            method = METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
+            raise InputError("the archive is encrypted", field=path, remedy="unpack it and give the folder")
+        if info.compress_type not in ZIP_METHODS:
+            method = ZIP_METHOD_NAMES.get(info.compress_type, f"method {info.compress_type}")
             raise InputError(
-                f"{path}: {info.filename} is packed by a method that cannot be unpacked here ({method}), expected "
-                "ordinary deflate; unpack the archive and give the folder, or zip it again"
+                f"{info.filename} is packed by a method that cannot be unpacked here ({method})",
+                field=path,
+                expected="ordinary deflate",
+                remedy="unpack the archive and give the folder, or zip it again",
             )
         yield SourceFile(printable(info.filename), info.file_size, _member_opener(archive, info), packed=True)
 

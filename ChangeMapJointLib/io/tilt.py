@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.hu import LOWEST_HU
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 
 Ends = tuple[int, int]
 
@@ -40,7 +40,7 @@ def straightened(
         return picture
     hx, hy = spacing_mm[:2]
     (left, right), (top, bottom) = added_pixels(shear_mm, slices, spacing_mm)
-    wide = np.pad(picture.astype(np.float32), ((top, bottom), (left, right)), constant_values=LOWEST_HU)
+    wide = np.pad(picture.astype(np.float32), ((top, bottom), (left, right)), constant_values=NOT_SCANNED_HU)
     shift = (shear_mm[1] * k / hy, shear_mm[0] * k / hx)
-    moved: NDArray[np.float32] = ndimage.shift(wide, shift, order=1, cval=LOWEST_HU, prefilter=False)
+    moved: NDArray[np.float32] = ndimage.shift(wide, shift, order=1, cval=NOT_SCANNED_HU, prefilter=False)
     return np.rint(moved) if np.issubdtype(picture.dtype, np.integer) else moved

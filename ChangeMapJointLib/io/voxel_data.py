@@ -66,7 +66,7 @@ def read_values(data: VoxelData) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """
     share = data.count // max(len(data.files), 1)
     if not data.files or share * len(data.files) != data.count:
-        raise InputError(f"{len(data.files)} data files for {data.count} voxels; {AGAIN}")
+        raise InputError(f"{len(data.files)} data files for {data.count} voxels", remedy=AGAIN)
     for path in data.files:
         with _opened(path) as stream:
             _check_promise(path, stream, data, share)
@@ -97,7 +97,7 @@ def unpacked_start(path: Path, count: int) -> bytes:
         except _NoEnd:
             pass
         except zlib.error as error:
-            raise InputError(f"damaged ({error}); {AGAIN}") from error
+            raise InputError(f"damaged ({error})", remedy=AGAIN) from error
     return start[:count]
 
 
@@ -108,7 +108,7 @@ def _name(path: Path, data: VoxelData) -> str:
 
 def _opened(path: Path) -> BinaryIO:
     if not path.is_file():  # neither a folder nor a pipe, which would block
-        raise InputError(f"its data file {path.name} is missing; copy both files into one folder")
+        raise InputError(f"its data file {path.name} is missing", remedy="copy both files into one folder")
     try:
         return path.open("rb")
     except OSError as error:
@@ -137,7 +137,7 @@ def _check_promise(path: Path, stream: BinaryIO, data: VoxelData, share: int) ->
 
 
 def _truncated(path: Path, data: VoxelData, found: int, wanted: int) -> InputError:
-    return InputError(f"{_name(path, data)}truncated, {max(found, 0)} of {wanted} bytes; {AGAIN}")
+    return InputError(f"{_name(path, data)}truncated, {max(found, 0)} of {wanted} bytes", remedy=AGAIN)
 
 
 def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np.generic]) -> int:
@@ -171,7 +171,7 @@ def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
     if place < len(target):
         raise _truncated(path, data, place, len(target))
     if not whole:
-        raise InputError(f"{_name(path, data)}damaged (its end with the checksum is missing); {AGAIN}")
+        raise InputError(f"{_name(path, data)}damaged (its end with the checksum is missing)", remedy=AGAIN)
     return place - len(target)
 
 
@@ -185,7 +185,7 @@ def _unpacked(stream: BinaryIO, data: VoxelData, path: Path) -> Iterator[bytes]:
     try:
         yield from _inflated(stream) if data.packing == "zlib" else _bunzipped(stream)
     except (zlib.error, OSError, ValueError) as error:
-        raise InputError(f"{_name(path, data)}damaged ({error}); {AGAIN}") from error
+        raise InputError(f"{_name(path, data)}damaged ({error})", remedy=AGAIN) from error
 
 
 def _inflated(stream: BinaryIO, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -219,9 +219,9 @@ def _read_text(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
         try:
             found = np.fromstring(stream.read().decode("ascii"), dtype=np.float64, sep=" ")
         except (ValueError, DeprecationWarning) as error:
-            raise InputError(f"{_name(path, data)}damaged (voxels that are no numbers); {AGAIN}") from error
+            raise InputError(f"{_name(path, data)}damaged (voxels that are no numbers)", remedy=AGAIN) from error
     if found.size < values.size:
-        raise InputError(f"{_name(path, data)}truncated, {found.size} of {values.size} values; {AGAIN}")
+        raise InputError(f"{_name(path, data)}truncated, {found.size} of {values.size} values", remedy=AGAIN)
     with np.errstate(invalid="ignore"):
         values[:] = found[: values.size].astype(values.dtype)
     return 0

@@ -42,7 +42,9 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.replace(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error}); give another folder") from error
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", field=target, remedy="give another folder"
+        ) from error
     finally:
         with suppress(OSError):  # gone after a success
             temporary.unlink()
@@ -101,7 +103,7 @@ def read_displacement(path: str | PathLike[str]) -> DisplacementField:
 
     array, grid = read_array(path)
     if array.ndim != 4 or array.shape[-1] != 3:
-        raise InputError(f"{path}: shape {array.shape}, expected a displacement field of three-vectors")
+        raise InputError(f"shape {array.shape}", field=Path(path), expected="a displacement field of three-vectors")
     return DisplacementField(np.ascontiguousarray(array, dtype=np.float32), grid)
 
 
@@ -136,9 +138,9 @@ def read_rigid(path: str | PathLike[str]) -> FloatArray:
     try:
         transform = sitk.ReadTransform(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: of a message that quotes the file
-        raise InputError(f"{path}: not a readable ITK transform file") from error
+        raise InputError("not a readable ITK transform file", field=Path(path)) from error
     if not transform.IsLinear() or transform.GetDimension() != 3:
-        raise InputError(f"{path}: {transform.GetName()}, expected a linear transform of 3-D points")
+        raise InputError(transform.GetName(), field=Path(path), expected="a linear transform of 3-D points")
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
     matrix[:3, 3] = origin

@@ -20,7 +20,7 @@ from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 
 FORMAT = "changemap-joint-1"
-EXPECTED = "expected the card (JSON) and the weights (safetensors) of a network of this project"
+EXPECTED = "the card (JSON) and the weights (safetensors) of a network of this project"
 
 
 @dataclass(frozen=True)
@@ -67,34 +67,40 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     card = _card(path.with_suffix(".json"))
     if card.get("weights") != path.name:
-        raise InputError(f"{path.with_suffix('.json')}: its weights are {card.get('weights')!r}, not {path.name!r}")
+        raise InputError(f"its weights are {card.get('weights')!r}, not {path.name!r}", field=path.with_suffix(".json"))
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {EXPECTED}") from error
+        raise InputError(f"cannot be read ({error.strerror})", field=path, expected=EXPECTED) from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != card.get("sha256"):
         raise InputError(
-            f"{path}: SHA-256 is {sha256[:12]}..., its card says {str(card.get('sha256'))[:12]}...: the file was cut "
-            "short or changed; copy both files again from where they came"
+            f"SHA-256 is {sha256[:12]}..., its card says {str(card.get('sha256'))[:12]}...: the file was cut short or "
+            "changed",
+            field=path,
+            remedy="copy both files again from where they came",
         )
-    options = from_mapping(NetworkOptions, card.get("network") or {}, f"{path.with_suffix('.json')}: network")
+    options = from_mapping(NetworkOptions, card.get("network") or {}, (path.with_suffix(".json"), "network"))
     with torch.device("meta"):  # no memory before the shapes are known to fit
         network = JointNetwork(options)
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not safetensors ({error}); {EXPECTED}") from error
+        raise InputError(f"not safetensors ({error})", field=path, expected=EXPECTED) from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             shapes = f"found {found.get(name, 'nothing')}, expected {wanted.get(name, 'nothing')}"
-            raise InputError(f"{path}: tensor '{name}': {shapes}; the weights do not fit the network of their card")
+            raise InputError(
+                f"the weights do not fit the network of their card (tensor '{name}': {shapes})", field=path
+            )
     floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     network.load_state_dict(floats, assign=True)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
-        raise InputError(f"{path}: holds values that are no numbers; the training of these weights failed")
+        raise InputError(
+            "holds values that are no numbers: the training of these weights failed", field=path, remedy="use others"
+        )
     return Checkpoint(network.eval(), card, sha256)
 
 
@@ -102,12 +108,14 @@ def _card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {EXPECTED}") from error
+        raise InputError(f"cannot be read ({error.strerror})", field=path, expected=EXPECTED) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); {EXPECTED}") from error
+        raise InputError(f"not JSON ({error})", field=path, expected=EXPECTED) from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise InputError(f"{path}: format is {found!r}, expected {FORMAT!r}: weights of another version or program")
+        raise InputError(
+            f"format is {found!r}", field=path, expected=f"{FORMAT!r}: weights of another version or program"
+        )
     if not isinstance(card.get("network") or {}, dict):
-        raise InputError(f"{path}: 'network' is no object of options; {EXPECTED}")
+        raise InputError("'network' is no object of options", field=path, expected=EXPECTED)
     return card

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-AIR_HU = -1000.0
-COMPRESSIBLE_HU = (-500.0, -100.0)  # aerated lung below, blood and nodules above, a ramp between
+from ChangeMapJointLib.core.hu import AIR_HU, COMPRESSIBLE_HU
+
 FACTORS = (0.3, 3.0)  # beyond them det grad y is an error of y rather than breathing
 
 

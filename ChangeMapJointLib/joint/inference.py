@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
 from ChangeMapJointLib.core.memory import is_lack_of_memory
 from ChangeMapJointLib.core.options import require, within
@@ -31,7 +32,7 @@ class JointOptions:
         instance: iterations of Eq. (1) that start from the network's y, coarsest level first; empty: none.
     """
 
-    model: str = "default"
+    model: str = DEFAULT_WEIGHTS
     shape: Shape3 | None = None
     instance: tuple[int, ...] = (60, 40, 20)
 
@@ -109,7 +110,12 @@ def ask_network(
             continue
         progress(1.0)
         return JointAnswer(field, on_reference, seen, where, _notes(asked, size, device, where))
-    raise InputError("--method joint: not enough memory for the network; use --method sequential")
+    raise InputError(
+        "not enough memory for the network",
+        field="method",
+        value="joint",
+        remedy=("use ", Argument("method", "sequential")),
+    )
 
 
 def usable_shape(checkpoint: Checkpoint, shape: Shape3 | None = None) -> Shape3:
@@ -121,7 +127,9 @@ def usable_shape(checkpoint: Checkpoint, shape: Shape3 | None = None) -> Shape3:
     asked, multiple = shape or trained_shape(checkpoint), checkpoint.network.options.multiple
     if any(n % multiple for n in asked) or max(asked) == multiple:
         raise InputError(
-            f"joint.shape: found {list(asked)}, expected multiples of {multiple} for this network, one of them larger"
+            f"found {list(asked)}",
+            field="config.joint.shape",
+            expected=f"multiples of {multiple} for this network, one of them larger",
         )
     return asked
 
@@ -135,7 +143,9 @@ def trained_shape(checkpoint: Checkpoint) -> Shape3:
     told = checkpoint.card.get("training", {})
     shape = told.get("shape") if isinstance(told, dict) else None
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n <= 1024 for n in shape)):
-        raise InputError(f"card of the weights: found training.shape = {shape!r}, expected three numbers (z, y, x)")
+        raise InputError(
+            f"found training.shape = {shape!r}", field="card of the weights", expected="three numbers (z, y, x)"
+        )
     return shape[0], shape[1], shape[2]
 
 

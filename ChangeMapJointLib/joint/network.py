@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ChangeMapJointLib.core.hu import NETWORK_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.density import at_density
 from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
-WINDOW_HU = (-1000.0, 400.0)  # what the network sees, as [-1, 1]
 MOMENTUM = 0.03  # of kept statistics: a mean over the last 30 pairs or so
 SLAB_VOXELS = 8e6  # that a block with kept statistics takes at once: 2.5 GB in float32 with 16 channels; the overlap of
 # slabs may be as thick as they are, so that on grids of hundreds of voxels a side it takes more
@@ -351,11 +351,11 @@ def _sum(values: Tensor, reach: int) -> Tensor:
 
 def as_dense(moved: Tensor, det: Tensor) -> Tensor:
     """:func:`at_density` of T(y) as :func:`normalised` has it, ``[n, 1, z, y, x]``; ``det`` is ``[n, z, y, x]``."""
-    low, high = WINDOW_HU
+    low, high = NETWORK_WINDOW_HU
     return normalised(at_density((moved + 1) * ((high - low) / 2) + low, det))
 
 
 def normalised(hu: Tensor) -> Tensor:
-    """HU clipped to :data:`WINDOW_HU`, as [-1, 1]."""
-    low, high = WINDOW_HU
+    """HU clipped to :data:`~ChangeMapJointLib.core.hu.NETWORK_WINDOW_HU`, as [-1, 1]."""
+    low, high = NETWORK_WINDOW_HU
     return (hu.float().clamp(low, high) - low) * (2 / (high - low)) - 1

@@ -15,10 +15,10 @@ from scipy import ndimage
 from ChangeMapJointLib.core.blur import low_pass_mm2, sampled_mm2, squared_cosines
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
+from ChangeMapJointLib.core.hu import AIR_HU
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.scan.pair import ScanPair
 
-AIR_HU = -1000.0
 MARGIN_MM = 15.0
 FINEST_MM = 1.5  # of the deformation: small lungs in a large scan would make a field of gigabytes
 SLAB = 16  # slices at a time

@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3
+from ChangeMapJointLib.core.hu import AIR_HU
 from ChangeMapJointLib.scan.volume import Volume
-
-OUTSIDE_HU = -1000.0
 
 IsLung = Callable[[FloatArray], NDArray[np.bool_]]
 """For physical points ``[n, 3]`` of a scan: do they lie in a lung?"""
@@ -87,7 +86,7 @@ def cut_patch(
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     to_crop = volume.grid.crop(start, stop).inverse_affine @ grid.affine
     inside = _sampled(lungs[box] != 0, to_crop, grid.shape, outside=0.0) >= 0.5
-    return Patch(_sampled(volume.array[box], to_crop, grid.shape, outside=OUTSIDE_HU), inside, grid)
+    return Patch(_sampled(volume.array[box], to_crop, grid.shape, outside=AIR_HU), inside, grid)
 
 
 def _sampled(array: NDArray[np.generic], matrix: FloatArray, shape: Shape3, *, outside: float) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ IndexArray = NDArray[np.intp]
 _FACES = ndimage.generate_binary_structure(3, 1)
 _AIRY_HU = -500.0  # parenchyma lies below, vessels and lesions above
 _NORMAL_LUNG_HU = -850.0
-_SOFT_TISSUE_HU = 100.0  # denser lesions (calcium) do not raise the threshold further
+_DENSEST_HU = 100.0  # denser lesions (calcium) do not raise the threshold further
 _CANDIDATES = 3  # places tried near the seed
 
 
@@ -89,7 +89,7 @@ class Nodule:
 
 def halfway_hu(lesion_hu: float, background_hu: float) -> float:
     """Threshold between a lesion and the lung around it."""
-    return 0.5 * (min(lesion_hu, _SOFT_TISSUE_HU) + background_hu)
+    return 0.5 * (min(lesion_hu, _DENSEST_HU) + background_hu)
 
 
 def lung_density_hu(patch: Patch) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, erode, largest_component
+from ChangeMapJointLib.core.hu import GAS_HU
 from ChangeMapJointLib.lungs.junction import junction_surface
 
 Hu = NDArray[np.float32]
@@ -16,7 +17,6 @@ Hu = NDArray[np.float32]
 _BONE_HU = 200.0
 _SPINE_SHARE = 0.25
 _OUTSIDE_HU = -930.0  # air round the patient is darker than lung even in emphysema
-_GAS_HU = -965.0  # interior of bowel gas and of the trachea is darker, that of lung lighter
 _CERTAIN_ML = 500.0  # no bowel below a trachea is as large
 _PART_ML = 20.0  # smaller separate pieces of lung only count where closing reaches them
 _SHARE = 0.03  # of a merged pair: less on one side of the midline is no lung
@@ -82,7 +82,7 @@ def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing
         median_hu = float(np.median(hu[_core(part, spacing_mm)]))
         if rank == 0:
             found += f" at {median_hu:.0f} HU"
-        if median_hu < _GAS_HU and not (in_chest and ml[number] > _CERTAIN_ML):
+        if median_hu < GAS_HU and not (in_chest and ml[number] > _CERTAIN_ML):
             continue
         if _is_pair(part, on_right):
             touching = True

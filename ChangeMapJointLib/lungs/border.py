@@ -17,11 +17,11 @@ from ChangeMapJointLib.core.filters import (
     surface_level,
 )
 from ChangeMapJointLib.core.grid import bounding_box
+from ChangeMapJointLib.core.hu import SOFT_TISSUE_HU
 
 Hu = NDArray[np.float32]
 
-BONE_HU = 150.0  # denser is bone or enhanced vessel
-_SOFT_HU = -150.0  # less dense is no tumour
+BONE_OR_VESSEL_HU = 150.0  # denser is bone or enhanced vessel
 _CORE_MM = 6.0  # a hollow of the lung is a mass when this deep inside it ...
 _LIKELY_ML = 2.0  # ... this much remains of what the closing left open ...
 _HILUM_MM = 12.0  # ... and, of what a ball of this radius leaves open, ...
@@ -69,15 +69,15 @@ def close_lung(
     """
     closed = close_level(level, radius_mm, spacing_mm)
     wider = close_level(level, mass_mm, spacing_mm)
-    wide = (wider < 0) & (hu < BONE_HU)
+    wide = (wider < 0) & (hu < BONE_OR_VESSEL_HU)
     column = _between_in_z(wide, _GAP_MM, spacing_mm)
     column[:, :behind_vox] = False
     hollow = close_level(mask_level(wide | column, spacing_mm), 15.0, spacing_mm) < 0
-    mass = _thick_parts(hollow & (closed >= 0) & (hu < BONE_HU), _LIKELY_ML, spacing_mm)
+    mass = _thick_parts(hollow & (closed >= 0) & (hu < BONE_OR_VESSEL_HU), _LIKELY_ML, spacing_mm)
     if mass.any():  # seldom: is it more than a hilum or the bulge of the aorta?
         shallow = close_level(level, _HILUM_MM, spacing_mm) < 0
-        mass = _thick_parts(hollow & ~shallow & (hu < BONE_HU), _CORE_ML, spacing_mm)
-    beside = (hu < BONE_HU) & ~medial(closed < 0, on_right=on_right)
+        mass = _thick_parts(hollow & ~shallow & (hu < BONE_OR_VESSEL_HU), _CORE_ML, spacing_mm)
+    beside = (hu < BONE_OR_VESSEL_HU) & ~medial(closed < 0, on_right=on_right)
     closed = np.where(beside, np.minimum(closed, wider), closed)
     closed = fill_mouths(closed, level < 0, hu, radius_mm=radius_mm, spacing_mm=spacing_mm)
     return fill_holes(add_mask(closed, mass, spacing_mm), spacing_mm), mass
@@ -96,7 +96,7 @@ def rim_of_dents(level: Level, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask
     """
     lung = level < 0
     deep = ndimage.binary_opening(lung & ~aerated, np.ones((_DENT_VOX,) * 3))
-    return dilate(deep, spacing_mm, spacing_mm) & ~lung & (hu > _SOFT_HU) & (hu < BONE_HU)
+    return dilate(deep, spacing_mm, spacing_mm) & ~lung & (hu > SOFT_TISSUE_HU) & (hu < BONE_OR_VESSEL_HU)
 
 
 def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacing_mm: float) -> Level:
@@ -116,7 +116,7 @@ def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacin
     if radius_mm <= 0:
         return level
     filled = (level < 0) & ~aerated
-    dents, count = ndimage.label(filled & (hu > _SOFT_HU) & (hu < BONE_HU))
+    dents, count = ndimage.label(filled & (hu > SOFT_TISSUE_HU) & (hu < BONE_OR_VESSEL_HU))
     outside = ndimage.binary_dilation(level >= 0)
     sizes_ml = np.bincount(dents.ravel(), minlength=count + 1) * spacing_mm**3 / 1000
     wanted = (sizes_ml >= _DENT_ML) & (sizes_ml <= _MOUTH_ML)
@@ -132,7 +132,7 @@ def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacin
         whole_mm3 = (ndimage.binary_dilation(dent) & filled[box]).sum() * spacing_mm**3
         half_width_mm = (1.5 * whole_mm3 / np.pi) ** (1 / 3)
         sag_mm = min(half_width_mm**2 / (2 * radius_mm) + _SAG_VOX * spacing_mm, spacing_mm)
-        mouth = ndimage.binary_dilation(dent, iterations=2) & (hu[box] > _SOFT_HU) & (hu[box] < BONE_HU)
+        mouth = ndimage.binary_dilation(dent, iterations=2) & (hu[box] > SOFT_TISSUE_HU) & (hu[box] < BONE_OR_VESSEL_HU)
         result[box] = np.where(mouth, np.minimum(result[box], level[box] - np.float32(sag_mm)), result[box])
     return result
 
@@ -171,7 +171,7 @@ def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: flo
         return level
     start, stop = bounding_box(mass, int(margin_mm / spacing_mm) + 2)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    soft = (hu[box] > _SOFT_HU) & (hu[box] < BONE_HU) & thorax[box]
+    soft = (hu[box] > SOFT_TISSUE_HU) & (hu[box] < BONE_OR_VESSEL_HU) & thorax[box]
     base = opening(dilate(mass[box], margin_mm, spacing_mm) & (soft | (level[box] < 0)), spacing_mm, spacing_mm)
     result = level.copy()
     result[box] = add_mask(level[box], base, spacing_mm)

@@ -6,21 +6,23 @@ can measure, so that a mistake there is not repeated here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.filters import Mask, largest_component, opening
+from ChangeMapJointLib.core.hu import GAS_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.lungs.hull import axial_hull
 
 Hu = NDArray[np.float32]
 
 LARGEST_ML = 12000.0  # of both lungs; adults inhale to 10 l at most
 OUTSIDE_SHARE = 0.01  # of the mask: more air round the patient is a leak
-_SOFT_HU = (-150.0, 300.0)
+_BODY_HU = (SOFT_TISSUE_HU, 300.0)
 _SOFT_MM = 6.0  # opening: table, clothes and arms' skin go
-_AIR_HU = -965.0  # smoothed
 _SMOOTH_HU = 15.0  # local standard deviation of air
 _WINDOW_VOX = 5
 
@@ -33,8 +35,9 @@ class UnlikelyLungs(InputError):
         labels: what was taken for lung, 1 right, 2 left, on the same grid.
     """
 
-    def __init__(self, message: str, hu: Hu, labels: NDArray[np.uint8]) -> None:
-        super().__init__(message)
+    def __init__(self, found: str, hu: Hu, labels: NDArray[np.uint8], **parts: Any) -> None:
+        """``parts`` are those of an :class:`~ChangeMapJointLib.core.errors.InputError`."""
+        super().__init__(found, **parts)
         self.hu, self.labels = hu, labels
 
 
@@ -61,12 +64,12 @@ def lung_faults(hu: Hu, labels: NDArray[np.uint8], spacing_mm: float) -> tuple[s
 
 def _outside_ml(hu: Hu, mask: Mask, spacing_mm: float) -> float:
     """Air beyond the convex hull of the body's soft tissue that the mask holds."""
-    soft = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
+    soft = (hu > _BODY_HU[0]) & (hu < _BODY_HU[1])
     hull = axial_hull(largest_component(opening(soft, _SOFT_MM, spacing_mm)))
-    suspect = mask & ~hull & (hu < _AIR_HU + 4 * _SMOOTH_HU)
+    suspect = mask & ~hull & (hu < GAS_HU + 4 * _SMOOTH_HU)
     if not suspect.any():
         return 0.0
-    air = (ndimage.uniform_filter(hu, _WINDOW_VOX) < _AIR_HU) & (_spread(hu) < _SMOOTH_HU)
+    air = (ndimage.uniform_filter(hu, _WINDOW_VOX) < GAS_HU) & (_spread(hu) < _SMOOTH_HU)
     return float((suspect & air).sum() * spacing_mm**3 / 1000)
 
 

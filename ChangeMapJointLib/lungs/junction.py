@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask
+from ChangeMapJointLib.core.hu import AIR_HU
 
 _REACH_MM = 40.0  # the junction lines lie this near the midline
 _STEEPEST = 3  # voxels aside per voxel backwards
@@ -32,7 +33,7 @@ def junction_surface(hu: NDArray[np.float32], air: Mask, midline_vox: float, spa
     reach = round(_REACH_MM / spacing_mm)
     low = int(np.clip(round(midline_vox) - reach, 0, hu.shape[2] - 1))
     high = int(np.clip(round(midline_vox) + reach + 1, low + 1, hu.shape[2]))
-    density = np.clip((hu[:, :, low:high] + 1000) / 700, 0, 1)
+    density = np.clip((hu[:, :, low:high] - AIR_HU) / 700, 0, 1)
     density = ndimage.gaussian_filter1d(density, 1.0, axis=0)  # neighbouring slices agree
     away = np.abs(np.arange(low, high) - midline_vox) / reach
     cost = np.where(air[:, :, low:high], 1.05 - density, 0.0) + 0.002 * away

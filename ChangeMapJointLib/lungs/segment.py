@@ -14,9 +14,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
 from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU, TISSUE_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.parallel import at_once
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -24,7 +25,7 @@ from ChangeMapJointLib.lungs.aerated import AeratedLungs, midline, nearer, split
 from ChangeMapJointLib.lungs.airways import Airways, find_airways
 from ChangeMapJointLib.lungs.body import inside_body
 from ChangeMapJointLib.lungs.border import (
-    BONE_HU,
+    BONE_OR_VESSEL_HU,
     add_mask,
     aerated_level,
     close_lung,
@@ -43,8 +44,8 @@ from ChangeMapJointLib.scan.volume import Volume
 USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
 USUAL_SHARE = 0.55  # of the larger lung; the left is by nature the smaller one, about 0.85
 _REMEDY = (
-    "expected a chest CT in HU; look at the picture of what was found, crop the scan to the chest, "
-    'or change {"lungs": {...}} in --config'
+    "look at the picture of what was found, crop the scan to the chest, or change ",
+    Argument("config.lungs"),
 )
 EDGE_MM2 = 300.0  # a lung cut off by the side of the scan shows more of its section there
 
@@ -62,7 +63,7 @@ class LungOptions:
         minimum_ml: less lung than this is none.
     """
 
-    air_hu: float = -400.0
+    air_hu: float = TISSUE_HU
     closing_mm: float = 18.0
     mass_closing_mm: float = 25.0
     mass_margin_mm: float = 8.0
@@ -105,7 +106,14 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     except InputError:  # nothing is left
         second = first
     if second.faults or second.lungs.right_ml + second.lungs.left_ml < USUAL_ML[0]:
-        raise UnlikelyLungs(f"{volume.source}: lungs not found reliably ({said}); {_REMEDY}", first.hu, first.labels)
+        raise UnlikelyLungs(
+            f"lungs not found reliably ({said})",
+            first.hu,
+            first.labels,
+            field=volume.source,
+            expected="a chest CT in HU",
+            remedy=_REMEDY,
+        )
     note = f"The first lung mask was wrong ({said}); lungs that the field of view cuts off were left out. Look at it."
     return replace(second.lungs, notes=(*second.lungs.notes, note))
 
@@ -125,12 +133,12 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     array, grid = volume.grid.lps_view(volume.array)
     h = options.spacing_mm
     work = grid.with_spacing((h, h, h))
-    hu = resample_parallel(array, grid, work, clip=(-1024.0, 1000.0))
+    hu = resample_parallel(array, grid, work, clip=(NOT_SCANNED_HU, 1000.0))
     progress(0.15, "looking for the lungs")
     inside = inside_body(hu, _unseen(volume, work), options.air_hu, h, strict=strict)
     if not (inside & (hu < options.air_hu)).any():
         found = f"no air inside the body (values from {hu.min():.0f} to {hu.max():.0f})"
-        raise InputError(_no_lungs(volume, found))
+        raise _no_lungs(volume, found)
     start, stop = bounding_box(inside, 2)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     hu, inside, work = hu[box], inside[box], work.crop(start, stop)
@@ -219,14 +227,18 @@ def _find(hu: NDArray[np.float32], inside: Mask, volume: Volume, options: LungOp
     if total_ml < options.minimum_ml:
         found = f"{total_ml / 1000:.2f} l of lung inside the body (largest air space: {aerated.found})"
         found += f", below {options.minimum_ml:g} ml for an adult's size" if total_ml > 0 else ""
-        raise InputError(_no_lungs(volume, found, ' or lower {"lungs": {"minimum_ml": ...}} in --config'))
+        raise _no_lungs(volume, found, ", or lower ", Argument("config.lungs.minimum_ml"))
     return airways, aerated
 
 
-def _no_lungs(volume: Volume, found: str, remedy: str = "") -> str:
-    """The one line that says that a scan shows no lungs."""
-    expected = "expected a chest CT in HU with at least one lung"
-    return f"{volume.source}: no lungs: {found}; {expected}. Choose another scan{remedy}."
+def _no_lungs(volume: Volume, found: str, *remedy: str | Argument) -> InputError:
+    """The error that a scan shows no lungs."""
+    return InputError(
+        f"no lungs: {found}",
+        field=volume.source,
+        expected="a chest CT in HU with at least one lung",
+        remedy=("choose another scan", *remedy),
+    )
 
 
 def _close_both(
@@ -262,7 +274,7 @@ def _close_both(
     for side, other in ((RIGHT, aerated.left), (LEFT, aerated.right)):
         level = widen_mass(levels[side], masses[side], hu, thorax, margin_mm=options.mass_margin_mm, spacing_mm=h)
         beside = ~medial(level < 0, on_right=side == RIGHT)
-        level = add_mask(level, costal_dents(level < 0, thorax, middles, h) & beside & (hu < BONE_HU), h)
+        level = add_mask(level, costal_dents(level < 0, thorax, middles, h) & beside & (hu < BONE_OR_VESSEL_HU), h)
         level = add_mask(level, rim_of_dents(level, sides[side], hu, h), h)
         level = np.where(other | never, h, fill_holes(level, h))
         levels[side] = np.where(largest_component(level < 0) | (level >= 0), level, h).astype(np.float32)

@@ -15,6 +15,8 @@ from ChangeMapJointLib.core.filters import combine
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
 from ChangeMapJointLib.scan.scan import Scan
 
+MARGIN_MM = 15.0  # kept round the lungs when a scan is cut out: the gradients at their border count
+
 
 @dataclass(frozen=True)
 class ScanView:

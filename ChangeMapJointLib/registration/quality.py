@@ -8,7 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
+
 Verdict = Literal["good", "look closely", "do not use"]
+LOW_TRUST = 0.5  # below it the predicted error exceeds TrustOptions.half_error_mm, and y cannot be believed
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Figures:
     """What was measured, without judgement; over the reference's lungs unless said otherwise.
 
     Attributes:
-        residual_hu: mean |R - T(y)|, clipped to [-1000, 50] HU.
+        residual_hu: mean |R - T(y)|, clipped to the window of change maps.
         residual_rigid_hu: the same after the rigid part alone.
         folding_percent: voxels with det grad y <= 0.
         jacobian_min: smallest det grad y.
@@ -30,7 +33,7 @@ class Figures:
         keypoints_found: places of the reference that were looked for in the template; None when none were.
         keypoints_dropped: those of them that the search back did not confirm.
         overlap: share of R's lungs inside the template's field of view, in [0, 1].
-        trusted_percent: lung voxels with trust of at least 0.5; None with rigid alignment alone.
+        trusted_percent: lung voxels with trust of at least :data:`LOW_TRUST`; None with rigid alignment alone.
     """
 
     residual_hu: float
@@ -160,9 +163,9 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def mean_residual(reference_hu: NDArray[np.generic], warped_hu: NDArray[np.generic], where: NDArray[np.bool_]) -> float:
-    """Mean |R - T(y)| in HU over ``where``, both clipped to [-1000, 50]; NaN when it is empty."""
+    """Mean |R - T(y)| in HU over ``where``, both clipped to the window of change maps; NaN when it is empty."""
     if not where.any():
         return float("nan")
-    r = np.clip(reference_hu[where].astype(np.float32), -1000, 50)
-    t = np.clip(warped_hu[where].astype(np.float32), -1000, 50)
+    r = np.clip(reference_hu[where].astype(np.float32), *CHANGE_WINDOW_HU)
+    t = np.clip(warped_hu[where].astype(np.float32), *CHANGE_WINDOW_HU)
     return float(np.abs(r - t).mean())

@@ -16,19 +16,19 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.deformable.change_weight import change_weight
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
-from ChangeMapJointLib.registration.pyramid import ScanView, scan_pyramid
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid
 from ChangeMapJointLib.scan.pair import ScanPair
 
 FloatMap = NDArray[np.float32]
 
-WORKING_MM = 3.0  # of the evidence: errors of 2 mm and more are what it is about
-WINDOW_HU = (-1000.0, 50.0)
+EVIDENCE_MM = 3.0  # of the evidence: errors of 2 mm and more are what it is about
 CHANGE_HU = 75.0  # what changed is no misfit, nor is the voxel next to it
-NOISE_HU = 30.0  # contrast below it says nothing
+FAINT_HU = 30.0  # contrast below it says nothing
 NEAR_MM, FAR_MM = 6.0, 10.0  # over which the misfit is gathered; density differs slowly
 KEYPOINT_MM, ENOUGH = 10.0, 2.0  # over which keypoints are gathered; where so many are near, they are believed
 
@@ -154,7 +154,7 @@ def gather_evidence(
         options: how far evidence is gathered.
     """
     r, t = (
-        scan_pyramid(scan, margin_mm=15.0, working_mm=WORKING_MM, levels=1, window_hu=WINDOW_HU)[0]
+        scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=EVIDENCE_MM, levels=1, window_hu=CHANGE_WINDOW_HU)[0]
         for scan in (pair.reference, pair.template)
     )
     grid = r.grid
@@ -163,7 +163,7 @@ def gather_evidence(
     sigma = _sigma(options.smooth_mm, grid)
     error = ndimage.gaussian_filter(inverse_consistency(coarse, backward), sigma, mode="nearest")
     border = ndimage.gaussian_filter(np.abs(ours - theirs), sigma, mode="nearest")
-    image = warp(t.image.numpy(), t.grid, grid, coarse, outside=WINDOW_HU[0])
+    image = warp(t.image.numpy(), t.grid, grid, coarse, outside=CHANGE_WINDOW_HU[0])
     both = (ours > 0.5) & (theirs > 0.5) & inside_template(coarse, pair.template.grid)
     distance, share = _keypoint_distance(coarse, keypoints)
     return Evidence(grid, coarse, error, local_misfit(r, image, both), border, distance, share)
@@ -197,7 +197,7 @@ def local_misfit(reference: ScanView, warped: FloatMap, where: NDArray[np.bool_]
     def energy(values: FloatMap) -> FloatMap:
         return mean((values - mean(values, far)) ** 2, near)
 
-    return np.sqrt(energy(residual) / (energy(image) + energy(warped) + np.float32(NOISE_HU**2)))
+    return np.sqrt(energy(residual) / (energy(image) + energy(warped) + np.float32(FAINT_HU**2)))
 
 
 def evidence_terms(evidence: Evidence) -> FloatMap:
@@ -240,7 +240,7 @@ def trust_map(
     It is lowered where det grad y is beyond what breathing does, and 0 where y(x) lies outside the template's field of
     view and beyond the box of the evidence, far from the lungs. A change of lung density or a lesion does not lower it.
     """
-    coarser = max(float(np.prod(evidence.grid.spacing_mm)) / WORKING_MM**3, 1.0)
+    coarser = max(float(np.prod(evidence.grid.spacing_mm)) / EVIDENCE_MM**3, 1.0)
     trust = 1 / (1 + (predicted_error(evidence) / (coarser * options.half_error_mm)) ** 2)
     low, high = np.log(options.jacobian_range)
     determinant = np.log(np.clip(evidence.field.jacobian_determinant(), 1e-6, None))

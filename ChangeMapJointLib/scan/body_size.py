@@ -6,9 +6,9 @@ import numpy as np
 
 from ChangeMapJointLib.core.filters import largest_component, nearest_parallel, opening
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.hu import TISSUE_HU
 from ChangeMapJointLib.scan.volume import Volume
 
-BODY_HU = -400.0
 WORK_MM = 4.0
 TABLE_MM = 8.0  # opening of this radius: tables and tubes are thinner, limbs and chests are not
 ADULT_MM2 = 47_000.0  # section of a small adult's chest; what is larger counts as one
@@ -26,7 +26,7 @@ def body_scale(volume: Volume) -> float:
     array, grid = volume.grid.lps_view(volume.array)
     h = max(WORK_MM / 2, min(WORK_MM, min(grid.extent_mm) / 40))
     work = grid.with_spacing((h, h, h))
-    body = largest_component(opening(nearest_parallel(array, grid, work) > BODY_HU, TABLE_MM * h / WORK_MM, h))
+    body = largest_component(opening(nearest_parallel(array, grid, work) > TISSUE_HU, TABLE_MM * h / WORK_MM, h))
     shown = [plane for plane in body if plane.any()]
     areas_mm2 = np.array([_hull_mm2(plane, h) for plane in shown if not _cut_off(plane)])
     if areas_mm2.size < WHOLE_SHARE * len(shown) or not areas_mm2.size:

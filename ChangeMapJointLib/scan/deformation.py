@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid, nearest_in
-from ChangeMapJointLib.core.hu import LOWEST_HU
+from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.scan.volume import Volume
 
 
@@ -53,7 +53,7 @@ class Deformation:
         if array.shape != grid.shape:
             raise ValueError(f"Deformation.warp() 'image' must have the prior's shape {grid.shape}, got {array.shape}")
         if outside is None:
-            outside = LOWEST_HU if isinstance(image, Volume) else 0.0
+            outside = NOT_SCANNED_HU if isinstance(image, Volume) else 0.0
         if labels:
             moved = self._nearest(array, grid, outside)
         else:

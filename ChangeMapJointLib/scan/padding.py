@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.hu import LOWEST_HU
+from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU
 from ChangeMapJointLib.scan.volume import Volume
 
 _MARGIN_VOX = 2  # resampling before us may have mixed padding into its neighbours
 _RUN_VOX = 5  # of one value from a corner along the edge of the slice: noise does not do that
-_NOISE_HU = 6.0  # range in a square at the corner: less than any scanner's noise
+_FILL_RANGE_HU = 6.0  # range in a square at the corner: less than any scanner's noise
 _LEAST_VOX = 12  # smaller patches are chance
 _IN_PLANE = ndimage.generate_binary_structure(2, 1)
 
@@ -35,9 +35,9 @@ def with_unseen(volume: Volume) -> Volume:
     if fill is None:
         return replace(volume, unseen=None)
     array = volume.array
-    if (array[fill] != LOWEST_HU).any():
+    if (array[fill] != NOT_SCANNED_HU).any():
         array = array.copy()
-        array[fill] = LOWEST_HU
+        array[fill] = NOT_SCANNED_HU
     return replace(volume, array=array, unseen=widened(fill))
 
 
@@ -132,10 +132,10 @@ def _like_corner(plane: NDArray[np.generic], y: int, x: int) -> Mask | None:
         slice(_RUN_VOX) if y == 0 else slice(-_RUN_VOX, None), slice(_RUN_VOX) if x == 0 else slice(-_RUN_VOX, None)
     ]
     values = square.astype(np.float64)
-    if square.size < _RUN_VOX**2 or np.ptp(values) > _NOISE_HU:
+    if square.size < _RUN_VOX**2 or np.ptp(values) > _FILL_RANGE_HU:
         return None
     middle = (values.min() + values.max()) / 2  # lossy compression, or noise that was added later
-    return np.asarray(np.abs(plane.astype(np.float64) - middle) <= _NOISE_HU)
+    return np.asarray(np.abs(plane.astype(np.float64) - middle) <= _FILL_RANGE_HU)
 
 
 def _runs(plane: NDArray[np.generic], y: int, x: int) -> bool:

@@ -10,6 +10,7 @@ import slicer.util
 from numpy.typing import ArrayLike, NDArray
 
 from ChangeMapJointLib.core.grid import Grid, bounding_box, lps_to_ras
+from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, derived, existing, remove, tag
@@ -17,7 +18,6 @@ from ChangeMapJointLib.scene.transforms import displacement
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
 EDGE_LEVELS_HU = (-500.0, 200.0)  # half way from lung to soft tissue, and from there to bone
-LEAST_TRUST = 0.5
 PERIOD_MM = 9.0  # of the stripes
 BoolArray = NDArray[np.bool_]
 
@@ -50,7 +50,7 @@ def _eroded(mask: BoolArray) -> BoolArray:
 
 
 # -- regions that cannot be trusted ------------------------------------------------------------
-def hatch_of(trust: Node, lungs: Node, least: float = LEAST_TRUST) -> Node:
+def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
     """Hatching on the reference's grid where trust is below ``least`` in the lungs, made once a run.
 
     Args:

@@ -7,13 +7,13 @@ from typing import Any
 
 import slicer
 
+from ChangeMapJointLib.change.kinds import DENSER_KINDS
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene.colors import BLUE, ORANGE
 from ChangeMapJointLib.scene.layouts import jump
 from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views
 
 Finding = Mapping[str, Any]  # an entry of findings.json, or of a live list: id, kind, centre_mm (LPS), remark
-INCREASES = ("new", "grown", "increase")
 
 
 def markups(
@@ -33,7 +33,7 @@ def markups(
     for finding in findings:
         index = target.AddControlPoint(lps_to_ras(finding["centre_mm"]).tolist(), f"{finding['id']} {finding['kind']}")
         target.SetNthControlPointDescription(index, str(finding.get("remark", "")))
-        target.SetNthControlPointSelected(index, finding["kind"] in INCREASES)  # chooses one of two colors
+        target.SetNthControlPointSelected(index, finding["kind"] in DENSER_KINDS)  # chooses one of two colors
         target.SetNthControlPointLocked(index, True)
     target.EndModify(was)
     return target

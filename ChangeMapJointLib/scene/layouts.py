@@ -124,7 +124,7 @@ def link(views: Views, group: int = CURRENT_GROUP, *, linked: bool = True) -> No
 
 
 def apply_window(nodes: Iterable[Node | None], preset: str) -> None:
-    """Show these CTs in the window 'lung' (-600/1500 HU), 'mediastinum' (40/400) or 'bone' (400/1800)."""
+    """Show these CTs in the window 'lung', 'mediastinum' or 'bone'."""
     for node in nodes:
         if node is not None:
             set_window(node, preset)

@@ -10,7 +10,9 @@ import slicer.util
 import vtk
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import (
@@ -26,7 +28,6 @@ from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
 LOWEST = 1e-6  # no threshold is below it: where nothing changed, nothing is shown
 BEYOND = 2.0  # above any value of a map
-FULL_SCALE_HU = 1050.0  # a change of 1: the map's normalisation
 SIGNS = {"increase": 1, "decrease": -1}
 LEGEND_TITLE = "Change"
 
@@ -43,7 +44,7 @@ class Overlay:
         self._views: tuple[str, ...] = ()
         self._visible = True
         self._opacity = 1.0
-        self._threshold = 0.68
+        self._threshold = DEFAULT_THRESHOLD
         self._scale: Node | None = None
 
     @property
@@ -60,7 +61,7 @@ class Overlay:
         """Lay a change map over these views; a map shown before is replaced.
 
         Args:
-            map_node: change map in [0, 1]; None shows the signed difference itself, 1050 HU as 1.
+            map_node: change map in [0, 1]; None shows the signed difference itself, the full scale of change maps as 1.
             signed_node: R - T(y) in HU on the same grid; its sign says what is an increase.
             views: names of slice views.
 

@@ -13,6 +13,8 @@ import slicer
 import slicer.util
 import vtk
 
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
@@ -25,15 +27,15 @@ from ChangeMapJointLib.scene.volumes import node_of
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
 # role: file, kind of node, color table, values shown in its lowest and highest color
 VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
-    "change_map": ("change_map.nrrd", "map", "increase", (0.0, 1.0)),
-    "change_learned": ("change_learned.nrrd", "map", "increase", (0.0, 1.0)),
-    "change_difference": ("change_difference.nrrd", "map", "increase", (0.0, 1.0)),
-    "change_combined": ("change_combined.nrrd", "map", "increase", (0.0, 1.0)),
-    "signed": ("signed_change.nrrd", "map", "change", (-1050.0, 1050.0)),
-    "warped": ("warped_template.nrrd", "scan", None, (0.0, 0.0)),
-    "jacobian": ("jacobian.nrrd", "map", "Jacobian", (0.5, 1.5)),
-    "trust": ("trust.nrrd", "map", "trust", (0.0, 1.0)),
-    "lungs": ("lungs_reference.nrrd", "label", None, (0.0, 0.0)),
+    "change_map": (run_files.CHANGE_MAP, "map", "increase", (0.0, 1.0)),
+    "change_learned": (run_files.CHANGE_LEARNED, "map", "increase", (0.0, 1.0)),
+    "change_difference": (run_files.CHANGE_DIFFERENCE, "map", "increase", (0.0, 1.0)),
+    "change_combined": (run_files.CHANGE_COMBINED, "map", "increase", (0.0, 1.0)),
+    "signed": (run_files.SIGNED_CHANGE, "map", "change", (-FULL_SCALE_HU, FULL_SCALE_HU)),
+    "warped": (run_files.WARPED_TEMPLATE, "scan", None, (0.0, 0.0)),
+    "jacobian": (run_files.JACOBIAN, "map", "Jacobian", (0.5, 1.5)),
+    "trust": (run_files.TRUST, "map", "trust", (0.0, 1.0)),
+    "lungs": (run_files.LUNGS_REFERENCE, "label", None, (0.0, 0.0)),
 }
 TITLES = {
     "change_map": "Change map",
@@ -172,10 +174,10 @@ def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node
         if (folder / file).exists():
             array, grid = read_array(folder / file)
             _color(tag(node_of(array, grid, TITLES[role], kind=kind), role, run), role)  # type: ignore[arg-type]
-    if (folder / "deformation.nrrd").exists():
-        tag(grid_transform(folder / "deformation.nrrd", TITLES["deformation"]), "deformation", run)
-    if (folder / "rigid.tfm").exists():
-        tag(linear_transform(folder / "rigid.tfm", TITLES["rigid"]), "rigid", run)
+    if (folder / run_files.DEFORMATION).exists():
+        tag(grid_transform(folder / run_files.DEFORMATION, TITLES["deformation"]), "deformation", run)
+    if (folder / run_files.RIGID).exists():
+        tag(linear_transform(folder / run_files.RIGID, TITLES["rigid"]), "rigid", run)
     if "findings" in content:
         tag(findings_module.markups(content["findings"]["findings"], TITLES["findings"]), "findings", run)
     tag(Reading.new(TITLES["reading"]).node, "reading", run)

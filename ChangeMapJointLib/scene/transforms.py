@@ -7,6 +7,7 @@ under that node is therefore shown warped onto the reference.
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def _field(source: Any) -> tuple[NDArray[Any], Grid]:
         return source.vectors_mm, source.grid
     vectors, grid = read_array(source)
     if vectors.ndim != 4 or vectors.shape[-1] != 3:
-        raise InputError(f"{source}: shape {vectors.shape}, expected a displacement field of three-vectors")
+        raise InputError(f"shape {vectors.shape}", field=Path(source), expected="a displacement field of three-vectors")
     return vectors, grid
 
 
@@ -74,7 +75,7 @@ def linear_transform(path: str | PathLike[str], name: str) -> Node:
     node = slicer.vtkMRMLLinearTransformNode()
     node.SetName(name)
     if not storage.ReadData(node) or not node.IsLinear():
-        raise InputError(f"{path}: not a readable linear transform")
+        raise InputError("not a readable linear transform", field=Path(path))
     return slicer.mrmlScene.AddNode(node)
 
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
-from ChangeMapJointLib.core.hu import as_hu
+from ChangeMapJointLib.core.hu import WINDOWS_HU, as_hu
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.scene.nodes import Node
 
-WINDOWS_HU = {"lung": (1500.0, -600.0), "mediastinum": (400.0, 40.0), "bone": (1800.0, 400.0)}  # width, level
 KINDS = {"scan": "vtkMRMLScalarVolumeNode", "map": "vtkMRMLScalarVolumeNode", "label": "vtkMRMLLabelMapVolumeNode"}
 
 
@@ -31,7 +30,7 @@ def grid_of(node: Node) -> Grid:
     """
     image = node.GetImageData()
     if image is None or 0 in image.GetDimensions():
-        raise InputError(f"volume '{node.GetName()}': has no voxels; load or choose another one")
+        raise InputError("has no voxels", field=f"volume '{node.GetName()}'", remedy="load or choose another one")
     affine = LPS_TO_RAS @ _to_world(node) @ _index_to_local(node)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     a, b, c = (affine[:3, :3] / spacing).tolist()
@@ -42,7 +41,9 @@ def grid_of(node: Node) -> Grid:
         return Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
     except ValueError as error:
         raise InputError(
-            f"volume '{node.GetName()}': its axes are not at right angles; harden its transform and resample it"
+            "its axes are not at right angles",
+            field=f"volume '{node.GetName()}'",
+            remedy="harden its transform and resample it",
         ) from error
 
 
@@ -56,7 +57,9 @@ def _to_world(node: Node) -> FloatArray:
     parent = node.GetParentTransformNode()
     matrix = vtk.vtkMatrix4x4()
     if parent is not None and not parent.IsTransformToWorldLinear():  # asking for its matrix would log an error
-        raise InputError(f"volume '{node.GetName()}': is moved by a transform that is not linear; harden it first")
+        raise InputError(
+            "is moved by a transform that is not linear", field=f"volume '{node.GetName()}'", remedy="harden it first"
+        )
     if parent is not None:
         parent.GetMatrixTransformToWorld(matrix)
     return np.asarray(slicer.util.arrayFromVTKMatrix(matrix))
@@ -72,13 +75,13 @@ def volume_of(node: Node) -> Volume:
     """
     grid = grid_of(node)
     if node.GetImageData().GetNumberOfScalarComponents() != 1:
-        raise InputError(f"volume '{node.GetName()}': is a color or vector image, expected a CT in HU")
+        raise InputError("is a color or vector image", field=f"volume '{node.GetName()}'", expected="a CT in HU")
     voxels = slicer.util.arrayFromVolume(node)
     if voxels.dtype != np.int16:
         try:
             return Volume(as_hu(voxels), grid, Path(node.GetName()))
         except InputError as error:
-            raise InputError(f"volume '{node.GetName()}': {error}") from error
+            raise error.at(f"volume '{node.GetName()}'") from error
     view = voxels.view()
     view.flags.writeable = False
     return Volume(view, grid, Path(node.GetName()))
@@ -130,7 +133,7 @@ def set_geometry(node: Node, grid: Grid) -> None:
 
 def set_window(node: Node, preset: str) -> None:
     """Show a CT in the window 'lung', 'mediastinum' or 'bone'."""
-    width, level = WINDOWS_HU[preset]
+    level, width = WINDOWS_HU[preset]
     display = node.GetDisplayNode()
     was = display.StartModify()
     display.AutoWindowLevelOff()

@@ -55,7 +55,9 @@ class LungFrame:
         """
         index = np.argwhere(lungs)[:, ::-1]
         if len(index) < 100:
-            raise InputError(f"lungs mask: found {len(index)} voxels, expected lungs; check the mask")
+            raise InputError(
+                f"found {len(index)} voxels", field="lungs mask", expected="lungs", remedy="check the mask"
+            )
         low, high = np.percentile(grid.to_physical(index), (0.5, 99.5), axis=0)
         return cls(
             apex_z_mm=float(high[2]),
@@ -289,7 +291,9 @@ class BreathingMotion:
             parts["translation_mm"] = as_vector(parts["translation_mm"])
             return cls(**parts)
         except (KeyError, TypeError, ValueError) as fault:
-            raise InputError(f"motion: found an entry that cannot be read ({fault}); write it with to_dict()") from None
+            raise InputError(
+                f"found an entry that cannot be read ({fault})", field="motion", remedy="write it with to_dict()"
+            ) from None
 
 
 def as_vector(values: Sequence[float] | FloatArray) -> Vector3:

@@ -57,7 +57,9 @@ def cut_lesions(hu: NDArray[np.generic], lesions: NDArray[np.bool_], grid: Grid)
         InputError: the mask has another shape than the scan.
     """
     if not hu.shape == lesions.shape == grid.shape:
-        raise InputError(f"lesions to cut: found a mask of shape {lesions.shape}, expected the scan's {hu.shape}")
+        raise InputError(
+            f"found a mask of shape {lesions.shape}", field="lesions to cut", expected=f"the scan's {hu.shape}"
+        )
     parts, _ = label(lesions, np.ones((3, 3, 3)))
     found = (_cut(hu, parts, number, box, grid) for number, box in enumerate(find_objects(parts), start=1))
     return [one for one in found if one is not None]

@@ -69,7 +69,9 @@ class Lesion:
 
     def __post_init__(self) -> None:
         if self.texture not in TEXTURES:
-            raise InputError(f"lesion texture: found {self.texture!r}, expected one of {', '.join(TEXTURES)}")
+            raise InputError(
+                f"found {self.texture!r}", field="lesion texture", expected=f"one of {', '.join(TEXTURES)}"
+            )
 
     def turned(self, rotation: NDArray[np.generic]) -> Lesion:
         """The lesion after every point p has moved to ``rotation @ p``."""

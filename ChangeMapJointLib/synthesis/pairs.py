@@ -18,6 +18,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, label
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
+from ChangeMapJointLib.core.hu import LOWEST_HU, VESSEL_HU
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import (
     SimulatedScan,
@@ -38,7 +39,6 @@ from ChangeMapJointLib.synthesis.sliding import sliding_field
 from ChangeMapJointLib.synthesis.truth import ChangeKind, Correspondences, TrueChange, check_kind
 
 STIFF_MARGIN_MM = 2.0  # tissue that moves with a lesion, beyond its border
-VESSEL_HU = -450.0
 PLEURAL_RIM = 1  # voxels of partial volume at the lungs' surface that a pleural lesion also fills
 
 
@@ -197,7 +197,7 @@ def make_pair(
     options = options or PairOptions()
     for name, mask in (("lungs_mask", lungs_mask), ("own_lesions", own_lesions)):
         if mask is not None and mask.shape != volume.array.shape:
-            raise InputError(f"{name}: found shape {mask.shape}, expected the scan's {volume.array.shape}")
+            raise InputError(f"found shape {mask.shape}", field=name, expected=f"the scan's {volume.array.shape}")
     placing, painting, noise, pointing = np.random.default_rng(seed).spawn(4)
     own, _ = label(np.zeros(volume.array.shape, bool) if own_lesions is None else own_lesions, np.ones((3, 3, 3)))
     source = SimulatedScan(
@@ -354,7 +354,9 @@ def _correspondences(
     vessels = np.argwhere(inner & (source.hu > VESSEL_HU) & (source.lesions == 0))
     anywhere = np.argwhere(inner)
     if len(anywhere) == 0:
-        raise InputError("lungs_mask: found no lung two voxels below the surface, expected lungs; check the mask")
+        raise InputError(
+            "found no lung two voxels below the surface", field="lungs_mask", expected="lungs", remedy="check the mask"
+        )
     on_vessels = count // 3 if len(vessels) else 0
     parts = [vessels[rng.integers(len(vessels), size=on_vessels)]] if on_vessels else []
     parts.append(anywhere[rng.integers(len(anywhere), size=count - on_vessels)])
@@ -364,5 +366,5 @@ def _correspondences(
 
 
 def _volume(scan: SimulatedScan, source: Volume) -> Volume:
-    array = np.clip(np.rint(scan.hu), -1024, 32767).astype(np.int16)
+    array = np.clip(np.rint(scan.hu), LOWEST_HU, 32767).astype(np.int16)
     return Volume(array, scan.grid, source.source, source.acquisition)

@@ -12,12 +12,12 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, di
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, bounding_box
+from ChangeMapJointLib.core.hu import VESSEL_HU
 from ChangeMapJointLib.core.resample import index_points
 
 Place = Literal["free", "vessel", "pleura"]
 Side = Literal["left", "right"]
 
-VESSEL_HU = -450.0
 TRUNK_RADIUS_MM = 4.0  # a vessel this thick belongs to the hilum
 RIM_MM = 3.0  # of the lungs, where the chest wall blurs into them
 GAP_MM = 14.0  # at least this much tissue between two lesions
@@ -162,8 +162,10 @@ def _best_place(
     if len(points) == 0:
         where = f"{site.place}, {site.side or 'either'} lung"
         raise InputError(
-            f"lesion of radius {site.radius_mm:g} mm ({where}): found no place, expected one in the lungs; "
-            "plan fewer or smaller lesions"
+            "found no place",
+            field=f"lesion of radius {site.radius_mm:g} mm ({where})",
+            expected="one in the lungs",
+            remedy="plan fewer or smaller lesions",
         )
     score = np.minimum(gaps, SPREAD_MM) + rng.uniform(0.0, 25.0, size=len(points))
     centre: FloatArray = points[int(np.argmax(score))]

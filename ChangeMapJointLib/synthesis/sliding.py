@@ -44,7 +44,7 @@ def sliding_field(
         InputError: when ``fraction`` is not in [0, 1].
     """
     if not 0 <= fraction <= 1:
-        raise InputError(f"sliding: found {fraction:g}, expected a fraction in [0, 1]")
+        raise InputError(f"found {fraction:g}", field="sliding", expected="a fraction in [0, 1]")
     field = motion.field(grid)
     if fraction == 0:
         return field

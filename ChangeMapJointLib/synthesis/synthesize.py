@@ -27,15 +27,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.read import is_dicom, read_array, read_volume, split_selector
 from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
-from ChangeMapJointLib.registration.pyramid import scan_pyramid
+from ChangeMapJointLib.registration.keypoints.match import PICTURE_MM
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, scan_pyramid
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
@@ -113,7 +115,7 @@ def _naming(lesions: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"--lesions {lesions.name}: {error}") from error
+        raise error.at(Argument("lesions", lesions.name)) from error
 
 
 def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
@@ -129,9 +131,9 @@ def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
             return sphere_mask(read_centres(path), grid)
     array, found = read_array(path)
     if not np.isfinite(array).all():
-        raise InputError(f"{path}: holds values that are no numbers, expected a mask; export it again")
+        raise InputError("holds values that are no numbers", field=path, expected="a mask", remedy="export it again")
     if not found.same_as(grid):
-        raise InputError(f"{path}: its voxels ({found.shape}) are not those of the scan ({grid.shape})")
+        raise InputError(f"its voxels ({found.shape}) are not those of the scan ({grid.shape})", field=path)
     return array.astype(bool)
 
 
@@ -165,11 +167,13 @@ def synthesize(
         InputError: no source, a folder that cannot be written, or a lung without place for any lesion.
     """
     if not sources:
-        raise InputError("--scan: found no scan, expected at least one chest CT to make pairs from")
+        raise InputError("found no scan", field="sources", expected="at least one chest CT to make pairs from")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out {out}: cannot be made ({error.strerror}); give another folder") from error
+        raise InputError(
+            f"cannot be made ({error.strerror})", field="out", value=out, remedy="give another folder"
+        ) from error
     folders = []
     donors = sources if options.cut_share else ()
     cut = [(source.name, lesion) for source in donors for lesion in source.cut_lesions()]
@@ -190,7 +194,9 @@ def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
     """Refuse to go on in a folder whose pairs were made in another way."""
     about = read_truth(folder / "truth.json").about
     if any(about.get(name) != recipe.get(name) for name in (*recipe, "shapes_sha256", "cut_sha256")):
-        raise InputError(f"{folder}: was made from another scan or with other options; give another --out")
+        raise InputError(
+            "was made from another scan or with other options", field=folder, remedy=("give another ", Argument("out"))
+        )
 
 
 def _recipe(
@@ -232,7 +238,7 @@ def made(
             return make_pair(source.volume, source.lungs, seed=seed, options=drawn, own_lesions=source.own_lesions)
         except (InputError, RuntimeError) as error:  # no place, or a motion that cannot be inverted
             last = error
-    raise InputError(f"{source.name}: {TRIES} draws of lesions found no place in its lungs ({last})")
+    raise InputError(f"{TRIES} draws of lesions found no place in its lungs ({last})", field=Path(source.name))
 
 
 def write_pair(folder: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
@@ -251,7 +257,9 @@ def write_pair(folder: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
             shutil.rmtree(folder)
         part.replace(folder)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); give another --out") from error
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", field=folder, remedy=("give another ", Argument("out"))
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -290,7 +298,7 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
 def foerstner_points(pair: KnownPair) -> FloatArray:
     """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
     scan = Scan.of(pair.reference, pair.lungs_reference)
-    (view,) = scan_pyramid(scan, margin_mm=15.0, working_mm=1.5, levels=1, window_hu=(-1000.0, 400.0))
+    (view,) = scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)
     return find_keypoints(view.image.numpy(), view.mask.numpy() > 0.5, view.grid)
 
 

@@ -145,11 +145,12 @@ def check_kind(kind: str, reference_mm: float, template_mm: float) -> None:
         "stable": reference_mm == template_mm > 0,
     }
     if kind not in fits:
-        raise InputError(f"lesion kind: found {kind!r}, expected one of {', '.join(CHANGE_KINDS)}")
+        raise InputError(f"found {kind!r}", field="lesion kind", expected=f"one of {', '.join(CHANGE_KINDS)}")
     if not fits[kind]:
         raise InputError(
-            f"{kind} lesion: found {reference_mm:g} mm in the reference and {template_mm:g} mm in the template, "
-            "which is another kind; correct the diameters (0 = not there)"
+            f"found {reference_mm:g} mm in the reference and {template_mm:g} mm in the template, which is another kind",
+            field=f"{kind} lesion",
+            remedy="correct the diameters (0 = not there)",
         )
 
 
@@ -183,12 +184,12 @@ def read_truth(path: Path) -> Truth:
         rows = document.pop("points", None)
         document.pop("points_columns", None)
     except OSError as fault:
-        raise InputError(f"{path}: cannot be read ({fault.strerror}); expected a truth file") from None
+        raise InputError(f"cannot be read ({fault.strerror})", field=path, expected="a truth file") from None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as fault:
         if isinstance(fault, InputError):
             raise
         raise InputError(
-            f"{path}: found no truth of format {FORMAT!r} ({fault}); expected what write_truth() writes"
+            f"found no truth of format {FORMAT!r} ({fault})", field=path, expected="what write_truth() writes"
         ) from None
     points = None
     if rows is not None:

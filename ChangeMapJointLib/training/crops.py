@@ -33,7 +33,7 @@ class CropOptions:
     Attributes:
         count: crops of a pair and step; 0: whole scans.
         shape: (z, y, x) of each in voxels.
-        registered: probability that T starts where Eq. (1) puts it, as for the second look of ``--method joint``,
+        registered: probability that T starts where Eq. (1) puts it, as for the second look of the method ``joint``,
             instead of where the coarser blocks put it: the block learns what registration leaves over.
         near_truth: of the other times, probability that T starts near its true place.
         residual_mm: what is then left: a smooth displacement, whose knots deviate by up to this (a standard deviation)
@@ -88,7 +88,9 @@ def starting_point(
     # without such starts the draws stay what they were
     if options.registered and float(torch.rand(1, generator=generator)) < options.registered:
         if sample.registered_mm is None:
-            raise InputError("crops.registered: found a sample without registered_mm; make it with register_it=True")
+            raise InputError(
+                "found a sample without registered_mm", field="crops.registered", remedy="make it with register_it=True"
+            )
         u = sample.registered_mm[None]
     elif near and sample.true_mm is not None:
         u = sample.true_mm[None]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, determinant, warp
 from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change
@@ -24,8 +25,6 @@ from ChangeMapJointLib.registration.deformable.similarity import (
     mask_distance,
     normalised_gradient_fields,
 )
-
-WINDOW_HU = (-1000.0, 400.0)  # as the sequential method
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def joint_terms(
         options: how the terms count.
     """
     spacing = sample.spacing_mm
-    low, high = WINDOW_HU
+    low, high = REGISTRATION_WINDOW_HU
     moving = torch.stack([sample.template.clamp(low, high), sample.mask_template, sample.lesions_template])
     image, mask, lesions = warp(moving[None], displacement_mm[None], spacing, sample.offset)[0]
     if options.only_changed:

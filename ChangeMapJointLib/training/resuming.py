@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.training.losses import EpochRecall
@@ -126,7 +126,7 @@ class Run:
             shared = {**content, "options": filled(content["options"], self.defaults)}
             different = [name for name, value in self.told.items() if shared[name] != value]
         except Exception as error:  # torch raises many kinds on a damaged file
-            raise InputError(f"{self.path}: cannot be read ({error}); remove it to begin again") from error
+            raise InputError(f"cannot be read ({error})", field=self.path, remedy="remove it to begin again") from error
         if different:
             other = {
                 "options": "other options",
@@ -134,7 +134,11 @@ class Run:
                 "digest": "other pairs",
                 "start": "other weights to start from",
             }[different[0]]
-            raise InputError(f"{self.path}: of a run with {other}; give another --out, or remove it to begin again")
+            raise InputError(
+                f"of a run with {other}",
+                field=self.path,
+                remedy=("give another ", Argument("out"), ", or remove it to begin again"),
+            )
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.recall.load({name: v.cpu() for name, v in content["recall"].items()})

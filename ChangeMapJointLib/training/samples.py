@@ -45,7 +45,7 @@ def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match
     Args:
         folder: of the pair.
         shape: (z, y, x) of the network's input.
-        register_it: find y by Eq. (1) as well, as ``--method sequential`` does; takes about 10 s.
+        register_it: find y by Eq. (1) as well, as the method ``sequential`` does; takes about 10 s.
         match_resolution: as the network has it.
 
     Raises:
@@ -150,7 +150,9 @@ def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = [[float(row[f"{side}{axis}"]) for side in "rt" for axis in "xyz"] for row in csv.DictReader(stream)]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected columns rx, ry, rz, tx, ty, tz in mm") from error
+        raise InputError(
+            f"cannot be read ({error})", field=path, expected="columns rx, ry, rz, tx, ty, tz in mm"
+        ) from error
     table = np.array(rows, dtype=float).reshape(-1, 6)
     return table[:, :3], table[:, 3:]
 
@@ -210,7 +212,9 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
         try:
             truth = (folder / "truth.json").read_bytes()
         except OSError as error:
-            raise InputError(f"{folder}: no pair ({error.strerror}); give what changemap synthesize wrote") from error
+            raise InputError(
+                f"no pair ({error.strerror})", field=folder, expected="a folder that the synthesis of pairs wrote"
+            ) from error
         how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
         if self.register_them:
             how += json.dumps([to_mapping(o()) for o in (RegistrationOptions, KeypointOptions, MatchingOptions)])

@@ -149,10 +149,12 @@ def train(
     """
     count = len(pairs)  # type: ignore[arg-type]
     if not count:
-        raise InputError("--pairs: found no pair, expected folders that changemap synthesize wrote")
+        raise InputError("found no pair", field="pairs", expected="folders that the synthesis of pairs wrote")
     if fabric is not None and fabric.world_size > options.batch:
         raise InputError(
-            f"batch: found {options.batch} for {fabric.world_size} processes; expected a pair for each at least"
+            f"found {options.batch} for {fabric.world_size} processes",
+            field="batch",
+            expected="a pair for each at least",
         )
     fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=options.precision)  # type: ignore[arg-type]
     torch.manual_seed(options.seed)
@@ -217,7 +219,7 @@ def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOpt
     if taken < (options.frozen if start is None else max(options.frozen, 1)):
         found = "none" if start is None else str(start.network.options)
         expected = f"weights whose {max(options.frozen, 1)} or more coarsest blocks are those of {options.network}"
-        raise InputError(f"--start: found {found}, expected {expected}")
+        raise InputError(f"found {found}", field="start", expected=expected)
     for block, earlier in pairs[:taken]:
         block.load_state_dict(earlier.state_dict())
     for block in network.blocks[: options.frozen]:
@@ -281,8 +283,9 @@ def _step(
     values = summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
     if not (values.isfinite().all() and (norm is None or norm.isfinite().all())):
         raise InputError(
-            f"training: the loss of pairs {list(batch)} is no number after epoch {epoch}; the last checkpoint is kept: "
-            "lower learning_rate, or look at these pairs"
+            f"the loss of pairs {list(batch)} is no number after epoch {epoch}",
+            field="training",
+            remedy="the last checkpoint is kept: lower learning_rate, or look at these pairs",
         )
     optimiser.step()
     if fabric.world_size > 1:

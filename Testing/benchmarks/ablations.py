@@ -23,6 +23,7 @@ from record import write_results
 
 from ChangeMapJointLib.cli.train import TrainingRequest, pair_folders, run_training, training_options
 from ChangeMapJointLib.core.displacement import warp
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_array, read_volume
@@ -35,7 +36,7 @@ from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training import pair_loss
-from ChangeMapJointLib.training.losses import WINDOW_HU, Sample, joint_terms
+from ChangeMapJointLib.training.losses import Sample, joint_terms
 from ChangeMapJointLib.training.samples import read_keypoints
 
 # weight of the volume term, and whether the data term is gated
@@ -86,7 +87,7 @@ def trained(work: Path, volume: float, gated: bool) -> Checkpoint:
 def gated_terms(u: torch.Tensor, logits: torch.Tensor, sample: Sample, *rest: Any, **more: Any) -> Any:
     """As :func:`joint_terms`, NGF without lesions that changed and a voxel round them."""
     terms, target = joint_terms(u, logits, sample, *rest, **more)
-    low, high = WINDOW_HU
+    low, high = REGISTRATION_WINDOW_HU
     moving = torch.stack([sample.template.clamp(low, high), sample.changed_template])
     image, before = warp_tensor(moving[None], u[None], sample.spacing_mm, sample.offset)[0]
     changed = torch.maximum(sample.changed_reference, before.detach())[None, None]

@@ -36,7 +36,8 @@ import torch
 from numpy.typing import NDArray
 from record import write_results
 
-from ChangeMapJointLib.change.maps import RIM_MM, change_map, lungs_of_both, match_voxel_blur
+from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur
+from ChangeMapJointLib.change.method_table import RIM_MM
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from record import metadata, write_results
 
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.compare import compare_scans
 from ChangeMapJointLib.comparison.config import RunConfig
-from ChangeMapJointLib.comparison.result import SHARES
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.read import read_volume
@@ -42,7 +42,7 @@ def measure(path: Path) -> dict[str, Any]:
     source = SimulatedScan(hu_of(template), lungs.mask, none, template.grid)
     hu = np.maximum(np.rint(moved_scan(source, motion, template.grid).hu), -1024).astype(np.int16)
     reference = check_ct(Volume(hu, template.grid, Path(f"moved {path.name}")))
-    stages, began = Stages(SHARES["sequential"]), time.process_time()
+    stages, began = Stages(METHODS["sequential"].shares), time.process_time()
     result = compare_scans(reference, template, config=RunConfig(), device=torch.device("cpu"), stages=stages)
     index = np.argwhere(result.pair.reference.mask)[::97, ::-1]
     points = reference.grid.to_physical(index)

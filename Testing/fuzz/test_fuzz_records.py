@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from ChangeMapJointLib.background.request import JobInput, JobRequest, read_request, write_request
 from ChangeMapJointLib.cli.demo import is_demo
 from ChangeMapJointLib.comparison.config import RunConfig, config_from, read_config
-from ChangeMapJointLib.comparison.output import FILES, MARKER, check_output, is_run, run_folder
+from ChangeMapJointLib.comparison.output import check_output, is_run, run_folder
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.io.run_files import FILES
+from ChangeMapJointLib.io.run_files import RUN as MARKER
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_displacement, write_rigid
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint, write_checkpoint

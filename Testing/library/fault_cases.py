@@ -32,11 +32,11 @@ from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.cli import main as cli
 from ChangeMapJointLib.comparison import compare
-from ChangeMapJointLib.comparison.output import MARKER
 from ChangeMapJointLib.comparison.result import Maps, Result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.export import report
+from ChangeMapJointLib.io.run_files import RUN as MARKER
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.registration.deformable.register import Registration
 from ChangeMapJointLib.registration.rigid.align import Overlap, RigidAlignment

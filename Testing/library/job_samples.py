@@ -19,6 +19,7 @@ import psutil
 from phantoms import Sphere, chest_phantom
 
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
+from ChangeMapJointLib.change.method_table import METHODS
 
 QUICK = {
     "lungs": {"spacing_mm": 4.0},
@@ -26,7 +27,7 @@ QUICK = {
     "backward": {"iterations": [5, 5]},
 }  # a whole run takes some seconds
 DEADLINE_S = 120.0  # for anything that is waited for, on a machine with much else to do
-STAGES = ("read", "lungs", "rigid", "gate", "keypoints", "register", "check", "warp", "findings", "write")
+STAGES = tuple(METHODS["sequential"].shares)
 Event = dict[str, Any]
 
 

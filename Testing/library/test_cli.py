@@ -25,37 +25,11 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.detection import read_truth
 from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.run_files import ALWAYS, WITH_MAP
 from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
 from ChangeMapJointLib.registration.pyramid import at_spacing
 
 THRESHOLD = 0.35  # at 3.5 mm voxels hardly any lesion reaches 0.68
-CONTRACT = {
-    "change_map.nrrd",
-    "signed_change.nrrd",
-    "warped_template.nrrd",
-    "deformation.nrrd",
-    "rigid.tfm",
-    "jacobian.nrrd",
-    "lungs_reference.nrrd",
-    "lungs_template.nrrd",
-    "trust.nrrd",
-    "findings.csv",
-    "findings.json",
-    "candidates.json",
-    "quality.json",
-    "report.html",
-    "run.json",
-}
-RIGID = CONTRACT - {
-    "change_map.nrrd",
-    "signed_change.nrrd",
-    "deformation.nrrd",
-    "jacobian.nrrd",
-    "trust.nrrd",
-    "findings.csv",
-    "findings.json",
-    "candidates.json",
-}
 
 
 def changemap(*arguments: object) -> int:
@@ -96,9 +70,9 @@ def finished(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_a_run_keeps_the_output_contract(finished: Path, pair: tuple[Path, Path]) -> None:
-    assert {p.name for p in finished.iterdir()} == CONTRACT
+    assert {p.name for p in finished.iterdir()} == WITH_MAP
     reference, template = (read_volume(path) for path in pair)
-    arrays = {name: read_array(finished / name) for name in CONTRACT if name.endswith(".nrrd")}
+    arrays = {name: read_array(finished / name) for name in WITH_MAP if name.endswith(".nrrd")}
     for name, kind in (("change_map", "f4"), ("signed_change", "i2"), ("warped_template", "i2")):
         array, grid = arrays[f"{name}.nrrd"]
         assert array.dtype.str[1:] == kind
@@ -180,7 +154,7 @@ def test_rigid_makes_no_map_and_json_progress_ends_with_finished(pair, tmp_path,
     arguments = ["--reference", pair[0], "--template", pair[1], "--out", tmp_path / "a" / "b", "--method", "rigid"]
     assert changemap("run", *arguments, "--progress", "json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == RIGID
+    assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == ALWAYS
     assert events[-1]["event"] == "finished"
     fractions = [e["fraction"] for e in events if e["event"] == "progress"]
     assert fractions == sorted(fractions)
@@ -343,7 +317,7 @@ def test_a_fault_keeps_its_log(pair, tmp_path, monkeypatch, capsys) -> None:
     def break_down(*args, **kwargs):
         raise ZeroDivisionError("made to fail")
 
-    monkeypatch.setattr("ChangeMapJointLib.comparison.compare.align_any_size", break_down)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.steps.align_any_size", break_down)
     out = tmp_path / "out"
     assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out.fault.log"]

@@ -107,8 +107,8 @@ def test_a_value_out_of_range_names_its_place_in_the_file(tmp_path: Path) -> Non
     with pytest.raises(InputError) as caught:
         read_config(path)
     text = str(caught.value)
-    assert text.startswith(f"--config {path}.lungs: ")
-    assert "closing_mm = -1.0, expected 0 to 60" in text
+    assert text == f"config='{path}': lungs.closing_mm: found -1.0, expected 0 to 60"
+    assert caught.value.field == "config.lungs.closing_mm"
     assert "\n" not in text
 
 

@@ -296,7 +296,7 @@ def test_a_start_gives_the_blocks_that_fit(tmp_path: Path) -> None:
     for ours, theirs in zip(network.blocks[0].parameters(), start.network.blocks[0].parameters(), strict=True):
         assert torch.equal(ours, theirs)
     further = Checkpoint(JointNetwork(replace(NETWORK, reach=(2, 0))), {}, "")
-    with pytest.raises(InputError, match=r"--start: found .*reach=\(2, 0\)"):
+    with pytest.raises(InputError, match=r"start: found .*reach=\(2, 0\)"):
         train(Whole(), replace(OPTIONS, epochs=1), tmp_path / "b", start=further)
 
 

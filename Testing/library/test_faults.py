@@ -19,13 +19,12 @@ import pytest
 from job_samples import DEADLINE_S, STAGES
 
 from ChangeMapJointLib.comparison.outcome import KILLED
-from ChangeMapJointLib.comparison.output import FILES
+from ChangeMapJointLib.io.run_files import WITH_MAP
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cases are forked, disks are mounted: Linux")
 OWN = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 MOUNT = 'mount -t tmpfs -o size=6m none "$0"'
-JOINT_ONLY = {f"change_{name}.nrrd" for name in ("combined", "difference", "learned")}
-WRITTEN = sorted(FILES - JOINT_ONLY)
+WRITTEN = sorted(WITH_MAP)
 EARLIER = ["out/run.json"]
 WHOLE = [f"out/{name}" for name in WRITTEN]
 LOG_ONLY = ["job.json", "lock", "state.json", "worker.log"]

@@ -48,8 +48,8 @@ def test_every_name_is_there_and_listed() -> None:
         assert getattr(cmj, name) is not None
         assert name in dir(cmj)
     assert cmj.compare is compare
-    with pytest.raises(AttributeError, match="no attribute 'compair'"):
-        cmj.compair  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'juxtapose'"):
+        cmj.juxtapose  # noqa: B018
 
 
 def test_names_for_type_checkers_are_those_at_run_time() -> None:

@@ -207,7 +207,7 @@ def test_without_memory_a_smaller_grid_is_taken_and_told(error: Exception) -> No
     assert network.seen == [(16, 16, 32), (8, 8, 16)]
     assert answer.scans.grid.shape == (8, 8, 16)
     assert answer.notes == ("Memory did not suffice: the network saw 16 x 8 x 8 voxels instead of 32 x 16 x 16.",)
-    with pytest.raises(InputError, match="not enough memory for the network; use --method sequential"):
+    with pytest.raises(InputError, match="not enough memory for the network; use method='sequential'"):
         ask_network(Checkpoint(Told(fails=9), CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
 
 

@@ -16,10 +16,10 @@ from job_samples import sample_job, sample_request
 
 from ChangeMapJointLib.background.job import Job, clean_up, explain_end, jobs_in, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
-from ChangeMapJointLib.comparison.output import MARKER
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.process import hold, is_alive, is_held
 from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.io.run_files import RUN as MARKER
 
 STARTED = [{"event": "started", "pid": 1}]
 
@@ -199,6 +199,16 @@ def test_what_is_left_of_a_failed_job(tmp_path) -> None:
     assert files(job) == {"job.json", "state.json", "worker.log"}
     assert (job.state().state, job.state().message) == ("failed", KILLED)
     assert job.state().ended
+
+
+def test_an_error_comes_back_in_its_parts(tmp_path) -> None:
+    error = InputError("no CUDA device", field="device", value="cuda", remedy=("use ", Argument("device", "cpu")))
+    event = json.loads(json.dumps({"event": "error", "message": str(error), "error": error.to_json()}))
+    for failed, parts in ((event, error.to_json()), ({**event, "error": {"where": 3}}, None)):
+        end = ended_job(tmp_path, 1 if parts else 2, "running").conclude(2, [*STARTED, failed])
+        assert (end.state, end.message) == ("failed", "device='cuda': no CUDA device; use device='cpu'")
+        assert (None if end.error is None else end.error.to_json()) == parts
+    assert ended_job(tmp_path, 3, "finished").conclude(0, [{"event": "finished"}]).error is None
 
 
 # -- words -----------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 
 from ChangeMapJointLib.comparison.config import config_from
-from ChangeMapJointLib.comparison.output import FILES
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.read import read_array
+from ChangeMapJointLib.io.run_files import WITH_NETWORK
 from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 from ChangeMapJointLib.joint.checkpoint import write_checkpoint
 from ChangeMapJointLib.joint.inference import JointAnswer, ask_network
@@ -76,7 +76,7 @@ def test_all_maps_are_written_on_the_references_grid(finished: Path, scans: tupl
     assert not learned[(difference == 0) & ~lungs].any()
     k, j, i = np.rint(grid.to_index(np.array([60.0, 0.0, 20.0]))[::-1]).astype(int)
     assert combined[k, j, i] > 0.6
-    assert {path.name for path in finished.iterdir()} <= FILES
+    assert {path.name for path in finished.iterdir()} == WITH_NETWORK
     assert len(json.loads((finished / "findings.json").read_text())["findings"]) >= 1
 
 

@@ -135,7 +135,7 @@ def test_outlines_of_another_series_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="outside of the series"):
             consensus_mask(found, GRID)
     path = lidc_file(tmp_path / "b.xml", reading(square(-200.0, 4, 10)))
-    with pytest.raises(InputError, match=r"--lesions b\.xml: .*outside"):
+    with pytest.raises(InputError, match=r"lesions='b\.xml': .*outside"):
         read_lesions(path, GRID)
     flipped = Grid((6, 20, 24), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)))
     with pytest.raises(InputError, match="rows from front to back"):
@@ -176,7 +176,7 @@ def test_the_series_that_was_read_is_taken_with_its_outlines(chest: tuple[Path, 
 def test_the_xml_of_another_patient_is_refused(chest: tuple[Path, Volume], tmp_path: Path) -> None:
     path = lidc_file(tmp_path / "070.xml", reading())
     path.write_text(path.read_text().replace(SERIES, SERIES + "7"))
-    with pytest.raises(InputError, match=rf"--lesions 070\.xml: .*{SERIES}7' fits no series; choose one of: #1"):
+    with pytest.raises(InputError, match=rf"lesions='070\.xml': .*{SERIES}7' fits no series; choose one of: #1"):
         Source.read(chest[0], path)
     one = Source.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
     assert one.own_lesions is not None
@@ -284,7 +284,7 @@ def test_shapes_come_from_the_database_in_an_order_of_the_seed(tmp_path: Path) -
 def test_other_databases_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database at all, but long enough to be looked at")
     for path in (tmp_path / "text.sqlite", tmp_path / "none.sqlite"):
-        with pytest.raises(InputError, match=f"{path.name}: cannot be read"):
+        with pytest.raises(InputError, match=f"{path.name}': cannot be read"):
             read_shapes(path)
     with pytest.raises(InputError, match="holds no nodule"):
         read_shapes(database(tmp_path / "flat.sqlite", [ellipsoid(6.0, 6.0, 1.5)]))

@@ -133,7 +133,7 @@ def test_missing_empty_and_foreign_files(tmp_path):
         (tmp_path / name).write_bytes(content)
         assert name in input_error(tmp_path / name)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" * 99)
-    assert "not a kind of file that can be read; expected NRRD" in input_error(tmp_path / "photo.jpg")
+    assert "not a kind of file that can be read, expected NRRD" in input_error(tmp_path / "photo.jpg")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no archive")
     assert "not a kind of file" in input_error(tmp_path / "a.zip")
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Matrix3, Vector3, apply_affine
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
-from ChangeMapJointLib.registration.rigid.same_chest import LUNG_WINDOW_HU, block_matches, structure
+from ChangeMapJointLib.registration.rigid.same_chest import VESSEL_WINDOW_HU, block_matches, structure
 from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, rigid_matrix, start_poses
 from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan, working_scan
@@ -277,7 +277,7 @@ def test_a_scan_with_hardly_any_lung_is_refused_with_both_figures() -> None:
 
 def test_a_mask_of_another_scan_is_a_programming_error() -> None:
     volume, lungs = scan()
-    with pytest.raises(ValueError, match="reference_lungs"):
+    with pytest.raises(ValueError, match="labels"):
         align_rigid(Scan.of(volume, lungs[1:]), Scan.of(volume, lungs))
 
 
@@ -371,7 +371,7 @@ def test_structure_takes_out_what_two_lungs_share() -> None:
     hu[10, 10, :] = -400  # a vessel
     hu[:, :, 20:] = 40  # chest wall
     lungs = hu < -100
-    found = structure(hu, lungs, LUNG_WINDOW_HU)
+    found = structure(hu, lungs, VESSEL_WINDOW_HU)
     assert not found[:, :, 20:].any()
     assert found[10, 10, 5] > 350
     assert np.abs(found[3, 4:16, 15]).max() < 10  # the fall of density

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.comparison.output import MARKER, alive, check_output, clean_up, is_run, run_folder
+from ChangeMapJointLib.comparison.output import alive, check_output, clean_up, is_run, run_folder
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.run_files import RUN as MARKER
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.io.write import atomic_path
 
@@ -132,7 +133,7 @@ def test_a_folder_in_which_none_can_be_made(tmp_path, monkeypatch, number, what_
     monkeypatch.setattr("ChangeMapJointLib.comparison.output.tempfile.mkdtemp", refuse)
     with pytest.raises(InputError, match=what_to_do) as caught, run_folder(tmp_path / "new" / "out"):
         pass
-    assert str(caught.value).startswith(f"--out {tmp_path / 'new' / 'out'}: cannot be written ({os.strerror(number)});")
+    assert str(caught.value).startswith(f"out='{tmp_path / 'new' / 'out'}': cannot be written ({os.strerror(number)});")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +145,7 @@ def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_asked_for(tm
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     said = "cannot be written (No space left on device); free space there or give another folder"
-    assert str(caught.value) == f"--out {tmp_path / 'out'}: {said}"
+    assert str(caught.value) == f"out='{tmp_path / 'out'}': {said}"
 
 
 def test_an_input_that_is_wrong_keeps_its_words(tmp_path) -> None:
@@ -200,7 +201,7 @@ def test_names_that_cannot_be(tmp_path, name) -> None:
 def test_existing_folder_needs_overwrite_and_a_runs_marker(tmp_path) -> None:
     out = tmp_path / "out"
     make(out, **{"thesis.doc": "years of work"})
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(InputError, match="overwrite=True to replace it"):
         check_output(out, [], overwrite=False)
     with pytest.raises(InputError, match="other files"):
         check_output(out, [], overwrite=True)

@@ -179,7 +179,7 @@ def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: Source, tmp_pat
 
 def test_pairs_made_in_another_way_are_not_mixed_up(source: Source, folder: Path) -> None:
     for other, options in ((source, replace(COARSE, noise_hu=(1.0, 2.0))), (replace(source, own_lesions=None), COARSE)):
-        with pytest.raises(InputError, match="other options; give another --out"):
+        with pytest.raises(InputError, match="other options; give another out"):
             synthesize([other], folder.parent, pairs=1, seed=3, options=options)
     assert synthesize([source], folder.parent, pairs=1, seed=3, options=COARSE) == [folder]
 

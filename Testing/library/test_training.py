@@ -157,7 +157,7 @@ def test_it_starts_from_coarser_weights_and_may_freeze_them(
     config.write_text(
         json.dumps({**values, "network": {"factors": [1], "channels": [2], "reach": [1], "depth": 1}, "frozen": 0})
     )
-    with pytest.raises(InputError, match=r"--start: found .*channels=\(2, 2\)"):
+    with pytest.raises(InputError, match=r"start: found .*channels=\(2, 2\)"):
         run_training(replace(asked, out=tmp_path / "other"))
 
 
@@ -207,7 +207,7 @@ def test_training_sees_scans_as_its_network_has_them(pairs: tuple[Path, Path], t
     assert read_checkpoint(weights).network.options.match_resolution
     made = set(cache.iterdir())
     assert len(made) == 3
-    folders = pair_folders(pairs, "--pairs")
+    folders = pair_folders(pairs, "pairs")
     for matched in (True, False):
         samples = PairDataset(folders, (16, 16, 16), cache, match_resolution=matched)
         assert all(samples[n].reference.shape == (16, 16, 16) for n in range(3))
@@ -287,10 +287,10 @@ def test_what_makes_no_sense_is_refused(pairs: tuple[Path, Path], tmp_path: Path
     (donor / "truth.json").write_text(json.dumps({**truth, "source": "other", "cut_from": ["unseen"]}))
     with pytest.raises(InputError, match="scan unseen, or a lesion cut from it, is in the training pairs"):
         run_training(TrainingRequest((donor,), tmp_path / "b", "smoke", (pairs[1],)))
-    with pytest.raises(InputError, match=r"--pairs .*nothing: found no pair"):
-        pair_folders([tmp_path / "nothing"], "--pairs")
-    assert len(pair_folders([next(pairs[0].iterdir()), pairs[1]], "--pairs")) == 2
-    with pytest.raises(InputError, match=r"--config unknown: .*coarse, default, density, paper, refined, smoke"):
+    with pytest.raises(InputError, match=r"pairs='.*nothing': found no pair"):
+        pair_folders([tmp_path / "nothing"], "pairs")
+    assert len(pair_folders([next(pairs[0].iterdir()), pairs[1]], "pairs")) == 2
+    with pytest.raises(InputError, match=r"config='unknown': .*coarse, default, density, paper, refined, smoke"):
         training_options("unknown")
     wrong = tmp_path / "wrong.json"
     for content, message in (

@@ -29,7 +29,7 @@ from job_samples import (
 
 from ChangeMapJointLib.background.job import Job, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OWNER_GONE
-from ChangeMapJointLib.comparison.output import FILES
+from ChangeMapJointLib.io.run_files import WITH_MAP
 
 CANCEL_S = 2.0  # promised to the user
 limits = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of a running process: Linux")
@@ -59,7 +59,7 @@ def test_a_job_gives_a_run_folder_and_events(finished) -> None:
     end = job.conclude(0, worker.events)
     assert (end.state, end.result) == ("finished", job.result)
     assert job.result == Path(last["out"])
-    assert {p.name for p in job.result.iterdir()} <= FILES
+    assert {p.name for p in job.result.iterdir()} == WITH_MAP
     assert files(job) == {*LOG_ONLY, "reference.nrrd", "template.nrrd", "result"}
     state = job.state()
     assert (state.state, state.pid) == ("finished", worker.process.pid)
@@ -283,19 +283,29 @@ def test_an_unusable_job_is_one_clear_line(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
+    ("changes", "field", "word"),
     [
-        ({"method": "joint", "configuration": {"joint": {"model": "nobodys"}}}, "nobodys.safetensors: missing"),
-        ({"method": "magic"}, "magic"),
-        ({"device": "abacus"}, "abacus"),
-        ({"configuration": {"lungs": {"spacing_mm": 99}}}, "spacing_mm"),
-        ({"configuration": {"nothing": 1}}, "nothing"),
+        (
+            {"method": "joint", "configuration": {"joint": {"model": "nobodys"}}},
+            "config.joint.model",
+            "nobodys.safetensors: missing",
+        ),
+        ({"method": "magic"}, "config.method", "magic"),
+        ({"device": "abacus"}, "device", "abacus"),
+        ({"configuration": {"lungs": {"spacing_mm": 99}}}, "config.lungs.spacing_mm", "found 99"),
+        ({"configuration": {"nothing": 1}}, "config", "nothing"),
     ],
 )
-def test_options_that_do_not_exist(changes, word, tmp_path) -> None:
-    worker = Running(sample_job(tmp_path, **changes))
+def test_options_that_do_not_exist(changes, field, word, tmp_path) -> None:
+    job = sample_job(tmp_path, **changes)
+    worker = Running(job)
     assert worker.end() == 2
-    assert word in worker.events[-1]["message"]
+    last = worker.events[-1]
+    assert word in last["message"]
+    assert last["error"]["where"][0]["argument"] == field
+    end = job.conclude(2, worker.events)
+    assert end.error is not None
+    assert str(end.error) == end.message == last["message"]
 
 
 def test_bad_scans_are_called_by_their_names(tmp_path) -> None:
@@ -305,7 +315,9 @@ def test_bad_scans_are_called_by_their_names(tmp_path) -> None:
     worker = Running(job)
     assert worker.end() == 2
     assert good.name in worker.events[-1]["message"]
-    assert str(tmp_path) not in worker.events[-1]["message"]
+    assert str(tmp_path) not in json.dumps(worker.events[-1])
+    assert worker.events[-1]["error"]["where"] == [{"argument": "reference", "value": good.name}]
+    assert "'" + good.name + "': not a readable NRRD file" in job.conclude(2, worker.events).message
 
 
 def test_a_folder_that_is_not_there(tmp_path) -> None:

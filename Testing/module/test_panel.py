@@ -15,7 +15,8 @@ from panel_samples import GONE_MM, GRID, NEW_MM, WEAK_MM
 from panel_views import MODULE, expected, look_at, only_the_overlay, painted, picture, rows
 from slicerhost import user
 
-from ChangeMapJointLib.comparison.config import THRESHOLDS
+from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, DEFAULT_THRESHOLD, METHODS, STAGE_TITLES
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.scene.nodes import CURRENT
 
@@ -61,12 +62,33 @@ def test_the_joint_method_can_be_chosen_and_says_what_it_gives(widget) -> None:
     box.setCurrentIndex(box.findData("joint"))
     assert widget.panel.parameters.method == "joint"
     assert "combined change map" in widget.ui.methodNoteLabel.text
-    assert widget.panel.parameters.threshold == THRESHOLDS["joint"]
+    assert widget.panel.parameters.threshold == METHODS["joint"].threshold
     box.setCurrentIndex(box.findData("sequential"))
-    assert widget.panel.parameters.threshold == THRESHOLDS["sequential"]
+    assert widget.panel.parameters.threshold == METHODS["sequential"].threshold
     widget.panel.parameters.threshold = 0.5  # the user's own stays
     box.setCurrentIndex(box.findData("joint"))
     assert widget.panel.parameters.threshold == 0.5
+
+
+def test_what_the_panel_shows_comes_from_the_table_of_methods(widget) -> None:
+    from ChangeMapJointGui.run import stageName
+
+    box = widget.ui.methodComboBox
+    assert [box.itemText(k) for k in range(box.count)] == [method.title for method in METHODS.values()]
+    assert widget.panel.parameters.threshold == DEFAULT_THRESHOLD
+    assert widget.ui.thresholdSlider.value == pytest.approx(DEFAULT_THRESHOLD)
+    assert f"{DEFAULT_THRESHOLD} is {DEFAULT_THRESHOLD * FULL_SCALE_HU:.0f} HU" in widget.ui.thresholdSlider.toolTip
+    assert widget.ui.opacitySlider.value == pytest.approx(0.7)
+    assert [stageName(name) for name in METHODS["joint"].shares] == list(STAGE_TITLES.values())
+    assert stageName("of a later version") == "of a later version"
+    assert widget.ui.lungButton.toolTip == "-600 / 1500. Key: 1"
+
+
+def test_a_method_that_is_not_known_here_counts_as_the_default_one(widget) -> None:
+    widget.panel.parameters.method = "of a later version"
+    assert widget.ui.methodNoteLabel.text == METHODS[DEFAULT_METHOD].note
+    widget.ui.methodComboBox.setCurrentIndex(widget.ui.methodComboBox.findData("joint"))
+    assert widget.panel.parameters.threshold == METHODS["joint"].threshold
 
 
 @pytest.mark.usefixtures("no_weights")

@@ -13,7 +13,8 @@ from scene_samples import GRID, grid_with, rotation
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import lps_to_ras
-from ChangeMapJointLib.scene.volumes import WINDOWS_HU, grid_of, node_of, volume_of
+from ChangeMapJointLib.core.hu import WINDOWS_HU
+from ChangeMapJointLib.scene.volumes import grid_of, node_of, volume_of
 
 DIRECTIONS = {
     "axial": np.eye(3),
@@ -129,7 +130,7 @@ def test_a_node_is_filled_again(scene):
 
 def test_scans_open_in_the_lung_window(scene):
     display = node_of(np.zeros(GRID.shape, np.int16), GRID, "ct", kind="scan").GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel()) == WINDOWS_HU["lung"] == (1500, -600)
+    assert (display.GetLevel(), display.GetWindow()) == WINDOWS_HU["lung"] == (-600, 1500)
     assert not display.GetAutoWindowLevel()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pydicom
@@ -197,7 +198,11 @@ def check_inflated(file: SourceFile, start: bytes) -> None:
         while part := inflate.unconsumed_tail or stream.read(CHUNK_BYTES):
             size += len(inflate.decompress(part, CHUNK_BYTES))
             if size > limit:
-                raise InputError(f"{file.name}: {file.size} bytes unpack to more than {limit}; export the series again")
+                raise InputError(
+                    f"{file.size} bytes unpack to more than {limit}",
+                    field=Path(file.name),
+                    remedy="export the series again",
+                )
             if inflate.eof:
                 return
 
@@ -317,7 +322,7 @@ def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
 def _slope(value: Any) -> float:
     slope = as_number(value, 1.0, "RescaleSlope")
     if slope == 0.0:
-        raise InputError("RescaleSlope is 0, which makes all pixels equal; export the series again")
+        raise InputError("RescaleSlope is 0, which makes all pixels equal", remedy="export the series again")
     return slope
 
 

@@ -88,7 +88,7 @@ def choose(path: Path, series: Sequence[Series], selector: str | None, source: S
         InputError: none, several, or a selector that fits none or several.
     """
     if not series:
-        raise InputError(f"{path}: no DICOM images found{_nothing(source)}")
+        raise InputError(f"no DICOM images found{_nothing(source)}", field=path)
     candidates = [one for one in series if not one.excluded]
     if selector is not None:
         chosen = [one for one in series if selector in (one.label, one.uid)]
@@ -98,15 +98,21 @@ def choose(path: Path, series: Sequence[Series], selector: str | None, source: S
         chosen = chosen or [one for one in candidates if one.label.rstrip("abcdefghijklmnopqrstuvwxyz") == selector]
         what = "no series" if not chosen else f"{len(chosen)} series"
         raise InputError(
-            f"{path}: '#{selector}' fits {what}; choose one of: {_listing(chosen or candidates or series)}"
+            f"'#{selector}' fits {what}",
+            field=path,
+            remedy=f"choose one of: {_listing(chosen or candidates or series)}",
         )
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise InputError(f"{path}: no CT volume found, only: {_listing(series)}; give the folder of one CT series")
+        raise InputError(
+            f"no CT volume found, only: {_listing(series)}", field=path, remedy="give the folder of one CT series"
+        )
     raise InputError(
-        f"{path}: {len(candidates)} CT series, expected one: {_listing(candidates)}; choose one by its number or UID, "
-        f"for example '{path}#{candidates[0].label}'"
+        f"{len(candidates)} CT series",
+        field=path,
+        expected=f"one: {_listing(candidates)}",
+        remedy=f"choose one by its number or UID, for example '{path}#{candidates[0].label}'",
     )
 
 

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 MIN_EDGE_PIXELS = 5  # of one patch at the edge of the slice; a body that is cut there may have a pixel of the value
-TISSUE_HU = (-200.0, 2000.0)  # a range that holds some of this is no range of padding
+PATIENT_HU = (-200.0, 2000.0)  # a range that holds some of this is no range of padding
 _NEIGHBOURS = ndimage.generate_binary_structure(2, 1)
 
 
@@ -39,7 +39,7 @@ def padding_of(
     for values, bits in kinds:
         ends = [_as_stored(end, bits, signed) for end in (value, limit if isinstance(limit, int) else value)]
         low, high = sorted(slope * end + intercept for end in ends)
-        if low < TISSUE_HU[1] and high > TISSUE_HU[0]:
+        if low < PATIENT_HU[1] and high > PATIENT_HU[0]:
             ends[1] = ends[0]
         found |= (values >= min(ends)) & (values <= max(ends))
     return _outside(found)

@@ -297,7 +297,8 @@ def _drop_copies(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[lis
             kept[key] = frame
         elif fingerprint(kept[key]) != fingerprint(frame):
             raise InputError(
-                f"{kept[key].file.name} and {frame.file.name} have one SOPInstanceUID but differ; keep one of the two"
+                f"{kept[key].file.name} and {frame.file.name} have one SOPInstanceUID but differ",
+                remedy="keep one of the two",
             )
     return list(kept.values()), _note_of_dropped(len(frames) - len(kept))
 

@@ -17,7 +17,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.hu import LOWEST_HU, as_hu
+from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU, as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import Frame, read_dataset
 from ChangeMapJointLib.io.dicom.padding import padding_of
@@ -112,7 +112,8 @@ def _check_bytes(frames: Sequence[Frame]) -> None:
     if declared > MAX_COMPRESSION * present:
         raise InputError(
             f"{len(frames)} image(s) of {frames[0].shape[0]} x {frames[0].shape[1]} pixels are {declared} bytes, but "
-            f"their compressed files have only {present}; export the series again, uncompressed"
+            f"their compressed files have only {present}",
+            remedy="export the series again, uncompressed",
         )
 
 
@@ -156,7 +157,7 @@ def _decoded(
     frame = wanted[0][1]
     pixels = frame.shape[0] * frame.shape[1] * frame.frames_in_file
     if file.size > MAX_PIXEL_BYTES * pixels + HEADER_ALLOWANCE_BYTES:
-        raise InputError(f"{file.name}: {file.size} bytes are far too many for {pixels} pixels")
+        raise InputError(f"{file.size} bytes are far too many for {pixels} pixels", field=Path(file.name))
     dataset = read_dataset(file, PIXEL_TAGS)
     for item in wanted:
         with parsing(file.name):
@@ -175,11 +176,12 @@ def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
     syntax = UID(str(getattr(dataset.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian)))
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise InputError(
-            f"{file.name}: pixels are floating-point numbers, which no CT image has; export the series again as CT "
-            "images with 16 bits"
+            "pixels are floating-point numbers, which no CT image has",
+            field=Path(file.name),
+            remedy="export the series again as CT images with 16 bits",
         )
     if "PixelData" not in dataset:
-        raise InputError(f"{file.name}: no pixel data; export the series again")
+        raise InputError("no pixel data", field=Path(file.name), remedy="export the series again")
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -193,10 +195,14 @@ def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
     except DECODE_ERRORS as error:
         reason = f"{syntax.name}: {one_line(error)}"
         raise InputError(
-            f"{file.name}: pixel data cannot be decoded ({reason}); export the series again, uncompressed"
+            f"pixel data cannot be decoded ({reason})",
+            field=Path(file.name),
+            remedy="export the series again, uncompressed",
         ) from error
     if stored.shape != frame.shape or not np.issubdtype(stored.dtype, np.integer):
-        raise InputError(f"{file.name}: pixels {stored.dtype}{stored.shape}, expected integers {frame.shape}")
+        raise InputError(
+            f"pixels {stored.dtype}{stored.shape}", field=Path(file.name), expected=f"integers {frame.shape}"
+        )
     return stored
 
 
@@ -246,8 +252,8 @@ def _used_bits(stored: Stored, dataset: Dataset) -> Stored:
     allocated = stored.dtype.itemsize * 8
     if not (0 < bits <= highest + 1 <= int(dataset.BitsAllocated)):
         raise InputError(
-            f"HighBit is {highest} with {bits} of {dataset.BitsAllocated} bits stored, which cannot be; export the "
-            "series again"
+            f"HighBit is {highest} with {bits} of {dataset.BitsAllocated} bits stored, which cannot be",
+            remedy="export the series again",
         )
     above, below = allocated - highest - 1, highest + 1 - bits
     if above <= 0 and below == 0:
@@ -263,5 +269,5 @@ def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -
     else:
         hu = (stored * frame.slope + frame.intercept).astype(np.float32)
     if is_padding is not None:
-        hu[is_padding] = LOWEST_HU
+        hu[is_padding] = NOT_SCANNED_HU
     return np.maximum(hu, LOWEST_HU)  # type: ignore[call-overload,no-any-return]

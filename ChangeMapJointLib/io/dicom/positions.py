@@ -58,5 +58,7 @@ def _vector(value: Any, count: int, keyword: str) -> FloatArray | None:
     except (TypeError, ValueError):
         found = np.empty(0)
     if found.size != count or not np.isfinite(found).all():
-        raise InputError(f"{keyword} does not hold {count} finite numbers, one a frame; export the series again")
+        raise InputError(
+            f"{keyword} does not hold {count} finite numbers, one a frame", remedy="export the series again"
+        )
     return found

@@ -14,7 +14,6 @@ from ChangeMapJointLib.io.dicom.headers import Frame, read_frames
 from ChangeMapJointLib.io.dicom.listing import Series, choose, with_labels
 from ChangeMapJointLib.io.dicom.parts import MIN_SLICES, Part, find_parts, places
 from ChangeMapJointLib.io.dicom.pixels import Fingerprints, read_voxels
-from ChangeMapJointLib.io.dicom.values import on_one_line
 from ChangeMapJointLib.io.sources import SourceFile
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -51,8 +50,7 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
                 chosen.stack, progress=lambda fraction, message="": progress(0.3 + 0.7 * fraction, message)
             )
         except InputError as error:
-            text = str(error)
-            raise InputError(on_one_line(text if text.startswith(str(path)) else f"{path}: {text}")) from error
+            raise error.at(path) from error
     notes = (*chosen.stack.notes, *_not_there(chosen, source))
     return Volume(array, chosen.stack.grid, path, chosen.acquisition, notes)
 

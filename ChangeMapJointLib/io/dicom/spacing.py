@@ -63,7 +63,8 @@ def distances(along_mm: FloatArray, names: Sequence[str]) -> tuple[float, str] |
     if max(steps) > min(MAX_RATIO * min(steps), MAX_STEP_MM):
         raise InputError(
             f"the slices are unevenly spaced: {_told(along_mm, meant)}, too different for one volume (at most "
-            f"{MAX_RATIO:g} times and {MAX_STEP_MM:g} mm); export the parts as series of their own"
+            f"{MAX_RATIO:g} times and {MAX_STEP_MM:g} mm)",
+            remedy="export the parts as series of their own",
         )
     finest = min(steps)
     return round(finest, 6), (
@@ -92,7 +93,8 @@ def missing_slices(along_mm: FloatArray, names: Sequence[str], usual_mm: float) 
     more = f" and at {others} other place(s)" if others else ""
     raise InputError(
         f"{missing} slice(s) missing between {along_mm[i]:.2f} mm ({names[i]}) and {along_mm[i + 1]:.2f} mm "
-        f"({names[i + 1]}){more}, where slices are {usual_mm:.2f} mm apart; export the whole series again"
+        f"({names[i + 1]}){more}, where slices are {usual_mm:.2f} mm apart",
+        remedy="export the whole series again",
     )
 
 

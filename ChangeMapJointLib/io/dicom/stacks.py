@@ -61,7 +61,7 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     """
     first = frames[0]
     if len(frames) < 2 or first.orientation is None or first.spacing_mm is None:
-        raise InputError(f"{len(frames)} slice, expected a volume")
+        raise InputError(f"{len(frames)} slice", expected="a volume")
     axes = _axes(first.orientation)
     positions = np.array([frame.position_mm for frame in frames], dtype=float)
     order = np.argsort(positions @ axes[:, 2], kind="stable")
@@ -111,8 +111,10 @@ def _shear(drift: FloatArray, slices: int, step_mm: float, notes: list[str]) -> 
     angle = np.degrees(np.arctan2(np.hypot(*drift), step_mm))
     if angle > MAX_TILT_DEG:
         raise InputError(
-            f"the slices move sideways by {angle:.0f} degrees, expected a gantry tilt of at most {MAX_TILT_DEG:g}: "
-            "ImageOrientationPatient and ImagePositionPatient do not fit together; export the series again"
+            f"the slices move sideways by {angle:.0f} degrees",
+            expected=f"a gantry tilt of at most {MAX_TILT_DEG:g}: ImageOrientationPatient and ImagePositionPatient do "
+            "not fit together",
+            remedy="export the series again",
         )
     notes.append(f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they were sheared straight.")
     return float(drift[0]), float(drift[1])
@@ -132,7 +134,7 @@ def _straight_grid(
     (left, right), (top, bottom) = added_pixels(shear_mm, slices, (hx, hy))
     shape = (slices, frames[0].shape[0] + top + bottom, frames[0].shape[1] + left + right)
     if np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise InputError(f"{shape} voxels are more than the {MAX_VOXELS} that can be handled")
+        raise InputError(f"{shape} voxels are more than can be handled", expected=f"at most {MAX_VOXELS}")
     x, y, z = (float(v) for v in axes @ (start - np.array([left * hx, top * hy, 0.0])))
     a, b, c = axes.tolist()
     return Grid(shape, (hx, hy, round(step_mm, 6)), (x, y, z), (tuple(a), tuple(b), tuple(c)))
@@ -143,7 +145,10 @@ def _axes(orientation: tuple[float, ...]) -> FloatArray:
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(row @ column) > SAME_DIRECTION:
-        raise InputError(f"ImageOrientationPatient {orientation} is not made of two perpendicular unit vectors")
+        raise InputError(
+            f"ImageOrientationPatient {orientation} is not made of two perpendicular unit vectors",
+            remedy="export the series again",
+        )
     row = row / lengths[0]
     normal = np.cross(row, column)
     normal /= np.linalg.norm(normal)
@@ -160,8 +165,9 @@ def _check_positions(along_mm: FloatArray, frames: Sequence[Frame]) -> None:
     if twice.size:
         i = int(twice[0])
         raise InputError(
-            f"{twice.size} slice positions occur more than once with different images, the first at "
-            f"{along_mm[i]:.2f} mm ({frames[i].file.name}, {frames[i + 1].file.name}); give one series only"
+            f"{twice.size} slice positions occur more than once with different images, the first at {along_mm[i]:.2f} "
+            f"mm ({frames[i].file.name}, {frames[i + 1].file.name})",
+            remedy="give one series only",
         )
 
 
@@ -174,8 +180,9 @@ def _check_residual(residual: FloatArray, step_mm: float, frames: Sequence[Frame
         if value > tolerance:
             frame = frames[int(np.abs(residual[:, axis]).max(axis=1).argmax())]
             raise InputError(
-                f"the slices are {text}: {frame.file.name} is {value:.2f} mm off an even stack, expected at most "
-                f"{tolerance:.2f} mm; export the whole series again or give another series"
+                f"the slices are {text}: {frame.file.name} is {value:.2f} mm off an even stack",
+                expected=f"at most {tolerance:.2f} mm",
+                remedy="export the whole series again or give another series",
             )
     value = max(along, sideways)
     return [f"Slice positions deviate by up to {value:.2f} mm from an even stack."] if value > SAME_POSITION_MM else []

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,10 @@ def parsing(name: str) -> Iterator[None]:
             warnings.simplefilter("ignore")  # odd values are common; what matters is checked where it is used
             yield
     except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(name) else f"{name}: {text}") from error
+        raise error.at(Path(name)) from error
     except Exception as error:
         kind = type(error).__name__
-        raise InputError(f"{name}: damaged DICOM file ({kind}); export the series again") from error
+        raise InputError(f"damaged DICOM file ({kind})", field=Path(name), remedy="export the series again") from error
 
 
 def as_text(value: Any) -> str:
@@ -74,7 +74,7 @@ def as_numbers(value: Any, count: int, name: str) -> tuple[float, ...] | None:
     except ValueError:
         found = ()
     if len(found) != count or not np.isfinite(found).all():
-        raise InputError(f"{name} is '{text[:MAX_QUOTED]}', expected {count} finite number(s)")
+        raise InputError(f"{name} is '{text[:MAX_QUOTED]}'", expected=f"{count} finite number(s)")
     return found
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
+from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 SIGMA_MM = 2.0  # over which the residual is averaged: noise and half-matched vessels cancel, nodules do not
-SOFT_HU = 50.0  # above it R and T differ by contrast medium, bone and calcium
 SLAB = 32
 
 
@@ -51,7 +51,7 @@ def partner_weight(
     both = ((reference.mask > 0.5) & (mask > 0.5) & (inside > 0)).to(image)
     if not both.any():
         return inside
-    residual = reference.image.clamp_max(SOFT_HU) - image.clamp_max(SOFT_HU)
+    residual = reference.image.clamp_max(CHANGE_WINDOW_HU[1]) - image.clamp_max(CHANGE_WINDOW_HU[1])
     return inside * change_weight(residual, both, reference.grid, change_hu)
 
 

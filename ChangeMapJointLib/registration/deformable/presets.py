@@ -17,14 +17,11 @@ The registration itself takes 2 to 4 s of them; ``fast`` pays where voxels are m
 
 from __future__ import annotations
 
-from typing import Literal
-
+from ChangeMapJointLib.core.choices import WORKING_MM, Preset
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 
-Preset = Literal["fast", "default", "accurate"]
-
-PRESETS: dict[str, RegistrationOptions] = {
-    "fast": RegistrationOptions(iterations=(40, 25, 10), working_mm=2.25, tolerance=3e-3),
+PRESETS: dict[Preset, RegistrationOptions] = {
+    "fast": RegistrationOptions(iterations=(40, 25, 10), working_mm=WORKING_MM["fast"], tolerance=3e-3),
     "default": RegistrationOptions(),
-    "accurate": RegistrationOptions(iterations=(100, 80, 60), working_mm=1.0, tolerance=1e-4),
+    "accurate": RegistrationOptions(iterations=(100, 80, 60), working_mm=WORKING_MM["accurate"], tolerance=1e-4),
 }

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from ChangeMapJointLib.core.choices import DEFAULT_PRESET, WORKING_MM
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
@@ -21,7 +23,7 @@ from ChangeMapJointLib.registration.deformable.closed_form import fastest_terms
 from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.deformable.similarity import NGFVariant, edge_parameter
-from ChangeMapJointLib.registration.pyramid import ScanView, scan_pyramid, working_spacing
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.pair import ScanPair
 
 FIRST_STEP_MM = 1.0  # of the first iteration on a level
@@ -51,13 +53,13 @@ class RegistrationOptions:
     """
 
     iterations: tuple[int, ...] = (60, 40, 20)
-    working_mm: float = 1.5
+    working_mm: float = WORKING_MM[DEFAULT_PRESET]
     control_mm: float = 12.0
-    window_hu: tuple[float, float] = (-1000.0, 400.0)
+    window_hu: tuple[float, float] = REGISTRATION_WINDOW_HU
     edge_factor: float = 0.25
     change_hu: float = 100.0
     compiled: bool = True
-    margin_mm: float = 15.0
+    margin_mm: float = MARGIN_MM
     weights: Weights = field(default_factory=Weights)
     variant: NGFVariant = "B"
     tolerance: float = 1e-3

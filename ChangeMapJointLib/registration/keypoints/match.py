@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 
 from ChangeMapJointLib.core.blur import low_pass_sigma_mm
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import AIR_HU, REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
@@ -28,14 +29,13 @@ from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions, find_keypoints
 from ChangeMapJointLib.registration.keypoints.mind import mind_ssc
-from ChangeMapJointLib.registration.pyramid import ScanView, scan_pyramid
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid
 from ChangeMapJointLib.scan.pair import ScanPair
 
 FloatMap = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-AIR_HU = -1000.0
 LONGEST_REACH_MM = 120.0
-PICTURE_MM, MARGIN_MM, WINDOW_HU = 1.5, 15.0, (-1000.0, 400.0)  # in which keypoints are found
+PICTURE_MM = 1.5  # of the picture in which keypoints are found
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def find_correspondences(
         progress: told the fraction done; raise from it to stop.
     """
     r, t = (
-        scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=WINDOW_HU)[0]
+        scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)[0]
         for scan in (pair.reference, pair.template)
     )
     points = find_keypoints(r.image.numpy(), r.mask.numpy() > 0.5, r.grid, keypoints)

@@ -14,14 +14,22 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Vector3, apply_affine
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid.optimise import Descent, correlation, euler_transform, refine
 from ChangeMapJointLib.registration.rigid.same_chest import Agreement, agreement
 from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, start_poses
-from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
+from ChangeMapJointLib.registration.rigid.verdict import (
+    GIVE_MORE,
+    TOO_LITTLE,
+    Overlap,
+    RigidOptions,
+    doubts,
+    unlike_chests,
+    unlike_place,
+)
 from ChangeMapJointLib.registration.rigid.working_scan import BoolArray, WorkingScan, working_scan
 from ChangeMapJointLib.scan.scan import Scan
 
@@ -100,7 +108,8 @@ def align_rigid(
         problem = unlike_place(found.overlap, options)
     if found is None or problem:
         raise InputError(
-            f"reference {reference.volume.source} and template {template.volume.source} cannot be aligned: {problem}"
+            f"reference {reference.volume.source} and template {template.volume.source} cannot be aligned: {problem}",
+            remedy=GIVE_MORE if problem.startswith(TOO_LITTLE) else "",
         )
     progress(1.0, "Aligned")
     return found
@@ -138,11 +147,11 @@ def prepare(scan: Scan, name: str, options: RigidOptions) -> WorkingScan:
     """The working copy of the scan that errors call ``name``; see :func:`align_rigid`."""
     found_ml = float(scan.mask.sum()) * scan.grid.voxel_volume_ml
     if found_ml < options.least_lung_ml:
-        source = scan.volume.source
         raise InputError(
-            f"{name} {source}: {found_ml:.0f} ml of lung were found, at least {options.least_lung_ml:.0f} ml "
-            "are needed to align it; check that it is a chest CT, or lower "
-            '{"rigid": {"least_lung_ml": ...}} in --config'
+            f"{found_ml:.0f} ml of lung were found, at least {options.least_lung_ml:.0f} ml are needed to align it",
+            field=name,
+            value=scan.volume.source,
+            remedy=("check that it is a chest CT, or lower ", Argument("config.rigid.least_lung_ml")),
         )
     return working_scan(scan.volume, scan.mask, FINE_MM)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.hu import AIR_HU
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid.optimise import Descent, affine_transform, refine
 from ChangeMapJointLib.registration.rigid.working_scan import BoolArray, WorkingScan
@@ -30,7 +31,7 @@ STRIDE_VOX = 5  # a candidate block every 15 mm
 MOST_BLOCKS = 120  # their upper quartile is stable to 0.02
 FEWEST_BLOCKS = 20
 ELSEWHERE = 4  # other places that every block is compared with
-LUNG_WINDOW_HU = (-1000.0, -300.0)  # vessels against lung
+VESSEL_WINDOW_HU = (AIR_HU, -300.0)  # vessels against lung
 WALL_WINDOW_HU = (0.0, 400.0)  # bone against soft tissue
 STRUCTURE_VOX = 2.0  # standard deviation of the mean that is taken out: 6 mm, wider than the vessels that count
 LEAST_CONTRAST_HU = 15.0  # standard deviation below which a block of the reference shows nothing
@@ -95,8 +96,8 @@ def agreement(
     theirs = ndimage.binary_erosion(moved.lungs) & moved.valid
     where = lungs & ndimage.binary_dilation(moved.lungs, iterations=SEARCH_VOX)
     vessels = block_matches(
-        structure(fixed.array, lungs, LUNG_WINDOW_HU),
-        structure(moved.array, theirs, LUNG_WINDOW_HU),
+        structure(fixed.array, lungs, VESSEL_WINDOW_HU),
+        structure(moved.array, theirs, VESSEL_WINDOW_HU),
         where,
         moved.valid,
     )

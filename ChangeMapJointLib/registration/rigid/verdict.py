@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ChangeMapJointLib.core.errors import Argument
 from ChangeMapJointLib.core.options import require, within
+
+TOO_LITTLE = "too little lung and chest wall to tell whether they show the same chest"
+GIVE_MORE = (
+    "give more of the chest, or set ",
+    Argument("config.rigid.refuse_wall_below", 0),
+    " where you know that they do",
+)
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,7 @@ def unlike_chests(vessels: float | None, wall: float | None, options: RigidOptio
     elif vessels is None and wall is not None and wall < options.refuse_wall_below:
         figures = f"chest walls agree by {wall:.2f}, at least {options.refuse_wall_below:.2f} is needed"
     elif vessels is None and wall is None and options.refuse_wall_below > 0:
-        return (
-            "too little lung and chest wall to tell whether they show the same chest; give more of the chest, or set "
-            '{"rigid": {"refuse_wall_below": 0}} in --config where you know that they do'
-        )
+        return TOO_LITTLE
     else:
         return ""
     return f"they do not show the same chest: {figures}"

@@ -17,13 +17,11 @@ from scipy.interpolate import make_interp_spline
 
 from ChangeMapJointLib.core.blur import voxel_mm2
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
+from ChangeMapJointLib.core.hu import METAL_HU, NOT_SCANNED_HU, REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.scan.volume import Volume
 
-CLIP_HU = (-1000.0, 400.0)  # air to bone: metal, contrast peaks and padding must not carry the correlation
-FILL_HU = -1024  # what lies at or below it over a whole neighbourhood was filled in, not measured
 LEAST_UNSEEN_PERCENT = 5.0  # of a working voxel
-AIR_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
-METAL_HU = 1500  # clipped before the low-pass, so that its streaks and ringing do not reach far
+HIGHEST_FILL_HU = -990  # a scan cut off above it has plateaus in its lungs, and they are measured
 BINNED = 0.6  # of the working voxel: block averages up to this size are sharper than what is wanted
 SLAB = 16  # slices at a time
 BoolArray = NDArray[np.bool_]
@@ -34,7 +32,7 @@ class WorkingScan:
     """A scan at a working resolution.
 
     Attributes:
-        array: HU clipped to :data:`CLIP_HU`, float32 ``[z, y, x]``.
+        array: HU clipped to :data:`~ChangeMapJointLib.core.hu.REGISTRATION_WINDOW_HU`, float32 ``[z, y, x]``.
         grid: where its voxels are.
         lungs: the lungs, bool on ``grid``.
         valid: False where the scanner or a resampling filled in a constant, bool on ``grid``.
@@ -124,13 +122,15 @@ def working_scan(volume: Volume, lungs: BoolArray, spacing_mm: float) -> Working
 
     ux, uy, uz = (float(max(wanted, own)) for own in blur)
     valid = _measured(volume, lambda mask: percent_of(mask, share))
-    return WorkingScan(np.clip(smooth, *CLIP_HU), grid, percent_of(lungs, low_pass) >= 50, valid, (ux, uy, uz))
+    return WorkingScan(
+        np.clip(smooth, *REGISTRATION_WINDOW_HU), grid, percent_of(lungs, low_pass) >= 50, valid, (ux, uy, uz)
+    )
 
 
 def _measured(volume: Volume, share_of: Callable[[BoolArray], NDArray[np.float32]]) -> BoolArray:
     """Where the working voxels show what the scanner measured, by the percentage of them that a mask fills."""
     around = np.ones((3, 3, 3), dtype=bool)
-    floor = min(max(FILL_HU, int(volume.array.min())), AIR_HU)
+    floor = min(max(NOT_SCANNED_HU, int(volume.array.min())), HIGHEST_FILL_HU)
     # a lone voxel of clipped air is measured; a plateau is not. One more voxel: what lies beside it is mixed with it.
     filled = ndimage.binary_opening(share_of(volume.array <= floor) >= 99, around)
     found: BoolArray = ~ndimage.binary_dilation(filled, around)
@@ -163,7 +163,8 @@ def _along_axes(array: NDArray[np.generic], matrices: list[NDArray[np.float32]])
     along_x, along_y, along_z = matrices
     planes = np.empty((len(array), len(along_y), len(along_x)), dtype=np.float32)
     for z in range(0, len(array), SLAB):  # a float32 copy of a whole scan is large
-        slab = np.clip(array[z : z + SLAB].astype(np.float32), FILL_HU, METAL_HU)
+        # metal is clipped before the low-pass, so that its streaks and ringing do not reach far
+        slab = np.clip(array[z : z + SLAB].astype(np.float32), NOT_SCANNED_HU, METAL_HU)
         planes[z : z + SLAB] = along_y @ (slab @ along_x.T)
     return np.tensordot(along_z, planes, axes=(1, 0)).astype(np.float32)
 

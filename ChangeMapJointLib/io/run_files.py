@@ -1,0 +1,37 @@
+"""Names of all files in a run's folder: the output contract. Whoever writes, loads or replaces them reads them here."""
+
+from __future__ import annotations
+
+SCHEMA_NAME = "changemap.run/"
+SCHEMA = f"{SCHEMA_NAME}1"  # of run.json
+
+# -- records --------------------------------------------------------------------------------
+RUN = "run.json"  # its presence tells a run's folder from any other
+QUALITY = "quality.json"
+FINDINGS = "findings.json"
+FINDINGS_CSV = "findings.csv"
+CANDIDATES = "candidates.json"
+REPORT = "report.html"
+
+# -- maps on the reference's grid -----------------------------------------------------------
+CHANGE_MAP = "change_map.nrrd"
+CHANGE_DIFFERENCE = "change_difference.nrrd"
+CHANGE_LEARNED = "change_learned.nrrd"
+CHANGE_COMBINED = "change_combined.nrrd"
+SIGNED_CHANGE = "signed_change.nrrd"
+WARPED_TEMPLATE = "warped_template.nrrd"
+
+# -- geometry -------------------------------------------------------------------------------
+DEFORMATION = "deformation.nrrd"
+RIGID = "rigid.tfm"
+JACOBIAN = "jacobian.nrrd"
+TRUST = "trust.nrrd"
+LUNGS_REFERENCE = "lungs_reference.nrrd"
+LUNGS_TEMPLATE = "lungs_template.nrrd"
+
+NEEDED_RECORDS = (RUN, QUALITY)
+RECORDS = (*NEEDED_RECORDS, FINDINGS, CANDIDATES)
+ALWAYS = frozenset({*NEEDED_RECORDS, REPORT, WARPED_TEMPLATE, RIGID, LUNGS_REFERENCE, LUNGS_TEMPLATE})
+WITH_MAP = ALWAYS | {FINDINGS, FINDINGS_CSV, CANDIDATES, CHANGE_MAP, SIGNED_CHANGE, DEFORMATION, JACOBIAN, TRUST}
+WITH_NETWORK = WITH_MAP | {CHANGE_DIFFERENCE, CHANGE_LEARNED, CHANGE_COMBINED}
+FILES = WITH_NETWORK  # all that a run may write; a folder with anything else in it is never replaced
