@@ -1,8 +1,11 @@
 """ChangeMapJoint: what changed between two chest CTs. The four classes that 3D Slicer loads; wiring only."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -23,7 +26,11 @@ except ImportError:  # run from the source tree, where the library lies beside t
 from ChangeMapJointGui.runs import Runs
 from ChangeMapJointGui.sample_data import registerSampleData
 
-from ChangeMapJointLib.change.method_table import DEFAULT_METHOD
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD
+
+if TYPE_CHECKING:  # for the panel alone
+    from ChangeMapJointGui.panel import Panel
+    from ChangeMapJointGui.parameters import ChangeMapJointParameterNode
 
 PACKAGES = ("ChangeMapJointGui", "ChangeMapJointLib")
 
@@ -31,7 +38,7 @@ PACKAGES = ("ChangeMapJointGui", "ChangeMapJointLib")
 class ChangeMapJoint(ScriptedLoadableModule):
     """What Slicer knows of the module."""
 
-    def __init__(self, parent):
+    def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("Change Map Joint")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
@@ -51,13 +58,13 @@ class ChangeMapJoint(ScriptedLoadableModule):
 class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Makes the panel, and tells it of scenes and of the module's life."""
 
-    def __init__(self, parent=None):
+    def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panel = None
+        self.logic: ChangeMapJointLogic | None = None
+        self.panel: Panel | None = None
 
-    def setup(self):
+    def setup(self) -> None:
         """Called once, when the module is opened for the first time."""
         from ChangeMapJointGui.panel import Panel
 
@@ -75,36 +82,38 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self.panel.setParameters(self.logic.getParameterNode())
 
-    def enter(self):
+    def enter(self) -> None:
         """The user opened the module."""
         if self.panel is not None:
             self.panel.enter()
 
-    def exit(self):
+    def exit(self) -> None:
         """The user opened another module."""
         if self.panel is not None:
             self.panel.exit()
 
-    def cleanup(self):
+    def cleanup(self) -> None:
         """The application ends, or the module is loaded again."""
         if self.panel is not None:
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
-            self.logic.runs.close()
+            self.panel.logic.runs.close()
             self.panel.close()
             self.panel = None
         self.removeObservers()
 
-    def onSceneStartClose(self, caller, event):
+    def onSceneStartClose(self, caller: Any, event: str) -> None:
         """Let go of all nodes; a run under way goes on, and can be recovered."""
-        self.panel.hide()
-        self.panel.setParameters(None)
+        if self.panel is not None:
+            self.panel.hide()
+            self.panel.setParameters(None)
 
-    def onSceneChanged(self, caller, event):
+    def onSceneChanged(self, caller: Any, event: str) -> None:
         """A scene was closed, or one was loaded, perhaps into this one: show what is in it now."""
-        self.panel.hide()
-        self.panel.setParameters(self.logic.getParameterNode() if self.parent.isEntered else None)
+        if self.panel is not None:
+            self.panel.hide()
+            self.panel.setParameters(self.panel.logic.getParameterNode() if self.parent.isEntered else None)
 
-    def onReload(self):
+    def onReload(self) -> None:
         """Load the module's own packages again, too."""
         self.cleanup()
         for name in sorted(name for name in sys.modules if name.split(".")[0] in PACKAGES):
@@ -116,17 +125,26 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
     """Comparisons for the panel and for scripts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.runs = Runs()
 
-    def getParameterNode(self):
+    def getParameterNode(self) -> ChangeMapJointParameterNode:
         """The module's one parameter node."""
         from ChangeMapJointGui.parameters import ChangeMapJointParameterNode
 
-        return ChangeMapJointParameterNode(ScriptedLoadableModuleLogic.getParameterNode(self))
+        node = ScriptedLoadableModuleLogic.getParameterNode(self)
+        return ChangeMapJointParameterNode(node)  # type: ignore[call-arg]  # the decorator's constructor
 
-    def process(self, reference, template, method=DEFAULT_METHOD, *, waitForCompletion=True, **options):
+    def process(
+        self,
+        reference: Any,
+        template: Any,
+        method: str = DEFAULT_METHOD,
+        *,
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> Any:
         """Compare two scans; see :meth:`ChangeMapJointGui.runs.Runs.process`."""
         return self.runs.process(reference, template, method=method, waitForCompletion=waitForCompletion, **options)
 
@@ -134,16 +152,16 @@ class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
 class ChangeMapJointTest(ScriptedLoadableModuleTest):
     """The self-test: compares the sample pair in the background and looks at what it finds."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         """An empty scene."""
         slicer.mrmlScene.Clear()
 
-    def runTest(self):
+    def runTest(self) -> None:
         """Everything."""
         self.setUp()
         self.test_samplePair()
 
-    def test_samplePair(self):
+    def test_samplePair(self) -> None:
         """The pair that ships with the module, from loading to the list of findings."""
         from ChangeMapJointGui.sample_data import loadSamplePair
 

@@ -18,7 +18,9 @@ class GpuProbe:
         self._process: subprocess.Popen[str] | None = None
         tool = shutil.which("nvidia-smi")
         if tool is not None:
-            flags = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
+            flags = 0
+            if sys.platform == "win32":
+                flags = subprocess.CREATE_NO_WINDOW
             with suppress(OSError):
                 self._process = subprocess.Popen(
                     [tool, "--query-gpu=name", "--format=csv,noheader"],

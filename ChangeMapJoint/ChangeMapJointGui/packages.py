@@ -22,7 +22,7 @@ from slicer.i18n import tr as _
 try:
     from packaging.requirements import Requirement
 except ImportError:  # it comes with pip in any case
-    from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
 
 TITLE = "ChangeMapJoint"
 OPTIONAL = {"extra": "fast"}

@@ -18,7 +18,7 @@ from ChangeMapJointGui.legends import Legends
 from ChangeMapJointGui.method import MethodSection
 from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
-from ChangeMapJointGui.runs import nobody
+from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
 from ChangeMapJointGui.views import ViewsSection
 
@@ -56,7 +56,7 @@ class Panel(VTKObservationMixin):
         self._results = (self.views, self.map, self.findings, self.check, self.export)  # views first: they are made
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
-        type(logic.runs).onLoaded = staticmethod(self.showLoaded)
+        resultsLoaded.connect(self.showLoaded)
 
     # -- the parameter node -----------------------------------------------------------
     def setParameters(self, parameters: Any) -> None:
@@ -170,5 +170,5 @@ class Panel(VTKObservationMixin):
         self.hide()
         for section in (self.run, self.method):
             section.close()
-        type(self.logic.runs).onLoaded = staticmethod(nobody)
+        resultsLoaded.disconnect(self.showLoaded)
         self.removeObservers()

@@ -5,14 +5,8 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from ChangeMapJointLib.change.method_table import (
-    DEFAULT_METHOD,
-    DEFAULT_THRESHOLD,
-    METHODS,
-    SMALLEST_REGION_VOX,
-    MethodEntry,
-)
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS, SMALLEST_REGION_VOX, MethodEntry
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
 
 DEFAULT_OPACITY = 0.7
 LOWEST_THRESHOLD = 0.05

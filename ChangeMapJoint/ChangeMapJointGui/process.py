@@ -20,6 +20,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.signals import nobody
 from ChangeMapJointLib.background.job import End, Job
 from ChangeMapJointLib.core.errors import InputError
 
@@ -27,10 +28,6 @@ POLL_MS = 50
 LET_THREAD_WORK_S = 0.02
 KILL_AFTER_MS = 1300  # the worker stops within a second by itself; a cancelled run is gone within two
 WORKER = "ChangeMapJointLib.background.worker"
-
-
-def nobody(what: Any) -> None:
-    """Tell nobody."""
 
 
 def pythonOfSlicer() -> str:

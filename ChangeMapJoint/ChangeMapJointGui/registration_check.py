@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -39,7 +40,7 @@ class CheckSection:
         names = {"": _("not judged"), "fine": _("fine"), "doubtful": _("doubtful"), "wrong": _("wrong")}
         fillChoices(self.ui.readerVerdictComboBox, [(key, names[key]) for key in READER_VERDICTS])
         for comboBox, name in self._combos():
-            onChosen(comboBox, lambda key, name=name: setattr(panel.parameters, name, key))
+            onChosen(comboBox, partial(self._choose, name))
         self.ui.flickerButton.connect("pressed()", lambda: self.flicker(True))
         self.ui.flickerButton.connect("released()", lambda: self.flicker(False))
         self.ui.rigidButton.connect("clicked(bool)", self.onRigid)
@@ -79,6 +80,9 @@ class CheckSection:
         """While on, the current views show the warped prior."""
         if self.panel.session is not None:
             self.panel.session.flicker(on)
+
+    def _choose(self, name: str, key: str) -> None:
+        setattr(self.panel.parameters, name, key)
 
     def onSwipe(self, percent: float) -> None:
         """Show the warped prior in that share of the view."""

@@ -6,31 +6,30 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.signals import Signal, nobody
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
-from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHOD_NAMES
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET
+from ChangeMapJointLib.change.method_table import METHOD_NAMES
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io import run_files
 
+if TYPE_CHECKING:  # it takes most of a second to import
+    from ChangeMapJointLib.scene.results import Results
+
 KEPT_JOBS = 5
 REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
-
-
-def nobody(what: Any) -> None:
-    """Tell nobody."""
+resultsLoaded: Signal[Results] = Signal()  # whoever loaded them: the panel or a script
 
 
 class Runs:
     """One comparison at a time, in a process of its own."""
-
-    onLoaded: Callable[[Any], None] = staticmethod(nobody)  # the panel's, whoever loads results
 
     def __init__(self) -> None:
         self.lastJob: Job | None = None
@@ -184,7 +183,7 @@ class Runs:
             raise
         results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
-        self.onLoaded(results)
+        resultsLoaded.emit(results)
         return results
 
     def close(self) -> None:
@@ -214,10 +213,9 @@ def _inputs(reference: Any, template: Any) -> tuple[JobInput, JobInput]:
     """
     found = [_input(node) for node in (reference, template)]
     keys = [dict(one.acquisition).get("patient_key") for one in found]
+    names: list[str | None] = [None, None]
     if all(keys):
-        names = ("first patient", "first patient" if keys[0] == keys[1] else "second patient")
-    else:
-        names = (None, None)
+        names = ["first patient", "first patient" if keys[0] == keys[1] else "second patient"]
     ours, theirs = (
         replace(one, acquisition={**one.acquisition, "patient_key": name})
         for one, name in zip(found, names, strict=True)

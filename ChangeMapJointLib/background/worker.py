@@ -48,7 +48,8 @@ from ChangeMapJointLib.core.process import end_children, hold, is_alive, lead_gr
 from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:
-    from ChangeMapJointLib.comparison.run import Label, Request
+    from ChangeMapJointLib.comparison.inputs import Label
+    from ChangeMapJointLib.comparison.run import Request
 
 LOOK_S = 0.1  # between two looks at the file ``cancel`` and at the owner
 PATIENCE_S = 0.7  # for the main thread to clean up
@@ -203,7 +204,7 @@ def make_request(job: Job, asked: JobRequest) -> Request:
 
 
 def _label(given: JobInput) -> Label:
-    from ChangeMapJointLib.comparison.run import Label
+    from ChangeMapJointLib.comparison.inputs import Label
     from ChangeMapJointLib.core.options import from_mapping
     from ChangeMapJointLib.scan.volume import Acquisition
 

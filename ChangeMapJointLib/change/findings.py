@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.build_finding import TrustFunction, describe
-from ChangeMapJointLib.change.finding import Finding, Kind, Lung
+from ChangeMapJointLib.change.finding import Finding, Lung
+from ChangeMapJointLib.change.kinds import Kind
 from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_pair, local_motions
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
 from ChangeMapJointLib.change.naming import dipole_partners, name_change

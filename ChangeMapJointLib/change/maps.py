@@ -50,7 +50,8 @@ def lungs_of_both(
     if not 0 <= rim_mm < math.inf:
         raise ValueError(f"lungs_of_both() 'rim_mm' must be 0 or more, got {rim_mm}")
     ours, theirs = lungs_reference != 0, lungs_warped != 0
-    result, beyond = ours | theirs, theirs & ~ours
+    result: NDArray[np.bool_] = ours | theirs
+    beyond = theirs & ~ours
     if rim_mm > 0 and beyond.any():
         start, stop = bounding_box(beyond, 1)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
@@ -246,4 +247,5 @@ def discrete_gaussian(sigma_vox: float) -> FloatArray:
     """
     radius = math.ceil(4.0 * sigma_vox) + 2
     weights: FloatArray = special.ive(np.abs(np.arange(-radius, radius + 1)), sigma_vox**2)
-    return weights / weights.sum()
+    kernel: FloatArray = weights / weights.sum()
+    return kernel

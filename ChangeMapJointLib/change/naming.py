@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import KDTree
 
-from ChangeMapJointLib.change.finding import Kind
+from ChangeMapJointLib.change.kinds import Kind
 from ChangeMapJointLib.change.lesion_pairs import Change, Pair
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import METAL_HU

@@ -12,14 +12,22 @@ from typing import Annotated
 import typer
 
 from ChangeMapJointLib import __version__
-from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, DEFAULT_THRESHOLD, METHODS, Method
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.cli.console import ending, listening
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_PRESET, WORKING_MM, DeviceName, Preset
+from ChangeMapJointLib.core.choices import (
+    DEFAULT_DEVICE,
+    DEFAULT_METHOD,
+    DEFAULT_PRESET,
+    WORKING_MM,
+    DeviceName,
+    Method,
+    Preset,
+)
 from ChangeMapJointLib.export.tables import plain
 from ChangeMapJointLib.io import run_files
 

@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 import torch
 
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.comparison.config import Method, RunConfig, choose_device, config_for
+from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
 from ChangeMapJointLib.comparison.inputs import AnyScan, as_input, check_inputs
 from ChangeMapJointLib.comparison.methods import read_model
 from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
 from ChangeMapJointLib.comparison.steps import find_changes, register
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.joint.checkpoint import Checkpoint

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ChangeMapJointLib.change.findings import FindingOptions
-from ChangeMapJointLib.change.method_table import DEFAULT_METHOD, METHODS, Method
-from ChangeMapJointLib.core.choices import DEFAULT_PRESET, DEVICES, Preset
+from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEFAULT_PRESET, DEVICES, Method, Preset
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.joint.inference import JointOptions
@@ -20,7 +20,7 @@ from ChangeMapJointLib.registration.deformable.presets import PRESETS
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions
-from ChangeMapJointLib.registration.rigid.align import RigidOptions
+from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
 from ChangeMapJointLib.registration.trust import TrustOptions
 
 

@@ -155,9 +155,9 @@ def read(scan: AnyScan) -> Volume:
 
     Example:
         >>> import ChangeMapJointLib as cmj
-        >>> volume = cmj.read("current/")  # doctest: +SKIP
-        >>> volume.grid.spacing_mm  # doctest: +SKIP
-        (0.7, 0.7, 1.25)
+        >>> volume = cmj.read("current.nrrd")
+        >>> volume.grid.spacing_mm
+        (5.0, 5.0, 5.0)
     """
     given = as_input(scan)
     if given.path is not None:

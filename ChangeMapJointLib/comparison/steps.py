@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.comparison.config import Method, RunConfig, choose_device, config_for
+from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
 from ChangeMapJointLib.comparison.device_fallback import Place
 from ChangeMapJointLib.comparison.judge import judge_deformable, judge_rigid
 from ChangeMapJointLib.comparison.methods import Solved, read_model, solve_joint, solve_sequential
 from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.gate.rules import GateAnswer, GateReason

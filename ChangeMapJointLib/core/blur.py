@@ -33,7 +33,8 @@ def low_pass_mm2(source: Grid, target: Grid) -> FloatArray:
     """Variances along the source's axes (x, y, z) that its voxels lack of the blur of the target's."""
     turned = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
     own = np.asarray(source.spacing_mm)
-    return np.maximum(turned**2 - own**2, 0.0) / FWHM**2
+    missing_mm2: FloatArray = np.maximum(turned**2 - own**2, 0.0) / FWHM**2
+    return missing_mm2
 
 
 def squared_cosines(source: Grid, target: Grid) -> FloatArray:

@@ -96,7 +96,9 @@ def mask_level(mask: Mask, spacing_mm: float) -> Level:
     blur_vox = 0.8
     share = ndimage.gaussian_filter(mask.astype(np.float32), blur_vox)
     # across a plane the share falls by 1 / (blur sqrt(2 pi)) per voxel
-    return np.clip((0.5 - share) * np.float32(blur_vox * np.sqrt(2 * np.pi) * spacing_mm), -spacing_mm, spacing_mm)
+    per_share_mm = np.float32(blur_vox * np.sqrt(2 * np.pi) * spacing_mm)
+    level: Level = np.clip((0.5 - share) * per_share_mm, -spacing_mm, spacing_mm)
+    return level
 
 
 def dilate_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
@@ -109,7 +111,8 @@ def dilate_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
     f = np.where(level > np.float32(-0.999 * spacing_mm), level, np.float32(0))
     start = np.where(level <= np.float32(0.75 * spacing_mm), f * (np.float32(2 * radius_mm) - f), _FAR)
     squared = squared_distance(start, spacing_mm, radius_mm + 2 * spacing_mm)
-    return np.sqrt(np.maximum(squared, 0)) - np.float32(radius_mm)
+    grown: Level = np.sqrt(np.maximum(squared, 0)) - np.float32(radius_mm)
+    return grown
 
 
 def close_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
@@ -128,7 +131,8 @@ def largest_component(mask: Mask) -> Mask:
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return (labels == sizes.argmax()) & mask
+    largest: Mask = (labels == sizes.argmax()) & mask
+    return largest
 
 
 def label_slices(mask: Mask) -> tuple[NDArray[np.int32], int]:
@@ -203,10 +207,12 @@ def combine(
 
     def plane(k: int) -> NDArray[np.float32]:
         """Slice ``k`` of the source; at the target's pixels where these are fewer."""
-        values = array[k].astype(np.float32)
+        values: NDArray[np.float32] = array[k].astype(np.float32)
         if clip is not None:
             np.clip(values, *clip, out=values)
-        return (along_x @ (along_y @ values).T).T if shrinks else values
+        if shrinks:
+            values = (along_x @ (along_y @ values).T).T
+        return values
 
     for z in range(len(result)):
         row = slice(along_z.indptr[z], along_z.indptr[z + 1])

@@ -44,6 +44,15 @@ class Grid:
         spacing_mm: distances between neighbours along ``(x, y, z)`` of the array, > 0.
         origin_mm: physical position of voxel (0, 0, 0), LPS.
         direction: 3x3; *columns* are the unit vectors of the array's x, y, z axes in LPS.
+
+    Example:
+        >>> grid = Grid(shape=(40, 52, 72), spacing_mm=(0.7, 0.7, 1.5), origin_mm=(-180.0, -160.0, -300.0))
+        >>> grid.size
+        (72, 52, 40)
+        >>> grid.to_physical([10, 0, 2]).tolist()  # (i, j, k) to (x, y, z)
+        [-173.0, -160.0, -297.0]
+        >>> grid.to_index([-173.0, -160.0, -297.0]).round(6).tolist()
+        [10.0, 0.0, 2.0]
     """
 
     shape: Shape3
@@ -202,7 +211,8 @@ class Grid:
 def apply_affine(matrix: ArrayLike, points: ArrayLike) -> FloatArray:
     """Apply a 4x4 homogeneous ``matrix`` to ``points`` of shape (..., 3)."""
     m, p = np.asarray(matrix, dtype=float), np.asarray(points, dtype=float)
-    return p @ m[:3, :3].T + m[:3, 3]
+    moved: FloatArray = p @ m[:3, :3].T + m[:3, 3]
+    return moved
 
 
 def lps_to_ras(points_mm: ArrayLike) -> FloatArray:

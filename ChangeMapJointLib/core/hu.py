@@ -49,7 +49,7 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
         InputError: voxels that are NaN or infinite.
     """
     if array.dtype == np.int16:
-        return np.maximum(array, LOWEST_HU, out=array if array.flags.writeable else None)  # type: ignore[call-overload,no-any-return]
+        return np.maximum(array, LOWEST_HU, out=array if array.flags.writeable else None)  # type: ignore[no-any-return]
     limits = np.iinfo(np.int16)
     whole = True
     for part in array:  # slice by slice: no second volume in memory

@@ -67,6 +67,14 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: Where = "confi
 
     Raises:
         InputError: for an unknown name, a value of another type than the default's, or one out of range.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Steps:
+        ...     iterations: int = 50
+        ...     step_mm: float = 1.0
+        >>> from_mapping(Steps, {"iterations": 10})
+        Steps(iterations=10, step_mm=1.0)
     """
     if not isinstance(values, Mapping):
         raise InputError(f"found {values!r}", field=where, expected="an object with names and values")

@@ -2,14 +2,14 @@
 
 Numbers of processes are used again, and a process that nobody waited for keeps its number after its
 end. A lock on a file is held exactly as long as its holder lives, so it decides where there is one.
-The branches for Windows are written from its documentation and have not been run.
+The branches for Windows have not been run. psutil is imported late: Slicer's process looks for jobs
+before the packages of the library are installed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -23,15 +23,12 @@ _held: list[IO[bytes]] = []  # open as long as this process lives
 
 def is_alive(process: int) -> bool:
     """Does a process of that number run, as far as can be seen?"""
-    if sys.platform == "win32":
-        return _is_alive_windows(process)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # somebody else's
-    return True
+        import psutil
+
+        return bool(psutil.pid_exists(process))
+    except (ImportError, OverflowError):  # nothing is concluded
+        return True
 
 
 def end_group(leader: int, *, force: bool) -> None:
@@ -43,13 +40,22 @@ def end_group(leader: int, *, force: bool) -> None:
     """
     if sys.platform == "win32":
         if force:
-            with suppress(OSError, subprocess.TimeoutExpired):
-                command = ["taskkill", "/T", "/F", "/PID", str(leader)]
-                flags = subprocess.CREATE_NO_WINDOW
-                subprocess.run(command, capture_output=True, check=False, timeout=5.0, creationflags=flags)
+            kill_tree(leader)
         return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL if force else signal.SIGTERM)
+
+
+def kill_tree(root: int) -> None:
+    """Kill the process ``root``, its children and theirs; unlike a group, without those whose parent is gone."""
+    import psutil
+
+    gone = (psutil.NoSuchProcess, psutil.AccessDenied)
+    with suppress(*gone):
+        top = psutil.Process(root)
+        for process in (*top.children(recursive=True), top):
+            with suppress(*gone):
+                process.kill()
 
 
 def lead_group() -> None:
@@ -134,24 +140,3 @@ def _lock(stream: IO[bytes]) -> bool:
     except OSError:  # a network folder without locks
         return True
     return True
-
-
-def _is_alive_windows(process: int) -> bool:
-    if sys.platform != "win32":
-        return True
-    import ctypes
-    from ctypes import wintypes
-
-    synchronize, invalid_parameter, timed_out = 0x00100000, 87, 0x102
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-    kernel.OpenProcess.restype = wintypes.HANDLE
-    kernel.OpenProcess.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.DWORD]
-    kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
-    kernel.CloseHandle.argtypes = [wintypes.HANDLE]
-    handle = kernel.OpenProcess(synchronize, False, process)
-    if not handle:  # of a process that may not be opened it is known that it is there
-        return bool(ctypes.get_last_error() != invalid_parameter)
-    try:
-        return bool(kernel.WaitForSingleObject(handle, 0) == timed_out)
-    finally:
-        kernel.CloseHandle(handle)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHOD_NAMES, Method
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHOD_NAMES
+from ChangeMapJointLib.core.choices import Method
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume

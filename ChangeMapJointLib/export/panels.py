@@ -190,7 +190,7 @@ def _signed_change(content: ReportContent, grey: Pixels, index: FloatArray) -> P
     if content.lungs is not None:
         inside &= reslice_nearest(content.lungs, index) > 0.5
     weight = (np.abs(strength) * inside)[..., None]
-    pixels = np.rint((1 - weight) * 0.45 * grey + weight * change_colour(strength)).astype(np.uint8)
+    pixels: Pixels = np.rint((1 - weight) * 0.45 * grey + weight * change_colour(strength)).astype(np.uint8)
     if content.trust is not None:
         doubtful = inside & (reslice_nearest(content.trust, index) < content.trust_limit)
         rows, columns = np.indices(doubtful.shape)

@@ -49,7 +49,8 @@ class Plane:
     def normal(self) -> FloatArray:
         """Unit vector in LPS into the screen, ``[3]``."""
         right, down = self.axes
-        return np.cross(right, down)
+        normal: FloatArray = np.cross(right, down)
+        return normal
 
     @property
     def letters(self) -> tuple[str, str, str, str]:

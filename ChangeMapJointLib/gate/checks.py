@@ -195,7 +195,7 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
 def _check_hu(volume: Volume, limits: CheckLimits) -> None:
     """Are these HU? What was filled in with more than any CT has does not count; other fill tells of a wrong scale."""
     array = volume.array
-    if array.max() > HIGHEST_HU:  # type: ignore[operator]
+    if array.max() > HIGHEST_HU:
         fill = find_fill(array)
         if fill is not None:
             array = np.where(fill & (array > HIGHEST_HU) & (array < WRAPPED), array.dtype.type(LOWEST_HU), array)
@@ -204,7 +204,7 @@ def _check_hu(volume: Volume, limits: CheckLimits) -> None:
 
 def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
-    low, high = float(array.min()), float(array.max())  # type: ignore[call-overload]
+    low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)

@@ -9,9 +9,8 @@ Format: https://nifti.nimh.nih.gov/nifti-1 and nifti-2.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +27,11 @@ from ChangeMapJointLib.io.placing import (
 )
 from ChangeMapJointLib.io.voxel_data import AGAIN, VoxelData, unpacked_start
 
+if TYPE_CHECKING:  # Slicer's process reads this module before nibabel is installed
+    from nibabel.nifti1 import Nifti1Header
+
 HEADER_BYTES = 540  # of NIfTI-2; of NIfTI-1 348
+MAGIC = {348: b"n+1", 540: b"n+2"}
 MAX_OFFSET_BYTES = 2**30
 SAME_SIZE = 0.01  # largest relative difference of pixdim and sform
 UNITS = {0: "", 1: "m", 2: "mm", 3: "um"}  # the low bits of xyzt_units
@@ -42,51 +45,6 @@ NO_NUMBERS = {
     2048: "complex numbers",
     2304: "colours (RGBA)",
 }
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Byte offsets in a header; the codes are struct's."""
-
-    magic: tuple[int, bytes]
-    dim: tuple[int, str]
-    datatype: tuple[int, str]
-    pixdim: tuple[int, str]
-    vox_offset: tuple[int, str]
-    scale: tuple[int, str]  # scl_slope, scl_inter
-    units: tuple[int, str]
-    codes: tuple[int, str]  # qform_code, sform_code
-    qform: tuple[int, str]  # three numbers of a quaternion, three of the position
-    sform: tuple[int, str]
-
-
-_LAYOUTS = {
-    348: _Layout(
-        (344, b"n+1"),
-        (40, "8h"),
-        (70, "h"),
-        (76, "8f"),
-        (108, "f"),
-        (112, "2f"),
-        (123, "B"),
-        (252, "2h"),
-        (256, "6f"),
-        (280, "12f"),
-    ),
-    540: _Layout(
-        (4, b"n+2"),
-        (16, "8q"),
-        (12, "h"),
-        (104, "8d"),
-        (168, "q"),
-        (176, "2d"),
-        (500, "i"),
-        (344, "2i"),
-        (352, "6d"),
-        (400, "12d"),
-    ),
-}
-_Get = Callable[[tuple[int, str]], tuple[float, ...]]
 
 
 def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
@@ -105,22 +63,18 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
     packed = content[:2] == b"\x1f\x8b"
     if packed:
         content = unpacked_start(path, HEADER_BYTES)
-    layout, order, size = _layout(content)
-
-    def get(place: tuple[int, str]) -> tuple[float, ...]:
-        return struct.unpack_from(order + place[1], content, place[0])
-
-    (datatype,) = get(layout.datatype)
+    header = _header(content)
+    datatype = int(header["datatype"])
     if datatype not in KINDS:
-        kind = NO_NUMBERS.get(int(datatype), f"datatype {datatype}")
+        kind = NO_NUMBERS.get(datatype, f"datatype {datatype}")
         raise InputError(f"voxels are {kind}", expected="one number a voxel (CT in HU)", remedy="give the scan itself")
-    shape, count = _shape(get(layout.dim), scalar)
-    affine, notes = _affine(layout, get, shape)
-    start = _first_voxel(get(layout.vox_offset)[0], size)
-    slope, intercept = _scale(*get(layout.scale))
+    shape, count = _shape(header["dim"].tolist(), scalar)
+    affine, notes = _affine(header, shape)
+    start = _first_voxel(header["vox_offset"].item(), len(header.binaryblock))
+    slope, intercept = _scale(float(header["scl_slope"]), float(header["scl_inter"]))
     data = VoxelData(
         files=(path,),
-        dtype=np.dtype(order + KINDS[int(datatype)]),
+        dtype=np.dtype(header.endianness + KINDS[datatype]),
         count=int(np.prod(shape, dtype=np.int64)) * count,
         packing="zlib" if packed else "raw",
         skip=start if packed else 0,
@@ -129,34 +83,37 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
     return ImageHeader(shape, affine, data, count, interleaved=False, slope=slope, intercept=intercept, notes=notes)
 
 
-def _layout(content: bytes) -> tuple[_Layout, str, int]:
-    """The layout, the byte order (struct's), and the size of a header."""
+def _header(content: bytes) -> Nifti1Header:
+    """The fields as they are, by nibabel, which knows their places; what they may be is checked here."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
     if len(content) < 348:
         raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
-    order = "<" if struct.unpack_from("<i", content)[0] in _LAYOUTS else ">"
+    order = "<" if struct.unpack_from("<i", content)[0] in MAGIC else ">"
     size = struct.unpack_from(f"{order}i", content)[0]
-    if size not in _LAYOUTS:
+    if size not in MAGIC:
         raise InputError("not a NIfTI file", expected="a .nii or .nii.gz image")
-    layout = _LAYOUTS[size]
     if len(content) < size:
         raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
-    start, expected = layout.magic
-    found = content[start : start + 3]
-    if found in (b"ni1", b"ni2"):
+    kind: type[Nifti1Header] = Nifti1Header if size == 348 else Nifti2Header
+    header = kind(content[:size], order, check=False)
+    magic = header["magic"].item()[:3]
+    if magic in (b"ni1", b"ni2"):
         raise InputError("a header whose voxels are in another file (.img)", remedy="save it as one .nii file")
-    if found != expected:
+    if magic != MAGIC[size]:
         raise InputError(
-            f"not a NIfTI file (mark {found!r})", expected=f"the mark {expected!r}", remedy="convert it again"
+            f"not a NIfTI file (mark {magic!r})", expected=f"the mark {MAGIC[size]!r}", remedy="convert it again"
         )
-    return layout, order, size
+    return header
 
 
-def _shape(dim: tuple[float, ...], scalar: bool) -> tuple[Shape3, int]:
+def _shape(dim: list[int], scalar: bool) -> tuple[Shape3, int]:
     """The shape ``[z, y, x]`` and the numbers a voxel."""
-    rank = int(dim[0])
+    rank = dim[0]
     if not 1 <= rank <= 7:
         raise InputError(f"{rank} dimensions in the header", expected="3", remedy=AGAIN)
-    sizes = [int(n) for n in dim[1 : 1 + rank]]
+    sizes = dim[1 : 1 + rank]
     if rank < 3:
         raise InputError(f"{rank}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
     times, values, *others = [*sizes[3:], 1, 1][:4] if rank < 6 else sizes[3:]
@@ -186,13 +143,15 @@ def _scale(slope: float, intercept: float) -> tuple[float, float]:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
-def _affine(layout: _Layout, get: _Get, shape: Shape3) -> tuple[FloatArray, tuple[str, ...]]:
+def _affine(header: Nifti1Header, shape: Shape3) -> tuple[FloatArray, tuple[str, ...]]:
     """From index to mm in LPS, and notes."""
-    pixdim = get(layout.pixdim)
+    pixdim = header["pixdim"].tolist()
     check_voxel_size(pixdim[1:4])
-    qform_code, sform_code = get(layout.codes)
-    sform = np.vstack([np.reshape(get(layout.sform), (3, 4)), (0, 0, 0, 1)]) if sform_code > 0 else None
-    qform = _qform(pixdim, get(layout.qform)) if qform_code > 0 else None
+    rows = [header[name].tolist() for name in ("srow_x", "srow_y", "srow_z")]
+    sform = np.array([*rows, (0, 0, 0, 1)], dtype=np.float64) if header["sform_code"] > 0 else None
+    turn = [float(header[f"quatern_{letter}"]) for letter in "bcd"]
+    position = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
+    qform = _qform(pixdim, turn, position) if header["qform_code"] > 0 else None
     notes: list[str] = []
     if sform is not None and not _is_position(sform):
         if qform is None:
@@ -210,14 +169,14 @@ def _affine(layout: _Layout, get: _Get, shape: Shape3) -> tuple[FloatArray, tupl
     else:
         found = np.diag([*pixdim[1:4], 1.0])  # as ITK places it
         notes.append(NO_ORIENTATION)
-    factor, told = millimetres(UNITS.get(int(get(layout.units)[0]) & 7, ""))
+    factor, told = millimetres(UNITS.get(int(header["xyzt_units"]) & 7, ""))
     found[:3] *= factor
     return found, (*notes, *told)
 
 
-def _qform(pixdim: tuple[float, ...], numbers: tuple[float, ...]) -> FloatArray:
-    """The matrix of a quaternion in RAS; NaN where it is none."""
-    b, c, d = numbers[:3]
+def _qform(pixdim: list[float], quaternion: list[float], position: list[float]) -> FloatArray:
+    """The matrix of a quaternion (b, c, d) in RAS; NaN where it is none."""
+    b, c, d = quaternion
     rest = 1.0 - (b * b + c * c + d * d)
     if not rest > -0.01:  # NaN included; rounding gives a little less than 0
         return np.full((4, 4), np.nan)
@@ -232,7 +191,7 @@ def _qform(pixdim: tuple[float, ...], numbers: tuple[float, ...]) -> FloatArray:
     )
     matrix = np.eye(4)
     matrix[:3, :3] = turn * pixdim[1:4] * (1, 1, -1 if pixdim[0] < 0 else 1)
-    matrix[:3, 3] = numbers[3:]
+    matrix[:3, 3] = position
     return matrix
 
 

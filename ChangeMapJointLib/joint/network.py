@@ -92,7 +92,8 @@ class NetworkOptions:
     @property
     def multiple(self) -> int:
         """The shape of the input must be a multiple of this along every axis."""
-        return self.factors[0] * 2**self.depth
+        multiple: int = self.factors[0] * 2**self.depth
+        return multiple
 
 
 class JointOutput(NamedTuple):
@@ -130,7 +131,8 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, given, z, y, x]`` to ``[n, made, z, y, x]``."""
-        return self.layers(x)
+        features: Tensor = self.layers(x)
+        return features
 
 
 class TwoHeadUNet(nn.Module):
@@ -176,8 +178,10 @@ class TwoHeadUNet(nn.Module):
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, x, use_reentrant=False)
-        return stage(x)
+            features: Tensor = checkpoint(stage, x, use_reentrant=False)
+        else:
+            features = stage(x)
+        return features
 
 
 class JointNetwork(nn.Module):

@@ -35,7 +35,8 @@ def axial_diameters(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
 def lps_spacing_mm(grid: Grid) -> FloatArray:
     """Extent of a voxel along the patient's x, y, z: the spacing, permuted, when the grid is aligned."""
     turned = np.asarray(grid.direction, dtype=float) * np.asarray(grid.spacing_mm)
-    return np.sqrt((turned**2).sum(axis=1))
+    extent_mm: FloatArray = np.sqrt((turned**2).sum(axis=1))
+    return extent_mm
 
 
 def _axial_slices(mask: NDArray[np.bool_], grid: Grid) -> tuple[list[FloatArray], FloatArray]:
@@ -68,7 +69,8 @@ def _hull(points: FloatArray) -> FloatArray:
     if len(points) < 4:
         return points
     try:
-        return points[ConvexHull(points).vertices]
+        corners: FloatArray = points[ConvexHull(points).vertices]
+        return corners
     except QhullError:  # all on one line: the two ends of any projection are the extremes
         order = np.lexsort(points.T)
         return points[[order[0], order[-1]]]

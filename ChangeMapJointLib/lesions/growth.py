@@ -25,8 +25,14 @@ def voxel_error(volume_ml: float, spacing_mm: ArrayLike) -> float:
 
 
 def sphere_diameter_mm(volume_ml: float) -> float:
-    """Diameter of the sphere of a volume: 0.5236 ml is 10 mm."""
-    return (6000.0 * max(volume_ml, 0.0) / math.pi) ** (1.0 / 3.0)
+    """Diameter of the sphere of a volume.
+
+    Example:
+        >>> round(sphere_diameter_mm(0.5236), 3)
+        10.0
+    """
+    diameter_mm: float = (6000.0 * max(volume_ml, 0.0) / math.pi) ** (1.0 / 3.0)
+    return diameter_mm
 
 
 def volume_change(

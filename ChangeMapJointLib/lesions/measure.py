@@ -74,11 +74,6 @@ class LesionMeasure:
             self.volume_ml, before.volume_ml, now_error=self.volume_error, before_error=before.volume_error
         )
 
-    @property
-    def mean_diameter_mm(self) -> float:
-        """Mean of the two axial diameters, as Fleischner and Lung-RADS use it."""
-        return 0.5 * (self.long_diameter_mm + self.perpendicular_diameter_mm)
-
 
 @dataclass(frozen=True)
 class Lesion:
@@ -114,28 +109,6 @@ class Lesion:
         known = self.patch.grid.contains(points)
         result[known] = mask[tuple(self.patch.nearest(points[known]).T)]
         return result
-
-
-def measure_lesion(
-    volume: Volume,
-    lungs: NDArray[np.generic],
-    seed_mm: ArrayLike,
-    *,
-    options: MeasureOptions | None = None,
-) -> LesionMeasure | None:
-    """Measure the lesion at a place of a scan.
-
-    Args:
-        volume: the scan, not warped.
-        lungs: its lung mask (not 0 inside, nodules on the pleura included) on the scan's grid.
-        seed_mm: physical points ``[n, 3]`` or ``[3]`` in (x, y, z) LPS of the scan's space, where the lesion is.
-        options: how lesions are measured.
-
-    Returns:
-        The measure, or None where only parenchyma, vessels or the wall are.
-    """
-    lesion = segment_lesion(volume, lungs, np.atleast_2d(np.asarray(seed_mm, dtype=float)), options=options)
-    return None if lesion is None else lesion.measure
 
 
 def segment_lesion(

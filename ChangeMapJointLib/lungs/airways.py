@@ -75,7 +75,8 @@ def _trachea(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm
     lengths = [(box[0].stop - box[0].start) * spacing_mm for box in ndimage.find_objects(stacks)]
     if count == 0 or max(lengths) < _LENGTH_MM:
         return None
-    return stacks == int(np.argmax(lengths)) + 1
+    longest: NDArray[np.bool_] = stacks == int(np.argmax(lengths)) + 1
+    return longest
 
 
 def _grow(hu: NDArray[np.float32], inside: Mask, trachea: Mask, spacing_mm: float) -> Mask:

@@ -117,7 +117,8 @@ def _local_spread(hu: Hu) -> Hu:
     values = hu + np.float32(900)  # keeps float32 squares exact enough
     mean = ndimage.uniform_filter(values, _WINDOW_VOX)
     square = ndimage.uniform_filter(values**2, _WINDOW_VOX)
-    return np.sqrt(np.maximum(square - mean**2, 0))
+    deviation: NDArray[np.float32] = np.sqrt(np.maximum(square - mean**2, 0))
+    return deviation
 
 
 def _sides(body: Mask) -> NDArray[np.uint8]:

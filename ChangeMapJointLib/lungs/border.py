@@ -193,7 +193,8 @@ def _between_in_z(mask: Mask, gap_mm: float, spacing_mm: float) -> Mask:
     beyond = np.int32(4 * mask.shape[0])
     below = np.maximum.accumulate(np.where(mask, z, -beyond), axis=0)
     above = np.flip(np.minimum.accumulate(np.flip(np.where(mask, z, beyond), 0), axis=0), 0)
-    return (above - below - 1) * spacing_mm <= gap_mm
+    narrow: NDArray[np.bool_] = (above - below - 1) * spacing_mm <= gap_mm
+    return narrow
 
 
 def fill_holes(level: Level, spacing_mm: float) -> Level:

@@ -77,4 +77,5 @@ def _spread(hu: Hu) -> Hu:
     """Standard deviation in a square of the slice round every voxel."""
     window, values = (1, _WINDOW_VOX, _WINDOW_VOX), hu + np.float32(900)  # keeps float32 squares exact enough
     mean = ndimage.uniform_filter(values, window)
-    return np.sqrt(np.maximum(ndimage.uniform_filter(values**2, window) - mean**2, 0))
+    deviation: NDArray[np.float32] = np.sqrt(np.maximum(ndimage.uniform_filter(values**2, window) - mean**2, 0))
+    return deviation

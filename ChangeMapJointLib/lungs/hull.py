@@ -79,7 +79,8 @@ def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing
     dents, _ = ndimage.label(costal[pieces])
     large = np.bincount(dents.ravel()) * spacing_mm**3 / 1000 >= _LEAST_ML
     large[0] = False
-    return large[dents]
+    large_dents: NDArray[np.bool_] = large[dents]
+    return large_dents
 
 
 def _mean(

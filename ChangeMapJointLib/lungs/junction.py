@@ -38,7 +38,8 @@ def junction_surface(hu: NDArray[np.float32], air: Mask, midline_vox: float, spa
     away = np.abs(np.arange(low, high) - midline_vox) / reach
     cost = np.where(air[:, :, low:high], 1.05 - density, 0.0) + 0.002 * away
     paths = _cheapest_paths(cost.astype(np.float32), steepest=_STEEPEST, price=_STEP_PRICE)
-    return low + ndimage.median_filter(paths, size=(5, 3))
+    first_left: NDArray[np.int32] = low + ndimage.median_filter(paths, size=(5, 3))
+    return first_left
 
 
 def _cheapest_paths(cost: NDArray[np.float32], *, steepest: int, price: float) -> NDArray[np.int32]:

@@ -150,10 +150,13 @@ def _good_news(figures: Figures) -> str:
 def _step(value: float, bar: Bar) -> Verdict:
     if not np.isfinite(value):
         return "do not use"
-    excess = (lambda limit: value > limit) if bar.rises else (lambda limit: value < limit)
-    if excess(bar.unusable):
+    if _beyond(value, bar.unusable, bar):
         return "do not use"
-    return "look closely" if excess(bar.closely) else "good"
+    return "look closely" if _beyond(value, bar.closely, bar) else "good"
+
+
+def _beyond(value: float, limit: float, bar: Bar) -> bool:
+    return value > limit if bar.rises else value < limit
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -192,7 +192,8 @@ def local_misfit(reference: ScanView, warped: FloatMap, where: NDArray[np.bool_]
     def mean(values: FloatMap, sigma: list[float]) -> FloatMap:
         smooth: FloatMap = ndimage.gaussian_filter(values * weight, sigma, mode="constant", truncate=3.0)
         share = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-        return smooth / np.maximum(share, np.float32(0.02))
+        average: FloatMap = smooth / np.maximum(share, np.float32(0.02))
+        return average
 
     def energy(values: FloatMap) -> FloatMap:
         return mean((values - mean(values, far)) ** 2, near)

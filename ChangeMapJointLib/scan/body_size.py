@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.filters import largest_component, nearest_parallel, opening
 from ChangeMapJointLib.core.grid import Grid
@@ -35,20 +36,15 @@ def body_scale(volume: Volume) -> float:
     return 1.0 if scale > LARGE else max(scale, SMALLEST)
 
 
-def _cut_off(plane: np.ndarray) -> bool:
+def _cut_off(plane: NDArray[np.bool_]) -> bool:
     """Does the body reach an edge of the slice?"""
     return bool(plane[0].any() or plane[-1].any() or plane[:, 0].any() or plane[:, -1].any())
 
 
-def _hull_mm2(plane: np.ndarray, spacing_mm: float) -> float:
+def _hull_mm2(plane: NDArray[np.bool_], spacing_mm: float) -> float:
     """Area of the ellipse in the box round one slice of the body, lungs and hollows with it."""
     rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
     return float(np.pi / 4 * (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) * spacing_mm**2)
-
-
-def smallest_lungs_ml(minimum_ml: float, scale: float) -> float:
-    """A limit for adults in ml, for a body of ``scale``: volumes go with the third power of lengths."""
-    return minimum_ml * scale**3
 
 
 def as_adult(grid: Grid, scale: float) -> Grid:

@@ -67,7 +67,8 @@ class Reading:
 
     def decision(self, key: Any) -> str | None:
         """'accepted', 'rejected', or None where the reader has not said."""
-        return self._read().get("decisions", {}).get(str(key), {}).get("decision")
+        decision: str | None = self._read().get("decisions", {}).get(str(key), {}).get("decision")
+        return decision
 
     def comment(self, key: Any) -> str:
         """The reader's comment on a finding."""

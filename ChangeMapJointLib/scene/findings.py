@@ -54,20 +54,6 @@ def _new(name: str, views: Views) -> Node:
     return node
 
 
-def index_of(node: Node, finding_id: Any) -> int:
-    """Index of a finding's point in the list, -1 when it is not there."""
-    labels = (node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints()))
-    return next((i for i, label in enumerate(labels) if label.split(" ")[0] == str(finding_id)), -1)
-
-
-def show_only(node: Node, finding_ids: Sequence[Any] | None) -> None:
-    """Show the points of these findings; None shows all."""
-    wanted = None if finding_ids is None else {str(one) for one in finding_ids}
-    for i in range(node.GetNumberOfControlPoints()):
-        shown = wanted is None or node.GetNthControlPointLabel(i).split(" ")[0] in wanted
-        node.SetNthControlPointVisibility(i, shown)
-
-
 def go_to(finding: Finding, views: Views = CURRENT) -> None:
     """Center these views on a finding."""
     jump(lps_to_ras(finding["centre_mm"]), views)

@@ -130,7 +130,8 @@ class Results:
     @property
     def verdict(self) -> str | None:
         """The run's own verdict on the registration."""
-        return self.content.get("quality", {}).get("quality", {}).get("verdict")
+        verdict: str | None = self.content.get("quality", {}).get("quality", {}).get("verdict")
+        return verdict
 
     def remove(self) -> None:
         """Take all nodes of the run, and what was derived from them, out of the scene; the scans stay."""

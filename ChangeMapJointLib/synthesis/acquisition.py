@@ -205,7 +205,8 @@ def reconstructed(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray
     hx, hy, _ = grid.spacing_mm
     smooth = gaussian_filter(hu, (0.0, width_mm / hy, width_mm / hx))
     made = hu + np.float32(kernel) * (hu - smooth) if kernel > 0 else smooth
-    return np.maximum(made, np.float32(LOWEST_HU)).astype(np.float32)
+    limited: NDArray[np.float32] = np.maximum(made, np.float32(LOWEST_HU)).astype(np.float32)
+    return limited
 
 
 def measured_noise_hu(hu: NDArray[np.generic], *, fallback_hu: float = 12.0) -> float:

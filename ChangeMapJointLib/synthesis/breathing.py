@@ -167,8 +167,9 @@ class BreathingMotion:
     def align(self, points_mm: NDArray[np.generic]) -> FloatArray:
         """The rigid part: z for reference points x, ``[..., 3]``."""
         pivot = np.asarray(self.pivot_mm)
-        moved: FloatArray = (np.asarray(points_mm, dtype=float) - pivot) @ np.asarray(self.rotation).T
-        return moved + pivot + self.translation_mm
+        moved = (np.asarray(points_mm, dtype=float) - pivot) @ np.asarray(self.rotation).T
+        aligned: FloatArray = moved + pivot + self.translation_mm
+        return aligned
 
     def breathing(self, aligned_mm: NDArray[np.generic]) -> FloatArray:
         """b(z) in mm at points ``[..., 3]`` of the template's frame."""
@@ -182,10 +183,6 @@ class BreathingMotion:
     def field(self, grid: Grid) -> DisplacementField:
         """The displacement u = y(x) - x on ``grid`` in the reference's space."""
         return _sampled(grid, self)
-
-    def inverse_field(self, grid: Grid) -> DisplacementField:
-        """The displacement from template to reference, x(t) - t, on ``grid`` in the template's space."""
-        return _sampled(grid, self.inverse)
 
     # -- parts ------------------------------------------------------------------------
     def _free_breathing(self, points: FloatArray) -> FloatArray:

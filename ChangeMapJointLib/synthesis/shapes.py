@@ -130,7 +130,8 @@ class LesionShape:
         factor = np.ones_like(radius)
         for lobe in self.lobes:
             factor += lobe.amplitude * np.exp(lobe.sharpness * (directions @ np.asarray(lobe.direction) - 1))
-        return radius * np.maximum(factor, 0.2)
+        radii: FloatArray = radius * np.maximum(factor, 0.2)
+        return radii
 
     @cached_property
     def _mean_radius_factor(self) -> float:

@@ -1,12 +1,13 @@
-"""The compiled kernels say what torch says, in value and in gradient."""
+"""The compiled kernels say what autograd says, in value and in gradient."""
 
 import numpy as np
 import pytest
 import torch
+from autograd_terms import AutogradData
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
-from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, TorchData
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 pytest.importorskip("numba")
@@ -29,7 +30,7 @@ def compare(
     r = picture(control.grid, 0)
     c = 2.0 * torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(2))
     given = {"edges": (30.0, 50.0), "weight": weight, "partner": partner}
-    compiled, eager = (kind(r, template, control, rigid, **given) for kind in (CompiledData, TorchData))
+    compiled, eager = (kind(r, template, control, rigid, **given) for kind in (CompiledData, AutogradData))
     for attempt in range(2):  # the second evaluation uses the same buffers
         terms, gradient = compiled.evaluate(c + attempt, 0.7, 0.3)
         expected, expected_gradient = eager.evaluate(c + attempt, 0.7, 0.3)
@@ -73,7 +74,7 @@ def test_voxels_without_a_partner_lower_the_distance_and_not_its_mean_over_the_l
     r, t = picture(grid, 0), picture(grid, 1)
     control, everywhere = ControlGrid(grid, (4.0, 4.0, 4.0)), torch.ones(grid.shape)
     c = torch.zeros(*control.shape, 3)
-    for kind in (CompiledData, TorchData):
+    for kind in (CompiledData, AutogradData):
         whole, half = (
             kind(r, t, control, np.eye(4), edges=(30.0, 50.0), weight=everywhere, partner=share).evaluate(c, 1.0, 1.0)
             for share in (everywhere, 0.5 * everywhere)

@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from autograd_terms import AutogradData
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.deformable import closed_form as fused
@@ -20,7 +21,7 @@ from ChangeMapJointLib.registration.deformable.closed_form import (
     fastest_terms,
     fused_available,
 )
-from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, TorchData, compiled_available
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, compiled_available
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,7 +61,7 @@ def compare(
     c = 2.0 * torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(2)).to(weight)
     given = {"edges": (30.0, 50.0), "weight": weight, "partner": partner}
     closed = kind(r, template, control, rigid, **given)  # type: ignore[arg-type]
-    autograd = TorchData(r, template, control, rigid, **given)  # type: ignore[arg-type]
+    autograd = AutogradData(r, template, control, rigid, **given)  # type: ignore[arg-type]
     for attempt in range(2):  # the second evaluation uses the same buffers
         terms, gradient = closed.evaluate(c + attempt, 0.7, 0.3 + attempt)
         expected, expected_gradient = autograd.evaluate(c + attempt, 0.7, 0.3 + attempt)
@@ -139,7 +140,7 @@ def test_in_single_precision_the_same_input_gives_the_same_bytes(kind: Kind) -> 
     control = ControlGrid(grid, (4.0, 4.0, 4.0))
     r, t = picture(grid, 0, torch.float32), picture(grid, 1, torch.float32)
     given = {"edges": (30.0, 30.0), "weight": torch.ones_like(r.image)}
-    data, autograd = (k(r, t, control, np.eye(4), **given) for k in (kind, TorchData))  # type: ignore[arg-type]
+    data, autograd = (k(r, t, control, np.eye(4), **given) for k in (kind, AutogradData))  # type: ignore[arg-type]
     c = torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(5)).to(DEVICE)
     first, again = data.evaluate(c, 1.0, 0.1), data.evaluate(c, 1.0, 0.1)
     assert first[0] == again[0]
@@ -167,16 +168,8 @@ def test_what_is_installed_but_does_not_run_is_not_taken(monkeypatch: pytest.Mon
 
 def test_the_fastest_terms_that_are_there_are_taken() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    slow = {fastest_terms(device, variant="B", compiled=False) for device in (cpu, cuda)}
+    slow = {fastest_terms(device, compiled=False) for device in (cpu, cuda)}
     assert slow == {ClosedFormData}
-    assert fastest_terms(cpu, variant="B", compiled=True) is (CompiledData if compiled_available() else ClosedFormData)
+    assert fastest_terms(cpu, compiled=True) is (CompiledData if compiled_available() else ClosedFormData)
     here = FusedData if torch.cuda.is_available() and importlib.util.find_spec("triton") else ClosedFormData
-    assert fastest_terms(cuda, variant="B", compiled=True) is here
-    grid = Grid((5, 6, 7))
-    r, t = picture(grid, 0), picture(grid, 1)
-    given = {"edges": (30.0, 30.0), "weight": torch.ones_like(r.image)}
-    control = ControlGrid(grid, (3.0, 3.0, 3.0))
-    other = fastest_terms(cpu, variant="A", compiled=True)(r, t, control, np.eye(4), **given)
-    expected = TorchData(r, t, control, np.eye(4), **given, variant="A")  # type: ignore[arg-type]
-    zero = torch.zeros(*control.shape, 3).to(r.image)
-    assert other.evaluate(zero, 1.0, 0.1)[0] == expected.evaluate(zero, 1.0, 0.1)[0]
+    assert fastest_terms(cuda, compiled=True) is here

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from job_samples import sample_job, sample_request
+from job_samples import gone, sample_job, sample_request, wait_for
 
 from ChangeMapJointLib.background.job import Job, clean_up, explain_end, jobs_in, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.core.process import hold, is_alive, is_held
+from ChangeMapJointLib.core.process import hold, is_alive, is_held, kill_tree
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.run_files import RUN as MARKER
 
@@ -173,6 +173,27 @@ def test_processes_that_live_and_that_do_not() -> None:
         child.wait()
     assert not is_alive(child.pid)
     assert is_alive(2**70)  # no number of a process: nothing is concluded
+
+
+def test_without_psutil_nothing_is_concluded(monkeypatch) -> None:
+    """Slicer's process, before the packages of the library were installed."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert is_alive(child.pid)
+
+
+def test_a_tree_of_processes_is_killed_with_its_leaves() -> None:
+    leaf = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'input()']); print(p.pid, flush=True)"
+    command = [sys.executable, "-c", f"{leaf}; p.wait()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as root:
+        assert root.stdout is not None
+        number = int(root.stdout.readline())
+        assert not gone(number)
+        kill_tree(root.pid)
+        assert root.wait() != 0
+        wait_for(lambda: gone(number))
+    kill_tree(root.pid)  # it is gone already
 
 
 def test_state_file_that_is_damaged(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Foerstner keypoints and MIND-SSC: golden numbers and invariances."""
+"""Foerstner keypoints: golden numbers and invariances."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.keypoints.detect import DERIVATIVE, KeypointOptions, distinctiveness, find_keypoints
-from ChangeMapJointLib.registration.keypoints.mind import PAIRS, mind_ssc
 
 GRID = Grid((40, 44, 48), (1.5, 1.5, 2.0), (10.0, -20.0, 30.0))
 
@@ -96,24 +95,3 @@ def test_no_keypoints_without_lungs_or_in_flat_ones() -> None:
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match="most"):
         KeypointOptions(most=0)
-
-
-def test_mind_has_twelve_pairs_and_does_not_mind_contrast() -> None:
-    assert len(PAIRS) == 12
-    image = textured((16, 17, 18))
-    once = mind_ssc(image)
-    assert once.shape == (16, 17, 18, 12)
-    assert once.max(axis=-1) == pytest.approx(np.ones((16, 17, 18)))
-    assert once.min() >= 0
-    assert mind_ssc(-2.5 * image + 300) == pytest.approx(once, abs=1e-3)
-    assert np.abs(mind_ssc(textured((16, 17, 18), 1)) - once).mean() > 0.05
-
-
-def test_mind_of_a_flat_image_is_one() -> None:
-    assert (mind_ssc(np.full((5, 6, 7), 3.0)) == 1).all()
-
-
-def test_mind_moves_with_the_image() -> None:
-    image = textured((20, 20, 20))
-    moved = mind_ssc(np.roll(image, 2, axis=1))
-    assert moved[6:14, 8:14, 6:14] == pytest.approx(mind_ssc(image)[6:14, 6:12, 6:14], abs=1e-3)

@@ -14,7 +14,7 @@ from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.draw import draw_pair
 from ChangeMapJointLib.synthesis.lidc import consensus_mask, read_lidc
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes, shape_of_contours
-from ChangeMapJointLib.synthesis.nlst import read_centres, read_ctab, sphere_mask
+from ChangeMapJointLib.synthesis.nlst import read_centres, sphere_mask
 from ChangeMapJointLib.synthesis.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
 from ChangeMapJointLib.synthesis.synthesize import Source, read_lesions
 
@@ -299,27 +299,6 @@ sct_margins,sct_pre_att,sct_found_after_comp,dataset_version
 100012,1,1,51,6,12,8.5,91,1,3,,2021.05.27
 100147,0,1,51,1,4,4,999,2,2,0,2021.05.27
 """
-
-
-def test_the_table_of_abnormalities(tmp_path: Path) -> None:
-    path = tmp_path / "nlst_780_ctab_idc_20210527.csv"
-    path.write_text(CTAB)
-    rows = read_ctab(path)
-    assert [(r.participant, r.year, r.number) for r in rows] == [
-        ("100012", 0, 1), ("100012", 0, 2), ("100012", 1, 1), ("100147", 0, 1),
-    ]  # fmt: skip
-    assert [r.is_nodule for r in rows] == [True, False, True, True]
-    (now,) = read_ctab(path, participant="100012", year=1)
-    assert (now.long_mm, now.perpendicular_mm, now.slice_number) == (12.0, 8.5, 91)
-    assert (now.lobe, now.attenuation) == ("left lower", "mixed")
-    assert (rows[3].slice_number, rows[3].long_mm) == (None, 4.0)  # 999: not known
-    assert (rows[1].long_mm, rows[1].slice_number, rows[1].lobe) == (None, None, "")
-    path.write_text(CTAB.replace("100147,0,1", "100147,0,x"))
-    with pytest.raises(InputError, match=r"line 5: .*'x'"):
-        read_ctab(path)
-    path.write_text("pid,study_yr\n1,2\n")
-    with pytest.raises(InputError, match="no column sct_ab_num"):
-        read_ctab(path)
 
 
 def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:

@@ -46,15 +46,6 @@ def test_points_are_shown_in_the_current_views_only(scene):
     assert shown == [slice_node(view).GetID() for view in CURRENT]
 
 
-def test_selection_and_visibility(scene):
-    node = findings.markups(ROWS)
-    assert [findings.index_of(node, one) for one in (1, "2", 3)] == [0, 1, -1]
-    findings.show_only(node, [2])
-    assert [node.GetNthControlPointVisibility(i) for i in range(2)] == [False, True]
-    findings.show_only(node, None)
-    assert all(node.GetNthControlPointVisibility(i) for i in range(2))
-
-
 def test_go_to_centres_the_views(scene):
     findings.go_to(ROWS[1])
     for view in CURRENT:

@@ -48,7 +48,7 @@ def padding_of(
 def _as_stored(end: int, bits: int, signed: bool) -> int:
     """An end of the range as the pixels have it: some write negative ones as unsigned numbers, and the reverse."""
     if signed and 2 ** (bits - 1) <= end < 2**bits:
-        return end - 2**bits
+        return end - int(2**bits)
     return end + 2**bits if end < 0 and not signed else end
 
 

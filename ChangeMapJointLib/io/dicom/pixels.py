@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder  # type: ignore[attr-defined]  # pydicom's own public name
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from ChangeMapJointLib.core.errors import InputError
@@ -259,7 +259,8 @@ def _used_bits(stored: Stored, dataset: Dataset) -> Stored:
     if above <= 0 and below == 0:
         return stored
     used = np.left_shift(stored, max(above, 0))  # the right shift brings the sign back for signed types
-    return np.right_shift(used, max(above, 0) + below)
+    shifted: Stored = np.right_shift(used, max(above, 0) + below)
+    return shifted
 
 
 def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -> NDArray[np.generic]:
@@ -270,4 +271,4 @@ def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -
         hu = (stored * frame.slope + frame.intercept).astype(np.float32)
     if is_padding is not None:
         hu[is_padding] = NOT_SCANNED_HU
-    return np.maximum(hu, LOWEST_HU)  # type: ignore[call-overload,no-any-return]
+    return np.maximum(hu, LOWEST_HU)  # type: ignore[no-any-return]

@@ -156,7 +156,8 @@ def _refinement(axis: int, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
     inside = wanted.clamp(0, (coarse.grid.size[axis] - 1) / coarse.stride[axis])
     offset = inside[:, None] - (torch.arange(coarse.shape[2 - axis], dtype=torch.float64) - 1)
     values = basis(offset) + (wanted - inside)[:, None] * basis_derivative(offset)
-    return torch.linalg.solve(_collocation(count), values)
+    refinement: Tensor = torch.linalg.solve(_collocation(count), values)
+    return refinement
 
 
 def interpolating(values: Tensor) -> Tensor:

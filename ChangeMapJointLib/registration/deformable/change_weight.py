@@ -69,7 +69,8 @@ def change_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) 
     """
     residual = (residual - residual[both > 0].median()) * both
     mean, share = gaussian(torch.stack([residual, both]), [SIGMA_MM / h for h in reversed(grid.spacing_mm)])
-    return 1 / (1 + (mean / share.clamp_min(0.1) / change_hu) ** 4)
+    weight: Tensor = 1 / (1 + (mean / share.clamp_min(0.1) / change_hu) ** 4)
+    return weight
 
 
 def warp_picture(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,15 @@ from torch.nn import functional
 
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
-from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms, TorchData, compiled_available
-from ChangeMapJointLib.registration.deformable.similarity import NGFVariant, share_among_ends
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms, compiled_available
+from ChangeMapJointLib.registration.deformable.similarity import share_among_ends
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 BLOCK = 256  # voxels a Triton program handles
 
 
 class ClosedFormData:
-    """In torch, on any device and in any precision, variant B of NGF; see :class:`FusedData` for the fast one."""
+    """In torch, on any device and in any precision; see :class:`FusedData` for the fast one."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class ClosedFormData:
         weight: Tensor,
         partner: Tensor | None = None,
     ) -> None:
-        """As :class:`~ChangeMapJointLib.registration.deformable.data_terms.TorchData`.
+        """As :class:`~ChangeMapJointLib.registration.deformable.data_terms.CompiledData`.
 
         ``self.matched`` may be replaced between evaluations by other weights that are 0 where ``weight`` is.
         """
@@ -219,16 +218,13 @@ def _grown(region: Tensor) -> Tensor:
     return grown
 
 
-def fastest_terms(device: torch.device, *, variant: NGFVariant, compiled: bool) -> Callable[..., DataTerms]:
+def fastest_terms(device: torch.device, *, compiled: bool) -> Callable[..., DataTerms]:
     """What to build the data terms with: the same arguments give the same values, by the fastest code that is there.
 
     Args:
         device: where the images live.
-        variant: of NGF; only B is known in closed form.
         compiled: use Numba or Triton where they are installed.
     """
-    if variant != "B":
-        return partial(TorchData, variant=variant)
     if compiled and device.type == "cpu" and compiled_available():
         return CompiledData
     return FusedData if compiled and fused_available(device) else ClosedFormData

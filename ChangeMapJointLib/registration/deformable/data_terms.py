@@ -1,4 +1,4 @@
-"""The terms of Eq. (1) that look at the images, with their gradient: in torch, or compiled for the CPU."""
+"""The terms of Eq. (1) that look at the images, with their gradient, compiled for the CPU."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional
 
-from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray
-from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.registration.deformable import similarity
-from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis, expand
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 IntArray = NDArray[np.int64]
@@ -35,68 +32,6 @@ class DataTerms(Protocol):
         """
 
 
-class TorchData:
-    """In torch, on any device and in any precision, by autograd."""
-
-    def __init__(
-        self,
-        reference: ScanView,
-        template: ScanView,
-        control: ControlGrid,
-        rigid: FloatArray,
-        *,
-        edges: tuple[float, float],
-        weight: Tensor,
-        partner: Tensor | None = None,
-        variant: similarity.NGFVariant = "B",
-    ) -> None:
-        """Prepare what does not change during the optimisation.
-
-        Args:
-            reference: R and its mask at this level.
-            template: T and its mask at this level.
-            control: control points over R's grid.
-            rigid: 4x4, reference to template.
-            edges: NGF edge parameters (eR, eT) in HU/mm.
-            weight: of every voxel of R, ``[z, y, x]``; the terms are weighted means.
-            partner: in [0, 1], ``[z, y, x]``: how far a voxel of R has a partner in T. NGF counts so much there;
-                the mean is still taken over ``weight``. All ones by default.
-            variant: of NGF.
-        """
-        self.reference, self.edges, self.weight, self.variant = reference, edges, weight, variant
-        self.matched = weight if partner is None else weight * partner
-        self.share = self.matched.sum() / weight.sum().clamp_min(1e-12)
-        like = reference.image
-        to_unit = template.grid.unit_from_index @ template.grid.inverse_affine
-        self.base = index_points(reference.grid, to_unit @ rigid @ reference.grid.affine, like=like)
-        self.to_unit = torch.as_tensor(to_unit[:3, :3].T).to(like)
-        self.moving = torch.stack([template.image, template.mask])[None]
-        self.matrices = control.matrices(like)
-
-    def terms(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """``ngf`` and ``mask``, with a graph."""
-        points = self.base + expand(coefficients @ self.to_unit, self.matrices)
-        warped = functional.grid_sample(self.moving, points[None], "bilinear", "border", align_corners=ALIGN_CORNERS)
-        image, mask = warped[0].unbind(0)
-        ngf = similarity.normalised_gradient_fields(
-            self.reference.image,
-            image,
-            self.reference.grid.spacing_mm,
-            edge_reference=self.edges[0],
-            edge_template=self.edges[1],
-            weight=self.matched,
-            variant=self.variant,
-        )
-        return {"ngf": self.share * ngf, "mask": similarity.mask_distance(self.reference.mask, mask, self.weight)}
-
-    def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
-        """See :class:`DataTerms`."""
-        leaf = coefficients.detach().requires_grad_(True)
-        terms = self.terms(leaf)
-        (gradient,) = torch.autograd.grad(ngf_weight * terms["ngf"] + mask_weight * terms["mask"], leaf)
-        return {name: float(term.detach()) for name, term in terms.items()}, gradient
-
-
 class CompiledData:
     """On the CPU in float32 by the kernels of :mod:`ChangeMapJointLib.registration.deformable.kernels`; needs Numba."""
 
@@ -111,7 +46,18 @@ class CompiledData:
         weight: Tensor,
         partner: Tensor | None = None,
     ) -> None:
-        """As :class:`TorchData`, with variant B of NGF."""
+        """Prepare what does not change during the optimisation.
+
+        Args:
+            reference: R and its mask at this level.
+            template: T and its mask at this level.
+            control: control points over R's grid.
+            rigid: 4x4, reference to template.
+            edges: NGF edge parameters (eR, eT) in HU/mm.
+            weight: of every voxel of R, ``[z, y, x]``; the terms are weighted means.
+            partner: in [0, 1], ``[z, y, x]``: how far a voxel of R has a partner in T. NGF counts so much there;
+                the mean is still taken over ``weight``. All ones by default.
+        """
         from ChangeMapJointLib.registration.deformable import kernels
 
         self.kernels: Any = kernels

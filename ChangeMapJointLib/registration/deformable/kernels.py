@@ -2,7 +2,7 @@
 
 One evaluation reads both images once, works on the voxels near the lung only, and never builds an
 autograd graph. The same formulas in plain torch are in
-:class:`~ChangeMapJointLib.registration.deformable.data_terms.TorchData`, which the tests compare this with.
+:class:`~ChangeMapJointLib.registration.deformable.closed_form.ClosedFormData`; the tests compare both with autograd.
 
 Per voxel i with weight w_i, and for every edge e between two neighbours (differences d R_e, d T_e per
 mm, shared by both ends; see :func:`~ChangeMapJointLib.registration.deformable.similarity.share_among_ends`):

@@ -22,7 +22,7 @@ from ChangeMapJointLib.registration.deformable.change_weight import partner_weig
 from ChangeMapJointLib.registration.deformable.closed_form import fastest_terms
 from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
-from ChangeMapJointLib.registration.deformable.similarity import NGFVariant, edge_parameter
+from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.pair import ScanPair
 
@@ -48,7 +48,6 @@ class RegistrationOptions:
         compiled: use the compiled kernels, on the CPU where Numba is installed, on a GPU where Triton is.
         margin_mm: kept round the lungs when the scans are cut out.
         weights: the betas of Eq. (1).
-        variant: of NGF.
         tolerance: a level ends when three iterations together lowered Eq. (1) by less than this part of it.
     """
 
@@ -61,7 +60,6 @@ class RegistrationOptions:
     compiled: bool = True
     margin_mm: float = MARGIN_MM
     weights: Weights = field(default_factory=Weights)
-    variant: NGFVariant = "B"
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -225,7 +223,7 @@ def _objective(
     )
     # in the lungs alone: the ribs, on which they slide, would hold them back
     weight = lungs[0].to(r.image)
-    terms = fastest_terms(r.image.device, variant=options.variant, compiled=options.compiled)
+    terms = fastest_terms(r.image.device, compiled=options.compiled)
     data = terms(r, t, control, rigid, edges=(edge_r, edge_t), weight=weight, partner=partner)
     pull = None
     if keypoints is not None and weights.keypoints > 0:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ChangeMapJointLib.registration.deformable.similarity import Spacing, weighted_mean
 
-Boundary = Literal["free", "neumann"]
 
-
-def curvature(displacement_mm: Tensor, spacing_mm: Spacing, boundary: Boundary = "free") -> Tensor:
+def curvature(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
     """R_curv: half the mean over voxels of ``sum_l |Laplace u_l|^2``, in 1/mm^2.
+
+    A second derivative counts only where both neighbours exist, so that affine motion costs nothing.
 
     Args:
         displacement_mm: u, ``[3, z, y, x]``.
         spacing_mm: ordered (x, y, z).
-        boundary: ``free`` counts a second derivative only where both neighbours exist, so that
-            affine motion costs nothing; ``neumann`` repeats the border voxel (FAIR's default).
 
     Returns:
         A scalar >= 0. The mean is taken over all voxels.
@@ -30,12 +25,7 @@ def curvature(displacement_mm: Tensor, spacing_mm: Spacing, boundary: Boundary =
         dim = 3 - axis
         n = displacement_mm.shape[dim]
         h2 = spacing_mm[axis] ** 2
-        if boundary == "neumann":
-            pad = [0, 0, 0, 0, 0, 0]
-            pad[2 * axis : 2 * axis + 2] = [1, 1]
-            padded = functional.pad(displacement_mm[None], pad, mode="replicate")[0]
-            laplace = laplace + padded.diff(n=2, dim=dim) / h2
-        elif n > 2:
+        if n > 2:
             laplace.narrow(dim, 1, n - 2).add_(displacement_mm.diff(n=2, dim=dim) / h2)
     return 0.5 * laplace.square().sum(0).mean()
 

@@ -8,13 +8,10 @@ weight keeps its meaning when the number of voxels changes.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 Spacing = tuple[float, float, float]
-NGFVariant = Literal["A", "B"]
 
 
 def differences(image: Tensor, spacing_mm: Spacing) -> list[Tensor]:
@@ -55,15 +52,12 @@ def normalised_gradient_fields(
     edge_reference: float,
     edge_template: float,
     weight: Tensor | None = None,
-    variant: NGFVariant = "B",
 ) -> Tensor:
     """NGF distance of two images: small where their edges are parallel.
 
     With v, w the gradients of R and T(y) and ``|a|_e = sqrt(a.a + e^2)``, per voxel
-
-    - B: ``1 - ((<v,w> + eR eT) / (|v|_eR |w|_eT))^2``, 0 for equal images also where they are flat
-      (the form used at MEVIS; default);
-    - A: ``1 - (<v,w> / (|v|_eR |w|_eT))^2`` (Haber & Modersitzki 2006).
+    ``1 - ((<v,w> + eR eT) / (|v|_eR |w|_eT))^2``: 0 for equal images also where they are flat (the form
+    used at MEVIS; that of Haber & Modersitzki 2006 is without ``eR eT``, and 1 where both are flat).
 
     Args:
         reference: R, ``[z, y, x]``.
@@ -72,17 +66,14 @@ def normalised_gradient_fields(
         edge_reference: eR > 0 in intensity per mm: gradients below it count as noise.
         edge_template: eT, likewise.
         weight: >= 0, ``[z, y, x]``; the result is the weighted mean. All voxels by default.
-        variant: see above.
 
     Returns:
         A scalar in [0, 1].
     """
     dr, dt = differences(reference, spacing_mm), differences(warped, spacing_mm)
-    product = share_among_ends([a * b for a, b in zip(dr, dt, strict=True)])
+    product = share_among_ends([a * b for a, b in zip(dr, dt, strict=True)]) + edge_reference * edge_template
     norm_r = share_among_ends([a * a for a in dr]) + edge_reference**2
     norm_t = share_among_ends([b * b for b in dt]) + edge_template**2
-    if variant == "B":
-        product = product + edge_reference * edge_template
     value = 1.0 - product.square() / (norm_r * norm_t)
     return weighted_mean(value, weight)
 
@@ -113,20 +104,6 @@ def edge_parameter(image: Tensor, spacing_mm: Spacing, mask: Tensor, quantile: f
 def mask_distance(reference_mask: Tensor, warped_mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """D_mask: half the weighted mean of ``(M_T(y) - M_R)^2`` of masks in [0, 1], ``[z, y, x]``."""
     return 0.5 * weighted_mean((warped_mask - reference_mask).square(), weight)
-
-
-def keypoint_distance(moved_mm: Tensor, partners_mm: Tensor, weight: Tensor | None = None) -> Tensor:
-    """D_key: weighted mean of ``|y(k_R) - k_T|^2`` in mm^2.
-
-    Args:
-        moved_mm: y(k_R), ``[n, 3]``.
-        partners_mm: k_T, ``[n, 3]``, in the same order.
-        weight: >= 0, ``[n]``.
-
-    Returns:
-        A scalar; 0, with a graph, when there are no keypoints.
-    """
-    return weighted_mean((moved_mm - partners_mm).square().sum(-1), weight)
 
 
 def weighted_mean(value: Tensor, weight: Tensor | None) -> Tensor:

@@ -61,35 +61,6 @@ def ngf_costs(fixed, moving, allowed, fixed_vox, moving_vox, patch, steps, costs
 
 
 @njit(**OPTIONS)
-def difference_costs(fixed, moving, allowed, fixed_vox, moving_vox, patch, steps, costs):
-    """As :func:`ngf_costs` with the mean squared difference of feature vectors ``[z, y, x, c]``, at most 1."""
-    count, side, channels = fixed_vox.shape[0], steps.shape[0], fixed.shape[3]
-    nz, ny, nx, _ = moving.shape
-    for n in prange(count):
-        for a in range(side):
-            z = moving_vox[n, 0] + steps[a]
-            for b in range(side):
-                y = moving_vox[n, 1] + steps[b]
-                for d in range(side):
-                    x = moving_vox[n, 2] + steps[d]
-                    if z < 0 or y < 0 or x < 0 or z >= nz or y >= ny or x >= nx or not allowed[z, y, x]:
-                        costs[n, a, b, d] = 1.0
-                        continue
-                    total = np.float32(0.0)
-                    for p in range(patch.shape[0]):
-                        k = min(max(z + patch[p, 0], 0), nz - 1)
-                        j = min(max(y + patch[p, 1], 0), ny - 1)
-                        i = min(max(x + patch[p, 2], 0), nx - 1)
-                        k0 = min(max(fixed_vox[n, 0] + patch[p, 0], 0), nz - 1)
-                        j0 = min(max(fixed_vox[n, 1] + patch[p, 1], 0), ny - 1)
-                        i0 = min(max(fixed_vox[n, 2] + patch[p, 2], 0), nx - 1)
-                        for c in range(channels):
-                            apart = fixed[k0, j0, i0, c] - moving[k, j, i, c]
-                            total += apart * apart
-                    costs[n, a, b, d] = min(total / (patch.shape[0] * channels), np.float32(1.0))
-
-
-@njit(**OPTIONS)
 def min_convolve(costs, weights, shifts, spacing, result):
     """``result[n, d] = min over e of costs[n, e] + w_n |spacing (e - d) + shift_n|^2``, axis by axis.
 

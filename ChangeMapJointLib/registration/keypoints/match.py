@@ -8,7 +8,6 @@ which belief propagation is exact. What the search back does not confirm is drop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from ChangeMapJointLib.registration.deformable.data_terms import compiled_availa
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions, find_keypoints
-from ChangeMapJointLib.registration.keypoints.mind import mind_ssc
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid
 from ChangeMapJointLib.scan.pair import ScanPair
 
@@ -68,14 +66,12 @@ class MatchingOptions:
     """Options of :func:`match_keypoints`.
 
     Attributes:
-        cost: ``ngf``, as the registration, or ``mind`` (MIND-SSC).
         searches: coarse to fine; each starts where the one before ended.
         stiffness: of the tree, per mm of its edges: cost of ``|difference of displacements|^2 / length`` in mm.
         agree_mm: forward and backward may differ by so much.
         compiled: use Numba where it is installed.
     """
 
-    cost: Literal["ngf", "mind"] = "ngf"
     searches: tuple[Search, ...] = (Search(5.0, 7, 2), Search(2.0, 4, 3))
     stiffness: float = 0.02
     agree_mm: float = 3.0
@@ -88,7 +84,6 @@ class MatchingOptions:
                 bool(self.searches) and all(map(_sensible, self.searches)),
                 "one or more, of 1 to 20 mm, reaching 1 to 12 voxels and up to 120 mm, with patches of 1 to 10",
             ),
-            cost=(self.cost in ("ngf", "mind"), "ngf or mind"),
             stiffness=(within(self.stiffness, 0.0, 1e3), "0 to 1000"),
             agree_mm=(within(self.agree_mm, 0.01, 1e3), "0.01 to 1000"),
         )
@@ -166,8 +161,8 @@ def match_keypoints(
     for number, search in enumerate(options.searches):
         progress(max(number / len(options.searches), 0.1))
         grid = _around(reference.grid, search.voxel_mm, options.searches[0])
-        fixed = _Scene.of(reference, np.eye(4), grid, options)
-        moving = _Scene.of(template, rigid, grid, options)
+        fixed = _Scene.of(reference, np.eye(4), grid)
+        moving = _Scene.of(template, rigid, grid)
         there = _search(fixed, moving, grid, points_mm, there, tree, search, options)
         progress((number + 0.5) / len(options.searches))
         # the way back starts as far from the truth as the way there did: it is a check, not an echo
@@ -189,7 +184,7 @@ class _Scene:
     allowed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, picture: ScanView, matrix: FloatArray, grid: Grid, options: MatchingOptions) -> _Scene:
+    def of(cls, picture: ScanView, matrix: FloatArray, grid: Grid) -> _Scene:
         image, mask = picture.image.cpu().numpy(), picture.mask.cpu().numpy()
         own = picture.grid.spacing_mm
         sigma = [low_pass_sigma_mm(h, new) / h for new, h in zip(grid.spacing_mm, own, strict=True)]
@@ -197,13 +192,13 @@ class _Scene:
         values = resample(smooth, picture.grid, grid, matrix=matrix, outside=AIR_HU)
         lungs = resample(mask, picture.grid, grid, matrix=matrix) > 0.5
         allowed = ndimage.binary_dilation(lungs)
-        return cls(mind_ssc(values) if options.cost == "mind" else unit_gradients(values, grid, lungs), allowed)
+        return cls(unit_gradients(values, grid, lungs), allowed)
 
 
 def unit_gradients(values: FloatMap, grid: Grid, lungs: NDArray[np.bool_]) -> FloatMap:
     """``(gradient, e) / sqrt(|gradient|^2 + e^2)``, float32 ``[z, y, x, 4]``.
 
-    The NGF distance, variant B, of two voxels is one minus the squared inner product of theirs.
+    The NGF distance of two voxels is one minus the squared inner product of theirs.
     """
     edge = 0.5 * edge_parameter(torch.as_tensor(values), grid.spacing_mm, torch.as_tensor(lungs))
     result = np.empty((*values.shape, 4), np.float32)
@@ -267,8 +262,7 @@ def _costs(
     if options.compiled and compiled_available():
         from ChangeMapJointLib.registration.keypoints import kernels
 
-        kernel = kernels.difference_costs if options.cost == "mind" else kernels.ngf_costs
-        kernel(fixed.features, moving.features, moving.allowed, fixed_vox, moving_vox, patch, steps, costs)
+        kernels.ngf_costs(fixed.features, moving.features, moving.allowed, fixed_vox, moving_vox, patch, steps, costs)
         return costs
     limit = np.array(fixed.allowed.shape) - 1
     here = fixed.features[tuple(np.clip(fixed_vox[:, None] + patch, 0, limit).T)].swapaxes(0, 1)  # (n, p, c)
@@ -277,10 +271,7 @@ def _costs(
         inside = ((place >= 0) & (place <= limit)).all(axis=1)
         inside &= moving.allowed[tuple(np.clip(place, 0, limit).T)]
         there = moving.features[tuple(np.clip(place[:, None] + patch, 0, limit).T)].swapaxes(0, 1)
-        if options.cost == "mind":
-            cost = np.minimum(((here - there) ** 2).mean(axis=(1, 2)), 1.0)
-        else:
-            cost = 1.0 - ((here * there).sum(-1) ** 2).mean(1)
+        cost = 1.0 - ((here * there).sum(-1) ** 2).mean(1)
         costs[:, a, b, c] = np.where(inside, cost, 1.0)
     return costs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -52,10 +53,11 @@ def affine_transform(matrix: FloatArray, centre_mm: FloatArray) -> sitk.AffineTr
 
 def matrix_of(transform: sitk.Euler3DTransform | sitk.AffineTransform) -> FloatArray:
     """The 4x4 physical matrix of a transform."""
+    linear: Any = transform  # SimpleITK's methods have no types
     matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    centre = np.asarray(transform.GetCenter())
-    matrix[:3, 3] = centre + np.asarray(transform.GetTranslation()) - matrix[:3, :3] @ centre
+    matrix[:3, :3] = np.reshape(linear.GetMatrix(), (3, 3))
+    centre = np.asarray(linear.GetCenter())
+    matrix[:3, 3] = centre + np.asarray(linear.GetTranslation()) - matrix[:3, :3] @ centre
     return matrix
 
 

@@ -69,7 +69,8 @@ class Matches:
     def agreement(self) -> FloatArray:
         """Of the way from what any place gives to a perfect match, how much the own place gives, ``[n]``."""
         chance = self.elsewhere.mean(axis=1)
-        return (self.own - chance) / np.maximum(1.0 - chance, 1e-3)
+        gain: FloatArray = (self.own - chance) / np.maximum(1.0 - chance, 1e-3)
+        return gain
 
 
 def agreement(
@@ -201,7 +202,8 @@ class _Search:
         spread = self._windows(self.weights * squares) - self.count * mean**2
         spread = np.maximum(spread, self.count * np.float32(NOISE_HU**2))
         found = self._windows(self.blocks * places) / np.sqrt(self.energy * spread)
-        return np.minimum(found.reshape(len(found), -1).max(axis=1), 1.0).astype(np.float64)
+        best: FloatArray = np.minimum(found.reshape(len(found), -1).max(axis=1), 1.0).astype(np.float64)
+        return best
 
     def _windows(self, product: NDArray[np.complex64]) -> NDArray[np.float32]:
         """Sums over every window that lies in the surroundings, from the product of two spectra."""

@@ -191,7 +191,8 @@ def _low_pass(count: int, spacing_mm: float, wanted: int, wanted_mm: float, vari
         spline = make_interp_spline(source, np.eye(count), k=3) if count > 3 else None
         samples = spline(inside) if spline is not None else _nearest(source, inside)
         matrix = np.einsum("tqs,q->ts", samples, weights)
-    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+    rows: NDArray[np.float32] = (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+    return rows
 
 
 def _nearest(source: FloatArray, positions: FloatArray) -> FloatArray:
@@ -206,4 +207,5 @@ def _overlap(count: int, spacing_mm: float, wanted: int, wanted_mm: float) -> ND
     low = np.maximum(source - spacing_mm / 2, target - wanted_mm / 2)
     high = np.minimum(source + spacing_mm / 2, target + wanted_mm / 2)
     length = np.clip(high - low, 0.0, None)
-    return (length / length.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = (length / length.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares

@@ -1,0 +1,56 @@
+"""Signals in plain Python: who emits one need not know who listens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def nobody(value: Any) -> None:
+    """A listener that does nothing."""
+
+
+class Signal(Generic[T]):
+    """Passes a value on to all who listen.
+
+    Example:
+        >>> loaded = Signal[str]()
+        >>> loaded.connect(print)
+        >>> loaded.emit("the result")
+        the result
+        >>> loaded.disconnect(print)
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[T], object]] = []
+
+    def connect(self, listener: Callable[[T], object]) -> None:
+        """Call ``listener`` from now on; once, however often it is connected."""
+        if listener not in self._listeners:
+            self._listeners.append(listener)
+
+    def disconnect(self, listener: Callable[[T], object]) -> None:
+        """Call ``listener`` no more; nothing happens where it does not listen."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def emit(self, value: T) -> None:
+        """Call all listeners in the order in which they were connected.
+
+        Raises:
+            Exception: the first error of a listener, once all were called; further ones go to ``sys.excepthook``.
+        """
+        first: Exception | None = None
+        for listener in tuple(self._listeners):  # a listener may disconnect itself
+            try:
+                listener(value)
+            except Exception as error:
+                if first is None:
+                    first = error
+                else:
+                    sys.excepthook(type(error), error, error.__traceback__)
+        if first is not None:
+            raise first
