@@ -74,7 +74,7 @@ def write_findings_csv(path: Path, findings: Findings) -> None:
 
 
 def write_findings_json(path: Path, findings: Findings) -> None:
-    """Write the values of :func:`write_findings_csv`, lesions and points nested.
+    """Write the values of :func:`write_findings_csv`, points nested, and all that was measured of the lesions.
 
     Where the registration cannot be used the list is empty, ``withheld`` counts what is not listed, and ``why``
     holds the reasons.
@@ -134,8 +134,9 @@ def _nested(finding: Finding) -> dict[str, object]:
         point = [row.pop(f"{name}_{axis}_mm") for axis in AXES]
         nested[f"{name}_mm"] = None if None in point else point
     for name in ("reference", "template"):
-        parts = {part: row.pop(f"{name}_{part}") for part in LESION_FIELDS}
-        nested[f"lesion_{name}"] = None if getattr(finding, f"lesion_{name}") is None else parts
+        for part in LESION_FIELDS:
+            row.pop(f"{name}_{part}")
+        nested[f"lesion_{name}"] = plain(getattr(finding, f"lesion_{name}"))
     interval = [row.pop("volume_change_low_percent"), row.pop("volume_change_high_percent")]
     nested["volume_change_interval_percent"] = None if None in interval else interval
     return row | nested

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from export_samples import finding, findings, grown
 from phantoms import chest_phantom
 
 import ChangeMapJointLib as cmj
 from ChangeMapJointLib.comparison.compare import compare
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.export.tables import write_findings_json
 from ChangeMapJointLib.io.write import write_nrrd
 
 SHIFT_MM = (6.0, -4.0, 5.0)
@@ -168,6 +170,27 @@ def test_a_result_is_saved_as_a_run_and_loaded_again(rigid: cmj.Result, tmp_path
     with pytest.raises(cmj.InputError, match="overwrite"):
         rigid.save(out)
     assert rigid.save(out, overwrite=True) == out
+
+
+def test_findings_are_read_as_they_were_written(rigid: cmj.Result, tmp_path: Path) -> None:
+    written = findings(finding(1), grown(2))
+    out = rigid.save(tmp_path / "out")
+    write_findings_json(out / "findings.json", replace(written, threshold=0.5, dropped=2))
+    loaded = cmj.load_result(out).findings
+    assert loaded is not None
+    assert (len(loaded), loaded.threshold, loaded.dropped, loaded.labels) == (2, 0.5, 2, None)
+    for before, after in zip(written, loaded, strict=True):
+        assert (after.kind, after.lung, after.remark) == (before.kind, before.lung, before.remark)
+        assert after.centre_mm == pytest.approx(before.centre_mm, rel=1e-4)
+        for name in ("lesion_reference", "lesion_template"):
+            lesion, same = getattr(before, name), getattr(after, name)
+            assert (lesion is None) == (same is None)
+            if lesion is not None:
+                assert same.volume_ml == pytest.approx(lesion.volume_ml, rel=1e-4)
+                assert same.centre_mm == pytest.approx(lesion.centre_mm, rel=1e-4)
+    (out / "findings.json").write_text('{"findings": [{"id": 1, "kind": "new", "centre_mm": [0, 0, 0]}]}', "utf-8")
+    with pytest.raises(cmj.InputError, match=r"findings\.json.*run the comparison again"):
+        cmj.load_result(out)
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
