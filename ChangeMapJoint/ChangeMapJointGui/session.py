@@ -13,8 +13,8 @@ import numpy as np
 import slicer
 
 from ChangeMapJointGui.runs import REPORT
-from ChangeMapJointLib.change.threshold_list import LiveFinding, LiveList
-from ChangeMapJointLib.change.threshold_tree import LiveRegions
+from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
+from ChangeMapJointLib.change.threshold_tree import ThresholdTree
 from ChangeMapJointLib.export.tables import cell
 from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
 from ChangeMapJointLib.io.write import atomic_path
@@ -70,7 +70,7 @@ class Session:
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
         self._mapOnScreen = self._priorOnScreen = ""
-        self._lists: dict[str, LiveList] = {}
+        self._lists: dict[str, ThresholdList] = {}
         self._checking = False
         self._shown = True
         self._outlines: Any = None
@@ -149,7 +149,7 @@ class Session:
         self._reading.threshold = threshold
 
     # -- findings ---------------------------------------------------------------------
-    def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[LiveFinding]:
+    def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[ListedChange]:
         """The list at a threshold.
 
         Args:
@@ -167,12 +167,12 @@ class Session:
             self._lists[key] = self._listOf(key)
         return [row for row in self._lists[key].at(threshold, min_voxels=smallest) if row.sign in signs]
 
-    def _listOf(self, key: str) -> LiveList:
+    def _listOf(self, key: str) -> ThresholdList:
         node = getattr(self.results, key)
         arrays = [slicer.util.arrayFromVolume(n) for n in (node, self.results.signed)]
-        regions = LiveRegions.of(arrays[0], arrays[1], grid_of(node))
+        regions = ThresholdTree.of(arrays[0], arrays[1], grid_of(node))
         candidates = self.results.content.get("candidates", {})
-        return LiveList(
+        return ThresholdList(
             regions,
             self.results.rows,
             candidates.get("findings", []),
@@ -192,14 +192,14 @@ class Session:
     def _trust(self) -> tuple[Any, Any]:
         return slicer.util.arrayFromVolume(self.results.trust), grid_of(self.results.trust)
 
-    def jumpTo(self, row: LiveFinding) -> None:
+    def jumpTo(self, row: ListedChange) -> None:
         """Center all views on a finding; the prior's views where it was."""
         views = existing(CURRENT)
         if self._follower is None:
             views += existing(PRIOR)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
-    def markFindings(self, rows: Sequence[LiveFinding], selected: LiveFinding | None) -> None:
+    def markFindings(self, rows: Sequence[ListedChange], selected: ListedChange | None) -> None:
         """Points in the views for the listed findings; the selected one lies in the middle, and nothing hides it."""
         if self.results.findings is None:
             return
@@ -227,7 +227,7 @@ class Session:
         verdict = old["verdict"] if verdict is None else verdict
         self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
 
-    def saveTable(self, path: Path, rows: Sequence[LiveFinding]) -> None:
+    def saveTable(self, path: Path, rows: Sequence[ListedChange]) -> None:
         """Write the listed findings with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -238,7 +238,7 @@ class Session:
         with atomic_path(path) as temporary:
             temporary.write_text(stream.getvalue(), encoding="utf-8", newline="")
 
-    def _tableRow(self, number: int, row: LiveFinding) -> dict[str, Any]:
+    def _tableRow(self, number: int, row: ListedChange) -> dict[str, Any]:
         measured = row.measured or {}
         lesion = measured.get("lesion_reference") or measured.get("lesion_template") or {}
         x, y, z = (round(float(v), 2) for v in row.centre_mm)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding, Lung
-from ChangeMapJointLib.change.lesion_pairs import Change, Pair
+from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair
 from ChangeMapJointLib.change.naming import name_change, remark
 from ChangeMapJointLib.change.regions import Region, SignedArray
 from ChangeMapJointLib.core.displacement import DisplacementField
@@ -21,7 +21,7 @@ from ChangeMapJointLib.scan.scan import Scan
 TrustFunction = Callable[[FloatArray], NDArray[np.floating]]
 
 
-def describe(
+def build_finding(
     number: int,
     change: Change,
     *,
@@ -87,7 +87,7 @@ def _region_diameters(region: Region, grid: Grid) -> tuple[float, float]:
     return axial_diameters(mask, grid.crop(start, stop))
 
 
-def _differences(pair: Pair) -> tuple[float | None, tuple[float, float] | None, float | None]:
+def _differences(pair: LesionPair) -> tuple[float | None, tuple[float, float] | None, float | None]:
     """Change of volume in percent, its interval, and change of the long diameter in mm."""
     if pair.both is None:
         return None, None, None

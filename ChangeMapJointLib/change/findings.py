@@ -13,10 +13,10 @@ from dataclasses import field as dataclass_field
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.build_finding import TrustFunction, describe
+from ChangeMapJointLib.change.build_finding import TrustFunction, build_finding
 from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.kinds import Kind
-from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_pair, local_motions
+from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_lesion_pair, local_motions
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
 from ChangeMapJointLib.change.naming import dipole_partners, name_change
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
@@ -153,7 +153,7 @@ def list_findings(
     for number, change in enumerate(changes, start=1):
         labels[tuple(change.region.voxels.T)] = number
         items.append(
-            describe(
+            build_finding(
                 number,
                 change,
                 partner=partners[number - 1] + 1 if number - 1 in partners else None,
@@ -215,7 +215,7 @@ def _measured(
     while waiting:
         first = waiting.pop(0)
         region, motion = regions[first], motions[first]
-        pair = find_pair(region, grid, motion, reference=reference, template=template, options=options)
+        pair = find_lesion_pair(region, grid, motion, reference=reference, template=template, options=options)
         lesion = pair.primary(region.sign)
         if lesion is not None:
             same = [i for i in waiting if _belongs(regions[i], region.sign, lesion, motion, grid)]

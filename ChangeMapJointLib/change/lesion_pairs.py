@@ -51,7 +51,7 @@ class LocalMotion:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LesionPair:
     """What is found of one lesion in the two scans.
 
     Attributes:
@@ -82,7 +82,7 @@ class Change:
 
     region: Region
     motion: LocalMotion
-    pair: Pair
+    pair: LesionPair
 
 
 def local_motions(regions: list[Region], grid: Grid, field: DisplacementField) -> list[LocalMotion]:
@@ -111,9 +111,9 @@ def _fit_motion(points_mm: FloatArray, moved_mm: FloatArray) -> LocalMotion:
     return LocalMotion(matrix, inverse)
 
 
-def find_pair(
+def find_lesion_pair(
     region: Region, grid: Grid, motion: LocalMotion, *, reference: Scan, template: Scan, options: MeasureOptions
-) -> Pair:
+) -> LesionPair:
     """The lesion behind a region of change, in both scans.
 
     It is delimited first in the scan that is denser there (R for an increase, T for a decrease), seeded by the
@@ -139,14 +139,14 @@ def find_pair(
     if lesion is None or not _explains(lesion, region, grid) or not first.fills(lesion, seed, _OWN_SHARE):
         lesion = _outlined(region, grid, first, seed, options)
         if lesion is None or not _is_empty(lesion, second.scan, first.to_other(lesion.points_mm)):
-            return Pair()
+            return LesionPair()
         empty = True
     else:
         place = first.to_other(lesion.points_mm)
         place = place[:: len(place) // _MOST_SEEDS + 1]
         other = _counterpart(lesion, second, place, options)
         empty = other is None and _is_empty(lesion, second.scan, place)
-    return Pair(lesion, other, empty) if region.sign > 0 else Pair(other, lesion, empty)
+    return LesionPair(lesion, other, empty) if region.sign > 0 else LesionPair(other, lesion, empty)
 
 
 @dataclass(frozen=True)

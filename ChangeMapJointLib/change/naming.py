@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from ChangeMapJointLib.change.kinds import Kind
-from ChangeMapJointLib.change.lesion_pairs import Change, Pair
+from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import METAL_HU
 from ChangeMapJointLib.lesions.measure import LesionMeasure
@@ -17,7 +17,7 @@ _MOST_POINTS = 5000  # of a region that distances are taken from
 _SIMILAR = 3.0  # ratio of the volumes of a dipole's two sides, at most
 
 
-def name_change(sign: int, pair: Pair, *, displaced: bool = False) -> Kind:
+def name_change(sign: int, pair: LesionPair, *, displaced: bool = False) -> Kind:
     """The kind of a change: named only beyond the error of measurement.
 
     Args:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.method_table import MOST_FINDINGS
-from ChangeMapJointLib.change.threshold_tree import LiveRegion, LiveRegions
+from ChangeMapJointLib.change.threshold_tree import ThresholdTree, TreeRegion
 from ChangeMapJointLib.core.grid import FloatArray, Vector3
 
 Measured = Mapping[str, Any]  # one entry of ``findings.json``
 
 
 @dataclass(frozen=True)
-class LiveFinding:
+class ListedChange:
     """One row of the list at a threshold.
 
     Attributes:
@@ -47,7 +47,7 @@ class LiveFinding:
     measured: Measured | None
 
 
-class LiveList:
+class ThresholdList:
     """Rows for any threshold.
 
     Args:
@@ -60,7 +60,7 @@ class LiveList:
 
     def __init__(
         self,
-        regions: LiveRegions,
+        regions: ThresholdTree,
         findings: Sequence[Measured],
         candidates: Sequence[Measured] = (),
         *,
@@ -77,7 +77,7 @@ class LiveList:
             if 0 <= self._peaks[i] < len(self._base):
                 self._candidate_of.setdefault(int(self._base[self._peaks[i]]), i)
 
-    def at(self, threshold: float, *, min_voxels: int = 5) -> list[LiveFinding]:
+    def at(self, threshold: float, *, min_voxels: int = 5) -> list[ListedChange]:
         """The rows at ``threshold``, the largest (volume times peak) first, at most :data:`MOST_FINDINGS`.
 
         Regions of one measured lesion are one row.
@@ -91,7 +91,7 @@ class LiveList:
         for i, position in enumerate(self._peaks):
             if 0 <= position < len(label):
                 owner.setdefault(int(label[position]), i)
-        rows: dict[int, LiveFinding] = {}
+        rows: dict[int, ListedChange] = {}
         for region in self.regions.at(threshold, min_voxels=min_voxels)[:MOST_FINDINGS]:
             number = owner.get(region.component, self._candidate(region))
             key = region.key if number is None else self._key(number, region)
@@ -99,22 +99,22 @@ class LiveList:
             rows[key] = self._row(region, number, key) if known is None else _united(known, region)
         return sorted(rows.values(), key=lambda row: -row.volume_ml * row.peak)
 
-    def _candidate(self, region: LiveRegion) -> int | None:
+    def _candidate(self, region: TreeRegion) -> int | None:
         """The candidate that holds a region which none of the measured peaks lies in."""
         if region.position >= len(self._base):
             return None
         return self._candidate_of.get(int(self._base[region.position]))
 
-    def _key(self, number: int, region: LiveRegion) -> int:
+    def _key(self, number: int, region: TreeRegion) -> int:
         position = int(self._peaks[number])
         return region.key if position < 0 else int(self.regions.voxels[position])
 
-    def _row(self, region: LiveRegion, number: int | None, key: int) -> LiveFinding:
+    def _row(self, region: TreeRegion, number: int | None, key: int) -> ListedChange:
         measured = None if number is None else self._measured[number]
         trust = None if measured is None else measured["trust"]
         if measured is None and self._trust is not None:
             trust = float(self._trust(np.array([region.centre_mm]))[0])
-        return LiveFinding(
+        return ListedChange(
             key=key,
             kind=("increase" if region.sign > 0 else "decrease") if measured is None else str(measured["kind"]),
             sign=region.sign,
@@ -127,6 +127,6 @@ class LiveList:
         )
 
 
-def _united(row: LiveFinding, part: LiveRegion) -> LiveFinding:
+def _united(row: ListedChange, part: TreeRegion) -> ListedChange:
     """A row with a further, smaller part of the same lesion."""
     return replace(row, volume_ml=row.volume_ml + part.volume_ml, peak=max(row.peak, part.peak))

@@ -23,7 +23,7 @@ MOST_VOXELS = 400_000  # a map with more above the floor is broken, or wants a h
 
 
 @dataclass(frozen=True)
-class LiveRegion:
+class TreeRegion:
     """One component of the map at a threshold.
 
     Attributes:
@@ -34,8 +34,8 @@ class LiveRegion:
         peak_mm: where that is, physical (x, y, z) LPS.
         centre_mm: its centroid.
         key: names its peak voxel; the same at every threshold at which that voxel is the component's strongest.
-        position: of its peak in :attr:`LiveRegions.values`.
-        component: its number in :meth:`LiveRegions.components` at the same threshold.
+        position: of its peak in :attr:`ThresholdTree.values`.
+        component: its number in :meth:`ThresholdTree.components` at the same threshold.
     """
 
     sign: int
@@ -50,7 +50,7 @@ class LiveRegion:
 
 
 @dataclass(frozen=True)
-class LiveRegions:
+class ThresholdTree:
     """The components of one change map at every threshold from ``floor`` on.
 
     Attributes:
@@ -79,7 +79,7 @@ class LiveRegions:
         floor: float = FLOOR,
         connectivity: int = 26,
         most_voxels: int = MOST_VOXELS,
-    ) -> LiveRegions:
+    ) -> ThresholdTree:
         """Prepare ``change_map`` for a slider.
 
         Args:
@@ -96,7 +96,7 @@ class LiveRegions:
         for name, array in (("change_map", change_map), ("signed_hu", signed_hu)):
             if array.shape != grid.shape:
                 raise ValueError(
-                    f"LiveRegions.of() '{name}' must have the grid's shape {grid.shape}, got {array.shape}"
+                    f"ThresholdTree.of() '{name}' must have the grid's shape {grid.shape}, got {array.shape}"
                 )
         flat = np.ascontiguousarray(change_map).reshape(-1)
         voxels = np.flatnonzero(flat >= np.float32(floor)).astype(np.int64)
@@ -112,7 +112,7 @@ class LiveRegions:
         joins = _spanning_forest(voxels, signs, grid.shape, connectivity)
         return cls(grid, float(floor), values, signs, voxels, joins)
 
-    def at(self, threshold: float, *, min_voxels: int = 1) -> list[LiveRegion]:
+    def at(self, threshold: float, *, min_voxels: int = 1) -> list[TreeRegion]:
         """The components of ``change_map >= threshold``, the largest weight (voxels times peak) first.
 
         Args:
@@ -131,7 +131,7 @@ class LiveRegions:
         kept = kept[np.argsort(-(sizes * self.values[first])[kept], kind="stable")]
         peaks, middles = self.grid.to_physical(index[first[kept]]), self.grid.to_physical(centres[kept])
         return [
-            LiveRegion(
+            TreeRegion(
                 sign=int(self.signs[first[i]]),
                 voxels=int(sizes[i]),
                 volume_ml=float(sizes[i]) * self.grid.voxel_volume_ml,

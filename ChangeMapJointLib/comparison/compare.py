@@ -1,6 +1,6 @@
 """From two scans to findings: Fig. 1 of Kohlbrandt et al. 2024.
 
-Stages meet here, in ``steps``, ``methods`` and ``judge`` of this package, and nowhere else.
+Stages meet here, in ``steps``, ``methods`` and ``assess`` of this package, and nowhere else.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ T = TypeVar("T")
 ON_CPU = "The GPU's memory did not suffice for the registration; from there on it was computed on the CPU."
 
 
-class Place:
+class DeviceFallback:
     """A device, the CPU from the first call on that a GPU cannot hold.
 
     Attributes:

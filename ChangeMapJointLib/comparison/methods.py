@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.comparison.config import RunConfig
-from ChangeMapJointLib.comparison.device_fallback import Place
+from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
@@ -54,7 +54,7 @@ class JointReport:
 
 
 @dataclass(frozen=True)
-class Solved:
+class MethodOutput:
     """y, the correspondences that judge it, and what the network says of change."""
 
     registration: Registration
@@ -63,15 +63,17 @@ class Solved:
     joint: JointReport | None = None
 
 
-def solve_sequential(pair: ScanPair, config: RunConfig, place: Place, stages: Stages) -> Solved:
+def register_sequential(pair: ScanPair, config: RunConfig, fallback: DeviceFallback, stages: Stages) -> MethodOutput:
     """Keypoints, then Eq. (1) from coarse to fine."""
     matches = _correspondences(pair, config, stages)
     with stages.stage("register") as progress:
-        registration = _registered(pair, matches, config.registration, place, progress)
-    return Solved(registration, matches)
+        registration = _registered(pair, matches, config.registration, fallback, progress)
+    return MethodOutput(registration, matches)
 
 
-def solve_joint(pair: ScanPair, config: RunConfig, model: Checkpoint, place: Place, stages: Stages) -> Solved:
+def register_joint(
+    pair: ScanPair, config: RunConfig, model: Checkpoint, fallback: DeviceFallback, stages: Stages
+) -> MethodOutput:
     """The network, then Eq. (1) from its y, with the keypoints, and the network's second look at what that aligned.
 
     Raises:
@@ -79,7 +81,7 @@ def solve_joint(pair: ScanPair, config: RunConfig, model: Checkpoint, place: Pla
     """
     options = config.joint
     with stages.stage("network") as progress:
-        answer = ask_network(model, pair, shape=options.shape, device=place.device, progress=progress)
+        answer = ask_network(model, pair, shape=options.shape, device=fallback.device, progress=progress)
     matches = _correspondences(pair, config, stages)
     folding = folding_percent(answer.field, pair.reference.mask, pair.reference.grid)
     said = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
@@ -88,10 +90,10 @@ def solve_joint(pair: ScanPair, config: RunConfig, model: Checkpoint, place: Pla
     with stages.stage("register") as progress:
         if options.instance:
             how = replace(config.registration, iterations=options.instance)
-            found = _registered(pair, matches, how, place, progress, start=answer.field)
+            found = _registered(pair, matches, how, fallback, progress, start=answer.field)
             optimised = _figures(found, matches)
             answer = look_again(model, answer, found.field, pair.reference.grid)
-    return Solved(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
+    return MethodOutput(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
 
 
 def read_model(options: JointOptions) -> Checkpoint:
@@ -133,11 +135,11 @@ def _registered(
     pair: ScanPair,
     matches: Matches,
     options: RegistrationOptions,
-    place: Place,
+    fallback: DeviceFallback,
     progress: Progress,
     start: DisplacementField | None = None,
 ) -> Registration:
-    return place.call(
+    return fallback.call(
         lambda device: register(
             pair,
             start=start,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.comparison.assess import as_hu, warped_rigidly
 from ChangeMapJointLib.comparison.inputs import Input
-from ChangeMapJointLib.comparison.judge import as_hu, warped_rigidly
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.output import check_output, run_folder
 from ChangeMapJointLib.comparison.result import Result

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.comparison.assess import assess_deformable, assess_rigid
 from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
-from ChangeMapJointLib.comparison.device_fallback import Place
-from ChangeMapJointLib.comparison.judge import judge_deformable, judge_rigid
-from ChangeMapJointLib.comparison.methods import Solved, read_model, solve_joint, solve_sequential
+from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
+from ChangeMapJointLib.comparison.methods import MethodOutput, read_model, register_joint, register_sequential
 from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
@@ -35,24 +35,24 @@ class Registered:
         gate: whether the two may be compared at all.
         config: all options.
         device: where the next stage computes, and what was done in another way than asked for.
-        solved: y, the keypoints that judge it, and what the network says; None with method ``rigid``.
+        output: y, the keypoints that judge it, and what the network says; None with method ``rigid``.
     """
 
     pair: ScanPair
     rigid: RigidAlignment
     gate: GateAnswer
     config: RunConfig
-    device: Place
-    solved: Solved | None = None
+    device: DeviceFallback
+    output: MethodOutput | None = None
 
     @property
     def deformation(self) -> Deformation:
         """y, which maps points of the current scan to the prior; the rigid motion alone with method ``rigid``."""
         grid = self.pair.reference.grid
-        if self.solved is None:
+        if self.output is None:
             field = DisplacementField.from_affine(self.rigid.matrix, grid.corners())
         else:
-            field = self.solved.registration.field
+            field = self.output.registration.field
         return Deformation(field, grid, self.pair.template.grid)
 
 
@@ -93,7 +93,7 @@ def register(
     config = config_for(method, config)
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
-    place = Place(choose_device(device) if isinstance(device, str) else device)
+    fallback = DeviceFallback(choose_device(device) if isinstance(device, str) else device)
     stages = stages or Stages(METHODS[config.method].shares, progress)
     with stages.stage("rigid") as report:
         rigid = align_any_size(current, prior, options=config.rigid, progress=report)
@@ -107,13 +107,13 @@ def register(
             remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
         )
         gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
-    solved = None
+    output = None
     if config.method == "joint":
         assert model is not None
-        solved = solve_joint(pair, config, model, place, stages)
+        output = register_joint(pair, config, model, fallback, stages)
     elif config.method == "sequential":
-        solved = solve_sequential(pair, config, place, stages)
-    return Registered(pair, rigid, gate, config, place, solved)
+        output = register_sequential(pair, config, fallback, stages)
+    return Registered(pair, rigid, gate, config, fallback, output)
 
 
 def find_changes(registered: Registered, *, progress: Listener = nobody, stages: Stages | None = None) -> Result:
@@ -136,9 +136,9 @@ def find_changes(registered: Registered, *, progress: Listener = nobody, stages:
     pair, rigid, config = registered.pair, registered.rigid, registered.config
     stages = stages or Stages(METHODS[config.method].shares, progress)
     record = RunRecord(config, registered.device.device)
-    if registered.solved is None:
-        return replace(judge_rigid(pair, rigid, stages), gate=registered.gate, record=record)
-    result = judge_deformable(pair, rigid, registered.solved, config, registered.device, stages)
+    if registered.output is None:
+        return replace(assess_rigid(pair, rigid, stages), gate=registered.gate, record=record)
+    result = assess_deformable(pair, rigid, registered.output, config, registered.device, stages)
     return replace(result, notes=registered.device.notes, gate=registered.gate, record=record)
 
 

@@ -18,7 +18,7 @@ TICK_S = 0.1
 PATIENCE = 20  # ticks that a thread may take to begin
 
 
-def at_once(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> list[T]:
+def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> list[T]:
     """The results of ``calls``, in their order; the error of the first that has one.
 
     Args:

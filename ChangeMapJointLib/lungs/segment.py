@@ -19,7 +19,7 @@ from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_componen
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU, TISSUE_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.core.parallel import at_once
+from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.lungs.aerated import AeratedLungs, midline, nearer, split_lungs
 from ChangeMapJointLib.lungs.airways import Airways, find_airways
@@ -198,7 +198,7 @@ def segment_both(
         for number, volume in enumerate((reference, template))
     ]
     try:
-        ours, theirs = at_once(calls, lambda: progress(sum(done) / 2, said[0]))
+        ours, theirs = run_parallel(calls, lambda: progress(sum(done) / 2, said[0]))
         return ours, theirs
     finally:
         stop.set()

@@ -19,7 +19,7 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
-from ChangeMapJointLib.registration.deformable.change_weight import change_weight
+from ChangeMapJointLib.registration.deformable.change_weight import residual_weight
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -185,7 +185,7 @@ def local_misfit(reference: ScanView, warped: FloatMap, where: NDArray[np.bool_]
         return np.zeros(grid.shape, np.float32)
     residual = image - warped
     both = torch.as_tensor(where.astype(np.float32))
-    same = change_weight(torch.as_tensor(residual), both, grid, CHANGE_HU).numpy()
+    same = residual_weight(torch.as_tensor(residual), both, grid, CHANGE_HU).numpy()
     weight = both.numpy() * ndimage.minimum_filter(same, size=3)
     near, far = _sigma(NEAR_MM, grid), _sigma(FAR_MM, grid)
 

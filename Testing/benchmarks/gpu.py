@@ -101,7 +101,7 @@ def stages(device: torch.device) -> Iterator[dict[str, float]]:
 
         return call
 
-    names = ("scan_pyramid", "edge_parameter", "partner_weight", "minimise", "cover_reference", "folding_percent")
+    names = ("scan_pyramid", "edge_parameter", "change_weight", "minimise", "cover_reference", "folding_percent")
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(mock.patch.object(solver, name, watched(name)))

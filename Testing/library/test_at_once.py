@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ChangeMapJointLib.core.parallel import at_once
+from ChangeMapJointLib.core.parallel import run_parallel
 
 
 def nothing() -> None:
@@ -20,7 +20,7 @@ def test_calls_run_at_the_same_time_and_keep_their_order() -> None:
         met.wait()  # passes only when both run
         return value
 
-    assert at_once([lambda: call("first"), lambda: call("second")], nothing) == ["first", "second"]
+    assert run_parallel([lambda: call("first"), lambda: call("second")], nothing) == ["first", "second"]
 
 
 def test_the_error_of_the_first_is_raised() -> None:
@@ -29,7 +29,7 @@ def test_the_error_of_the_first_is_raised() -> None:
 
     calls = [lambda: fail(MemoryError("one")), lambda: fail(ValueError("two"))]
     with pytest.raises(MemoryError, match="one"):
-        at_once(calls, nothing)
+        run_parallel(calls, nothing)
 
 
 def dead(function: Callable[[], None], arguments: tuple[()]) -> None:
@@ -43,7 +43,7 @@ def refused(function: Callable[[], None], arguments: tuple[()]) -> None:
 @pytest.mark.parametrize("start", [dead, refused])
 def test_what_no_thread_begins_the_caller_does(start: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_thread, "start_new_thread", start)
-    assert at_once([threading.get_ident, threading.get_ident], nothing) == [threading.get_ident()] * 2
+    assert run_parallel([threading.get_ident, threading.get_ident], nothing) == [threading.get_ident()] * 2
 
 
 def test_what_a_tick_raises_is_raised_while_a_call_runs() -> None:
@@ -54,6 +54,6 @@ def test_what_a_tick_raises_is_raised_while_a_call_runs() -> None:
 
     try:
         with pytest.raises(InterruptedError):
-            at_once([lambda: go_on.wait(60)], stop)
+            run_parallel([lambda: go_on.wait(60)], stop)
     finally:
         go_on.set()

@@ -242,10 +242,10 @@ def test_the_temperature_softens_answers_and_not_training() -> None:
 def test_a_run_on_crops_goes_on_exactly(tmp_path: Path) -> None:
     start = coarse()
     short = replace(OPTIONS, epochs=1, steady_from=1)
-    at_once = train(Whole(), replace(short, epochs=2), tmp_path / "once", start=start).state_dict()
+    run_parallel = train(Whole(), replace(short, epochs=2), tmp_path / "once", start=start).state_dict()
     train(Whole(), short, tmp_path / "twice", start=start)
     again = train(Whole(), replace(short, epochs=2), tmp_path / "twice", start=start).state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in at_once.items())
+    assert all(torch.equal(value, again[name]) for name, value in run_parallel.items())
 
 
 def test_a_run_on_crops_stopped_within_an_epoch_goes_on_exactly(tmp_path: Path) -> None:

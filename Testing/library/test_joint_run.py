@@ -138,7 +138,7 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
         return ask_network(*args, device="cpu", **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register", full)
-    monkeypatch.setattr("ChangeMapJointLib.comparison.judge.register", full)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.assess.register", full)
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.ask_network", on_cpu)
     monkeypatch.setattr("ChangeMapJointLib.comparison.compare.choose_device", lambda _: torch.device("mps"))
     wanted = request(scans, tmp_path / "out", weights)

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.change.threshold_list import LiveList
-from ChangeMapJointLib.change.threshold_tree import LiveRegions
+from ChangeMapJointLib.change.threshold_list import ThresholdList
+from ChangeMapJointLib.change.threshold_tree import ThresholdTree
 from ChangeMapJointLib.core.grid import Grid
 
 GRID = Grid((9, 11, 13), (0.8, 0.7, 2.0), (-10.0, 5.0, 100.0), ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
@@ -35,7 +35,7 @@ def labelled(cm: NDArray[np.float32], signed: NDArray[np.int16], threshold: floa
 @pytest.mark.parametrize("seed", range(3))
 def test_components_are_those_of_labelling_at_every_threshold(connectivity: int, rank: int, seed: int) -> None:
     cm, signed = random_map(seed)
-    regions = LiveRegions.of(cm, signed, GRID, floor=0.05, connectivity=connectivity)
+    regions = ThresholdTree.of(cm, signed, GRID, floor=0.05, connectivity=connectivity)
     for threshold in (0.05, 0.1, 0.23, 0.4, 0.41, 0.68, 0.99, 1.0):
         label = regions.components(threshold)
         found = {frozenset(regions.voxels[: len(label)][label == i].tolist()) for i in np.unique(label)}
@@ -45,24 +45,24 @@ def test_components_are_those_of_labelling_at_every_threshold(connectivity: int,
 def test_a_region_says_where_and_how_large_it_is() -> None:
     cm, signed = np.zeros(GRID.shape, np.float32), np.zeros(GRID.shape, np.int16)
     cm[4, 5, 6:9], signed[4, 5, 6:9] = (0.5, 0.9, 0.6), -600
-    (region,) = LiveRegions.of(cm, signed, GRID).at(0.5)
+    (region,) = ThresholdTree.of(cm, signed, GRID).at(0.5)
     assert (region.sign, region.voxels, region.peak) == (-1, 3, np.float32(0.9))
     assert region.volume_ml == pytest.approx(3 * 0.8 * 0.7 * 2.0 / 1000)
     np.testing.assert_allclose(region.peak_mm, GRID.to_physical([7, 5, 4]))
     np.testing.assert_allclose(region.centre_mm, GRID.to_physical([7, 5, 4]))
     assert region.key == np.ravel_multi_index((4, 5, 7), GRID.shape)
-    assert LiveRegions.of(cm, signed, GRID).at(0.5, min_voxels=4) == []
+    assert ThresholdTree.of(cm, signed, GRID).at(0.5, min_voxels=4) == []
 
 
 def test_nothing_above_the_floor_and_not_a_number_are_no_region() -> None:
     cm = np.full(GRID.shape, np.nan, np.float32)
-    assert LiveRegions.of(cm, np.zeros(GRID.shape, np.int16), GRID).at(0.1) == []
-    assert LiveRegions.of(np.zeros_like(cm), np.zeros(GRID.shape, np.int16), GRID).at(0.1) == []
+    assert ThresholdTree.of(cm, np.zeros(GRID.shape, np.int16), GRID).at(0.1) == []
+    assert ThresholdTree.of(np.zeros_like(cm), np.zeros(GRID.shape, np.int16), GRID).at(0.1) == []
 
 
 def test_a_broken_map_raises_its_floor_and_stays_exact_above_it() -> None:
     cm, signed = random_map(7)
-    regions = LiveRegions.of(cm, signed, GRID, floor=0.01, most_voxels=100)
+    regions = ThresholdTree.of(cm, signed, GRID, floor=0.01, most_voxels=100)
     assert regions.floor > 0.01
     assert 0 < len(regions.values) <= 100
     label = regions.components(0.01)
@@ -71,8 +71,8 @@ def test_a_broken_map_raises_its_floor_and_stays_exact_above_it() -> None:
 
 
 def test_arrays_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"LiveRegions.of\(\) 'signed_hu' must have the grid's shape \(9, 11, 13\)"):
-        LiveRegions.of(np.zeros(GRID.shape, np.float32), np.zeros((2, 2, 2), np.int16), GRID)
+    with pytest.raises(ValueError, match=r"ThresholdTree.of\(\) 'signed_hu' must have the grid's shape \(9, 11, 13\)"):
+        ThresholdTree.of(np.zeros(GRID.shape, np.float32), np.zeros((2, 2, 2), np.int16), GRID)
 
 
 def measured(number: int, kind: str, voxel: tuple[int, int, int]) -> dict[str, object]:
@@ -92,8 +92,8 @@ def two_humps() -> tuple[NDArray[np.float32], NDArray[np.int16]]:
 def test_live_rows_take_over_what_was_measured() -> None:
     findings = [measured(1, "new", (4, 5, 1))]
     candidates = [measured(1, "grown", (4, 5, 1)), measured(2, "new", (4, 5, 9))]
-    regions = LiveRegions.of(*two_humps(), GRID)
-    rows = LiveList(regions, findings, candidates, candidate_threshold=0.4, trust=lambda p: np.full(len(p), 0.3))
+    regions = ThresholdTree.of(*two_humps(), GRID)
+    rows = ThresholdList(regions, findings, candidates, candidate_threshold=0.4, trust=lambda p: np.full(len(p), 0.3))
     low = rows.at(0.4, min_voxels=1)
     assert [(r.kind, r.trust) for r in low] == [("new", 0.9), ("increase", 0.3), ("new", 0.9)]
     assert [r.measured for r in low] == [findings[0], None, candidates[1]]

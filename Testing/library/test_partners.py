@@ -6,7 +6,7 @@ import torch
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
-from ChangeMapJointLib.registration.deformable.change_weight import gaussian, partner_weight, warp_picture
+from ChangeMapJointLib.registration.deformable.change_weight import change_weight, gaussian, warp_view
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 GRID = Grid((20, 24, 28), (2.0, 1.5, 3.0), (7.0, -8.0, 9.0))
@@ -23,7 +23,7 @@ def still(grid: Grid = GRID) -> tuple[torch.Tensor, ControlGrid]:
 
 def test_equal_scans_have_partners_everywhere() -> None:
     image = torch.randn(GRID.shape, generator=torch.Generator().manual_seed(0)) * 200 - 800
-    weight = partner_weight(picture(image), picture(image), *still(), np.eye(4), change_hu=150.0)
+    weight = change_weight(picture(image), picture(image), *still(), np.eye(4), change_hu=150.0)
     assert torch.allclose(weight, torch.ones(GRID.shape))
 
 
@@ -31,25 +31,25 @@ def test_a_new_nodule_has_no_partner_and_a_denser_lung_has() -> None:
     template = torch.full(GRID.shape, -850.0)
     reference = template + 100.0  # breathed out
     reference[6:13, 6:15, 10:15] = 30.0
-    weight = partner_weight(picture(reference), picture(template), *still(), np.eye(4), change_hu=150.0)
+    weight = change_weight(picture(reference), picture(template), *still(), np.eye(4), change_hu=150.0)
     assert weight[9, 10, 12] < 0.01
     assert weight[9, 10, 25] == pytest.approx(1.0, abs=1e-4)
     assert weight[2, 2, 2] == pytest.approx(1.0, abs=1e-4)
-    same = partner_weight(picture(reference), picture(template), *still(), np.eye(4))
+    same = change_weight(picture(reference), picture(template), *still(), np.eye(4))
     assert torch.equal(same, torch.ones(GRID.shape))  # 0 HU: change is not looked for
 
 
 def test_a_residual_of_the_given_size_counts_half() -> None:
     template, reference = torch.full(GRID.shape, -850.0), torch.full(GRID.shape, -850.0)
     reference[:, :, :9] += 200.0  # less than half of the voxels: the median stays 0
-    weight = partner_weight(picture(reference), picture(template), *still(), np.eye(4), change_hu=200.0)
+    weight = change_weight(picture(reference), picture(template), *still(), np.eye(4), change_hu=200.0)
     assert weight[10, 12, 2] == pytest.approx(0.5, abs=1e-3)
     assert weight[10, 12, 20] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_bone_and_contrast_medium_are_no_change() -> None:
     template, reference = torch.full(GRID.shape, 60.0), torch.full(GRID.shape, 900.0)
-    weight = partner_weight(picture(reference), picture(template), *still(), np.eye(4), change_hu=150.0)
+    weight = change_weight(picture(reference), picture(template), *still(), np.eye(4), change_hu=150.0)
     assert torch.equal(weight, torch.ones(GRID.shape))
 
 
@@ -58,7 +58,7 @@ def test_beyond_the_template_there_is_no_partner() -> None:
     image = torch.full(GRID.shape, -850.0)
     upper = GRID.crop((10, 0, 0), GRID.shape)
     for change_hu in (0.0, 150.0):
-        weight = partner_weight(picture(image), picture(image[10:], upper), *still(), np.eye(4), change_hu=change_hu)
+        weight = change_weight(picture(image), picture(image[10:], upper), *still(), np.eye(4), change_hu=change_hu)
         assert torch.equal(weight[:10], torch.zeros(10, 24, 28))
         assert torch.equal(weight[10:], torch.ones(10, 24, 28))
 
@@ -72,7 +72,7 @@ def test_the_warp_follows_rigid_part_and_coefficients() -> None:
     coefficients += torch.tensor([1.0, 0.0, 2.0])  # splines add up to 1: a shift by (1, 0, 2) mm
     rigid = np.eye(4)
     rigid[:3, 3] = (0.0, 3.0, 0.0)
-    warped, mask, inside = warp_picture(picture(image), picture(image), coefficients, control, rigid)
+    warped, mask, inside = warp_view(picture(image), picture(image), coefficients, control, rigid)
     inner = (slice(3, -3),) * 3
     assert torch.allclose(warped[inner], image[inner] + float(slope @ [1.0, 3.0, 2.0]), atol=1e-3)
     assert torch.allclose(mask[inner], torch.ones_like(mask[inner]))

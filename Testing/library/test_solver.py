@@ -240,7 +240,7 @@ def test_matches_that_lie_far_off_count_less() -> None:
     term = KeypointTerm(Keypoints(points, points + wrong, np.ones(10)), control, np.eye(4))
     still = torch.zeros(*control.shape, 3)
     assert term.evaluate(still)[0] == pytest.approx(2700 / 10, rel=1e-5)
-    term.doubt(still)
+    term.downweight_outliers(still)
     assert term.weight[1:].tolist() == pytest.approx([1.0] * 9)
     # |d| = 52 mm at a scale of 3 mm: 1 / (1 + 300)^2
     assert float(term.weight[0]) == pytest.approx(1 / 301**2, rel=1e-3)

@@ -22,7 +22,7 @@ SIGMA_MM = 2.0  # over which the residual is averaged: noise and half-matched ve
 SLAB = 32
 
 
-def partner_weight(
+def change_weight(
     reference: ScanView,
     template: ScanView,
     coefficients: Tensor,
@@ -45,17 +45,17 @@ def partner_weight(
         Tensor ``[z, y, x]`` in [0, 1]: 0 where y(x) lies beyond T; otherwise ``1 / (1 + (d / change_hu)^4)`` with d the
         mean residual round the voxel, less the median over the lungs (breathing changes their density).
     """
-    image, mask, inside = warp_picture(reference, template, coefficients, control, rigid)
+    image, mask, inside = warp_view(reference, template, coefficients, control, rigid)
     if not change_hu:
         return inside
     both = ((reference.mask > 0.5) & (mask > 0.5) & (inside > 0)).to(image)
     if not both.any():
         return inside
     residual = reference.image.clamp_max(CHANGE_WINDOW_HU[1]) - image.clamp_max(CHANGE_WINDOW_HU[1])
-    return inside * change_weight(residual, both, reference.grid, change_hu)
+    return inside * residual_weight(residual, both, reference.grid, change_hu)
 
 
-def change_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) -> Tensor:
+def residual_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) -> Tensor:
     """``1 / (1 + (d / change_hu)^4)``: near 0 where a nodule came, went, grew or shrank, 1 where nothing did.
 
     Args:
@@ -73,7 +73,7 @@ def change_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float) 
     return weight
 
 
-def warp_picture(
+def warp_view(
     reference: ScanView, template: ScanView, coefficients: Tensor, control: ControlGrid, rigid: FloatArray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """T(y), M_T(y) and 1 where y(x) lies in T's box, each ``[z, y, x]`` on R's grid; arguments as above."""

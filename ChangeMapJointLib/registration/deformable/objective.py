@@ -77,7 +77,7 @@ class KeypointTerm:
         gradient = self.adjoint @ (apart * (2 / total * self.weight)[:, None])
         return value, torch.from_numpy(gradient).reshape(coefficients.shape).to(coefficients)
 
-    def doubt(self, coefficients: Tensor) -> None:
+    def downweight_outliers(self, coefficients: Tensor) -> None:
         """Let those count less that lie far from where the deformation so far takes them: wrong matches.
 
         Geman and McClure's weight ``1 / (1 + (d / s)^2)^2`` of the distance d, with s twice the median distance, but at

@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating, refine
-from ChangeMapJointLib.registration.deformable.change_weight import partner_weight
+from ChangeMapJointLib.registration.deformable.change_weight import change_weight
 from ChangeMapJointLib.registration.deformable.closed_form import fastest_terms
 from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
@@ -150,13 +150,13 @@ def register(
         else:
             coefficients = refine(coefficients, previous, control)
         change_hu = options.change_hu if number or start else 0.0  # without a start every residual is motion at first
-        partner = partner_weight(r, t, coefficients, control, affine, change_hu=change_hu)
+        partner = change_weight(r, t, coefficients, control, affine, change_hu=change_hu)
         # what a match is worth stays the same in mm, what the images say becomes finer
         believed = 4.0**-number * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
         weights = replace(options.weights, keypoints=options.weights.keypoints * believed)
         objective = _objective(r, t, control, affine, options, weights, keypoints, partner)
         if objective.keypoints is not None and number:
-            objective.keypoints.doubt(coefficients)
+            objective.keypoints.downweight_outliers(coefficients)
         coefficients, report = minimise(
             objective, coefficients, iterations, ticks.level(len(reports)), tolerance=options.tolerance
         )

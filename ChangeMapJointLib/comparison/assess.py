@@ -11,8 +11,8 @@ from ChangeMapJointLib.change.findings import FindingOptions, Findings, list_fin
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.config import RunConfig
-from ChangeMapJointLib.comparison.device_fallback import Place
-from ChangeMapJointLib.comparison.methods import Solved, keypoint_error
+from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
+from ChangeMapJointLib.comparison.methods import MethodOutput, keypoint_error
 from ChangeMapJointLib.comparison.result import Maps, Result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
@@ -57,7 +57,7 @@ class Warped:
     shared: NDArray[np.bool_]
 
 
-def judge_rigid(pair: ScanPair, rigid: RigidAlignment, stages: Stages) -> Result:
+def assess_rigid(pair: ScanPair, rigid: RigidAlignment, stages: Stages) -> Result:
     """The result of method ``rigid``: no maps, no findings."""
     with stages.stage("warp"):
         grid = pair.reference.grid
@@ -69,24 +69,29 @@ def judge_rigid(pair: ScanPair, rigid: RigidAlignment, stages: Stages) -> Result
     return Result(pair, rigid, deformation, warped, quality.judge_rigid(figures))
 
 
-def judge_deformable(
-    pair: ScanPair, rigid: RigidAlignment, solved: Solved, config: RunConfig, place: Place, stages: Stages
+def assess_deformable(
+    pair: ScanPair,
+    rigid: RigidAlignment,
+    output: MethodOutput,
+    config: RunConfig,
+    fallback: DeviceFallback,
+    stages: Stages,
 ) -> Result:
     """Check y, warp the template, make the maps, and list the findings."""
-    registration = solved.registration
+    registration = output.registration
     field = registration.field
     with stages.stage("check") as progress:
-        check = check_registration(pair, solved, config, place, progress)
+        check = check_registration(pair, output, config, fallback, progress)
         pair.forget_views()
     with stages.stage("warp"):
-        warped, maps = warp_and_map(pair, solved, check.trust, place)
+        warped, maps = warp_and_map(pair, output, check.trust, fallback)
     with stages.stage("findings"):
         listed = config.findings
         findings = _find(pair, maps, field, listed)
         lowest = min(METHODS[config.method].candidates, listed.threshold)
         weak = replace(listed, threshold=lowest, proven_threshold=None)
         candidates = _find(pair, maps, field, weak)
-        judged = quality.judge(_figures(pair, rigid, registration, solved.matches, maps, warped, check))
+        judged = quality.judge(_figures(pair, rigid, registration, output.matches, maps, warped, check))
         if judged.verdict == "do not use":
             findings, candidates = (found.held_back(judged.reasons) for found in (findings, candidates))
     return Result(
@@ -99,37 +104,41 @@ def judge_deformable(
         maps,
         findings,
         candidates,
-        solved.joint,
+        output.joint,
     )
 
 
-def check_registration(pair: ScanPair, solved: Solved, config: RunConfig, place: Place, progress: Progress) -> Check:
+def check_registration(
+    pair: ScanPair, output: MethodOutput, config: RunConfig, fallback: DeviceFallback, progress: Progress
+) -> Check:
     """Register the other way round, and gather what speaks for and against y."""
-    field, keypoints = solved.registration.field, solved.matches.keypoints
-    back = _backward(pair, solved.matches, config.backward, place, progress)
+    field, keypoints = output.registration.field, output.matches.keypoints
+    back = _backward(pair, output.matches, config.backward, fallback, progress)
     error = inverse_consistency(field, back.field)
     evidence = gather_evidence(pair, field, back.field, keypoints=keypoints, options=config.trust)
     return Check(error, trust_map(evidence, field, pair.template.grid, options=config.trust))
 
 
-def warp_and_map(pair: ScanPair, solved: Solved, trust: NDArray[np.float32], place: Place) -> tuple[Warped, Maps]:
+def warp_and_map(
+    pair: ScanPair, output: MethodOutput, trust: NDArray[np.float32], fallback: DeviceFallback
+) -> tuple[Warped, Maps]:
     """T(y), and the method's maps of R and T(y) at equal resolution."""
-    r, t, field = pair.reference, pair.template, solved.registration.field
-    warped = as_hu(_warped(t.array, pair, field, place, outside=NOT_SCANNED_HU))
+    r, t, field = pair.reference, pair.template, output.registration.field
+    warped = as_hu(_warped(t.array, pair, field, fallback, outside=NOT_SCANNED_HU))
     lungs_warped = warp(t.mask, t.grid, r.grid, field) >= 0.5
     lungs = lungs_of_both(r.mask, lungs_warped, r.grid)
     matched_r, matched_t = match_voxel_blur(
         r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r.volume), template_unseen=unseen_of(t.volume)
     )
-    moved = _warped(matched_t, pair, field, place, outside=np.nan)
+    moved = _warped(matched_t, pair, field, fallback, outside=np.nan)
     difference, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
     shared = np.isfinite(moved) & np.isfinite(matched_r)
     del moved, matched_r, matched_t
     jacobian = field.jacobian_determinant()
-    if solved.learned is None:
+    if output.learned is None:
         maps = Maps(difference, signed, jacobian, trust, lungs)  # CM_seq
     else:
-        learned = np.where(lungs, solved.learned, np.float32(0))
+        learned = np.where(lungs, output.learned, np.float32(0))
         maps = Maps(difference * learned, signed, jacobian, trust, lungs, difference, learned)  # CM_comb
     return Warped(warped, lungs_warped, shared), maps
 
@@ -155,21 +164,21 @@ def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def _backward(
-    pair: ScanPair, matches: Matches, options: RegistrationOptions, place: Place, progress: Progress
+    pair: ScanPair, matches: Matches, options: RegistrationOptions, fallback: DeviceFallback, progress: Progress
 ) -> Registration:
     """From template to reference, which serves as a check."""
     swapped, keypoints = pair.swapped(), matches.keypoints.swapped()
-    return place.call(
+    return fallback.call(
         lambda device: register(swapped, keypoints=keypoints, options=options, device=device, progress=progress)
     )
 
 
 def _warped(
-    array: NDArray[np.generic], pair: ScanPair, field: DisplacementField, place: Place, *, outside: float
+    array: NDArray[np.generic], pair: ScanPair, field: DisplacementField, fallback: DeviceFallback, *, outside: float
 ) -> NDArray[np.float32]:
     """A volume on the template's grid, on the reference's."""
     grids = pair.template.grid, pair.reference.grid
-    return place.call(lambda device: warp(array, *grids, field, outside=outside, device=str(device)))
+    return fallback.call(lambda device: warp(array, *grids, field, outside=outside, device=str(device)))
 
 
 def _find(pair: ScanPair, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
