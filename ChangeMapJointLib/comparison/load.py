@@ -104,9 +104,10 @@ def load_result(folder: Path | str) -> SavedResult:
 
     Example:
         >>> import ChangeMapJointLib as cmj
-        >>> saved = cmj.load_result("out/")  # doctest: +SKIP
-        >>> saved.quality.verdict, len(saved.findings)  # doctest: +SKIP
-        ('good', 2)
+        >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
+        >>> saved = cmj.load_result(out)
+        >>> saved.quality.verdict, saved.record["reference"]["name"]
+        ('look closely', 'current.nrrd')
     """
     folder = Path(folder)
     records = read_records(folder)
