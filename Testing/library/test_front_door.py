@@ -172,6 +172,9 @@ def test_a_result_is_saved_as_a_run_and_loaded_again(rigid: cmj.Result, tmp_path
     assert loaded.quality.lung_dice == pytest.approx(rigid.quality.lung_dice, rel=1e-4)
     assert loaded.gate == rigid.gate
     assert loaded.findings is None
+    assert loaded.rigid == pytest.approx(rigid.rigid.matrix)
+    point = [[40.0, 10.0, 0.0]]
+    assert loaded.deformation.apply(point) == pytest.approx(rigid.deformation.apply(point), abs=1e-3)
     assert loaded.change_map is None
     assert np.array_equal(loaded.warped_template, rigid.warped_template)
     assert [stage["name"] for stage in loaded.record["stages"]][-1] == "write"
