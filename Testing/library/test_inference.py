@@ -17,7 +17,7 @@ from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_again, trained_shape
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
-from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolation_coefficients
 from ChangeMapJointLib.registration.deformable.register import initial_coefficients, register, smooth_start
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
@@ -255,7 +255,7 @@ def test_coefficients_take_the_values_at_the_control_points() -> None:
     points = control.positions()
     at = ControlGrid(Grid(tuple(n - 2 for n in points.shape)), (1.0, 1.0, 1.0))  # type: ignore[arg-type]
     assert at.shape == control.shape
-    found = expand(interpolating(values), at.matrices(values))
+    found = expand(interpolation_coefficients(values), at.matrices(values))
     assert torch.allclose(found, values[1:-1, 1:-1, 1:-1], atol=1e-12)
 
 

@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
-from ChangeMapJointLib.registration.rigid.same_chest import agreement
+from ChangeMapJointLib.registration.rigid.same_chest import compare_structures
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions, chest_problem
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan
 from ChangeMapJointLib.scan.volume import Volume
@@ -67,7 +67,7 @@ def moved() -> FloatArray:
 def vessels(ours: WorkingScan, theirs: WorkingScan, pose: FloatArray | None = None) -> float:
     """The figure that pairs are accepted by, at the place where they lie on each other."""
     centre = ours.lung_points_mm().mean(axis=0)
-    found = agreement(ours, theirs, np.eye(4) if pose is None else pose, centre, OPTIONS.margin_mm).vessels
+    found = compare_structures(ours, theirs, np.eye(4) if pose is None else pose, centre, OPTIONS.margin_mm).vessels
     assert found is not None
     return found
 
