@@ -128,7 +128,7 @@ METHODS: dict[Method, MethodEntry] = {
             title="Joint (network)",
             note="Network, then registration from its result; combined change map, findings and trust.",
             description=(
-                "A network estimates the deformation and the learned change from both scans. Unless it was switched "
+                "One network estimates the deformation and the learned change from both scans. Unless it was switched "
                 "off, variational registration then improves the deformation, and the network estimates the change "
                 "again from the aligned scans. The map shown is the learned change times the difference of the "
                 f"reference and the warped template, inside the lungs; {_RIM} The method follows {_PAPER}"
