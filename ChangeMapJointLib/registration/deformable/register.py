@@ -170,9 +170,7 @@ def register(
         # on the first level without a start, every residual is motion
         change_hu = options.change_hu if number or start else 0.0
         unchanged = change_weight(reference, template, coefficients, control, rigid, change_hu=change_hu)
-        # keypoints are equally accurate in mm on every level, while the images become more so
-        keypoint_share = 4.0**-number * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
-        weights = replace(options.weights, keypoints=options.weights.keypoints * keypoint_share)
+        weights = _level_weights(options.weights, keypoints, number)
         objective = _objective(reference, template, control, rigid, options, weights, keypoints, unchanged)
         if objective.keypoints is not None and number:
             objective.keypoints.downweight_outliers(coefficients)
@@ -198,6 +196,12 @@ def register(
         folding = folding_percent(field, lungs, grid)
     progress(1.0)
     return Registration(field, rigid, tuple(reports), folding, _status(folding))
+
+
+def _level_weights(weights: Weights, keypoints: Keypoints | None, level: int) -> Weights:
+    """The weights on a level (0 is the coarsest): matches are equally accurate on all, but images grow sharper."""
+    share = 4.0**-level * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
+    return replace(weights, keypoints=weights.keypoints * share)
 
 
 def _status(folding: float) -> str:
