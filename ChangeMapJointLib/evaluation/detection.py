@@ -31,7 +31,7 @@ __all__ = [
     "change_region",
     "match_findings",
     "match_labels",
-    "painted_findings",
+    "paint_findings",
     "read_truth",
     "region_of_masks",
 ]
@@ -188,7 +188,7 @@ def match_findings(
         InputError: when ``labels`` does not fit ``grid`` or holds other ids than ``findings``.
     """
     if labels is None:
-        labels = painted_findings(findings, grid)
+        labels = paint_findings(findings, grid)
     elif not set(np.unique(labels).tolist()) <= {0, *(f.id for f in findings)}:
         raise InputError(
             "found ids that no finding has", field="labels", remedy="pass the findings that belong to them"
@@ -243,7 +243,7 @@ def match_labels(
     return Detection(tuple(truth), hits, false, len(present))
 
 
-def painted_findings(findings: Sequence[FindingLike], grid: Grid) -> NDArray[np.int32]:
+def paint_findings(findings: Sequence[FindingLike], grid: Grid) -> NDArray[np.int32]:
     """Each finding as a sphere of its long diameter (at least its centre's voxel), ``[z, y, x]``."""
     labels = np.zeros(grid.shape, dtype=np.int32)
     for finding in findings:

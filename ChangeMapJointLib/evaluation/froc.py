@@ -81,7 +81,7 @@ def count_scan(
     return ScanCounts(hit, false, changes)
 
 
-def regions_of(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+def connected_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Connected regions (26 neighbours) of at least 5 voxels, numbered from 1."""
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)), output=np.int32)
     keep = np.bincount(labels.ravel(), minlength=count + 1) >= SMALLEST_REGION_VOX
@@ -92,7 +92,7 @@ def regions_of(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 class _Components:
-    """:func:`regions_of` a map at many thresholds: where few voxels are above one, only those are looked at."""
+    """:func:`connected_regions` a map at many thresholds: where few voxels are above one, only those are looked at."""
 
     def __init__(self, change_map: NDArray[np.floating]) -> None:
         self.map = change_map
@@ -109,7 +109,7 @@ class _Components:
         mask = self.map >= threshold
         voxels = np.flatnonzero(mask)
         if len(voxels) > FEW * mask.size:
-            labels = regions_of(mask)
+            labels = connected_regions(mask)
             return labels, np.bincount(labels.ravel())
         place = np.stack(np.unravel_index(voxels, mask.shape), axis=1) @ self.strides + self.strides.sum()
         self.number[place] = np.arange(len(voxels))

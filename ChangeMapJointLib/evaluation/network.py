@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
 from ChangeMapJointLib.joint.network import JointNetwork
-from ChangeMapJointLib.joint.warping import at_points, determinant, warp
+from ChangeMapJointLib.joint.warping import determinant, displacement_at, warp
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.synthesis.truth import TrueChange
 from ChangeMapJointLib.training.losses import Sample
@@ -30,7 +30,7 @@ NEAREST = 4  # correspondences that say where a lesion of T belongs
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairEvaluation:
     """One pair.
 
     Attributes:
@@ -53,7 +53,7 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(network: JointNetwork, sample: Sample) -> Judged:
+def evaluate_pair(network: JointNetwork, sample: Sample) -> PairEvaluation:
     """The network's answer to one pair, compared with the truth; the network is in its evaluation mode."""
     device = next(network.parameters()).device
     found = network(*(v[None, None].to(device) for v in (sample.reference, sample.template)), sample.spacing_mm)
@@ -66,9 +66,9 @@ def judge(network: JointNetwork, sample: Sample) -> Judged:
     difference = change_map(sample.reference.numpy(), warped.numpy(), inside)
     maps = {"difference": difference, "learned": learned * inside, "combined": difference * learned}
     truth, regions = _truth(sample, grid)
-    error = at_points(u, sample.keypoints_vox) - sample.partners_mm
+    error = displacement_at(u, sample.keypoints_vox) - sample.partners_mm
     folded = (determinant(u, sample.spacing_mm) <= 0)[lungs]
-    return Judged(
+    return PairEvaluation(
         float(sample.partners_mm.norm(dim=1).mean()),
         float(error.norm(dim=1).mean()),
         100 * float(folded.float().mean()),
@@ -119,7 +119,7 @@ def _before(sample: Sample) -> NDArray[np.bool_]:
     return result
 
 
-def summary(judged: Sequence[Judged]) -> dict[str, float | None]:
+def summarise(judged: Sequence[PairEvaluation]) -> dict[str, float | None]:
     """Means over the pairs, and recall of every map at 1 and 4 false positives per scan; None where nothing counts."""
     names = ("tre_before_mm", "tre_mm", "folding_percent", "dice")
     figures = {name: _figure(np.array([getattr(one, name) for one in judged])) for name in names}

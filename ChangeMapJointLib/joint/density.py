@@ -14,7 +14,7 @@ from ChangeMapJointLib.core.hu import AIR_HU, COMPRESSIBLE_HU
 FACTORS = (0.3, 3.0)  # beyond them det grad y is an error of y rather than breathing
 
 
-def at_density(template_hu: Tensor, det: Tensor) -> Tensor:
+def scale_density(template_hu: Tensor, det: Tensor) -> Tensor:
     """T(y) as dense as its tissue is in R's room: ``HU' + 1000 = (HU + 1000) det`` in aerated lung.
 
     Blood and nodules do not compress: the factor fades to 1 between -500 and -100 HU. That ramp is the one of

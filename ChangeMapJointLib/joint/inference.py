@@ -51,7 +51,7 @@ class JointOptions:
 
 
 @dataclass(frozen=True)
-class JointAnswer:
+class JointPrediction:
     """What the network says of a pair.
 
     Attributes:
@@ -69,14 +69,14 @@ class JointAnswer:
     notes: tuple[str, ...] = ()
 
 
-def ask_network(
+def run_network(
     checkpoint: Checkpoint,
     pair: ScanPair,
     *,
     shape: Shape3 | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
-) -> JointAnswer:
+) -> JointPrediction:
     """Both scans on the network's grid, through the network, and its answer on the reference's own grid.
 
     Where memory does not suffice, a grid of half as many voxels a side is tried, and on a GPU's failure the CPU;
@@ -109,7 +109,7 @@ def ask_network(
                 raise
             continue
         progress(1.0)
-        return JointAnswer(field, on_reference, seen, where, _notes(asked, size, device, where))
+        return JointPrediction(field, on_reference, seen, where, _notes(asked, size, device, where))
     raise InputError(
         "not enough memory for the network",
         field="method",
@@ -170,7 +170,9 @@ def _notes(asked: Shape3, size: Shape3, device: torch.device, where: torch.devic
     return tuple(notes)
 
 
-def look_again(checkpoint: Checkpoint, answer: JointAnswer, field: DisplacementField, reference: Grid) -> JointAnswer:
+def update_learned_change(
+    checkpoint: Checkpoint, answer: JointPrediction, field: DisplacementField, reference: Grid
+) -> JointPrediction:
     """The answer with CM_learn as the last block says it where a better y has put T.
 
     That block tells change from what y has left over; after instance optimisation little is left.

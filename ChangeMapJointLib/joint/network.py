@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ChangeMapJointLib.core.hu import NETWORK_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.density import at_density
+from ChangeMapJointLib.joint.density import scale_density
 from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
@@ -45,7 +45,7 @@ class NetworkOptions:
         depth: how often a block halves its resolution.
         kept_statistics: the last block normalises by statistics that training kept, not by those of the volume at hand:
             then it answers a crop as it answers the whole, and can be trained on crops.
-        match_density: the last block is shown T as dense as R, as :func:`at_density` has it by the y it starts from:
+        match_density: the last block is shown T as dense as R, as :func:`scale_density` has it by the y it starts from:
             otherwise every vessel of a lung that is breathed out has grown.
         match_resolution: the network is shown R and T equally blurred, by the size of their voxels: otherwise a prior
             of thick slices lacks vessels that the current scan shows. The blocks do not look at it; it is for who makes
@@ -258,7 +258,7 @@ class JointNetwork(nn.Module):
             u = compose(u, shown[0] * h, spacing_mm)
         moved = warp(t, u, spacing_mm)
         if number == -1 and self.options.match_density:
-            moved = as_dense(moved, determinant(u.detach(), spacing_mm))
+            moved = scale_density_normalised(moved, determinant(u.detach(), spacing_mm))
         step_vox, logits = self._answer(number, torch.cat([r, moved, *shown], dim=1))
         u, logits = compose(u, step_vox.float() * h, spacing_mm), logits.float()
         return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)
@@ -353,10 +353,10 @@ def _sum(values: Tensor, reach: int) -> Tensor:
     return values
 
 
-def as_dense(moved: Tensor, det: Tensor) -> Tensor:
-    """:func:`at_density` of T(y) as :func:`normalised` has it, ``[n, 1, z, y, x]``; ``det`` is ``[n, z, y, x]``."""
+def scale_density_normalised(moved: Tensor, det: Tensor) -> Tensor:
+    """:func:`scale_density` of T(y) as :func:`normalised` has it, ``[n, 1, z, y, x]``; ``det`` is ``[n, z, y, x]``."""
     low, high = NETWORK_WINDOW_HU
-    return normalised(at_density((moved + 1) * ((high - low) / 2) + low, det))
+    return normalised(scale_density((moved + 1) * ((high - low) / 2) + low, det))
 
 
 def normalised(hu: Tensor) -> Tensor:

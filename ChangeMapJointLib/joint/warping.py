@@ -79,7 +79,7 @@ def resize(volume: Tensor, shape: Sequence[int]) -> Tensor:
     return functional.interpolate(volume, tuple(shape), mode="trilinear", align_corners=False)
 
 
-def at_points(displacement_mm: Tensor, index: Tensor) -> Tensor:
+def displacement_at(displacement_mm: Tensor, index: Tensor) -> Tensor:
     """U at real voxel indices.
 
     Args:

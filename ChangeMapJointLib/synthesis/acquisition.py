@@ -38,7 +38,7 @@ class SimulatedScan:
     grid: Grid
 
 
-def still_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> SimulatedScan:
+def resample_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> SimulatedScan:
     """A copy of ``source`` with another field of view round the lungs and other voxels.
 
     Args:
@@ -59,7 +59,7 @@ def still_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: 
     return _sampled(source, target, still)
 
 
-def moved_scan(
+def move_scan(
     source: SimulatedScan, motion: BreathingMotion, grid: Grid, *, density: bool = True, sliding: float = 0.0
 ) -> SimulatedScan:
     """``source`` at y(x) for every voxel x of ``grid``.
@@ -159,7 +159,7 @@ def sample_cubic(
     return np.clip(result, values.min(), values.max())
 
 
-def without_noise(hu: NDArray[np.generic], grid: Grid, *, conductance: float = 0.35) -> NDArray[np.float32]:
+def denoise(hu: NDArray[np.generic], grid: Grid, *, conductance: float = 0.35) -> NDArray[np.float32]:
     """The scan with most of its own noise removed and its vessels kept (Perona and Malik 1990).
 
     A moved copy of a scan carries the same noise as the scan itself, which no second scan does:
@@ -191,7 +191,7 @@ def scan_noise(rng: np.random.Generator, grid: Grid, *, sigma_hu: float, width_m
     return np.float32(sigma_hu) * correlated_noise(rng, grid.shape, (z, y, x))
 
 
-def reconstructed(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray[np.float32]:
+def apply_kernel(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray[np.float32]:
     """The scan as another reconstruction kernel would show it, in the axial plane as scanners do.
 
     Args:

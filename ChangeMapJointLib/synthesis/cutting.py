@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.synthesis.acquisition import without_noise
+from ChangeMapJointLib.synthesis.acquisition import denoise
 from ChangeMapJointLib.synthesis.lesions import CutTexture, Texture
 from ChangeMapJointLib.synthesis.shapes import LARGEST_MM, SMALLEST_MM, LesionShape, shape_of_body
 
@@ -83,7 +83,7 @@ def _cut(
     if shape is None:
         return None
     shape = replace(shape.turned(np.array(grid.direction)), full_mm=diameter)
-    smooth = without_noise(hu[around], grid)
+    smooth = denoise(hu[around], grid)
     spacing = grid.spacing_mm[::-1]
     depth = distance_transform_edt(mask, sampling=spacing)
     inner = depth > min(RIM_MM, float(depth.max()) - 1e-3)

@@ -22,13 +22,13 @@ from ChangeMapJointLib.core.hu import LOWEST_HU, VESSEL_HU
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import (
     SimulatedScan,
+    apply_kernel,
+    denoise,
     measured_noise_hu,
-    moved_scan,
-    reconstructed,
+    move_scan,
     reference_grid,
+    resample_scan,
     scan_noise,
-    still_scan,
-    without_noise,
 )
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion, as_vector
 from ChangeMapJointLib.synthesis.lesions import CutTexture, Lesion, Texture, paint_lesion
@@ -234,11 +234,11 @@ def _make_template(
     painting: np.random.Generator,
     noise: np.random.Generator,
 ) -> SimulatedScan:
-    template = still_scan(source, spacing_mm=options.template_spacing_mm, margin_mm=options.template_margin_mm)
+    template = resample_scan(source, spacing_mm=options.template_spacing_mm, margin_mm=options.template_margin_mm)
     width = options.noise_width_mm
     template.hu[...] += scan_noise(noise, template.grid, sigma_hu=options.template_noise_hu, width_mm=width)
     made = _painted(template, planted, painting, noise_hu=measured_noise_hu(template.hu))
-    return replace(made, hu=reconstructed(made.hu, made.grid, options.template_kernel))
+    return replace(made, hu=apply_kernel(made.hu, made.grid, options.template_kernel))
 
 
 def _make_reference(
@@ -249,14 +249,14 @@ def _make_reference(
     painting: np.random.Generator,
     noise: np.random.Generator,
 ) -> SimulatedScan:
-    clean = replace(source, hu=without_noise(source.hu, source.grid)) if options.denoise else source
+    clean = replace(source, hu=denoise(source.hu, source.grid)) if options.denoise else source
     spacing, margin = options.reference_spacing_mm, options.reference_margin_mm
     grid = reference_grid(source, motion, spacing_mm=spacing, margin_mm=margin)
-    moved = moved_scan(clean, motion, grid, density=options.density, sliding=options.sliding)
+    moved = move_scan(clean, motion, grid, density=options.density, sliding=options.sliding)
     reference = _painted(moved, planted, painting, motion=motion)
     width = options.noise_width_mm
     reference.hu[...] += scan_noise(noise, grid, sigma_hu=options.reference_noise_hu, width_mm=width)
-    return replace(reference, hu=reconstructed(reference.hu, grid, options.reference_kernel))
+    return replace(reference, hu=apply_kernel(reference.hu, grid, options.reference_kernel))
 
 
 def _own_lesions(source: SimulatedScan) -> list[_Planted]:

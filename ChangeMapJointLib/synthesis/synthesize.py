@@ -57,7 +57,7 @@ LESION_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceScan:
     """A real scan that pairs are made from; lesions that it has are stable ones.
 
     Attributes:
@@ -75,7 +75,7 @@ class Source:
     outlined: bool = True
 
     @classmethod
-    def read(cls, path: Path, lesions: Path | None = None) -> Source:
+    def read(cls, path: Path, lesions: Path | None = None) -> SourceScan:
         """A scan in any format that is read, its lungs found, and its own lesions.
 
         Args:
@@ -119,7 +119,7 @@ def _naming(lesions: Path) -> Iterator[None]:
 
 
 def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
-    """Lesions on ``grid``, bool ``[z, y, x]``, from any of the files that :meth:`Source.read` takes.
+    """Lesions on ``grid``, bool ``[z, y, x]``, from any of the files that :meth:`SourceScan.read` takes.
 
     Raises:
         InputError: the file cannot be read, or is of another scan.
@@ -138,7 +138,7 @@ def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
 
 
 def synthesize(
-    sources: Sequence[Source],
+    sources: Sequence[SourceScan],
     out: Path,
     *,
     pairs: int,
@@ -184,7 +184,9 @@ def synthesize(
         if (folder / "truth.json").exists():
             _same_recipe(folder, recipe)
         else:
-            write_pair(folder, made(source, seed + number, options, shapes, [lesion for _, lesion in cut]), recipe)
+            write_pair(
+                folder, synthesize_pair(source, seed + number, options, shapes, [lesion for _, lesion in cut]), recipe
+            )
         folders.append(folder)
         progress((number + 1) / pairs, folder.name)
     return folders
@@ -200,7 +202,7 @@ def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
 
 
 def _recipe(
-    source: Source,
+    source: SourceScan,
     seed: int,
     options: DrawOptions,
     shapes: Sequence[LesionShape],
@@ -220,8 +222,8 @@ def _recipe(
     return told
 
 
-def made(
-    source: Source,
+def synthesize_pair(
+    source: SourceScan,
     seed: int,
     options: DrawOptions,
     shapes: Sequence[LesionShape] = (),
@@ -275,7 +277,7 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
         write_nrrd(part / f"lesions_{name}.nrrd", lesions, volume.grid)
     field = pair.field()
     write_displacement(part / "deformation.nrrd", field)
-    keypoints = foerstner_points(pair)
+    keypoints = foerstner_keypoints(pair)
     rows = [
         *(
             (*r, *t, "vessel" if v else "lung")
@@ -295,7 +297,7 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
     write_truth(part / "truth.json", Truth(pair.changes, pair.motion, pair.points, about))
 
 
-def foerstner_points(pair: KnownPair) -> FloatArray:
+def foerstner_keypoints(pair: KnownPair) -> FloatArray:
     """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
     scan = Scan.of(pair.reference, pair.lungs_reference)
     (view,) = scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)

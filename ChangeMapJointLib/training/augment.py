@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import at_points, compose, inverse, resize, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, resize, warp
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 from ChangeMapJointLib.training.losses import Sample
 
@@ -54,27 +54,27 @@ def augmented(sample: Sample, options: AugmentOptions, *, seed: tuple[int, int, 
         options: see there.
         seed: of the training, the epoch and the pair.
     """
-    generator = torch.Generator().manual_seed(one_seed(seed))
+    generator = torch.Generator().manual_seed(combine_seed(seed))
     draws = torch.rand(4, generator=generator).tolist()
     knots = torch.randn(1, 3, *KNOTS, generator=generator)
     if draws[3] < options.exchange:
         sample = exchanged(sample)
     if options.motion_mm > 0:
-        sample = moved(sample, further_motion(knots * options.motion_mm, sample))
+        sample = move_reference(sample, draw_smooth_motion(knots * options.motion_mm, sample))
     for axis in range(3):
         if draws[axis] < options.mirror:
             sample = mirrored(sample, axis)
     return sample
 
 
-def one_seed(seed: tuple[int, int, int]) -> int:
+def combine_seed(seed: tuple[int, int, int]) -> int:
     """A number for each training, epoch and pair."""
     return ((seed[0] * 1_000_003 + seed[1]) * 1_000_003 + seed[2]) % 2**62
 
 
 def crop_seed(seed: tuple[int, int, int]) -> int:
-    """Another number than :func:`one_seed`'s: of the same one, mirrored pairs would start elsewhere than the others."""
-    return one_seed((one_seed(seed), 1, 0))
+    """Another number than :func:`combine_seed`'s: of the same one, mirrored pairs would start elsewhere than the others."""
+    return combine_seed((combine_seed(seed), 1, 0))
 
 
 def exchanged(sample: Sample) -> Sample:
@@ -109,7 +109,7 @@ def mirrored(sample: Sample, axis: int) -> Sample:
     return replace(sample, **volumes, **deformations, keypoints_vox=keypoints, partners_mm=partners)
 
 
-def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
+def move_reference(sample: Sample, displacement_mm: Tensor) -> Sample:
     """R, and all that lies on it, as ``R(x + v(x))``: the true u is now the old one after v.
 
     Args:
@@ -122,7 +122,7 @@ def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
     h = _h(sample.spacing_mm, sample.partners_mm)
     wanted, found = sample.keypoints_vox, sample.keypoints_vox
     for _ in range(INVERSION_STEPS):  # k + v(k) = the keypoint's old place
-        found = wanted - at_points(displacement_mm[0], found) / h
+        found = wanted - displacement_at(displacement_mm[0], found) / h
     after = _deformations(sample, lambda u, spacing: compose(u[None], resize(displacement_mm, u.shape[1:]), spacing)[0])
     return replace(
         sample,
@@ -136,7 +136,7 @@ def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
     )
 
 
-def further_motion(knots_mm: Tensor, sample: Sample) -> Tensor:
+def draw_smooth_motion(knots_mm: Tensor, sample: Sample) -> Tensor:
     """A smooth v, ``[1, 3, z, y, x]``, through knots spread over the volume; weaker where it would be too steep."""
     v = resize(knots_mm, [max(n // 4, 5) for n in sample.reference.shape])  # a cubic shape from repeated linear ones
     v = resize(

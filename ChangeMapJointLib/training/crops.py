@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, as_dense, normalised
+from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, normalised, scale_density_normalised
 from ChangeMapJointLib.joint.warping import Offset, compose, determinant, resize, warp
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 from ChangeMapJointLib.training.losses import Sample
@@ -89,7 +89,9 @@ def starting_point(
     if options.registered and float(torch.rand(1, generator=generator)) < options.registered:
         if sample.registered_mm is None:
             raise InputError(
-                "found a sample without registered_mm", field="crops.registered", remedy="make it with register_it=True"
+                "found a sample without registered_mm",
+                field="crops.registered",
+                remedy="make it with with_registration=True",
             )
         u = sample.registered_mm[None]
     elif near and sample.true_mm is not None:
@@ -204,7 +206,7 @@ def block_input(crop: Crop, *, match_density: bool) -> Tensor:
     part = crop.sample
     moved = warp(normalised(part.template)[None, None], crop.start_mm, part.spacing_mm, part.offset)
     if match_density:
-        moved = as_dense(moved, crop.det)
+        moved = scale_density_normalised(moved, crop.det)
     return torch.cat([normalised(part.reference)[None, None], moved], dim=1)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, determinant, warp
+from ChangeMapJointLib.joint.warping import ORIGIN, Offset, determinant, displacement_at, warp
 from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change
 from ChangeMapJointLib.registration.deformable.similarity import (
     Spacing,
@@ -174,7 +174,7 @@ def keypoint_term(
     found = []
     for u in (displacement_mm, *coarser_mm):
         factor = size / torch.tensor(u.shape[:0:-1]).to(size)
-        moved = at_points(u, (sample.keypoints_vox + 0.5) / factor - 0.5)  # voxel centres, align_corners=False
+        moved = displacement_at(u, (sample.keypoints_vox + 0.5) / factor - 0.5)  # voxel centres, align_corners=False
         found.append(robust_distance(moved, sample.partners_mm, options.keypoint_scale_mm))
     last, others = found[0], found[1:]
     return last + options.coarser * torch.stack(others).mean() if others and options.coarser else last

@@ -55,18 +55,18 @@ class Table:
             writer.writerows(self.rows)
 
 
-def lasting(options: dict[str, Any]) -> dict[str, Any]:
+def fixed_options(options: dict[str, Any]) -> dict[str, Any]:
     """What a run that goes on must share with the one that stopped."""
     return {k: v for k, v in options.items() if k not in MAY_CHANGE}
 
 
-def filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """``options`` of a run before some of them existed, which then were as their defaults are, at every depth."""
-    given = {k: filled(v, defaults[k]) if isinstance(defaults.get(k), dict) else v for k, v in options.items()}
+    given = {k: with_defaults(v, defaults[k]) if isinstance(defaults.get(k), dict) else v for k, v in options.items()}
     return {**defaults, **given}
 
 
-def summed(values: Tensor, fabric: Fabric) -> Tensor:
+def sum_over_processes(values: Tensor, fabric: Fabric) -> Tensor:
     """The sum over all processes; ``values`` stay as they are."""
     found = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
     assert isinstance(found, Tensor)
@@ -79,7 +79,7 @@ class Run:
 
     Attributes:
         path: of the checkpoint.
-        told: what a run that goes on must share with this one, by name.
+        identity: what a run that goes on must share with this one, by name.
         defaults: of its options.
         network: bare.
         optimiser: as Fabric wrapped it.
@@ -89,7 +89,7 @@ class Run:
     """
 
     path: Path
-    told: dict[str, Any]
+    identity: dict[str, Any]
     defaults: dict[str, Any]
     network: JointNetwork
     optimiser: Any
@@ -99,11 +99,11 @@ class Run:
 
     def save(self) -> None:
         """Everything that is needed to go on; counts of all processes together."""
-        counts = {name: summed(v, self.fabric) for name, v in self.recall.state().items()}
+        counts = {name: sum_over_processes(v, self.fabric) for name, v in self.recall.state().items()}
         counts["weights"] = self.recall.weights
         if self.fabric.is_global_zero:
             content = {
-                **self.told,
+                **self.identity,
                 "network": self.network.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "recall": counts,
@@ -123,8 +123,8 @@ class Run:
             return
         try:  # every process reads it: the folder must be one that all of them see
             content = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
-            shared = {**content, "options": filled(content["options"], self.defaults)}
-            different = [name for name, value in self.told.items() if shared[name] != value]
+            shared = {**content, "options": with_defaults(content["options"], self.defaults)}
+            different = [name for name, value in self.identity.items() if shared[name] != value]
         except Exception as error:  # torch raises many kinds on a damaged file
             raise InputError(f"cannot be read ({error})", field=self.path, remedy="remove it to begin again") from error
         if different:

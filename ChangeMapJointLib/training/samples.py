@@ -39,13 +39,15 @@ TRUE_SIDE = 64
 SIDES = ("reference", "template")
 
 
-def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match_resolution: bool = False) -> Sample:
+def read_sample(
+    folder: Path, shape: Shape3, *, with_registration: bool = False, match_resolution: bool = False
+) -> Sample:
     """One pair that ``changemap synthesize`` wrote, for training.
 
     Args:
         folder: of the pair.
         shape: (z, y, x) of the network's input.
-        register_it: find y by Eq. (1) as well, as the method ``sequential`` does; takes about 10 s.
+        with_registration: find y by Eq. (1) as well, as the method ``sequential`` does; takes about 10 s.
         match_resolution: as the network has it.
 
     Raises:
@@ -65,7 +67,7 @@ def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match
         for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
     )
     found = None
-    if register_it:
+    if with_registration:
         found = register(pair, keypoints=find_correspondences(pair).keypoints).field
     true = read_displacement(folder / "deformation.nrrd")
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
@@ -166,7 +168,7 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
         shape: Shape3,
         cache: Path,
         *,
-        register_them: bool = False,
+        with_registration: bool = False,
         match_resolution: bool = False,
     ) -> None:
         """Prepare.
@@ -175,11 +177,11 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
             folders: as ``changemap synthesize`` writes them.
             shape: (z, y, x) of the network's input.
             cache: folder for what was made.
-            register_them: find y of each by Eq. (1) as well.
+            with_registration: find y of each by Eq. (1) as well.
             match_resolution: as the network has it.
         """
         self.folders, self.shape, self.cache = list(folders), shape, cache
-        self.register_them, self.match_resolution = register_them, match_resolution
+        self.with_registration, self.match_resolution = with_registration, match_resolution
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -193,7 +195,7 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
             made = read_sample(
                 self.folders[index],
                 self.shape,
-                register_it=self.register_them,
+                with_registration=self.with_registration,
                 match_resolution=self.match_resolution,
             )
             told = {f.name: _small(getattr(made, f.name)) for f in fields(made)}
@@ -216,7 +218,7 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
                 f"no pair ({error.strerror})", field=folder, expected="a folder that the synthesis of pairs wrote"
             ) from error
         how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
-        if self.register_them:
+        if self.with_registration:
             how += json.dumps([to_mapping(o()) for o in (RegistrationOptions, KeypointOptions, MatchingOptions)])
         if self.match_resolution:  # only then: samples that were kept before there was a choice stay good
             how += " matched"

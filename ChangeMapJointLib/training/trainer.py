@@ -29,7 +29,7 @@ from ChangeMapJointLib.training.augment import AugmentOptions, augmented, crop_s
 from ChangeMapJointLib.training.crops import CropOptions
 from ChangeMapJointLib.training.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
-from ChangeMapJointLib.training.resuming import Run, State, Table, lasting, summed
+from ChangeMapJointLib.training.resuming import Run, State, Table, fixed_options, sum_over_processes
 from ChangeMapJointLib.training.samples import to_device
 
 LAST = "last.ckpt"
@@ -166,12 +166,12 @@ def train(
     recall, state = EpochRecall(options.loss.least_weight), State()
     out.mkdir(parents=True, exist_ok=True)
     told = {
-        "options": lasting(to_mapping(options)),
+        "options": fixed_options(to_mapping(options)),
         "pairs": count,
         "digest": getattr(pairs, "digest", str)(),
         "start": "" if start is None else start.sha256,
     }
-    run = Run(out / LAST, told, lasting(to_mapping(TrainingOptions())), network, optimiser, recall, state, fabric)
+    run = Run(out / LAST, told, fixed_options(to_mapping(TrainingOptions())), network, optimiser, recall, state, fabric)
     run.resume()
     steps = Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
     epochs = Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
@@ -194,7 +194,7 @@ def train(
             if state.step % options.checkpoint_steps == 0:
                 run.save()
             progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
-        recall.hit, recall.seen = summed(recall.hit, fabric), summed(recall.seen, fabric)
+        recall.hit, recall.seen = sum_over_processes(recall.hit, fabric), sum_over_processes(recall.seen, fabric)
         weights = recall.finish().tolist()
         state.epoch, state.done = state.epoch + 1, 0
         if epochs is not None:
@@ -280,7 +280,7 @@ def _step(
         for name, value in {**terms, "total": loss}.items():
             sums[name] += counted * float(value.detach()) / len(batch)
     norm = fabric.clip_gradients(model, optimiser, max_norm=1.0, error_if_nonfinite=False)
-    values = summed(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
+    values = sum_over_processes(torch.tensor(list(sums.values()), dtype=torch.float64), fabric)
     if not (values.isfinite().all() and (norm is None or norm.isfinite().all())):
         raise InputError(
             f"the loss of pairs {list(batch)} is no number after epoch {epoch}",
@@ -312,7 +312,7 @@ def _share_statistics(model: Any, before: Sequence[Tensor], mine: int, pairs: in
     ours, all_of_them = ((1 - MOMENTUM) ** n for n in (mine, pairs))
     for kept, old in zip(_statistics(model), before, strict=True):
         seen = (kept - ours * old) / (1 - ours) if mine else torch.zeros_like(old)  # mean over this process's pairs
-        mean = summed(seen * (mine / pairs), fabric).to(kept)
+        mean = sum_over_processes(seen * (mine / pairs), fabric).to(kept)
         kept.copy_(all_of_them * old + (1 - all_of_them) * mean)
 
 

@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, similarity
-from ChangeMapJointLib.joint.warping import at_points, compose, inverse, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, warp
 
 H = (2.0, 1.0, 0.5)
 PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
@@ -185,7 +185,7 @@ def test_displacement_at_points() -> None:
     inside = index.clone()
     inside[2] = torch.tensor([0.0, 9.0, 0.0])
     wanted = inside @ torch.tensor([H[0], 10 * H[1], 100 * H[2]], dtype=torch.float64)
-    found = at_points(u, index)
+    found = displacement_at(u, index)
     assert torch.allclose(found, torch.stack([wanted, 2 * wanted, -wanted], dim=1))
 
 

@@ -16,7 +16,7 @@ from ChangeMapJointLib.synthesis.lidc import consensus_mask, read_lidc
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes, shape_of_contours
 from ChangeMapJointLib.synthesis.nlst import read_centres, sphere_mask
 from ChangeMapJointLib.synthesis.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
-from ChangeMapJointLib.synthesis.synthesize import Source, read_lesions
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, read_lesions
 
 GRID = Grid((6, 20, 24), (0.7, 0.7, 2.5), (-100.0, -80.0, -300.0))
 
@@ -164,7 +164,7 @@ def test_the_series_that_was_read_is_taken_with_its_outlines(chest: tuple[Path, 
     folder, volume = chest
     z = [float(volume.grid.to_physical(np.array([0.0, 0.0, k]))[2]) for k in (20, 21, 22)]
     readers = [reading(*(outline(height, 20, 26, 3) for height in z)) for _ in range(2)]
-    source = Source.read(folder, lidc_file(tmp_path / "069.xml", *readers, reading(), reading()))
+    source = SourceScan.read(folder, lidc_file(tmp_path / "069.xml", *readers, reading(), reading()))
     assert np.array_equal(source.volume.array, volume.array)
     assert source.own_lesions is not None
     assert np.argwhere(source.own_lesions).mean(0).tolist() == [21.0, 26.0, 20.0]
@@ -177,15 +177,15 @@ def test_the_xml_of_another_patient_is_refused(chest: tuple[Path, Volume], tmp_p
     path = lidc_file(tmp_path / "070.xml", reading())
     path.write_text(path.read_text().replace(SERIES, SERIES + "7"))
     with pytest.raises(InputError, match=rf"lesions='070\.xml': .*{SERIES}7' fits no series; choose one of: #1"):
-        Source.read(chest[0], path)
-    one = Source.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
+        SourceScan.read(chest[0], path)
+    one = SourceScan.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
     assert one.own_lesions is not None
     assert not one.own_lesions.any()
     path.write_text(path.read_text().replace(f"<SeriesInstanceUid>{SERIES}7</SeriesInstanceUid>", ""))
     with pytest.raises(InputError, match="2 CT series"):
-        Source.read(chest[0], path)
+        SourceScan.read(chest[0], path)
     with pytest.raises(InputError, match="no such file or folder"):
-        Source.read(tmp_path / "none", path)
+        SourceScan.read(tmp_path / "none", path)
 
 
 # -- LIDC-IDRI: shapes ----------------------------------------------------------------------------
@@ -328,8 +328,8 @@ def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:
 def test_spheres_are_not_cut_since_they_hold_lung(chest: tuple[Path, Volume], tmp_path: Path) -> None:
     x, y, z = chest[1].grid.to_physical(np.array([20.0, 26.0, 21.0]))
     (tmp_path / "a.csv").write_text(f"x_mm,y_mm,z_mm,diameter_mm\n{x},{y},{z},28\n")
-    source = Source.read(Path(f"{chest[0]}#2"), tmp_path / "a.csv")
+    source = SourceScan.read(Path(f"{chest[0]}#2"), tmp_path / "a.csv")
     assert source.own_lesions is not None
     assert source.own_lesions.sum() > 50
     assert source.cut_lesions() == []
-    assert len(Source("a", source.volume, source.lungs, source.own_lesions).cut_lesions()) == 1
+    assert len(SourceScan("a", source.volume, source.lungs, source.own_lesions).cut_lesions()) == 1
