@@ -99,7 +99,8 @@ def test_without_memory_the_first_look_stays_and_that_is_told() -> None:
     again = update_learned_change(Checkpoint(network, CARD, ""), first, first.field, GRID)
     assert again.learned is first.learned
     assert again.notes == (
-        "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation.",
+        "There was not enough memory to run the network a second time: CM_learn belongs to the network's own "
+        "deformation, not to the optimised one.",
     )
     network.error = RuntimeError("a fault")
     with pytest.raises(RuntimeError, match="a fault"):
@@ -206,7 +207,9 @@ def test_without_memory_a_smaller_grid_is_taken_and_told(error: Exception) -> No
     answer = run_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
     assert network.seen == [(16, 16, 32), (8, 8, 16)]
     assert answer.scans.grid.shape == (8, 8, 16)
-    assert answer.notes == ("Memory did not suffice: the network saw 16 x 8 x 8 voxels instead of 32 x 16 x 16.",)
+    assert answer.notes == (
+        "There was not enough memory: the network ran on 16 x 8 x 8 voxels instead of 32 x 16 x 16.",
+    )
     with pytest.raises(InputError, match="not enough memory for the network; use method='sequential'"):
         run_network(Checkpoint(Told(fails=9), CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
 
@@ -226,7 +229,7 @@ def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPa
     assert places == ["cuda", "cuda", "cpu"]
     assert found.device.type == "cpu"
     assert found.scans.grid.shape == (16, 16, 32)
-    assert found.notes == ("The GPU's memory did not suffice for the network; it computed on the CPU.",)
+    assert found.notes == ("The GPU did not have enough memory for the network, so it ran on the CPU.",)
 
 
 def test_other_faults_are_no_lack_of_memory() -> None:

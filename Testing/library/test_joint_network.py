@@ -296,7 +296,7 @@ def test_wrong_files_are_one_clear_line_each(tmp_path: Path) -> None:
     path = stored(tmp_path)
     content = path.read_bytes()
     put(path, content[:-10], honest=False)
-    with pytest.raises(InputError, match=r"SHA-256.*cut short or changed"):
+    with pytest.raises(InputError, match=r"SHA-256.*truncated or changed"):
         read_checkpoint(path)
     put(path, content[:200], honest=True)
     with pytest.raises(InputError, match="not safetensors"):
@@ -309,7 +309,7 @@ def test_wrong_files_are_one_clear_line_each(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"other\.json: cannot be read"):
         read_checkpoint(renamed)
     path.with_suffix(".json").rename(tmp_path / "other.json")
-    with pytest.raises(InputError, match=r"its weights are 'small\.safetensors'"):
+    with pytest.raises(InputError, match=r"is the card of 'small\.safetensors'"):
         read_checkpoint(renamed)
     with pytest.raises(InputError, match="cannot be read"):
         read_checkpoint(tmp_path / "nowhere.safetensors")
@@ -332,7 +332,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path: Path) -> None:
             {"network": {"factors": [2, 1], "channels": [2, 2], "reach": [1, 0], "depth": 1, "layers": 4}},
             "unknown option 'layers'",
         ),
-        ({"network": [1]}, "no object of options"),
+        ({"network": [1]}, "not an object of options"),
         ({"network": {"channels": [10**9, 1]}}, "channels"),
     ],
 )
