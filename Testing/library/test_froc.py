@@ -78,7 +78,7 @@ def test_few_voxels_are_labelled_as_the_whole_volume_is(monkeypatch: pytest.Monk
     components = froc._Components(values)
     counts = []
     for limit, few in zip(limits, (1.0, 0.0, 1.0, 1.0, 0.0, 1.0), strict=True):  # 0: the whole volume
-        monkeypatch.setattr(froc, "FEW", few)
+        monkeypatch.setattr(froc, "SPARSE_FRACTION", few)
         (found, sizes), expected = components.above(limit), connected_regions(values >= limit)
         counts.append(expected.max())
         assert found.max() == expected.max()

@@ -200,12 +200,12 @@ def test_slabs_give_what_the_whole_gives(
     pair = torch.randn(1, 2, 96, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     pair = pair.transpose(2, axis).contiguous()
     with torch.no_grad():
-        made.train()._answer(-1, pair)  # statistics
-        whole = made.eval()._answer(-1, pair)
+        made.train()._run_block(-1, pair)  # statistics
+        whole = made.eval()._run_block(-1, pair)
         seen = []
         hook = made.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[axis]))
         monkeypatch.setattr(joint_network, "SLAB_VOXELS", 8 * 8 * 64)
-        slabs = made._answer(-1, pair)
+        slabs = made._run_block(-1, pair)
         hook.remove()
     assert seen == sizes
     for ours, theirs in zip(slabs, whole, strict=True):
@@ -267,7 +267,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         made.blocks[0].change.bias[0] = torch.nan  # type: ignore[union-attr,index]
     write_checkpoint(tmp_path / "bad.safetensors", made, {})
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         read_checkpoint(tmp_path / "bad.safetensors")
 
 
