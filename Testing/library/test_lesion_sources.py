@@ -122,7 +122,7 @@ def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> No
     mask = np.zeros(GRID.shape, np.float32)
     mask[1, 2, 3] = np.nan
     write_nrrd(tmp_path / "a.nrrd", mask, GRID)
-    with pytest.raises(InputError, match="values that are no numbers, expected a mask"):
+    with pytest.raises(InputError, match="NaN or infinite values, expected a mask"):
         read_lesions(tmp_path / "a.nrrd", GRID)
 
 
