@@ -100,7 +100,7 @@ def test_a_hole_is_no_nodule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no XML"),
+        ("", "not XML"),
         ("<LidcReadMessage/>", "0 reading sessions"),
         ("<IdriReadMessage><readingSession/></IdriReadMessage>", "IdriReadMessage"),
         (
@@ -132,7 +132,7 @@ def test_outlines_of_another_series_are_refused(tmp_path: Path) -> None:
         if z == -295.1:  # rounded
             assert consensus_mask(found, GRID)[2].any()
             continue
-        with pytest.raises(InputError, match="outside of the series"):
+        with pytest.raises(InputError, match="outside the series"):
             consensus_mask(found, GRID)
     path = lidc_file(tmp_path / "b.xml", reading(square(-200.0, 4, 10)))
     with pytest.raises(InputError, match=r"lesions='b\.xml': .*outside"):
@@ -286,7 +286,7 @@ def test_other_databases_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "text.sqlite", tmp_path / "none.sqlite"):
         with pytest.raises(InputError, match=f"{path.name}': cannot be read"):
             read_shapes(path)
-    with pytest.raises(InputError, match="holds no nodule"):
+    with pytest.raises(InputError, match="holds no usable nodule"):
         read_shapes(database(tmp_path / "flat.sqlite", [ellipsoid(6.0, 6.0, 1.5)]))
     assert not (tmp_path / "none.sqlite").exists()
 
@@ -321,7 +321,7 @@ def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             read_centres(path)
     path.write_text("x_mm,y_mm,z_mm,diameter_mm\n92,-73,-294,6\n")
-    with pytest.raises(InputError, match="outside of the scan"):
+    with pytest.raises(InputError, match="outside the scan"):
         sphere_mask(read_centres(path), grid)
 
 
