@@ -29,7 +29,7 @@ MOMENTUM = 0.03  # of batch normalisation: its running statistics average about 
 SLAB_VOXELS = 8e6  # given at once to a block with kept statistics: 2.5 GB in float32 with 16 channels. Slabs overlap by
 # up to their own thickness, so that grids of hundreds of voxels along each axis need more
 REACH_COARSE_VOX = 7  # how far a block sees in every direction, in voxels of its coarsest stage
-SHARPNESS = 60.0  # of the softmax over shifts; without any training it reduces 6.7 mm to 2 mm, see EXPERIMENTS.md
+SHARPNESS = 60.0  # of the softmax over shifts; without any training it reduces 6.7 mm to 2 mm, see docs/log/network.md
 
 
 @dataclass(frozen=True)
