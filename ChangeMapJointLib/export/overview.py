@@ -154,10 +154,10 @@ def _label(
     )
 
 
-def spread(wanted: list[float], spacing: float, length: float) -> list[float]:
+def spread(positions: list[float], spacing: float, length: float) -> list[float]:
     """Move ascending positions as little as needed so that they are ``spacing`` apart, within 0 to ``length``."""
     placed: list[float] = []
-    for position in wanted:
+    for position in positions:
         lowest = placed[-1] + spacing if placed else spacing / 2
         placed.append(max(position, lowest))
     limit = length - spacing / 2

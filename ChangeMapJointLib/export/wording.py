@@ -261,8 +261,8 @@ def _unit_words(name: str) -> str:
     """Turn a name such as ``time_s`` into "Time (s)"."""
     head, _, unit = name.rpartition("_")
     if head and unit in ("s", "mb", "gb", "mm", "hu", "ml", "percent"):
-        shown = {"mb": "MB", "gb": "GB", "hu": "HU", "percent": "%"}.get(unit, unit)
-        name = f"{head} ({shown})"
+        symbol = {"mb": "MB", "gb": "GB", "hu": "HU", "percent": "%"}.get(unit, unit)
+        name = f"{head} ({symbol})"
     return name[:1].upper() + name[1:].replace("_", " ")
 
 

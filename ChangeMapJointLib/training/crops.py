@@ -184,11 +184,11 @@ def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, 
     u = start_mm[(..., *box)]
     low, high = (limits.tolist() for limits in u[0].flatten(1).aminmax(dim=1))
     first, spans = [], []
-    for axis, (a, n, whole) in enumerate(zip(offset, shape[::-1], sample.template.shape[::-1], strict=True)):
+    for axis, (a, n, template_n) in enumerate(zip(offset, shape[::-1], sample.template.shape[::-1], strict=True)):
         h = sample.spacing_mm[axis]
-        begin = min(max(a + math.floor(low[axis] / h) - MARGIN, 0), whole - 1)
+        begin = min(max(a + math.floor(low[axis] / h) - MARGIN, 0), template_n - 1)
         first.append(begin)
-        spans.append(slice(begin, max(min(a + n + math.ceil(high[axis] / h) + MARGIN, whole), begin + 1)))
+        spans.append(slice(begin, max(min(a + n + math.ceil(high[axis] / h) + MARGIN, template_n), begin + 1)))
     template_box = spans[2], spans[1], spans[0]
     keypoints = sample.keypoints_vox - torch.tensor(offset).to(sample.keypoints_vox)
     last = torch.tensor(shape[::-1]).to(keypoints) - 1
