@@ -20,7 +20,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.signals import nobody
+from ChangeMapJointGui.signals import ignore
 from ChangeMapJointLib.background.job import End, Job
 from ChangeMapJointLib.core.errors import InputError
 
@@ -49,8 +49,8 @@ class BackgroundRun:
         job: Job,
         python: str | None = None,
         environment: dict[str, str] | None = None,
-        onEvent: Callable[[dict[str, Any]], None] = nobody,
-        onEnd: Callable[[End], None] = nobody,
+        onEvent: Callable[[dict[str, Any]], None] = ignore,
+        onEnd: Callable[[End], None] = ignore,
     ) -> None:
         """``environment`` is added to the one of this process."""
         self.job, self.python = job, python or pythonOfSlicer()
@@ -95,7 +95,7 @@ class BackgroundRun:
         """
         if not self.running:
             return self.end
-        self.onEvent = self.onEnd = nobody
+        self.onEvent = self.onEnd = ignore
         if self._thread is not None:
             self._thread.join(timeout)
         self.job.kill(timeout)

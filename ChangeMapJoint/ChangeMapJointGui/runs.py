@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.signals import Signal, nobody
+from ChangeMapJointGui.signals import Signal, ignore
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
@@ -70,7 +70,7 @@ class Runs:
             RuntimeError: the comparison failed or was declined; the text says why.
         """
         ends: list[End] = []
-        told = options.pop("onEnd", nobody)
+        told = options.pop("onEnd", ignore)
 
         def onEnd(end: End) -> None:
             ends.append(end)
@@ -97,8 +97,8 @@ class Runs:
         preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
-        onEvent: Callable[[dict[str, Any]], None] = nobody,
-        onEnd: Callable[[End], None] = nobody,
+        onEvent: Callable[[dict[str, Any]], None] = ignore,
+        onEnd: Callable[[End], None] = ignore,
     ) -> bool:
         """Start a comparison in the background.
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def nobody(value: Any) -> None:
+def ignore(value: Any) -> None:
     """A listener that does nothing."""
 
 

@@ -34,12 +34,12 @@ from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
     EXIT_INPUT,
-    Unheard,
+    OutputClosed,
     emit,
     json_line,
     json_listener,
-    say,
-    stoppable,
+    write_now,
+    cancel_on_signals,
 )
 from ChangeMapJointLib.comparison.outcome import CANCELLED, OWNER_GONE, explain_error
 from ChangeMapJointLib.comparison.stages import ProgressEvent
@@ -72,21 +72,21 @@ class Worker:
         """Do the job; the exit code."""
         self.job.write_state("running", pid=os.getpid(), started=now())
         try:
-            with stoppable():
+            with cancel_on_signals():
                 self.tell("started", pid=os.getpid())
                 threading.Thread(target=self._watch, name="watch", daemon=True).start()
                 found = self._compare()
         except (Cancelled, KeyboardInterrupt):
-            self._stop_words()
+            self._report_stop()
         except Exception as error:
-            self._error_words(error)
+            self._report_error(error)
         else:
             self.end("finished", EXIT_FINISHED, **found)
         return self._code
 
     def _compare(self) -> dict[str, Any]:
         """Do the work; what to tell of it."""
-        self._check()
+        self._raise_if_stopped()
         asked = self.job.read()
         from ChangeMapJointLib.comparison.run import run  # heavy: torch and all that computes
 
@@ -94,7 +94,7 @@ class Worker:
         send = json_listener(self.tell)
 
         def listen(event: ProgressEvent) -> None:
-            self._check()
+            self._raise_if_stopped()
             send(event)
 
         result = run(request, listen)
@@ -112,19 +112,19 @@ class Worker:
     # -- stopping ---------------------------------------------------------------------
     def _watch(self) -> None:
         while not self.ended.wait(LOOK_S):
-            if self._reason() is not None:
+            if self._stop_reason() is not None:
                 _thread.interrupt_main(signal.SIGTERM)
                 if not self.ended.wait(PATIENCE_S):  # stuck in a library
-                    self._stop_words()
+                    self._report_stop()
                     os._exit(self._code)
                 return
 
-    def _check(self) -> None:
+    def _raise_if_stopped(self) -> None:
         """Raise :class:`Cancelled` when the work shall stop; libraries may have swallowed the first one."""
-        if self._reason() is not None:
+        if self._stop_reason() is not None:
             raise Cancelled(self.stopped)
 
-    def _reason(self) -> str | None:
+    def _stop_reason(self) -> str | None:
         if self.stopped is None:
             if self.job.cancel_requested or not self.job.folder.exists():
                 self.stopped = CANCELLED
@@ -133,21 +133,21 @@ class Worker:
         return self.stopped
 
     # -- last words -------------------------------------------------------------------
-    def _stop_words(self) -> None:
-        reason = self._reason() or "Stopped by a signal from outside; nothing was kept."
+    def _report_stop(self) -> None:
+        reason = self._stop_reason() or "Stopped by a signal from outside; nothing was kept."
         if reason == OWNER_GONE:
             self.end("fault", EXIT_FAULT, message=reason)
         else:
             self.end("cancelled", EXIT_CANCELLED, message=reason)
 
-    def _error_words(self, error: Exception) -> None:
+    def _report_error(self, error: Exception) -> None:
         with suppress(OSError):
             traceback.print_exception(error)
         said = explain_error(error, self.job.folder)
         if said is not None:
             return self.end("error", EXIT_INPUT, message=said)
         if isinstance(error, InputError):
-            known = of_scans(error, self.job)
+            known = name_scans_in_error(error, self.job)
             return self.end("error", EXIT_INPUT, message=str(known), error=known.to_json())
         return self.end("fault", EXIT_FAULT, message=f"A fault in the program: {type(error).__name__}: {error}")
 
@@ -175,8 +175,8 @@ class Worker:
             Cancelled: nobody listens any more.
         """
         try:
-            say(self.stream, json_line(event, **values))
-        except Unheard as error:
+            write_now(self.stream, json_line(event, **values))
+        except OutputClosed as error:
             self.stopped = self.stopped or OWNER_GONE
             raise Cancelled(self.stopped) from error
 
@@ -212,7 +212,7 @@ def _label(given: JobInput) -> Label:
     return Label(given.name, acquisition if given.date is None else replace(acquisition, date=given.date))
 
 
-def of_scans(error: InputError, job: Job) -> InputError:
+def name_scans_in_error(error: InputError, job: Job) -> InputError:
     """The error about the scans that the user chose instead of about the job's files."""
     with suppress(InputError):
         asked = job.read()
@@ -254,9 +254,9 @@ def streams(log: Path) -> Iterator[IO[str] | None]:
                 stream.close()
 
 
-def refuse(message: str) -> int:
+def report_refusal(message: str) -> int:
     """The end of a worker that has no job to work on."""
-    with suppress(Unheard):
+    with suppress(OutputClosed):
         emit("error", message=message, exit_code=EXIT_INPUT)
     return EXIT_INPUT
 
@@ -270,15 +270,15 @@ def main(arguments: list[str] | None = None) -> int:
     lead_group()
     job = Job(given.job.resolve())
     if not job.folder.is_dir():
-        return refuse(f"{given.job}: no such folder; start the comparison again")
+        return report_refusal(f"{given.job}: no such folder; start the comparison again")
     try:
         if not hold(job.lock_file):
-            return refuse(f"{job.folder}: another worker is at this job; wait for it")
+            return report_refusal(f"{job.folder}: another worker is at this job; wait for it")
         with streams(job.log_file) as stream:
             return Worker(job, given.owner, stream).work()
     except OSError as error:
         reason = explain_error(error, job.folder) or f"{job.folder}: cannot be used ({error.strerror})"
-        return refuse(reason)
+        return report_refusal(reason)
 
 
 if __name__ == "__main__":

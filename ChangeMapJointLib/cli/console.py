@@ -15,19 +15,19 @@ from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
     EXIT_INPUT,
-    Unheard,
+    OutputClosed,
     emit,
     json_listener,
-    say,
-    stoppable,
+    write_now,
+    cancel_on_signals,
 )
-from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, nobody
+from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.memory import is_lack_of_memory
 
 
 @contextmanager
-def listening(style: str) -> Iterator[Listener]:
+def progress_listener(style: str) -> Iterator[Listener]:
     """The listener for ``--progress``: ``json`` lines, a ``bar`` on a terminal, or nothing for ``none``.
 
     Where the output is no terminal, ``bar`` prints one line a stage.
@@ -35,7 +35,7 @@ def listening(style: str) -> Iterator[Listener]:
     if style == "json":
         yield json_listener()
     elif style == "none":
-        yield nobody
+        yield ignore_progress
     elif sys.stderr is not None and sys.stderr.isatty():
         with progress_bar() as listener:
             yield listener
@@ -74,13 +74,13 @@ def line_listener() -> Listener:
     def tell(event: ProgressEvent) -> None:
         if not seen or seen[-1] != event.stage:
             seen.append(event.stage)
-            say(sys.stderr, f"{event.elapsed_s:6.1f} s  {event.stage}\n")
+            write_now(sys.stderr, f"{event.elapsed_s:6.1f} s  {event.stage}\n")
 
     return tell
 
 
 @contextmanager
-def ending(style: str, log: Path | None = None, *, written: Path | None = None) -> Iterator[None]:
+def exit_codes(style: str, log: Path | None = None, *, written: Path | None = None) -> Iterator[None]:
     """Turn the block's errors into one line and an exit code.
 
     Args:
@@ -92,15 +92,15 @@ def ending(style: str, log: Path | None = None, *, written: Path | None = None) 
         SystemExit: 2 for bad input, 130 when cancelled, 1 for a fault.
     """
     try:
-        with stoppable():
+        with cancel_on_signals():
             yield
     except InputError as error:
         raise SystemExit(_end(style, "error", error.render(COMMAND_LINE), EXIT_INPUT, error=error.to_json())) from None
     except (Cancelled, KeyboardInterrupt):
         said = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is whole."
         raise SystemExit(_end(style, "cancelled", said, EXIT_CANCELLED)) from None
-    except (Unheard, BrokenPipeError):  # stop quietly, as other commands do
-        be_quiet()
+    except (OutputClosed, BrokenPipeError):  # stop quietly, as other commands do
+        discard_output()
         raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
         said = f"Fault: {type(error).__name__}: {error}"
@@ -109,7 +109,7 @@ def ending(style: str, log: Path | None = None, *, written: Path | None = None) 
         raise SystemExit(_end(style, "fault", said + _keep(log), EXIT_FAULT)) from None
 
 
-def be_quiet() -> None:
+def discard_output() -> None:
     """Send what is still to be written nowhere, so that the interpreter has nothing to complain about at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
@@ -133,8 +133,8 @@ def _keep(log: Path | None) -> str:
 
 def _end(style: str, event: str, message: str, code: int, **values: Any) -> int:
     if style == "json":
-        with suppress(Unheard):
+        with suppress(OutputClosed):
             emit(event, message=message, exit_code=code, **values)
-    with suppress(Unheard):
-        say(sys.stderr, f"changemap: {message}\n")
+    with suppress(OutputClosed):
+        write_now(sys.stderr, f"changemap: {message}\n")
     return code

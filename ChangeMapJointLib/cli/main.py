@@ -13,7 +13,7 @@ import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
-from ChangeMapJointLib.cli.console import ending, listening
+from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
@@ -104,13 +104,13 @@ def run_command(
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         options = read_config(config, preset=preset, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(reference, template, out, options, device, overwrite)
         result = run(request, listener)
-    with ending(progress.value, written=out):
+    with exit_codes(progress.value, written=out):
         tell_result(result, out, progress)
 
 
@@ -122,10 +122,10 @@ def demo_command(
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Run the main job on the sample pair that ships with the project, and count what was found."""
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         request = demo_request(out, device, overwrite=overwrite)
         result = run(request, listener)
-    with ending(progress.value, written=out):
+    with exit_codes(progress.value, written=out):
         scored = score(result)
         if progress is ProgressStyle.json:
             emit("score", **scored.figures(), lines=scored.lines())
@@ -160,9 +160,9 @@ def synthesize_command(
     """Make pairs with known motion and known lesions (new, grown, shrunk, resolved, stable) from real scans."""
     from ChangeMapJointLib.cli.synthesize import Synthesis, run_synthesis
 
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         made = run_synthesis(Synthesis(tuple(scan), out, pairs, seed, tuple(lesions or ()), config, shapes), listener)
-    with ending(progress.value, written=out):
+    with exit_codes(progress.value, written=out):
         if progress is ProgressStyle.json:
             emit("finished", out=str(out), pairs=len(made))
         else:
@@ -192,12 +192,12 @@ def train_command(
     """Train the joint network; under torchrun or Slurm on as many GPUs and nodes as they start processes."""
     from ChangeMapJointLib.cli.train import TrainingRequest, run_training
 
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         asked = TrainingRequest(
             tuple(pairs), out, config, tuple(validation or ()), start=start, cache=cache, device=device
         )
         weights = run_training(asked, listener)
-    with ending(progress.value, written=out):
+    with exit_codes(progress.value, written=out):
         if progress is ProgressStyle.json:
             emit("finished", out=str(out), weights=str(weights))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.synthesis.draw import DrawOptions
@@ -36,7 +36,7 @@ class Synthesis:
     shapes: Path | None = None
 
 
-def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
+def run_synthesis(asked: Synthesis, listener: Listener = ignore_progress) -> list[Path]:
     """Make the pairs.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ChangeMapJointLib import __version__
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.options import from_mapping, read_json, to_mapping
@@ -57,7 +57,7 @@ class TrainingRequest:
     device: str = "auto"
 
 
-def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
+def run_training(asked: TrainingRequest, listener: Listener = ignore_progress) -> Path:
     """Train, or go on; under ``torchrun`` or Slurm in as many processes as they started.
 
     Returns:
@@ -84,7 +84,7 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
     precision = usable_precision(asked.device, options.precision)
     fabric = launched_fabric(asked.device, precision)
     options = replace(options, batch=max(options.batch, fabric.world_size))  # a pair for each process; the card says it
-    stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else nobody)
+    stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else ignore_progress)
     # a run may go on elsewhere in another precision; the card says the last one
     done = replace(options, precision=precision)
     watch = _Watch(asked, done, watched, {"training": patients[0], "validation": patients[1]}, start)
