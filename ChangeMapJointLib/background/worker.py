@@ -35,11 +35,11 @@ from ChangeMapJointLib.comparison.events import (
     EXIT_FAULT,
     EXIT_INPUT,
     OutputClosed,
+    cancel_on_signals,
     emit,
     json_line,
     json_listener,
     write_now,
-    cancel_on_signals,
 )
 from ChangeMapJointLib.comparison.outcome import CANCELLED, OWNER_GONE, explain_error
 from ChangeMapJointLib.comparison.stages import ProgressEvent

@@ -16,10 +16,10 @@ from ChangeMapJointLib.comparison.events import (
     EXIT_FAULT,
     EXIT_INPUT,
     OutputClosed,
+    cancel_on_signals,
     emit,
     json_listener,
     write_now,
-    cancel_on_signals,
 )
 from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
 from ChangeMapJointLib.core.errors import Cancelled, InputError
