@@ -20,7 +20,7 @@ OUT_OF_MEMORY = (
     "(registration.working_mm), and try again."
 )
 KILLED = (
-    "The system killed the comparison, most likely because memory ran out. Close other programs or scenes, "
+    "The comparison was killed by the system, most likely because the memory ran out. Close other programs or scenes, "
     "or set a coarser registration grid (registration.working_mm), and try again."
 )
 CRASHED = "The comparison crashed ({why}). Nothing was kept; the log shows where. Please report it."
