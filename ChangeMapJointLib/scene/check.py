@@ -45,7 +45,7 @@ def outlines(array: NDArray[Any], levels_hu: tuple[float, ...] = EDGE_LEVELS_HU)
 
 
 def _eroded(mask: BoolArray) -> BoolArray:
-    """Return the voxels of ``mask`` whose face neighbours are all in it; neighbours outside the array count as in it."""
+    """Return the voxels of ``mask`` whose face neighbours are all in it; outside the array counts as in it."""
     inner = mask.copy()
     for axis in range(3):
         line, core = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
@@ -115,7 +115,7 @@ def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
 
 # -- displacement -------------------------------------------------------------------------------
 def displacement_of(deformation: Node) -> Node:
-    """Return a volume node of |u| in mm on the field's grid; made once per run. Its colors end at the 99th percentile."""
+    """Return a volume node of |u| in mm on the field's grid; made once. Its colors end at the 99th percentile."""
     existing_node = derived(deformation, "displacement")
     if existing_node is not None:
         return existing_node
