@@ -103,7 +103,7 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
     names = {path.name for path in target.iterdir()}
     if names and (names - run_files.FILES or not is_run(target)):
         raise InputError(
-            "holds files that are not from a run, and is not replaced",
+            "holds other files than those of a run, and is not replaced",
             field="out",
             value=out,
             remedy="give another folder",
