@@ -90,7 +90,7 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
         overwrite: whether an earlier run may be replaced.
 
     Raises:
-        InputError: it is a file, it exists and ``overwrite`` is False, or it holds other files than a run's.
+        InputError: it is a file, it exists and ``overwrite`` is False, or it holds other files than those of a run.
     """
     if not target.exists():
         return
