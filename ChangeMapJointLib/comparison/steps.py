@@ -104,14 +104,7 @@ def register(
         rigid = align_any_size(current, prior, options=config.rigid, progress=report)
     pair = ScanPair(current, prior, rigid.matrix)
     with stages.stage("gate"):
-        gate = check_pair(
-            current.volume,
-            prior.volume,
-            lungs=(current.lungs, prior.lungs),
-            matrix=rigid.matrix,
-            remarks=[GateReason(rule_of_warning(text), "look", text) for text in rigid.warnings],
-        )
-        gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
+        gate = _check_gate(current, prior, rigid)
     output = None
     if config.method == "joint":
         assert model is not None
@@ -119,6 +112,23 @@ def register(
     elif config.method == "sequential":
         output = register_sequential(pair, config, fallback, stages)
     return Registered(pair, rigid, gate, config, fallback, output)
+
+
+def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer:
+    """Ask the gate about two aligned scans.
+
+    Raises:
+        InputError: the gate refuses the pair.
+    """
+    gate = check_pair(
+        current.volume,
+        prior.volume,
+        lungs=(current.lungs, prior.lungs),
+        matrix=rigid.matrix,
+        remarks=[GateReason(rule_of_warning(text), "look", text) for text in rigid.warnings],
+    )
+    gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
+    return gate
 
 
 def find_changes(
