@@ -79,7 +79,7 @@ class SavedResult:
 
     @cached_property
     def rigid(self) -> FloatArray:
-        """The rigid part of the deformation, 4x4, points of the current scan to the prior in mm."""
+        """The rigid part of the deformation: 4x4, maps points (x, y, z) of the current scan to the prior, mm, LPS."""
         return read_rigid(self.folder / run_files.RIGID)
 
     @cached_property
@@ -109,6 +109,9 @@ def load_result(folder: Path | str) -> SavedResult:
 
     Args:
         folder: written by ``changemap run`` or :meth:`Result.save`.
+
+    Returns:
+        The result; its volumes are read on first access.
 
     Raises:
         InputError: the folder is not that of a run, or one of its files is damaged.

@@ -42,7 +42,8 @@ def save_result(
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
     if stages is None:  # else the run has checked it before it began
-        check_output(out, [split_selector(scan.path)[0] for scan in inputs if scan.path is not None], overwrite=overwrite)
+        paths = [split_selector(scan.path)[0] for scan in inputs if scan.path is not None]
+        check_output(out, paths, overwrite=overwrite)
         stages = Stages({"write": 1.0})
         stages.reports = list(result.record.stages)
     with run_folder(out, overwrite=overwrite) as folder:
