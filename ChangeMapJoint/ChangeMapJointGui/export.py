@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.messages import tellingErrors
+from ChangeMapJointGui.messages import showErrors
 from ChangeMapJointLib.io import run_files
 
 
@@ -84,7 +84,7 @@ class ExportSection:
         if not chosen:
             return
         path = Path(chosen)
-        with tellingErrors(_("{path} could not be written.").format(path=path)):
+        with showErrors(_("{path} could not be written.").format(path=path)):
             write(path)
             qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(path.parent))
             self.ui.exportLabel.text = _("Saved: {path}").format(path=path)

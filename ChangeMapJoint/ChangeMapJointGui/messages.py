@@ -88,7 +88,7 @@ class PanelWording(Wording):
 
 
 @contextmanager
-def tellingErrors(message: str, wording: Wording = PYTHON) -> Iterator[None]:
+def showErrors(message: str, wording: Wording = PYTHON) -> Iterator[None]:
     """Show an error raised in the block in a dialog, and go on; the cursor is an hourglass meanwhile.
 
     Unexpected errors also go to Slicer's error log, with their traceback.

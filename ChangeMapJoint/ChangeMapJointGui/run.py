@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
-from ChangeMapJointGui.messages import PanelWording, tellingErrors
+from ChangeMapJointGui.messages import PanelWording, showErrors
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
 
 TICK_MS = 500  # Cancel is enabled after the first tick, so that a double click on Apply does not cancel
@@ -69,7 +69,7 @@ class RunSection:
             self.refresh()
             self.panel.logic.runs.cancel()
             return
-        with tellingErrors(_("The comparison could not be started."), self._wording):
+        with showErrors(_("The comparison could not be started."), self._wording):
             self._begin()
         if not self.running:
             self._showStatus(_("Not started."))
@@ -126,7 +126,7 @@ class RunSection:
         seconds = time.monotonic() - self._started
         if end.state == "finished" and end.result is not None:
             self._showStatus(_("Done, but the result could not be loaded."), BAD_COLOR)
-            with tellingErrors(_("The result could not be loaded.")):
+            with showErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.runs.lastJob)
                 self._showStatus(
                     _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
@@ -167,7 +167,7 @@ class RunSection:
         if job is None:
             self.refresh()
             return
-        with tellingErrors(_("The last run could not be loaded.")):
+        with showErrors(_("The last run could not be loaded.")):
             self.panel.loadJob(job, recover=True)
             self._showStatus(_("The last run was loaded."))
         self.refresh()

@@ -79,7 +79,7 @@ class Worker:
         self.job.write_state("running", pid=os.getpid(), started=now())
         try:
             with cancel_on_signals():
-                self.tell("started", pid=os.getpid())
+                self.send("started", pid=os.getpid())
                 threading.Thread(target=self._watch, name="watch", daemon=True).start()
                 summary = self._compare()
         except (Cancelled, KeyboardInterrupt):
@@ -97,11 +97,11 @@ class Worker:
         from ChangeMapJointLib.comparison.run import run  # here, since it imports torch
 
         request = make_request(self.job, job_request)
-        send = json_listener(self.tell)
+        report = json_listener(self.send)
 
         def listen(event: ProgressEvent) -> None:
             self._raise_if_stopped()
-            send(event)
+            report(event)
 
         result = run(request, listen)
         if self.job.cancel_requested:
@@ -169,12 +169,12 @@ class Worker:
             if self.job.folder.exists():
                 self.job.write_state(state, message, exit_code=code)
             with suppress(Cancelled):
-                self.tell(event, message=message, exit_code=code, **values)
+                self.send(event, message=message, exit_code=code, **values)
             self._code = code
             self.ended.set()
             end_children()
 
-    def tell(self, event: str, **values: Any) -> None:
+    def send(self, event: str, **values: Any) -> None:
         """Write an event as a JSON line.
 
         Raises:
