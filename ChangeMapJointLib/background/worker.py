@@ -44,7 +44,7 @@ from ChangeMapJointLib.comparison.events import (
 from ChangeMapJointLib.comparison.outcome import CANCELLED, OWNER_GONE, explain_error
 from ChangeMapJointLib.comparison.stages import ProgressEvent
 from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
-from ChangeMapJointLib.core.process import end_children, hold, is_alive, lead_group
+from ChangeMapJointLib.core.process import end_children, is_alive, lead_group, lock_until_exit
 from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def of_scans(error: InputError, job: Job) -> InputError:
     """The error about the scans that the user chose instead of about the job's files."""
     with suppress(InputError):
         asked = job.read()
-        return error.renaming({job.input_file(side): Argument(side, getattr(asked, side).name) for side in SIDES})
+        return error.with_subjects({job.input_file(side): Argument(side, getattr(asked, side).name) for side in SIDES})
     return error
 
 
@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not job.folder.is_dir():
         return refuse(f"{given.job}: no such folder; start the comparison again")
     try:
-        if not hold(job.lock_file):
+        if not lock_until_exit(job.lock_file):
             return refuse(f"{job.folder}: another worker is at this job; wait for it")
         with streams(job.log_file) as stream:
             return Worker(job, given.owner, stream).work()

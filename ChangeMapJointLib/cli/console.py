@@ -23,7 +23,7 @@ from ChangeMapJointLib.comparison.events import (
 )
 from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, nobody
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def ending(style: str, log: Path | None = None, *, written: Path | None = None) 
         raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
         said = f"Fault: {type(error).__name__}: {error}"
-        if is_lack_of_memory(error):
+        if is_out_of_memory(error):
             said = "Out of memory: close other programs, or raise registration.working_mm in --config."
         raise SystemExit(_end(style, "fault", said + _keep(log), EXIT_FAULT)) from None
 

@@ -25,7 +25,7 @@ from ChangeMapJointLib.registration.keypoints.match import Matches
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.scan.deformation import Deformation
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 
 
@@ -82,7 +82,7 @@ def assess_deformable(
     field = registration.field
     with stages.stage("check") as progress:
         check = check_registration(pair, output, config, fallback, progress)
-        pair.forget_views()
+        pair.clear_cache()
     with stages.stage("warp"):
         warped, maps = warp_and_map(pair, output, check.trust, fallback)
     with stages.stage("findings"):
@@ -128,7 +128,7 @@ def warp_and_map(
     lungs_warped = warp(t.mask, t.grid, r.grid, field) >= 0.5
     lungs = lungs_of_both(r.mask, lungs_warped, r.grid)
     matched_r, matched_t = match_voxel_blur(
-        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r.volume), template_unseen=unseen_of(t.volume)
+        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_mask(r.volume), template_unseen=unseen_mask(t.volume)
     )
     moved = _warped(matched_t, pair, field, fallback, outside=np.nan)
     difference, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)

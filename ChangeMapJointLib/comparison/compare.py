@@ -100,7 +100,7 @@ def compare_scans(
         InputError: a pair that the gate refuses, no lungs in a scan, a pair that cannot be aligned, or weights that
             cannot be used.
     """
-    check_pair(reference, template).raise_refusal(f"reference {reference.source} and template {template.source}")
+    check_pair(reference, template).raise_if_refused(f"reference {reference.source} and template {template.source}")
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     with stages.stage("lungs") as progress:

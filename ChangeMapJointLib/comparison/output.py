@@ -143,7 +143,7 @@ def _cause(error: BaseException, working: Path | None) -> OSError | None:
         return error
     if working is None or not isinstance(error, InputError) or not isinstance(error.__cause__, OSError):
         return None
-    return error.__cause__ if any(isinstance(one, Path) and working in one.parents for one in error.where) else None
+    return error.__cause__ if any(isinstance(one, Path) and working in one.parents for one in error.subjects) else None
 
 
 def _explained(out: Path, error: OSError) -> InputError:

@@ -106,7 +106,7 @@ def register(
             matrix=rigid.matrix,
             remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
         )
-        gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
+        gate.raise_if_refused(f"reference {current.volume.source} and template {prior.volume.source}")
     output = None
     if config.method == "joint":
         assert model is not None

@@ -107,7 +107,7 @@ def _coarse(array: NDArray[np.generic], grid: Grid, work: Grid) -> NDArray[np.fl
     return resample_parallel(blocks, Grid.of_image(image), work, clip=(NOT_SCANNED_HU, METAL_HU))
 
 
-def between(mask: Mask) -> Mask:
+def between_lungs(mask: Mask) -> Mask:
     """What has lung on both sides of it in its row: heart, vessels, and the front of the spine."""
     before = np.maximum.accumulate(mask, axis=2)
     behind = np.flip(np.maximum.accumulate(np.flip(mask, 2), axis=2), 2)
@@ -131,7 +131,7 @@ def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[tuple[int, int], float]
     across = (y0 + y1 - 1) / 2
     place = (int(np.unravel_index(int(column.argmax()), column.shape)[0]) - across) / max((y1 - y0) / 2, 1)
     box = (slice(z0, z1), slice(None), slice(x0, x1))
-    rows = ((hu[box] > SPINE_HU) & ~between(mask[box])).sum(axis=(0, 2))
+    rows = ((hu[box] > SPINE_HU) & ~between_lungs(mask[box])).sum(axis=(0, 2))
     bones = place
     if rows.sum():
         bones = (float((rows * np.arange(len(rows))).sum() / rows.sum()) - across) / max((y1 - y0) / 2, 1)
@@ -200,7 +200,7 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
 
 def _leftness(hu: NDArray[np.float32], mask: Mask, x: int) -> float:
     """Of the soft tissue between the lungs, the share on the left less the share on the right."""
-    across = ((hu > SOFT_TISSUE_HU) & between(mask)).sum(axis=(0, 1))
+    across = ((hu > SOFT_TISSUE_HU) & between_lungs(mask)).sum(axis=(0, 1))
     total = int(across.sum())
     return float(across[x + 1 :].sum() - across[:x].sum()) / total if total else 0.0
 

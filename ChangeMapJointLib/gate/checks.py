@@ -20,7 +20,7 @@ from ChangeMapJointLib.core.hu import AIR_OR_LUNG_HU, LOWEST_HU
 from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
 from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer, GateReason, reason
 from ChangeMapJointLib.scan.lungs import Lungs
-from ChangeMapJointLib.scan.padding import find_fill, with_unseen
+from ChangeMapJointLib.scan.padding import find_padding, mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
 SAMPLED_VOXELS = 4_000_000
@@ -82,7 +82,7 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         _check_hu(volume, limits)
     except InputError as error:
         raise error.at(volume.source) from error
-    volume = with_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
+    volume = mark_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
     return replace(volume, notes=(*volume.notes, *(one.sentence for one in _unusual(volume))))
 
 
@@ -196,7 +196,7 @@ def _check_hu(volume: Volume, limits: CheckLimits) -> None:
     """Are these HU? What was filled in with more than any CT has does not count; other fill tells of a wrong scale."""
     array = volume.array
     if array.max() > HIGHEST_HU:
-        fill = find_fill(array)
+        fill = find_padding(array)
         if fill is not None:
             array = np.where(fill & (array > HIGHEST_HU) & (array < WRAPPED), array.dtype.type(LOWEST_HU), array)
     _check_values(array, limits)

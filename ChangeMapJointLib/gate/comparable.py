@@ -66,7 +66,7 @@ def coverage_reasons(scans: Scans, lungs: Pair, matrix: FloatArray) -> Iterator[
     """
     seen_ml = []
     both = (matrix, np.asarray(np.linalg.inv(matrix), dtype=float))
-    shares = [seen_shares(found, other, way) for found, other, way in zip(lungs, scans[::-1], both, strict=True)]
+    shares = [covered_fractions(found, other, way) for found, other, way in zip(lungs, scans[::-1], both, strict=True)]
     # nothing at all in common is the alignment's to refuse: it knows both overlaps
     for share, name, other in zip(shares, NAMES, NAMES[::-1], strict=True):
         lacking = {part: 100 * seen for part, (seen, ml) in share.items() if ml >= LEAST_ML}
@@ -80,7 +80,7 @@ def coverage_reasons(scans: Scans, lungs: Pair, matrix: FloatArray) -> Iterator[
         yield reason("breathing", max(seen_ml) / min(seen_ml), **liters)
 
 
-def seen_shares(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[str, tuple[float, float]]:
+def covered_fractions(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[str, tuple[float, float]]:
     """By part, as in "right lung's upper half": the share, in [0, 1], that the other scan saw, and the part's ml.
 
     Args:

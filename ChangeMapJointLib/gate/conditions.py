@@ -29,7 +29,7 @@ NAMES = {RIGHT: "right", LEFT: "left"}
 
 
 @dataclass(frozen=True)
-class Held:
+class DenseTissue:
     """What a lung holds or lost to its surroundings.
 
     Attributes:
@@ -61,7 +61,7 @@ def condition_reasons(
     yield reason("one_lung", 100 * ml[small] / max(ml[large], 1e-6), scan=scan, side=NAMES[small], **liters)
     smooth = ndimage.gaussian_filter(view.hu, 1.0)
     for side in (RIGHT, LEFT):
-        held = _held(view, smooth, side, behind=turned.front_back >= 0)
+        held = _dense_tissue(view, smooth, side, behind=turned.front_back >= 0)
         name = "fluid_percent" if held.hu < FLUID_HU else "dense_percent"
         yield reason(name, 100 * held.ml / both_ml, scan=scan, side=NAMES[side], ml=f"{held.ml:.0f}")
     for side, gas_ml in _gas_ml(view, smooth).items():
@@ -75,7 +75,7 @@ def _radius(view: ChestView, radius_mm: float) -> float:
     return radius_mm * view.spacing_mm / WORK_MM
 
 
-def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> Held:
+def _dense_tissue(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> DenseTissue:
     """Dense tissue of one side; ``behind``: the spine is at the array's far end of y."""
     lung, other, h = view.lungs == side, view.lungs == RIGHT + LEFT - side, view.spacing_mm
     inside = opening((smooth > SOFT_TISSUE_HU) & lung, _radius(view, THIN_MM), h)
@@ -90,7 +90,7 @@ def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bo
     beside[:, slice(0, middle) if behind else slice(middle, None)] = False  # heart and great vessels
     found = inside | opening(beside, _radius(view, THICK_MM), h)
     voxels = int(found.sum())
-    return Held(voxels * h**3 / 1000, float(np.median(view.hu[found])) if voxels else 0.0)
+    return DenseTissue(voxels * h**3 / 1000, float(np.median(view.hu[found])) if voxels else 0.0)
 
 
 def _gas_ml(view: ChestView, smooth: NDArray[np.float32]) -> dict[int, float]:

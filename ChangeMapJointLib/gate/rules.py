@@ -108,7 +108,7 @@ class GateAnswer:
         """The whole answer as one paragraph."""
         return f"Inputs: {self.answer}. {' '.join(self.sentences) or FINE}"
 
-    def raise_refusal(self, names: str) -> None:
+    def raise_if_refused(self, names: str) -> None:
         """Refuse the pair, where that is the answer.
 
         Args:

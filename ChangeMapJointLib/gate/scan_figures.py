@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from ChangeMapJointLib.core.grid import bounding_box
-from ChangeMapJointLib.gate.anatomy import SPINE_MM, WORK_MM, ChestView, between
+from ChangeMapJointLib.gate.anatomy import SPINE_MM, WORK_MM, ChestView, between_lungs
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -51,5 +51,5 @@ def blood_hu(view: ChestView) -> float | None:
     rows = slice(0, max(spine_y - reach, 0)) if at_back else slice(spine_y + reach + 1, None)
     height = slice(z0 + (z1 - z0) // 5, z1 - (z1 - z0) // 5)
     hu, lung = ndimage.gaussian_filter(view.hu[height, rows], 1.0), mask[height, rows]
-    values = hu[between(lung) & (hu > BLOOD_HU[0]) & (hu < BLOOD_HU[1])]
+    values = hu[between_lungs(lung) & (hu > BLOOD_HU[0]) & (hu < BLOOD_HU[1])]
     return float(np.percentile(values, BLOOD_PERCENTILE)) if values.size >= LEAST_VOXELS else None

@@ -11,7 +11,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Shape3
 from ChangeMapJointLib.core.hu import as_hu
 from ChangeMapJointLib.io.placing import Placement
-from ChangeMapJointLib.io.tilt import added_pixels, straightened
+from ChangeMapJointLib.io.tilt import added_pixels, straighten_slice
 from ChangeMapJointLib.io.voxel_data import VoxelData, read_values
 
 MM = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "meter": 1000.0}
@@ -43,7 +43,7 @@ class ImageHeader:
     notes: tuple[str, ...] = ()
 
 
-def time_series(volumes: int) -> InputError:
+def time_series_error(volumes: int) -> InputError:
     """Why an image of four dimensions is not read."""
     return InputError(
         f"4-dimensional image: a series of {volumes} volumes (time points, phases, ...)",
@@ -52,7 +52,7 @@ def time_series(volumes: int) -> InputError:
     )
 
 
-def components(number: int, kind: str) -> InputError:
+def components_error(number: int, kind: str) -> InputError:
     """Why an image with several numbers a voxel is not read as a scan."""
     return InputError(
         f"{number} components a voxel ({kind})",
@@ -61,7 +61,7 @@ def components(number: int, kind: str) -> InputError:
     )
 
 
-def millimetres(unit: str) -> tuple[float, tuple[str, ...]]:
+def mm_per_unit(unit: str) -> tuple[float, tuple[str, ...]]:
     """Millimetres of one ``unit`` of length, and a note where that is not 1.
 
     Raises:
@@ -88,7 +88,7 @@ def read_scan(header: ImageHeader, placement: Placement) -> tuple[NDArray[np.int
     assert placement.grid.shape[1:] == _widened(header.shape, placement)
     straight = np.empty(placement.grid.shape, dtype=hu.dtype)
     for k, picture in enumerate(hu):
-        straight[k] = straightened(picture, k, slices, placement.shear_mm, spacing)
+        straight[k] = straighten_slice(picture, k, slices, placement.shear_mm, spacing)
     return straight, list(notes)
 
 

@@ -12,7 +12,7 @@ from ChangeMapJointLib.scan.volume import Volume
 MOST_VOXELS = 200_000_000
 
 
-def within_limit(volume: Volume, most: int | None = None) -> Volume:
+def limit_voxels(volume: Volume, most: int | None = None) -> Volume:
     """``volume``, averaged over blocks of voxels where it has more than ``most``.
 
     2 x 2 pixels of a slice become one; two slices where these are closer than pixels. That is repeated until the limit

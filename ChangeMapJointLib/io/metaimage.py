@@ -12,10 +12,10 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, listed_files, read_start
-from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
-from ChangeMapJointLib.io.voxel_data import AGAIN, Packing, VoxelData
+from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 KINDS = {
     "MET_CHAR": "i1",
@@ -53,7 +53,7 @@ class _Fields(dict[str, str]):
         except ValueError:
             found = []
         if len(found) != count:
-            raise InputError(f"{name} = '{self[name][:80]}'", expected=f"{count} number(s)", remedy=AGAIN)
+            raise InputError(f"{name} = '{self[name][:80]}'", expected=f"{count} number(s)", remedy=EXPORT_AGAIN)
         return found
 
     def whole(self, name: str, default: int) -> int:
@@ -64,7 +64,7 @@ class _Fields(dict[str, str]):
         """
         text = self.get(name, str(default))
         if not re.fullmatch(r"-?\d{1,18}", text):
-            raise InputError(f"{name} = '{text[:80]}'", expected="a whole number", remedy=AGAIN)
+            raise InputError(f"{name} = '{text[:80]}'", expected="a whole number", remedy=EXPORT_AGAIN)
         return int(text)
 
     def is_true(self, *names: str) -> bool:
@@ -88,13 +88,15 @@ def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
         raise InputError(f"{rank}-dimensional image", expected="one 3-D volume")
     sizes = [int(n) for n in fields.numbers("DimSize", rank) or () if 1 <= n < 2**40]
     if len(sizes) != rank:
-        raise InputError(f"DimSize = '{fields.get('DimSize', '')[:80]}'", expected="positive numbers", remedy=AGAIN)
+        raise InputError(
+            f"DimSize = '{fields.get('DimSize', '')[:80]}'", expected="positive numbers", remedy=EXPORT_AGAIN
+        )
     volumes = int(np.prod(sizes[3:], dtype=float))
     if volumes > 1:
-        raise time_series(volumes)
+        raise time_series_error(volumes)
     count = fields.whole("ElementNumberOfChannels", 1)
     if count < 1 or (scalar and count > 1):
-        raise components(count, "ElementNumberOfChannels")
+        raise components_error(count, "ElementNumberOfChannels")
     x, y, z = sizes[:3]
     shape = check_shape((z, y, x), count)
     affine, notes = _affine(fields, rank)
@@ -104,15 +106,15 @@ def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
 
 def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
     """Fields, the lines behind them, and where the header ends."""
-    content = read_start(path)
+    content = read_header_bytes(path)
     last = re.search(rb"(?:^|\n)[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|$)", content)
     if not last:
-        raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=AGAIN)
+        raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=EXPORT_AGAIN)
     fields = _Fields()
     for line in as_text(content[: last.end()]).splitlines():
         name, equals, value = line.partition("=")
         if not equals and line.strip():
-            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=AGAIN)
+            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=EXPORT_AGAIN)
         fields[name.strip()] = value.strip()
     if fields.get("ObjectType", "Image") != "Image":
         raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}'", expected="Image")
@@ -135,7 +137,7 @@ def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
     axes = np.reshape(turn, (rank, rank))[:3, :3] if turn else np.eye(3)
     matrix[:3, :3] = axes.T * spacing[:3]
     matrix[:3, 3] = place[:3] if place else 0.0
-    factor, told = millimetres(fields.get("DistanceUnits", ""))
+    factor, told = mm_per_unit(fields.get("DistanceUnits", ""))
     matrix[:3] *= factor
     return matrix, (*notes, *told)
 
@@ -144,7 +146,7 @@ def _data(path: Path, fields: _Fields, following: list[str], end: int, count: in
     """Where the voxels are."""
     kind = fields.get("ElementType", "")
     if kind.removesuffix("_ARRAY") not in KINDS:
-        raise InputError(f"voxels of type '{kind[:40]}'", expected="numbers such as MET_SHORT", remedy=AGAIN)
+        raise InputError(f"voxels of type '{kind[:40]}'", expected="numbers such as MET_SHORT", remedy=EXPORT_AGAIN)
     order = ">" if fields.is_true("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
     packing: Packing = "raw"
     if "BinaryData" in fields and not fields.is_true("BinaryData"):
@@ -152,10 +154,10 @@ def _data(path: Path, fields: _Fields, following: list[str], end: int, count: in
     if fields.is_true("CompressedData"):
         packing = "zlib"
     attached = fields[LAST] in ("LOCAL", "Local", "local")
-    files = (path,) if attached else listed_files(path, fields[LAST], following)
+    files = (path,) if attached else named_data_files(path, fields[LAST], following)
     offset = fields.whole("HeaderSize", 0)
     if offset < -1 or (offset == -1 and packing != "raw"):
-        raise InputError(f"HeaderSize = {offset}", expected="0, or -1 with uncompressed voxels", remedy=AGAIN)
+        raise InputError(f"HeaderSize = {offset}", expected="0, or -1 with uncompressed voxels", remedy=EXPORT_AGAIN)
     if attached:
         offset = end + max(offset, 0)
     dtype = np.dtype(order + KINDS[kind.removesuffix("_ARRAY")])

@@ -16,7 +16,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Shape3
-from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import (
     EXACT_MM,
     NO_ORIENTATION,
@@ -25,7 +25,7 @@ from ChangeMapJointLib.io.placing import (
     check_voxel_size,
     without_drift,
 )
-from ChangeMapJointLib.io.voxel_data import AGAIN, VoxelData, unpacked_start
+from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, VoxelData, unpacked_start
 
 if TYPE_CHECKING:  # Slicer's process reads this module before nibabel is installed
     from nibabel.nifti1 import Nifti1Header
@@ -89,13 +89,13 @@ def _header(content: bytes) -> Nifti1Header:
     from nibabel.nifti2 import Nifti2Header
 
     if len(content) < 348:
-        raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
+        raise InputError(f"{len(content)} bytes, too few for an image", remedy=EXPORT_AGAIN)
     order = "<" if struct.unpack_from("<i", content)[0] in MAGIC else ">"
     size = struct.unpack_from(f"{order}i", content)[0]
     if size not in MAGIC:
         raise InputError("not a NIfTI file", expected="a .nii or .nii.gz image")
     if len(content) < size:
-        raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
+        raise InputError(f"{len(content)} bytes, too few for an image", remedy=EXPORT_AGAIN)
     kind: type[Nifti1Header] = Nifti1Header if size == 348 else Nifti2Header
     header = kind(content[:size], order, check=False)
     magic = header["magic"].item()[:3]
@@ -112,7 +112,7 @@ def _shape(dim: list[int], scalar: bool) -> tuple[Shape3, int]:
     """The shape ``[z, y, x]`` and the numbers a voxel."""
     rank = dim[0]
     if not 1 <= rank <= 7:
-        raise InputError(f"{rank} dimensions in the header", expected="3", remedy=AGAIN)
+        raise InputError(f"{rank} dimensions in the header", expected="3", remedy=EXPORT_AGAIN)
     sizes = dim[1 : 1 + rank]
     if rank < 3:
         raise InputError(f"{rank}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
@@ -120,9 +120,9 @@ def _shape(dim: list[int], scalar: bool) -> tuple[Shape3, int]:
     if min(sizes) < 1 or any(n > 1 for n in others):
         raise InputError(f"size {tuple(sizes)}", expected="one 3-D volume")
     if times > 1:
-        raise time_series(times)
+        raise time_series_error(times)
     if scalar and values > 1:
-        raise components(values, "vectors")
+        raise components_error(values, "vectors")
     x, y, z = sizes[:3]
     return check_shape((z, y, x), values), values
 
@@ -138,7 +138,7 @@ def _scale(slope: float, intercept: float) -> tuple[float, float]:
     if slope == 0 or np.isnan(slope):
         return 1.0, 0.0
     if not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise InputError(f"scale {slope} and offset {intercept} of the values", expected="numbers", remedy=AGAIN)
+        raise InputError(f"scale {slope} and offset {intercept} of the values", expected="numbers", remedy=EXPORT_AGAIN)
     return slope, intercept
 
 
@@ -169,7 +169,7 @@ def _affine(header: Nifti1Header, shape: Shape3) -> tuple[FloatArray, tuple[str,
     else:
         found = np.diag([*pixdim[1:4], 1.0])  # as ITK places it
         notes.append(NO_ORIENTATION)
-    factor, told = millimetres(UNITS.get(int(header["xyzt_units"]) & 7, ""))
+    factor, told = mm_per_unit(UNITS.get(int(header["xyzt_units"]) & 7, ""))
     found[:3] *= factor
     return found, (*notes, *told)
 

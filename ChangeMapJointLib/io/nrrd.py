@@ -13,10 +13,10 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, listed_files, read_start
-from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
-from ChangeMapJointLib.io.voxel_data import AGAIN, Packing, VoxelData
+from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 PACKINGS: dict[str, Packing] = {"raw": "raw", "gzip": "zlib", "gz": "zlib", "bzip2": "bzip2", "bz2": "bzip2"}
 PACKINGS |= {"text": "text", "txt": "text", "ascii": "text"}
@@ -71,7 +71,7 @@ class _Header:
         try:
             return [float(word) for word in self.text(name).split()]
         except ValueError as error:
-            raise InputError(f"{name} '{self.text(name)[:80]}'", expected="numbers", remedy=AGAIN) from error
+            raise InputError(f"{name} '{self.text(name)[:80]}'", expected="numbers", remedy=EXPORT_AGAIN) from error
 
     def whole(self, name: str, default: int | None = None) -> int:
         """A whole number.
@@ -81,7 +81,7 @@ class _Header:
         """
         text = self.text(name) or str(default)
         if not re.fullmatch(r"-?\d{1,18}", text):
-            raise InputError(f"{name} '{text[:80]}'", expected="a whole number", remedy=AGAIN)
+            raise InputError(f"{name} '{text[:80]}'", expected="a whole number", remedy=EXPORT_AGAIN)
         return int(text)
 
     def vectors(self, name: str) -> list[list[float] | None]:
@@ -97,7 +97,7 @@ class _Header:
         except ValueError:
             vectors = []
         if not vectors or re.sub(r"none|\([^()]*\)", "", text).strip():
-            raise InputError(f"{name} '{text[:80]}'", expected="vectors (x,y,z)", remedy=AGAIN)
+            raise InputError(f"{name} '{text[:80]}'", expected="vectors (x,y,z)", remedy=EXPORT_AGAIN)
         return vectors
 
 
@@ -116,7 +116,7 @@ def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
     words = header.text("sizes").split()
     if not sizes or len(words) != len(sizes) or len(sizes) != header.whole("dimension"):
         found = f"sizes '{header.text('sizes')[:80]}' in {header.text('dimension')[:80]} dimension(s)"
-        raise InputError(found, expected="three positive numbers", remedy=AGAIN)
+        raise InputError(found, expected="three positive numbers", remedy=EXPORT_AGAIN)
     space, others = _axes(header, sizes)
     count = _extra(header, sizes, others, scalar)
     x, y, z = (sizes[axis] for axis in space)
@@ -128,10 +128,10 @@ def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
 
 
 def _parsed(path: Path) -> _Header:
-    content = read_start(path)
+    content = read_header_bytes(path)
     version = re.match(rb"NRRD(\d{4})\r?\n", content)
     if not version:
-        raise InputError("not a readable NRRD file (it does not start with its mark, NRRD000x)", remedy=AGAIN)
+        raise InputError("not a readable NRRD file (it does not start with its mark, NRRD000x)", remedy=EXPORT_AGAIN)
     if int(version.group(1)) > NEWEST:
         raise InputError(
             f"NRRD version {int(version.group(1))}", expected=f"at most {NEWEST}", remedy="save it in an older one"
@@ -147,13 +147,13 @@ def _parsed(path: Path) -> _Header:
         key = name.strip().lower().replace(" ", "")
         if not colon or key in fields:
             what = "occurs twice" if colon else "is no 'field: value'"
-            raise InputError(f"not a readable NRRD file ('{name[:40]}' {what})", remedy=AGAIN)
+            raise InputError(f"not a readable NRRD file ('{name[:40]}' {what})", remedy=EXPORT_AGAIN)
         fields[key] = value.strip()
         if key == "datafile" and value.split()[:1] == ["LIST"]:
             following = lines[number:]
             break
     if blank is None and "datafile" not in fields:
-        raise InputError("not a readable NRRD file (its header does not end)", remedy=AGAIN)
+        raise InputError("not a readable NRRD file (its header does not end)", remedy=EXPORT_AGAIN)
     return _Header(fields, following, blank.end() if blank else len(content))
 
 
@@ -169,7 +169,7 @@ def _axes(header: _Header, sizes: list[int]) -> tuple[list[int], list[int]]:
     if header.text("spacedirections"):
         vectors = header.vectors("spacedirections")
         if len(vectors) != len(sizes):
-            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes", remedy=AGAIN)
+            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes", remedy=EXPORT_AGAIN)
         space = [axis for axis, vector in enumerate(vectors) if vector is not None]
     if len(space) > 3:  # with time, or with a fourth axis of which nothing is said
         timeless = [axis for axis in space if kinds[axis] != "time"]
@@ -189,13 +189,13 @@ def _extra(header: _Header, sizes: list[int], others: list[int], scalar: bool) -
     several = [axis for axis in others if sizes[axis] > 1]
     for axis in several:
         if kinds[axis] in SPATIAL or (scalar and kinds[axis] == "list"):
-            raise time_series(sizes[axis])
+            raise time_series_error(sizes[axis])
         if "complex" in kinds[axis]:
             raise InputError(
                 "voxels are complex numbers", expected="one number a voxel (CT in HU)", remedy="give the scan itself"
             )
         if scalar:
-            raise components(sizes[axis], kinds[axis])
+            raise components_error(sizes[axis], kinds[axis])
     if len(several) > 1:
         raise InputError(f"{len(sizes)}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
     return sizes[several[0]] if several else 1
@@ -215,7 +215,7 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
         name = header.text("space").lower().removesuffix("-time")
         signs = TO_LPS.get(SHORT.get(name, name))
         if name and signs is None and name not in WITHOUT_PATIENT:
-            raise InputError(f"space '{name[:40]}' in the header", expected=", ".join(TO_LPS), remedy=AGAIN)
+            raise InputError(f"space '{name[:40]}' in the header", expected=", ".join(TO_LPS), remedy=EXPORT_AGAIN)
         units = _words(header.text("spaceunits"))[:3]
     else:
         spacing, mins = _of_axes(header, "spacings", space), _of_axes(header, "axismins", space)
@@ -227,7 +227,7 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
         units = [every[axis] for axis in space if axis < len(every)]
     notes = [] if signs else [NO_ORIENTATION]
     matrix[:3] *= np.array(signs or (1, 1, 1))[:, None]
-    factors = {millimetres(unit) for unit in units}
+    factors = {mm_per_unit(unit) for unit in units}
     if len(factors) > 1:
         raise InputError(f"lengths in several units ({', '.join(units)[:80]})", expected="mm", remedy="convert it")
     for factor, told in factors:
@@ -240,7 +240,7 @@ def _three(vector: list[float] | None) -> list[float]:
     """The first three numbers: the fourth is time."""
     found = (vector or [])[:3]
     if len(found) != 3:
-        raise InputError(f"a vector of {len(found)} number(s) in the header", expected="three", remedy=AGAIN)
+        raise InputError(f"a vector of {len(found)} number(s) in the header", expected="three", remedy=EXPORT_AGAIN)
     return found
 
 
@@ -263,17 +263,17 @@ def _data(path: Path, header: _Header, count: int) -> VoxelData:
         raise InputError(f"encoding '{found}'", expected="raw, gzip, bzip2 or text", remedy="save it with another one")
     code = CODES.get(" ".join(header.text("type").lower().split()))
     if code is None:
-        raise InputError(f"voxels of type '{header.text('type')[:40]}'", expected="numbers", remedy=AGAIN)
+        raise InputError(f"voxels of type '{header.text('type')[:40]}'", expected="numbers", remedy=EXPORT_AGAIN)
     endian = header.text("endian", "little").lower()
     if endian not in ("little", "big"):
-        raise InputError(f"endian '{endian[:40]}'", expected="little or big", remedy=AGAIN)
+        raise InputError(f"endian '{endian[:40]}'", expected="little or big", remedy=EXPORT_AGAIN)
     skip = header.whole("byteskip", 0)
     if header.whole("lineskip", 0) or skip < -1 or (skip == -1 and packing != "raw"):
         raise InputError(
             "voxels behind lines or bytes to skip that cannot be skipped here", remedy="save it again without"
         )
     attached = "datafile" not in header.fields
-    files = (path,) if attached else listed_files(path, header.text("datafile"), header.following)
+    files = (path,) if attached else named_data_files(path, header.text("datafile"), header.following)
     offset = header.end if attached else 0
     if packing in ("raw", "text"):
         offset, skip = (-1 if skip < 0 else offset + skip), 0

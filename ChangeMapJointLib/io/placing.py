@@ -28,7 +28,7 @@ class Placement:
 
     Attributes:
         grid: straight; wider than a slice where there is a tilt to take out.
-        shear_mm: see :func:`~ChangeMapJointLib.io.tilt.straightened`; (0, 0) without tilt.
+        shear_mm: see :func:`~ChangeMapJointLib.io.tilt.straighten_slice`; (0, 0) without tilt.
         notes: what a reader should know.
     """
 
@@ -60,7 +60,7 @@ def check_shape(shape: tuple[int, ...], components: int = 1) -> Shape3:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
-def place(affine: FloatArray, shape: Shape3) -> Placement:
+def find_placement(affine: FloatArray, shape: Shape3) -> Placement:
     """The straight grid for voxels ``[z, y, x]`` of ``shape``.
 
     Args:

@@ -17,11 +17,11 @@ from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import looks_like_dicom
 from ChangeMapJointLib.io.dicom.series import read_dicom
 from ChangeMapJointLib.io.image_header import ImageHeader, read_numbers, read_scan
-from ChangeMapJointLib.io.large import within_limit
+from ChangeMapJointLib.io.large import limit_voxels
 from ChangeMapJointLib.io.metaimage import read_meta_header
 from ChangeMapJointLib.io.nifti import read_nifti_header
 from ChangeMapJointLib.io.nrrd import read_nrrd_header
-from ChangeMapJointLib.io.placing import place
+from ChangeMapJointLib.io.placing import find_placement
 from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
@@ -82,19 +82,19 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     if not (file.is_file() or file.is_dir()):  # a pipe or a device, which would block
         raise InputError("neither a file nor a folder", field=file, expected=FORMATS)
     if is_dicom(file):
-        return within_limit(read_dicom(file, selector, progress=progress))
+        return limit_voxels(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(
             f"'#{selector}' picks a DICOM series, but this is a file", field=file, remedy="give the path without it"
         )
     with _naming(file):
         header = _header(file)
-        placement = place(header.affine, header.shape)
+        placement = find_placement(header.affine, header.shape)
         hu, told = read_scan(header, placement)
         progress(0.8, "checking voxels")
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape})", expected="a volume")
-    return within_limit(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
+    return limit_voxels(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
@@ -110,7 +110,7 @@ def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
         if not file.is_file():
             raise InputError("no such file")
         header = _header(file, scalar=False)
-        placement = place(header.affine, header.shape)
+        placement = find_placement(header.affine, header.shape)
         if placement.shear_mm != (0.0, 0.0):
             raise InputError(
                 "axes that are not perpendicular (sheared slices)", remedy="resample it to a straight grid"

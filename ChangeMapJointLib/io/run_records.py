@@ -10,7 +10,7 @@ from typing import Any
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.run_files import NEEDED_RECORDS, RECORDS
 
-AGAIN = "run the comparison again"
+RUN_AGAIN = "run the comparison again"
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -31,10 +31,10 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
                 ) from error
             continue
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"not readable ({error})", field=path, remedy=AGAIN) from error
+            raise InputError(f"not readable ({error})", field=path, remedy=RUN_AGAIN) from error
         wrong = _wrong(name, content)
         if wrong:
-            raise InputError(wrong, field=path, remedy=AGAIN)
+            raise InputError(wrong, field=path, remedy=RUN_AGAIN)
         records[name] = content
     return records
 

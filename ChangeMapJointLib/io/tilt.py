@@ -29,7 +29,7 @@ def _beyond(pixels: float) -> int:
     return int(np.ceil(max(pixels, 0.0) - 1e-9))
 
 
-def straightened(
+def straighten_slice(
     picture: NDArray[np.generic], k: float, slices: int, shear_mm: tuple[float, float], spacing_mm: Sequence[float]
 ) -> NDArray[np.generic]:
     """Slice k of ``slices`` (HU, ``[y, x]``) moved back by its share of the drift, linear between pixels.

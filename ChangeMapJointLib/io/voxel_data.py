@@ -24,7 +24,7 @@ CHUNK_BYTES = 2**22
 MOST_PACKED = 1032  # deflate makes at most so many bytes of one
 MAX_TRAILING_BYTES = 2**24  # unpacked only to reach the checksum
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-AGAIN = "copy or export it again"
+EXPORT_AGAIN = "copy or export it again"
 
 
 class _NoEnd(Exception):
@@ -66,7 +66,7 @@ def read_values(data: VoxelData) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """
     share = data.count // max(len(data.files), 1)
     if not data.files or share * len(data.files) != data.count:
-        raise InputError(f"{len(data.files)} data files for {data.count} voxels", remedy=AGAIN)
+        raise InputError(f"{len(data.files)} data files for {data.count} voxels", remedy=EXPORT_AGAIN)
     for path in data.files:
         with _opened(path) as stream:
             _check_promise(path, stream, data, share)
@@ -97,7 +97,7 @@ def unpacked_start(path: Path, count: int) -> bytes:
         except _NoEnd:
             pass
         except zlib.error as error:
-            raise InputError(f"damaged ({error})", remedy=AGAIN) from error
+            raise InputError(f"damaged ({error})", remedy=EXPORT_AGAIN) from error
     return start[:count]
 
 
@@ -137,7 +137,7 @@ def _check_promise(path: Path, stream: BinaryIO, data: VoxelData, share: int) ->
 
 
 def _truncated(path: Path, data: VoxelData, found: int, wanted: int) -> InputError:
-    return InputError(f"{_name(path, data)}truncated, {max(found, 0)} of {wanted} bytes", remedy=AGAIN)
+    return InputError(f"{_name(path, data)}truncated, {max(found, 0)} of {wanted} bytes", remedy=EXPORT_AGAIN)
 
 
 def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np.generic]) -> int:
@@ -171,7 +171,7 @@ def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
     if place < len(target):
         raise _truncated(path, data, place, len(target))
     if not whole:
-        raise InputError(f"{_name(path, data)}damaged (its end with the checksum is missing)", remedy=AGAIN)
+        raise InputError(f"{_name(path, data)}damaged (its end with the checksum is missing)", remedy=EXPORT_AGAIN)
     return place - len(target)
 
 
@@ -185,7 +185,7 @@ def _unpacked(stream: BinaryIO, data: VoxelData, path: Path) -> Iterator[bytes]:
     try:
         yield from _inflated(stream) if data.packing == "zlib" else _bunzipped(stream)
     except (zlib.error, OSError, ValueError) as error:
-        raise InputError(f"{_name(path, data)}damaged ({error})", remedy=AGAIN) from error
+        raise InputError(f"{_name(path, data)}damaged ({error})", remedy=EXPORT_AGAIN) from error
 
 
 def _inflated(stream: BinaryIO, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -219,9 +219,9 @@ def _read_text(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
         try:
             found = np.fromstring(stream.read().decode("ascii"), dtype=np.float64, sep=" ")
         except (ValueError, DeprecationWarning) as error:
-            raise InputError(f"{_name(path, data)}damaged (voxels that are no numbers)", remedy=AGAIN) from error
+            raise InputError(f"{_name(path, data)}damaged (voxels that are no numbers)", remedy=EXPORT_AGAIN) from error
     if found.size < values.size:
-        raise InputError(f"{_name(path, data)}truncated, {found.size} of {values.size} values", remedy=AGAIN)
+        raise InputError(f"{_name(path, data)}truncated, {found.size} of {values.size} values", remedy=EXPORT_AGAIN)
     with np.errstate(invalid="ignore"):
         values[:] = found[: values.size].astype(values.dtype)
     return 0

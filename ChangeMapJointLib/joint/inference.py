@@ -12,7 +12,7 @@ from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
@@ -105,7 +105,7 @@ def ask_network(
             field = from_network(u, seen.grid, pair.rigid, pair.reference.grid)
             on_reference = resample(learned, seen.grid, pair.reference.grid)
         except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             continue
         progress(1.0)
@@ -188,7 +188,7 @@ def look_again(checkpoint: Checkpoint, answer: JointAnswer, field: DisplacementF
             _, learned = _forward(checkpoint.network, seen, place, u)
             return replace(answer, learned=resample(learned, seen.grid, reference))
         except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
     note = "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation."
     return replace(answer, notes=(*answer.notes, note))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.blur import low_pass_mm2, sampled_mm2, squared_cosines
+from ChangeMapJointLib.core.blur import low_pass_variance_mm2, sampled_variance_mm2, squared_cosines
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.hu import AIR_HU
@@ -68,15 +68,15 @@ def network_scans(pair: ScanPair, shape: Shape3, *, match_resolution: bool = Fal
     Args:
         pair: both scans with lungs, rigidly aligned.
         shape: (z, y, x) of the network's input.
-        match_resolution: blur the sharper of R and T, along every axis, as the other is
-            (:func:`~ChangeMapJointLib.core.blur.sampled_mm2`). T's axes are taken as they are: A turns them by the few
-            degrees that a chest lies otherwise.
+        match_resolution: blur the sharper of R and T along every axis as the other is
+            (:func:`~ChangeMapJointLib.core.blur.sampled_variance_mm2`). T's axes are taken as they are: A turns them by
+            the few degrees by which the patient lies differently.
     """
     grid = network_grid(pair, shape)
-    wanted = np.maximum(sampled_mm2(pair.reference.grid, grid), sampled_mm2(pair.template.grid, grid))
+    wanted = np.maximum(sampled_variance_mm2(pair.reference.grid, grid), sampled_variance_mm2(pair.template.grid, grid))
     sides = []
     for scan, matrix in ((pair.reference, np.eye(4)), (pair.template, pair.rigid)):
-        missing = np.maximum(wanted - sampled_mm2(scan.grid, grid), 0.0) if match_resolution else None
+        missing = np.maximum(wanted - sampled_variance_mm2(scan.grid, grid), 0.0) if match_resolution else None
         image = resample(
             smoothed(scan.array, scan.grid, grid, more_mm2=missing), scan.grid, grid, matrix=matrix, outside=AIR_HU
         )
@@ -98,7 +98,7 @@ def smoothed(
         more_mm2: variance of a further blur along the target's axes (x, y, z). Where that leaves less than half a
             voxel of standard deviation, the sampled Gaussian blurs less than asked for.
     """
-    variance = low_pass_mm2(source, target)
+    variance = low_pass_variance_mm2(source, target)
     if more_mm2 is not None:
         variance = variance + squared_cosines(source, target) @ more_mm2
     sigma_vox = np.sqrt(variance) / source.spacing_mm

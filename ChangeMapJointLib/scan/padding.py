@@ -25,29 +25,29 @@ _IN_PLANE = ndimage.generate_binary_structure(2, 1)
 Mask = NDArray[np.bool_]
 
 
-def with_unseen(volume: Volume) -> Volume:
+def mark_unseen(volume: Volume) -> Volume:
     """``volume`` that knows where nothing was measured, and has -1024 HU there, whatever its file had.
 
     Args:
         volume: a scan; its array stays as it is.
     """
-    fill = find_fill(volume.array)
+    fill = find_padding(volume.array)
     if fill is None:
         return replace(volume, unseen=None)
     array = volume.array
     if (array[fill] != NOT_SCANNED_HU).any():
         array = array.copy()
         array[fill] = NOT_SCANNED_HU
-    return replace(volume, array=array, unseen=widened(fill))
+    return replace(volume, array=array, unseen=with_margin(fill))
 
 
-def unseen_of(volume: Volume) -> Mask | None:
+def unseen_mask(volume: Volume) -> Mask | None:
     """Where ``volume`` shows nothing: as it says itself, or as its voxels say; None where it shows everything."""
     return volume.unseen if volume.unseen is not None else find_unseen(volume.array)
 
 
 def find_unseen(hu: NDArray[np.generic]) -> Mask | None:
-    """:func:`find_fill` with a margin: the voxels beside it may be mixtures.
+    """:func:`find_padding` with a margin: the voxels beside it may be mixtures.
 
     Args:
         hu: ``[z, y, x]``.
@@ -55,11 +55,11 @@ def find_unseen(hu: NDArray[np.generic]) -> Mask | None:
     Returns:
         bool ``[z, y, x]``; None where everything was measured.
     """
-    fill = find_fill(hu)
-    return None if fill is None else widened(fill)
+    fill = find_padding(hu)
+    return None if fill is None else with_margin(fill)
 
 
-def find_fill(hu: NDArray[np.generic]) -> Mask | None:
+def find_padding(hu: NDArray[np.generic]) -> Mask | None:
     """Where the picture is only filled up.
 
     That is, in each slice, what is joined to a corner and has its value, whatever that is, exactly or within less noise
@@ -84,7 +84,7 @@ def find_fill(hu: NDArray[np.generic]) -> Mask | None:
     return result
 
 
-def widened(fill: Mask) -> Mask:
+def with_margin(fill: Mask) -> Mask:
     """``fill`` and two voxels round it within each slice, and one above and below slices that are seen in part.
 
     Args:

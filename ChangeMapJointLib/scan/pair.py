@@ -47,7 +47,7 @@ class ScanPair:
         """From template to reference: the way back."""
         return ScanPair(self.template, self.reference, np.linalg.inv(self.rigid).astype(np.float64))
 
-    def forget_views(self) -> None:
+    def clear_cache(self) -> None:
         """Free the memory of what stages made of both scans."""
-        self.reference.forget_views()
-        self.template.forget_views()
+        self.reference.clear_cache()
+        self.template.clear_cache()

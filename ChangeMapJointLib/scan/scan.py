@@ -20,7 +20,7 @@ View = TypeVar("View")
 class Scan:
     """One scan and its lungs.
 
-    What stages make of it at other resolutions is kept with it (:meth:`view`), so that two stages that need the same
+    What stages make of it at other resolutions is kept with it (:meth:`cached`), so that two stages that need the same
     share it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Scan:
 
     volume: Volume
     lungs: Lungs
-    _views: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.lungs.labels.shape != self.volume.grid.shape:
@@ -63,7 +63,7 @@ class Scan:
     @property
     def mask(self) -> NDArray[np.bool_]:
         """Either lung, bool ``[z, y, x]``; not to be modified."""
-        return self.view("mask", lambda: self.lungs.mask)
+        return self.cached("mask", lambda: self.lungs.mask)
 
     def lung_at(self, points_mm: FloatArray) -> NDArray[np.uint8]:
         """The labels of physical points ``[n, 3]`` (x, y, z in mm), nearest voxel; 0 outside the scan."""
@@ -72,12 +72,12 @@ class Scan:
         result[inside] = labels
         return result
 
-    def view(self, key: Hashable, make: Callable[[], View]) -> View:
-        """What ``make`` gives for ``key``, made once and kept until :meth:`forget_views`; not to be modified."""
-        if key not in self._views:
-            self._views[key] = make()
-        return self._views[key]  # type: ignore[no-any-return]
+    def cached(self, key: Hashable, make: Callable[[], View]) -> View:
+        """What ``make`` gives for ``key``, made once and kept until :meth:`clear_cache`; not to be modified."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]  # type: ignore[no-any-return]
 
-    def forget_views(self) -> None:
+    def clear_cache(self) -> None:
         """Free the memory of what was made of the scan."""
-        self._views.clear()
+        self._cache.clear()

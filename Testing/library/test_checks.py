@@ -188,7 +188,7 @@ def test_a_scan_that_is_no_ct_by_its_header_is_refused(now, before):
     said = check_pair(made(now, modality="CT"), made(before, modality="MR"))
     assert said.answer == "refuse"
     with pytest.raises(InputError, match=r"^A and B cannot be compared: Template: .*MR, expected CT"):
-        said.raise_refusal("A and B")
+        said.raise_if_refused("A and B")
 
 
 def test_what_reading_and_one_scan_say_is_part_of_the_answer(chest, now):

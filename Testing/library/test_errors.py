@@ -44,7 +44,7 @@ def test_the_parts_survive_json_pickles_and_copies(sample: Sample) -> None:
     for other in [*others, copy.copy(error), copy.deepcopy(error)]:
         assert type(other) is InputError
         assert (other.where, other.found, other.expected, other.remedy) == (
-            error.where, error.found, error.expected, error.remedy,
+            error.subjects, error.found, error.expected, error.remedy,
         )  # fmt: skip
         assert (str(other), other.args) == (sample.python, error.args)
 
@@ -71,7 +71,7 @@ def test_the_place_of_a_fault_is_named_once() -> None:
     assert outer.at(Path("a.nhdr")) is not outer
     assert str(outer.at(Path("a.nhdr"))) == str(outer)
     assert (outer.field, InputError("text").field) == ("b.raw", "")
-    renamed = outer.renaming({Path("a.nhdr"): Argument("reference", "Thorax")})
+    renamed = outer.with_subjects({Path("a.nhdr"): Argument("reference", "Thorax")})
     assert renamed.where == (Argument("reference", "Thorax"), Path("b.raw"))
 
 

@@ -13,7 +13,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, apply_affine
 from ChangeMapJointLib.gate.anatomy import chest_view, orientation
 from ChangeMapJointLib.gate.checks import check_pair
-from ChangeMapJointLib.gate.comparable import seen_shares
+from ChangeMapJointLib.gate.comparable import covered_fractions
 from ChangeMapJointLib.gate.rules import ALL_FINE, RULES, GateAnswer
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.registration.rigid import any_size
@@ -165,7 +165,7 @@ def test_what_only_one_scan_saw_is_named(now, before):
 def test_coverage_follows_the_alignment(now, before):
     shift = np.eye(4)
     shift[2, 3] = -90.0
-    shares = seen_shares(now[1], before[0], shift)
+    shares = covered_fractions(now[1], before[0], shift)
     assert set(shares) == {f"{side} lung's {half} half" for side in ("right", "left") for half in ("upper", "lower")}
     assert shares["right lung's upper half"][0] == 1.0
     assert shares["right lung's lower half"][0] < 0.9

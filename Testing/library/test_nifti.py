@@ -17,7 +17,7 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.io.placing import place
+from ChangeMapJointLib.io.placing import find_placement
 from ChangeMapJointLib.io.read import read_array, read_volume
 
 RAMP = np.array([3.0, -4.0, 5.0])  # HU per mm
@@ -117,7 +117,7 @@ def test_an_sform_rounded_to_three_decimals_is_straightened(tmp_path):
     """On the size of a whole scan; the voxels stay where the header has them within a tenth of a voxel."""
     shape, spacing = (137, 256, 256), (1.5625, 1.5625, 2.0)
     matrix = np.round(affine(rotation(3, 2, 5), spacing), 3)
-    found = place(LPS_TO_RAS @ matrix, shape)
+    found = find_placement(LPS_TO_RAS @ matrix, shape)
     assert found.shear_mm == (0.0, 0.0)
     assert len(found.notes) == 1
     assert found.notes[0].startswith("The axes in the header are not quite perpendicular; the nearest that are were")
@@ -136,7 +136,7 @@ def test_a_rounded_sform_of_a_file(tmp_path):
     np.testing.assert_array_equal(found.array, array)
     assert ["nearest" in note for note in found.notes] == [True]
     with pytest.raises(InputError, match=r"not perpendicular \(sheared: .* mm off"):
-        place(LPS_TO_RAS @ np.round(matrix, 1), (40, 40, 40))
+        find_placement(LPS_TO_RAS @ np.round(matrix, 1), (40, 40, 40))
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -150,7 +150,7 @@ def test_straight_axes_in_any_order_and_of_either_hand_are_taken_as_they_are(ang
     turn = np.asarray(rotation(*angles))[:, order] * signs
     matrix = affine(turn, spacing, (-150.0, 200.0, 1000.0)).astype(np.float32).astype(float)  # as NIfTI-1 holds it
     shape = (60, 512, 500)
-    found = place(matrix, shape)
+    found = find_placement(matrix, shape)
     assert found.notes == ()
     expected = corners(shape) @ matrix[:3, :3].T + matrix[:3, 3]
     np.testing.assert_allclose(found.grid.to_physical(corners(shape)), expected, atol=1e-3)

@@ -45,7 +45,7 @@ TAGS = (
 Find = Callable[[str, str], Any]
 
 
-class Groups:
+class FunctionalGroups:
     """What a file says of all its frames: shared functional groups, else the top level; looked up once.
 
     Args:
@@ -80,7 +80,7 @@ class FrameGroups:
         own: the frame's own groups by keyword.
     """
 
-    common: Groups
+    common: FunctionalGroups
     own: Mapping[str, Dataset]
 
     def find(self, keyword: str, sequence: str) -> Any:

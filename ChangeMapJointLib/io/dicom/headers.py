@@ -24,7 +24,7 @@ from pydicom.uid import (
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.io.dicom import acquisition
-from ChangeMapJointLib.io.dicom.acquisition import FrameGroups, Groups, acquisition_of
+from ChangeMapJointLib.io.dicom.acquisition import FrameGroups, FunctionalGroups, acquisition_of
 from ChangeMapJointLib.io.dicom.positions import VECTOR_TAGS, positions_without_groups
 from ChangeMapJointLib.io.dicom.values import (
     as_integer,
@@ -277,7 +277,7 @@ def _is_compressed(header: Dataset) -> bool:
 
 
 def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
-    common = Groups(header, (header.get(_GROUPS[0]) or [None])[0])
+    common = FunctionalGroups(header, (header.get(_GROUPS[0]) or [None])[0])
     per_frame = header.get(_GROUPS[1]) or []
     count = int(header.get("NumberOfFrames") or 1)
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
@@ -351,7 +351,7 @@ def _exclusion(header: Dataset) -> str:
         if found:
             return reason
     return _type_exclusion(header.get("ImageType")) or (
-        "" if header.get(_GROUPS[0]) or header.get(_GROUPS[1]) else _no_hu(Groups(header).of_frame(None))
+        "" if header.get(_GROUPS[0]) or header.get(_GROUPS[1]) else _no_hu(FunctionalGroups(header).of_frame(None))
     )
 
 

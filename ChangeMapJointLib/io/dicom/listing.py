@@ -58,7 +58,7 @@ class Series:
         return f"{text} ({self.problem})" if self.problem else text
 
 
-def with_labels(series: Sequence[Series]) -> tuple[Series, ...]:
+def label_series(series: Sequence[Series]) -> tuple[Series, ...]:
     """Series numbers where they are unique, with a letter (a, b, ...) behind them where not."""
     numbers = [one.label or "0" for one in series if not one.excluded]
     seen: dict[str, int] = defaultdict(int)
@@ -81,7 +81,7 @@ def _letters(number: int) -> str:
     return text
 
 
-def choose(path: Path, series: Sequence[Series], selector: str | None, source: Source) -> Series:
+def choose_series(path: Path, series: Sequence[Series], selector: str | None, source: Source) -> Series:
     """The only candidate, or the selected series.
 
     Raises:

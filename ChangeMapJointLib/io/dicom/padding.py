@@ -16,7 +16,7 @@ PATIENT_HU = (-200.0, 2000.0)  # a range that holds some of this is no range of 
 _NEIGHBOURS = ndimage.generate_binary_structure(2, 1)
 
 
-def padding_of(
+def padding_mask(
     stored: NDArray[np.integer], used: NDArray[np.integer], dataset: Dataset, slope: float, intercept: float
 ) -> NDArray[np.bool_] | None:
     """Where a slice is only filled up; None where the header names no value or none of it is outside.

@@ -49,7 +49,7 @@ class Part:
     difference: str = ""
 
 
-def find_parts(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part, ...]:
+def split_into_stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part, ...]:
     """The stacks in the CT frames of one series; one part without stack says what is wrong.
 
     Lots of images of other size, spacing or orientation that are far smaller than the largest are left out with a
@@ -61,7 +61,7 @@ def find_parts(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part,
         fingerprint: equal for two frames exactly when their pixels are; only asked where positions coincide.
     """
     lots = _alike(frames)
-    volumes = [lot for lot in lots if len(places(lot)) >= MIN_SLICES]
+    volumes = [lot for lot in lots if len(slice_positions(lot)) >= MIN_SLICES]
     if not volumes or len(lots) > MAX_LOTS:
         return (Part(tuple(frames), problem=_what_differs(lots[0][0], lots[-1][0])),)
     volumes = [lot for lot in volumes if len(lot) >= COMPARABLE * len(volumes[0])]
@@ -75,7 +75,7 @@ def find_parts(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part,
     return tuple(_without_rest(part, rest) for part in found) if rest else tuple(found)
 
 
-def places(frames: Iterable[Frame]) -> Places:
+def slice_positions(frames: Iterable[Frame]) -> Places:
     """Positions of the frames that have one, to a hundredth of a millimetre."""
     return {_place(frame) for frame in frames if frame.position_mm is not None}
 
@@ -185,7 +185,7 @@ def _stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
     for keyword, _ in SPLIT_KEYS:
         if parts := _split(frames, *_by_header(keyword)):
             return parts
-    if len(places(frames)) < len(frames):
+    if len(slice_positions(frames)) < len(frames):
         single, notes = _drop_doubles(frames, fingerprint)
         if notes:
             return [_noting(_whole(single), notes)]

@@ -20,11 +20,11 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU, as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import Frame, read_dataset
-from ChangeMapJointLib.io.dicom.padding import padding_of
+from ChangeMapJointLib.io.dicom.padding import padding_mask
 from ChangeMapJointLib.io.dicom.stacks import Stack
 from ChangeMapJointLib.io.dicom.values import one_line, parsing
 from ChangeMapJointLib.io.sources import SourceFile
-from ChangeMapJointLib.io.tilt import straightened
+from ChangeMapJointLib.io.tilt import straighten_slice
 
 INT16_MAX = 32767
 MAX_PIXEL_BYTES = 4
@@ -73,7 +73,7 @@ def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int1
             if whole and picture.max() > INT16_MAX:
                 array, whole = array.astype(np.float32), False
             at = number if stack.places is None else stack.places[number]
-            picture = straightened(picture, at, len(array), stack.shear_mm, stack.grid.spacing_mm)
+            picture = straighten_slice(picture, at, len(array), stack.shear_mm, stack.grid.spacing_mm)
             for k, weight in _shares(number, stack):
                 if weight == 1.0:
                     array[k] = picture
@@ -163,7 +163,7 @@ def _decoded(
         with parsing(file.name):
             stored = _decode(file, dataset, item[1])
             used = _used_bits(stored, dataset)
-            is_padding = padding_of(stored, used, dataset, item[1].slope, item[1].intercept)
+            is_padding = padding_mask(stored, used, dataset, item[1].slope, item[1].intercept)
         yield item, used, is_padding
 
 

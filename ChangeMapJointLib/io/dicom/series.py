@@ -11,8 +11,8 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.dicomdir import Source, open_scan
 from ChangeMapJointLib.io.dicom.headers import Frame, read_frames
-from ChangeMapJointLib.io.dicom.listing import Series, choose, with_labels
-from ChangeMapJointLib.io.dicom.parts import MIN_SLICES, Part, find_parts, places
+from ChangeMapJointLib.io.dicom.listing import Series, choose_series, label_series
+from ChangeMapJointLib.io.dicom.parts import MIN_SLICES, Part, slice_positions, split_into_stacks
 from ChangeMapJointLib.io.dicom.pixels import Fingerprints, read_voxels
 from ChangeMapJointLib.io.sources import SourceFile
 from ChangeMapJointLib.scan.volume import Volume
@@ -25,7 +25,7 @@ def list_series(path: Path, *, progress: Progress = silent) -> tuple[Series, ...
         InputError: unreadable archive or damaged DICOM header.
     """
     with open_scan(path) as source:
-        return with_labels(_series(source.files, progress))
+        return label_series(_series(source.files, progress))
 
 
 def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = silent) -> Volume:
@@ -42,8 +42,8 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
     """
     with open_scan(path) as source:
         try:
-            every = with_labels(_series(source.files, lambda fraction, message="": progress(0.3 * fraction, message)))
-            chosen = choose(path, every, selector, source)
+            every = label_series(_series(source.files, lambda fraction, message="": progress(0.3 * fraction, message)))
+            chosen = choose_series(path, every, selector, source)
             if chosen.stack is None:
                 raise InputError(chosen.problem)
             array = read_voxels(
@@ -89,11 +89,15 @@ def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
     problems = [frame.problem for frame in slices if frame.problem]
     if problems:
         return [replace(whole, problem=problems[0])]
-    if len(places(slices)) < MIN_SLICES:
-        return [replace(whole, problem=f"{len(places(slices))} slice position(s), expected a volume", excluded=True)]
+    if len(slice_positions(slices)) < MIN_SLICES:
+        return [
+            replace(
+                whole, problem=f"{len(slice_positions(slices))} slice position(s), expected a volume", excluded=True
+            )
+        ]
     passed_over = sorted({frame.exclusion for frame in frames if frame.exclusion})
     note = (f"{len(frames) - len(slices)} image(s) of the series were left out: {', '.join(passed_over)}.",)
-    found = find_parts(slices, Fingerprints(slices))
+    found = split_into_stacks(slices, Fingerprints(slices))
     return [_of_part(whole, part, note if passed_over else ()) for part in found]
 
 

@@ -35,7 +35,7 @@ class _Run:
     step_mm: float
 
 
-def distances(along_mm: FloatArray, names: Sequence[str]) -> tuple[float, str] | None:
+def find_slice_distances(along_mm: FloatArray, names: Sequence[str]) -> tuple[float, str] | None:
     """The finest distance of a complete series with several, and a sentence on where which is; None for others.
 
     Args:
@@ -55,7 +55,7 @@ def distances(along_mm: FloatArray, names: Sequence[str]) -> tuple[float, str] |
     for number, run in short:
         if run.step_mm > GAP_FACTOR * max(around[number]):
             part = slice(run.start, run.start + run.count + 1)
-            missing_slices(along_mm[part], names[part], max(around[number]))
+            check_missing_slices(along_mm[part], names[part], max(around[number]))
     for number, run in short:
         between = 0 < number < len(runs) - 1 and min(runs[number - 1].count, runs[number + 1].count) >= MIN_RUN
         if run.count > 1 or not between or run.step_mm > 1.05 * max(around[number]):
@@ -73,7 +73,7 @@ def distances(along_mm: FloatArray, names: Sequence[str]) -> tuple[float, str] |
     )
 
 
-def missing_slices(along_mm: FloatArray, names: Sequence[str], usual_mm: float) -> None:
+def check_missing_slices(along_mm: FloatArray, names: Sequence[str], usual_mm: float) -> None:
     """None of the positions may be far beyond the usual distance from the one before it.
 
     Args:

@@ -22,8 +22,8 @@ from ChangeMapJointLib.io.dicom.spacing import (
     JITTER_FRACTION,
     JITTER_MM,
     SAME_POSITION_MM,
-    distances,
-    missing_slices,
+    check_missing_slices,
+    find_slice_distances,
 )
 from ChangeMapJointLib.io.placing import MAX_VOXELS
 from ChangeMapJointLib.io.tilt import added_pixels
@@ -72,10 +72,10 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     residual = local - (start + np.arange(len(ordered))[:, None] * slope)
     even = steps.max() <= GAP_FACTOR * np.median(steps) and np.abs(residual[:, 2]).max() <= _tolerance(slope[2])
     if not even:
-        found = distances(local[:, 2], [frame.file.name for frame in ordered])
+        found = find_slice_distances(local[:, 2], [frame.file.name for frame in ordered])
         if found is not None:
             return _uneven_stack(ordered, axes, local, *found)
-        missing_slices(local[:, 2], [frame.file.name for frame in ordered], float(np.median(steps)))
+        check_missing_slices(local[:, 2], [frame.file.name for frame in ordered], float(np.median(steps)))
     notes = _check_residual(residual, slope[2], ordered)
     if not notes:  # an even stack keeps its exact origin
         start = local[0]
