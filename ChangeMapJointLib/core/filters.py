@@ -63,7 +63,7 @@ def dilate(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
 
 
 def erode(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
-    """Erode ``mask`` by a ball: keep voxels more than ``radius_mm`` from the background, not from the array's border."""
+    """Erode ``mask`` by a ball: keep voxels more than ``radius_mm`` from the background. The array's border is kept."""
     return ~dilate(~mask, radius_mm, spacing_mm)
 
 

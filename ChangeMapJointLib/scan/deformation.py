@@ -1,4 +1,4 @@
-"""The mapping between two scans, as a result hands it out."""
+"""The deformation between two scans, as part of a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ChangeMapJointLib.scan.volume import Volume
 
 @dataclass(frozen=True)
 class Deformation:
-    """y, which maps points of the current scan (reference) to the prior (template).
+    """The mapping y from points of the current scan (reference) to the prior (template).
 
     Attributes:
         field: u in mm with ``y(x) = x + u(x)``; the rigid part is included.
@@ -29,24 +29,24 @@ class Deformation:
     template: Grid
 
     def apply(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """Where points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan lie in the prior."""
+        """Map points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan to the prior."""
         return self.field.apply(points_mm)
 
     def warp(
         self, image: Volume | NDArray[Any], *, labels: bool = False, outside: float | None = None
     ) -> Volume | NDArray[Any]:
-        """An image on the prior's grid, on the current scan's: ``image(y(x))``, interpolated once.
+        """Warp an image from the prior to the grid of the current scan: ``image(y(x))``, interpolated once.
 
         Args:
-            image: ``[z, y, x]`` on the prior's grid: an array, or a volume, whose own grid may then be any.
-            labels: take the nearest voxel, as label maps and masks need, instead of interpolating linearly.
-            outside: value where the prior shows nothing; -1024 HU for a volume and 0 for an array by default.
+            image: an array ``[z, y, x]`` on the prior's grid, or a volume in the prior's space with any grid.
+            labels: interpolate by nearest neighbour, for masks and label maps, instead of linearly.
+            outside: value where y(x) lies outside the image; by default -1024 HU for a volume and 0 for an array.
 
         Returns:
-            As ``image``: an array (float32, or the dtype of the labels), or a volume.
+            An array (float32, or the dtype of the labels) or a volume, like ``image``.
 
         Raises:
-            ValueError: an array that does not have the shape of the prior's grid.
+            ValueError: an array does not have the shape of the prior's grid.
         """
         array = image.array if isinstance(image, Volume) else np.asarray(image)
         grid = image.grid if isinstance(image, Volume) else self.template
@@ -55,12 +55,12 @@ class Deformation:
         if outside is None:
             outside = NOT_SCANNED_HU if isinstance(image, Volume) else 0.0
         if labels:
-            moved = self._nearest(array, grid, outside)
+            warped = self._nearest(array, grid, outside)
         else:
-            moved = warp(array, grid, self.reference, self.field, outside=outside)
+            warped = warp(array, grid, self.reference, self.field, outside=outside)
         if not isinstance(image, Volume):
-            return moved
-        hu = moved if labels else np.rint(moved).astype(np.int16)
+            return warped
+        hu = warped if labels else np.rint(warped).astype(np.int16)
         return Volume(hu, self.reference, image.source, image.acquisition, image.notes)
 
     def _nearest(self, array: NDArray[Any], grid: Grid, outside: float) -> NDArray[Any]:
