@@ -1,4 +1,4 @@
-"""Headers of MetaImage files, with the voxels behind them (``.mha``) or in files of their own (``.mhd``).
+"""Headers of MetaImage files, with the voxels in the same file (``.mha``) or in separate files (``.mhd``).
 
 Format: https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
@@ -33,34 +33,34 @@ KINDS = {
 }
 LAST = "ElementDataFile"
 TRUE = ("true", "t", "1", "yes")
-TURNS = ("TransformMatrix", "Rotation", "Orientation")  # three names of one field
-PLACES = ("Offset", "Position", "Origin")
+DIRECTION_NAMES = ("TransformMatrix", "Rotation", "Orientation")  # three names of one field
+ORIGIN_NAMES = ("Offset", "Position", "Origin")
 
 
 class _Fields(dict[str, str]):
-    """Values by their names."""
+    """Values of the header by field name."""
 
     def numbers(self, name: str, count: int) -> list[float] | None:
-        """``count`` numbers; None where there is no such field.
+        """Return a field of ``count`` numbers; None if the field is missing.
 
         Raises:
-            InputError: something else.
+            InputError: the value is anything else.
         """
         if name not in self:
             return None
         try:
-            found = [float(word) for word in self[name].split()]
+            numbers = [float(word) for word in self[name].split()]
         except ValueError:
-            found = []
-        if len(found) != count:
+            numbers = []
+        if len(numbers) != count:
             raise InputError(f"{name} = '{self[name][:80]}'", expected=f"{count} number(s)", remedy=EXPORT_AGAIN)
-        return found
+        return numbers
 
-    def whole(self, name: str, default: int) -> int:
-        """A whole number.
+    def integer(self, name: str, default: int) -> int:
+        """Return a whole number.
 
         Raises:
-            InputError: something else.
+            InputError: the value is anything else.
         """
         text = self.get(name, str(default))
         if not re.fullmatch(r"-?\d{1,18}", text):
@@ -68,22 +68,22 @@ class _Fields(dict[str, str]):
         return int(text)
 
     def is_true(self, *names: str) -> bool:
-        """Does one of them say yes?"""
+        """Return whether any of these fields is true."""
         return any(self.get(name, "").lower() in TRUE for name in names)
 
 
 def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
-    """What the header of a MetaImage file says.
+    """Read the header of a MetaImage file.
 
     Args:
         path: ``.mha`` or ``.mhd``.
-        scalar: one number a voxel is expected.
+        scalar: refuse images with more than one value per voxel.
 
     Raises:
-        InputError: not MetaImage, no three-dimensional volume, or no sizes of its voxels.
+        InputError: not MetaImage, not a three-dimensional volume, or no voxel size.
     """
     fields, following, end = _parsed(path)
-    rank = fields.whole("NDims", 0)
+    rank = fields.integer("NDims", 0)
     if not 3 <= rank <= 5:
         raise InputError(f"{rank}-dimensional image", expected="one 3-D volume")
     sizes = [int(n) for n in fields.numbers("DimSize", rank) or () if 1 <= n < 2**40]
@@ -94,7 +94,7 @@ def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
     volumes = int(np.prod(sizes[3:], dtype=float))
     if volumes > 1:
         raise time_series_error(volumes)
-    count = fields.whole("ElementNumberOfChannels", 1)
+    count = fields.integer("ElementNumberOfChannels", 1)
     if count < 1 or (scalar and count > 1):
         raise components_error(count, "ElementNumberOfChannels")
     x, y, z = sizes[:3]
@@ -105,7 +105,7 @@ def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
 
 
 def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
-    """Fields, the lines behind them, and where the header ends."""
+    """Return the fields, the lines after them, and the byte at which the header ends."""
     content = read_header_bytes(path)
     last = re.search(rb"(?:^|\n)[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|$)", content)
     if not last:
@@ -123,27 +123,27 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
-    """From index to mm in LPS, and notes. The rows of the matrix are the directions of the axes."""
+    """Return the matrix from index to mm in LPS, and notes. In the file, each row is the direction of an axis."""
     spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank)
     if not spacing:
         raise InputError(
             "no voxel size (ElementSpacing is missing)", expected="three positive numbers", remedy="export it again"
         )
     check_voxel_size(np.array(spacing[:3]))
-    turn = next((fields.numbers(name, rank * rank) for name in TURNS if name in fields), None)
-    place = next((fields.numbers(name, rank) for name in PLACES if name in fields), None)
-    notes = () if turn else (NO_ORIENTATION,)
+    direction = next((fields.numbers(name, rank * rank) for name in DIRECTION_NAMES if name in fields), None)
+    origin = next((fields.numbers(name, rank) for name in ORIGIN_NAMES if name in fields), None)
+    notes = () if direction else (NO_ORIENTATION,)
     matrix = np.eye(4)
-    axes = np.reshape(turn, (rank, rank))[:3, :3] if turn else np.eye(3)
+    axes = np.reshape(direction, (rank, rank))[:3, :3] if direction else np.eye(3)
     matrix[:3, :3] = axes.T * spacing[:3]
-    matrix[:3, 3] = place[:3] if place else 0.0
-    factor, told = mm_per_unit(fields.get("DistanceUnits", ""))
+    matrix[:3, 3] = origin[:3] if origin else 0.0
+    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""))
     matrix[:3] *= factor
-    return matrix, (*notes, *told)
+    return matrix, (*notes, *unit_notes)
 
 
 def _data(path: Path, fields: _Fields, following: list[str], end: int, count: int) -> VoxelData:
-    """Where the voxels are."""
+    """Describe where the voxel values are stored."""
     kind = fields.get("ElementType", "")
     if kind.removesuffix("_ARRAY") not in KINDS:
         raise InputError(f"voxels of type '{kind[:40]}'", expected="numbers such as MET_SHORT", remedy=EXPORT_AGAIN)
@@ -155,7 +155,7 @@ def _data(path: Path, fields: _Fields, following: list[str], end: int, count: in
         packing = "zlib"
     attached = fields[LAST] in ("LOCAL", "Local", "local")
     files = (path,) if attached else named_data_files(path, fields[LAST], following)
-    offset = fields.whole("HeaderSize", 0)
+    offset = fields.integer("HeaderSize", 0)
     if offset < -1 or (offset == -1 and packing != "raw"):
         raise InputError(f"HeaderSize = {offset}", expected="0, or -1 with uncompressed voxels", remedy=EXPORT_AGAIN)
     if attached:

@@ -118,7 +118,7 @@ def test_a_number_sign_in_a_path_is_no_selector_when_the_path_exists(tmp_path):
 
 def test_a_file_that_does_not_say_how_the_patient_lies_gets_a_note(tmp_path):
     array = random_scan().array
-    expected = "The file does not say how the patient lies (no orientation)."
+    expected = "The file does not give the orientation of the patient."
     assert read_volume(nifti(tmp_path / "a.nii", array, codes=(0, 0))).notes == (expected,)
     header = b"NRRD0004\ntype: int16\ndimension: 3\nsizes: 5 6 7\nspacings: 1 2 3\nendian: little\nencoding: raw\n\n"
     (tmp_path / "a.nrrd").write_bytes(header + array.tobytes())
@@ -133,7 +133,7 @@ def test_missing_empty_and_foreign_files(tmp_path):
         (tmp_path / name).write_bytes(content)
         assert name in input_error(tmp_path / name)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" * 99)
-    assert "not a kind of file that can be read, expected NRRD" in input_error(tmp_path / "photo.jpg")
+    assert "unknown file format, expected NRRD" in input_error(tmp_path / "photo.jpg")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no archive")
     assert "not a kind of file" in input_error(tmp_path / "a.zip")
 
