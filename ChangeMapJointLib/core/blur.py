@@ -35,8 +35,8 @@ def low_pass_sigma_mm(own_mm: float, wanted_mm: float) -> float:
 def low_pass_variance_mm2(source: Grid, target: Grid) -> FloatArray:
     """Return the variances in mm^2 along the source's axes (x, y, z) that its voxels lack of the target's blur."""
     projected_mm = np.abs(np.asarray(source.direction).T @ np.asarray(target.direction)) @ np.asarray(target.spacing_mm)
-    own = np.asarray(source.spacing_mm)
-    missing_mm2: FloatArray = np.maximum(projected_mm**2 - own**2, 0.0) / FWHM**2
+    source_mm = np.asarray(source.spacing_mm)
+    missing_mm2: FloatArray = np.maximum(projected_mm**2 - source_mm**2, 0.0) / FWHM**2
     return missing_mm2
 
 
@@ -60,8 +60,8 @@ def sampled_variance_mm2(source: Grid, target: Grid) -> FloatArray:
         Variances in mm^2 along the target's axes (x, y, z).
     """
     interpolation = np.asarray(source.spacing_mm) ** 2 / 6
-    own = voxel_variance_mm2(source.spacing_mm) + interpolation + low_pass_variance_mm2(source, target)
-    variance: FloatArray = squared_cosines(source, target).T @ own
+    along_source = voxel_variance_mm2(source.spacing_mm) + interpolation + low_pass_variance_mm2(source, target)
+    variance: FloatArray = squared_cosines(source, target).T @ along_source
     return variance
 
 
@@ -70,8 +70,8 @@ def missing_sigma_mm(fine: Grid, coarse: Grid, *, tolerance: float = 0.2) -> Vec
 
     An axis along which ``coarse`` is coarser by no more than ``tolerance`` (a fraction) gets 0.
     """
-    own = np.asarray(fine.spacing_mm) ** 2
-    wanted = squared_cosines(fine, coarse) @ np.asarray(coarse.spacing_mm) ** 2
-    missing = np.where(wanted > own * (1.0 + tolerance) ** 2, wanted - own, 0.0)
+    fine_mm2 = np.asarray(fine.spacing_mm) ** 2
+    coarse_mm2 = squared_cosines(fine, coarse) @ np.asarray(coarse.spacing_mm) ** 2
+    missing = np.where(coarse_mm2 > fine_mm2 * (1.0 + tolerance) ** 2, coarse_mm2 - fine_mm2, 0.0)
     x, y, z = (float(s) for s in np.sqrt(missing) / FWHM)
     return x, y, z

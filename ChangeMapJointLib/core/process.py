@@ -21,12 +21,12 @@ _locked: list[IO[bytes]] = []  # kept open as long as this process lives
 
 
 def is_alive(process: int) -> bool:
-    """Return whether a process with that id runs; True where it cannot be told."""
+    """Return whether a process with that id runs; True where that is unknown."""
     try:
         import psutil
 
         return bool(psutil.pid_exists(process))
-    except (ImportError, OverflowError):  # cannot be told
+    except (ImportError, OverflowError):  # unknown
         return True
 
 

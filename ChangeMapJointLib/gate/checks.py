@@ -30,7 +30,7 @@ BEYOND_CT_HU = 4000.0  # few voxels of a CT exceed it, all of them metal
 WRAPPED = 2**15  # negative numbers stored as unsigned ones are at least this large
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels denser than air are noise
-RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 cannot be told from it here
+RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
 
 
 def _limit(rule: str) -> float:
@@ -218,8 +218,8 @@ def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
         raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)
     if problem:
-        found = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
-        raise InputError(found, remedy=_likeness(values, limits))
+        message = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
+        raise InputError(message, remedy=_likeness(values, limits))
 
 
 def _sampled(array: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -147,7 +147,7 @@ def test_copies_are_dropped_with_a_note_and_differing_images_are_an_error(tmp_pa
     for name, count in (("copies", 3), ("renamed", 2)):
         found = read_volume(tmp_path / name)
         assert_same_scan(found, expected)
-        assert found.notes[0].startswith(f"{count} slice(s) were there twice")
+        assert found.notes[0].startswith(f"{count} slice(s) occurred twice")
     set_pixels(renamed[2], np.zeros(SHAPE[1:], np.uint16))
     assert "more than once" in input_error(save_slices(save_slices(tmp_path / "differ", slices), renamed[2:4]))
     renamed[2].SOPInstanceUID = renamed[2].file_meta.MediaStorageSOPInstanceUID = slices[2].SOPInstanceUID
