@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint lists format test-newest screenshots benchmark peers clean
+.PHONY: help demo test fuzz lint lists docs format test-newest screenshots benchmark peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,7 @@ test-newest: $(READY) ## run the tests of scene and module on the newest slicer-
 	# test_process looks at processes, which are no part of slicer-core
 	$(NEWEST)/bin/python -m pytest -n $(JOBS) --ignore Testing/module/test_process.py Testing/scene Testing/module
 
-screenshots: $(READY) ## make the README's pictures of the module from the sample pair
+screenshots: $(READY) ## make the pictures of the module in README and docs from the sample pair
 	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots
 
 lint: $(READY) ## style, types, spelling, import order of the packages
@@ -44,6 +44,10 @@ lint: $(READY) ## style, types, spelling, import order of the packages
 
 lists: $(READY) ## bring the lists of files in the extension's CMakeLists.txt up to date
 	$(BIN)/python Testing/cmake/update_lists.py
+
+DOCS := $(VENV)/.docs
+docs: $(DOCS) ## build the documentation, strictly, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
@@ -60,7 +64,7 @@ peers: $(READY) ## measure the registration beside its peers on DATA (an hour)
 	$(BIN)/python Testing/benchmarks/registration.py $(DATA) --peers $(PEERS)/bin/python
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) $(NEWEST) $(PEERS) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) $(PEERS) demo-output site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch goes first: what depends on it then takes the build that is there
 $(READY): requirements-dev.txt pyproject.toml
@@ -70,3 +74,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
+
+$(DOCS): $(READY) requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $(DOCS)

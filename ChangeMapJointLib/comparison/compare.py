@@ -59,9 +59,11 @@ def compare(
 
     Example:
         >>> import ChangeMapJointLib as cmj
-        >>> result = cmj.compare("current/", "prior.nrrd")  # doctest: +SKIP
-        >>> [finding.kind for finding in result.findings.items]  # doctest: +SKIP
-        ['new', 'grown']
+        >>> result = cmj.compare("current.nrrd", "prior.nrrd", method="rigid")
+        >>> result.quality.verdict
+        'look closely'
+        >>> result.deformation.apply([[60.0, 0.0, 20.0]]).round(1).tolist()
+        [[60.0, 0.0, 20.0]]
     """
     inputs = as_input(current), as_input(prior)
     check_inputs([split_selector(one.path)[0] for one in inputs if one.path is not None])

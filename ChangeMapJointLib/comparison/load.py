@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.options import from_mapping
 from ChangeMapJointLib.gate.rules import ALL_FINE, GateAnswer
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
-from ChangeMapJointLib.io.write import read_displacement
+from ChangeMapJointLib.io.write import read_displacement, read_rigid
 from ChangeMapJointLib.registration.quality import Quality
 from ChangeMapJointLib.scan.deformation import Deformation
 
@@ -76,13 +78,22 @@ class SavedResult:
         return array
 
     @cached_property
-    def deformation(self) -> Deformation | None:
-        """y, which maps points of the current scan to the prior."""
+    def rigid(self) -> FloatArray:
+        """The rigid part of the deformation, 4x4, points of the current scan to the prior in mm."""
+        return read_rigid(self.folder / run_files.RIGID)
+
+    @cached_property
+    def deformation(self) -> Deformation:
+        """y, which maps points of the current scan to the prior; the rigid motion alone with method ``rigid``."""
+        reference, template = (
+            read_array(self.folder / file)[1] for file in (run_files.LUNGS_REFERENCE, run_files.LUNGS_TEMPLATE)
+        )
         path = self.folder / run_files.DEFORMATION
-        if not path.exists():
-            return None
-        grids = (read_array(self.folder / file)[1] for file in (run_files.LUNGS_REFERENCE, run_files.LUNGS_TEMPLATE))
-        return Deformation(read_displacement(path), *grids)
+        if path.exists():
+            field = read_displacement(path)
+        else:
+            field = DisplacementField.from_affine(self.rigid, reference.corners())
+        return Deformation(field, reference, template)
 
     def report(self, path: Path | str) -> Path:
         """Copy the report, one HTML page that needs nothing else, to ``path``."""
@@ -104,9 +115,10 @@ def load_result(folder: Path | str) -> SavedResult:
 
     Example:
         >>> import ChangeMapJointLib as cmj
-        >>> saved = cmj.load_result("out/")  # doctest: +SKIP
-        >>> saved.quality.verdict, len(saved.findings)  # doctest: +SKIP
-        ('good', 2)
+        >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
+        >>> saved = cmj.load_result(out)
+        >>> saved.quality.verdict, saved.record["reference"]["name"]
+        ('look closely', 'current.nrrd')
     """
     folder = Path(folder)
     records = read_records(folder)

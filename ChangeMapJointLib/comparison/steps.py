@@ -84,11 +84,13 @@ def register(
 
     Example:
         >>> import ChangeMapJointLib as cmj
-        >>> volumes = [cmj.read(path) for path in ("current.nrrd", "prior.nrrd")]  # doctest: +SKIP
-        >>> current, prior = (cmj.Scan(v, cmj.segment_lungs(v)) for v in volumes)  # doctest: +SKIP
-        >>> registered = cmj.register(current, prior)  # doctest: +SKIP
-        >>> registered.deformation.apply([[10.0, -20.0, 35.0]])  # doctest: +SKIP
-        array([[ 11.2, -18.9,  47.3]])
+        >>> volumes = [cmj.read(path) for path in ("current.nrrd", "prior.nrrd")]
+        >>> current, prior = (cmj.Scan(volume, cmj.segment_lungs(volume)) for volume in volumes)
+        >>> registered = cmj.register(current, prior, method="rigid")
+        >>> registered.deformation.apply([[60.0, 0.0, 20.0]]).round(1).tolist()
+        [[60.0, 0.0, 20.0]]
+        >>> cmj.find_changes(registered).quality.verdict
+        'look closely'
     """
     config = config_for(method, config)
     if config.method == "joint" and model is None:
@@ -128,10 +130,7 @@ def find_changes(registered: Registered, *, progress: Listener = nobody, stages:
         The result; without maps and findings after a rigid registration.
 
     Example:
-        >>> import ChangeMapJointLib as cmj
-        >>> result = cmj.find_changes(registered)  # doctest: +SKIP
-        >>> result.quality.verdict  # doctest: +SKIP
-        'good'
+        See :func:`register`.
     """
     pair, rigid, config = registered.pair, registered.rigid, registered.config
     stages = stages or Stages(METHODS[config.method].shares, progress)

@@ -29,7 +29,7 @@ MOMENTUM = 0.03  # of kept statistics: a mean over the last 30 pairs or so
 SLAB_VOXELS = 8e6  # that a block with kept statistics takes at once: 2.5 GB in float32 with 16 channels; the overlap of
 # slabs may be as thick as they are, so that on grids of hundreds of voxels a side it takes more
 SEEN = 7  # voxels of its coarsest stage that a block sees in every direction, at most
-SHARPNESS = 60.0  # of the choice among shifts; without any training 2 mm are left of 6.7, see EXPERIMENTS.md
+SHARPNESS = 60.0  # of the choice among shifts; without any training 2 mm are left of 6.7, see docs/log/network.md
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid, nearest_in
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.scan.volume import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -32,36 +35,62 @@ class Deformation:
         """Map points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan to the prior."""
         return self.field.apply(points_mm)
 
+    @overload
+    def warp(self, image: Volume, *, labels: bool = False, outside: float | None = None) -> Volume: ...
+    @overload
+    def warp(self, image: NDArray[Any], *, labels: bool = False, outside: float | None = None) -> NDArray[Any]: ...
+    @overload
+    def warp(self, image: sitk.Image, *, labels: bool = False, outside: float | None = None) -> sitk.Image: ...
     def warp(
-        self, image: Volume | NDArray[Any], *, labels: bool = False, outside: float | None = None
-    ) -> Volume | NDArray[Any]:
+        self, image: Volume | NDArray[Any] | sitk.Image, *, labels: bool = False, outside: float | None = None
+    ) -> Volume | NDArray[Any] | sitk.Image:
         """Warp an image from the prior to the grid of the current scan: ``image(y(x))``, interpolated once.
 
         Args:
-            image: an array ``[z, y, x]`` on the prior's grid, or a volume in the prior's space with any grid.
+            image: an array ``[z, y, x]`` on the prior's grid; or a volume or SimpleITK image in the prior's space, on
+                any grid.
             labels: interpolate by nearest neighbour, for masks and label maps, instead of linearly.
-            outside: value where y(x) lies outside the image; by default -1024 HU for a volume and 0 for an array.
+            outside: value where y(x) lies outside the image; by default -1024 HU for a volume and 0 otherwise.
 
         Returns:
-            An array (float32, or the dtype of the labels) or a volume, like ``image``.
+            The same kind of image: an array or SimpleITK image, float32 or the type of the labels; or a volume, whose
+            ``unseen`` marks where the prior shows nothing.
 
         Raises:
-            ValueError: an array does not have the shape of the prior's grid.
+            ValueError: an array does not have the shape of the prior's grid, or an image is not 3-D.
+            TypeError: ``image`` is of another type.
         """
-        array = image.array if isinstance(image, Volume) else np.asarray(image)
-        grid = image.grid if isinstance(image, Volume) else self.template
+        if isinstance(image, Volume):
+            return self._warp_volume(image, labels=labels, outside=NOT_SCANNED_HU if outside is None else outside)
+        fill = 0.0 if outside is None else outside
+        if isinstance(image, np.ndarray):
+            return self._warp_array(image, self.template, labels=labels, outside=fill)
+        import SimpleITK as sitk
+
+        if not isinstance(image, sitk.Image):
+            raise TypeError(f"Deformation.warp() 'image' must be an array, a volume or an image, got {type(image)}")
+        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+            raise ValueError("Deformation.warp() 'image' must have 3 dimensions and 1 component")
+        array = sitk.GetArrayFromImage(image)
+        return self.reference.to_image(self._warp_array(array, Grid.of_image(image), labels=labels, outside=fill))
+
+    def _warp_array(self, array: NDArray[Any], grid: Grid, *, labels: bool, outside: float) -> NDArray[Any]:
         if array.shape != grid.shape:
             raise ValueError(f"Deformation.warp() 'image' must have the prior's shape {grid.shape}, got {array.shape}")
-        if outside is None:
-            outside = NOT_SCANNED_HU if isinstance(image, Volume) else 0.0
         if labels:
-            warped = self._nearest(array, grid, outside)
-        else:
-            warped = warp(array, grid, self.reference, self.field, outside=outside)
-        if not isinstance(image, Volume):
-            return warped
-        hu = warped if labels else np.rint(warped).astype(np.int16)
-        return Volume(hu, self.reference, image.source, image.acquisition, image.notes)
+            return self._nearest(array, grid, outside)
+        return warp(array, grid, self.reference, self.field, outside=outside)
+
+    def _warp_volume(self, volume: Volume, *, labels: bool, outside: float) -> Volume:
+        seen = np.ones(volume.grid.shape, dtype=bool) if volume.unseen is None else ~volume.unseen
+        unseen = ~self._nearest(seen, volume.grid, 0)
+        hu = self._warp_array(volume.array, volume.grid, labels=labels, outside=outside)
+        if hu.dtype != volume.array.dtype:  # interpolated int16
+            hu = np.rint(hu).astype(volume.array.dtype)
+        hu[unseen] = outside
+        return Volume(
+            hu, self.reference, volume.source, volume.acquisition, volume.notes, unseen if unseen.any() else None
+        )
 
     def _nearest(self, array: NDArray[Any], grid: Grid, outside: float) -> NDArray[Any]:
         result = np.full(self.reference.shape, outside, dtype=array.dtype)

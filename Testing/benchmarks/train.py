@@ -90,7 +90,7 @@ LIMITS = (
     "choice, by a rule made after a look at five of the pairs.",
     "match_resolution was set after training: the network has not learned from scans that are equally blurred.",
     "match_density is the law by which the generator makes a lung denser as it gets smaller; on the one real pair of "
-    "breathing at hand it explained nothing (EXPERIMENTS.md).",
+    "breathing at hand it explained nothing (What was tried, in the documentation).",
     "Learned from painted lesions (seeds 1000 to 1041 and 2000 to 2027 of train.py), last from painted ones and ones "
     "cut from the CTs of three training patients (seeds 7000 to 7029, 8000 to 8029, 9000 to 9029, 10000 to 10059, "
     "11000 to 11029); validated on painted ones, and on 12 pairs with lesions cut from the CTs of the two validation "

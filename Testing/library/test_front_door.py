@@ -137,8 +137,14 @@ def test_anything_on_the_priors_grid_is_warped() -> None:
     assert isinstance(volume, cmj.Volume)
     assert volume.grid == reference
     assert np.array_equal(volume.array, expected)
+    image = move.warp(template.to_image(labels), labels=True)
+    assert image.GetPixelID() == sitk.sitkUInt8
+    assert image.GetOrigin() == reference.origin_mm
+    assert np.array_equal(sitk.GetArrayFromImage(image), labels[1:6, 1:7, 1:8])
     with pytest.raises(ValueError, match="prior's shape"):
         move.warp(values[1:])
+    with pytest.raises(ValueError, match="3 dimensions"):
+        move.warp(sitk.Image(4, 4, sitk.sitkInt16))
 
 
 def test_what_the_prior_does_not_show_gets_the_value_that_was_asked_for() -> None:
@@ -149,7 +155,13 @@ def test_what_the_prior_does_not_show_gets_the_value_that_was_asked_for() -> Non
     ones = np.ones(grid.shape, np.int16)
     assert move.warp(ones)[0, 0].tolist() == [1, 1, 0, 0]
     assert move.warp(ones, labels=True, outside=7)[0, 0].tolist() == [1, 1, 7, 7]
-    assert move.warp(cmj.Volume(ones, grid)).array[0, 0].tolist() == [1, 1, -1024, -1024]  # type: ignore[union-attr]
+    warped = move.warp(cmj.Volume(ones, grid))
+    assert warped.array[0, 0].tolist() == [1, 1, -1024, -1024]
+    assert warped.unseen is not None
+    assert warped.unseen[0, 0].tolist() == [False, False, True, True]
+    padded = np.zeros(grid.shape, bool)
+    padded[..., 3] = True
+    assert move.warp(cmj.Volume(ones, grid, unseen=padded)).array[0, 0].tolist() == [1, -1024, -1024, -1024]
 
 
 # -- saving and loading ------------------------------------------------------------------------
@@ -160,6 +172,9 @@ def test_a_result_is_saved_as_a_run_and_loaded_again(rigid: cmj.Result, tmp_path
     assert loaded.quality.lung_dice == pytest.approx(rigid.quality.lung_dice, rel=1e-4)
     assert loaded.gate == rigid.gate
     assert loaded.findings is None
+    assert loaded.rigid == pytest.approx(rigid.rigid.matrix)
+    point = [[40.0, 10.0, 0.0]]
+    assert loaded.deformation.apply(point) == pytest.approx(rigid.deformation.apply(point), abs=1e-3)
     assert loaded.change_map is None
     assert np.array_equal(loaded.warped_template, rigid.warped_template)
     assert [stage["name"] for stage in loaded.record["stages"]][-1] == "write"
