@@ -15,8 +15,8 @@ from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.gate.checks import check_pair
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.rigid.any_size import align_any_size

@@ -17,8 +17,9 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.hu import AIR_OR_LUNG_HU, LOWEST_HU
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason, reason
 from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
-from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer, GateReason, reason
+from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.padding import find_padding, mark_unseen
 from ChangeMapJointLib.scan.volume import Volume

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.gate.anatomy import ChestView, chest_view, orientation
+from ChangeMapJointLib.gate.answer import GateReason, reason
 from ChangeMapJointLib.gate.conditions import condition_reasons
-from ChangeMapJointLib.gate.rules import BY_NAME, GateReason, reason
+from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.gate.scan_figures import blood_hu, noise_hu
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume

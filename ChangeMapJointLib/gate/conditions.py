@@ -17,7 +17,7 @@ from ChangeMapJointLib.core.filters import Mask, fill_slices, largest_component,
 from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.core.hu import SOFT_TISSUE_HU, TISSUE_HU
 from ChangeMapJointLib.gate.anatomy import WORK_MM, ChestView, Orientation
-from ChangeMapJointLib.gate.rules import GateReason, reason
+from ChangeMapJointLib.gate.answer import GateReason, reason
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 

@@ -24,8 +24,9 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.gate.anatomy import chest_view, orientation
+from ChangeMapJointLib.gate.answer import GateAnswer
 from ChangeMapJointLib.gate.checks import check_ct, check_pair
-from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer
+from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.rigid.align import align_rigid

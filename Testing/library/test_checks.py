@@ -10,8 +10,9 @@ from phantoms import centred_grid, chest_hu, chest_phantom, voxel_points
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.gate.answer import ALL_FINE
 from ChangeMapJointLib.gate.checks import CheckLimits, check_ct, check_pair
-from ChangeMapJointLib.gate.rules import ALL_FINE, BY_NAME, RULES
+from ChangeMapJointLib.gate.rules import BY_NAME, RULES
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
 

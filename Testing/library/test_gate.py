@@ -12,9 +12,10 @@ from phantoms import LUNG_VOLUME_ML, centred_grid, chest_phantom, rotation, voxe
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, apply_affine
 from ChangeMapJointLib.gate.anatomy import chest_view, orientation
+from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.gate.comparable import covered_fractions
-from ChangeMapJointLib.gate.rules import ALL_FINE, RULES, GateAnswer
+from ChangeMapJointLib.gate.rules import RULES
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.registration.rigid import any_size
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
