@@ -105,7 +105,7 @@ def register(
             current.volume,
             prior.volume,
             lungs=(current.lungs, prior.lungs),
-            matrix=rigid.matrix,
+            rigid=rigid.matrix,
             remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
         )
         gate.raise_if_refused(f"reference {current.volume.source} and template {prior.volume.source}")

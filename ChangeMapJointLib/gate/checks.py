@@ -95,7 +95,7 @@ def check_pair(
     template: Volume,
     *,
     lungs: tuple[Lungs, Lungs] | None = None,
-    matrix: FloatArray | None = None,
+    rigid: FloatArray | None = None,
     remarks: Iterable[GateReason] = (),
 ) -> GateAnswer:
     """Check whether two scans can be compared; raises no error.
@@ -107,7 +107,7 @@ def check_pair(
         reference: the current scan, from :func:`check_ct`.
         template: the prior scan, likewise.
         lungs: of reference and template.
-        matrix: 4x4, reference points to template points in mm.
+        rigid: 4x4, reference points to template points in mm.
         remarks: reasons that the alignment adds.
 
     Returns:
@@ -118,31 +118,31 @@ def check_pair(
         reasons += _scan_reasons(volume, name)
     if lungs is not None:
         reasons += lung_reasons((reference, template), lungs)
-        if matrix is not None:
-            reasons += coverage_reasons((reference, template), lungs, matrix)
+        if rigid is not None:
+            reasons += coverage_reasons((reference, template), lungs, rigid)
     return GateAnswer.of(reasons)
 
 
 def _header_reasons(reference: Volume, template: Volume) -> Iterator[GateReason | None]:
     """Compare the headers, and whether both are the same images."""
-    new, old = reference.acquisition, template.acquisition
-    if new.patient_key and old.patient_key:
-        yield reason("patient", new.patient_key != old.patient_key)
+    current, prior = reference.acquisition, template.acquisition
+    if current.patient_key and prior.patient_key:
+        yield reason("patient", current.patient_key != prior.patient_key)
     same = reference.grid.same_as(template.grid) and np.array_equal(reference.array, template.array)
     yield reason("same_images", same)
-    if new.date and old.date:
-        days = (date.fromisoformat(old.date) - date.fromisoformat(new.date)).days
-        yield reason("date_order", days, new=new.date, old=old.date)
-        yield reason("same_day", days == 0, date=new.date)
+    if current.date and prior.date:
+        days = (date.fromisoformat(prior.date) - date.fromisoformat(current.date)).days
+        yield reason("date_order", days, current=current.date, prior=prior.date)
+        yield reason("same_day", days == 0, date=current.date)
     thickness = [v.acquisition.slice_thickness_mm or max(v.grid.spacing_mm) for v in (reference, template)]
     ratio = max(thickness) / min(thickness)
-    yield reason("thickness", ratio, new=f"{thickness[0]:.3g}", old=f"{thickness[1]:.3g}")
-    if new.kernel and old.kernel:
-        yield reason("kernel", new.kernel != old.kernel, new=new.kernel, old=old.kernel)
-    if new.kvp and old.kvp:
-        yield reason("kv", abs(new.kvp - old.kvp), new=f"{new.kvp:g}", old=f"{old.kvp:g}")
-    which = "reference" if new.contrast else "template"
-    yield reason("contrast", (new.contrast is None) != (old.contrast is None), which=which)
+    yield reason("thickness", ratio, current=f"{thickness[0]:.3g}", prior=f"{thickness[1]:.3g}")
+    if current.kernel and prior.kernel:
+        yield reason("kernel", current.kernel != prior.kernel, current=current.kernel, prior=prior.kernel)
+    if current.kvp and prior.kvp:
+        yield reason("kv", abs(current.kvp - prior.kvp), current=f"{current.kvp:g}", prior=f"{prior.kvp:g}")
+    which = "reference" if current.contrast else "template"
+    yield reason("contrast", (current.contrast is None) != (prior.contrast is None), which=which)
 
 
 def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:

@@ -47,26 +47,26 @@ def lung_reasons(scans: Scans, lungs: Pair) -> Iterator[GateReason | None]:
         return
     blood = [blood_hu(view) for view in (views[0], views[1])]
     if blood[0] is not None and blood[1] is not None:
-        yield reason("blood_hu", abs(blood[0] - blood[1]), new=f"{blood[0]:.0f}", old=f"{blood[1]:.0f}")
+        yield reason("blood_hu", abs(blood[0] - blood[1]), current=f"{blood[0]:.0f}", prior=f"{blood[1]:.0f}")
     noise = [noise_hu(volume, scan_lungs) for volume, scan_lungs in zip(scans, lungs, strict=True)]
     for value, name in zip(noise, NAMES, strict=True):
         if value is not None:
             yield reason("noise_hu", value, scan=name, hu=f"{value:.0f}")
     if noise[0] is not None and noise[1] is not None and max(noise[0], noise[1]) > QUIET_HU:
         ratio = max(noise[0], noise[1]) / max(min(noise[0], noise[1]), 1.0)
-        yield reason("noise_ratio", ratio, new=f"{noise[0]:.0f}", old=f"{noise[1]:.0f}")
+        yield reason("noise_ratio", ratio, current=f"{noise[0]:.0f}", prior=f"{noise[1]:.0f}")
 
 
-def coverage_reasons(scans: Scans, lungs: Pair, matrix: FloatArray) -> Iterator[GateReason | None]:
+def coverage_reasons(scans: Scans, lungs: Pair, rigid: FloatArray) -> Iterator[GateReason | None]:
     """Check which parts of the lungs only one scan covers, and whether inspiration is the same where both do.
 
     Args:
         scans: reference and template.
         lungs: of reference and template.
-        matrix: 4x4, reference points to template points in mm.
+        rigid: 4x4, reference points to template points in mm.
     """
     seen_ml = []
-    matrices = (matrix, np.asarray(np.linalg.inv(matrix), dtype=float))
+    matrices = (rigid, np.asarray(np.linalg.inv(rigid), dtype=float))
     coverages = [covered_fractions(*parts) for parts in zip(lungs, scans[::-1], matrices, strict=True)]
     # scans without any overlap are refused by the alignment, which knows both overlaps
     for coverage, name, other in zip(coverages, NAMES, NAMES[::-1], strict=True):
@@ -77,7 +77,7 @@ def coverage_reasons(scans: Scans, lungs: Pair, matrix: FloatArray) -> Iterator[
             yield reason("coverage", min(percent.values()), parts=parts, whose=name.lower(), other=other.lower())
         seen_ml.append(sum(fraction * ml for fraction, ml in coverage.values()))
     if min(seen_ml) > LEAST_ML:
-        liters = {"new": f"{seen_ml[0] / 1000:.1f}", "old": f"{seen_ml[1] / 1000:.1f}"}
+        liters = {"current": f"{seen_ml[0] / 1000:.1f}", "prior": f"{seen_ml[1] / 1000:.1f}"}
         yield reason("breathing", max(seen_ml) / min(seen_ml), **liters)
 
 

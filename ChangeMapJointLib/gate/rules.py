@@ -163,7 +163,7 @@ RULES: tuple[Rule, ...] = (
         "date_order",
         ORDER_OF_DATES,
         "days from reference to template",
-        "WARNING: the template (prior) of {old} is newer than the reference (current) of {new}; "
+        "WARNING: the template (prior) of {prior} is newer than the reference (current) of {current}; "
         "unless you swap them, new and resolved, growing and shrinking are the wrong way round.",
         "",
         look=0,
@@ -267,7 +267,7 @@ RULES: tuple[Rule, ...] = (
         "thickness",
         ACQUISITION,
         "larger slice thickness divided by the smaller one",
-        "Different slice thickness, {new} and {old} mm: small nodules look fainter in thicker slices.",
+        "Different slice thickness, {current} and {prior} mm: small nodules look fainter in thicker slices.",
         "",
         look=1.5,
     ),
@@ -275,7 +275,7 @@ RULES: tuple[Rule, ...] = (
         "kernel",
         ACQUISITION,
         "1 where the headers name different kernels",
-        "Different reconstruction kernels, {new} and {old}: fine texture may differ.",
+        "Different reconstruction kernels, {current} and {prior}: fine texture may differ.",
         "",
         look=0,
     ),
@@ -283,7 +283,7 @@ RULES: tuple[Rule, ...] = (
         "kv",
         ACQUISITION,
         "difference in kV",
-        "Different tube voltages, {new} and {old} kV: contrast agent, bone and calcium differ in HU.",
+        "Different tube voltages, {current} and {prior} kV: contrast agent, bone and calcium differ in HU.",
         "Do not rely on changes in their density.",
         look=10,
     ),
@@ -299,7 +299,7 @@ RULES: tuple[Rule, ...] = (
         "blood_hu",
         ACQUISITION,
         "difference in HU of heart and great vessels",
-        "Heart and great vessels have {new} and {old} HU: contrast agent in one scan only, or different phases. "
+        "Heart and great vessels have {current} and {prior} HU: contrast agent in one scan only, or different phases. "
         "Vessels and enhancing tissue may differ.",
         "",
         look=60,
@@ -316,7 +316,7 @@ RULES: tuple[Rule, ...] = (
         "noise_ratio",
         ACQUISITION,
         "larger noise divided by the smaller, where one scan has more than 25 HU",
-        "One scan is much noisier, {new} and {old} HU: another dose or kernel. Fine texture may differ.",
+        "One scan is much noisier, {current} and {prior} HU: another dose or kernel. Fine texture may differ.",
         "",
         look=3,
     ),
@@ -324,7 +324,7 @@ RULES: tuple[Rule, ...] = (
         "breathing",
         BREATHING,
         "larger lung volume divided by the smaller, within the part that both scans cover",
-        "The lungs have {new} and {old} l where both scans cover them: the breathing state differs, or parts are "
+        "The lungs have {current} and {prior} l where both scans cover them: the breathing state differs, or parts are "
         "filled or collapsed. Density differs everywhere.",
         "Check the registration before using the map.",
         look=1.6,

@@ -107,7 +107,7 @@ def read_displacement(path: str | PathLike[str]) -> DisplacementField:
     return DisplacementField(np.ascontiguousarray(array, dtype=np.float32), grid)
 
 
-def write_rigid(path: str | PathLike[str], matrix: FloatArray) -> None:
+def write_rigid(path: str | PathLike[str], rigid: FloatArray) -> None:
     """Write a 4x4 physical matrix (reference to template points, LPS) as an ITK transform file (``.tfm``).
 
     It is stored as an affine transform, which ITK and Slicer load as a resampling transform; storing angles would
@@ -115,11 +115,11 @@ def write_rigid(path: str | PathLike[str], matrix: FloatArray) -> None:
     """
     import SimpleITK as sitk
 
-    if matrix.shape != (4, 4) or not np.allclose(matrix[3], (0, 0, 0, 1)):
-        raise ValueError(f"write_rigid() 'matrix' must be 4x4 with last row (0, 0, 0, 1), got {matrix}")
+    if rigid.shape != (4, 4) or not np.allclose(rigid[3], (0, 0, 0, 1)):
+        raise ValueError(f"write_rigid() 'rigid' must be 4x4 with last row (0, 0, 0, 1), got {rigid}")
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
+    transform.SetMatrix(rigid[:3, :3].ravel().tolist())
+    transform.SetTranslation(rigid[:3, 3].tolist())
     with atomic_path(path) as temporary:
         try:
             sitk.WriteTransform(transform, str(temporary))

@@ -81,7 +81,7 @@ def noisy(volume: Volume, sigma_hu: float, seed: int = 1) -> Volume:
 def ask(reference: Known, template: Known, matrix: FloatArray | None = None) -> GateAnswer:
     """The whole answer on a pair that lies as ``matrix`` says."""
     where = np.eye(4) if matrix is None else matrix
-    return check_pair(reference[0], template[0], lungs=(reference[1], template[1]), matrix=where)
+    return check_pair(reference[0], template[0], lungs=(reference[1], template[1]), rigid=where)
 
 
 def told(answer: GateAnswer) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def before() -> Known:
 
 def asked(now: Known, before: Known, matrix: np.ndarray | None = None) -> GateAnswer:
     matrix = np.eye(4) if matrix is None else matrix
-    return check_pair(now[0], before[0], lungs=(now[1], before[1]), matrix=matrix)
+    return check_pair(now[0], before[0], lungs=(now[1], before[1]), rigid=matrix)
 
 
 def rules(answer: GateAnswer, scan: str | None = None) -> set[str]:
