@@ -112,7 +112,7 @@ def test_a_number_sign_in_a_path_is_no_selector_when_the_path_exists(tmp_path):
     assert split_selector("a/b") == (Path("a/b"), None)
     assert_same_scan(read_volume(folder), expected)
     assert_same_scan(read_volume(f"{folder}#3"), expected)
-    assert "fits no series" in input_error(f"{folder}#2")
+    assert "matches no series" in input_error(f"{folder}#2")
     assert "give the path without it" in input_error(f"{save(tmp_path / 'a.nrrd')}#1")
 
 

@@ -100,7 +100,7 @@ def choose_series(path: Path, series: Sequence[Series], selector: str | None, so
         matches = matches or [entry for entry in candidates if entry.label.rstrip(letters) == selector]
         count = f"{len(matches)} series" if matches else "no series"
         raise InputError(
-            f"'#{selector}' fits {count}",
+            f"'#{selector}' matches {count}",
             field=path,
             remedy=f"choose one of: {_listing(matches or candidates or series)}",
         )

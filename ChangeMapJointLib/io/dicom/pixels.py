@@ -73,7 +73,7 @@ def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int1
             plane = _to_hu(stored, is_padding, frame)
             if whole and plane.max() > INT16_MAX:
                 array, whole = array.astype(np.float32), False
-            position = number if stack.places is None else stack.places[number]
+            position = number if stack.grid_positions is None else stack.grid_positions[number]
             plane = straighten_slice(plane, position, len(array), stack.shear_mm, stack.grid.spacing_mm)
             for k, weight in _weights(number, stack):
                 if weight == 1.0:
@@ -90,13 +90,13 @@ def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int1
 
 def _weights(number: int, stack: Stack) -> list[tuple[int, float]]:
     """Return the slices of the grid to which a frame contributes, with its weights (linear interpolation)."""
-    if stack.places is None:
+    if stack.grid_positions is None:
         return [(number, 1.0)]
-    position = stack.places[number]
+    position = stack.grid_positions[number]
     weights = [(int(position), 1.0)] if position.is_integer() and position < stack.grid.shape[0] else []
     for neighbour in (number - 1, number + 1):
-        if 0 <= neighbour < len(stack.places):
-            low, high = sorted((position, stack.places[neighbour]))
+        if 0 <= neighbour < len(stack.grid_positions):
+            low, high = sorted((position, stack.grid_positions[neighbour]))
             between = range(int(np.floor(low)) + 1, min(int(np.ceil(high)), stack.grid.shape[0]))
             weights += [(k, 1.0 - abs(k - position) / (high - low)) for k in between]
     return weights

@@ -42,14 +42,14 @@ class Stack:
         shear_mm: sideways drift in mm (along rows, along columns) from one slice of the grid to the next; (0, 0)
             without tilt.
         notes: remarks for the reader.
-        places: position of each frame in slices of the grid, from 0; None if each frame is a slice of the grid.
+        grid_positions: position of each frame in slices of the grid, from 0; None if each frame is a slice of the grid.
     """
 
     frames: tuple[Frame, ...]
     grid: Grid
     shear_mm: tuple[float, float] = (0.0, 0.0)
     notes: tuple[str, ...] = ()
-    places: tuple[float, ...] | None = None
+    grid_positions: tuple[float, ...] | None = None
 
 
 def build_stack(frames: Sequence[Frame]) -> Stack:
@@ -91,13 +91,13 @@ def _uneven_stack(frames: Sequence[Frame], axes: FloatArray, local: FloatArray, 
     residual = np.zeros_like(local)
     residual[:, :2] = local[:, :2] - (start + along[:, None] * slope)
     notes = [*_check_residual(residual, step_mm, frames), note]
-    places = along / step_mm
-    on_grid = np.abs(places - np.rint(places)) <= ON_GRID
-    places[on_grid] = np.rint(places[on_grid])
-    count = int(np.floor(places[-1] + 1e-9)) + 1
+    grid_positions = along / step_mm
+    on_grid = np.abs(grid_positions - np.rint(grid_positions)) <= ON_GRID
+    grid_positions[on_grid] = np.rint(grid_positions[on_grid])
+    count = int(np.floor(grid_positions[-1] + 1e-9)) + 1
     shear_mm = _shear(slope * step_mm, count, step_mm, notes)
     grid = _straight_grid(frames, count, axes, local[0], step_mm, shear_mm)
-    return Stack(tuple(frames), grid, shear_mm, tuple(notes), tuple(places.tolist()))
+    return Stack(tuple(frames), grid, shear_mm, tuple(notes), tuple(grid_positions.tolist()))
 
 
 def _shear(drift: FloatArray, slices: int, step_mm: float, notes: list[str]) -> tuple[float, float]:
