@@ -41,8 +41,8 @@ def save_result(
 ) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
-    check_output(out, [split_selector(one.path)[0] for one in inputs if one.path is not None], overwrite=overwrite)
-    if stages is None:
+    if stages is None:  # a run that goes on has checked this before it began
+        check_output(out, [split_selector(one.path)[0] for one in inputs if one.path is not None], overwrite=overwrite)
         stages = Stages({"write": 1.0})
         stages.reports = list(result.record.stages)
     with run_folder(out, overwrite=overwrite) as folder:

@@ -26,7 +26,9 @@ def result(reference, changes, field):
         labels[box][now ^ before] = number
         items.append(SimpleNamespace(id=number, kind=change.kind, centre_mm=change.centre_reference_mm))
     return SimpleNamespace(
-        reference=reference, findings=SimpleNamespace(items=tuple(items), labels=labels), field=field
+        pair=SimpleNamespace(reference=reference),
+        findings=SimpleNamespace(items=tuple(items), labels=labels),
+        deformation=field,
     )
 
 

@@ -82,7 +82,7 @@ def test_a_least_weight_of_one_is_the_plain_cross_entropy_for_ever() -> None:
         weights = counts.finish()
         assert float(recall_loss(logits, target, weights, where)) == pytest.approx(0.410681, abs=1e-6)
     for least in (0.0, 1.5):
-        with pytest.raises(InputError, match=f"found least_weight = {least}"):
+        with pytest.raises(InputError, match=f"least_weight: found {least}"):
             LossOptions(least_weight=least)
 
 

@@ -18,6 +18,7 @@ from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
 from ChangeMapJointLib.registration.rigid.same_chest import agreement
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions, unlike_chests
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
 OPTIONS = RigidOptions(starts=1)  # the pieces lie on each other but for a few mm
@@ -52,7 +53,8 @@ def working(
     target = grid.with_spacing(spacing_mm)
     matrix = None if pose is None else np.linalg.inv(pose)
     array = np.rint(resample(hu, grid, target, matrix=matrix, outside=-1024)).astype(np.int16)
-    return prepare(Volume(array, target), resample(lung, grid, target, matrix=matrix) > 0.5, "scan", OPTIONS)
+    lungs = resample(lung, grid, target, matrix=matrix) > 0.5
+    return prepare(Scan.of(Volume(array, target), lungs), "scan", OPTIONS)
 
 
 def moved() -> FloatArray:
