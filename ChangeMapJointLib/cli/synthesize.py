@@ -10,7 +10,7 @@ from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.synthesis.draw import DrawOptions
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
     with stages.stage("read") as progress:
         sources = []
         for number, path in enumerate(asked.scans):
-            sources.append(Source.read(path, asked.lesions[number] if asked.lesions else None))
+            sources.append(SourceScan.read(path, asked.lesions[number] if asked.lesions else None))
             progress((number + 1) / len(asked.scans), path.name)
     with stages.stage("synthesize") as progress:
         return synthesize(

@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.options import from_mapping, read_json, to_mapping
 from ChangeMapJointLib.core.resources import resource
-from ChangeMapJointLib.evaluation.network import Judged, judge, summary
+from ChangeMapJointLib.evaluation.network import PairEvaluation, evaluate_pair, summarise
 from ChangeMapJointLib.export.training_picture import training_picture, write_picture
 from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -79,7 +79,7 @@ def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
     start = None if asked.start is None else read_checkpoint(asked.start)
     cache = asked.cache or asked.out / "samples"
     matched, registered = options.network.match_resolution, options.crops.registered > 0
-    pairs = PairDataset(folders, options.shape, cache, register_them=registered, match_resolution=matched)
+    pairs = PairDataset(folders, options.shape, cache, with_registration=registered, match_resolution=matched)
     watched = PairDataset(held_out, options.shape, cache, match_resolution=matched)
     precision = usable_precision(asked.device, options.precision)
     fabric = launched_fabric(asked.device, precision)
@@ -243,19 +243,19 @@ class _Watch:
 
     def validate(self, network: JointNetwork, epoch: int) -> dict[str, float | None]:
         """Figures over all validation pairs, pictures of the first ones, and the weights of this epoch."""
-        judged: list[Judged] = []
+        judged: list[PairEvaluation] = []
         for number in range(len(self.pairs)):
             sample = self.pairs[number]
-            judged.append(judge(network, sample))
+            judged.append(evaluate_pair(network, sample))
             if number < PICTURES:
                 self._draw(sample, judged[-1], self.pairs.folders[number].name, epoch)
-        figures = summary(judged) if judged else {}
+        figures = summarise(judged) if judged else {}
         validation = {"pairs": len(judged), **figures, "by_patient": self._by_patient(judged, epoch)}
         card = {**self.told, "epochs": epoch, "validation": validation}
         write_checkpoint(self.out / WEIGHTS, network, card)
         return figures
 
-    def _by_patient(self, judged: Sequence[Judged], epoch: int) -> dict[str, dict[str, float | None]]:
+    def _by_patient(self, judged: Sequence[PairEvaluation], epoch: int) -> dict[str, dict[str, float | None]]:
         """The figures of each patient, also in a table."""
         names = sorted(set(self.patients))
         if self.table is None:
@@ -263,7 +263,7 @@ class _Watch:
         found = {}
         for name in names:
             theirs = [one for one, patient in zip(judged, self.patients, strict=True) if patient == name]
-            found[name] = {"pairs": len(theirs), **summary(theirs)}
+            found[name] = {"pairs": len(theirs), **summarise(theirs)}
             self.table.add({"epoch": epoch, "patient": name, **found[name]})
         return found
 
@@ -277,7 +277,7 @@ class _Watch:
                     self.writer.add_scalar(f"{kind}/{name}", value, number)
             self.writer.flush()
 
-    def _draw(self, sample: Sample, judged: Judged, name: str, epoch: int) -> None:
+    def _draw(self, sample: Sample, judged: PairEvaluation, name: str, epoch: int) -> None:
         shape = sample.reference.shape
         grid = Grid((shape[0], shape[1], shape[2]), sample.spacing_mm, (0.0, 0.0, 0.0))
         changed = (sample.changed_reference if sample.changed_reference.any() else sample.mask_reference).numpy() > 0.5

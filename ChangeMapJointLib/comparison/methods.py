@@ -17,7 +17,13 @@ from ChangeMapJointLib.core.grid import Shape3
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
-from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, look_again, usable_shape
+from ChangeMapJointLib.joint.inference import (
+    JointOptions,
+    JointPrediction,
+    run_network,
+    update_learned_change,
+    usable_shape,
+)
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.register import (
     Registration,
@@ -81,7 +87,7 @@ def register_joint(
     """
     options = config.joint
     with stages.stage("network") as progress:
-        answer = ask_network(model, pair, shape=options.shape, device=fallback.device, progress=progress)
+        answer = run_network(model, pair, shape=options.shape, device=fallback.device, progress=progress)
     matches = _correspondences(pair, config, stages)
     folding = folding_percent(answer.field, pair.reference.mask, pair.reference.grid)
     said = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
@@ -92,7 +98,7 @@ def register_joint(
             how = replace(config.registration, iterations=options.instance)
             found = _registered(pair, matches, how, fallback, progress, start=answer.field)
             optimised = _figures(found, matches)
-            answer = look_again(model, answer, found.field, pair.reference.grid)
+            answer = update_learned_change(model, answer, found.field, pair.reference.grid)
     return MethodOutput(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
 
 
@@ -159,7 +165,7 @@ def _figures(found: Registration, matches: Matches) -> dict[str, float | None]:
 def _report(
     options: JointOptions,
     model: Checkpoint,
-    answer: JointAnswer,
+    answer: JointPrediction,
     alone: dict[str, float | None],
     optimised: dict[str, float | None] | None,
 ) -> JointReport:

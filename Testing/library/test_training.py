@@ -24,7 +24,7 @@ from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.synthesis.draw import DrawOptions
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
 
@@ -38,8 +38,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two pairs of one patient, one of another."""
     volume, lungs, _ = phantom()
     out = tmp_path_factory.mktemp("data")
-    synthesize([Source("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
-    synthesize([Source("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
+    synthesize([SourceScan("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
+    synthesize([SourceScan("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
     return out / "train", out / "held"
 
 
@@ -93,7 +93,7 @@ def test_tables_hold_every_step_and_the_validation_of_every_epoch(trained: Path)
 
 def test_validation_is_told_by_patient_as_well(pairs: tuple[Path, Path], tmp_path: Path) -> None:
     volume, lungs, _ = phantom()
-    synthesize([Source("third", volume, lungs)], tmp_path / "third", pairs=2, seed=20, options=COARSE)
+    synthesize([SourceScan("third", volume, lungs)], tmp_path / "third", pairs=2, seed=20, options=COARSE)
     values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
     config = tmp_path / "short.json"
     asked = TrainingRequest((pairs[0],), tmp_path / "run", str(config), (pairs[1], tmp_path / "third"), device="cpu")
