@@ -1,4 +1,4 @@
-"""The configuration of a run: one options object per stage, and JSON in and out."""
+"""The configuration of a run: one options object per stage, read from JSON."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from ChangeMapJointLib.registration.trust import TrustOptions
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the result, apart from the two scans.
+    """All options of a run; together with the two scans they determine the result.
 
     Attributes:
         method: ``rigid`` (no map), ``sequential`` or ``joint``.
-        preset: which of :data:`~ChangeMapJointLib.registration.deformable.presets.PRESETS` the registration started
-            from.
-        lungs: lung masks.
-        rigid: pre-alignment.
-        keypoints: how many, and where.
-        matching: how their partners are found.
-        joint: the network and what follows it, with method ``joint``.
-        registration: Eq. (1), reference to template.
-        backward: the same from template to reference; coarser, since it only serves as a check.
-        trust: how the evidence becomes ``trust.nrrd``.
-        findings: threshold and what counts as a finding.
+        preset: the entry of :data:`~ChangeMapJointLib.registration.deformable.presets.PRESETS` that ``registration``
+            starts from.
+        lungs: lung segmentation.
+        rigid: rigid alignment.
+        keypoints: keypoint detection in the reference.
+        matching: keypoint matching in the template.
+        joint: the network and the instance optimisation after it, for method ``joint``.
+        registration: deformable registration (Eq. 1), reference to template.
+        backward: deformable registration from template to reference; coarser, since it is only a check.
+        trust: how the trust map is computed.
+        findings: threshold and size from which a region counts as a finding.
     """
 
     method: Method = DEFAULT_METHOD
@@ -59,15 +59,15 @@ class RunConfig:
 
 
 def read_config(path: Path | None, *, preset: str | None = None, method: str | None = None) -> RunConfig:
-    """The configuration in a JSON file; what it does not name is as in the preset.
+    """Read a configuration from a JSON file; options that the file leaves out keep the preset's values.
 
     Args:
-        path: the file; None for none.
-        preset: instead of the file's.
-        method: likewise.
+        path: the file; None for the defaults.
+        preset: replaces the preset in the file.
+        method: replaces the method in the file.
 
     Raises:
-        InputError: missing, not JSON, an unknown name, or a value of the wrong type.
+        InputError: the file is missing or is not JSON, or an option is unknown or has the wrong type.
     """
     if path is None:
         return config_from({}, preset=preset, method=method)
@@ -78,31 +78,35 @@ def read_config(path: Path | None, *, preset: str | None = None, method: str | N
 def config_from(
     values: Any, where: str | Argument = "config", *, preset: str | None = None, method: str | None = None
 ) -> RunConfig:
-    """The configuration in JSON values; what they do not name is as in the preset, and as the method needs it.
+    """Make a configuration from JSON values; options that are left out keep the defaults of the preset and method.
 
     Args:
-        values: names and values; ``preset`` among them chooses the registration that the others change.
-        where: how errors call the place.
-        preset: instead of theirs.
-        method: likewise.
+        values: options by name, nested as in ``run.json``; ``preset`` among them sets the defaults of ``registration``.
+        where: the file or argument that error messages name.
+        preset: replaces the preset in ``values``.
+        method: replaces the method in ``values``.
 
     Raises:
-        InputError: an unknown name or preset, or a value of the wrong type.
+        InputError: an option or preset is unknown, or a value has the wrong type.
     """
     if isinstance(values, Mapping):
-        given = {"preset": preset, "method": method}
-        values = {**values, **{name: value for name, value in given.items() if value is not None}}
-    found = from_mapping(RunConfig, values, where)
-    listed = FindingOptions(threshold=METHODS[found.method].threshold)
-    base = RunConfig(preset=found.preset, registration=PRESETS[found.preset], findings=listed)
+        overrides = {"preset": preset, "method": method}
+        values = {**values, **{name: value for name, value in overrides.items() if value is not None}}
+    choices = from_mapping(RunConfig, values, where)
+    findings = FindingOptions(threshold=METHODS[choices.method].threshold)
+    base = RunConfig(preset=choices.preset, registration=PRESETS[choices.preset], findings=findings)
     return from_mapping(RunConfig, values, where, base=base)
 
 
 def config_for(method: Method | None, config: RunConfig | None) -> RunConfig:
-    """The options of a comparison: ``config`` with another method, or the method's own.
+    """Combine ``method`` and ``config``: ``method`` wins, and brings its own defaults for the findings.
+
+    Args:
+        method: None for the method of ``config``.
+        config: None for the defaults of ``method``.
 
     Raises:
-        InputError: an unknown method.
+        InputError: the method is unknown.
     """
     if config is None:
         return config_from({}, method=method)
@@ -112,13 +116,13 @@ def config_for(method: Method | None, config: RunConfig | None) -> RunConfig:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` as a torch device that has been seen to work.
+    """Turn ``auto``, ``cpu`` or ``cuda`` into a torch device that works.
 
-    A CUDA device counts only when a kernel really ran on it: builds without kernels for a new card
-    call themselves available.
+    A small kernel is run on the GPU to find out: a torch build without kernels for a new card still reports CUDA as
+    available.
 
     Raises:
-        InputError: for another name, or ``cuda`` where none works.
+        InputError: the name is unknown, or it is ``cuda`` and no CUDA device works.
     """
     if name not in DEVICES:
         raise InputError(field="device", value=name, expected="auto, cpu or cuda")

@@ -1,4 +1,4 @@
-"""A finished run's folder, read back."""
+"""Read the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ AGAIN = "run the comparison again"
 
 @dataclass(frozen=True)
 class SavedResult:
-    """A result that was read from its folder; the scans themselves are not in there.
+    """A result read from the folder of a run, which does not hold the scans themselves.
 
-    Volumes are read when they are asked for first. What a run with method ``rigid`` does not write is None.
+    Volumes are read on first access. What method ``rigid`` does not write is None.
 
     Attributes:
         folder: of the run.
         quality: the verdict on the registration, with reasons and figures.
         gate: whether the two scans may be compared at all.
         findings: what changed, without a label map.
-        candidates: the same from the method's lower threshold on.
+        candidates: the same, from the method's lower threshold on.
         record: the content of ``run.json``: options, versions, stages, names and hashes of the scans.
     """
 
@@ -63,7 +63,7 @@ class SavedResult:
 
     @cached_property
     def trust(self) -> NDArray[np.float32] | None:
-        """How far the deformation can be believed, float32 [0, 1], on ``deformation.field.grid``."""
+        """How reliable the deformation is, float32 [0, 1], on ``deformation.field.grid``."""
         return self._array(run_files.TRUST)
 
     @cached_property
@@ -79,7 +79,7 @@ class SavedResult:
 
     @cached_property
     def rigid(self) -> FloatArray:
-        """The rigid part of the deformation, 4x4, points of the current scan to the prior in mm."""
+        """The rigid part of the deformation: 4x4, maps points (x, y, z) of the current scan to the prior, mm, LPS."""
         return read_rigid(self.folder / run_files.RIGID)
 
     @cached_property
@@ -96,7 +96,7 @@ class SavedResult:
         return Deformation(field, reference, template)
 
     def report(self, path: Path | str) -> Path:
-        """Copy the report, one HTML page that needs nothing else, to ``path``."""
+        """Copy the report, one self-contained HTML page, to ``path``."""
         return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
 
     def _array(self, name: str) -> NDArray[Any] | None:
@@ -108,10 +108,13 @@ def load_result(folder: Path | str) -> SavedResult:
     """Read the folder of a finished run.
 
     Args:
-        folder: that ``changemap run`` or :meth:`Result.save` wrote.
+        folder: written by ``changemap run`` or :meth:`Result.save`.
+
+    Returns:
+        The result; its volumes are read on first access.
 
     Raises:
-        InputError: it is not a run's, or one of its files is damaged.
+        InputError: the folder is not that of a run, or one of its files is damaged.
 
     Example:
         >>> import ChangeMapJointLib as cmj
@@ -125,8 +128,8 @@ def load_result(folder: Path | str) -> SavedResult:
     quality = records["quality"]
     return SavedResult(
         folder,
-        _made(Quality, quality.get("quality"), folder / run_files.QUALITY),
-        _made(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
+        _from_json(Quality, quality.get("quality"), folder / run_files.QUALITY),
+        _from_json(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
         _findings(records.get("findings"), folder / run_files.FINDINGS),
         _findings(records.get("candidates"), folder / run_files.CANDIDATES),
         records["run"],
@@ -136,7 +139,7 @@ def load_result(folder: Path | str) -> SavedResult:
 def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
     if content is None:
         return None
-    items = tuple(_made(Finding, entry, path) for entry in content["findings"])
+    items = tuple(_from_json(Finding, entry, path) for entry in content["findings"])
     return Findings(
         items,
         None,
@@ -147,8 +150,8 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
     )
 
 
-def _made(kind: type[Any], values: Any, path: Path) -> Any:
-    """A dataclass from its JSON; names that it does not have are of a newer version, and left out."""
+def _from_json(kind: type[Any], values: Any, path: Path) -> Any:
+    """Make a dataclass from its JSON; skip fields that only a newer version knows."""
     if not isinstance(values, Mapping):
         raise InputError(f"found {type(values).__name__}", field=path, expected="an object", remedy=AGAIN)
     known = {field.name for field in fields(kind)}

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import ChangeMapJointLib
 from ChangeMapJointLib.change.findings import FindingOptions
-from ChangeMapJointLib.cli.console import ending
+from ChangeMapJointLib.cli.console import exit_codes
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.cli.wording import COMMAND_LINE, OPTIONS
 from ChangeMapJointLib.core import errors
@@ -119,7 +119,7 @@ def test_the_library_knows_no_command_line() -> None:
 @pytest.mark.parametrize("style", ["json", "none"])
 def test_the_command_line_ends_with_one_line_and_its_events_carry_the_parts(style, capsys) -> None:
     error = SAMPLES["a choice, and another to take"].error
-    with pytest.raises(SystemExit) as end, ending(style):
+    with pytest.raises(SystemExit) as end, exit_codes(style):
         raise error
     shown, line = capsys.readouterr(), SAMPLES["a choice, and another to take"].command_line
     assert (end.value.code, shown.err) == (2, f"changemap: {line}\n")

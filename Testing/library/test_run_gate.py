@@ -13,7 +13,7 @@ from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 from report_page import Page
 
-from ChangeMapJointLib.cli.main import ProgressStyle, tell_result
+from ChangeMapJointLib.cli.main import ProgressStyle, print_result
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Label, Request, run
@@ -84,11 +84,11 @@ def test_every_output_says_what_the_gate_says(failed, capsys) -> None:
     assert set(result.gate.sentences) <= set(json.loads((out / "run.json").read_text())["notes"])
     page = Page((out / "report.html").read_text("utf-8"))
     assert page.text.index("Inputs: look") < page.text.index("is newer than the reference") < page.text.index(WHY)
-    tell_result(result, out, ProgressStyle.bar)
+    print_result(result, out, ProgressStyle.bar)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("Inputs: look. WARNING: the template (prior) of 2024-01-02 is newer")
     assert f"{result.findings.withheld} withheld" in said[2]
-    tell_result(result, out, ProgressStyle.json)
+    print_result(result, out, ProgressStyle.json)
     event = json.loads(capsys.readouterr().out)
     assert (event["findings"], event["withheld"]) == (0, result.findings.withheld)
     assert event["gate"]["answer"] == "look"

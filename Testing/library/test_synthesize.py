@@ -312,7 +312,7 @@ def test_options_that_make_no_sense_are_one_line(tmp_path: Path, content: str, s
 
 
 def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found 1 masks for 2 scans"):
+    with pytest.raises(InputError, match="found 1 lesion files for 2 scans"):
         run_synthesis(
             Synthesis((tmp_path / "a.nrrd", tmp_path / "b.nrrd"), tmp_path / "out", lesions=(tmp_path / "c",))
         )
