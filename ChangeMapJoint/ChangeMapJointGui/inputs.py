@@ -94,7 +94,7 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
 def gateInWords(answer: str, sentences: Sequence[str]) -> str:
     """Return the gate's answer as text, as in the report and on the command line."""
     if answer == "fine":
-        return _("Inputs fine: both are CT of a chest, and nothing speaks against comparing them.")
+        return _("Inputs fine: both scans are chest CT, and nothing speaks against comparing them.")
     start = _("Inputs refused:") if answer == "refuse" else _("Inputs: look.")
     return " ".join([start, *sentences])
 

@@ -16,7 +16,7 @@ from ChangeMapJointGui.runs import REPORT
 from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
 from ChangeMapJointLib.change.threshold_tree import ThresholdTree
 from ChangeMapJointLib.export.tables import cell
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.decisions import Reading

@@ -50,7 +50,7 @@ from ChangeMapJointLib.comparison.outcome import (
 )
 from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.process import end_group, is_alive, is_held
+from ChangeMapJointLib.core.process import end_group, is_alive, is_locked
 
 __all__ = ["End", "Job", "JobInput", "JobRequest", "JobState", "clean_up", "explain_end", "jobs_in", "recoverable"]
 
@@ -163,7 +163,7 @@ class Job:
 
     def alive(self) -> bool:
         """Return whether the worker is running."""
-        return is_held(self.lock_file)
+        return is_locked(self.lock_file)
 
     def state(self) -> JobState:
         """Return the state of the job; ``failed`` if the worker died without writing its end."""

@@ -44,7 +44,7 @@ from ChangeMapJointLib.comparison.events import (
 from ChangeMapJointLib.comparison.outcome import CANCELLED, OWNER_GONE, explain_error
 from ChangeMapJointLib.comparison.stages import ProgressEvent
 from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
-from ChangeMapJointLib.core.process import end_children, hold, is_alive, lead_group
+from ChangeMapJointLib.core.process import end_children, is_alive, lead_group, lock_until_exit
 from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:
@@ -222,7 +222,9 @@ def name_scans_in_error(error: InputError, job: Job) -> InputError:
     """Return the error with the names of the user's scans instead of the job's files."""
     with suppress(InputError):
         request = job.read()
-        return error.renaming({job.input_file(side): Argument(side, getattr(request, side).name) for side in SIDES})
+        return error.with_subjects(
+            {job.input_file(side): Argument(side, getattr(request, side).name) for side in SIDES}
+        )
     return error
 
 
@@ -280,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not job.folder.is_dir():
         return report_refusal(f"{options.job}: no such folder; start the comparison again")
     try:
-        if not hold(job.lock_file):
+        if not lock_until_exit(job.lock_file):
             return report_refusal(f"{job.folder}: another worker is doing this job; wait for it")
         with streams(job.log_file) as stream:
             return Worker(job, options.owner, stream).work()

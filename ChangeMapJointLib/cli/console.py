@@ -23,7 +23,7 @@ from ChangeMapJointLib.comparison.events import (
 )
 from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def exit_codes(style: str, log: Path | None = None, *, written: Path | None = No
         raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
         message = f"Fault: {type(error).__name__}: {error}"
-        if is_lack_of_memory(error):
+        if is_out_of_memory(error):
             message = "Out of memory: close other programs, or raise registration.working_mm in --config."
         raise SystemExit(_end(style, "fault", message + _write_traceback(log), EXIT_FAULT)) from None
 

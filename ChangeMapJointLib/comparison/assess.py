@@ -25,7 +25,7 @@ from ChangeMapJointLib.registration.keypoints.match import Matches
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.scan.deformation import Deformation
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 
 
@@ -86,7 +86,7 @@ def assess_deformable(
     field = registration.field
     with stages.stage("check") as progress:
         check = check_registration(pair, output, config, fallback, progress)
-        pair.forget_views()
+        pair.clear_cache()
     with stages.stage("warp"):
         warped, maps = warp_and_map(pair, output, check.trust, fallback)
     with stages.stage("findings"):
@@ -136,8 +136,8 @@ def warp_and_map(
         reference.grid,
         template.array,
         template.grid,
-        reference_unseen=unseen_of(reference.volume),
-        template_unseen=unseen_of(template.volume),
+        reference_unseen=unseen_mask(reference.volume),
+        template_unseen=unseen_mask(template.volume),
     )
     warped_hu = _warp(template_hu, pair, field, fallback, outside=np.nan)
     difference, signed = change_map(reference_hu, warped_hu, lungs), signed_change(reference_hu, warped_hu)

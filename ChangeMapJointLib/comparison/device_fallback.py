@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class DeviceFallback:
         try:
             return work(self.device)
         except (MemoryError, RuntimeError) as error:
-            if self.device.type == "cpu" or not is_lack_of_memory(error):
+            if self.device.type == "cpu" or not is_out_of_memory(error):
                 raise
         self.device, self.notes = torch.device("cpu"), (*self.notes, ON_CPU)
         return work(self.device)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 CANCELLED = "Cancelled; nothing was kept."
 OWNER_GONE = "3D Slicer ended while the comparison was running; nothing was kept. Start it again."
@@ -74,7 +74,7 @@ def explain_error(error: BaseException, folder: Path) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in FULL:
             return disk_full(folder)
-        if is_lack_of_memory(cause):
+        if is_out_of_memory(cause):
             return OUT_OF_MEMORY
         if isinstance(cause, ModuleNotFoundError):
             return f"The Python package {cause.name} is missing; install it, then start again."

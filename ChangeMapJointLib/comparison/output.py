@@ -156,7 +156,8 @@ def _write_error(error: BaseException, working: Path | None) -> OSError | None:
         return error
     if working is None or not isinstance(error, InputError) or not isinstance(error.__cause__, OSError):
         return None
-    return error.__cause__ if any(isinstance(path, Path) and working in path.parents for path in error.where) else None
+    is_inside = any(isinstance(path, Path) and working in path.parents for path in error.subjects)
+    return error.__cause__ if is_inside else None
 
 
 def _input_error(out: Path, error: OSError) -> InputError:

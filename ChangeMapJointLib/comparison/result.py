@@ -16,7 +16,7 @@ from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.stages import StageReport
-from ChangeMapJointLib.gate.rules import ALL_FINE, GateAnswer
+from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.registration.deformable.register import Registration
 from ChangeMapJointLib.registration.quality import Quality
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment

@@ -15,8 +15,8 @@ from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.gate.checks import check_pair
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.rigid.any_size import align_any_size
@@ -124,10 +124,10 @@ def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer
         current.volume,
         prior.volume,
         lungs=(current.lungs, prior.lungs),
-        matrix=rigid.matrix,
+        rigid=rigid.matrix,
         remarks=[GateReason(rule_of_warning(text), "look", text) for text in rigid.warnings],
     )
-    gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
+    gate.raise_if_refused(f"reference {current.volume.source} and template {prior.volume.source}")
     return gate
 
 

@@ -17,7 +17,7 @@ from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
-    from ChangeMapJointLib.gate.rules import GateAnswer
+    from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
 

@@ -22,7 +22,7 @@ from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
-    from ChangeMapJointLib.gate.rules import GateAnswer
+    from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
 SCHEMA_VERSION = 1

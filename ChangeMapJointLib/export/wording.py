@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
 from ChangeMapJointLib.export.content import ReportContent
-from ChangeMapJointLib.gate.rules import FINE
+from ChangeMapJointLib.gate.answer import FINE
 from ChangeMapJointLib.registration.quality import CRITERIA, LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume
 

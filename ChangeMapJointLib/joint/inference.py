@@ -12,7 +12,7 @@ from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
@@ -105,7 +105,7 @@ def run_network(
             field = from_network(u, scans.grid, pair.rigid, pair.reference.grid)
             learned = resample(learned, scans.grid, pair.reference.grid)
         except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             continue
         progress(1.0)
@@ -197,7 +197,7 @@ def update_learned_change(
             _, learned = _forward(checkpoint.network, scans, device, u)
             return replace(prediction, learned=resample(learned, scans.grid, reference_grid))
         except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
     note = (
         "There was not enough memory to run the network a second time: CM_learn belongs to the network's own "

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.blur import low_pass_mm2, sampled_mm2, squared_cosines
+from ChangeMapJointLib.core.blur import low_pass_variance_mm2, sampled_variance_mm2, squared_cosines
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.hu import AIR_HU
@@ -70,14 +70,16 @@ def network_scans(pair: ScanPair, shape: Shape3, *, match_resolution: bool = Fal
         pair: both scans with lungs, rigidly aligned.
         shape: (z, y, x) of the network's input.
         match_resolution: along every axis, blur the sharper of R and T to the resolution of the other
-            (:func:`~ChangeMapJointLib.core.blur.sampled_mm2`). The rotation in A is ignored here: the position of a
-            chest differs by a few degrees only.
+            (:func:`~ChangeMapJointLib.core.blur.sampled_variance_mm2`). The rotation in A is ignored here: the
+            position of a chest differs by a few degrees only.
     """
     grid = network_grid(pair, shape)
-    blurrier_mm2 = np.maximum(sampled_mm2(pair.reference.grid, grid), sampled_mm2(pair.template.grid, grid))
+    blurrier_mm2 = np.maximum(
+        sampled_variance_mm2(pair.reference.grid, grid), sampled_variance_mm2(pair.template.grid, grid)
+    )
     resampled = []
     for scan, matrix in ((pair.reference, np.eye(4)), (pair.template, pair.rigid)):
-        missing = np.maximum(blurrier_mm2 - sampled_mm2(scan.grid, grid), 0.0) if match_resolution else None
+        missing = np.maximum(blurrier_mm2 - sampled_variance_mm2(scan.grid, grid), 0.0) if match_resolution else None
         image = resample(
             smoothed(scan.array, scan.grid, grid, more_mm2=missing), scan.grid, grid, matrix=matrix, outside=AIR_HU
         )
@@ -102,7 +104,7 @@ def smoothed(
     Returns:
         float32 ``[z, y, x]`` on ``source``.
     """
-    variance = low_pass_mm2(source, target)
+    variance = low_pass_variance_mm2(source, target)
     if more_mm2 is not None:
         variance = variance + squared_cosines(source, target) @ more_mm2
     sigma_vox = np.sqrt(variance) / source.spacing_mm

@@ -38,7 +38,7 @@ from ChangeMapJointLib.lungs.check import UnlikelyLungs, lung_faults
 from ChangeMapJointLib.lungs.hull import costal_dents, slice_middles, thorax_hull
 from ChangeMapJointLib.scan.body_size import as_adult, body_scale
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.volume import Volume
 
 USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
@@ -223,7 +223,7 @@ def segment_both(
 
 def _unseen(volume: Volume, work: Grid) -> Mask:
     """Where nothing was measured, on the grid ``work``, by nearest voxels."""
-    unseen = unseen_of(volume)
+    unseen = unseen_mask(volume)
     if unseen is None:
         return np.zeros(work.shape, dtype=bool)
     mask, grid = volume.grid.lps_view(unseen)

@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from ChangeMapJointLib.core.blur import low_pass_sigma_mm
-from ChangeMapJointLib.core.filters import combine
+from ChangeMapJointLib.core.filters import weighted_sums
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
 from ChangeMapJointLib.scan.scan import Scan
 
@@ -74,7 +74,7 @@ def resample_to_spacing(
         return same if clip is None else np.clip(same, *clip), grid
     target = grid.with_spacing(spacing_mm)
     x, y, z = (_smooth_weights(grid, target, axis, float(s)) for axis, s in enumerate(sigma))
-    return combine(array, (z, y, x), clip=clip), target
+    return weighted_sums(array, (z, y, x), clip=clip), target
 
 
 def _smooth_weights(source: Grid, target: Grid, axis: int, sigma_vox: float) -> sparse.csr_array:
@@ -139,4 +139,4 @@ def _level(scan: Scan, level: int, margin_mm: float, working_mm: float, window_h
         small_mask, _ = resample_to_spacing(mask, grid, spacing)
         return ScanView(torch.as_tensor(small), torch.as_tensor(small_mask), small_grid)
 
-    return scan.view(("level", level, margin_mm, working_mm, window_hu), make)
+    return scan.cached(("level", level, margin_mm, working_mm, window_hu), make)

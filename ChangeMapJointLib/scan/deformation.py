@@ -1,4 +1,4 @@
-"""The mapping between two scans, as a result hands it out."""
+"""The deformation between two scans, as part of a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deformation:
-    """y, which maps points of the current scan (reference) to the prior (template).
+    """The mapping y from points of the current scan (reference) to the prior (template).
 
     Attributes:
         field: u in mm with ``y(x) = x + u(x)``; the rigid part is included.
@@ -32,7 +32,7 @@ class Deformation:
     template: Grid
 
     def apply(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """Where points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan lie in the prior."""
+        """Map points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan to the prior."""
         return self.field.apply(points_mm)
 
     @overload
@@ -44,21 +44,21 @@ class Deformation:
     def warp(
         self, image: Volume | NDArray[Any] | sitk.Image, *, labels: bool = False, outside: float | None = None
     ) -> Volume | NDArray[Any] | sitk.Image:
-        """Bring an image of the prior onto the current scan's grid: ``image(y(x))``, interpolated once.
+        """Warp an image from the prior to the grid of the current scan: ``image(y(x))``, interpolated once.
 
         Args:
             image: an array ``[z, y, x]`` on the prior's grid; or a volume or SimpleITK image in the prior's space, on
                 any grid.
-            labels: take the nearest voxel, as label maps and masks need, instead of interpolating linearly.
-            outside: value where the prior shows nothing; by default -1024 HU for a volume and 0 otherwise.
+            labels: interpolate by nearest neighbour, for masks and label maps, instead of linearly.
+            outside: value where y(x) lies outside the image; by default -1024 HU for a volume and 0 otherwise.
 
         Returns:
-            The same kind of image: an array or SimpleITK image of float32, or of the labels' own type; or a volume,
-            which knows as ``unseen`` where the prior shows nothing.
+            The same kind of image: an array or SimpleITK image, float32 or the type of the labels; or a volume, whose
+            ``unseen`` marks where the prior shows nothing.
 
         Raises:
-            ValueError: an array that does not have the shape of the prior's grid, or an image that is not 3D.
-            TypeError: anything else.
+            ValueError: an array does not have the shape of the prior's grid, or an image is not 3-D.
+            TypeError: ``image`` is of another type.
         """
         if isinstance(image, Volume):
             return self._warp_volume(image, labels=labels, outside=NOT_SCANNED_HU if outside is None else outside)

@@ -36,7 +36,7 @@ from ChangeMapJointLib.joint.scans import network_scans
 from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.synthesize import synthesize
@@ -98,7 +98,7 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     learned = update_learned_change(model, first, field, r.grid).learned
     inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)
     matched = match_voxel_blur(
-        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
+        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_mask(r), template_unseen=unseen_mask(t)
     )
     difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), inside)
     truth = read_truth(folder / "truth.json").changes

@@ -52,7 +52,7 @@ from ChangeMapJointLib.registration.deformable.register import folding_percent, 
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.registration.rigid.align import align_rigid
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions
@@ -165,8 +165,8 @@ class Pair:
             self.r.grid,
             self.t.array,
             self.t.grid,
-            reference_unseen=unseen_of(self.r),
-            template_unseen=unseen_of(self.t),
+            reference_unseen=unseen_mask(self.r),
+            template_unseen=unseen_mask(self.t),
         )
 
     def sequential(self) -> dict[str, Any]:

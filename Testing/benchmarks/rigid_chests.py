@@ -16,7 +16,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
-from ChangeMapJointLib.scan.padding import with_unseen
+from ChangeMapJointLib.scan.padding import mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, move_scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
@@ -41,7 +41,7 @@ class Chest:
 # -- how scans differ -----------------------------------------------------------------
 def read_chest(path: Path, cache: Path | None = None, mask: Path | None = None) -> Chest:
     """A scan and its lungs as the product finds them, or as ``mask`` has them; ``cache`` keeps them."""
-    volume = with_unseen(read_volume(path))
+    volume = mark_unseen(read_volume(path))
     if mask is not None:
         return Chest(volume, read_volume(mask).array > 0)
     kept = None if cache is None else cache / f"{path.name.split('.')[0]}.npz"

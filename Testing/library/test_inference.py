@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_solver import FAST, PERMUTED, SHAPE, lung_like, moved_pair
 
-from ChangeMapJointLib.core.blur import sampled_mm2
+from ChangeMapJointLib.core.blur import sampled_variance_mm2
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
@@ -142,11 +142,11 @@ def test_blur_is_that_of_voxels_low_pass_and_interpolation() -> None:
     seen = Grid((8, 8, 8), (1.0, 2.0, 3.0))
     thick = Grid((8, 8, 8), (1.0, 1.5, 5.0))
     expected = [1 / fwhm2 + 1 / 6, 4 / fwhm2 + 1.5**2 / 6, 25 / fwhm2 + 25 / 6]
-    assert sampled_mm2(thick, seen) == pytest.approx(expected, rel=1e-4)
+    assert sampled_variance_mm2(thick, seen) == pytest.approx(expected, rel=1e-4)
     turned = Grid((8, 8, 8), (1.5, 5.0, 1.0), direction=PERMUTED)
     along = (5.0, 1.0, 1.5)  # its y axis lies along x, its z axis along y, its x axis along z
     expected = [max(h, g) ** 2 / fwhm2 + h**2 / 6 for h, g in zip(along, seen.spacing_mm, strict=True)]
-    assert sampled_mm2(turned, seen) == pytest.approx(expected, rel=1e-4)
+    assert sampled_variance_mm2(turned, seen) == pytest.approx(expected, rel=1e-4)
 
 
 def vessel(slice_mm: float, centre_mm: float, *, turned: bool) -> Volume:

@@ -176,7 +176,7 @@ def test_the_series_that_was_read_is_taken_with_its_outlines(chest: tuple[Path, 
 def test_the_xml_of_another_patient_is_refused(chest: tuple[Path, Volume], tmp_path: Path) -> None:
     path = lidc_file(tmp_path / "070.xml", reading())
     path.write_text(path.read_text().replace(SERIES, SERIES + "7"))
-    with pytest.raises(InputError, match=rf"lesions='070\.xml': .*{SERIES}7' fits no series; choose one of: #1"):
+    with pytest.raises(InputError, match=rf"lesions='070\.xml': .*{SERIES}7' matches no series; choose one of: #1"):
         SourceScan.read(chest[0], path)
     one = SourceScan.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
     assert one.own_lesions is not None

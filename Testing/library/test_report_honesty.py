@@ -12,7 +12,7 @@ from report_page import Page, has_band
 from ChangeMapJointLib.export import report
 from ChangeMapJointLib.export.panels import lung_rows
 from ChangeMapJointLib.export.report import render_report
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 
 
 def test_no_findings_are_said_in_words():

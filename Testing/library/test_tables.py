@@ -13,7 +13,7 @@ from export_samples import finding, findings, grown, quality
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 
 HEADER = (
     "id,kind,lung,centre_x_mm,centre_y_mm,centre_z_mm,"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
-from ChangeMapJointLib.core.blur import voxel_mm2
+from ChangeMapJointLib.core.blur import voxel_variance_mm2
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
 from ChangeMapJointLib.core.hu import METAL_HU, NOT_SCANNED_HU, REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.scan.volume import Volume
@@ -106,9 +106,9 @@ def working_scan(volume: Volume, lungs: BoolArray, spacing_mm: float) -> Working
     factors = _factors(volume.grid, BINNED * spacing_mm)
     array, binned = _bin(volume.array, volume.grid, factors)
     grid = binned.with_spacing((spacing_mm, spacing_mm, spacing_mm))
-    x, y, z = (float(v) for v in voxel_mm2(volume.grid.spacing_mm))
+    x, y, z = (float(v) for v in voxel_variance_mm2(volume.grid.spacing_mm))
     blur = _binned_mm2((x, y, z), volume.grid, factors)
-    wanted = float(voxel_mm2((spacing_mm,) * 3)[0])
+    wanted = float(voxel_variance_mm2((spacing_mm,) * 3)[0])
     low_pass = [
         _low_pass(n, h, m, spacing_mm, max(wanted - own, 0.0))
         for n, h, m, own in zip(binned.size, binned.spacing_mm, grid.size, blur, strict=True)
