@@ -19,7 +19,7 @@ from ChangeMapJointLib.export.tables import cell
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scene import check, findings, layouts
-from ChangeMapJointLib.scene.decisions import Reading
+from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
@@ -64,7 +64,7 @@ class Session:
             self.maps = tuple(name for name in self.maps if name != "change_map")
         if self.maps and results.signed is not None:
             self.maps += (SIGNED,)
-        self._reading = Reading(results.reading)
+        self._reading = Decisions(results.reading)
         self._overlay = Overlay()
         self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
         self._reveal: check.Reveal | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.hu import as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -16,6 +16,8 @@ from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.provenance import sha256_of
 from ChangeMapJointLib.io.read import read_volume, split_selector
 from ChangeMapJointLib.io.sources import reason_of
+from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
 if TYPE_CHECKING:
@@ -40,13 +42,13 @@ class Input:
     """One scan of a comparison.
 
     Attributes:
-        scan: a file, a DICOM folder or zip (``PATH#SERIES`` picks one of several), a SimpleITK image in HU, or a
-            volume.
+        scan: a file, a DICOM folder or zip (``PATH#SERIES`` picks one of several), a SimpleITK image in HU, a
+            volume, or a volume with its lungs.
         label: name and acquisition, where the file does not hold them.
         sha256: of the file; None before reading, and for scans in memory.
     """
 
-    scan: Path | str | Volume | sitk.Image
+    scan: Path | str | Volume | Scan | sitk.Image
     label: Label | None = None
     sha256: str | None = None
 
@@ -62,7 +64,13 @@ class Input:
             return self.label.name
         if self.path is not None:
             return self.path.name
-        return self.scan.source.name if isinstance(self.scan, Volume) else ""
+        volume = self.scan.volume if isinstance(self.scan, Scan) else self.scan
+        return volume.source.name if isinstance(volume, Volume) else "image"
+
+    @property
+    def lungs(self) -> Lungs | None:
+        """Of the scan, where they were given with it."""
+        return self.scan.lungs if isinstance(self.scan, Scan) else None
 
     def read(self, progress: Progress = silent) -> tuple[Volume, Input]:
         """Read and check the scan.
@@ -75,6 +83,8 @@ class Input:
         """
         if self.path is not None:
             volume = read_volume(self.path, progress=progress)
+        elif isinstance(self.scan, Scan):
+            volume = self.scan.volume
         elif isinstance(self.scan, Volume):
             volume = self.scan
         else:
@@ -83,12 +93,24 @@ class Input:
         return volume, self if self.path is None else replace(self, sha256=sha256_of(split_selector(self.path)[0]))
 
 
-AnyScan = Union[Path, str, Volume, "sitk.Image", Input]
+AnyScan = Union[Path, str, Volume, Scan, "sitk.Image", Input]
 
 
-def as_input(scan: AnyScan) -> Input:
-    """Wrap ``scan`` in an :class:`Input`, unless it is one."""
-    return scan if isinstance(scan, Input) else Input(scan)
+def as_input(scan: AnyScan, argument: str = "scan") -> Input:
+    """Wrap ``scan`` in an :class:`Input`, unless it is one.
+
+    Args:
+        scan: of any of the types that a comparison takes.
+        argument: what messages call it.
+
+    Raises:
+        InputError: of another type, or an image that cannot be a CT.
+    """
+    if isinstance(scan, Input):
+        return scan
+    if isinstance(scan, (str, Path, Volume, Scan)):
+        return Input(scan)
+    return Input(volume_of_image(scan, argument))
 
 
 def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
@@ -104,11 +126,18 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
     import SimpleITK as sitk
 
     if not isinstance(image, sitk.Image):
-        raise InputError(f"found {type(image).__name__}", field=name, expected="a path, a SimpleITK image or a Volume")
+        expected = "a path, a SimpleITK image, a Volume or a Scan"
+        raise InputError(f"found {type(image).__name__}", field=name, expected=expected)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         layout = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} components"
         raise InputError(f"found {layout}", field=name, expected="3 dimensions and 1 component")
-    return Volume(as_hu(np.array(sitk.GetArrayViewFromImage(image))), Grid.of_image(image), Path(name))
+    array = np.array(sitk.GetArrayViewFromImage(image))
+    if np.iscomplexobj(array):
+        raise InputError("found complex voxels", field=name, expected="HU")
+    try:
+        return Volume(as_hu(array), Grid.of_image(image), Path(name))
+    except InputError as error:
+        raise error.about(Argument(name)) from error
 
 
 def check_inputs(paths: list[Path]) -> None:
@@ -156,7 +185,7 @@ def read(scan: AnyScan) -> Volume:
     Raises:
         InputError: the file is missing or unreadable, or the scan is not a chest CT in HU.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> volume = cmj.read("current.nrrd")
         >>> volume.grid.spacing_mm

@@ -96,8 +96,15 @@ class SavedResult:
         return Deformation(field, reference, template)
 
     def report(self, path: Path | str) -> Path:
-        """Copy the report, one self-contained HTML page, to ``path``."""
-        return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
+        """Copy the report, one self-contained HTML page, to ``path``.
+
+        Raises:
+            InputError: the file cannot be written, or the run has no report.
+        """
+        try:
+            return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
+        except (OSError, shutil.SameFileError) as error:
+            raise InputError(f"cannot be written ({error})", field=Path(path), remedy="give another file") from error
 
     def _array(self, name: str) -> NDArray[Any] | None:
         path = self.folder / name
@@ -116,7 +123,7 @@ def load_result(folder: Path | str) -> SavedResult:
     Raises:
         InputError: the folder is not that of a run, or one of its files is damaged.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
         >>> saved = cmj.load_result(out)
@@ -124,30 +131,52 @@ def load_result(folder: Path | str) -> SavedResult:
         ('look closely', 'current.nrrd')
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise InputError("is a file", field=folder, expected="the folder of a finished run")
     records = read_records(folder)
-    quality = records["quality"]
+    quality, run = records["quality"], records["run"]
+    if run.get("schema") != run_files.SCHEMA:
+        raise InputError(
+            f"found schema {run.get('schema')!r}",
+            field=folder / run_files.RUN,
+            expected=run_files.SCHEMA,
+            remedy=AGAIN,
+        )
+    if run.get("configuration", {}).get("method") != "rigid":
+        for name in (run_files.FINDINGS, run_files.CHANGE_MAP):
+            if not (folder / name).exists():
+                raise InputError(f"has no {name}", field=folder, remedy=AGAIN)
     return SavedResult(
         folder,
         _from_json(Quality, quality.get("quality"), folder / run_files.QUALITY),
         _from_json(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
         _findings(records.get("findings"), folder / run_files.FINDINGS),
         _findings(records.get("candidates"), folder / run_files.CANDIDATES),
-        records["run"],
+        run,
     )
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What ``findings.json`` says beside the findings."""
+
+    threshold: float = 1.0
+    dropped: int = 0
+    withheld: int = 0
+    why: tuple[str, ...] = ()
 
 
 def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
     if content is None:
         return None
-    items = tuple(_from_json(Finding, entry, path) for entry in content["findings"])
-    return Findings(
-        items,
-        None,
-        int(content.get("dropped", 0)),
-        float(content.get("threshold", 1.0)),
-        int(content.get("withheld", 0)),
-        tuple(content.get("why", ())),
-    )
+    head = _from_json(_Head, content, path)
+    items = []
+    for entry in content["findings"]:
+        for side in ("lesion_reference", "lesion_template"):
+            if isinstance(entry.get(side), Mapping) and "centre_mm" not in entry[side]:
+                raise InputError("was written by an older version", field=path, remedy=AGAIN)
+        items.append(_from_json(Finding, entry, path))
+    return Findings(tuple(items), None, head.dropped, head.threshold, head.withheld, head.why)
 
 
 def _from_json(kind: type[Any], values: Any, path: Path) -> Any:

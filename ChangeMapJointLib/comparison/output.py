@@ -23,6 +23,17 @@ from ChangeMapJointLib.io.sources import reason_of
 REPLACE = ("give another folder, or ", Argument("overwrite", True), " to replace it")
 
 
+def check_no_input(path: Path, scan: Path) -> None:
+    """Refuse to write ``path`` over a scan, or into the folder of one.
+
+    Raises:
+        InputError: ``path`` is the scan, or lies in it.
+    """
+    target, source = path.resolve(), scan.resolve()
+    if target == source or (source.is_dir() and source in target.parents):
+        raise InputError(f"would be written over the scan {scan}", field=path, remedy="give another file")
+
+
 def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
     """Check the output folder before any work is done, so that nothing of the user's can be destroyed.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.comparison.assess import round_to_hu, warp_rigidly
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
-from ChangeMapJointLib.comparison.output import check_output, run_folder
+from ChangeMapJointLib.comparison.output import check_no_input, check_output, run_folder
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import StageReport, Stages
 from ChangeMapJointLib.core.options import to_mapping
@@ -62,6 +62,9 @@ def save_result(
 def write_page(result: Result, path: Path) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.report`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
+    for scan in inputs:
+        if scan.path is not None:
+            check_no_input(path, split_selector(scan.path)[0])
     write_report(path, report_content(result, inputs, provenance(result, inputs, list(result.record.stages))))
     return path
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,14 +16,16 @@ from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput, read_model, register_joint, register_sequential
 from ChangeMapJointLib.comparison.result import Result, RunRecord
-from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
+from ChangeMapJointLib.comparison.stages import Listener, StageReport, Stages, ignore_progress
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.rigid.any_size import align_any_size
+from ChangeMapJointLib.registration.rigid.verdict import rule_of_warning
 from ChangeMapJointLib.scan.deformation import Deformation
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
@@ -36,6 +42,8 @@ class Registered:
         config: all options.
         device: where the next stage computes, with a note on every change of device.
         output: y, keypoint matches and CM_learn; None with method ``rigid``.
+        started: in UTC.
+        stages: time and memory of each stage so far.
     """
 
     pair: ScanPair
@@ -44,6 +52,8 @@ class Registered:
     config: RunConfig
     device: DeviceFallback
     output: MethodOutput | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    stages: tuple[StageReport, ...] = ()
 
     @property
     def deformation(self) -> Deformation:
@@ -61,9 +71,9 @@ def register(
     prior: Scan,
     *,
     method: Method | None = None,
-    config: RunConfig | None = None,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     device: str | torch.device = DEFAULT_DEVICE,
-    progress: Listener = ignore_progress,
+    progress: Listener | None = None,
     stages: Stages | None = None,
     model: Checkpoint | None = None,
 ) -> Registered:
@@ -85,7 +95,7 @@ def register(
     Raises:
         InputError: the gate refuses the pair, the scans cannot be aligned, or the network's weights cannot be used.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> volumes = [cmj.read(path) for path in ("current.nrrd", "prior.nrrd")]
         >>> current, prior = (cmj.Scan(volume, cmj.segment_lungs(volume)) for volume in volumes)
@@ -95,11 +105,15 @@ def register(
         >>> cmj.find_changes(registered).quality.verdict
         'look closely'
     """
-    config = config_for(method, config)
+    for name, scan in (("current", current), ("prior", prior)):
+        if not isinstance(scan, Scan):
+            expected = "a Scan: a volume from read() with its lungs from segment_lungs()"
+            raise InputError(f"found {type(scan).__name__}", field=name, expected=expected)
+    started, config = datetime.now(timezone.utc), config_for(method, config)
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
-    fallback = DeviceFallback(choose_device(device) if isinstance(device, str) else device)
-    stages = stages or Stages(METHODS[config.method].shares, progress)
+    fallback = DeviceFallback(choose_device(device))
+    stages = stages or Stages(METHODS[config.method].shares, progress or ignore_progress)
     with stages.stage("rigid") as report:
         rigid = align_any_size(current, prior, options=config.rigid, progress=report)
     pair = ScanPair(current, prior, rigid.matrix)
@@ -111,7 +125,7 @@ def register(
         output = register_joint(pair, config, model, fallback, stages)
     elif config.method == "sequential":
         output = register_sequential(pair, config, fallback, stages)
-    return Registered(pair, rigid, gate, config, fallback, output)
+    return Registered(pair, rigid, gate, config, fallback, output, started, tuple(stages.reports))
 
 
 def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer:
@@ -131,9 +145,7 @@ def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer
     return gate
 
 
-def find_changes(
-    registered: Registered, *, progress: Listener = ignore_progress, stages: Stages | None = None
-) -> Result:
+def find_changes(registered: Registered, *, progress: Listener | None = None, stages: Stages | None = None) -> Result:
     """Check a registration, make the change map, and list what changed.
 
     Args:
@@ -144,18 +156,18 @@ def find_changes(
     Returns:
         The result; after a rigid registration it has no maps and no findings.
 
-    Example:
+    Examples:
         See :func:`register`.
     """
+    if not isinstance(registered, Registered):
+        raise InputError(f"found {type(registered).__name__}", field="registered", expected="what register() returns")
     pair, rigid, config = registered.pair, registered.rigid, registered.config
-    stages = stages or Stages(METHODS[config.method].shares, progress)
-    record = RunRecord(config, registered.device.device)
+    if stages is None:
+        stages = Stages(METHODS[config.method].shares, progress or ignore_progress)
+        stages.reports = list(registered.stages)
     if registered.output is None:
-        return replace(assess_rigid(pair, rigid, stages), gate=registered.gate, record=record)
-    result = assess_deformable(pair, rigid, registered.output, config, registered.device, stages)
+        result = assess_rigid(pair, rigid, stages)
+    else:
+        result = assess_deformable(pair, rigid, registered.output, config, registered.device, stages)
+    record = RunRecord(config, registered.device.device, None, registered.started, tuple(stages.reports))
     return replace(result, notes=registered.device.notes, gate=registered.gate, record=record)
-
-
-def rule_of_warning(text: str) -> str:
-    """Return the name of the gate's rule that a warning of the rigid alignment belongs to."""
-    return "turned" if "turned" in text else "coverage" if "covers" in text else "vessels"

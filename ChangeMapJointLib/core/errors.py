@@ -4,7 +4,7 @@ An :class:`InputError` stores its subject, what was found, what was expected and
 arguments as the library does. The command line and the Slicer panel each have their own :class:`Wording`;
 ``str(error)`` uses Python's.
 
-Example:
+Examples:
     >>> remedy = ("use ", Argument("device", "cpu"))
     >>> error = InputError("no CUDA device works here", field="device", value="cuda", remedy=remedy)
     >>> str(error)

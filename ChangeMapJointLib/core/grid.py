@@ -45,7 +45,7 @@ class Grid:
         origin_mm: physical position of voxel (0, 0, 0), LPS.
         direction: 3x3; *columns* are the unit vectors of the array's x, y, z axes in LPS.
 
-    Example:
+    Examples:
         >>> grid = Grid(shape=(40, 52, 72), spacing_mm=(0.7, 0.7, 1.5), origin_mm=(-180.0, -160.0, -300.0))
         >>> grid.size
         (72, 52, 40)

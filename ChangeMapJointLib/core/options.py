@@ -68,7 +68,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: Where = "confi
     Raises:
         InputError: an unknown name, a value of the wrong type, or a value out of range.
 
-    Example:
+    Examples:
         >>> @dataclasses.dataclass(frozen=True)
         ... class Steps:
         ...     iterations: int = 50

@@ -35,7 +35,7 @@ def voxel_error(volume_ml: float, spacing_mm: ArrayLike) -> float:
 def sphere_diameter_mm(volume_ml: float) -> float:
     """Diameter in mm of the sphere of a given volume in ml.
 
-    Example:
+    Examples:
         >>> round(sphere_diameter_mm(0.5236), 3)
         10.0
     """

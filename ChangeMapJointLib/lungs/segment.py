@@ -98,6 +98,8 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
         InputError: the scan shows no lungs.
         UnlikelyLungs: the mask cannot be a pair of lungs, not even after a second, stricter attempt.
     """
+    if not isinstance(volume, Volume):
+        raise InputError(f"found {type(volume).__name__}", field="volume", expected="a Volume, as read() returns")
     scale = body_scale(volume)
     if scale < 1:  # the distances in mm fit adults
         return _segment_child(volume, scale, options, progress)

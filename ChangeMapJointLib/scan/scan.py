@@ -27,7 +27,7 @@ class Scan:
         volume: the scan, not warped.
         lungs: its lungs, on the same grid.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from ChangeMapJointLib.core.grid import Grid
         >>> grid = Grid((2, 2, 2), (1.0, 1.0, 1.0))

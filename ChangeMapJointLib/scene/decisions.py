@@ -15,7 +15,7 @@ DECISIONS = ("accepted", "rejected")
 REGISTRATION = ("fine", "doubtful", "wrong")
 
 
-class Reading:
+class Decisions:
     """Reads and writes the decisions in a vtkMRMLTextNode; it keeps no copy, so it works after a scene is loaded.
 
     Attributes:
@@ -26,7 +26,7 @@ class Reading:
         self.node = node
 
     @classmethod
-    def new(cls, name: str = "ChangeMap reading") -> Reading:
+    def new(cls, name: str = "ChangeMap reading") -> Decisions:
         """Make a reading without decisions, in a new text node."""
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", name)
         node.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)  # the scene file holds it
@@ -92,7 +92,7 @@ class Reading:
     @registration.setter
     def registration(self, verdict: str | None) -> None:
         if verdict not in (*REGISTRATION, None):
-            raise ValueError(f"Reading 'registration' must be one of {REGISTRATION} or None, got {verdict!r}")
+            raise ValueError(f"Decisions 'registration' must be one of {REGISTRATION} or None, got {verdict!r}")
         self._change(registration=verdict)
 
     def _read(self) -> dict[str, Any]:

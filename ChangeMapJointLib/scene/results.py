@@ -19,7 +19,7 @@ from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
-from ChangeMapJointLib.scene.decisions import Reading
+from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
 from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
@@ -76,7 +76,7 @@ class Results:
         rigid: its rigid part, a linear transform.
         findings: locked point list.
         record: text node with the run's JSON files.
-        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.Reading`.
+        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.Decisions`.
         content: the parsed JSON files 'findings', 'candidates', 'quality' and 'run', as far as the run has them.
     """
 
@@ -181,7 +181,7 @@ def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node
         tag(linear_transform(folder / run_files.RIGID, TITLES["rigid"]), "rigid", run)
     if "findings" in content:
         tag(findings_module.markups(content["findings"]["findings"], TITLES["findings"]), "findings", run)
-    tag(Reading.new(TITLES["reading"]).node, "reading", run)
+    tag(Decisions.new(TITLES["reading"]).node, "reading", run)
     record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", TITLES["record"])
     record.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)
     record.SetText(json.dumps(content))

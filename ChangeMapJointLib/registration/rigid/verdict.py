@@ -93,27 +93,41 @@ def chest_problem(vessels: float | None, wall: float | None, options: RigidOptio
     return f"they do not show the same chest: {figures}"
 
 
+# how the warnings of an alignment begin, and the gate's rules that they belong to
+FEW_VESSELS, UNLIKE_VESSELS = "There are too few lung vessels", "The agreement of lung vessels"
+PART_COVERED, ROTATED = "The template covers", "The scans are rotated"
+_RULES = {FEW_VESSELS: "vessels", UNLIKE_VESSELS: "vessels", PART_COVERED: "coverage", ROTATED: "turned"}
+
+
+def rule_of_warning(sentence: str) -> str:
+    """Return the name of the gate's rule that a sentence of :func:`alignment_warnings` belongs to.
+
+    Raises:
+        ValueError: the sentence is none of them.
+    """
+    for start, rule in _RULES.items():
+        if sentence.startswith(start):
+            return rule
+    raise ValueError(f"rule_of_warning() 'sentence' is no warning of an alignment: {sentence}")
+
+
 def alignment_warnings(
     vessels: float | None, overlap: Overlap, turn_deg: float, options: RigidOptions
 ) -> tuple[str, ...]:
     """What the user should check, one sentence each."""
     warnings = []
     if vessels is None:
-        warnings.append(
-            "There are too few lung vessels to compare: check in the aligned scans that they show the same chest."
-        )
+        warnings.append(f"{FEW_VESSELS} to compare: check in the aligned scans that they show the same chest.")
     elif vessels < options.warn_below:
         warnings.append(
-            f"The agreement of lung vessels is only {vessels:.2f} (usually {options.warn_below:.2f} or more): check "
+            f"{UNLIKE_VESSELS} is only {vessels:.2f} (usually {options.warn_below:.2f} or more): check "
             "that both scans are of the same patient, and look at the aligned scans before you use the map."
         )
     if overlap.reference_in_template < options.warn_overlap_below:
         warnings.append(
-            f"The template covers {overlap.reference_in_template:.0%} of the reference's lungs: "
+            f"{PART_COVERED} {overlap.reference_in_template:.0%} of the reference's lungs: "
             "change in the rest cannot be assessed."
         )
     if turn_deg > options.warn_turn_deg:
-        warnings.append(
-            f"The scans are rotated by {turn_deg:.0f} degrees against each other: check the patient's position."
-        )
+        warnings.append(f"{ROTATED} by {turn_deg:.0f} degrees against each other: check the patient's position.")
     return tuple(warnings)
