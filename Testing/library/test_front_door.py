@@ -102,7 +102,7 @@ def test_what_cannot_be_a_scan_is_told(scans: tuple[cmj.Volume, cmj.Volume], tmp
 def test_wrong_arguments_are_named(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
     for wrong, said in (
         ({"config": 3}, "config: found int"),
-        ({"config": {"methd": "rigid"}}, "methd"),
+        ({"config": {"colour": "red"}}, "colour"),
         ({"device": "gpu"}, "device"),
         ({"preset": "best"}, "preset"),
         ({"method": "Sequential"}, "method='Sequential'"),
