@@ -29,7 +29,7 @@ from ChangeMapJointLib.scan.deformation import Deformation
 AGAIN = "run the comparison again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class SavedResult:
     """A result read from the folder of a run, which does not hold the scans themselves.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.stages import Stages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Maps:
     """The maps of a comparison.
 
@@ -72,7 +72,7 @@ class RunRecord:
     stages: tuple[StageReport, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Result:
     """A comparison of two scans, as :func:`~ChangeMapJointLib.comparison.compare.compare` returns it.
 

@@ -31,7 +31,7 @@ from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Registered:
     """Two registered scans, as :func:`register` returns them.
 
