@@ -117,7 +117,9 @@ def check_registration(
 ) -> RegistrationCheck:
     """Register from template to reference, and compute the inverse consistency error and the trust map of y."""
     field, keypoints = output.registration.field, output.matches.keypoints
+    pair.clear_cache()  # other resolutions from here on
     backward = _register_backward(pair, output.matches, config.backward, fallback, progress)
+    pair.clear_cache()
     error = inverse_consistency(field, backward.field)
     evidence = gather_evidence(pair, field, backward.field, keypoints=keypoints, options=config.trust)
     return RegistrationCheck(error, trust_map(evidence, field, pair.template.grid, options=config.trust))

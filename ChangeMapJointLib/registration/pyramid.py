@@ -139,4 +139,6 @@ def _level(scan: Scan, level: int, margin_mm: float, working_mm: float, window_h
         small_mask, _ = resample_to_spacing(mask, grid, spacing)
         return ScanView(torch.as_tensor(small), torch.as_tensor(small_mask), small_grid)
 
-    return scan.cached(("level", level, margin_mm, working_mm, window_hu), make)
+    # by voxel sizes, not by ``working_mm``: where the scan itself is coarser, several of these give the same
+    spacings = tuple(level_spacing(scan.grid.spacing_mm, working_mm, finer) for finer in range(level + 1))
+    return scan.cached(("level", spacings, margin_mm, window_hu), make)

@@ -11,7 +11,9 @@ from ChangeMapJointLib.core.blur import FWHM
 from ChangeMapJointLib.core.filters import resample_parallel
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.pyramid import resample_to_spacing
+from ChangeMapJointLib.registration.pyramid import resample_to_spacing, scan_pyramid
+from ChangeMapJointLib.scan.scan import Scan
+from ChangeMapJointLib.scan.volume import Volume
 
 OBLIQUE = ((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, -1.0))
 GRID = Grid((23, 40, 37), (0.7, 0.8, 1.25), (-12.0, 30.5, -700.25), OBLIQUE)
@@ -51,3 +53,18 @@ def test_resampling_to_finer_voxels_is_linear_and_to_coarser_ones_keeps_the_mean
         assert_array_equal(found, finest)
     assert found[2:-2, 2:-2, 2:-2].mean() == pytest.approx(hu.mean(), abs=15.0)
     assert resample_parallel(hu, GRID, grid, clip=(-1000.0, 0.0)).min() >= -1000.001
+
+
+def test_a_view_is_made_once_for_all_stages() -> None:
+    """The keypoints' view is the finest level of the registration, also where the scan is coarser than either asks."""
+    grid = Grid((12, 14, 16), (2.0, 2.0, 2.0))
+    scan = Scan.of(Volume(np.zeros(grid.shape, np.int16), grid), np.ones(grid.shape, bool))
+    options = {"margin_mm": 5.0, "window_hu": (-1000.0, 400.0)}
+    (keypoints,) = scan_pyramid(scan, working_mm=1.5, levels=1, **options)
+    *_, finest = scan_pyramid(scan, working_mm=1.8, levels=2, **options)
+    assert finest.image.data_ptr() == keypoints.image.data_ptr()
+    (other,) = scan_pyramid(scan, working_mm=3.0, levels=1, **options)
+    assert other.grid.spacing_mm == (3.0, 3.0, 3.0)
+    scan.clear_cache()
+    (again,) = scan_pyramid(scan, working_mm=1.5, levels=1, **options)
+    assert again.image.data_ptr() != keypoints.image.data_ptr()
