@@ -22,10 +22,13 @@ from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.change.method_table import METHODS
 
 QUICK = {
-    "lungs": {"spacing_mm": 4.0},
-    "registration": {"iterations": [10, 10, 5]},
-    "backward": {"iterations": [5, 5]},
-}  # a whole run takes some seconds
+    "lungs": {"spacing_mm": 6.0},
+    "rigid": {"starts": 1},
+    "keypoints": {"most": 200},
+    "matching": {"compiled": False, "searches": [{"voxel_mm": 5.0, "reach": 2, "patch": 2}]},
+    "registration": {"iterations": [5, 3], "compiled": False},
+    "backward": {"iterations": [3], "compiled": False},
+}  # a whole run takes some seconds, half of them for what it imports; loading the compiled kernels would take longer
 DEADLINE_S = 120.0  # for anything that is waited for, on a machine with much else to do
 STAGES = tuple(METHODS["sequential"].shares)
 Event = dict[str, Any]

@@ -184,12 +184,13 @@ def test_it_starts_from_coarser_weights_and_may_freeze_them(
         run_training(replace(asked, out=tmp_path / "other"))
 
 
-def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
     values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
     config = tmp_path / "two.json"
     config.write_text(json.dumps({**values, "epochs": 1}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = ["-m", "ChangeMapJointLib", "train", "--config", str(config), "--pairs", str(pairs[0])]
+    command += ["--cache", str(trained / "samples")]
     done = subprocess.run(
         [*torchrun, *command, "--out", str(tmp_path / "run"), "--device", "cpu", "--progress", "none"],
         capture_output=True,
