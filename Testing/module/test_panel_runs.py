@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,11 @@ import pytest
 import slicer
 from panel_views import look_at, on_screen, only_the_overlay, painted, rows
 from slicerhost import boot, dialogs, errors, leave_module, user
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
+
+from job_samples import sample_request
+from test_rigid import mirrored, scan
 
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_volume
@@ -34,6 +40,16 @@ def wait_for_end(widget) -> None:
 
 def children() -> list[psutil.Process]:
     return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def in_scene(volume, name):
+    return node_of(volume.array, volume.grid, name, kind="scan")
+
+
+def closed_form_pair():
+    """Scans that take a few seconds to align."""
+    request = sample_request()
+    return [in_scene(one.volume, one.name) for one in (request.reference, request.template)]
 
 
 def sample_pair():
@@ -91,28 +107,17 @@ def test_cancel_leaves_nothing_and_the_panel_is_ready_again(widget) -> None:
     assert slicer.mrmlScene.GetNumberOfNodes() == before
 
 
-def test_a_pair_that_cannot_be_aligned_is_told_in_words_and_the_log_opens(widget) -> None:
-    reference, _ = sample_pair()
-    flipped = slicer.util.addVolumeFromArray(
-        slicer.util.arrayFromVolume(reference)[:, :, ::-1].copy(),
-        ijkToRAS=slicer.util.vtkMatrixFromArray(slicer.util.arrayFromVTKMatrix(matrix_of(reference))),
-        name="Mirrored",
-    )
-    choose(widget, reference, flipped)
+def test_a_pair_that_cannot_be_aligned_is_told_in_words_and_the_log_opens(widget, tmp_path) -> None:
+    (tmp_path / "options.json").write_text('{"lungs": {"spacing_mm": 4.0}, "rigid": {"starts": 1}}')
+    widget.ui.configurationPathLineEdit.currentPath = str(tmp_path / "options.json")
+    patient = scan()
+    choose(widget, *(in_scene(one[0], name) for one, name in ((patient, "Now"), (mirrored(patient, 2), "Mirrored"))))
     user.click(widget.ui.applyButton)
     wait_for_end(widget)
     assert "do not show the same chest" in widget.ui.statusLabel.text
     assert "Mirrored" in widget.ui.statusLabel.text
     assert widget.ui.logTextEdit.visible
     assert widget.panel.session is None
-
-
-def matrix_of(node):
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return matrix
 
 
 def test_a_killed_worker_is_told_in_words(widget) -> None:
@@ -128,7 +133,7 @@ def test_a_killed_worker_is_told_in_words(widget) -> None:
 
 
 def test_rigid_only_shows_the_prior_and_says_that_there_is_no_map(widget) -> None:
-    choose(widget, *sample_pair())
+    choose(widget, *closed_form_pair())
     box = widget.ui.methodComboBox
     box.setCurrentIndex(box.findData("rigid"))
     user.click(widget.ui.applyButton)
@@ -168,7 +173,7 @@ def test_a_run_whose_scans_are_gone_everywhere_cannot_be_recovered(widget) -> No
 
 
 def test_process_waits_for_the_result_from_a_script(widget) -> None:
-    results = widget.logic.process(*sample_pair(), method="rigid")
+    results = widget.logic.process(*closed_form_pair(), method="rigid")
     assert results.verdict == "look closely"
     assert results.change_map is None
     with pytest.raises(RuntimeError, match="lung"):
