@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from job_samples import sample_request
+from job_samples import QUICK, sample_request
 from phantoms import chest_phantom, write_dicom
 
 from ChangeMapJointLib.change.findings import FindingOptions
@@ -63,6 +63,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A chest of closed form, which takes a few seconds to compare."""
     folder, request = tmp_path_factory.mktemp("small"), sample_request()
+    (folder / "quick.json").write_text(json.dumps(QUICK))
     paths = folder / "now.nrrd", folder / "before.nrrd"
     for path, scan in zip(paths, (request.reference, request.template), strict=True):
         write_nrrd(path, scan.volume.array, scan.volume.grid)
@@ -163,7 +164,7 @@ def test_the_configuration_of_a_run_is_a_config_file(finished: Path, tmp_path: P
 
 def test_rigid_makes_no_map_and_json_progress_ends_with_finished(small, tmp_path, capsys) -> None:
     arguments = ["--reference", small[0], "--template", small[1], "--out", tmp_path / "a" / "b", "--method", "rigid"]
-    assert changemap("run", *arguments, "--progress", "json") == 0
+    assert changemap("run", *arguments, "--config", small[0].with_name("quick.json"), "--progress", "json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == ALWAYS
     assert events[-1]["event"] == "finished"
@@ -173,11 +174,15 @@ def test_rigid_makes_no_map_and_json_progress_ends_with_finished(small, tmp_path
     assert {"stage", "elapsed_s", "remaining_s"} <= set(events[5])
 
 
-def test_finer_reference_and_coarser_template(pair, tmp_path) -> None:
+@pytest.mark.parametrize("finer", ["reference", "template"])
+def test_finer_reference_and_coarser_template(finer, small, tmp_path) -> None:
     """Reference and template at very different resolutions must work, either way round."""
-    fine, coarse = resource("SamplePair", "reference.nrrd"), pair[1]
-    out = tmp_path / "out"
-    assert changemap("run", "--reference", coarse, "--template", fine, "--out", out, "--method", "rigid") == 0
+    fine = chest_phantom((100, 130, 180), (2.0, 2.0, 2.0), edge_mm=5.0)
+    write_nrrd(tmp_path / "fine.nrrd", fine.array, fine.grid)
+    scans = {"reference": small[1], "template": small[1], finer: tmp_path / "fine.nrrd"}
+    inputs = [word for side, path in scans.items() for word in (f"--{side}", path)]
+    config = small[0].with_name("quick.json")
+    assert changemap("run", *inputs, "--out", tmp_path / "out", "--method", "rigid", "--config", config) == 0
 
 
 # -- bad input -------------------------------------------------------------------------
@@ -309,6 +314,7 @@ def test_sigterm_leaves_nothing(small, tmp_path) -> None:
     """Stopped in the middle of the registration by the signal that schedulers send."""
     command = [sys.executable, "-m", "ChangeMapJointLib", "run", "--progress", "json", "--out", str(tmp_path / "out")]
     command += ["--reference", str(small[0]), "--template", str(small[1])]
+    command += ["--config", str(small[0].with_name("quick.json"))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -341,7 +347,8 @@ def test_disk_full_while_writing_is_one_line_and_leaves_nothing(small, tmp_path,
 
     monkeypatch.setattr("ChangeMapJointLib.io.write._write_data", full)
     out = tmp_path / "out"
-    assert changemap("run", "--reference", small[0], "--template", small[1], "--out", out, "--method", "rigid") == 2
+    inputs = ["--reference", small[0], "--template", small[1], "--config", small[0].with_name("quick.json")]
+    assert changemap("run", *inputs, "--out", out, "--method", "rigid") == 2
     assert "No space left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
