@@ -244,7 +244,7 @@ def test_a_python_that_cannot_load_the_library(launcher, jobs, tmp_path) -> None
 
 def test_an_error_in_a_callback_is_shown_and_the_run_goes_on(launcher, jobs) -> None:
     with errors.expected("made to fail", "slot"):
-        followed = Followed(sample_job(jobs), "read", lambda run: json.loads("made to fail" + 1))
+        followed = Followed(sample_job(jobs, method="rigid"), "read", lambda run: json.loads("made to fail" + 1))
         assert followed.end().state == "finished"
 
 
