@@ -11,7 +11,7 @@ JOBS ?= 2
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(READY) ## run the main job on the sample pair and say what was found (half a minute)
+demo: $(READY) ## run the main job on the sample pair and say what was found (about a minute)
 	$(BIN)/changemap demo --out demo-output
 
 test: $(READY) ## run all tests

@@ -1,4 +1,4 @@
-"""ChangeMapJoint: what changed between two chest CTs. The four classes that 3D Slicer loads; wiring only."""
+"""The four classes of the module ChangeMapJoint that 3D Slicer loads. They only connect its parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slicer.util import VTKObservationMixin
 
 try:
     import ChangeMapJointLib  # noqa: F401
-except ImportError:  # run from the source tree, where the library lies beside the module's folder
+except ImportError:  # run from the source tree: the library lies beside the module's folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ChangeMapJointGui.runs import Runs
@@ -36,7 +36,7 @@ PACKAGES = ("ChangeMapJointGui", "ChangeMapJointLib")
 
 
 class ChangeMapJoint(ScriptedLoadableModule):
-    """What Slicer knows of the module."""
+    """Title, help and acknowledgement of the module."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -56,7 +56,7 @@ class ChangeMapJoint(ScriptedLoadableModule):
 
 
 class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Makes the panel, and tells it of scenes and of the module's life."""
+    """Creates the panel, and notifies it when scenes or the module open and close."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -65,7 +65,7 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel: Panel | None = None
 
     def setup(self) -> None:
-        """Called once, when the module is opened for the first time."""
+        """Build the panel; Slicer calls it once, when the module is first opened."""
         from ChangeMapJointGui.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
@@ -83,17 +83,17 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.setParameters(self.logic.getParameterNode())
 
     def enter(self) -> None:
-        """The user opened the module."""
+        """Activate the panel: the user opened the module."""
         if self.panel is not None:
             self.panel.enter()
 
     def exit(self) -> None:
-        """The user opened another module."""
+        """Deactivate the panel: the user opened another module."""
         if self.panel is not None:
             self.panel.exit()
 
     def cleanup(self) -> None:
-        """The application ends, or the module is loaded again."""
+        """Stop everything: the application quits, or the module is reloaded."""
         if self.panel is not None:
             slicer.app.disconnect("aboutToQuit()", self.cleanup)
             self.panel.logic.runs.close()
@@ -102,19 +102,19 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
 
     def onSceneStartClose(self, caller: Any, event: str) -> None:
-        """Let go of all nodes; a run under way goes on, and can be recovered."""
+        """Release all nodes; a comparison that is running goes on, and can be recovered."""
         if self.panel is not None:
             self.panel.hide()
             self.panel.setParameters(None)
 
     def onSceneChanged(self, caller: Any, event: str) -> None:
-        """A scene was closed, or one was loaded, perhaps into this one: show what is in it now."""
+        """Show what the scene holds now: one was closed, or loaded, perhaps into the current one."""
         if self.panel is not None:
             self.panel.hide()
             self.panel.setParameters(self.panel.logic.getParameterNode() if self.parent.isEntered else None)
 
     def onReload(self) -> None:
-        """Load the module's own packages again, too."""
+        """Reload the module together with its own packages."""
         self.cleanup()
         for name in sorted(name for name in sys.modules if name.split(".")[0] in PACKAGES):
             del sys.modules[name]
@@ -130,7 +130,7 @@ class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
         self.runs = Runs()
 
     def getParameterNode(self) -> ChangeMapJointParameterNode:
-        """The module's one parameter node."""
+        """Return the module's parameter node; there is one."""
         from ChangeMapJointGui.parameters import ChangeMapJointParameterNode
 
         node = ScriptedLoadableModuleLogic.getParameterNode(self)
@@ -150,19 +150,19 @@ class ChangeMapJointLogic(ScriptedLoadableModuleLogic):
 
 
 class ChangeMapJointTest(ScriptedLoadableModuleTest):
-    """The self-test: compares the sample pair in the background and looks at what it finds."""
+    """The self-test: compares the sample pair in the background and checks the findings."""
 
     def setUp(self) -> None:
-        """An empty scene."""
+        """Clear the scene."""
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        """Everything."""
+        """Run all self-tests."""
         self.setUp()
         self.test_samplePair()
 
     def test_samplePair(self) -> None:
-        """The pair that ships with the module, from loading to the list of findings."""
+        """Compare the pair that ships with the module, from loading to the list of findings."""
         from ChangeMapJointGui.sample_data import loadSamplePair
 
         self.delayDisplay(_("Loading the sample pair"))

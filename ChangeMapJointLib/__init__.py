@@ -8,7 +8,7 @@
 The library runs without 3D Slicer. Sub-packages, from the bottom of the import order to the top: ``core``, ``scan``,
 ``io``, ``gate``, ``lungs``, ``registration``, ``lesions``, ``change``, ``joint``, ``synthesis``, ``training``,
 ``evaluation``, ``export``, ``comparison``, ``background``, ``cli``, ``scene``. A package may import only from those
-before it. What is named here is imported when it is used first: the package alone is light.
+before it. The names below are imported on first use, so that importing the package alone is fast.
 
 Research use, not a medical device.
 """
@@ -17,6 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ChangeMapJointLib.change.finding import Finding as Finding
+    from ChangeMapJointLib.change.findings import FindingOptions as FindingOptions
+    from ChangeMapJointLib.change.findings import Findings as Findings
     from ChangeMapJointLib.comparison.compare import compare as compare
     from ChangeMapJointLib.comparison.config import RunConfig as RunConfig
     from ChangeMapJointLib.comparison.inputs import Input as Input
@@ -24,12 +27,14 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.load import SavedResult as SavedResult
     from ChangeMapJointLib.comparison.load import load_result as load_result
     from ChangeMapJointLib.comparison.result import Result as Result
+    from ChangeMapJointLib.comparison.stages import ProgressEvent as ProgressEvent
     from ChangeMapJointLib.comparison.steps import Registered as Registered
     from ChangeMapJointLib.comparison.steps import find_changes as find_changes
     from ChangeMapJointLib.comparison.steps import register as register
     from ChangeMapJointLib.core.errors import Cancelled as Cancelled
     from ChangeMapJointLib.core.errors import InputError as InputError
     from ChangeMapJointLib.lungs.segment import segment_lungs as segment_lungs
+    from ChangeMapJointLib.registration.quality import Quality as Quality
     from ChangeMapJointLib.scan.deformation import Deformation as Deformation
     from ChangeMapJointLib.scan.lungs import Lungs as Lungs
     from ChangeMapJointLib.scan.pair import ScanPair as ScanPair
@@ -39,6 +44,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "FindingOptions": "change.findings",
+    "Findings": "change.findings",
+    "Finding": "change.finding",
+    "Quality": "registration.quality",
+    "ProgressEvent": "comparison.stages",
     "compare": "comparison.compare",
     "RunConfig": "comparison.config",
     "Input": "comparison.inputs",
@@ -58,6 +68,31 @@ _HOMES = {
     "Scan": "scan.scan",
     "Volume": "scan.volume",
 }
+__all__ = [
+    "Cancelled",
+    "Deformation",
+    "Finding",
+    "FindingOptions",
+    "Findings",
+    "Input",
+    "InputError",
+    "Lungs",
+    "ProgressEvent",
+    "Quality",
+    "Registered",
+    "Result",
+    "RunConfig",
+    "SavedResult",
+    "Scan",
+    "ScanPair",
+    "Volume",
+    "compare",
+    "find_changes",
+    "load_result",
+    "read",
+    "register",
+    "segment_lungs",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """The command ``changemap``, also ``python -m ChangeMapJointLib``.
 
-Its packages take a second or two to load. They are imported here, in :func:`main`, so that Ctrl-C in
+Loading its packages takes a second or two. They are imported inside :func:`main`, so that Ctrl-C during
 that time ends the program without a traceback.
 """
 
@@ -11,13 +11,14 @@ import signal
 
 def main() -> None:
     """Entry point of ``changemap``."""
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored, as with nohup
-    if ours:
+    # False where the caller has SIGINT ignored, as some shells do for background jobs
+    default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if default_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
     try:
         from ChangeMapJointLib.cli.main import main as command_line
     finally:
-        if ours:
+        if default_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     command_line()
 

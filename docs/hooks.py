@@ -254,6 +254,9 @@ def on_files(files: Any, config: Any) -> Any:
     made = {"options.md": options_page(), "python/index.md": python_index()}
     made |= {f"python/{name}.md": python_page(name) for name in packages()}
     for path, content in made.items():
+        stub = files.get_file_from_path(path)  # what the repository shows in its place
+        if stub is not None:
+            files.remove(stub)
         files.append(File.generated(config, path, content=content))
     for path in sorted(pictures()):
         files.append(File.generated(config, f"pictures/{path.name}", abs_src_path=str(ROOT / path)))

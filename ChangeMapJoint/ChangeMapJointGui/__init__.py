@@ -1,1 +1,1 @@
-"""The panel of the ChangeMapJoint module: Qt, and nothing numerical."""
+"""The panel of the ChangeMapJoint module (Qt); nothing numerical."""

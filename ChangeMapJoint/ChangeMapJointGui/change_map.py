@@ -1,4 +1,4 @@
-"""Section Change map: which map, from which threshold, in which direction, how strong."""
+"""Section Change map: the map, its threshold, directions and opacity."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ChangeMapJointGui.parameters import DEFAULT_OPACITY, LOWEST_THRESHOLD, defa
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, SMALLEST_REGION_VOX
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 
-FINE_BELOW = 0.3  # steps get finer where one step changes much
+FINE_BELOW = 0.3  # steps are finer at low thresholds, where one step changes much
 FINE_STEP, STEP = 0.005, 0.02
-DENSER_COLOR, LESS_DENSE_COLOR = "#c25700", "#1f5fbf"  # of texts: the overlay's orange and blue, legible on gray
+DENSER_COLOR, LESS_DENSE_COLOR = "#c25700", "#1f5fbf"  # text colors: the overlay's orange and blue, legible on gray
 
 
 class MapSection:
-    """The overlay's settings; every change is shown at once."""
+    """Settings of the overlay; every change is shown at once."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
         onChosen(self.ui.mapComboBox, self.onMap)
         self.ui.thresholdSlider.toolTip = _(
-            "Change from this value on is shown and listed. 1 is a difference of {full} HU; {threshold} is {hu} HU. "
-            "Keys: + and -"
+            "Change at or above this value is shown and listed. "
+            "1 is a difference of {full} HU; {threshold} is {hu} HU. Keys: + and -"
         ).format(full=round(FULL_SCALE_HU), threshold=DEFAULT_THRESHOLD, hu=round(DEFAULT_THRESHOLD * FULL_SCALE_HU))
         self.ui.resetMapButton.connect("clicked(bool)", self.onReset)
         self.ui.increasesCheckBox.setStyleSheet(f"color: {DENSER_COLOR}")
@@ -41,7 +41,7 @@ class MapSection:
         self._shown = ()
 
     def update(self) -> None:
-        """Bring the overlay to what the parameter node says, as far as it differs."""
+        """Apply the settings of the parameter node to the overlay, if they have changed."""
         parameters = self.panel.parameters
         chooseKey(self.ui.mapComboBox, parameters.map)
         threshold = parameters.threshold
@@ -68,7 +68,7 @@ class MapSection:
         self.panel.parameters.map = key
 
     def onReset(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Back to the defaults."""
+        """Restore the defaults."""
         with self.panel.oneChange() as parameters:
             parameters.threshold = defaultThreshold("joint" if parameters.map == "change_combined" else "sequential")
             parameters.opacity = DEFAULT_OPACITY
@@ -76,24 +76,24 @@ class MapSection:
             parameters.showOverlay = parameters.increases = parameters.decreases = True
 
     def step(self, steps: int) -> None:
-        """Move the threshold by a step up or down: a key was pressed."""
+        """Raise (+1) or lower (-1) the threshold by one step: a key was pressed."""
         parameters = self.panel.parameters
         size = FINE_STEP if parameters.threshold + 1e-6 * steps < FINE_BELOW else STEP
         parameters.threshold = min(max(round(parameters.threshold + steps * size, 3), LOWEST_THRESHOLD), 1.0)
 
 
 def thresholdNote(key: str, threshold: float) -> str:
-    """What a threshold of the map means."""
+    """Return what a threshold of the map means."""
     if key == "change_learned":
-        return _("from {percent} % by the network").format(percent=round(100 * threshold))
+        return _("network: {percent} % or more").format(percent=round(100 * threshold))
     hu = round(threshold * FULL_SCALE_HU)
-    if key == "change_combined":  # the difference times what the network says, which is 1 at most
-        return _("from {hu} HU, more where the network doubts").format(hu=hu)
-    return _("from {hu} HU difference").format(hu=hu)
+    if key == "change_combined":  # the difference times CM_learn, which is at most 1
+        return _("{hu} HU, more where the network is unsure").format(hu=hu)
+    return _("{hu} HU or more").format(hu=hu)
 
 
 def mapNames() -> dict[str, str]:
-    """The maps a run may have, in the order they are offered."""
+    """Return the titles of the maps that a run may have, in the order of the list."""
     return {
         "change_combined": _("Combined change (CM_comb)"),
         "change_learned": _("Learned change (CM_learn)"),

@@ -1,4 +1,4 @@
-"""Combo boxes whose entries have a fixed key each, whatever the language."""
+"""Combo boxes whose entries have fixed keys, whatever the language of their texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def fillChoices(comboBox: Any, choices: Sequence[tuple[str, str]]) -> None:
-    """Put ``(key, text)`` entries into ``comboBox``; the chosen key stays chosen where it is still there."""
+    """Fill ``comboBox`` with ``(key, text)`` entries; the current key stays chosen if it is among them."""
     key = currentKey(comboBox)
     wasBlocked = comboBox.blockSignals(True)
     comboBox.clear()
@@ -18,24 +18,24 @@ def fillChoices(comboBox: Any, choices: Sequence[tuple[str, str]]) -> None:
 
 
 def currentKey(comboBox: Any) -> str:
-    """The key of the chosen entry; empty when there is none."""
+    """Return the key of the chosen entry; empty if there is none."""
     return str(comboBox.itemData(comboBox.currentIndex) or "") if comboBox.count else ""
 
 
 def chooseKey(comboBox: Any, key: str) -> None:
-    """Choose the entry with ``key`` without telling anybody; unknown keys choose the first."""
+    """Choose the entry with ``key`` without emitting a signal; an unknown key chooses the first entry."""
     wasBlocked = comboBox.blockSignals(True)
     comboBox.setCurrentIndex(max(comboBox.findData(key), 0))
     comboBox.blockSignals(wasBlocked)
 
 
 def setChoiceEnabled(comboBox: Any, key: str, enabled: bool, reason: str = "") -> None:
-    """Grey out the entry with ``key``, with the reason as its tool tip."""
+    """Enable or disable the entry with ``key``; ``reason`` is its tooltip."""
     item = comboBox.model().item(comboBox.findData(key))
     item.setEnabled(enabled)
     item.setToolTip(reason)
 
 
-def onChosen(comboBox: Any, tell: Callable[[str], None]) -> None:
-    """Call ``tell`` with the key when the user or the program chooses another entry."""
-    comboBox.connect("currentIndexChanged(int)", lambda index: tell(currentKey(comboBox)))  # noqa: ARG005
+def onChosen(comboBox: Any, callback: Callable[[str], None]) -> None:
+    """Call ``callback`` with the key when the user or the program chooses another entry."""
+    comboBox.connect("currentIndexChanged(int)", lambda index: callback(currentKey(comboBox)))  # noqa: ARG005

@@ -1,4 +1,4 @@
-"""When and how a volume node's scan was made, from the DICOM attributes that Slicer keeps."""
+"""Date and acquisition of a volume node's scan, from the DICOM attributes that Slicer keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATE_ATTRIBUTE = "ChangeMapJoint.date"  # for scans that were not loaded from DI
 
 
 def acquisitionOf(node: Any) -> Acquisition:
-    """What the gate asks of a scan's header, for the scan in ``node``; None where nothing is known."""
+    """Return the acquisition of the scan in ``node``, which the gate checks; unknown values are None."""
     instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     first = instances[0] if instances else ""
     date = next((d for d in (_isoDate(_value(first, tag)) for tag in DATE_TAGS) if d), None)
@@ -35,14 +35,14 @@ def acquisitionOf(node: Any) -> Acquisition:
 
 
 def _number(instance: str, tag: str) -> float | None:
-    """A DICOM value as a number; None where it is none."""
+    """Return a DICOM value as a number; None if it is not one."""
     with suppress(ValueError):
         return float(_value(instance, tag))
     return None
 
 
 def _value(instance: str, tag: str) -> str:
-    """A DICOM value from Slicer's database; empty where there is none."""
+    """Return a DICOM value from Slicer's database; empty if there is none."""
     database = getattr(slicer, "dicomDatabase", None)
     if not instance or database is None:
         return ""
@@ -50,7 +50,7 @@ def _value(instance: str, tag: str) -> str:
 
 
 def _studyDate(node: Any) -> str | None:
-    """The date of the study that the subject hierarchy files ``node`` under."""
+    """Return the date of the study that ``node`` belongs to in the subject hierarchy."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMStudyDateAttributeName() if item else ""
@@ -62,7 +62,7 @@ def _studyDate(node: Any) -> str | None:
 
 
 def _isoDate(text: str) -> str | None:
-    """``20240131`` or ``2024-01-31`` as ISO; None for anything else."""
+    """Convert ``20240131`` or ``2024-01-31`` to an ISO date; None for anything else."""
     with suppress(ValueError):
         return datetime.strptime(text.replace("-", "")[:8], "%Y%m%d").date().isoformat()
     return None

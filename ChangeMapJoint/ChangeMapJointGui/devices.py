@@ -1,4 +1,4 @@
-"""Which GPU there is, without importing torch and without keeping the panel waiting."""
+"""Find the GPU's name without importing torch and without blocking the panel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import suppress
 
 
 class GpuProbe:
-    """Asks the NVIDIA driver's tool; the answer comes later.
+    """Runs the NVIDIA driver's tool in the background.
 
-    Whether torch has kernels for that GPU is tried in the worker, which falls back to the CPU.
+    Whether torch can use that GPU is found out by the worker, which falls back to the CPU.
     """
 
     def __init__(self) -> None:
@@ -32,18 +32,18 @@ class GpuProbe:
                 )
 
     def answer(self) -> str | None:
-        """Name of the first GPU, empty when there is none, None while the tool still runs."""
+        """Return the name of the first GPU; empty if there is none, None while the tool is still running."""
         if self._process is None:
             return ""
         if self._process.poll() is None:
             return None
         output, _ = self._process.communicate()
-        found = output.splitlines()[:1] if self._process.returncode == 0 else []
+        names = output.splitlines()[:1] if self._process.returncode == 0 else []
         self._process = None
-        return found[0].strip() if found else ""
+        return names[0].strip() if names else ""
 
     def close(self) -> None:
-        """Do not wait for the answer any longer."""
+        """End the tool if it is still running."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

@@ -9,12 +9,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.messages import tellingErrors
+from ChangeMapJointGui.messages import showErrors
 from ChangeMapJointLib.io import run_files
 
 
 class ExportSection:
-    """Four buttons; each says where the file is."""
+    """Four buttons; each shows where the file was saved."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
@@ -24,7 +24,7 @@ class ExportSection:
         self.ui.sceneButton.connect("clicked(bool)", self.onScene)
 
     def showResult(self) -> None:
-        """Offer what the run that was loaded has."""
+        """Enable the buttons for what the loaded run has."""
         session = self.panel.session
         self.ui.exportCollapsibleButton.enabled = session is not None
         self.ui.exportLabel.text = ""
@@ -34,13 +34,13 @@ class ExportSection:
             self.ui.csvButton.enabled = session.hasFindings and not session.unusable
 
     def update(self) -> None:
-        """Nothing here depends on the parameter node."""
+        """Do nothing: this section does not depend on the parameter node."""
 
     def onReport(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Save the report where the user wants it, and open it."""
+        """Save the report to a file that the user chooses, and open it."""
         report = self.panel.session.report
         if report is None or not Path(report).exists():
-            slicer.util.errorDisplay(_("The report of this run is no longer there; run the comparison again."))
+            slicer.util.errorDisplay(_("The report of this run no longer exists; run the comparison again."))
             return
         self._save(_("Save the report"), run_files.REPORT, "HTML (*.html)", self._saveReport)
 
@@ -60,16 +60,16 @@ class ExportSection:
             _("Save the change map"),
             run_files.CHANGE_MAP,
             "NRRD (*.nrrd);;NIfTI (*.nii.gz)",
-            lambda path: _stored(slicer.util.saveNode(self.panel.session.mapNode, str(path)), path),
+            lambda path: _checkSaved(slicer.util.saveNode(self.panel.session.mapNode, str(path)), path),
         )
 
     def onScene(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Save everything as one file."""
+        """Save the whole scene as one file."""
         self._save(
             _("Save the scene"),
             "comparison.mrb",
             "MRB (*.mrb)",
-            lambda path: _stored(slicer.util.saveScene(str(path)), path),
+            lambda path: _checkSaved(slicer.util.saveScene(str(path)), path),
         )
 
     def _saveReport(self, path: Path) -> None:
@@ -77,20 +77,20 @@ class ExportSection:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
     def _save(self, title: str, name: str, kinds: str, write: Any) -> None:
-        """Ask where to, write, and say so."""
+        """Ask for the file, write it, and show where it is."""
         folder = qt.QSettings().value("ChangeMapJoint/ExportFolder") or str(Path.home())
         chosen = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, str(Path(folder) / name), kinds)
         chosen = chosen[0] if isinstance(chosen, (tuple, list)) else chosen  # one value in PythonQt
         if not chosen:
             return
         path = Path(chosen)
-        with tellingErrors(_("{path} could not be written.").format(path=path)):
+        with showErrors(_("{path} could not be written.").format(path=path)):
             write(path)
             qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(path.parent))
             self.ui.exportLabel.text = _("Saved: {path}").format(path=path)
 
 
-def _stored(done: bool, path: Path) -> None:
-    """Slicer's savers say by their return value that they failed."""
-    if not done:
+def _checkSaved(saved: bool, path: Path) -> None:
+    """Raise an OSError if ``saved``, the return value of Slicer's save functions, is False."""
+    if not saved:
         raise OSError(_("Slicer could not write {path}; see its error log.").format(path=path))

@@ -1,4 +1,4 @@
-"""Section Findings: the list at the threshold, step by step through it, and what the reader says of each."""
+"""Section Findings: the list at the current threshold, and the reader's verdict on each finding."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class FindingsSection:
 
     # -- what is listed ---------------------------------------------------------------
     def showResult(self) -> None:
-        """List anew for the run that was loaded."""
+        """Clear the list for the run that was loaded; :meth:`update` fills it."""
         self._shown = ()
         self.rows = []
 
     def update(self) -> None:
-        """List what is above the threshold, when that or the run has changed."""
+        """List the findings again if the run or a setting of the list has changed."""
         parameters, session = self.panel.parameters, self.panel.session
         self.ui.findingsCollapsibleButton.enabled = session is not None and session.hasFindings
         state = (
@@ -64,8 +64,8 @@ class FindingsSection:
         if session is None or not session.hasFindings:
             self.rows = []
         else:
-            directions = [s for s, on in ((1, parameters.increases), (-1, parameters.decreases)) if on]
-            self.rows = session.findings(parameters.threshold, parameters.smallestVoxels, directions)
+            signs = [sign for sign, shown in ((1, parameters.increases), (-1, parameters.decreases)) if shown]
+            self.rows = session.findings(parameters.threshold, parameters.smallestVoxels, signs)
         self._fill(None if selected is None else selected.key)
 
     @property
@@ -78,12 +78,12 @@ class FindingsSection:
         table, session = self.ui.findingsTable, self.panel.session
         self._filling = True
         table.setRowCount(len(self.rows))
-        names, marks = kindNames(), markNames()  # once: a translation takes longer than a cell
+        names, marks = kindNames(), markNames()  # once: translating takes longer than filling a cell
         for i, row in enumerate(self.rows):
             self._fillRow(i, row, session.review(row.key)["verdict"], names, marks)
-        found = [i for i, row in enumerate(self.rows) if row.key == key]
-        if found:
-            table.selectRow(found[0])
+        matches = [i for i, row in enumerate(self.rows) if row.key == key]
+        if matches:
+            table.selectRow(matches[0])
         else:
             table.clearSelection()
             table.setCurrentCell(-1, -1)
@@ -113,25 +113,25 @@ class FindingsSection:
         if session is None:
             self.ui.findingsCountLabel.text = _("No comparison yet.")
         elif not session.hasFindings:
-            self.ui.findingsCountLabel.text = _("Rigid only: no findings were made.")
+            self.ui.findingsCountLabel.text = _("Rigid only: no change map and no findings.")
         elif self.rows:
             total = len(self.rows)
-            seen = sum(bool(session.review(row.key)["verdict"]) for row in self.rows)
-            text = _("One finding, {seen} judged.") if total == 1 else _("{count} findings, {seen} judged.")
-            self.ui.findingsCountLabel.text = text.format(count=total, seen=seen)
+            reviewed = sum(bool(session.review(row.key)["verdict"]) for row in self.rows)
+            text = _("1 finding, {reviewed} reviewed.") if total == 1 else _("{count} findings, {reviewed} reviewed.")
+            self.ui.findingsCountLabel.text = text.format(count=total, reviewed=reviewed)
         else:
             self.ui.findingsCountLabel.text = noFindings(session, self.panel.parameters.threshold)
 
     # -- one finding ------------------------------------------------------------------
     def step(self, by: int) -> None:
-        """Select the next or the previous finding; from the last to the first."""
+        """Select the next (+1) or previous (-1) finding; after the last comes the first."""
         if self.rows:
             table = self.ui.findingsTable
             current = table.currentRow()
             table.selectRow((current + by) % len(self.rows) if current >= 0 else (0 if by > 0 else len(self.rows) - 1))
 
     def onSelected(self) -> None:
-        """Go there in all views."""
+        """Center all views on the selected finding."""
         if self._filling:
             return
         row = self.selected
@@ -142,7 +142,7 @@ class FindingsSection:
             self.panel.session.markFindings(self.rows, row)
 
     def judge(self, verdict: str) -> None:
-        """Keep what the reader says of the selected finding."""
+        """Store the reader's verdict on the selected finding: accepted, rejected, or empty for none."""
         row = self.selected
         if row is not None:
             self.panel.session.setReview(row.key, verdict=verdict)
@@ -153,13 +153,13 @@ class FindingsSection:
         self._showSelected()
 
     def toggle(self, verdict: str) -> None:
-        """Accept or reject by key; the same key again takes it back."""
+        """Set the verdict; if it is set already, clear it."""
         row = self.selected
         if row is not None:
             self.judge("" if self.panel.session.review(row.key)["verdict"] == verdict else verdict)
 
     def onComment(self) -> None:
-        """Keep the comment on the selected finding."""
+        """Store the comment on the selected finding."""
         row = self.selected
         if row is not None:
             self.panel.session.setReview(row.key, comment=self.ui.commentLineEdit.text)
@@ -178,22 +178,22 @@ class FindingsSection:
 
 
 def columnNames() -> list[str]:
-    """Headers of the table."""
+    """Return the headers of the table."""
     return [_("Kind"), _("Size"), _("Change"), _("Peak"), _("Trust"), _("Reader")]
 
 
 def kindNames() -> dict[str, str]:
-    """The kinds of change in the reader's words."""
+    """Return the kinds of change in the user's language."""
     return {kind: _(words) for kind, words in KIND_WORDS.items()}
 
 
 def markNames() -> dict[str, str]:
-    """What the reader may say of a finding."""
+    """Return the reader's possible verdicts on a finding in the user's language."""
     return {"accepted": _("accepted"), "rejected": _("rejected")}
 
 
 def rowTexts(row: Any, names: dict[str, str]) -> list[str]:
-    """Kind, size, change, peak and trust of one finding; ``names`` as of :func:`kindNames`."""
+    """Return kind, size, change, peak and trust of a finding as text; ``names`` comes from :func:`kindNames`."""
     return [
         names[row.kind],
         sizeText(row),
@@ -204,7 +204,7 @@ def rowTexts(row: Any, names: dict[str, str]) -> list[str]:
 
 
 def sizeText(row: Any) -> str:
-    """Axial diameters of the lesion as it is now (or was, when resolved); else the volume of the change."""
+    """Return the axial diameters of the lesion now (if resolved, in the prior); else the volume of the change."""
     measured = row.measured or {}
     lesion = measured.get("lesion_reference") or measured.get("lesion_template")
     if lesion is None:
@@ -214,13 +214,13 @@ def sizeText(row: Any) -> str:
 
 
 def changeText(measured: Any) -> str:
-    """Change of the lesion's volume; empty where it was not measured in both scans."""
+    """Return the change of the lesion's volume in percent; empty if it was not measured in both scans."""
     percent = (measured or {}).get("volume_change_percent")
     return "" if percent is None else f"{percent:+.0f} %"
 
 
 def remark(row: Any) -> str:
-    """What is known of a finding beyond the table."""
+    """Return what is known of a finding beyond the table."""
     if row is None:
         return ""
     if row.measured is not None:
@@ -229,13 +229,13 @@ def remark(row: Any) -> str:
 
 
 def noFindings(session: Any, threshold: float) -> str:
-    """Never 'no change' where the registration cannot be believed."""
+    """Say why the list is empty; never "no change" if the registration cannot be used."""
     if session.unusable:
         text = _(
-            "Nothing can be said: the registration cannot be used. {why} "
-            "{count} regions of difference that it left are withheld; see Registration check."
+            "No findings can be given: the registration cannot be used. {why} "
+            "{count} regions of remaining difference are withheld; see Registration check."
         )
         return text.format(why=" ".join(session.reasons), count=session.withheld)
-    return _("No region reaches {threshold}; weaker change may be there, lower the threshold to see it.").format(
+    return _("No region reaches {threshold}. Lower the threshold to see weaker change.").format(
         threshold=f"{threshold:.2f}"
     )

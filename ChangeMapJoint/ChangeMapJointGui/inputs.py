@@ -1,4 +1,4 @@
-"""Section Inputs: which two scans, of which dates, and whether they can be compared."""
+"""Section Inputs: the two scans, their dates, and whether they can be compared."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ GATE_COLORS = {"fine": OK_COLOR, "look": WARN_COLOR, "refuse": BAD_COLOR}
 
 
 class InputsSection:
-    """Reference and template, swap, dates, and the checks in words."""
+    """Reference and template, swap, dates, and the result of the checks."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
         self.usable = False
         self._shown: tuple[Any, ...] = ()
-        self._words: tuple[str, str, bool] = (BAD_COLOR, "", False)
+        self._check: tuple[str, str, bool] = (BAD_COLOR, "", False)  # color, text, usable
         self.ui.swapButton.connect("clicked(bool)", self.onSwap)
 
     def update(self) -> None:
-        """Check again when another scan was chosen."""
+        """Check the scans again if another one was chosen or a node was edited."""
         parameters = self.panel.parameters
         nodes = (parameters.reference, parameters.template)
         state = tuple((n.GetID(), n.GetMTime(), _imageTime(n)) if n else None for n in nodes)
@@ -42,13 +42,13 @@ class InputsSection:
         self.ui.swapButton.enabled = any(nodes)
         for node, label in zip(nodes, (self.ui.referenceDateLabel, self.ui.templateDateLabel), strict=True):
             label.text = _describe(node)
-        self._words = checkInWords(*nodes)
-        self.usable = self._words[2]
+        self._check = checkInWords(*nodes)
+        self.usable = self._check[2]
         self.showResult()
 
     def showResult(self) -> None:
-        """What speaks against comparing the two: as the run on screen found, else as can be told now."""
-        color, text, _usable = self._words
+        """Show whether the two scans can be compared: as the run on screen found, else by the checks made now."""
+        color, text, _usable = self._check
         session, parameters = self.panel.session, self.panel.parameters
         if session is not None and parameters is not None and session.isOf(parameters.reference, parameters.template):
             answer, sentences = session.gate
@@ -57,7 +57,7 @@ class InputsSection:
         self.ui.inputCheckLabel.text = f'<span style="color:{color}">{html.escape(text)}</span>' if text else ""
 
     def onSwap(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Exchange the two scans."""
+        """Swap the two scans."""
         parameters = self.panel.parameters
         nodes = (parameters.template, parameters.reference)
         with slicer.util.NodeModify(parameters.parameterNode):
@@ -65,7 +65,15 @@ class InputsSection:
 
 
 def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
-    """Colour, words and whether a run may start, for the chosen nodes (None where nothing is chosen)."""
+    """Check the chosen nodes before a run.
+
+    Args:
+        reference: volume node of the current scan; None if none is chosen.
+        template: volume node of the prior scan; None if none is chosen.
+
+    Returns:
+        Color and text to show, and whether a run may start.
+    """
     if reference is None or template is None:
         return BAD_COLOR, "", False
     if reference is template:
@@ -76,19 +84,19 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
         volumes = [_checked(node) for node in (reference, template)]
     except InputError as error:
         return BAD_COLOR, str(error), False
-    said = check_pair(*volumes)
-    words = gateInWords(said.answer, said.sentences)
-    if said.answer == "fine":  # the anatomy is looked at by the comparison, which may still refuse them
-        words = _("By headers and voxels, nothing speaks against comparing them. Apply checks the anatomy.")
-    return GATE_COLORS[said.answer], words, said.answer != "refuse"
+    gate = check_pair(*volumes)
+    text = gateInWords(gate.answer, gate.sentences)
+    if gate.answer == "fine":  # the comparison also checks the anatomy, and may still refuse the pair
+        text = _("Headers and voxels: nothing speaks against a comparison. Apply also checks the anatomy.")
+    return GATE_COLORS[gate.answer], text, gate.answer != "refuse"
 
 
 def gateInWords(answer: str, sentences: Sequence[str]) -> str:
-    """The gate's answer, as the report and the command line give it."""
+    """Return the gate's answer as text, as in the report and on the command line."""
     if answer == "fine":
-        return _("Inputs fine: both are CT of a chest, and nothing speaks against comparing them.")
-    words = _("Inputs refused:") if answer == "refuse" else _("Inputs: look.")
-    return " ".join([words, *sentences])
+        return _("Inputs fine: both scans are chest CT, and nothing speaks against comparing them.")
+    start = _("Inputs refused:") if answer == "refuse" else _("Inputs: look.")
+    return " ".join([start, *sentences])
 
 
 def _checked(node: Any) -> Volume:
@@ -106,7 +114,7 @@ def _imageTime(node: Any) -> int:
 
 
 def _describe(node: Any) -> str:
-    """Date, size and spacing of a scan on one line."""
+    """Return date, size and spacing of a scan on one line."""
     if node is None or node.GetImageData() is None:
         return ""
     size = " x ".join(str(n) for n in node.GetImageData().GetDimensions())

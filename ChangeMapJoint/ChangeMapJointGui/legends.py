@@ -1,4 +1,4 @@
-"""Legends of the panel, drawn from the color tables that the views use."""
+"""Color legends of the panel, drawn from the color tables of the views."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.scene.colors import rgba_of
 
 WIDTH, HEIGHT, MARGIN, BASELINE = 300, 34, 6, 27
-HIDDEN = (0.27, 0.27, 0.27, 1.0)  # what the overlay does not show
+HIDDEN = (0.27, 0.27, 0.27, 1.0)  # color of values that the overlay hides
 TEXT_POINTS = 8
 RGBA = Sequence[float]
 
 
 class Legends:
-    """Small pictures of color scales."""
+    """Draws color scales as small pictures."""
 
     def changeMap(self, threshold: float, width: int) -> Any:
-        """Less dense to denser; gray where the threshold hides the overlay."""
+        """Draw the scale of the change map, from less dense to denser; gray below the threshold.
+
+        Args:
+            threshold: in (0, 1].
+            width: of the picture in pixels; at least ``WIDTH`` is used.
+        """
         width = max(width, WIDTH)
         colors = {1: rgba_of("increase"), -1: rgba_of("decrease")}  # from 0 to 1, and from -1 to 0
 
@@ -35,9 +40,14 @@ class Legends:
         return _scale(width, color, less, "0", _("denser: +{hu} HU").format(hu=round(FULL_SCALE_HU)))
 
     def checkOverlay(self, overlay: str, low: float, high: float) -> Any:
-        """Scale of a check overlay, ``low`` and ``high`` at its ends.
+        """Draw the scale of a check overlay.
 
-        A Jacobian above 1 means that the prior was larger there.
+        A Jacobian above 1 means that the tissue was larger in the prior.
+
+        Args:
+            overlay: ``jacobian``, ``displacement`` or ``trust``.
+            low: value at the left end.
+            high: value at the right end.
         """
         kind, left, right = {
             "jacobian": ("Jacobian", _("{low}: expanded since"), _("contracted since: {high}")),
@@ -47,20 +57,20 @@ class Legends:
         table = rgba_of(kind)
 
         def color(place: float) -> RGBA:
-            found = _entry(table, place)
-            return found if found[3] else HIDDEN
+            rgba = _entry(table, place)
+            return rgba if rgba[3] else HIDDEN
 
         return _scale(WIDTH, color, left.format(low=f"{low:.3g}"), "", right.format(high=f"{high:.3g}"))
 
 
 def _entry(table: Any, place: float) -> RGBA:
-    """The color of a table at ``place`` in [0, 1]."""
+    """Return the color of a table at ``place`` in [0, 1]."""
     entry: RGBA = table[round(min(max(place, 0.0), 1.0) * (len(table) - 1))]
     return entry
 
 
 def _scale(width: int, color: Any, left: str, middle: str, right: str) -> Any:
-    """A bar of colors with a text at each end and in the middle."""
+    """Draw a color bar with a text at each end and in the middle."""
     picture = qt.QPixmap(width, HEIGHT)
     picture.fill(qt.QColor(0, 0, 0, 0))
     painter = qt.QPainter(picture)

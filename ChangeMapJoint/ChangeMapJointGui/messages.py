@@ -1,4 +1,4 @@
-"""Errors in words for the person at the screen."""
+"""Show errors in the words of the panel."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ LABELS = {
     "config.findings.threshold": "mapLayoutLabel1",
     "smallestVoxels": "mapLayoutLabel5",
     "config.findings.min_voxels": "mapLayoutLabel5",
-}  # of the controls, by what the library calls the argument
+}  # label of each control, by the library's name of the argument
 CHOICES = {
     "method": "methodComboBox",
     "config.method": "methodComboBox",
     "device": "deviceComboBox",
     "preset": "presetComboBox",
     "config.preset": "presetComboBox",
-}  # the combo boxes whose keys are the argument's values
+}  # combo boxes whose keys are the argument's values
 
 
 class PanelWording(Wording):
-    """An argument is the label of its control, and a value the text of its choice."""
+    """Names an argument by the label of its control, and a value by the text of its choice."""
 
     def __init__(self, ui: Any) -> None:
         """``ui``: the widgets of ``ChangeMapJoint.ui`` by name."""
         self.ui = ui
 
     def subject(self, argument: Argument) -> str:
-        """``Device "CPU"``; of an option that has no control ``Options file, lungs.spacing_mm``."""
+        """Return for example ``Device "CPU"``; for an option without a control ``Options file, lungs.spacing_mm``."""
         if argument.name == "out":
             return _("The result")
         if argument.name in LABELS:
@@ -59,7 +59,7 @@ class PanelWording(Wording):
         return PYTHON.subject(argument)
 
     def mention(self, argument: Argument) -> str:
-        """As :meth:`subject`; of an option that has no control ``lungs.spacing_mm (Options file)``."""
+        """Return the same as :meth:`subject`; for an option without a control ``lungs.spacing_mm (Options file)``."""
         first, dot, option = argument.name.partition(".")
         if first != "config" or not dot or argument.name in LABELS:
             return self.subject(argument)
@@ -68,7 +68,7 @@ class PanelWording(Wording):
         )
 
     def expected(self, what: str) -> str:
-        """What was expected."""
+        """Return the phrase that says what was expected."""
         return _("expected {what}").format(what=what)
 
     def _named(self, name: str, value: str = "") -> str:
@@ -76,7 +76,7 @@ class PanelWording(Wording):
         return f'{label} "{value}"' if value else label
 
     def _choice(self, argument: Argument) -> str:
-        """The text of the choice that has the argument's value as its key; the value where there is none."""
+        """Return the text of the choice whose key is the argument's value; without one, the value itself."""
         if argument.value is None:
             return ""
         if argument.name in CHOICES:
@@ -88,14 +88,14 @@ class PanelWording(Wording):
 
 
 @contextmanager
-def tellingErrors(message: str, wording: Wording = PYTHON) -> Iterator[None]:
-    """Show an error of the block as ``message`` and its own words, and go on; the cursor waits meanwhile.
+def showErrors(message: str, wording: Wording = PYTHON) -> Iterator[None]:
+    """Show an error raised in the block in a dialog, and go on; the cursor is an hourglass meanwhile.
 
-    What nobody foresaw goes to Slicer's error log with its traceback, too.
+    Unexpected errors also go to Slicer's error log, with their traceback.
 
     Args:
-        message: what could not be done.
-        wording: what arguments are called.
+        message: what could not be done; the error's own text follows it.
+        wording: how to name arguments.
     """
     slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
     waiting = True

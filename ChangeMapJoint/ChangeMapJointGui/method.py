@@ -1,4 +1,4 @@
-"""Section Method: how the scans are compared, and where it computes."""
+"""Section Method: the method of the comparison, and the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBE_MS = 100
 
 
 class MethodSection:
-    """Rigid only, sequential or joint; device; advanced settings."""
+    """Method, device and advanced settings."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
@@ -51,7 +51,7 @@ class MethodSection:
         self.onProbe()
 
     def update(self) -> None:
-        """Show what the parameter node says."""
+        """Show the values of the parameter node."""
         parameters = self.panel.parameters
         chooseKey(self.ui.methodComboBox, parameters.method)
         chooseKey(self.ui.deviceComboBox, parameters.device)
@@ -59,22 +59,22 @@ class MethodSection:
         self.ui.methodNoteLabel.text = methodNote(parameters.method)
 
     def onMethod(self, key: str) -> None:
-        """Keep the chosen method; a threshold that nobody has changed becomes the method's own."""
+        """Store the chosen method; a threshold that is still the old method's default becomes the new one's."""
         with self.panel.oneChange() as parameters:
             if parameters.threshold == defaultThreshold(parameters.method):
                 parameters.threshold = defaultThreshold(key)
             parameters.method = key
 
     def onPreset(self, key: str) -> None:
-        """Keep the chosen effort."""
+        """Store the chosen effort."""
         self.panel.parameters.preset = key
 
     def onDevice(self, key: str) -> None:
-        """Keep the chosen device."""
+        """Store the chosen device."""
         self.panel.parameters.device = key
 
     def onProbe(self) -> None:
-        """Show the GPU's name once its driver has told it."""
+        """Show the GPU's name once the driver has answered."""
         name = self._probe.answer()
         if name is None:
             self._timer.start()
@@ -83,7 +83,7 @@ class MethodSection:
         self._showDevices(name)
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting for the driver."""
         self._timer.stop()
         self._probe.close()
 
@@ -100,13 +100,13 @@ class MethodSection:
 
 
 def methodNote(method: str) -> str:
-    """One sentence on what the method gives."""
+    """Return one sentence on what the method does, or why it cannot be chosen."""
     note = _(methodEntry(method).note)
     return (jointUnavailable() or note) if method == "joint" else note
 
 
 def jointUnavailable() -> str:
-    """Why the joint method cannot be chosen; empty when it can."""
+    """Return why the joint method cannot be chosen; empty if it can."""
     try:
         resource("Models", f"{DEFAULT_WEIGHTS}.safetensors")
     except InputError:

@@ -1,6 +1,7 @@
-"""Python packages that the background worker needs and this Slicer may lack: asked for at the first Apply.
+"""Install the Python packages that the background worker needs and this Slicer may not have.
 
-Nothing is imported to find out what is there, and nothing is installed without a yes.
+The user is asked at the first Apply, and nothing is installed without consent. Packages are looked up without importing
+them.
 """
 
 from __future__ import annotations
@@ -26,39 +27,39 @@ except ImportError:  # it comes with pip in any case
 
 TITLE = "ChangeMapJoint"
 OPTIONAL = {"extra": "fast"}
-BUILT_IN = ("numpy", "SimpleITK")  # Slicer is linked against them: replaced, they keep it from starting
+BUILT_IN = ("numpy", "SimpleITK")  # Slicer is linked against them and would not start with other versions
 
 
 class PackagesDeclined(RuntimeError):
-    """Packages are missing and were not installed; the text says which, why and what to do."""
+    """Packages are missing and were not installed; the message says which, why and what to do."""
 
 
 def requirementsFile() -> Path:
-    """Beside the module, in the source tree as well as where the extension is installed."""
+    """Return the path of the module's requirements file, in the source tree or an installed extension."""
     return Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt"
 
 
 def requirements(path: Path | None = None, *, optional: bool = False) -> list[Requirement]:
-    """What the file asks for here.
+    """Return the requirements in the file that apply on this system.
 
     Args:
-        path: of the requirements; the module's own by default.
-        optional: those that only make it faster, instead of those that must be there.
+        path: of the requirements file; the module's own by default.
+        optional: return the packages that only make the comparison faster, instead of the required ones.
     """
     lines = [line.strip() for line in (path or requirementsFile()).read_text("utf-8").splitlines()]
-    found = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
-    return [one for one in found if _applies(one, optional=optional)]
+    parsed = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+    return [requirement for requirement in parsed if _applies(requirement, optional=optional)]
 
 
-def _applies(one: Requirement, *, optional: bool) -> bool:
-    if one.marker is None:
+def _applies(requirement: Requirement, *, optional: bool) -> bool:
+    if requirement.marker is None:
         return not optional
-    always, fast = one.marker.evaluate({"extra": ""}), one.marker.evaluate(OPTIONAL)
+    always, fast = requirement.marker.evaluate({"extra": ""}), requirement.marker.evaluate(OPTIONAL)
     return fast and not always if optional else always
 
 
 def installed(name: str) -> str | None:
-    """Version of an installed package, or None; it is not imported."""
+    """Return the version of an installed package, or None; the package is not imported."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -66,54 +67,52 @@ def installed(name: str) -> str | None:
 
 
 def missing(path: Path | None = None, *, optional: bool = False) -> list[Requirement]:
-    """What is not installed, or too old; see :func:`requirements`."""
+    """Return the requirements that are not installed or too old; arguments as of :func:`requirements`."""
     importlib.invalidate_caches()
-    found = []
-    for one in requirements(path, optional=optional):
-        version = installed(one.name)
-        if version is None and one.name in BUILT_IN and importlib.util.find_spec(one.name):
-            continue  # of Slicer's own build, which may not say its version
-        if version is None or not one.specifier.contains(version, prereleases=True):
-            found.append(one)
-    return found
+    result = []
+    for requirement in requirements(path, optional=optional):
+        name, version = requirement.name, installed(requirement.name)
+        if version is None and name in BUILT_IN and importlib.util.find_spec(name):
+            continue  # part of Slicer's own build, which may not state a version
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            result.append(requirement)
+    return result
 
 
 def ensure(offlineFolder: str | Path = "") -> None:
-    """Ask for what is missing, and install it.
+    """Ask the user to install the missing packages, and install them.
 
     Args:
         offlineFolder: folder of wheels for computers without a network; empty for none.
 
     Raises:
-        PackagesDeclined: something is still missing.
+        PackagesDeclined: a required package is still missing.
     """
     needed = missing()
     if not needed:
         return
     if slicer.app.testingEnabled():
         raise PackagesDeclined(_sentence(needed, _("Nothing is installed while Slicer runs tests.")))
-    old = [one for one in needed if one.name in BUILT_IN and installed(one.name)]
-    if old:
-        raise PackagesDeclined(_sentence(old, _("They are part of Slicer: use Slicer 5.10 or newer.")))
+    outdated = [requirement for requirement in needed if requirement.name in BUILT_IN and installed(requirement.name)]
+    if outdated:
+        raise PackagesDeclined(_sentence(outdated, _("They are part of Slicer: use Slicer 5.10 or newer.")))
     extra = missing(optional=True)
     try:
         if str(offlineFolder):
             _installOffline(Path(offlineFolder), needed, extra)
         else:
-            _installTorch([one for one in needed if one.name == "torch"])
-            _install([one for one in needed if one.name != "torch"], extra)
+            _installTorch([requirement for requirement in needed if requirement.name == "torch"])
+            _install([requirement for requirement in needed if requirement.name != "torch"], extra)
     except CalledProcessError as error:
-        raise PackagesDeclined(
-            _sentence(missing(), _("The installation failed; the Python console says why."))
-        ) from error
-    left = missing()
-    if left:
-        raise PackagesDeclined(_sentence(left, _("They were not installed.")))
+        raise PackagesDeclined(_sentence(missing(), _("The installation failed; see the Python console."))) from error
+    remaining = missing()
+    if remaining:
+        raise PackagesDeclined(_sentence(remaining, _("They were not installed.")))
 
 
 def _installOffline(folder: Path, needed: list[Requirement], extra: list[Requirement]) -> None:
     if not folder.is_dir():
-        raise PackagesDeclined(_sentence(needed, _("The folder of wheels {path} is not there.").format(path=folder)))
+        raise PackagesDeclined(_sentence(needed, _("The folder of wheels {path} does not exist.").format(path=folder)))
     _ask(needed, _("They are taken from {path}.").format(path=folder))
     source = ["--no-index", "--find-links", str(folder)]
     with constraints(needed) as pinned:
@@ -122,7 +121,7 @@ def _installOffline(folder: Path, needed: list[Requirement], extra: list[Require
 
 
 def _installTorch(needed: list[Requirement]) -> None:
-    """PyTorch comes through its extension, which knows which build fits the graphics card."""
+    """Install PyTorch through its extension, which chooses the build that fits the graphics card."""
     if not needed:
         return
     try:
@@ -143,7 +142,9 @@ def _install(needed: list[Requirement], extra: list[Requirement]) -> None:
     with constraints(needed) as pinned:
         if needed and packaging is not None:
             try:
-                packaging.pip_ensure([_plain(one) for one in needed], constraints=pinned, requester=TITLE)
+                packaging.pip_ensure(
+                    [_plain(requirement) for requirement in needed], constraints=pinned, requester=TITLE
+                )
             except RuntimeError as error:
                 raise PackagesDeclined(_sentence(needed, _("The installation was declined."))) from error
         elif needed:
@@ -153,47 +154,46 @@ def _install(needed: list[Requirement], extra: list[Requirement]) -> None:
 
 
 def _try(install: Any, extra: list[Requirement]) -> None:
-    """Install what is only good for speed; without it, everything works."""
+    """Install the optional packages, which only add speed; a failure is logged."""
     if extra:
         try:
             install()
         except CalledProcessError:
-            logging.warning("%s was not installed: registration on the CPU takes longer", _names(extra))
+            logging.warning("%s could not be installed: registration on the CPU takes longer", _names(extra))
 
 
 def _ask(needed: list[Requirement], where: str) -> None:
-    text = _("ChangeMapJoint needs these Python packages, which this Slicer lacks: {names}. {where}\n\nInstall them?")
+    text = _("ChangeMapJoint needs Python packages that are missing in this Slicer: {names}. {where}\n\nInstall them?")
     if not slicer.util.confirmOkCancelDisplay(text.format(names=_names(needed), where=where), windowTitle=TITLE):
         raise PackagesDeclined(_sentence(needed, _("The installation was declined.")))
 
 
 @contextmanager
 def constraints(needed: list[Requirement]) -> Iterator[Path]:
-    """A file for pip that holds everything else to the version that is there, so that nothing of Slicer's changes."""
-    wanted = {one.name.lower() for one in needed}
+    """Yield a constraints file for pip that pins the packages that are installed, so that none of Slicer's changes."""
+    wanted = {requirement.name.lower() for requirement in needed}
     lines = []
-    for one in requirements():
-        version = installed(one.name)
-        if version is not None and one.name.lower() not in wanted and one.name != "torch":
-            lines.append(f"{one.name}=={version}\n")
+    for requirement in requirements():
+        name, version = requirement.name, installed(requirement.name)
+        if version is not None and name.lower() not in wanted and name != "torch":
+            lines.append(f"{name}=={version}\n")
     with tempfile.TemporaryDirectory(prefix="ChangeMapJoint") as folder:
         path = Path(folder) / "constraints.txt"
         path.write_text("".join(lines), "utf-8")
         yield path
 
 
-def _plain(one: Requirement) -> str:
-    return f"{one.name}{one.specifier}"
+def _plain(requirement: Requirement) -> str:
+    return f"{requirement.name}{requirement.specifier}"
 
 
 def _names(needed: list[Requirement]) -> str:
-    return ", ".join(_plain(one) for one in needed)
+    return ", ".join(map(_plain, needed))
 
 
 def _sentence(needed: list[Requirement], why: str) -> str:
     text = _(
-        "The comparison (sequential method and rigid only) needs Python packages that this Slicer lacks: "
-        "{names}. {why} Press Apply to be asked again; on a computer without a network, choose a folder of wheels "
-        "under Advanced."
+        "The comparison needs Python packages that are missing in this Slicer: {names}. {why} Press Apply to be asked "
+        "again; on a computer without a network, choose a folder of wheels under Advanced."
     )
     return text.format(names=_names(needed), why=why)

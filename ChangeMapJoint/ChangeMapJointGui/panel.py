@@ -1,4 +1,4 @@
-"""The panel: its sections, the run that is shown, and the parameter node they share."""
+"""The panel: its sections, the run on screen, and the parameter node that they share."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
 from ChangeMapJointGui.views import ViewsSection
 
-if TYPE_CHECKING:  # they take most of a second to import, and an empty panel needs neither
+if TYPE_CHECKING:  # importing them takes most of a second, and an empty panel does not need them
     from ChangeMapJointGui.session import Session
     from ChangeMapJointLib.scene.results import Results
 
 
 class Panel(VTKObservationMixin):
-    """Everything that the module's widget shows.
+    """The content of the module's widget.
 
     Attributes:
         ui: the widgets of ``ChangeMapJoint.ui`` by name.
-        logic: runs comparisons.
-        parameters: the parameter node; None while a scene closes.
-        session: the run on screen; None without one.
+        logic: the module's logic, which runs comparisons.
+        parameters: the parameter node; None while a scene is closing.
+        session: the run on screen; None if there is none.
     """
 
     def __init__(self, widget: Any, ui: Any, logic: Any) -> None:
@@ -73,16 +73,16 @@ class Panel(VTKObservationMixin):
             self.onParameters()
 
     def onParameters(self, caller: Any = None, event: Any = None) -> None:  # noqa: ARG002
-        """Something was changed, by the user, a key or a script."""
+        """Update the sections: the user, a key or a script changed a parameter."""
         parameters = self.parameters
         for section in self._sections:
-            if parameters is None or self.parameters is not parameters:  # a section may let the scene close
+            if parameters is None or self.parameters is not parameters:  # a section's update may close the scene
                 return
             section.update()
 
     @contextmanager
     def oneChange(self) -> Iterator[Any]:
-        """Several changes of the parameter node that are shown once."""
+        """Group several changes of the parameter node, so that the panel updates once."""
         node = self.parameters.parameterNode
         before = node.StartModify()
         try:
@@ -96,23 +96,23 @@ class Panel(VTKObservationMixin):
 
         Args:
             job: a finished job.
-            recover: load its scans, too, where they are no longer in the scene.
+            recover: also load its scans, if they are no longer in the scene.
 
         Returns:
-            False where its scans are gone and ``recover`` is off; then the job stays recoverable.
+            False if its scans are gone and ``recover`` is False; the job then stays recoverable.
         """
         return self.logic.runs.load(job, recover=recover) is not None
 
     def showLoaded(self, results: Results) -> None:
-        """Show what was just loaded, by the panel or by a script."""
-        if self.parameters is None:  # another module is shown, and the scene was closed meanwhile
+        """Show results that the panel or a script has just loaded."""
+        if self.parameters is None:  # the scene was closed while another module is shown
             self.setParameters(self.logic.getParameterNode())
         with self.oneChange() as parameters:
             parameters.reference, parameters.template = results.reference, results.template
         self.show(results)
 
     def show(self, results: Results) -> None:
-        """Put a run on screen instead of the one that is there."""
+        """Show a run instead of the one on screen."""
         from ChangeMapJointGui.session import Session
 
         self.hide()
@@ -121,17 +121,17 @@ class Panel(VTKObservationMixin):
             if parameters.map not in session.maps and session.maps:
                 parameters.map = session.maps[0]
             parameters.readerVerdict = session.readerVerdict
-            if session.unusable:  # what a failed registration left would look like change
+            if session.unusable:  # remaining misalignment would look like change
                 parameters.showOverlay = False
-        self.session = session  # only now: what it costs to show it is paid once
+        self.session = session  # only now, so that the changes above do not draw it twice
         for section in (self.inputs, *self._results):
             section.showResult()
         self.onParameters()
         self.shortcuts.observeViews()
 
     def showResultsOfScene(self) -> None:
-        """Put the run that was saved with the scene on screen."""
-        if not slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTextNode"):  # a run has one
+        """Show the run that was saved with the scene, if there is one."""
+        if not slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTextNode"):  # every run has one
             return
         from ChangeMapJointLib.scene.results import Results
 
@@ -140,7 +140,7 @@ class Panel(VTKObservationMixin):
             self.show(results)
 
     def hide(self) -> None:
-        """Take the run off the screen; its nodes stay in the scene."""
+        """Remove the run from the screen; its nodes stay in the scene."""
         if self.session is not None:
             self.session.close()
         self._showNothing()
@@ -152,19 +152,21 @@ class Panel(VTKObservationMixin):
 
     # -- the module's life ------------------------------------------------------------
     def enter(self) -> None:
-        """The module is shown."""
+        """Connect the parameter node and enable the keys: the module is shown."""
         if self.parameters is None or self.parameters.parameterNode.GetScene() is None:
-            self.setParameters(self.logic.getParameterNode())  # once a scene: before Slicer 5.12 each leaves observers
+            self.setParameters(
+                self.logic.getParameterNode()
+            )  # once per scene: before Slicer 5.12 each call leaves observers
         else:
             self.onParameters()
         self.shortcuts.enable()
 
     def exit(self) -> None:
-        """Another module is shown: its keys are its own."""
+        """Disable the keys: another module is shown, and may use them."""
         self.shortcuts.disable()
 
     def close(self) -> None:
-        """The application or the module ends."""
+        """Disconnect everything: the application quits or the module is unloaded."""
         self.shortcuts.disable()
         self.setParameters(None)
         self.hide()

@@ -1,4 +1,4 @@
-"""What the panel remembers, in the scene: the parameter node."""
+"""The parameter node: what the panel stores in the scene."""
 
 from typing import Annotated
 
@@ -13,12 +13,12 @@ LOWEST_THRESHOLD = 0.05
 
 
 def methodEntry(method: str) -> MethodEntry:
-    """What is fixed about a method; of one that a scene has from elsewhere, what holds for the default one."""
+    """Return the table's entry of a method; for an unknown name in a scene, that of the default method."""
     return METHODS.get(method, METHODS[DEFAULT_METHOD])  # type: ignore[call-overload]
 
 
 def defaultThreshold(method: str) -> float:
-    """Of the map that the method shows."""
+    """Return the default threshold of the map that the method shows."""
     return methodEntry(method).threshold
 
 
@@ -26,7 +26,7 @@ def defaultThreshold(method: str) -> float:
 class ChangeMapJointParameterNode:
     """Inputs, choices and display settings; saved with the scene.
 
-    Choices are kept by their fixed English keys, never by their translated texts.
+    Choices are stored as fixed English keys, not as translated texts.
     """
 
     reference: vtkMRMLScalarVolumeNode

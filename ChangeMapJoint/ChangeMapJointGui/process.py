@@ -1,4 +1,4 @@
-"""The background run: a worker process of its own, followed from Slicer's main thread."""
+"""The background run: a separate worker process, followed from Slicer's main thread."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.signals import nobody
+from ChangeMapJointGui.signals import ignore
 from ChangeMapJointLib.background.job import End, Job
 from ChangeMapJointLib.core.errors import InputError
 
 POLL_MS = 50
-LET_THREAD_WORK_S = 0.02
-KILL_AFTER_MS = 1300  # the worker stops within a second by itself; a cancelled run is gone within two
+LET_THREAD_WORK_S = 0.02  # the main thread sleeps this long to let the writing thread run
+KILL_AFTER_MS = 1300  # the worker itself stops within a second; a cancelled run is gone within two
 WORKER = "ChangeMapJointLib.background.worker"
 
 
 def pythonOfSlicer() -> str:
-    """Slicer's own Python: a launcher that sets up the libraries and starts the real one."""
+    """Return the path of Slicer's Python: a launcher that sets up the libraries and starts the interpreter."""
     return shutil.which("PythonSlicer") or sys.executable
 
 
 class BackgroundRun:
-    """Runs one job in a process of its own; callbacks arrive on the main thread.
+    """Runs one job in a separate process; callbacks are called on the main thread.
 
-    Everything goes through the event loop: hand the scans over (in a thread), start the worker, read its
-    lines, say how it ended. ``onEvent`` gets the worker's events as dictionaries, and what it printed
-    besides as ``{"event": "log", "text": ...}``; ``onEnd`` gets an
-    :class:`~ChangeMapJointLib.comparison.outcome.End`, once, when the process is gone.
+    The event loop drives all steps: write the scans (in a thread), start the worker, read its lines, report its end.
+    ``onEvent`` gets the worker's events as dictionaries, and other output as ``{"event": "log", "text": ...}``.
+    ``onEnd`` gets an :class:`~ChangeMapJointLib.comparison.outcome.End`, once, when the process is gone.
     """
 
     def __init__(
@@ -49,10 +48,18 @@ class BackgroundRun:
         job: Job,
         python: str | None = None,
         environment: dict[str, str] | None = None,
-        onEvent: Callable[[dict[str, Any]], None] = nobody,
-        onEnd: Callable[[End], None] = nobody,
+        onEvent: Callable[[dict[str, Any]], None] = ignore,
+        onEnd: Callable[[End], None] = ignore,
     ) -> None:
-        """``environment`` is added to the one of this process."""
+        """Prepare the run; :meth:`start` starts it.
+
+        Args:
+            job: the job to run.
+            python: the interpreter; Slicer's own by default.
+            environment: variables to add to those of this process.
+            onEvent: called with each event.
+            onEnd: called once, when the process is gone.
+        """
         self.job, self.python = job, python or pythonOfSlicer()
         self.environment = dict(environment or {})
         self.onEvent, self.onEnd = onEvent, onEnd
@@ -61,16 +68,16 @@ class BackgroundRun:
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._returned: float | None = None
-        self._handedOver: InputError | None = None
+        self._writeError: InputError | None = None
         self._lines: queue.Queue[str | int | None] = queue.Queue()
 
     @property
     def running(self) -> bool:
-        """Started and not ended yet."""
+        """Whether the run was started and has not ended."""
         return self._thread is not None and self.end is None
 
     def start(self) -> None:
-        """Hand the scans over and start the worker; returns at once."""
+        """Write the scans and start the worker; returns at once."""
         if self._thread is not None:
             raise RuntimeError("BackgroundRun.start() was called twice")
         self._thread = threading.Thread(target=self._handOver, daemon=True)
@@ -78,36 +85,36 @@ class BackgroundRun:
         qt.QTimer.singleShot(0, self._onHandedOver)
 
     def cancel(self) -> None:
-        """Ask the worker to stop, and end it when it does not; returns at once, ``onEnd`` follows."""
+        """Ask the worker to stop, and kill it if it does not; returns at once, ``onEnd`` is called later."""
         if not self.running:
             return
         self.job.request_cancel()
         qt.QTimer.singleShot(KILL_AFTER_MS, self._onPatienceOver)
 
     def stop(self, timeout: float = 2.0) -> End | None:
-        """End the worker now, because Slicer quits or the module goes: waits for it, calls nobody back.
+        """End the worker now, since Slicer quits or the module is unloaded. Waits for it, and calls no callback.
 
         Args:
             timeout: in seconds.
 
         Returns:
-            How it ended: the log stays and says that Slicer was closed. None when nothing ran.
+            How it ended; the log is kept. None if the run was never started.
         """
         if not self.running:
             return self.end
-        self.onEvent = self.onEnd = nobody
+        self.onEvent = self.onEnd = ignore
         if self._thread is not None:
             self._thread.join(timeout)
         self.job.kill(timeout)
         self._killProcess()
-        said = _("3D Slicer was closed while the comparison was running; nothing was kept. Start it again.")
+        message = _("3D Slicer was closed while the comparison was running; nothing was kept. Start it again.")
         self.job.keep_log_only()
-        self.job.write_state("failed", said)
-        self.end = End("failed", said, log=self.job.log_file if self.job.log_file.exists() else None)
+        self.job.write_state("failed", message)
+        self.end = End("failed", message, log=self.job.log_file if self.job.log_file.exists() else None)
         return self.end
 
     def wait(self, timeout: float | None = None) -> End | None:
-        """Keep Slicer alive until the run has ended; None when it has not after ``timeout`` seconds."""
+        """Process Slicer's events until the run has ended; None if it has not after ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.running and (deadline is None or time.monotonic() < deadline):
             slicer.app.processEvents()
@@ -116,21 +123,21 @@ class BackgroundRun:
 
     # -- steps, each called by the event loop -------------------------------------------
     def _handOver(self) -> None:
-        """In a thread: hundreds of megabytes are written."""
+        """Write the scans, hundreds of megabytes; runs in a thread."""
         try:
             self.job.write_inputs()
         except InputError as error:
-            self._handedOver = error
+            self._writeError = error
 
     def _onHandedOver(self) -> None:
         if self.end is not None:
             return
         if self._thread is not None:
-            self._thread.join(LET_THREAD_WORK_S)  # where the event loop keeps Python's lock, a thread gets none
+            self._thread.join(LET_THREAD_WORK_S)  # an event loop that keeps Python's lock gives a thread no time
         if self._thread is not None and self._thread.is_alive():
             qt.QTimer.singleShot(0, self._onHandedOver)
-        elif self._handedOver is not None:
-            self._fail(str(self._handedOver), self._handedOver)
+        elif self._writeError is not None:
+            self._fail(str(self._writeError), self._writeError)
         elif self.job.cancel_requested:
             self._onCompleted(0)
         else:
@@ -159,11 +166,11 @@ class BackgroundRun:
 
     def _environment(self) -> dict[str, str]:
         paths = [str(libraryRoot()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-        return {**ours, **self.environment}
+        defaults = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        return {**defaults, **self.environment}
 
     def _read(self) -> None:
-        """In a thread, before Slicer 5.12: lines, then the exit code."""
+        """Queue the worker's lines, then its exit code; runs in a thread, before Slicer 5.12."""
         assert self._process is not None
         assert self._process.stdout is not None
         with self._process.stdout as stream:
@@ -182,7 +189,7 @@ class BackgroundRun:
             qt.QTimer.singleShot(POLL_MS, self._onPoll)
 
     def _onLine(self, line: str) -> None:
-        """One line of the worker: an event, or what came before it could send its output to the log."""
+        """Handle a line of the worker: an event, or output from before it redirected its output to the log."""
         if self.end is not None:
             return
         try:
@@ -200,7 +207,7 @@ class BackgroundRun:
     def _onCompleted(self, returnCode: int) -> None:
         if self.end is not None:
             return
-        if self.job.alive():  # the launcher went first; what it started follows, or is made to
+        if self.job.alive():  # only the launcher has ended; wait for the worker, and kill it in the end
             self._returned = self._returned or time.monotonic()
             if 1000 * (time.monotonic() - self._returned) > KILL_AFTER_MS:
                 self.job.kill_now()
@@ -214,31 +221,31 @@ class BackgroundRun:
             self._killProcess()
 
     def _fail(self, message: str, error: InputError | None = None) -> None:
-        """It never ran."""
+        """Report that the worker was never started."""
         parts = None if error is None else error.to_json()
         self._conclude(self.job.conclude(None, [{"event": "error", "message": message, "error": parts}]))
 
     def _conclude(self, end: End) -> None:
         if end.state == "cancelled":
-            self.job.remove()  # nothing is left behind
+            self.job.remove()
         self.end = end
         guarded(self.onEnd, end)
 
     def _killProcess(self) -> None:
-        """End what was started, which may be a launcher; the worker itself is ended by its job."""
+        """Kill the process that was started, which may be a launcher; the job kills the worker itself."""
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(OSError):
                 self._process.kill()
 
 
 def hasCallbacks(util: Any) -> bool:
-    """Does ``launchConsoleProcess`` follow a process by itself (Slicer 5.12)?"""
-    known = inspect.signature(util.launchConsoleProcess).parameters
-    return {"blocking", "logCallback", "completedCallback"} <= set(known)
+    """Return whether ``launchConsoleProcess`` can follow a process by itself (Slicer 5.12)."""
+    parameters = inspect.signature(util.launchConsoleProcess).parameters
+    return {"blocking", "logCallback", "completedCallback"} <= set(parameters)
 
 
 def launch(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
-    """Start ``command`` in a session of its own, without a console window on Windows (not tested there)."""
+    """Start ``command`` in a new session, without a console window on Windows (not tested there)."""
     windows = os.name == "nt"
     return subprocess.Popen(
         command,
@@ -255,15 +262,15 @@ def launch(command: list[str], environment: dict[str, str], folder: Path) -> sub
 
 
 def libraryRoot() -> Path:
-    """The folder that holds ``ChangeMapJointLib``."""
+    """Return the folder that holds ``ChangeMapJointLib``."""
     import ChangeMapJointLib
 
     return Path(ChangeMapJointLib.__file__).resolve().parents[1]
 
 
-def guarded(callback: Callable[[Any], None], what: Any) -> None:
-    """Call back; an error in there is shown as any error in a slot, and must not stop us from following the run."""
+def guarded(callback: Callable[[Any], None], value: Any) -> None:
+    """Call ``callback(value)``; an error is shown like any error in a slot, and the run is still followed."""
     try:
-        callback(what)
+        callback(value)
     except Exception:
         sys.excepthook(*sys.exc_info())

@@ -1,4 +1,4 @@
-"""Section Registration check: can the registration be believed, and the tools to see it."""
+"""Section Registration check: the verdict on the registration, and tools to verify it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READER_VERDICTS = ("", "fine", "doubtful", "wrong")
 
 
 class CheckSection:
-    """Verdict with reasons, edges, flicker, swipe, overlays, the prior's view, and the reader's own verdict."""
+    """Verdict with reasons, edges, flicker, swipe, overlays, prior view, and the reader's own verdict."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
@@ -39,7 +39,7 @@ class CheckSection:
         )
         names = {"": _("not judged"), "fine": _("fine"), "doubtful": _("doubtful"), "wrong": _("wrong")}
         fillChoices(self.ui.readerVerdictComboBox, [(key, names[key]) for key in READER_VERDICTS])
-        for comboBox, name in self._combos():
+        for comboBox, name in self._comboBoxes():
             onChosen(comboBox, partial(self._choose, name))
         self.ui.flickerButton.connect("pressed()", lambda: self.flicker(True))
         self.ui.flickerButton.connect("released()", lambda: self.flicker(False))
@@ -60,9 +60,9 @@ class CheckSection:
             widget.enabled = session is not None and session.hasFindings
 
     def update(self) -> None:
-        """Bring the views to what the parameter node says, as far as it differs."""
+        """Apply the settings of the parameter node to the views, if they have changed."""
         parameters, session = self.panel.parameters, self.panel.session
-        for comboBox, name in self._combos():
+        for comboBox, name in self._comboBoxes():
             chooseKey(comboBox, getattr(parameters, name))
         self.ui.checkLegendLabel.visible = parameters.checkOverlay != "none"
         if parameters.checkOverlay != "none":
@@ -85,18 +85,18 @@ class CheckSection:
         setattr(self.panel.parameters, name, key)
 
     def onSwipe(self, percent: float) -> None:
-        """Show the warped prior in that share of the view."""
+        """Show the warped prior in this part of the view, in percent."""
         if self.panel.session is not None:
             self.panel.session.swipe(percent / 100)
 
     def onRigid(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Current and prior side by side as they lie after rigid alignment, without map and edges."""
+        """Show current and prior side by side after rigid alignment, without map and edges."""
         with self.panel.oneChange() as parameters:
             parameters.prior, parameters.layout = "rigid", "check"
             parameters.showOverlay = parameters.edges = parameters.untrusted = False
             parameters.checkOverlay = "none"
 
-    def _combos(self) -> tuple[tuple[Any, str], ...]:
+    def _comboBoxes(self) -> tuple[tuple[Any, str], ...]:
         return (
             (self.ui.checkOverlayComboBox, "checkOverlay"),
             (self.ui.priorComboBox, "prior"),
@@ -105,7 +105,7 @@ class CheckSection:
 
 
 def verdictInWords(verdict: str) -> tuple[str, str]:
-    """Colour and words of the program's verdict."""
+    """Return color and text of the program's verdict."""
     return {
         "good": (OK_COLOR, _("Registration good")),
         "look closely": (WARN_COLOR, _("Look closely at the registration")),

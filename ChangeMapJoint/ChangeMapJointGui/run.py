@@ -1,4 +1,4 @@
-"""Apply, which turns into Cancel: stage, progress, time, log, and the last run that nobody saw."""
+"""Apply and Cancel, progress, log, and recovery of the last run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import qt
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
-from ChangeMapJointGui.messages import PanelWording, tellingErrors
+from ChangeMapJointGui.messages import PanelWording, showErrors
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
 
-TICK_MS = 500  # Cancel can be pressed from the first one on: a double click on Apply must not cancel
+TICK_MS = 500  # Cancel is enabled after the first tick, so that a double click on Apply does not cancel
 LOG_LINES = 2000
 
 
@@ -23,7 +23,7 @@ class RunSection:
         self.panel, self.ui = panel, panel.ui
         self._wording = PanelWording(panel.ui)
         self._started = 0.0
-        self._left: float | None = None
+        self._remaining: float | None = None
         self._stage = ""
         self._cancellable = False
         self.ui.progressBar.visible = False
@@ -39,20 +39,20 @@ class RunSection:
 
     @property
     def running(self) -> bool:
-        """Is a run under way?"""
+        """Whether a comparison is running."""
         return bool(self.panel.logic.runs.running)
 
     def update(self) -> None:
-        """Apply can be pressed with two usable scans, Cancel always."""
+        """Enable Apply if both scans are usable; Cancel can always be pressed."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Texts and enabled state of the buttons."""
+        """Update the texts and the state of the buttons."""
         usable = self.panel.inputs.usable if self.panel.parameters else False
         self.ui.applyButton.text = _("Cancel") if self.running else _("Apply")
         self.ui.applyButton.enabled = self._cancellable if self.running else usable
         if self.running:
-            self.ui.applyButton.toolTip = _("Stop the comparison; nothing of it is kept.")
+            self.ui.applyButton.toolTip = _("Stop the comparison; nothing is kept.")
         elif usable:
             self.ui.applyButton.toolTip = _("Register the prior scan to the current one and show what changed.")
         else:
@@ -61,23 +61,23 @@ class RunSection:
 
     # -- the run ----------------------------------------------------------------------
     def onApply(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Start the comparison, or cancel the one that runs."""
+        """Start a comparison, or cancel the one that is running."""
         if self.running:
-            self._say(_("Cancelling..."))
+            self._showStatus(_("Cancelling..."))
             self._timer.stop()
             self._cancellable = False
             self.refresh()
             self.panel.logic.runs.cancel()
             return
-        with tellingErrors(_("The comparison could not be started."), self._wording):
+        with showErrors(_("The comparison could not be started."), self._wording):
             self._begin()
         if not self.running:
-            self._say(_("Not started."))
+            self._showStatus(_("Not started."))
 
     def _begin(self) -> None:
         parameters = self.panel.parameters
         self.ui.logTextEdit.setPlainText("")
-        self._say(_("Preparing..."))
+        self._showStatus(_("Preparing..."))
         started = self.panel.logic.runs.start(
             parameters.reference,
             parameters.template,
@@ -93,7 +93,7 @@ class RunSection:
         )
         if not started:
             return
-        self._started, self._left, self._cancellable = time.monotonic(), None, False
+        self._started, self._remaining, self._cancellable = time.monotonic(), None, False
         self._stage = _("Starting")
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
@@ -101,23 +101,23 @@ class RunSection:
         self.refresh()
 
     def onTick(self) -> None:
-        """Time passes."""
+        """Enable Cancel and show the elapsed time."""
         self._cancellable = True
         self.refresh()
         self._showTime()
 
     def onEvent(self, event: dict[str, Any]) -> None:
-        """One line of the worker: progress, or words for the log."""
+        """Handle an event of the worker: show its progress, or add it to the log."""
         kind = event.get("event")
         if kind == "progress":
             self.ui.progressBar.value = round(1000 * float(event["fraction"]))
-            self._left = event.get("remaining_s")
+            self._remaining = event.get("remaining_s")
             self._stage = stageName(str(event["stage"]))
             self._showTime()
         elif kind == "log":
             self.ui.logTextEdit.appendPlainText(str(event.get("text", "")))
-        if kind != "log" and _line(event):
-            self.ui.logTextEdit.appendPlainText(_line(event))
+        if kind != "log" and _logLine(event):
+            self.ui.logTextEdit.appendPlainText(_logLine(event))
 
     def onEnd(self, end: Any) -> None:
         """Show the result, or say why there is none."""
@@ -125,25 +125,25 @@ class RunSection:
         self.ui.progressBar.visible = False
         seconds = time.monotonic() - self._started
         if end.state == "finished" and end.result is not None:
-            self._say(_("Done, but the result could not be loaded."), BAD_COLOR)
-            with tellingErrors(_("The result could not be loaded.")):
+            self._showStatus(_("Done, but the result could not be loaded."), BAD_COLOR)
+            with showErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.runs.lastJob)
-                self._say(
+                self._showStatus(
                     _("Done in {seconds} s.").format(seconds=f"{seconds:.0f}")
                     if loaded
-                    else _("Done, but its scans are no longer in the scene as they were: use Recover last run.")
+                    else _("Done, but its scans were changed in or removed from the scene: use Recover last run.")
                 )
         elif end.state == "cancelled":
-            self._say(_("Cancelled; nothing was kept."))
+            self._showStatus(_("Cancelled; nothing was kept."))
         else:
             message = end.message if end.error is None else end.error.render(self._wording)
             self.ui.logTextEdit.appendPlainText(message)
-            self._say(message, BAD_COLOR)
+            self._showStatus(message, BAD_COLOR)
             self.ui.logButton.checked = True
         self.refresh()
 
-    def _say(self, text: str, color: str = "") -> None:
-        """One sentence below the button."""
+    def _showStatus(self, text: str, color: str = "") -> None:
+        """Show one sentence below the button."""
         self.ui.statusLabel.styleSheet = f"color: {color}" if color else ""
         self.ui.statusLabel.text = text
 
@@ -151,40 +151,41 @@ class RunSection:
         if not self.running or not self._timer.active:
             return
         text = _("{stage}: {seconds} s").format(stage=self._stage, seconds=f"{time.monotonic() - self._started:.0f}")
-        if self._left is not None:
-            text += _(", about {seconds} s left").format(seconds=f"{self._left:.0f}")
-        self._say(text)
+        if self._remaining is not None:
+            text += _(", about {seconds} s left").format(seconds=f"{self._remaining:.0f}")
+        self._showStatus(text)
 
     # -- log and recovery -------------------------------------------------------------
     def onLog(self, shown: bool) -> None:
-        """Open or close the log."""
+        """Show or hide the log."""
         self.ui.logTextEdit.visible = shown
         self.ui.logButton.text = _("Hide log") if shown else _("Show log")
 
     def onRecover(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Load the last run that finished while its scene was closed."""
+        """Load the last finished run that was not loaded, for example because its scene was closed."""
         job = self.panel.logic.runs.recoverable()
         if job is None:
             self.refresh()
             return
-        with tellingErrors(_("The last run could not be loaded.")):
+        with showErrors(_("The last run could not be loaded.")):
             self.panel.loadJob(job, recover=True)
-            self._say(_("The last run was loaded."))
+            self._showStatus(_("The last run was loaded."))
         self.refresh()
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop the timer."""
         self._timer.stop()
 
 
 def stageName(stage: str) -> str:
-    """A stage of the worker in the reader's words."""
+    """Return the title of a stage in the user's language."""
     return _(STAGE_TITLES[stage]) if stage in STAGE_TITLES else stage
 
 
-def _line(event: dict[str, Any]) -> str:
+def _logLine(event: dict[str, Any]) -> str:
+    """Return an event as a line of the log; empty if it is not logged."""
     if event.get("event") in ("error", "cancelled", "fault"):
-        return ""  # its message follows at the end
+        return ""  # onEnd adds the message
     if event.get("event") == "progress":
         return f"{float(event.get('elapsed_s', 0)):6.1f} s  {event['stage']}  {float(event['fraction']):.0%}"
     return ", ".join(f"{key}: {value}" for key, value in event.items())

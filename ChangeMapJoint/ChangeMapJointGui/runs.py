@@ -1,4 +1,4 @@
-"""Comparisons: two volume nodes to a background job, and its result to nodes."""
+"""Comparisons: hand two volume nodes to a background job, and load its result as nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.signals import Signal, nobody
+from ChangeMapJointGui.signals import Signal, ignore
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
@@ -24,12 +24,12 @@ if TYPE_CHECKING:  # it takes most of a second to import
     from ChangeMapJointLib.scene.results import Results
 
 KEPT_JOBS = 5
-REPORT = "ChangeMapJoint.report"  # attribute of the record node: where the report is
-resultsLoaded: Signal[Results] = Signal()  # whoever loaded them: the panel or a script
+REPORT = "ChangeMapJoint.report"  # attribute of the record node: path of the report
+resultsLoaded: Signal[Results] = Signal()  # emitted when the panel or a script has loaded a result
 
 
 class Runs:
-    """One comparison at a time, in a process of its own."""
+    """Runs one comparison at a time, in a separate process."""
 
     def __init__(self) -> None:
         self.lastJob: Job | None = None
@@ -37,12 +37,12 @@ class Runs:
 
     @property
     def root(self) -> Path:
-        """Folder of the jobs: below Slicer's temporary folder, which the user can choose in its settings."""
+        """Folder of the jobs, below the temporary folder that is chosen in Slicer's settings."""
         return Path(slicer.app.temporaryPath) / "ChangeMapJoint" / "jobs"
 
     @property
     def running(self) -> bool:
-        """Is a comparison under way?"""
+        """Whether a comparison is running."""
         return self._run is not None and self._run.running
 
     def process(
@@ -60,24 +60,25 @@ class Runs:
             reference: volume node of the current scan.
             template: volume node of the prior scan.
             method: ``rigid``, ``sequential`` or ``joint``.
-            waitForCompletion: return the results; else return the :class:`Job` at once.
-            options: as in :meth:`start`.
+            waitForCompletion: wait and return the results; else return the :class:`Job` at once.
+            options: further arguments of :meth:`start`.
 
         Returns:
             ``scene.results.Results``, or the job.
 
         Raises:
-            RuntimeError: the comparison failed or was declined; the text says why.
+            InputError: an input or an option cannot be used.
+            RuntimeError: the comparison failed or could not be started; the text says why.
         """
         ends: list[End] = []
-        told = options.pop("onEnd", nobody)
+        callback = options.pop("onEnd", ignore)
 
         def onEnd(end: End) -> None:
             ends.append(end)
-            told(end)
+            callback(end)
 
         if not self.start(reference, template, method=method, onEnd=onEnd, **options):
-            raise RuntimeError(_("The comparison was not started: a needed package was declined."))
+            raise RuntimeError(_("The comparison was not started: a required package was not installed."))
         if not waitForCompletion:
             return self.lastJob
         self._run.wait()
@@ -97,8 +98,8 @@ class Runs:
         preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
-        onEvent: Callable[[dict[str, Any]], None] = nobody,
-        onEnd: Callable[[End], None] = nobody,
+        onEvent: Callable[[dict[str, Any]], None] = ignore,
+        onEnd: Callable[[End], None] = ignore,
     ) -> bool:
         """Start a comparison in the background.
 
@@ -107,26 +108,26 @@ class Runs:
             template: volume node of the prior scan.
             method: ``rigid``, ``sequential`` or ``joint``.
             device: ``auto``, ``cpu`` or ``cuda``.
-            threshold: of the change map for the findings in the report, in (0, 1].
-            smallestVoxels: smallest region that is a finding.
-            preset: of the registration: ``fast``, ``default`` or ``accurate``; a preset in the file goes first.
-            configurationFile: JSON with options; empty for the defaults.
-            offlineFolder: wheels for computers without a network; empty for none.
-            onEvent: told of progress.
-            onEnd: told how it ended.
+            threshold: of the change map for the findings in the report, in (0, 1]; None for the method's default.
+            smallestVoxels: size in voxels from which a region is a finding; None for the default.
+            preset: of the registration: ``fast``, ``default`` or ``accurate``; a preset in the file takes precedence.
+            configurationFile: JSON file with options; empty for the defaults.
+            offlineFolder: folder of wheels for computers without a network; empty for none.
+            onEvent: called with each event of the worker.
+            onEnd: called once, with how the run ended.
 
         Returns:
-            False when the user declined a needed package.
+            False if a required package is missing and was not installed.
 
         Raises:
             InputError: an input cannot be used, or the job's folder cannot be made.
-            RuntimeError: a comparison is under way.
+            RuntimeError: a comparison is already running.
         """
         from ChangeMapJointGui.packages import PackagesDeclined, ensure
         from ChangeMapJointGui.process import BackgroundRun
 
         if self.running:
-            raise RuntimeError(_("A comparison is under way; cancel it first."))
+            raise RuntimeError(_("A comparison is already running; cancel it first."))
         _checkMethod(method)
         configuration = {"preset": preset, **_configuration(configurationFile, threshold, smallestVoxels)}
         try:
@@ -142,23 +143,23 @@ class Runs:
         return True
 
     def cancel(self) -> None:
-        """Stop the comparison that is under way; its end is told when it is gone."""
+        """Stop the running comparison; ``onEnd`` is called when its process is gone."""
         if self._run is not None:
             self._run.cancel()
 
     def recoverable(self) -> Job | None:
-        """The newest finished job whose result nobody has loaded."""
+        """Return the newest finished job whose result was not loaded yet, or None."""
         return recoverable(self.root)
 
     def load(self, job: Job | None, *, recover: bool = False) -> Any:
-        """The result of a finished job as nodes in the scene.
+        """Load the result of a finished job into the scene.
 
         Args:
             job: a finished job.
-            recover: load its scans, too, where they are no longer in the scene as they were.
+            recover: also load its scans, if they were changed in or removed from the scene.
 
         Returns:
-            The results; None where the scans are gone, or not as they were, and ``recover`` is off.
+            The results; None if the scans were changed or removed and ``recover`` is False.
 
         Raises:
             InputError: the job has no result.
@@ -170,16 +171,16 @@ class Runs:
             raise InputError(_("There is no finished comparison to load."))
         request = job.read()
         nodes = {side: _nodeOf(getattr(request, side), job.input_file(side)) for side in SIDES}
-        lacking = [side for side in SIDES if nodes[side] is None]
-        if lacking and not recover:
+        missing = [side for side in SIDES if nodes[side] is None]
+        if missing and not recover:
             return None
         try:
-            for side in lacking:
-                nodes[side] = _loaded(job.input_file(side), getattr(request, side).name)
+            for side in missing:
+                nodes[side] = _loadScan(job.input_file(side), getattr(request, side).name)
             results = load(job.result, nodes["reference"], nodes["template"])
         except Exception:
-            for side in lacking:
-                remove(nodes[side])  # the scene is as it was
+            for side in missing:
+                remove(nodes[side])  # leave the scene as it was
             raise
         results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
@@ -187,14 +188,14 @@ class Runs:
         return results
 
     def close(self) -> None:
-        """The application ends: so does the comparison, with its children."""
+        """End the running comparison with its child processes: the application quits."""
         if self._run is not None and self._run.running:
             self._run.stop()
         self._run = None
 
 
 def _checkMethod(method: str) -> None:
-    """Refuse at once what the worker would refuse later."""
+    """Raise an InputError for an unusable method at once, rather than later in the worker."""
     from ChangeMapJointGui.method import jointUnavailable
 
     if method not in METHOD_NAMES:
@@ -206,28 +207,28 @@ def _checkMethod(method: str) -> None:
 
 
 def _inputs(reference: Any, template: Any) -> tuple[JobInput, JobInput]:
-    """Both scans for the worker; whether their patients differ is told, and no key of a patient is stored.
+    """Return both scans for the worker. It learns whether the patients differ, but no patient's key is stored.
 
     Raises:
-        InputError: one is none, or no CT.
+        InputError: a node is not a volume, or not a CT.
     """
-    found = [_input(node) for node in (reference, template)]
-    keys = [dict(one.acquisition).get("patient_key") for one in found]
+    scans = [_input(node) for node in (reference, template)]
+    keys = [dict(scan.acquisition).get("patient_key") for scan in scans]
     names: list[str | None] = [None, None]
     if all(keys):
         names = ["first patient", "first patient" if keys[0] == keys[1] else "second patient"]
-    ours, theirs = (
-        replace(one, acquisition={**one.acquisition, "patient_key": name})
-        for one, name in zip(found, names, strict=True)
+    current, prior = (
+        replace(scan, acquisition={**scan.acquisition, "patient_key": name})
+        for scan, name in zip(scans, names, strict=True)
     )
-    return ours, theirs
+    return current, prior
 
 
 def _input(node: Any) -> JobInput:
-    """What the worker needs of a volume node.
+    """Return what the worker needs of a volume node.
 
     Raises:
-        InputError: it is none, or no CT.
+        InputError: the node is not a volume, or not a CT.
     """
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         raise InputError(_("Choose two CT volumes to compare."))
@@ -239,24 +240,27 @@ def _input(node: Any) -> JobInput:
     return JobInput(node.GetName(), acquisition.date, node.GetID(), known, volume_of(node))
 
 
-def _nodeOf(given: JobInput, file: Path) -> Any:
-    """The volume node of a job, if it is what was compared: IDs are used again, and scans are moved and edited."""
+def _nodeOf(scan: JobInput, file: Path) -> Any:
+    """Return the volume node of a job's scan, or None if it no longer holds the voxels and grid that were compared.
+
+    Node IDs are reused, and nodes may have been moved or edited since.
+    """
     from ChangeMapJointLib.io.read import read_array
     from ChangeMapJointLib.scene.volumes import volume_of
 
-    node = slicer.mrmlScene.GetNodeByID(given.node_id) if given.node_id else None
+    node = slicer.mrmlScene.GetNodeByID(scan.node_id) if scan.node_id else None
     if node is None or not node.IsA("vtkMRMLScalarVolumeNode"):
         return None
     try:
-        now = volume_of(node)
+        volume = volume_of(node)
         voxels, grid = read_array(file)
     except InputError:
         return None
-    return node if grid.same_as(now.grid) and np.array_equal(voxels, now.array) else None
+    return node if grid.same_as(volume.grid) and np.array_equal(voxels, volume.array) else None
 
 
-def _loaded(file: Path, name: str) -> Any:
-    """A job's scan as a node; it forgets the job's file, which a saved scene must not point to.
+def _loadScan(file: Path, name: str) -> Any:
+    """Load a job's scan as a node without a storage node: a saved scene must not point to the job's file.
 
     Raises:
         InputError: the file is gone.
@@ -271,7 +275,7 @@ def _loaded(file: Path, name: str) -> Any:
 
 
 def _configuration(file: str, threshold: float | None, smallestVoxels: int | None) -> dict[str, Any]:
-    """Options for the worker, which checks them."""
+    """Collect the options for the worker, which checks them."""
     values: dict[str, Any] = {}
     where = Argument("configurationFile", file)
     if file:
@@ -283,12 +287,14 @@ def _configuration(file: str, threshold: float | None, smallestVoxels: int | Non
             raise InputError(_("not JSON ({why})").format(why=error), field=where) from error
         if not isinstance(values, dict):
             raise InputError(field=where, expected=_("an object with options"))
-    listed = values.get("findings") or {}
-    if not isinstance(listed, dict):
-        raise InputError(_("found {value}").format(value=f"findings = {listed}"), field=where, expected=_("an object"))
-    listed = dict(listed)
+    findings = values.get("findings") or {}
+    if not isinstance(findings, dict):
+        raise InputError(
+            _("found {value}").format(value=f"findings = {findings}"), field=where, expected=_("an object")
+        )
+    findings = dict(findings)
     if threshold is not None:
-        listed["threshold"] = threshold
+        findings["threshold"] = threshold
     if smallestVoxels is not None:
-        listed["min_voxels"] = smallestVoxels
-    return {**values, "findings": listed} if listed else values
+        findings["min_voxels"] = smallestVoxels
+    return {**values, "findings": findings} if findings else values

@@ -1,4 +1,4 @@
-"""The project's sample pair for Slicer's Sample Data module; it ships with the extension, nothing is downloaded."""
+"""The sample pair in Slicer's Sample Data module; it ships with the extension, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NAMES = ("ChangeMapJoint reference (current)", "ChangeMapJoint template (prior)"
 
 
 def registerSampleData() -> None:
-    """Offer the pair in the Sample Data module, where Slicer has one.
+    """Add the pair to the Sample Data module, if this Slicer has one.
 
-    Synthetic change on a real CT (LIDC-IDRI-1011, CC BY 3.0); the files lie in the installation.
+    The pair is synthetic change on a real CT (LIDC-IDRI-1011, CC BY 3.0).
     """
     try:
         import SampleData
@@ -34,7 +34,7 @@ def registerSampleData() -> None:
 
 
 def loadSamplePair() -> tuple[Any, Any]:
-    """Reference and template as volume nodes."""
+    """Load the pair; return reference and template as volume nodes."""
     from ChangeMapJointLib.core.resources import resource
 
     reference, template = (

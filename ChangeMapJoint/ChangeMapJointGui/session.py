@@ -1,4 +1,4 @@
-"""One run on screen: what the panel asks of the MRML layer, without Qt."""
+"""One run on screen: what the panel needs from the scene, without Qt."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ChangeMapJointGui.runs import REPORT
 from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
 from ChangeMapJointLib.change.threshold_tree import ThresholdTree
 from ChangeMapJointLib.export.tables import cell
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scene import check, findings, layouts
-from ChangeMapJointLib.scene.decisions import Reading
+from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
@@ -30,7 +30,7 @@ MAPS = ("change_combined", "change_learned", "change_difference", "change_map")
 SIGNED = "signed_change"
 LAYOUTS = {"compare": layouts.COMPARE, "read": layouts.READ, "check": layouts.CHECK}
 CHECK_OPACITY = 0.5
-MOST_MARKED = 50  # points in the views; more would hide the lesions
+MOST_MARKED = 50  # points in the views: more would hide the lesions
 COLUMNS = (
     "number",
     "kind",
@@ -50,21 +50,21 @@ COLUMNS = (
 
 
 class Session:
-    """Shows the nodes of one run, and keeps what the reader says of it.
+    """Shows the nodes of one run, and stores the reader's verdicts and comments.
 
     Attributes:
         results: the run's nodes and tables.
-        maps: keys of the maps that the run has; empty after ``rigid``.
+        maps: keys of the maps that the run has; empty for method ``rigid``.
     """
 
     def __init__(self, results: Results) -> None:
         self.results = results
         self.maps = tuple(name for name in MAPS if getattr(results, name) is not None)
-        if self.maps[:1] == ("change_combined",):  # of a joint run, change_map is the same once more
+        if self.maps[:1] == ("change_combined",):  # change_map of a joint run is the same map
             self.maps = tuple(name for name in self.maps if name != "change_map")
         if self.maps and results.signed is not None:
             self.maps += (SIGNED,)
-        self._reading = Reading(results.reading)
+        self._reading = Decisions(results.reading)
         self._overlay = Overlay()
         self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
         self._reveal: check.Reveal | None = None
@@ -75,10 +75,10 @@ class Session:
         self._shown = True
         self._outlines: Any = None
 
-    # -- what the run says ------------------------------------------------------------
+    # -- results of the run ------------------------------------------------------------
     @property
     def hasFindings(self) -> bool:
-        """Did the method make a map?"""
+        """Whether the run has a change map, and so findings."""
         return bool(self.maps)
 
     @property
@@ -88,39 +88,39 @@ class Session:
 
     @property
     def reasons(self) -> list[str]:
-        """Why."""
+        """The reasons for the verdict."""
         return list(self.results.content.get("quality", {}).get("quality", {}).get("reasons", []))
 
     @property
     def gate(self) -> tuple[str, tuple[str, ...]]:
-        """The gate's answer on the two scans, and its reasons in words; an empty answer of a run from before it."""
-        said = self.results.content.get("quality", {}).get("gate") or {}
-        known = GateAnswer(
-            said.get("answer", ""),
-            tuple(GateReason(**{**reason, "value": None}) for reason in said.get("reasons", [])),
+        """The gate's answer and its reasons as sentences; the answer is empty for runs of older versions."""
+        record = self.results.content.get("quality", {}).get("gate") or {}
+        gate = GateAnswer(
+            record.get("answer", ""),
+            tuple(GateReason(**{**reason, "value": None}) for reason in record.get("reasons", [])),
         )
-        return known.answer, known.sentences
+        return gate.answer, gate.sentences
 
     def isOf(self, reference: Any, template: Any) -> bool:
-        """Does the run compare these two nodes?"""
+        """Return whether the run compares these two nodes."""
         return reference is not None and (reference, template) == (self.results.reference, self.results.template)
 
     @property
     def unusable(self) -> bool:
-        """Did the registration fail? Then nothing is a finding, and only rigid side by side can be looked at."""
+        """Whether the registration failed; then there are no findings, only both scans rigidly side by side."""
         return self.verdict == "do not use"
 
     @property
     def withheld(self) -> int:
-        """How many findings a failed registration would list."""
-        listed = self.results.content.get("findings", {})
-        return int(listed.get("withheld", 0)) or len(listed.get("findings", []))
+        """Number of findings that are withheld since the registration failed."""
+        record = self.results.content.get("findings", {})
+        return int(record.get("withheld", 0)) or len(record.get("findings", []))
 
     @property
     def report(self) -> Path | None:
-        """The report of the run, while its folder is kept."""
-        known = self.results.record.GetAttribute(REPORT)
-        return Path(known) if known and Path(known).exists() else None
+        """Path of the run's report; None if it no longer exists."""
+        path = self.results.record.GetAttribute(REPORT)
+        return Path(path) if path and Path(path).exists() else None
 
     @property
     def mapNode(self) -> Any:
@@ -131,13 +131,13 @@ class Session:
     def showMap(
         self, key: str, threshold: float, shown: bool, increases: bool, decreases: bool, opacity: float
     ) -> None:
-        """Bring the overlay to these settings; each costs only what it changes."""
+        """Apply these settings to the overlay; only what has changed is computed again."""
         if not self.maps:
             return
         key = key if key in self.maps else self.maps[0]
         if key != self._mapOnScreen:
-            chosen = None if key == SIGNED else getattr(self.results, key)
-            self._overlay.show(chosen, self.results.signed, existing(CURRENT))
+            mapNode = None if key == SIGNED else getattr(self.results, key)
+            self._overlay.show(mapNode, self.results.signed, existing(CURRENT))
             self._mapOnScreen = key
         if threshold != self._overlay.threshold:
             self._overlay.set_threshold(threshold)
@@ -150,15 +150,15 @@ class Session:
 
     # -- findings ---------------------------------------------------------------------
     def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[ListedChange]:
-        """The list at a threshold.
+        """List the findings at a threshold.
 
         Args:
             threshold: of the map on screen, in (0, 1].
-            smallest: voxels of a region that is listed.
+            smallest: size in voxels from which a region is listed.
             signs: +1 for increases, -1 for decreases.
 
         Returns:
-            The rows; none where the registration failed.
+            The rows; empty if the registration failed.
         """
         if self.unusable:
             return []
@@ -181,7 +181,7 @@ class Session:
         )
 
     def _trustAt(self, pointsMm: Any) -> Any:
-        """Trust at physical points ``[n, 3]`` LPS; 1 where the run has none."""
+        """Return trust in [0, 1] at physical points ``[n, 3]`` (LPS, mm); 1 if the run has no trust map."""
         if self.results.trust is None:
             return np.ones(len(pointsMm))
         array, grid = self._trust
@@ -193,14 +193,14 @@ class Session:
         return slicer.util.arrayFromVolume(self.results.trust), grid_of(self.results.trust)
 
     def jumpTo(self, row: ListedChange) -> None:
-        """Center all views on a finding; the prior's views where it was."""
+        """Center all views on a finding; the prior's views on its place in the prior."""
         views = existing(CURRENT)
         if self._follower is None:
             views += existing(PRIOR)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
     def markFindings(self, rows: Sequence[ListedChange], selected: ListedChange | None) -> None:
-        """Points in the views for the listed findings; the selected one lies in the middle, and nothing hides it."""
+        """Mark the listed findings in the views, except the selected one: it is in the middle, and nothing hides it."""
         if self.results.findings is None:
             return
         numbered = [(i, row) for i, row in enumerate(rows, start=1) if selected is None or row.key != selected.key]
@@ -218,11 +218,11 @@ class Session:
         )
 
     def review(self, key: int) -> dict[str, str]:
-        """What the reader said of a finding: ``verdict`` (accepted, rejected or empty) and ``comment``."""
+        """Return the reader's ``verdict`` (accepted, rejected or empty) and ``comment`` on a finding."""
         return {"verdict": self._reading.decision(key) or "", "comment": self._reading.comment(key)}
 
     def setReview(self, key: int, *, verdict: str | None = None, comment: str | None = None) -> None:
-        """Keep what the reader says; None leaves the other as it is."""
+        """Store the reader's verdict or comment on a finding; None keeps the stored value."""
         old = self.review(key)
         verdict = old["verdict"] if verdict is None else verdict
         self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
@@ -261,15 +261,22 @@ class Session:
     # -- registration check -----------------------------------------------------------
     @property
     def readerVerdict(self) -> str:
-        """The reader's own verdict on the registration; empty where there is none."""
+        """The reader's own verdict on the registration; empty without one."""
         return self._reading.registration or ""
 
     def setReaderVerdict(self, verdict: str) -> None:
-        """Keep it with the scene."""
+        """Store the reader's verdict on the registration in the scene; empty for none."""
         self._reading.registration = verdict or None
 
     def showCheck(self, edges: bool, untrusted: bool, overlay: str, prior: str) -> None:
-        """Edges, hatching, an overlay instead of the change map, and what the prior's views show."""
+        """Show the tools of the registration check.
+
+        Args:
+            edges: outlines of the warped prior on the current scan.
+            untrusted: hatching where trust is low.
+            overlay: shown instead of the change map: ``jacobian``, ``displacement``, ``trust``, or ``none``.
+            prior: what the prior's views show: ``warped``, ``acquired`` or ``rigid``.
+        """
         views, run = existing(CURRENT), self.results
         outlines = check.edges_of(run.warped) if edges else None
         for view in views:
@@ -294,7 +301,7 @@ class Session:
             self._overlay.set_visible(self._shown and not self._checking)
 
     def checkRange(self, overlay: str) -> tuple[float, float]:
-        """Values of the lowest and highest color of a check overlay."""
+        """Return the values of the lowest and highest color of a check overlay."""
         node = self._checkNode(overlay)
         display = node.GetDisplayNode() if node is not None else None
         return (display.GetWindowLevelMin(), display.GetWindowLevelMax()) if display is not None else (0.0, 1.0)
@@ -327,7 +334,7 @@ class Session:
             self._flicker.show_second(on)
 
     def swipe(self, share: float) -> None:
-        """Show the warped prior in this share of the views, from the patient's left; 0 for nothing of it."""
+        """Show the warped prior in this share of the views, from the patient's left; 0 hides it."""
         if share <= 0:
             self._dropReveal()
             return
@@ -342,25 +349,25 @@ class Session:
 
     # -- views ------------------------------------------------------------------------
     def arrange(self, layout: str) -> None:
-        """Arrange the views and show the scans in them; :meth:`fitViews` follows once the views have their sizes."""
+        """Arrange the views and show the scans; call :meth:`fitViews` once the views have their sizes."""
         layouts.apply(LAYOUTS.get(layout, layouts.COMPARE), slicer.app.layoutManager())
         current = existing(CURRENT)
         layouts.set_layers(current, background=self.results.reference)
         layouts.set_layers(existing(PRIOR), background=self.results.warped)
         layouts.link(current, layouts.CURRENT_GROUP)
-        self._priorOnScreen = ""  # its views may be new
+        self._priorOnScreen = ""  # the layout may have created its views
 
     def fitViews(self) -> None:
-        """Show all of the scan."""
+        """Fit the views to the whole scan."""
         if self.results.reference is not None:
             layouts.fit(existing(CURRENT), self.results.reference)
 
     def setWindow(self, name: str) -> None:
-        """Gray levels of all CTs: lung, mediastinum or bone."""
+        """Show all CTs in the window ``lung``, ``mediastinum`` or ``bone``."""
         layouts.apply_window((self.results.reference, self.results.template, self.results.warped), name)
 
     def close(self) -> None:
-        """Take it off the screen and stop observing; the run's nodes stay."""
+        """Remove the run from the screen and stop observing; its nodes stay in the scene."""
         for part in (self._follower, self._reveal, self._overlay):
             if part is not None:
                 part.remove()

@@ -1,4 +1,4 @@
-"""Keys of the panel: they work while the module is shown, wherever the cursor is."""
+"""Keyboard shortcuts of the panel; they work anywhere in the window while the module is shown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-FLICKER_KEY = "w"  # for warped; B, F, G, R, T and V belong to Slicer's slice views
-BEFORE_THE_VIEW = 100.0  # priority of an observer
+FLICKER_KEY = "w"  # for warped; Slicer's slice views use B, F, G, R, T and V
+BEFORE_THE_VIEW = 100.0  # observer priority
 REPEAT_MS = 50  # some systems repeat a held key as release and press
 
 
@@ -22,13 +22,13 @@ class Shortcuts:
         self._shortcuts: list[Any] = []
         self._observed: list[tuple[Any, int]] = []
         self._flickering = False
-        self._letGo = qt.QTimer()
-        self._letGo.setSingleShot(True)
-        self._letGo.setInterval(REPEAT_MS)
-        self._letGo.connect("timeout()", lambda: self._flicker(False))
+        self._releaseTimer = qt.QTimer()
+        self._releaseTimer.setSingleShot(True)
+        self._releaseTimer.setInterval(REPEAT_MS)
+        self._releaseTimer.connect("timeout()", lambda: self._flicker(False))
 
     def enable(self) -> None:
-        """Listen."""
+        """Enable the keys."""
         if self._shortcuts:
             return
         parent = slicer.util.mainWindow() or self.panel.widget
@@ -40,7 +40,7 @@ class Shortcuts:
         self.observeViews()
 
     def disable(self) -> None:
-        """Listen no more."""
+        """Disable the keys."""
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)
             shortcut.disconnect("activated()")
@@ -51,7 +51,7 @@ class Shortcuts:
         self._flicker(False)
 
     def observeViews(self) -> None:
-        """Hear key press and release in the slice views: a shortcut knows no release, and flicker needs it."""
+        """Observe key press and release in the slice views: flicker needs the release, which shortcuts do not have."""
         self._forgetViews()
         if not self._shortcuts:
             return
@@ -68,13 +68,13 @@ class Shortcuts:
         if (interactor.GetKeySym() or "").lower() != FLICKER_KEY:
             return
         if on:
-            self._letGo.stop()
+            self._releaseTimer.stop()
             self._flicker(True)
         else:
-            self._letGo.start()
+            self._releaseTimer.start()
 
     def _flicker(self, on: bool) -> None:
-        self._letGo.stop()
+        self._releaseTimer.stop()
         if on != self._flickering:
             self._flickering = on
             self.panel.check.flicker(on)
@@ -107,11 +107,11 @@ class Shortcuts:
 
 
 def keyHelp() -> list[tuple[str, str]]:
-    """Keys and what they do, as listed in the panel."""
+    """Return the keys and what they do, as listed in the panel."""
     return [
         ("+ / -", _("threshold up / down")),
         ("N / P", _("next / previous finding")),
-        ("A / X", _("accept / reject the finding; again takes it back")),
+        ("A / X", _("accept / reject the finding; press again to undo")),
         ("O", _("overlay on / off")),
         ("E", _("edges of the warped prior on / off")),
         (_("W (hold)"), _("flicker: show the warped prior while held (cursor in a view)")),

@@ -1,4 +1,4 @@
-"""Signals in plain Python: who emits one need not know who listens."""
+"""Signals in plain Python: the sender does not need to know its listeners."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def nobody(value: Any) -> None:
-    """A listener that does nothing."""
+def ignore(value: Any) -> None:
+    """Do nothing: the default listener."""
 
 
 class Signal(Generic[T]):
-    """Passes a value on to all who listen.
+    """Passes a value to all its listeners.
 
     Example:
         >>> loaded = Signal[str]()
@@ -28,12 +28,12 @@ class Signal(Generic[T]):
         self._listeners: list[Callable[[T], object]] = []
 
     def connect(self, listener: Callable[[T], object]) -> None:
-        """Call ``listener`` from now on; once, however often it is connected."""
+        """Call ``listener`` from now on; connecting it twice has no effect."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def disconnect(self, listener: Callable[[T], object]) -> None:
-        """Call ``listener`` no more; nothing happens where it does not listen."""
+        """Stop calling ``listener``; does nothing if it is not connected."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
@@ -41,7 +41,7 @@ class Signal(Generic[T]):
         """Call all listeners in the order in which they were connected.
 
         Raises:
-            Exception: the first error of a listener, once all were called; further ones go to ``sys.excepthook``.
+            Exception: the first error of a listener, after all were called; further ones go to ``sys.excepthook``.
         """
         first: Exception | None = None
         for listener in tuple(self._listeners):  # a listener may disconnect itself

@@ -1,4 +1,4 @@
-"""Section Views: layouts, window presets, and the list of keys."""
+"""Section Views: layout, CT windows, and the list of keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.hu import WINDOWS_HU
 
 
 class ViewsSection:
-    """Arrangement of the views and gray levels."""
+    """Layout of the views, and CT window."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
@@ -40,11 +40,11 @@ class ViewsSection:
         self.ui.keysLabel.text = f"<table>{rows}</table>"
 
     def showResult(self) -> None:
-        """Arrange the views for the run that was loaded."""
+        """Make :meth:`update` arrange the views for the run that was loaded."""
         self._shown = ()
 
     def update(self) -> None:
-        """Bring the views to what the parameter node says."""
+        """Apply the settings of the parameter node to the views, if they have changed."""
         parameters, session = self.panel.parameters, self.panel.session
         chooseKey(self.ui.layoutComboBox, parameters.layout)
         state = (parameters.layout, parameters.window)
@@ -53,7 +53,7 @@ class ViewsSection:
         before, self._shown = self._shown, state
         if not before or before[0] != parameters.layout:
             session.arrange(parameters.layout)
-            slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # the views get their sizes
+            slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # gives the views their sizes
             if self.panel.session is not session:
                 return
             session.fitViews()
@@ -61,7 +61,7 @@ class ViewsSection:
         session.setWindow(parameters.window)
 
     def setWindow(self, name: str) -> None:
-        """Lung, mediastinum or bone gray levels; again even if they were chosen last."""
+        """Show the window ``lung``, ``mediastinum`` or ``bone``, even if it was chosen last."""
         self.panel.parameters.window = name
         if self.panel.session is not None:
             self.panel.session.setWindow(name)

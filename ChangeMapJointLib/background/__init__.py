@@ -1,1 +1,1 @@
-"""A comparison in a process of its own: request, job, worker."""
+"""Comparisons in a separate process: request, job and worker."""

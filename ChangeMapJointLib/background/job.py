@@ -1,19 +1,19 @@
-"""Jobs: the folders through which 3D Slicer hands two scans to the background worker and gets a run back.
+"""Jobs: folders through which 3D Slicer passes two scans to the background worker and gets the result back.
 
 A job is a folder with
 
 =====================================  ===================================================================
 ``job.json``                           what to do, see :class:`JobRequest`
 ``reference.nrrd``, ``template.nrrd``  the scans
-``cancel``                             when it exists, the worker stops
-``state.json``                         where the job stands, see :class:`JobState`
+``cancel``                             the worker stops when this file exists
+``state.json``                         the state of the job, see :class:`JobState`
 ``worker.log``                         everything that the worker printed, and tracebacks
-``lock``                               held by the worker as long as it lives
-``loaded``                             the result has been loaded
-``result``                             the run's folder; appears when it is whole
+``lock``                               held by the worker while it runs
+``loaded``                             exists when the result has been loaded
+``result``                             the run's folder; appears when it is complete
 =====================================  ===================================================================
 
-This file is imported into Slicer's own process: nothing heavy at file scope.
+Slicer imports this file into its own process, so it must not import anything heavy at module level.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from ChangeMapJointLib.comparison.outcome import (
 )
 from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.process import end_group, is_alive, is_held
+from ChangeMapJointLib.core.process import end_group, is_alive, is_locked
 
 __all__ = ["End", "Job", "JobInput", "JobRequest", "JobState", "clean_up", "explain_end", "jobs_in", "recoverable"]
 
 FORMAT = "%Y%m%d-%H%M%S"
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
-LOG_SHOWN = 100_000  # characters of a log that are looked at
+LOG_SHOWN = 100_000  # characters that are read from the end of a log
 
 
 @dataclass(frozen=True)
 class JobState:
-    """Where a job stands.
+    """The state of a job.
 
     Attributes:
         state: ``waiting``, ``running``, ``finished``, ``failed`` or ``cancelled``.
-        message: how it ended, in words.
-        pid: the worker's process; None while waiting.
+        message: for the user; how the job ended.
+        pid: process number of the worker; None while waiting.
         started: ISO time.
         ended: ISO time.
     """
@@ -79,19 +79,19 @@ class JobState:
 
 
 class Job:
-    """The folder of one job; made by :meth:`create`, or found again by its path."""
+    """The folder of one job; made by :meth:`create`, or opened by its path."""
 
     def __init__(self, folder: Path, request: JobRequest | None = None) -> None:
-        """``request`` is kept until its volumes are written; without it, ``job.json`` says what to do."""
+        """Open a job's folder; ``request`` is needed only until :meth:`write_inputs` has written its volumes."""
         self.folder = Path(folder)
         self._request = request
 
     @classmethod
     def create(cls, root: Path, request: JobRequest) -> Job:
-        """A new folder in ``root`` that says what to do; :meth:`write_inputs` then adds the scans.
+        """Make a job's folder in ``root`` with its ``job.json``; :meth:`write_inputs` adds the scans.
 
         Raises:
-            InputError: it cannot be made, or the disk is full.
+            InputError: the folder cannot be made, or the disk is full.
         """
         folder = root / f"{_stamp(root)}-{secrets.token_hex(2)}"
         try:
@@ -99,20 +99,20 @@ class Job:
             write_request(folder / "job.json", request)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            said = explain_error(error, root)
-            if said is not None:
-                raise InputError(said) from error
+            message = explain_error(error, root)
+            if message is not None:
+                raise InputError(message) from error
             raise InputError(
                 f"cannot be made ({error.strerror})", field=folder, remedy="give another folder"
             ) from error
         return cls(folder, request)
 
-    # -- what to do -------------------------------------------------------------------
+    # -- request and scans -------------------------------------------------------------------
     def write_inputs(self) -> None:
-        """Write the scans, uncompressed. Needs no Qt and may run in a thread.
+        """Write the scans, uncompressed. It does not use Qt and may run in a thread.
 
         Raises:
-            InputError: the disk is full, or the folder is gone.
+            InputError: the disk is full, or the folder no longer exists.
         """
         if self._request is None:
             return
@@ -125,61 +125,61 @@ class Job:
             try:
                 write_nrrd(self.input_file(side), volume.array, volume.grid, compress=False)
             except InputError as error:
-                said = explain_error(error, self.folder)
-                if said is None:
+                message = explain_error(error, self.folder)
+                if message is None:
                     raise
-                raise InputError(said) from error
-        self._request = None  # the volumes are not kept in memory
+                raise InputError(message) from error
+        self._request = None  # frees the volumes
 
     def input_file(self, side: str) -> Path:
-        """Where the scan of ``side`` (``reference`` or ``template``) is."""
+        """Return the path of the scan of ``side``, ``reference`` or ``template``."""
         return self.folder / f"{side}.nrrd"
 
     def read(self) -> JobRequest:
-        """What ``job.json`` says, without volumes.
+        """Read ``job.json``; the request has no volumes.
 
         Raises:
-            InputError: missing, not JSON, of another schema, or a value of the wrong type.
+            InputError: the file is missing, is not JSON, has another schema, or a value of the wrong type.
         """
         return read_request(self.folder / "job.json")
 
-    # -- where it stands --------------------------------------------------------------
+    # -- state --------------------------------------------------------------
     @property
     def lock_file(self) -> Path:
-        """Locked by the worker as long as it lives."""
+        """Path of the file that the worker locks while it runs."""
         return self.folder / "lock"
 
     @property
     def log_file(self) -> Path:
-        """What the worker printed."""
+        """Path of the log: everything that the worker printed."""
         return self.folder / "worker.log"
 
     def log(self) -> str:
-        """The last part of the worker's log; empty where there is none."""
+        """Return the end of the worker's log; empty if there is none."""
         try:
             return self.log_file.read_text("utf-8", "replace")[-LOG_SHOWN:]
         except OSError:
             return ""
 
     def alive(self) -> bool:
-        """Does its worker live?"""
-        return is_held(self.lock_file)
+        """Return whether the worker is running."""
+        return is_locked(self.lock_file)
 
     def state(self) -> JobState:
-        """Where the job stands; of a worker that died silently, ``failed``."""
+        """Return the state of the job; ``failed`` if the worker died without writing its end."""
         values = read_json(self.folder / "state.json")
         pid, message = values.get("pid"), str(values.get("message") or "")
-        found = JobState(values.get("state", "waiting"), message, pid, values.get("started"), values.get("ended"))
-        if found.state != "running" or self.alive():
-            return found
+        state = JobState(values.get("state", "waiting"), message, pid, values.get("started"), values.get("ended"))
+        if state.state != "running" or self.alive():
+            return state
         if self.cancel_requested:
-            return JobState("cancelled", CANCELLED, found.pid, found.started)
-        # its end was seen by nobody: Slicer was gone, too
-        last = explain_end(None, [{"event": "started"}], self.log())
-        return JobState("failed", OWNER_GONE if last == KILLED else last, found.pid, found.started)
+            return JobState("cancelled", CANCELLED, state.pid, state.started)
+        # nothing recorded the end: Slicer had ended, too
+        reason = explain_end(None, [{"event": "started"}], self.log())
+        return JobState("failed", OWNER_GONE if reason == KILLED else reason, state.pid, state.started)
 
     def write_state(self, state: str, message: str = "", **values: Any) -> None:
-        """Keep where the job stands; where the disk is full, the old state stays."""
+        """Write the state of the job; if the disk is full, the old state stays."""
         old = {k: v for k, v in read_json(self.folder / "state.json").items() if k in ("pid", "started")}
         ended = {} if state == "running" else {"ended": now()}
         with suppress(OSError):
@@ -187,24 +187,24 @@ class Job:
 
     @property
     def result(self) -> Path | None:
-        """The folder of the finished run, if there is one."""
+        """Path of the finished run; None if there is none."""
         folder = self.folder / "result"
         return folder if is_run(folder) else None
 
     def conclude(self, return_code: int | None, events: Iterable[Mapping[str, Any]]) -> End:
-        """Say how the run ended, once its process is gone; remove what it left half done.
+        """Determine how the run ended, once its process is gone, and remove incomplete files.
 
         Args:
-            return_code: of the process that was started.
-            events: what it reported.
+            return_code: of the process that was started; None if it was not started.
+            events: what the worker reported.
         """
-        seen = list(events)
-        last, result = last_event(seen), self.result
+        events = list(events)
+        last, result = last_event(events), self.result
         if self.cancel_requested or (last and last["event"] == "cancelled"):
             state = "cancelled"
         else:
             state = "finished" if last and last["event"] == "finished" and result else "failed"
-        message = CANCELLED if self.cancel_requested else explain_end(return_code, seen, self.log())
+        message = CANCELLED if self.cancel_requested else explain_end(return_code, events, self.log())
         if state != "finished":
             self.keep_log_only()
         if read_json(self.folder / "state.json").get("state") != state:
@@ -216,25 +216,28 @@ class Job:
     # -- stop and remove --------------------------------------------------------------
     @property
     def cancel_requested(self) -> bool:
-        """Has the worker been asked to stop?"""
+        """Whether the worker has been asked to stop."""
         return (self.folder / "cancel").exists()
 
     def request_cancel(self) -> None:
-        """Ask the worker to stop; it does within a second unless it hangs. Returns at once."""
+        """Ask the worker to stop, which takes up to a second; returns at once."""
         with suppress(OSError):
             (self.folder / "cancel").touch()
 
     def kill_now(self) -> None:
-        """End the worker and its children without asking; what they left stays for :meth:`conclude`."""
+        """Kill the worker and its child processes; :meth:`conclude` removes what they left."""
         pid = self.state().pid
-        if pid is not None and self.alive():  # else the number may belong to somebody else by now
+        if pid is not None and self.alive():  # else the number may belong to another process by now
             end_group(pid, force=True)
 
     def kill(self, timeout_s: float = 2.0) -> bool:
-        """Ask the worker to stop, end it where it does not, and wait for that.
+        """Ask the worker to stop, kill it if it does not, and wait for its end.
+
+        Args:
+            timeout_s: seconds to wait in all; the worker is killed after 65 % of them.
 
         Returns:
-            Whether it is gone.
+            Whether the worker has ended.
         """
         self.request_cancel()
         start = time.monotonic()
@@ -250,7 +253,7 @@ class Job:
         return True
 
     def keep_log_only(self) -> None:
-        """Remove the scans and whatever was half done; what tells of the failure stays."""
+        """Remove the scans and incomplete results; keep the files that describe the failure."""
         for path in list(self.folder.iterdir()) if self.folder.is_dir() else ():
             if path.name in ("job.json", "state.json", "worker.log", "cancel", "lock", "result.refused.png"):
                 continue
@@ -261,17 +264,17 @@ class Job:
                     path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder and its content."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- later ------------------------------------------------------------------------
     @property
     def loaded(self) -> bool:
-        """Has the result been loaded?"""
+        """Whether the result has been loaded."""
         return (self.folder / "loaded").exists()
 
     def mark_loaded(self) -> None:
-        """Keep in mind that the result has been loaded; nobody needs its scans any more."""
+        """Record that the result has been loaded, and remove the scans, which are no longer needed."""
         with suppress(OSError):
             (self.folder / "loaded").touch()
         for side in SIDES:
@@ -280,18 +283,18 @@ class Job:
 
     @property
     def owner(self) -> int | None:
-        """The process that made the job."""
+        """Number of the process that made the job; None if unknown."""
         owner = read_json(self.folder / "job.json").get("owner")
         return owner if isinstance(owner, int) and owner > 0 else None
 
     @property
     def in_use_elsewhere(self) -> bool:
-        """Is it the job of another program that still runs, such as a second Slicer?"""
+        """Whether the job belongs to another running program, such as a second Slicer."""
         return self.owner not in (None, os.getpid()) and is_alive(self.owner or 0)
 
 
 def jobs_in(root: Path) -> list[Job]:
-    """All jobs in ``root``, newest first."""
+    """Return all jobs in ``root``, newest first."""
     with suppress(OSError):
         names = sorted((p.name for p in root.iterdir() if NAME.fullmatch(p.name) and p.is_dir()), reverse=True)
         return [Job(root / name) for name in names]
@@ -299,13 +302,16 @@ def jobs_in(root: Path) -> list[Job]:
 
 
 def _stamp(root: Path) -> str:
-    """The time, or that of the newest job where the clock was set back since: names give the order of jobs."""
+    """Return the time for a new job's name; later than the newest job's even if the clock was set back.
+
+    The names give the order of the jobs.
+    """
     current = f"{datetime.now(timezone.utc):{FORMAT}}"
     return max([current, *(_after(job.folder.name) for job in jobs_in(root)[:1])])
 
 
 def _after(name: str) -> str:
-    """The stamp one second after that of a job's name; of one that is no time, the stamp itself."""
+    """Return the time one second after that in a job's name; if it is not a valid time, return it unchanged."""
     stamp = name[:15]
     try:
         return f"{datetime.strptime(stamp, FORMAT) + timedelta(seconds=1):{FORMAT}}"
@@ -314,7 +320,7 @@ def _after(name: str) -> str:
 
 
 def recoverable(root: Path) -> Job | None:
-    """The newest job in ``root`` that finished and was not loaded yet."""
+    """Return the newest job in ``root`` that finished and was not loaded yet, or None."""
     for job in jobs_in(root):
         if job.result is not None and not job.loaded and not job.in_use_elsewhere and job.state().state == "finished":
             return job
@@ -322,13 +328,13 @@ def recoverable(root: Path) -> Job | None:
 
 
 def clean_up(root: Path, keep: int = 5) -> None:
-    """Remove what nobody needs: cancelled jobs, the scans of failed ones, and all but the newest.
+    """Remove cancelled jobs, the scans of failed jobs, and all ended jobs but the newest.
 
-    Jobs whose worker or whose Slicer lives are left alone, as is everything in ``root`` that is no job.
+    Jobs whose worker or whose Slicer is running are left alone, like everything in ``root`` that is not a job.
 
     Args:
         root: folder of the jobs.
-        keep: how many jobs that ended stay, results and logs.
+        keep: number of ended jobs to keep, with results and logs.
     """
     ended = []
     for job in jobs_in(root):
@@ -348,5 +354,5 @@ def clean_up(root: Path, keep: int = 5) -> None:
 
 
 def now() -> str:
-    """The time, ISO, UTC."""
+    """Return the current time in UTC, ISO format."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

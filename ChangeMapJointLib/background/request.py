@@ -1,4 +1,4 @@
-"""The file ``job.json``: what the background worker shall compare, and how."""
+"""The file ``job.json``: what the background worker compares, and how."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class JobInput:
     """One scan of a job.
 
     Attributes:
-        name: what the user calls it, for example the volume node's name.
-        date: of the acquisition, ISO (YYYY-MM-DD); None where it is not known.
-        node_id: of the volume node, so that the result finds it again.
-        acquisition: what else is known, by the names of
+        name: the user's name for it, for example the volume node's name.
+        date: of the acquisition, ISO (YYYY-MM-DD); None if unknown.
+        node_id: of the volume node, to which the result is attached.
+        acquisition: other known values, by the field names of
             :class:`~ChangeMapJointLib.scan.volume.Acquisition`.
-        volume: the voxels; None in a job that was read from its folder.
+        volume: voxels and grid; None in a job that was read from its folder.
     """
 
     name: str
@@ -45,7 +45,15 @@ class JobInput:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What to compare and how; ``configuration`` holds what differs from the defaults of ``RunConfig``."""
+    """What to compare, and how.
+
+    Attributes:
+        reference: the current scan.
+        template: the prior scan.
+        method: ``rigid``, ``sequential`` or ``joint``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        configuration: options that differ from the defaults of ``RunConfig``, nested as in JSON.
+    """
 
     reference: JobInput
     template: JobInput
@@ -58,27 +66,27 @@ def write_request(path: Path, request: JobRequest) -> None:
     """Write ``request`` to ``path``, without the volumes.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     values: dict[str, Any] = {"schema": SCHEMA, "owner": os.getpid()}
     for side in SIDES:
-        given: JobInput = getattr(request, side)
+        scan: JobInput = getattr(request, side)
         values[side] = {
             "file": f"{side}.nrrd",
-            "name": given.name,
-            "date": given.date,
-            "node_id": given.node_id,
-            "acquisition": dict(given.acquisition),
+            "name": scan.name,
+            "date": scan.date,
+            "node_id": scan.node_id,
+            "acquisition": dict(scan.acquisition),
         }
     values |= {"method": request.method, "device": request.device, "configuration": dict(request.configuration)}
     write_json(path, values)
 
 
 def read_request(path: Path) -> JobRequest:
-    """What the file at ``path`` says.
+    """Read the request in the file at ``path``; its scans have no volumes.
 
     Raises:
-        InputError: missing, not JSON, of another schema, or a value of the wrong type.
+        InputError: the file is missing, is not JSON, has another schema, or a value of the wrong type.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -86,9 +94,9 @@ def read_request(path: Path) -> JobRequest:
         raise InputError(f"cannot be read ({error.strerror})", field=path, remedy=AGAIN) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON ({error})", field=path, remedy=AGAIN) from error
-    found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-    if found != SCHEMA:
-        raise InputError(f"found schema {found!r}", field=path, expected=repr(SCHEMA))
+    schema = values.get("schema") if isinstance(values, dict) else type(values).__name__
+    if schema != SCHEMA:
+        raise InputError(f"found schema {schema!r}", field=path, expected=repr(SCHEMA))
     reference, template = (_input(path, side, values.get(side)) for side in SIDES)
     method, device = (_typed(path, values, name, str) for name in ("method", "device"))
     return JobRequest(reference, template, method, device, _typed(path, values, "configuration", dict))
@@ -97,18 +105,18 @@ def read_request(path: Path) -> JobRequest:
 def _input(path: Path, side: str, values: Any) -> JobInput:
     if not isinstance(values, dict):
         raise InputError(f"found {side} = {values!r}", field=path, expected="an object with file and name")
-    when = values.get("date")
+    acquired = values.get("date")
     try:
-        good = when is None or bool(date.fromisoformat(when))
+        valid = acquired is None or bool(date.fromisoformat(acquired))
     except (ValueError, TypeError):
-        good = False
-    if not good:
-        raise InputError(f"found {side}.date = {when!r}", field=path, expected="YYYY-MM-DD or null")
+        valid = False
+    if not valid:
+        raise InputError(f"found {side}.date = {acquired!r}", field=path, expected="YYYY-MM-DD or null")
     if values.get("file") != f"{side}.nrrd":
         raise InputError(f"found {side}.file = {values.get('file')!r}", field=path, expected=f"'{side}.nrrd'")
     node_id = values.get("node_id")
     acquisition = _typed(path, {"acquisition": {}, **values}, "acquisition", dict)
-    return JobInput(_typed(path, values, "name", str), when, None if node_id is None else str(node_id), acquisition)
+    return JobInput(_typed(path, values, "name", str), acquired, None if node_id is None else str(node_id), acquisition)
 
 
 def _typed(path: Path, values: Mapping[str, Any], name: str, kind: type) -> Any:
@@ -118,7 +126,7 @@ def _typed(path: Path, values: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
+    """Return the object in a JSON file; empty if the file is missing or holds no object."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -127,7 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Whole or not at all: it may be read at any moment."""
+    """Write a JSON file by renaming a temporary one: readers never see a part of it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")

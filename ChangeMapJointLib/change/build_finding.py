@@ -1,4 +1,4 @@
-"""The figures of one finding, from its region of change and the lesion behind it."""
+"""Build one finding from its region of change and the lesion behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair
-from ChangeMapJointLib.change.naming import name_change, remark
+from ChangeMapJointLib.change.naming import classify_change, write_remark
 from ChangeMapJointLib.change.regions import Region, SignedArray
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
@@ -33,28 +33,28 @@ def build_finding(
     template: Scan,
     trust: NDArray[np.floating] | TrustFunction | None,
 ) -> Finding:
-    """The finding number ``number``.
+    """Compute the figures of one finding.
 
     Args:
         number: its id.
-        change: its region and what is known of the lesion.
-        partner: id of the other side of a dipole.
+        change: the region of change and the lesion behind it.
+        partner: id of the other side of a dipole; None where there is none.
         signed_hu: R - T(y) in HU, ``[z, y, x]``.
-        grid: the maps' grid.
+        grid: grid of the maps.
         field: y from R to T.
         reference: the current scan R.
         template: the prior scan T.
-        trust: trust on the maps' grid, or a function of points in mm.
+        trust: trust on the maps' grid, or a function of points ``[n, 3]`` in mm; None where unknown.
     """
     region, pair = change.region, change.pair
     points = region.points_mm(grid)
     centre = points.mean(axis=0)
-    kind = name_change(region.sign, pair, displaced=partner is not None)
+    kind = classify_change(region.sign, pair, displaced=partner is not None)
     signed = signed_hu[tuple(region.voxels.T)].astype(float)
     long_mm, across_mm = _region_diameters(region, grid)
     shape = elongation(points, float(np.cbrt(np.prod(grid.spacing_mm))))
     percent, interval, diameter = _differences(pair)
-    believed = _mean_trust(trust, region, points)
+    mean_trust = _mean_trust(trust, region, points)
     return Finding(
         id=number,
         kind=kind,
@@ -74,13 +74,14 @@ def build_finding(
         volume_change_percent=percent,
         volume_change_interval_percent=interval,
         diameter_change_mm=diameter,
-        trust=believed,
+        trust=mean_trust,
         partner=partner,
-        remark=remark(kind, change, elongation=shape, partner=partner, trust=believed),
+        remark=write_remark(kind, change, elongation=shape, partner=partner, trust=mean_trust),
     )
 
 
 def _region_diameters(region: Region, grid: Grid) -> tuple[float, float]:
+    """Long and perpendicular axial diameter of a region in mm."""
     start, stop = region.voxels.min(axis=0), region.voxels.max(axis=0) + 1
     mask = np.zeros(stop - start, dtype=bool)
     mask[tuple((region.voxels - start).T)] = True
@@ -88,7 +89,7 @@ def _region_diameters(region: Region, grid: Grid) -> tuple[float, float]:
 
 
 def _differences(pair: LesionPair) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    """Change of volume in percent, its interval, and change of the long diameter in mm."""
+    """Change of volume in percent with its interval, and change of the long diameter in mm."""
     if pair.both is None:
         return None, None, None
     now, before = pair.both
@@ -99,7 +100,7 @@ def _differences(pair: LesionPair) -> tuple[float | None, tuple[float, float] | 
 def _mean_trust(
     trust: NDArray[np.floating] | TrustFunction | None, region: Region, points_mm: FloatArray
 ) -> float | None:
-    """Mean trust over the region."""
+    """Mean trust over the region; None where unknown."""
     if trust is None:
         return None
     values = trust(points_mm) if callable(trust) else trust[tuple(region.voxels.T)]
@@ -107,7 +108,7 @@ def _mean_trust(
 
 
 def _lung(change: Change, points_mm: FloatArray, reference: Scan, template: Scan) -> Lung:
-    """The lung that most of the region lies in, by the reference's labels or else the template's."""
+    """The lung with most of the region, by the reference's labels, or by the template's where those show none."""
     labels = reference.lung_at(points_mm)
     if not labels.any():
         labels = template.lung_at(change.motion.to_template(points_mm))

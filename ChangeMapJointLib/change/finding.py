@@ -1,4 +1,4 @@
-"""One finding: what changed at one place, by how much, and whether it can be named."""
+"""One finding: where something changed, by how much, and what kind of change it is."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ class Finding:
 
     Attributes:
         id: 1, 2, ...: the value in :attr:`Findings.labels`.
-        kind: 'new', 'grown', 'shrunk', 'resolved', or plain 'increase' or 'decrease' where it cannot be told.
+        kind: 'new', 'grown', 'shrunk', 'resolved', or just 'increase' or 'decrease' where none of these is certain.
         centre_mm: centroid of the region of change, physical (x, y, z) LPS in the reference's space.
-        centre_template_mm: the same place in the template's space, y(centre).
+        centre_template_mm: the corresponding point in the template's space, y(centre).
         peak_mm: centre of the voxel where the change map is highest.
-        lung: 'right' or 'left', the patient's.
+        lung: 'right' or 'left' (the patient's side).
         voxels: size of the region on the map's grid.
         volume_ml: volume of the region of change (not of the lesion).
-        peak: largest value of the change map in it, 0 to 1.
-        peak_hu: R - T(y) in HU where it is farthest from 0.
+        peak: largest value of the change map in the region, 0 to 1.
+        peak_hu: R - T(y) in HU at the voxel of the region where it is farthest from 0.
         long_diameter_mm: longest axial diameter of the region.
-        perpendicular_diameter_mm: longest one across it in the same slice.
-        elongation: longest over shortest principal extent of the region; vessels and rims are long.
-        lesion_reference: the lesion measured in the reference, None where none could be delimited.
-        lesion_template: the same lesion measured in the template.
-        volume_change_percent: from template to reference, where both are measured.
-        volume_change_interval_percent: what the error of measurement leaves of it (about 95 %).
-        diameter_change_mm: change of the long axial diameter, where both are measured.
-        trust: how far the registration can be believed there, 0 to 1; None where unknown.
-        partner: id of a finding of the opposite sign that is probably the same, displaced structure.
-        remark: one or two sentences for the reader.
+        perpendicular_diameter_mm: longest diameter perpendicular to it in the same slice.
+        elongation: longest over shortest principal extent of the region; vessels and rims are elongated.
+        lesion_reference: the lesion measured in the reference; None where none could be segmented.
+        lesion_template: the lesion measured in the template; None where none could be segmented.
+        volume_change_percent: change of volume from template to reference; None unless both are measured.
+        volume_change_interval_percent: its confidence interval (about 95 %).
+        diameter_change_mm: change of the long axial diameter; None unless both are measured.
+        trust: trust in the registration there, 0 to 1; None where unknown.
+        partner: id of a finding of the opposite sign that is probably the same structure, displaced by an error of the
+            registration; None where there is none.
+        remark: a few sentences for the reader.
     """
 
     id: int
@@ -64,5 +65,5 @@ class Finding:
 
     @property
     def dipole(self) -> bool:
-        """Is it one side of a displaced structure?"""
+        """Whether it is one side of a displaced structure; :attr:`partner` is the other."""
         return self.partner is not None

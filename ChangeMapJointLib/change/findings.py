@@ -1,7 +1,8 @@
-"""From change maps to findings: what changed where, by how much, and whether it can be named.
+"""From change maps to findings: what changed, where, and by how much.
 
-An increase is denser now than before, a decrease less dense. It becomes *new*, *grown*, *shrunk* or *resolved* only
-where a lesion is measured, in each scan on its own grid, and differs beyond the error of measurement.
+An increase is denser now than before, a decrease is less dense. A finding is called *new*, *grown*, *shrunk* or
+*resolved* only where a lesion is measured, in each scan on its own grid, and differs by more than the measurement
+error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.kinds import Kind
 from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_lesion_pair, local_motions
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
-from ChangeMapJointLib.change.naming import dipole_partners, name_change
+from ChangeMapJointLib.change.naming import classify_change, dipole_partners
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
@@ -37,16 +38,17 @@ class FindingOptions:
     Attributes:
         threshold: lowest value of the change map, in (0, 1]; by default that of the sequential
             method in :data:`~ChangeMapJointLib.change.method_table.METHODS`.
-        proven_threshold: if given, in (0, threshold]: weaker change down to this is listed too, but only where it can
-            be named; on shells thinner than a voxel, as of a nodule that grew, the map stays below ``threshold``.
-        min_voxels: smallest component, >= 1 (the paper drops smaller ones).
-        connectivity: 6, 18 or 26 neighbours make a component.
-        merge_mm: widest gap between fragments that weaker change bridges, >= 0.
-        bridge: how strong that change must be, as a fraction of the threshold.
-        dipole_mm: farthest apart that a new and a resolved lesion of equal size are taken for one that
-            the registration left displaced.
-        max_findings: only so many of the largest are kept and measured, >= 1.
-        measure: how lesions are measured.
+        proven_threshold: if given, in (0, threshold]: weaker change down to this value is listed as well, but only
+            where a lesion proves to be new, grown, shrunk or resolved. The map stays below ``threshold`` on shells
+            thinner than a voxel, such as that of a nodule that grew.
+        min_voxels: smallest number of voxels of a region, >= 1.
+        connectivity: 6, 18 or 26 neighbours.
+        merge_mm: widest gap between fragments that is bridged by weaker change, >= 0.
+        bridge: how strong that weaker change must be, as a fraction of the threshold, in (0, 1].
+        dipole_mm: largest distance at which a new and a resolved lesion of equal size count as one lesion that the
+            registration left displaced.
+        max_findings: maximum number of findings, >= 1; only the largest are kept and measured.
+        measure: options of the measurement of lesions.
     """
 
     threshold: float = DEFAULT_THRESHOLD
@@ -73,22 +75,22 @@ class FindingOptions:
             "dipole_mm": (self.dipole_mm >= 0, "0 or more"),
             "max_findings": (self.max_findings >= 1, "1 or more"),
         }
-        for name, (good, expected) in checks.items():
-            if not good:
+        for name, (valid, expected) in checks.items():
+            if not valid:
                 raise InputError(f"found {getattr(self, name)}", field=f"FindingOptions.{name}", expected=expected)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All findings of a pair, largest volume x peak first.
+    """All findings of a pair, sorted by volume times peak, the largest first.
 
     Attributes:
         items: the findings; ``items[i].id == i + 1``.
-        labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere; None where they were read
-            from a table.
-        dropped: how many smaller regions were left out because of ``max_findings``.
-        threshold: of the map that they are regions of.
-        withheld: how many there would be, had the registration not failed; then ``items`` is empty.
+        labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere; None where the findings were
+            read from a table.
+        dropped: number of smaller regions that ``max_findings`` left out.
+        threshold: threshold of the change map.
+        withheld: number of findings that are not shown because the registration failed; then ``items`` is empty.
         why: the reasons for that, one sentence each.
     """
 
@@ -105,8 +107,8 @@ class Findings:
     def __len__(self) -> int:
         return len(self.items)
 
-    def held_back(self, why: tuple[str, ...]) -> Findings:
-        """None of them, and the reason: what a failed registration leaves is no change of the patient."""
+    def withhold(self, why: tuple[str, ...]) -> Findings:
+        """Withhold all findings for the reasons ``why``: after a failed registration they show no real change."""
         labels = None if self.labels is None else np.zeros_like(self.labels)
         return replace(self, items=(), labels=labels, dropped=0, withheld=len(self.items) + self.dropped, why=why)
 
@@ -120,32 +122,33 @@ def list_findings(
     trust: NDArray[np.floating] | TrustFunction | None = None,
     options: FindingOptions | None = None,
 ) -> Findings:
-    """List what changed, measured in both scans.
+    """List what changed, with the lesions measured in both scans.
 
     Args:
         change_map: float32 ``[z, y, x]`` in [0, 1] on the reference's grid.
         signed_hu: R - T(y) in HU on the same grid.
         pair: the current scan R and the prior T, not warped, with their lungs.
         field: y from R to T.
-        trust: float32 on the reference's grid, or a function of points ``[n, 3]`` in mm; 0 to 1.
+        trust: trust in [0, 1], as float32 ``[z, y, x]`` on the reference's grid or as a function of points ``[n, 3]``
+            in mm; None where unknown.
         options: what counts as a finding.
 
     Returns:
         The findings; none for equal scans.
 
     Raises:
-        ValueError: when an array does not have its grid's shape.
+        ValueError: an array does not have the shape of the reference.
     """
     options = options or FindingOptions()
     grid, scans = pair.reference.grid, (pair.reference, pair.template)
     _check_shapes(change_map, signed_hu, grid)
     regions = _regions(change_map, signed_hu, grid, options.threshold, options)
-    changes = _measured(regions[: options.max_findings], grid, field, *scans, options=options.measure)
+    changes = _measure_lesions(regions[: options.max_findings], grid, field, *scans, options=options.measure)
     if options.proven_threshold is not None:
         weak = _regions(change_map, signed_hu, grid, options.proven_threshold, options)
-        weak = _apart(weak, regions, changes, grid)[: options.max_findings]
-        found = _measured(weak, grid, field, *scans, options=options.measure)
-        changes += [c for c in found if name_change(c.region.sign, c.pair) not in ("increase", "decrease")]
+        weak = _not_listed(weak, regions, changes, grid)[: options.max_findings]
+        candidates = _measure_lesions(weak, grid, field, *scans, options=options.measure)
+        changes += [c for c in candidates if classify_change(c.region.sign, c.pair) not in ("increase", "decrease")]
     changes.sort(key=lambda change: -change.region.weight)
     partners = dipole_partners(changes, grid, farthest_mm=options.dipole_mm)
     labels = np.zeros(grid.shape, dtype=np.int32)
@@ -199,7 +202,7 @@ def _check_shapes(
             )
 
 
-def _measured(
+def _measure_lesions(
     regions: list[Region],
     grid: Grid,
     field: DisplacementField,
@@ -208,25 +211,25 @@ def _measured(
     *,
     options: MeasureOptions,
 ) -> list[Change]:
-    """Each region with its lesion; regions of the same sign that lie in one lesion become one."""
+    """Find the lesion behind each region; regions of the same sign in one lesion are merged."""
     motions = local_motions(regions, grid, field)
-    waiting = list(range(len(regions)))
+    remaining = list(range(len(regions)))
     changes = []
-    while waiting:
-        first = waiting.pop(0)
+    while remaining:
+        first = remaining.pop(0)
         region, motion = regions[first], motions[first]
         pair = find_lesion_pair(region, grid, motion, reference=reference, template=template, options=options)
         lesion = pair.primary(region.sign)
         if lesion is not None:
-            same = [i for i in waiting if _belongs(regions[i], region.sign, lesion, motion, grid)]
-            waiting = [i for i in waiting if i not in same]
-            region = region.united([regions[i] for i in same])
+            same = [i for i in remaining if _lies_in_lesion(regions[i], region.sign, lesion, motion, grid)]
+            remaining = [i for i in remaining if i not in same]
+            region = region.merged_with([regions[i] for i in same])
         changes.append(Change(region, motion, pair))
     return changes
 
 
-def _belongs(region: Region, sign: int, lesion: Lesion, motion: LocalMotion, grid: Grid) -> bool:
-    """Does most of ``region`` lie in a lesion that was found from another region of this sign?"""
+def _lies_in_lesion(region: Region, sign: int, lesion: Lesion, motion: LocalMotion, grid: Grid) -> bool:
+    """Whether most of ``region`` lies in a lesion that was found from another region, of sign ``sign``."""
     if region.sign != sign:
         return False
     points = region.points_mm(grid)
@@ -234,17 +237,18 @@ def _belongs(region: Region, sign: int, lesion: Lesion, motion: LocalMotion, gri
     return lesion.may_contain(points) and lesion.contains(points, margin_mm=max(grid.spacing_mm)).mean() > 0.5
 
 
-def _apart(weak: list[Region], strong: list[Region], changes: list[Change], grid: Grid) -> list[Region]:
-    """The weak regions that neither hold a strong one nor lie in a lesion that is already listed."""
-    taken = np.zeros(grid.shape, dtype=bool)
+def _not_listed(weak: list[Region], strong: list[Region], changes: list[Change], grid: Grid) -> list[Region]:
+    """The weak regions that neither contain a strong one nor lie in a lesion that is listed already."""
+    listed = np.zeros(grid.shape, dtype=bool)
     for region in strong:
-        taken[tuple(region.voxels.T)] = True
-    known = [(c, c.pair.primary(c.region.sign)) for c in changes]
+        listed[tuple(region.voxels.T)] = True
+    lesions = [(c, c.pair.primary(c.region.sign)) for c in changes]
     return [
         region
         for region in weak
-        if not taken[tuple(region.voxels.T)].any()
+        if not listed[tuple(region.voxels.T)].any()
         and not any(
-            lesion is not None and _belongs(region, c.region.sign, lesion, c.motion, grid) for c, lesion in known
+            lesion is not None and _lies_in_lesion(region, c.region.sign, lesion, c.motion, grid)
+            for c, lesion in lesions
         )
     ]

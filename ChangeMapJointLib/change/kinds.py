@@ -1,4 +1,4 @@
-"""The kinds of change, and what users read of them."""
+"""The kinds of change, and the words that users see for them."""
 
 from __future__ import annotations
 

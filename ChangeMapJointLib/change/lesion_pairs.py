@@ -1,4 +1,4 @@
-"""The same lesion in both scans: found from a region of change in the one, sought at its place in the other."""
+"""The same lesion in both scans: segmented from a region of change in one, searched for at its place in the other."""
 
 from __future__ import annotations
 
@@ -16,48 +16,54 @@ from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOpti
 from ChangeMapJointLib.lesions.segment import elongation, halfway_hu
 from ChangeMapJointLib.scan.scan import Scan
 
-_MARGIN_MM = 10.0  # round a region, where its local motion is taken
+_MARGIN_MM = 10.0  # around a region, for its local motion
 _NODES = 4  # samples of the field along each edge of that box
 _MOST_SEEDS = 5000
-_OWN_SHARE = 0.4  # of a region lies in the lesion that changed, at least
-_KNOWN_SHARE = 0.9  # of the place must lie in the other scan's field of view for that
-_EMPTY_SHARE = 0.35  # of the place may be dense (vessels) where a lesion is said to be absent
-_OUTLINED_SHARE = 0.6  # of such a region lies in the lesion that it outlines, at least
-_OUTLINED_RADIUS_MM = 2.0  # ball that fits into a region of change which is no displaced edge
-_MASS_SHARE = 0.05  # of a massive structure has changed, at least, for it to be the lesion behind the change
-_SMALLEST_SHARE = 0.05  # of a lesion's volume that its counterpart has; what is smaller is some other structure
-_LARGEST_SHARE = 2.0  # the same for the largest: the lesion is the larger one, errors of measurement apart
-_PALER_SHARE = 0.3  # the same for a counterpart that is less dense
-_SLACK_MM = 3.0  # what a registration may be off
+_OWN_SHARE = 0.4  # of a region that must lie in the lesion that changed
+_KNOWN_SHARE = (
+    0.9  # of a lesion's place that must lie in the other scan's field of view for the lesion to be absent there
+)
+_EMPTY_SHARE = 0.35  # of that place that may be dense (vessels) for the lesion to be absent there
+_OUTLINED_SHARE = 0.6  # of a region that must lie in the lesion that it outlines
+_OUTLINED_RADIUS_MM = 2.0  # a region that holds a ball of this radius is not just a displaced edge
+_MASS_SHARE = 0.05  # of a massive structure that must have changed for it to be the lesion behind the change
+_SMALLEST_SHARE = 0.05  # smallest volume of a counterpart, of the lesion's; anything smaller is another structure
+_LARGEST_SHARE = 2.0  # largest volume of a counterpart: apart from measurement errors, the lesion is the larger one
+_PALER_SHARE = 0.3  # smallest volume of a counterpart that is less dense
+_SLACK_MM = 3.0  # tolerance for the error of the registration
 
 
 @dataclass(frozen=True)
 class LocalMotion:
-    """``y`` near a region as an affine map, and its inverse.
+    """The deformation ``y`` near a region as an affine map, and its inverse.
 
-    It only says where to look: a lesion is measured where it is found.
+    It serves only to locate a lesion in the other scan, where it is then measured in that scan's own space.
+
+    Attributes:
+        matrix: 4x4, reference to template.
+        inverse: 4x4, template to reference.
     """
 
     matrix: FloatArray
     inverse: FloatArray
 
     def to_template(self, points_mm: FloatArray) -> FloatArray:
-        """Reference points ``[n, 3]`` to template points."""
+        """Map points ``[n, 3]`` of the reference to the template."""
         return apply_affine(self.matrix, points_mm)
 
     def to_reference(self, points_mm: FloatArray) -> FloatArray:
-        """Template points ``[n, 3]`` to reference points."""
+        """Map points ``[n, 3]`` of the template to the reference."""
         return apply_affine(self.inverse, points_mm)
 
 
 @dataclass(frozen=True)
 class LesionPair:
-    """What is found of one lesion in the two scans.
+    """One lesion in both scans.
 
     Attributes:
-        reference: the lesion in the current scan, None where none could be delimited.
-        template: the lesion in the prior scan.
-        other_empty: the scan that is less dense here shows lung (and thin vessels) at the place.
+        reference: the lesion in the current scan; None where none could be segmented.
+        template: the lesion in the prior scan; None where none could be segmented.
+        other_empty: whether the scan that is less dense here shows only lung and thin vessels at the lesion's place.
     """
 
     reference: Lesion | None = None
@@ -65,12 +71,12 @@ class LesionPair:
     other_empty: bool = False
 
     def primary(self, sign: int) -> Lesion | None:
-        """The lesion in the scan that is denser where the change has this sign."""
+        """The lesion in the denser scan: the reference where ``sign`` is positive, otherwise the template."""
         return self.reference if sign > 0 else self.template
 
     @property
     def both(self) -> tuple[LesionMeasure, LesionMeasure] | None:
-        """The lesion now and before, where it is measured in both scans."""
+        """The lesion now and before; None unless it is measured in both scans."""
         if self.reference is None or self.template is None:
             return None
         return self.reference.measure, self.template.measure
@@ -78,7 +84,13 @@ class LesionPair:
 
 @dataclass(frozen=True)
 class Change:
-    """A region of change with what is known of the lesion behind it."""
+    """A region of change and the lesion behind it.
+
+    Attributes:
+        region: the region.
+        motion: the deformation near it.
+        pair: the lesion in both scans.
+    """
 
     region: Region
     motion: LocalMotion
@@ -86,7 +98,7 @@ class Change:
 
 
 def local_motions(regions: list[Region], grid: Grid, field: DisplacementField) -> list[LocalMotion]:
-    """The best affine approximation of y round each region (least squares over a box)."""
+    """The best affine approximation of y around each region, by least squares over a box."""
     boxes = []
     for region in regions:
         points = region.points_mm(grid)
@@ -100,9 +112,10 @@ def local_motions(regions: list[Region], grid: Grid, field: DisplacementField) -
 
 
 def _fit_motion(points_mm: FloatArray, moved_mm: FloatArray) -> LocalMotion:
+    """Fit an affine map to points and their images."""
     middle, target = points_mm.mean(axis=0), moved_mm.mean(axis=0)
     linear: FloatArray = np.linalg.lstsq(points_mm - middle, moved_mm - target, rcond=None)[0].T.astype(float)
-    if not 0.2 < np.linalg.det(linear) < 5.0:  # folded or torn: only the shift can be trusted
+    if not 0.2 < np.linalg.det(linear) < 5.0:  # folded or torn: use the shift only
         linear = np.eye(3)
     matrix = np.eye(4)
     matrix[:3, :3] = linear
@@ -114,44 +127,44 @@ def _fit_motion(points_mm: FloatArray, moved_mm: FloatArray) -> LocalMotion:
 def find_lesion_pair(
     region: Region, grid: Grid, motion: LocalMotion, *, reference: Scan, template: Scan, options: MeasureOptions
 ) -> LesionPair:
-    """The lesion behind a region of change, in both scans.
+    """Find the lesion behind a region of change in both scans.
 
-    It is delimited first in the scan that is denser there (R for an increase, T for a decrease), seeded by the
-    region, then sought in the other scan at the place of the first.
+    It is first segmented in the scan that is denser there (R for an increase, T for a decrease), with the region as
+    seed, and then searched for at the corresponding place in the other scan.
 
     Args:
-        region: where the change is.
-        grid: the change map's grid.
+        region: the region of change.
+        grid: grid of the change map.
         motion: y near the region.
         reference: the current scan R.
         template: the prior scan T.
-        options: how lesions are measured.
+        options: options of the measurement.
 
     Returns:
-        The pair; both None where the change is no lesion's.
+        The pair; without lesions where the change is not that of a lesion.
     """
     points = region.points_mm(grid)[:: len(region.voxels) // _MOST_SEEDS + 1]
     now, before = _Side(reference, template, motion.to_template), _Side(template, reference, motion.to_reference)
-    first, second = (now, before) if region.sign > 0 else (before, now)
+    denser, less_dense = (now, before) if region.sign > 0 else (before, now)
     seed = points if region.sign > 0 else motion.to_template(points)
-    lesion = first.lesion(seed, options=options)
-    other = None
-    if lesion is None or not _explains(lesion, region, grid) or not first.fills(lesion, seed, _OWN_SHARE):
-        lesion = _outlined(region, grid, first, seed, options)
-        if lesion is None or not _is_empty(lesion, second.scan, first.to_other(lesion.points_mm)):
+    lesion = denser.lesion(seed, options=options)
+    counterpart = None
+    if lesion is None or not _explains(lesion, region, grid) or not denser.fills(lesion, seed, _OWN_SHARE):
+        lesion = _outlined_lesion(region, grid, denser, seed, options)
+        if lesion is None or not _is_empty(lesion, less_dense.scan, denser.to_other(lesion.points_mm)):
             return LesionPair()
         empty = True
     else:
-        place = first.to_other(lesion.points_mm)
+        place = denser.to_other(lesion.points_mm)
         place = place[:: len(place) // _MOST_SEEDS + 1]
-        other = _counterpart(lesion, second, place, options)
-        empty = other is None and _is_empty(lesion, second.scan, place)
-    return LesionPair(lesion, other, empty) if region.sign > 0 else LesionPair(other, lesion, empty)
+        counterpart = _counterpart(lesion, less_dense, place, options)
+        empty = counterpart is None and _is_empty(lesion, less_dense.scan, place)
+    return LesionPair(lesion, counterpart, empty) if region.sign > 0 else LesionPair(counterpart, lesion, empty)
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One scan with the way to the other."""
+    """One scan, the other scan, and the map of points to it."""
 
     scan: Scan
     other: Scan
@@ -167,7 +180,7 @@ class _Side:
         within_mm: float | None = None,
         options: MeasureOptions,
     ) -> Lesion | None:
-        """As :func:`segment_lesion`; what is lung in the other scan is no wall: masks often cut off a nodule."""
+        """As :func:`segment_lesion`; lung of the other scan counts too, since masks may cut nodules off."""
         return segment_lesion(
             self.scan.volume,
             self.scan.lungs.labels,
@@ -181,19 +194,21 @@ class _Side:
         )
 
     def fills(self, lesion: Lesion, seed_mm: FloatArray, share: float) -> bool:
-        """Does at least ``share`` of the seed lie in the lesion, give or take a voxel?"""
+        """Whether at least ``share`` of the seed lies in the lesion, with a tolerance of one voxel."""
         voxel = float(np.median(self.scan.grid.spacing_mm))
         return bool(lesion.contains(seed_mm, margin_mm=voxel).mean() >= share)
 
 
 def _explains(lesion: Lesion, region: Region, grid: Grid) -> bool:
-    """Is it a nodule, or a mass of which the region is more than a trifle? Otherwise it is the hilum."""
+    """Whether the lesion is a nodule, or a mass of which a large enough part changed; otherwise it is the hilum."""
     region_ml = len(region.voxels) * grid.voxel_volume_ml
     return lesion.nodule.compact or region_ml >= _MASS_SHARE * lesion.measure.volume_ml
 
 
-def _outlined(region: Region, grid: Grid, side: _Side, seed_mm: FloatArray, options: MeasureOptions) -> Lesion | None:
-    """The lesion that a massive, compact region of change itself outlines: irregular, or on the hilum."""
+def _outlined_lesion(
+    region: Region, grid: Grid, side: _Side, seed_mm: FloatArray, options: MeasureOptions
+) -> Lesion | None:
+    """The lesion that a massive, compact region of change outlines: an irregular one, or one at the hilum."""
     start, stop = region.voxels.min(axis=0), region.voxels.max(axis=0) + 1
     mask = np.zeros(stop - start + 2, dtype=bool)
     mask[tuple((region.voxels - start + 1).T)] = True
@@ -206,27 +221,27 @@ def _outlined(region: Region, grid: Grid, side: _Side, seed_mm: FloatArray, opti
 
 
 def _counterpart(lesion: Lesion, side: _Side, place_mm: FloatArray, options: MeasureOptions) -> Lesion | None:
-    """The lesion at ``place_mm`` of the other scan.
+    """The lesion at ``place_mm`` in the other scan.
 
-    As dense as the first one, or else less dense (ground glass that became solid) but of a size with it.
+    It is as dense as the first one, or less dense (ground glass that became solid) but of similar size.
     """
-    size = 0.5 * sphere_diameter_mm(lesion.measure.volume_ml)
-    reach = max(_SLACK_MM, 0.5 * size)
+    radius_mm = 0.5 * sphere_diameter_mm(lesion.measure.volume_ml)
+    reach = max(_SLACK_MM, 0.5 * radius_mm)
     density = lesion.nodule.lesion_hu
     least_ml, most_ml = _SMALLEST_SHARE * lesion.measure.volume_ml, _LARGEST_SHARE * lesion.measure.volume_ml
     for slack in (0.0, _SLACK_MM):
-        found = side.lesion(place_mm, lesion_hu=density, slack_mm=slack, reach_mm=reach, options=options)
-        if found is not None and least_ml < found.measure.volume_ml < most_ml:
-            return found
+        candidate = side.lesion(place_mm, lesion_hu=density, slack_mm=slack, reach_mm=reach, options=options)
+        if candidate is not None and least_ml < candidate.measure.volume_ml < most_ml:
+            return candidate
     paler = side.lesion(place_mm, reach_mm=reach, options=options)
     same_size = paler is not None and _PALER_SHARE * lesion.measure.volume_ml < paler.measure.volume_ml < most_ml
     return paler if same_size else None
 
 
 def _is_empty(lesion: Lesion, scan: Scan, place_mm: FloatArray) -> bool:
-    """Is the place in the scan's field of view, and mostly lung?"""
-    hu, known = nearest_in(scan.array, scan.grid, place_mm)
-    if known.mean() < _KNOWN_SHARE:
+    """Whether the place lies in the scan's field of view and is mostly lung."""
+    hu, inside = nearest_in(scan.array, scan.grid, place_mm)
+    if inside.mean() < _KNOWN_SHARE:
         return False
     level = halfway_hu(lesion.nodule.lesion_hu, lesion.nodule.background_hu)
     return float((hu > level).mean()) < _EMPTY_SHARE

@@ -1,7 +1,7 @@
-"""The methods: what users read of each, its thresholds, and its stages. Nothing else in the project repeats this.
+"""The table of methods: titles and descriptions for users, thresholds and stages. Nothing else repeats these.
 
-The command line, the panel, the scene, the report and the tests read it. It imports nothing heavy, so that the panel
-can show it before PyTorch is installed.
+The command line, the panel, the scene, the report and the tests read this table. It imports nothing heavy, so that the
+panel can show it before PyTorch is installed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import get_args
 from ChangeMapJointLib.core.choices import DEFAULT_METHOD, Method
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU, FULL_SCALE_HU
 
-MOST_FINDINGS = 200  # of the largest: more cannot be read
+MOST_FINDINGS = 200  # only the largest are kept: nobody reads more
 SMALLEST_REGION_VOX = 5  # of a finding: Kohlbrandt et al. 2024 drop smaller regions
-# Beyond R's lungs, only what balls of this radius fit into counts as lung of T(y). Measured on synthetic change: 2 mm
-# leave most of the rim, in which most false positives lie.
+# Beyond R's lungs, only parts of T(y)'s lungs that a ball of this radius fits into count. On synthetic change, 2 mm
+# left most of the rim, which holds most false positives.
 RIM_MM = 4.0
 
-# of CM_seq, as a fraction of the full scale: 714 HU, the operating point of Kohlbrandt et al. 2024
+# for CM_seq, as a fraction of the full scale: 714 HU, the operating point of Kohlbrandt et al. 2024
 _PAPER_THRESHOLD = 0.68
-# ground glass shows from here on; below, noise and vessels begin
+# ground glass shows from this value on; below it, noise and vessels begin
 _PAPER_CANDIDATES = 0.4
 
 _LOW, _HIGH = (f"{value:g}".replace("-", "\u2212") for value in CHANGE_WINDOW_HU)
@@ -47,9 +47,9 @@ class Stage:
     """One step of a comparison.
 
     Attributes:
-        name: as in ``run.json`` and in progress events.
+        name: its name in ``run.json`` and in progress events.
         title: what the panel shows while it runs.
-        share: expected share of the time; the shares of a method need not add up to 1.
+        share: expected share of the time; the shares of a method need not sum to 1.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """All that is fixed about one method.
+    """The fixed properties of one method.
 
     Attributes:
-        name: as on the command line and in files.
-        title: in the panel's list.
-        note: one sentence below that list.
-        description: in the report.
+        name: its name on the command line and in files.
+        title: its title in the panel's list.
+        note: the sentence below that list.
+        description: its description in the report.
         threshold: default threshold of the findings, in (0, 1].
-        candidates: weaker change down to this is measured as well, for the threshold slider.
-        stages: in the order in which they run.
+        candidates: lower threshold down to which changes are measured for the threshold slider.
+        stages: its stages in the order in which they run.
     """
 
     name: Method
@@ -86,6 +86,7 @@ class MethodEntry:
 
 
 def _stages(**shares: float) -> tuple[Stage, ...]:
+    """Stages by name, with their expected shares of the time."""
     return tuple(Stage(name, STAGE_TITLES[name], share) for name, share in shares.items())
 
 
@@ -95,13 +96,13 @@ METHODS: dict[Method, MethodEntry] = {
         MethodEntry(
             name="rigid",
             title="Rigid only (no map)",
-            note="The prior is moved and turned onto the current scan; no map and no findings are made.",
+            note="The prior is shifted and rotated onto the current scan; there is no map and there are no findings.",
             description=(
-                "Rigid alignment only: the template was moved and turned as a whole and interpolated once. Breathing "
-                "is not corrected, so there is no change map and no list of findings; both scans are shown side by "
-                "side."
+                "Rigid alignment only: the template was shifted and rotated as a whole and interpolated once. "
+                "Breathing is not corrected, so there is no change map and no list of findings; both scans are shown "
+                "side by side."
             ),
-            threshold=_PAPER_THRESHOLD,  # it makes no map: the value only stands in run.json
+            threshold=_PAPER_THRESHOLD,  # there is no map: the value only appears in run.json
             candidates=_PAPER_CANDIDATES,
             stages=_stages(read=2, lungs=6, rigid=6, gate=1, warp=1, write=3),
         ),
@@ -127,12 +128,12 @@ METHODS: dict[Method, MethodEntry] = {
             title="Joint (network)",
             note="Network, then registration from its result; combined change map, findings and trust.",
             description=(
-                "One network gives the deformation and the learned change from both scans; unless it was switched "
-                "off, variational registration then improves the deformation, and the network looks again at what "
-                "that aligned. The map shown is the learned change times the difference of the reference and the "
-                f"warped template, inside the lungs; {_RIM} It follows {_PAPER}"
+                "One network estimates the deformation and the learned change from both scans. Unless it was switched "
+                "off, variational registration then improves the deformation, and the network estimates the change "
+                "again from the aligned scans. The map shown is the learned change times the difference of the "
+                f"reference and the warped template, inside the lungs; {_RIM} The method follows {_PAPER}"
             ),
-            threshold=0.3,  # CM_comb, a product, is about as quiet from here on as CM_seq from its own
+            threshold=0.3,  # CM_comb is a product; here it has about as few false positives as CM_seq at its threshold
             candidates=0.15,
             stages=_stages(
                 read=2,

@@ -1,4 +1,4 @@
-"""From a change map to regions: components above a threshold, one sign each, fragments joined."""
+"""Regions of a change map: components above a threshold, each of one sign, with fragments merged."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ IndexArray = NDArray[np.intp]
 SignedArray = NDArray[np.int16] | NDArray[np.float32]
 
 CONNECTIVITY_RANK = {6: 1, 18: 2, 26: 3}
-_MOST_BRIDGE_VOXELS = 2_000_000  # beyond that the map is broken, and joining fragments only costs time
+_MOST_BRIDGE_VOXELS = 2_000_000  # with more, the map is broken, and merging fragments only takes time
 
 
 @dataclass(frozen=True)
 class Region:
-    """Voxels that changed in one direction and belong together.
+    """A connected set of voxels that changed in the same direction.
 
     Attributes:
         sign: +1 denser now, -1 less dense now.
         voxels: ``[n, 3]`` indices (z, y, x) on the map's grid, sorted.
-        values: the change map there, float32 ``[n]`` in [0, 1].
+        values: values of the change map there, float32 ``[n]`` in [0, 1].
     """
 
     sign: int
@@ -41,15 +41,15 @@ class Region:
 
     @property
     def weight(self) -> float:
-        """Voxels times peak: what regions are ordered by."""
+        """Number of voxels times peak, by which regions are sorted."""
         return len(self.voxels) * self.peak
 
     def points_mm(self, grid: Grid) -> FloatArray:
-        """Physical points ``[n, 3]`` in (x, y, z) LPS of its voxels on ``grid``."""
+        """Points ``[n, 3]`` of its voxels on ``grid`` (x, y, z in mm, LPS)."""
         return grid.to_physical(self.voxels[:, ::-1])
 
-    def united(self, others: list[Region]) -> Region:
-        """This region and others of its sign as one."""
+    def merged_with(self, others: list[Region]) -> Region:
+        """This region merged with others of the same sign."""
         if not others:
             return self
         voxels = np.concatenate([self.voxels, *(o.voxels for o in others)])
@@ -69,24 +69,24 @@ def change_regions(
     merge_mm: float,
     bridge: float,
 ) -> list[Region]:
-    """Components of ``change_map >= threshold``, increases and decreases apart, largest weight first.
+    """Find the components of ``change_map >= threshold``, separately for increases and decreases.
 
-    Components below ``min_voxels`` are dropped. Two that are left become one region where a path of weaker change
-    of the same sign, at least ``bridge * threshold`` and nowhere farther than ``merge_mm / 2`` from
-    a component, joins them: the fragments of the shell round a grown lesion.
+    Components with fewer than ``min_voxels`` voxels are dropped. Two others are merged into one region, such as the
+    fragments of the shell around a grown lesion, where a path of weaker change of the same sign connects them: at least
+    ``bridge * threshold``, and nowhere farther than ``merge_mm / 2`` from a component.
 
     Args:
         change_map: float32 ``[z, y, x]`` in [0, 1].
-        signed_hu: R - T(y) in HU; only its sign counts, 0 as an increase.
-        grid: the maps' grid.
+        signed_hu: R - T(y) in HU; only its sign is used, and 0 counts as an increase.
+        grid: grid of the maps.
         threshold: lowest value of a component, in (0, 1].
-        min_voxels: smallest component kept.
+        min_voxels: smallest number of voxels of a component.
         connectivity: 6, 18 or 26 neighbours.
-        merge_mm: widest gap that is bridged; 0 joins nothing.
-        bridge: fraction of the threshold that the gap must reach.
+        merge_mm: widest gap that is bridged; 0 merges nothing.
+        bridge: lowest value in the gap, as a fraction of the threshold.
 
     Returns:
-        The regions; voxels of the weaker bridges do not belong to them.
+        The regions, the largest weight first, without the voxels of the gaps.
     """
     above = change_map >= threshold
     if not above.any():
@@ -100,7 +100,7 @@ def change_regions(
         labels = _large_components(above[box] & direction, structure, min_voxels)
         if merge_mm > 0:
             weak = (change_map[box] >= bridge * threshold) & direction
-            labels = _joined(labels, weak, grid, structure, merge_mm)
+            labels = _merge_fragments(labels, weak, grid, structure, merge_mm)
         regions += [
             Region(sign, voxels + start, change_map[box][tuple(voxels.T)]) for voxels in _voxels_by_label(labels)
         ]
@@ -108,6 +108,7 @@ def change_regions(
 
 
 def _large_components(mask: BoolArray, structure: BoolArray, min_voxels: int) -> NDArray[np.int32]:
+    """Labels of the components with at least ``min_voxels`` voxels, 0 elsewhere."""
     labels, count = ndimage.label(mask, structure)
     large = np.bincount(labels.ravel(), minlength=count + 1) >= min_voxels
     large[0] = False
@@ -115,10 +116,10 @@ def _large_components(mask: BoolArray, structure: BoolArray, min_voxels: int) ->
     return np.asarray(labels, dtype=np.int32)
 
 
-def _joined(
+def _merge_fragments(
     labels: NDArray[np.int32], weak: BoolArray, grid: Grid, structure: BoolArray, merge_mm: float
 ) -> NDArray[np.int32]:
-    """Labels with the components that a near bridge of weak change connects made one."""
+    """The labels after merging components that a short bridge of weak change connects."""
     core = labels > 0
     islands, count = ndimage.label(weak | core, structure)
     pairs = np.unique(np.column_stack([islands[core], labels[core]]), axis=0)
@@ -137,7 +138,7 @@ def _joined(
 
 
 def _voxels_by_label(labels: NDArray[np.int32]) -> list[IndexArray]:
-    """The sorted voxels (z, y, x) of every label above 0."""
+    """The sorted voxels (z, y, x) of each label above 0."""
     voxels = np.argwhere(labels)
     if not len(voxels):
         return []

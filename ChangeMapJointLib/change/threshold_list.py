@@ -1,7 +1,7 @@
-"""The list of findings while a threshold slider moves: live regions, with what was measured once.
+"""The list of changes at any threshold, for a slider.
 
-Measuring a lesion takes longer than a slider can wait. A run measures its findings, and candidates at a lower
-threshold; a live region takes over the figures of the one that it belongs to.
+Measuring a lesion takes too long for a slider. A run therefore measures its findings, and candidates at a lower
+threshold. A region at another threshold takes over the figures of the finding or candidate that it belongs to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ChangeMapJointLib.change.method_table import MOST_FINDINGS
 from ChangeMapJointLib.change.threshold_tree import ThresholdTree, TreeRegion
 from ChangeMapJointLib.core.grid import FloatArray, Vector3
 
-Measured = Mapping[str, Any]  # one entry of ``findings.json``
+Measured = Mapping[str, Any]  # one entry of ``findings.json`` or ``candidates.json``
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,16 @@ class ListedChange:
     """One row of the list at a threshold.
 
     Attributes:
-        key: names it over thresholds and sessions: the voxel where its change is strongest.
-        kind: 'new', 'grown', 'shrunk', 'resolved', 'increase' or 'decrease'; see :class:`Finding`.
+        key: identifies the row at all thresholds and in all sessions: the voxel where its change is strongest.
+        kind: 'new', 'grown', 'shrunk', 'resolved', 'increase' or 'decrease'; see
+            :class:`~ChangeMapJointLib.change.finding.Finding`.
         sign: +1 denser now, -1 less dense now.
         volume_ml: volume of the region of change at this threshold.
-        peak: largest value of the change map in it.
-        peak_mm: where that is, LPS.
-        centre_mm: centroid of the region, or of the largest part, LPS.
-        trust: how far the registration can be believed there, in [0, 1]; None where unknown.
-        measured: its figures in ``findings.json`` or ``candidates.json``; None where it was not measured.
+        peak: largest value of the change map in the region.
+        peak_mm: position of that value, physical (x, y, z) LPS.
+        centre_mm: centroid of the region, or of its largest part, LPS.
+        trust: trust in the registration there, in [0, 1]; None where unknown.
+        measured: its entry in ``findings.json`` or ``candidates.json``; None where it was not measured.
     """
 
     key: int
@@ -48,14 +49,14 @@ class ListedChange:
 
 
 class ThresholdList:
-    """Rows for any threshold.
+    """Lists the changes at any threshold.
 
     Args:
-        regions: the map, prepared.
+        regions: the components of the change map.
         findings: entries of ``findings.json``, the largest first.
         candidates: entries of ``candidates.json``.
-        candidate_threshold: what those are regions of.
-        trust: trust at physical points ``[n, 3]`` LPS, for regions that were not measured.
+        candidate_threshold: threshold of the candidates.
+        trust: trust at points ``[n, 3]`` (x, y, z in mm, LPS), for regions that were not measured.
     """
 
     def __init__(
@@ -71,19 +72,19 @@ class ThresholdList:
         self._measured = [*findings, *candidates]
         self._trust = trust
         self._peaks = regions.positions_of(np.array([m["peak_mm"] for m in self._measured]).reshape(-1, 3))
-        self._base = regions.components(candidate_threshold)
+        self._candidate_regions = regions.components(candidate_threshold)
         self._candidate_of: dict[int, int] = {}
         for i in range(len(findings), len(self._measured)):
-            if 0 <= self._peaks[i] < len(self._base):
-                self._candidate_of.setdefault(int(self._base[self._peaks[i]]), i)
+            if 0 <= self._peaks[i] < len(self._candidate_regions):
+                self._candidate_of.setdefault(int(self._candidate_regions[self._peaks[i]]), i)
 
     def at(self, threshold: float, *, min_voxels: int = 5) -> list[ListedChange]:
-        """The rows at ``threshold``, the largest (volume times peak) first, at most :data:`MOST_FINDINGS`.
+        """List the changes at ``threshold``, by volume times peak, the largest first; at most :data:`MOST_FINDINGS`.
 
-        Regions of one measured lesion are one row.
+        Several regions of one measured lesion share a row.
 
         Args:
-            threshold: of the change map, in (0, 1].
+            threshold: threshold of the change map, in (0, 1].
             min_voxels: regions with fewer voxels are left out.
         """
         label = self.regions.components(threshold)
@@ -95,17 +96,18 @@ class ThresholdList:
         for region in self.regions.at(threshold, min_voxels=min_voxels)[:MOST_FINDINGS]:
             number = owner.get(region.component, self._candidate(region))
             key = region.key if number is None else self._key(number, region)
-            known = rows.get(key)
-            rows[key] = self._row(region, number, key) if known is None else _united(known, region)
+            row = rows.get(key)
+            rows[key] = self._row(region, number, key) if row is None else _add_part(row, region)
         return sorted(rows.values(), key=lambda row: -row.volume_ml * row.peak)
 
     def _candidate(self, region: TreeRegion) -> int | None:
-        """The candidate that holds a region which none of the measured peaks lies in."""
-        if region.position >= len(self._base):
+        """Index of the candidate that contains a region without a measured peak; None where there is none."""
+        if region.position >= len(self._candidate_regions):
             return None
-        return self._candidate_of.get(int(self._base[region.position]))
+        return self._candidate_of.get(int(self._candidate_regions[region.position]))
 
     def _key(self, number: int, region: TreeRegion) -> int:
+        """The voxel of the peak of measured entry ``number``, or of ``region`` where that is below the floor."""
         position = int(self._peaks[number])
         return region.key if position < 0 else int(self.regions.voxels[position])
 
@@ -127,6 +129,6 @@ class ThresholdList:
         )
 
 
-def _united(row: ListedChange, part: TreeRegion) -> ListedChange:
-    """A row with a further, smaller part of the same lesion."""
+def _add_part(row: ListedChange, part: TreeRegion) -> ListedChange:
+    """Add another, smaller part of the same lesion to a row."""
     return replace(row, volume_ml=row.volume_ml + part.volume_ml, peak=max(row.peak, part.peak))

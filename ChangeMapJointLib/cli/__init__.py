@@ -1,1 +1,1 @@
-"""The command ``changemap``: one file a command."""
+"""The command line ``changemap``."""

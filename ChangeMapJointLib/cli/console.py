@@ -1,4 +1,4 @@
-"""What the command line prints while it works, and how it ends."""
+"""Progress, messages and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
     EXIT_INPUT,
-    Unheard,
+    OutputClosed,
+    cancel_on_signals,
     emit,
     json_listener,
-    say,
-    stoppable,
+    write_now,
 )
-from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, nobody
+from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 
 @contextmanager
-def listening(style: str) -> Iterator[Listener]:
-    """The listener for ``--progress``: ``json`` lines, a ``bar`` on a terminal, or nothing for ``none``.
+def progress_listener(style: str) -> Iterator[Listener]:
+    """Yield the listener for ``--progress``.
 
-    Where the output is no terminal, ``bar`` prints one line a stage.
+    Args:
+        style: ``json`` for JSON lines, ``none`` for nothing, or ``bar`` for a progress bar; if standard error is not a
+            terminal, ``bar`` prints one line per stage.
     """
     if style == "json":
         yield json_listener()
     elif style == "none":
-        yield nobody
+        yield ignore_progress
     elif sys.stderr is not None and sys.stderr.isatty():
         with progress_bar() as listener:
             yield listener
@@ -45,8 +47,8 @@ def listening(style: str) -> Iterator[Listener]:
 
 @contextmanager
 def progress_bar() -> Iterator[Listener]:
-    """A bar on the terminal, gone at the end."""
-    from rich.console import Console  # late: Slicer's Python, which runs the worker, has no rich
+    """Yield a listener that draws a bar on the terminal; the bar disappears at the end."""
+    from rich.console import Console  # here, since Slicer's Python does not have rich
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(
@@ -68,62 +70,62 @@ def progress_bar() -> Iterator[Listener]:
 
 
 def line_listener() -> Listener:
-    """Prints one line on standard error when a stage begins."""
-    seen: list[str] = []
+    """Return a listener that prints one line to standard error when a stage begins."""
+    stages: list[str] = []
 
-    def tell(event: ProgressEvent) -> None:
-        if not seen or seen[-1] != event.stage:
-            seen.append(event.stage)
-            say(sys.stderr, f"{event.elapsed_s:6.1f} s  {event.stage}\n")
+    def listen(event: ProgressEvent) -> None:
+        if not stages or stages[-1] != event.stage:
+            stages.append(event.stage)
+            write_now(sys.stderr, f"{event.elapsed_s:6.1f} s  {event.stage}\n")
 
-    return tell
+    return listen
 
 
 @contextmanager
-def ending(style: str, log: Path | None = None, *, written: Path | None = None) -> Iterator[None]:
-    """Turn the block's errors into one line and an exit code.
+def exit_codes(style: str, log: Path | None = None, *, written: Path | None = None) -> Iterator[None]:
+    """Turn errors of the block into one line on standard error and an exit code.
 
     Args:
-        style: of the progress; ``json`` also gets the end as an event.
-        log: where the traceback of a fault is kept.
-        written: the folder that is already whole, if any.
+        style: of ``--progress``; with ``json`` the error is also written as an event.
+        log: file for the traceback of a fault; None to print it.
+        written: the result folder, if it is complete already.
 
     Raises:
         SystemExit: 2 for bad input, 130 when cancelled, 1 for a fault.
     """
     try:
-        with stoppable():
+        with cancel_on_signals():
             yield
     except InputError as error:
         raise SystemExit(_end(style, "error", error.render(COMMAND_LINE), EXIT_INPUT, error=error.to_json())) from None
     except (Cancelled, KeyboardInterrupt):
-        said = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is whole."
-        raise SystemExit(_end(style, "cancelled", said, EXIT_CANCELLED)) from None
-    except (Unheard, BrokenPipeError):  # stop quietly, as other commands do
-        be_quiet()
+        message = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is complete."
+        raise SystemExit(_end(style, "cancelled", message, EXIT_CANCELLED)) from None
+    except (OutputClosed, BrokenPipeError):  # stop quietly, as other commands do
+        discard_output()
         raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
-        said = f"Fault: {type(error).__name__}: {error}"
-        if is_lack_of_memory(error):
-            said = "Out of memory: close other programs, or raise registration.working_mm in --config."
-        raise SystemExit(_end(style, "fault", said + _keep(log), EXIT_FAULT)) from None
+        message = f"Fault: {type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            message = "Out of memory: close other programs, or raise registration.working_mm in --config."
+        raise SystemExit(_end(style, "fault", message + _write_traceback(log), EXIT_FAULT)) from None
 
 
-def be_quiet() -> None:
-    """Send what is still to be written nowhere, so that the interpreter has nothing to complain about at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(nowhere, number)
+def discard_output() -> None:
+    """Discard all further output, so that the interpreter does not complain about the closed stream at its exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
 
 
-def _keep(log: Path | None) -> str:
-    """Write the traceback to ``log``; the words that say where it is."""
+def _write_traceback(log: Path | None) -> str:
+    """Write the traceback to ``log``, or print it; return the words that say where it is."""
     text = traceback.format_exc()
     if log is not None:
         try:
             log.write_text(text, "utf-8")
         except OSError:
-            with suppress(OSError):  # a full disk takes the name and no text
+            with suppress(OSError):  # on a full disk, an empty file is left
                 log.unlink()
         else:
             return f" (details: {log})"
@@ -133,8 +135,8 @@ def _keep(log: Path | None) -> str:
 
 def _end(style: str, event: str, message: str, code: int, **values: Any) -> int:
     if style == "json":
-        with suppress(Unheard):
+        with suppress(OutputClosed):
             emit(event, message=message, exit_code=code, **values)
-    with suppress(Unheard):
-        say(sys.stderr, f"changemap: {message}\n")
+    with suppress(OutputClosed):
+        write_now(sys.stderr, f"changemap: {message}\n")
     return code

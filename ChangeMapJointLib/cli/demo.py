@@ -1,4 +1,4 @@
-"""The main job on the sample pair, scored against what is known of it."""
+"""``changemap demo``: compare the sample pair, and score the findings against its known truth."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NOTICE = (
 
 @dataclass(frozen=True)
 class Score:
-    """How the demo compares with the truth.
+    """The score of the demo.
 
     Attributes:
-        detection: which true changes were found, and the false findings.
+        detection: true changes that were found, and false findings.
         error_before_mm: mean distance of corresponding lung points before registration.
-        error_after_mm: the same after it.
+        error_after_mm: the same after registration.
     """
 
     detection: Detection
@@ -36,14 +36,14 @@ class Score:
     error_after_mm: float
 
     def figures(self) -> dict[str, float | int]:
-        """The numbers, by name."""
-        found, wanted = self.detection.found(solid_only=True), self.detection.changes(solid_only=True)
+        """Return the figures by name."""
+        solid_found, solid = self.detection.found(solid_only=True), self.detection.changes(solid_only=True)
         return {
-            "solid_changes": len(wanted),
-            "solid_changes_found": len(found),
-            "other_changes": len(self.detection.changes()) - len(wanted),
-            "other_changes_found": len(self.detection.found()) - len(found),
-            "kinds_right": sum(true == said for true, said in self.detection.kinds.values()),
+            "solid_changes": len(solid),
+            "solid_changes_found": len(solid_found),
+            "other_changes": len(self.detection.changes()) - len(solid),
+            "other_changes_found": len(self.detection.found()) - len(solid_found),
+            "kinds_right": sum(true == reported for true, reported in self.detection.kinds.values()),
             "false_findings": len(self.detection.false_volumes_ml),
             "largest_false_ml": round(self.detection.largest_false_ml, 3),
             "error_before_mm": round(self.error_before_mm, 2),
@@ -51,23 +51,29 @@ class Score:
         }
 
     def lines(self) -> list[str]:
-        """The same in words, one line a thing to know."""
+        """Return the figures as sentences."""
         n = self.figures()
         lines = [
             f"Found {n['solid_changes_found']} of {n['solid_changes']} true solid changes"
             f" and {n['other_changes_found']} of {n['other_changes']} in ground glass;"
-            f" {n['kinds_right']} of the kinds named as they are.",
+            f" {n['kinds_right']} with the right kind.",
             f"False findings: {n['false_findings']}, the largest of {n['largest_false_ml']:.2f} ml.",
             f"Corresponding lung points: {n['error_before_mm']} mm apart before registration,"
             f" {n['error_after_mm']} mm after it (mean).",
         ]
         missed = self.detection.missed()
-        words = [f"{c.kind} {c.texture} {c.diameter_template_mm:g} to {c.diameter_reference_mm:g} mm" for c in missed]
-        return [*lines, *([f"Missed: {'; '.join(words)}."] if words else [])]
+        texts = [f"{c.kind} {c.texture} {c.diameter_template_mm:g} to {c.diameter_reference_mm:g} mm" for c in missed]
+        return [*lines, *([f"Missed: {'; '.join(texts)}."] if texts else [])]
 
 
 def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
-    """The request for the sample pair; an earlier demo in ``out`` is replaced, another run only with ``overwrite``."""
+    """Return the request for the sample pair.
+
+    Args:
+        out: the result folder; an earlier demo there is replaced.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        overwrite: also replace an earlier run on other scans.
+    """
     folder = resource("SamplePair")
     attribution = (folder / "ATTRIBUTION.txt").read_text("utf-8").strip()
     return Request(
@@ -82,7 +88,7 @@ def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
 
 
 def is_demo(out: Path) -> bool:
-    """Is ``out`` the folder of an earlier demo?"""
+    """Return whether ``out`` is the folder of an earlier demo."""
     try:
         record = json.loads((out / run_files.RUN).read_text("utf-8"))
         return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
@@ -91,15 +97,15 @@ def is_demo(out: Path) -> bool:
 
 
 def score(result: Result) -> Score:
-    """Compare a run on the sample pair with its truth."""
+    """Score a run on the sample pair against its truth."""
     truth = read_truth(resource("SamplePair", "truth.json"))
     assert result.findings is not None
     assert truth.points is not None
     grid = result.pair.reference.grid
     detection = match_findings(result.findings.items, truth.changes, grid, labels=result.findings.labels)
-    start, end = truth.points.reference_mm, truth.points.template_mm
+    reference_mm, template_mm = truth.points.reference_mm, truth.points.template_mm
     return Score(
         detection,
-        float(np.linalg.norm(start - end, axis=1).mean()),
-        float(np.linalg.norm(result.deformation.apply(start) - end, axis=1).mean()),
+        float(np.linalg.norm(reference_mm - template_mm, axis=1).mean()),
+        float(np.linalg.norm(result.deformation.apply(reference_mm) - template_mm, axis=1).mean()),
     )

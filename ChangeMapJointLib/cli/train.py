@@ -1,4 +1,4 @@
-"""``changemap train``: from folders of pairs and a configuration to weights with a card."""
+"""``changemap train``: train the joint network on folders of pairs, and write weights with a model card."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from ChangeMapJointLib import __version__
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.options import from_mapping, read_json, to_mapping
 from ChangeMapJointLib.core.resources import resource
-from ChangeMapJointLib.evaluation.network import Judged, judge, summary
+from ChangeMapJointLib.evaluation.network import PairEvaluation, evaluate_pair, summarise
 from ChangeMapJointLib.export.training_picture import training_picture, write_picture
 from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -36,16 +36,16 @@ PICTURES = 3  # validation pairs that are drawn
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What is asked for.
+    """Inputs and options of the command.
 
     Attributes:
         pairs: folders of pairs, as ``changemap synthesize`` makes them.
-        out: folder of checkpoints, tables, pictures and weights; a run that was stopped goes on in it.
+        out: folder for checkpoints, tables, pictures and weights; a stopped run in it is resumed.
         config: name of a configuration that ships with the project, or a JSON file.
         validation: folders of pairs of other patients.
-        start: weights whose blocks become the coarsest ones.
+        start: weights to start from; their blocks become the coarsest ones.
         cache: folder for prepared samples; ``out/samples`` by default.
-        device: ``cpu`` or ``cuda``; ``auto`` takes CUDA where there is one.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA if it is available.
     """
 
     pairs: tuple[Path, ...]
@@ -57,66 +57,71 @@ class TrainingRequest:
     device: str = "auto"
 
 
-def run_training(asked: TrainingRequest, listener: Listener = nobody) -> Path:
-    """Train, or go on; under ``torchrun`` or Slurm in as many processes as they started.
+def run_training(request: TrainingRequest, listener: Listener = ignore_progress) -> Path:
+    """Train the network, or resume a stopped run; under ``torchrun`` or Slurm in all processes that they started.
 
     Returns:
-        The weights, ``out/network.safetensors``, with their card beside them.
+        Path of the weights, ``out/network.safetensors``; their card is beside them.
 
     Raises:
-        InputError: no pairs, a patient both in training and validation, or a configuration that makes no sense.
+        InputError: there are no pairs, a patient is both in training and validation, or the configuration is invalid.
     """
-    options = training_options(asked.config)
-    folders, held_out = pair_folders(asked.pairs, "pairs"), pair_folders(asked.validation, "validation")
-    patients = _patients(folders), _patients(held_out)
-    both = sorted(set(patients[0]) & set(patients[1]))
-    if both:
+    options = training_options(request.config)
+    training = pair_folders(request.pairs, "pairs")
+    validation = pair_folders(request.validation, "validation")
+    patients = {"training": _patients(training), "validation": _patients(validation)}
+    shared = sorted(set(patients["training"]) & set(patients["validation"]))
+    if shared:
         raise InputError(
-            f"scan {both[0]}, or a lesion cut from it, is in the training pairs as well",
+            f"scan {shared[0]}, or a lesion cut from it, is in the training pairs as well",
             field="validation",
             remedy="keep patients apart",
         )
-    start = None if asked.start is None else read_checkpoint(asked.start)
-    cache = asked.cache or asked.out / "samples"
-    matched, registered = options.network.match_resolution, options.crops.registered > 0
-    pairs = PairDataset(folders, options.shape, cache, register_them=registered, match_resolution=matched)
-    watched = PairDataset(held_out, options.shape, cache, match_resolution=matched)
-    precision = usable_precision(asked.device, options.precision)
-    fabric = launched_fabric(asked.device, precision)
-    options = replace(options, batch=max(options.batch, fabric.world_size))  # a pair for each process; the card says it
-    stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else nobody)
-    # a run may go on elsewhere in another precision; the card says the last one
-    done = replace(options, precision=precision)
-    watch = _Watch(asked, done, watched, {"training": patients[0], "validation": patients[1]}, start)
+    start = None if request.start is None else read_checkpoint(request.start)
+    cache = request.cache or request.out / "samples"
+    match_resolution, with_registration = options.network.match_resolution, options.crops.registered > 0
+    pairs = PairDataset(
+        training, options.shape, cache, with_registration=with_registration, match_resolution=match_resolution
+    )
+    validation_pairs = PairDataset(validation, options.shape, cache, match_resolution=match_resolution)
+    precision = usable_precision(request.device, options.precision)
+    fabric = launched_fabric(request.device, precision)
+    options = replace(
+        options, batch=max(options.batch, fabric.world_size)
+    )  # a pair for each process; recorded in the card
+    stages = Stages({"train": 1.0}, listener if fabric.is_global_zero else ignore_progress)
+    # a run may be resumed elsewhere in another precision; the card records the last one
+    recorded_options = replace(options, precision=precision)
+    validator = _Validator(request, recorded_options, validation_pairs, patients, start)
     with stages.stage("train") as progress:
         train(
             pairs,
             options,
-            asked.out,
+            request.out,
             fabric=fabric,
             start=start,
-            validate=watch.validate,
-            observe=watch.observe,
+            validate=validator.validate,
+            observe=validator.observe,
             progress=progress,
         )
-    if fabric.world_size > 1:  # its threads would outlive the interpreter, which aborts
+    if fabric.world_size > 1:  # else its threads outlive the interpreter, which then aborts
         fabric.barrier()
         torch.distributed.destroy_process_group()
-    return asked.out / WEIGHTS
+    return request.out / WEIGHTS
 
 
 def training_options(config: str) -> TrainingOptions:
-    """The configuration of that name, or in that JSON file.
+    """Read the configuration of that name, or in that JSON file.
 
     Raises:
-        InputError: there is none, or it makes no sense.
+        InputError: the configuration does not exist, or is invalid.
     """
     path = Path(config)
     if path.suffix != ".json":
-        known = resource("Configurations")
-        path = known / f"{config}.json"
+        folder = resource("Configurations")
+        path = folder / f"{config}.json"
         if not path.exists():
-            names = ", ".join(sorted(one.stem for one in known.glob("*.json")))
+            names = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
             raise InputError(
                 "found no such configuration", field="config", value=config, expected=f"{names}, or a JSON file"
             )
@@ -125,35 +130,39 @@ def training_options(config: str) -> TrainingOptions:
 
 
 def pair_folders(roots: Sequence[Path], argument: str) -> list[Path]:
-    """The pairs in ``roots``, each a pair itself or a folder of pairs, in the order of their names.
+    """List the pairs in ``roots``, sorted by name within each root.
+
+    Args:
+        roots: folders that are a pair, or hold pairs.
+        argument: their name in messages.
 
     Raises:
-        InputError: a root holds none.
+        InputError: a root holds no pair.
     """
-    found: list[Path] = []
+    folders: list[Path] = []
     for root in roots:
-        here = [root] if (root / "truth.json").exists() else sorted(p.parent for p in root.glob("*/truth.json"))
-        if not here:
+        pairs = [root] if (root / "truth.json").exists() else sorted(p.parent for p in root.glob("*/truth.json"))
+        if not pairs:
             raise InputError("found no pair", field=argument, value=root, expected="what changemap synthesize wrote")
-        found += here
-    return found
+        folders += pairs
+    return folders
 
 
 def on_gpu(device: str) -> bool:
-    """Whether ``--device`` means one here."""
+    """Return whether ``device`` (``auto``, ``cpu`` or ``cuda``) means a GPU on this machine."""
     return device != "cpu" and torch.cuda.is_available()
 
 
 def usable_precision(device: str, precision: str) -> str:
-    """bfloat16 on a GPU or a CPU that is known to compute in it; another takes more than ten times as long."""
+    """Return ``precision`` on a GPU or a CPU with fast bfloat16; else float32, which is then 10 times faster."""
     return precision if on_gpu(device) or bfloat16_is_fast() else "32-true"
 
 
 def launched_fabric(device: str, precision: str) -> Any:
-    """Fabric in the processes that torchrun or Slurm started; in this one alone without them.
+    """Launch Fabric in the processes that torchrun or Slurm started; without them, in this process alone.
 
     Raises:
-        InputError: CUDA is asked for and not there, or the package is missing.
+        InputError: ``device`` is ``cuda`` and none works, or lightning-fabric is missing.
     """
     try:
         from lightning_fabric import Fabric
@@ -165,12 +174,12 @@ def launched_fabric(device: str, precision: str) -> Any:
         raise InputError(
             "no CUDA device works here", field="device", value=device, remedy=("use ", Argument("device", "cpu"))
         )
-    world, here = processes(os.environ)
+    world, local = processes(os.environ)
     fabric = Fabric(
         accelerator="cuda" if on_gpu(device) else "cpu",
         strategy="ddp" if world > 1 else "auto",
-        devices=here,
-        num_nodes=world // here,
+        devices=local,
+        num_nodes=world // local,
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
@@ -178,10 +187,10 @@ def launched_fabric(device: str, precision: str) -> Any:
 
 
 def processes(environment: Mapping[str, str]) -> tuple[int, int]:
-    """How many processes torchrun or srun started, and how many of them on this node; (1, 1) without them.
+    """Return how many processes torchrun or srun started, in all and on this node; (1, 1) without them.
 
     Raises:
-        InputError: the variables are no numbers, or nodes have different numbers of processes.
+        InputError: the environment variables are not numbers, or nodes have different numbers of processes.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -190,45 +199,45 @@ def processes(environment: Mapping[str, str]) -> tuple[int, int]:
     else:
         return 1, 1
     values = [environment.get(names[0], "1"), environment.get(names[1], environment.get(names[0], "1"))]
-    numbers = [re.fullmatch(r"(\d+)(\(x\d+\))?", value) for value in values]
-    world, here = (int(found[1]) if found else 0 for found in numbers)
-    if world < 1 or here < 1 or world % here:
+    matches = [re.fullmatch(r"(\d+)(\(x\d+\))?", value) for value in values]
+    world, local = (int(match[1]) if match else 0 for match in matches)
+    if world < 1 or local < 1 or world % local:
         raise InputError(
             f"{names[0]} = {values[0]}, {names[1]} = {values[1]}",
             expected="numbers, the same on every node",
             remedy="give srun both --ntasks and --ntasks-per-node",
         )
-    return world, here
+    return world, local
 
 
 def _patients(folders: Sequence[Path]) -> list[str]:
-    """Names of the scans that the pairs and the lesions in them were made from, each once."""
+    """Return the names of the scans that the pairs and their lesions were made from, each once."""
     return sorted({name for folder in folders for name in (_patient(folder), *_cut_from(folder))})
 
 
 def _patient(folder: Path) -> str:
-    """Name of the scan that a pair was made from."""
+    """Return the name of the scan that a pair was made from."""
     return str(read_truth(folder / "truth.json").about.get("source", folder.name))
 
 
 def _cut_from(folder: Path) -> list[str]:
-    """Names of the scans whose lesions may have been inserted in it."""
+    """Return the names of the scans whose lesions may have been inserted into the pair."""
     return [str(name) for name in read_truth(folder / "truth.json").about.get("cut_from", ())]
 
 
-class _Watch:
-    """Validation after every epoch: figures, pictures, TensorBoard, and weights that can be used at once."""
+class _Validator:
+    """Validates the network after every epoch: figures, pictures, TensorBoard events, and usable weights."""
 
     def __init__(
         self,
-        asked: TrainingRequest,
+        request: TrainingRequest,
         options: TrainingOptions,
         pairs: PairDataset,
         split: dict[str, list[str]],
         start: Checkpoint | None,
     ) -> None:
-        self.out, self.options, self.pairs = asked.out, options, pairs
-        self.told = {
+        self.out, self.options, self.pairs = request.out, options, pairs
+        self.card = {
             "program": f"ChangeMapJoint {__version__}",
             "commit": git_commit(),
             "data": "Synthetic change and motion on real CT.",
@@ -239,36 +248,36 @@ class _Watch:
         self.patients = [_patient(folder) for folder in pairs.folders]
         self.table: Table | None = None
         self.writer: Any = None
-        self.started = False  # the writer: on the first process alone, which is the one that is told
+        self.started = False  # whether the writer was made; only the first process calls observe()
 
     def validate(self, network: JointNetwork, epoch: int) -> dict[str, float | None]:
-        """Figures over all validation pairs, pictures of the first ones, and the weights of this epoch."""
-        judged: list[Judged] = []
+        """Compute figures over all validation pairs, draw the first ones, and write the weights of this epoch."""
+        judged: list[PairEvaluation] = []
         for number in range(len(self.pairs)):
             sample = self.pairs[number]
-            judged.append(judge(network, sample))
+            judged.append(evaluate_pair(network, sample))
             if number < PICTURES:
                 self._draw(sample, judged[-1], self.pairs.folders[number].name, epoch)
-        figures = summary(judged) if judged else {}
+        figures = summarise(judged) if judged else {}
         validation = {"pairs": len(judged), **figures, "by_patient": self._by_patient(judged, epoch)}
-        card = {**self.told, "epochs": epoch, "validation": validation}
+        card = {**self.card, "epochs": epoch, "validation": validation}
         write_checkpoint(self.out / WEIGHTS, network, card)
         return figures
 
-    def _by_patient(self, judged: Sequence[Judged], epoch: int) -> dict[str, dict[str, float | None]]:
-        """The figures of each patient, also in a table."""
+    def _by_patient(self, judged: Sequence[PairEvaluation], epoch: int) -> dict[str, dict[str, float | None]]:
+        """Compute the figures of each patient, and add them to a table."""
         names = sorted(set(self.patients))
         if self.table is None:
             self.table = Table(self.out / "patients.csv", keep=len(names) * (epoch - 1))
-        found = {}
+        figures = {}
         for name in names:
-            theirs = [one for one, patient in zip(judged, self.patients, strict=True) if patient == name]
-            found[name] = {"pairs": len(theirs), **summary(theirs)}
-            self.table.add({"epoch": epoch, "patient": name, **found[name]})
-        return found
+            own = [result for result, patient in zip(judged, self.patients, strict=True) if patient == name]
+            figures[name] = {"pairs": len(own), **summarise(own)}
+            self.table.add({"epoch": epoch, "patient": name, **figures[name]})
+        return figures
 
     def observe(self, kind: str, number: int, row: dict[str, Any]) -> None:
-        """Every figure into TensorBoard, under ``step`` and ``epoch``."""
+        """Write every figure to TensorBoard, under ``step`` or ``epoch``."""
         if not self.started:
             self.writer, self.started = _tensorboard(self.out), True
         if self.writer is not None:
@@ -277,7 +286,7 @@ class _Watch:
                     self.writer.add_scalar(f"{kind}/{name}", value, number)
             self.writer.flush()
 
-    def _draw(self, sample: Sample, judged: Judged, name: str, epoch: int) -> None:
+    def _draw(self, sample: Sample, judged: PairEvaluation, name: str, epoch: int) -> None:
         shape = sample.reference.shape
         grid = Grid((shape[0], shape[1], shape[2]), sample.spacing_mm, (0.0, 0.0, 0.0))
         changed = (sample.changed_reference if sample.changed_reference.any() else sample.mask_reference).numpy() > 0.5
@@ -291,7 +300,7 @@ class _Watch:
 
 
 def _tensorboard(out: Path) -> Any:
-    """A writer of event files; None where the package is missing: the tables hold the same figures."""
+    """Return a writer of event files; None if tensorboardX is missing: the tables hold the same figures."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:

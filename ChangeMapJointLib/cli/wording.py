@@ -1,4 +1,4 @@
-"""What the command line calls the arguments of the library."""
+"""Names of the library's arguments on the command line."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ OPTIONS = {
 
 
 class CommandLine(Wording):
-    """An argument is an option with its value; an option of the configuration is what stands in its JSON file."""
+    """Names an argument by its option with its value, and a configuration's option as in the JSON file."""
 
     def subject(self, argument: Argument) -> str:
-        """``--device cuda``; of the configuration ``lungs.spacing_mm``."""
+        """Return for example ``--device cuda``; for an option of the configuration ``lungs.spacing_mm``."""
         option = OPTIONS.get(argument.name, argument.name.removeprefix("config."))
         return option if argument.value in (None, True) else f"{option} {argument.value}"
 
     def mention(self, argument: Argument) -> str:
-        """``--device cpu``; of the configuration ``{"lungs": {"spacing_mm": ...}} in --config``."""
+        """Return for example ``--device cpu``, or ``{"lungs": {"spacing_mm": ...}} in --config``."""
         first, _, path = argument.name.partition(".")
         if first != "config" or not path or argument.name in OPTIONS:
             return self.subject(argument)

@@ -1,1 +1,1 @@
-"""The comparison of two scans: stages in the order of Fig. 1, methods, and the folder of a run."""
+"""Comparing two scans: the stages of a run, the methods, and the result folder (Fig. 1 of Kohlbrandt et al. 2024)."""

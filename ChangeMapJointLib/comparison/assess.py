@@ -1,4 +1,4 @@
-"""What a registration means: how far it can be believed, the maps that follow from it, and the findings."""
+"""Assess a registration: check it, make the change maps, and list the findings."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from ChangeMapJointLib.registration.keypoints.match import Matches
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.scan.deformation import Deformation
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 
 
 @dataclass(frozen=True)
-class Check:
-    """What the check of a registration gives.
+class RegistrationCheck:
+    """The result of checking a registration.
 
     Attributes:
-        inverse_mm: how far y and the registration the other way round disagree, float32 on the field's grid.
-        trust: float32 [0, 1], on the field's grid.
+        inverse_mm: inverse consistency error in mm between y and the registration from template to reference,
+            float32 ``[z, y, x]`` on the field's grid.
+        trust: how reliable y is, float32 [0, 1], on the field's grid.
     """
 
     inverse_mm: NDArray[np.float32]
@@ -43,13 +44,13 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Warped:
+class WarpedTemplate:
     """The template on the reference's grid.
 
     Attributes:
-        hu: T(y), int16.
-        lungs: M_T(y), bool.
-        shared: what both scans measured, bool.
+        hu: T(y) in HU, int16.
+        lungs: M_T(y), the warped lung mask, bool.
+        shared: voxels that both scans measured, bool.
     """
 
     hu: NDArray[np.int16]
@@ -58,15 +59,15 @@ class Warped:
 
 
 def assess_rigid(pair: ScanPair, rigid: RigidAlignment, stages: Stages) -> Result:
-    """The result of method ``rigid``: no maps, no findings."""
+    """Make the result of method ``rigid``, which has no maps and no findings."""
     with stages.stage("warp"):
         grid = pair.reference.grid
-        warped = as_hu(warped_rigidly(pair))
+        warped = round_to_hu(warp_rigidly(pair))
         residual = quality.mean_residual(pair.reference.array, warped, pair.reference.mask)
-        overlap = quality.dice(pair.reference.mask, lungs_rigidly(pair))
+        overlap = quality.dice(pair.reference.mask, warp_lungs_rigidly(pair))
         figures = quality.rigid_figures(residual, overlap, rigid.overlap.reference_in_template)
         deformation = Deformation(DisplacementField.from_affine(rigid.matrix, grid.corners()), grid, pair.template.grid)
-    return Result(pair, rigid, deformation, warped, quality.judge_rigid(figures))
+    return Result(pair, rigid, deformation, warped, quality.assess_rigid_quality(figures))
 
 
 def assess_deformable(
@@ -77,29 +78,32 @@ def assess_deformable(
     fallback: DeviceFallback,
     stages: Stages,
 ) -> Result:
-    """Check y, warp the template, make the maps, and list the findings."""
+    """Check y, warp the template, make the change maps, and list the findings.
+
+    If the verdict on the registration is ``do not use``, the findings and candidates are withheld.
+    """
     registration = output.registration
     field = registration.field
     with stages.stage("check") as progress:
         check = check_registration(pair, output, config, fallback, progress)
-        pair.forget_views()
+        pair.clear_cache()
     with stages.stage("warp"):
         warped, maps = warp_and_map(pair, output, check.trust, fallback)
     with stages.stage("findings"):
-        listed = config.findings
-        findings = _find(pair, maps, field, listed)
-        lowest = min(METHODS[config.method].candidates, listed.threshold)
-        weak = replace(listed, threshold=lowest, proven_threshold=None)
-        candidates = _find(pair, maps, field, weak)
-        judged = quality.judge(_figures(pair, rigid, registration, output.matches, maps, warped, check))
-        if judged.verdict == "do not use":
-            findings, candidates = (found.held_back(judged.reasons) for found in (findings, candidates))
+        options = config.findings
+        findings = _list_findings(pair, maps, field, options)
+        lowest = min(METHODS[config.method].candidates, options.threshold)
+        candidate_options = replace(options, threshold=lowest, proven_threshold=None)
+        candidates = _list_findings(pair, maps, field, candidate_options)
+        verdict = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
+        if verdict.verdict == "do not use":
+            findings, candidates = (listed.withhold(verdict.reasons) for listed in (findings, candidates))
     return Result(
         pair,
         rigid,
         Deformation(field, pair.reference.grid, pair.template.grid),
         warped.hu,
-        judged,
+        verdict,
         registration,
         maps,
         findings,
@@ -110,78 +114,83 @@ def assess_deformable(
 
 def check_registration(
     pair: ScanPair, output: MethodOutput, config: RunConfig, fallback: DeviceFallback, progress: Progress
-) -> Check:
-    """Register the other way round, and gather what speaks for and against y."""
+) -> RegistrationCheck:
+    """Register from template to reference, and compute the inverse consistency error and the trust map of y."""
     field, keypoints = output.registration.field, output.matches.keypoints
-    back = _backward(pair, output.matches, config.backward, fallback, progress)
-    error = inverse_consistency(field, back.field)
-    evidence = gather_evidence(pair, field, back.field, keypoints=keypoints, options=config.trust)
-    return Check(error, trust_map(evidence, field, pair.template.grid, options=config.trust))
+    backward = _register_backward(pair, output.matches, config.backward, fallback, progress)
+    error = inverse_consistency(field, backward.field)
+    evidence = gather_evidence(pair, field, backward.field, keypoints=keypoints, options=config.trust)
+    return RegistrationCheck(error, trust_map(evidence, field, pair.template.grid, options=config.trust))
 
 
 def warp_and_map(
     pair: ScanPair, output: MethodOutput, trust: NDArray[np.float32], fallback: DeviceFallback
-) -> tuple[Warped, Maps]:
-    """T(y), and the method's maps of R and T(y) at equal resolution."""
-    r, t, field = pair.reference, pair.template, output.registration.field
-    warped = as_hu(_warped(t.array, pair, field, fallback, outside=NOT_SCANNED_HU))
-    lungs_warped = warp(t.mask, t.grid, r.grid, field) >= 0.5
-    lungs = lungs_of_both(r.mask, lungs_warped, r.grid)
-    matched_r, matched_t = match_voxel_blur(
-        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r.volume), template_unseen=unseen_of(t.volume)
+) -> tuple[WarpedTemplate, Maps]:
+    """Warp T to T(y), and compute the method's maps from R and T(y) at equal resolution."""
+    reference, template, field = pair.reference, pair.template, output.registration.field
+    warped = round_to_hu(_warp(template.array, pair, field, fallback, outside=NOT_SCANNED_HU))
+    lungs_warped = warp(template.mask, template.grid, reference.grid, field) >= 0.5
+    lungs = lungs_of_both(reference.mask, lungs_warped, reference.grid)
+    reference_hu, template_hu = match_voxel_blur(
+        reference.array,
+        reference.grid,
+        template.array,
+        template.grid,
+        reference_unseen=unseen_mask(reference.volume),
+        template_unseen=unseen_mask(template.volume),
     )
-    moved = _warped(matched_t, pair, field, fallback, outside=np.nan)
-    difference, signed = change_map(matched_r, moved, lungs), signed_change(matched_r, moved)
-    shared = np.isfinite(moved) & np.isfinite(matched_r)
-    del moved, matched_r, matched_t
+    warped_hu = _warp(template_hu, pair, field, fallback, outside=np.nan)
+    difference, signed = change_map(reference_hu, warped_hu, lungs), signed_change(reference_hu, warped_hu)
+    shared = np.isfinite(warped_hu) & np.isfinite(reference_hu)
+    del warped_hu, reference_hu, template_hu
     jacobian = field.jacobian_determinant()
     if output.learned is None:
         maps = Maps(difference, signed, jacobian, trust, lungs)  # CM_seq
     else:
         learned = np.where(lungs, output.learned, np.float32(0))
         maps = Maps(difference * learned, signed, jacobian, trust, lungs, difference, learned)  # CM_comb
-    return Warped(warped, lungs_warped, shared), maps
+    return WarpedTemplate(warped, lungs_warped, shared), maps
 
 
-def warped_rigidly(pair: ScanPair) -> NDArray[np.float32]:
-    """T(A x) in HU, float32 on the reference's grid."""
-    t = pair.template
-    return resample(t.array, t.grid, pair.reference.grid, matrix=pair.rigid, outside=NOT_SCANNED_HU)
+def warp_rigidly(pair: ScanPair) -> NDArray[np.float32]:
+    """Resample T to T(A x), A the rigid matrix: HU, float32 ``[z, y, x]`` on the reference's grid."""
+    template = pair.template
+    return resample(template.array, template.grid, pair.reference.grid, matrix=pair.rigid, outside=NOT_SCANNED_HU)
 
 
-def lungs_rigidly(pair: ScanPair) -> NDArray[np.bool_]:
-    """M_T(A x), bool on the reference's grid."""
-    t = pair.template
-    return resample(t.mask, t.grid, pair.reference.grid, matrix=pair.rigid) >= 0.5
+def warp_lungs_rigidly(pair: ScanPair) -> NDArray[np.bool_]:
+    """Resample T's lung mask to M_T(A x), A the rigid matrix: bool ``[z, y, x]`` on the reference's grid."""
+    template = pair.template
+    return resample(template.mask, template.grid, pair.reference.grid, matrix=pair.rigid) >= 0.5
 
 
-def as_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Rounded to int16; NaN becomes what was not scanned."""
+def round_to_hu(values: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Round HU values to int16; NaN becomes ``NOT_SCANNED_HU``."""
     result = np.empty(values.shape, dtype=np.int16)
     for z, plane in enumerate(values):  # slice by slice: no temporary of the volume's size
         result[z] = np.rint(np.nan_to_num(plane, nan=NOT_SCANNED_HU))
     return result
 
 
-def _backward(
+def _register_backward(
     pair: ScanPair, matches: Matches, options: RegistrationOptions, fallback: DeviceFallback, progress: Progress
 ) -> Registration:
-    """From template to reference, which serves as a check."""
+    """Register from template to reference, which serves as a check of y."""
     swapped, keypoints = pair.swapped(), matches.keypoints.swapped()
     return fallback.call(
         lambda device: register(swapped, keypoints=keypoints, options=options, device=device, progress=progress)
     )
 
 
-def _warped(
+def _warp(
     array: NDArray[np.generic], pair: ScanPair, field: DisplacementField, fallback: DeviceFallback, *, outside: float
 ) -> NDArray[np.float32]:
-    """A volume on the template's grid, on the reference's."""
+    """Warp a volume from the template's grid onto the reference's grid."""
     grids = pair.template.grid, pair.reference.grid
     return fallback.call(lambda device: warp(array, *grids, field, outside=outside, device=str(device)))
 
 
-def _find(pair: ScanPair, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
+def _list_findings(pair: ScanPair, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
     return list_findings(
         maps.change_map,
         maps.signed_hu,
@@ -198,26 +207,26 @@ def _figures(
     registration: Registration,
     matches: Matches,
     maps: Maps,
-    warped: Warped,
-    check: Check,
+    warped: WarpedTemplate,
+    check: RegistrationCheck,
 ) -> quality.Figures:
-    """Of the lungs that both scans show: what one of them does not show has no partner, which is no fault."""
-    r, grid = pair.reference, registration.field.grid
-    lungs = r.mask & warped.shared
+    """Measure the registration in the lungs that both scans show; elsewhere there is nothing to compare with."""
+    reference, grid = pair.reference, registration.field.grid
+    lungs = reference.mask & warped.shared
     if not lungs.any():
-        lungs = r.mask
-    on_field = lungs if grid.same_as(r.grid) else resample(lungs, r.grid, grid) >= 0.5
-    inside = on_field if on_field.any() else np.ones(grid.shape, dtype=bool)
+        lungs = reference.mask
+    on_field_grid = lungs if grid.same_as(reference.grid) else resample(lungs, reference.grid, grid) >= 0.5
+    inside = on_field_grid if on_field_grid.any() else np.ones(grid.shape, dtype=bool)
     determinant = maps.jacobian[inside]
     return quality.Figures(
-        residual_hu=quality.mean_residual(r.array, warped.hu, lungs),
-        residual_rigid_hu=quality.mean_residual(r.array, warped_rigidly(pair), lungs),
+        residual_hu=quality.mean_residual(reference.array, warped.hu, lungs),
+        residual_rigid_hu=quality.mean_residual(reference.array, warp_rigidly(pair), lungs),
         folding_percent=registration.folding_percent,
         jacobian_min=float(determinant.min()),
         jacobian_max=float(determinant.max()),
         sd_log_jacobian=float(np.log(determinant[determinant > 0]).std()),
         lung_dice=quality.dice(lungs, warped.lungs & warped.shared),
-        lung_dice_rigid=quality.dice(lungs, lungs_rigidly(pair) & warped.shared),
+        lung_dice_rigid=quality.dice(lungs, warp_lungs_rigidly(pair) & warped.shared),
         inverse_consistency_mm=float(check.inverse_mm[inside].mean()),
         inverse_consistency_p95_mm=float(np.percentile(check.inverse_mm[inside], 95)),
         keypoint_error_mm=keypoint_error(registration.field, matches.keypoints),

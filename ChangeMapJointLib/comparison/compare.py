@@ -1,12 +1,15 @@
-"""From two scans to findings: Fig. 1 of Kohlbrandt et al. 2024.
+"""Compare two scans, from reading them to the list of findings: Fig. 1 of Kohlbrandt et al. 2024.
 
-Stages meet here, in ``steps``, ``methods`` and ``assess`` of this package, and nowhere else.
+Only this file and ``steps``, ``methods`` and ``assess`` beside it bring the stages together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,13 +18,14 @@ from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config
 from ChangeMapJointLib.comparison.inputs import AnyScan, as_input, check_inputs
 from ChangeMapJointLib.comparison.methods import read_model
 from ChangeMapJointLib.comparison.result import Result, RunRecord
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.comparison.steps import find_changes, register
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method, Preset
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.lungs.segment import segment_both
+from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -31,33 +35,38 @@ def compare(
     prior: AnyScan,
     *,
     method: Method | None = None,
-    config: RunConfig | None = None,
-    device: str = DEFAULT_DEVICE,
-    progress: Listener = nobody,
+    preset: Preset | None = None,
+    threshold: float | None = None,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    device: str | torch.device = DEFAULT_DEVICE,
+    progress: Listener | None = None,
     stages: Stages | None = None,
 ) -> Result:
     """Register the prior scan to the current one and list what changed.
 
     Args:
         current: a file, a DICOM folder or zip (``PATH#SERIES`` picks one of several), a SimpleITK image in HU, or a
-            :class:`~ChangeMapJointLib.scan.volume.Volume`. Maps and findings lie on its grid.
+            :class:`~ChangeMapJointLib.scan.volume.Volume`; or a :class:`~ChangeMapJointLib.scan.scan.Scan`, whose lungs
+            are then taken as they are. Maps and findings lie on its grid.
         prior: the earlier scan, likewise.
         method: ``sequential`` (default), ``joint``, or ``rigid`` (no map).
-        config: all options; by default those of the method.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` while it works; raise
-            :class:`~ChangeMapJointLib.core.errors.Cancelled` from it to stop.
-        stages: instead of ``progress``, of a run that goes on after the comparison.
+        preset: effort of the registration: ``fast``, ``default`` or ``accurate``.
+        threshold: value of the change map from which a region counts as a finding, in (0, 1].
+        config: all options, or some as a mapping or a JSON file; the method's defaults if None.
+        device: ``auto``, ``cpu``, ``cuda``, or a torch device.
+        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` as the work proceeds; raise
+            :class:`~ChangeMapJointLib.core.errors.Cancelled` in it to stop.
+        stages: the stages of a larger run that the comparison is part of; replaces ``progress``.
 
     Returns:
         The result; ``result.save(folder)`` writes it.
 
     Raises:
-        InputError: a scan that cannot be read, that is no chest CT, or in which no lungs are found; a pair that does
-            not show the same chest; an option that makes no sense.
+        InputError: a scan cannot be read, is not a chest CT, or has no lungs; the two scans do not show the same
+            chest; or an option is invalid.
         Cancelled: ``progress`` asked to stop.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> result = cmj.compare("current.nrrd", "prior.nrrd", method="rigid")
         >>> result.quality.verdict
@@ -65,18 +74,22 @@ def compare(
         >>> result.deformation.apply([[60.0, 0.0, 20.0]]).round(1).tolist()
         [[60.0, 0.0, 20.0]]
     """
-    inputs = as_input(current), as_input(prior)
-    check_inputs([split_selector(one.path)[0] for one in inputs if one.path is not None])
-    config = config_for(method, config)
-    chosen = choose_device(device)
+    inputs = as_input(current, "current"), as_input(prior, "prior")
+    check_inputs([split_selector(scan.path)[0] for scan in inputs if scan.path is not None])
+    config = config_for(method, config, preset=preset, threshold=threshold)
+    torch_device = choose_device(device)
     model = read_model(config.joint) if config.method == "joint" else None
-    stages = stages or Stages(METHODS[config.method].shares, progress)
+    stages = stages or Stages(METHODS[config.method].shares, progress or ignore_progress)
     started = datetime.now(timezone.utc)
     with stages.stage("read") as report:
-        reference, first = inputs[0].read(lambda f, m="": report(0.5 * f, m))
-        template, second = inputs[1].read(lambda f, m="": report(0.5 + 0.5 * f, m))
-    result = compare_scans(reference, template, config=config, device=chosen, stages=stages, model=model)
-    return replace(result, record=RunRecord(config, chosen, (first, second), started, tuple(stages.reports)))
+        reference, reference_input = inputs[0].read(lambda f, m="": report(0.5 * f, m))
+        template, template_input = inputs[1].read(lambda f, m="": report(0.5 + 0.5 * f, m))
+    lungs = inputs[0].lungs, inputs[1].lungs
+    result = compare_scans(
+        reference, template, config=config, device=torch_device, stages=stages, model=model, lungs=lungs
+    )
+    record = RunRecord(config, torch_device, (reference_input, template_input), started, tuple(stages.reports))
+    return replace(result, record=record)
 
 
 def compare_scans(
@@ -87,25 +100,31 @@ def compare_scans(
     device: torch.device,
     stages: Stages,
     model: Checkpoint | None = None,
+    lungs: tuple[Lungs | None, Lungs | None] = (None, None),
 ) -> Result:
-    """:func:`compare` of checked volumes, stage by stage.
+    """Compare two volumes that are already read and checked, as :func:`compare` does.
 
     Args:
         reference: R, from :func:`~ChangeMapJointLib.gate.checks.check_ct`.
         template: T, likewise.
         config: all options.
-        device: for the variational part; the CPU takes over where a GPU's memory does not suffice.
-        stages: told of progress; keeps times and memory.
-        model: of method ``joint``; by default the one that the configuration names.
+        device: where the registration computes; the CPU takes over if the GPU runs out of memory.
+        stages: receives the progress, and keeps the time and memory of each stage.
+        model: the network of method ``joint``; if None, the one that ``config`` names.
+        lungs: of reference and template, where they are known.
 
     Raises:
-        InputError: a pair that the gate refuses, no lungs in a scan, a pair that cannot be aligned, or weights that
-            cannot be used.
+        InputError: the gate refuses the pair, a scan has no lungs, the scans cannot be aligned, or the network's
+            weights cannot be used.
     """
-    check_pair(reference, template).raise_refusal(f"reference {reference.source} and template {template.source}")
+    check_pair(reference, template).raise_if_refused(f"reference {reference.source} and template {template.source}")
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     with stages.stage("lungs") as progress:
-        lungs = segment_both(reference, template, options=config.lungs, progress=progress)
+        if lungs[0] is None or lungs[1] is None:
+            segmented = segment_both(reference, template, options=config.lungs, progress=progress)
+            lungs = lungs[0] or segmented[0], lungs[1] or segmented[1]
+    assert lungs[0] is not None
+    assert lungs[1] is not None
     scans = Scan(reference, lungs[0]), Scan(template, lungs[1])
     return find_changes(register(*scans, config=config, device=device, stages=stages, model=model), stages=stages)

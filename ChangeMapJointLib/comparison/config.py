@@ -1,11 +1,11 @@
-"""The configuration of a run: one options object per stage, and JSON in and out."""
+"""The configuration of a run: one options object per stage, read from JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,7 +13,7 @@ from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEFAULT_PRESET, DEVICES, Method, Preset
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.core.options import from_mapping, read_json
+from ChangeMapJointLib.core.options import from_mapping, read_json, require
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.lungs.segment import LungOptions
 from ChangeMapJointLib.registration.deformable.presets import PRESETS
@@ -26,21 +26,25 @@ from ChangeMapJointLib.registration.trust import TrustOptions
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the result, apart from the two scans.
+    """All options of a run; together with the two scans they determine the result.
 
     Attributes:
         method: ``rigid`` (no map), ``sequential`` or ``joint``.
-        preset: which of :data:`~ChangeMapJointLib.registration.deformable.presets.PRESETS` the registration started
-            from.
-        lungs: lung masks.
-        rigid: pre-alignment.
-        keypoints: how many, and where.
-        matching: how their partners are found.
-        joint: the network and what follows it, with method ``joint``.
-        registration: Eq. (1), reference to template.
-        backward: the same from template to reference; coarser, since it only serves as a check.
-        trust: how the evidence becomes ``trust.nrrd``.
-        findings: threshold and what counts as a finding.
+        preset: the entry of :data:`~ChangeMapJointLib.registration.deformable.presets.PRESETS` that ``registration``
+            starts from.
+        lungs: lung segmentation.
+        rigid: rigid alignment.
+        keypoints: keypoint detection in the reference.
+        matching: keypoint matching in the template.
+        joint: the network and the instance optimisation after it, for method ``joint``.
+        registration: deformable registration (Eq. 1), reference to template; the preset's by default.
+        backward: deformable registration from template to reference; coarser, since it is only a check.
+        trust: how the trust map is computed.
+        findings: threshold and size from which a region counts as a finding; the method's threshold by default.
+
+    Examples:
+        >>> RunConfig(method="joint").findings.threshold
+        0.3
     """
 
     method: Method = DEFAULT_METHOD
@@ -50,24 +54,35 @@ class RunConfig:
     keypoints: KeypointOptions = field(default_factory=KeypointOptions)
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     joint: JointOptions = field(default_factory=JointOptions)
-    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
+    registration: RegistrationOptions = field(default=cast("RegistrationOptions", None))
     backward: RegistrationOptions = field(
         default_factory=lambda: RegistrationOptions(iterations=(60, 40), working_mm=3.0)
     )
     trust: TrustOptions = field(default_factory=TrustOptions)
-    findings: FindingOptions = field(default_factory=FindingOptions)
+    findings: FindingOptions = field(default=cast("FindingOptions", None))
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            method=(self.method in METHODS, f"one of {', '.join(METHODS)}"),
+            preset=(self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
+        )
+        if cast("RegistrationOptions | None", self.registration) is None:
+            object.__setattr__(self, "registration", PRESETS[self.preset])
+        if cast("FindingOptions | None", self.findings) is None:
+            object.__setattr__(self, "findings", FindingOptions(threshold=METHODS[self.method].threshold))
 
 
 def read_config(path: Path | None, *, preset: str | None = None, method: str | None = None) -> RunConfig:
-    """The configuration in a JSON file; what it does not name is as in the preset.
+    """Read a configuration from a JSON file; options that the file leaves out keep the preset's values.
 
     Args:
-        path: the file; None for none.
-        preset: instead of the file's.
-        method: likewise.
+        path: the file; None for the defaults.
+        preset: replaces the preset in the file.
+        method: replaces the method in the file.
 
     Raises:
-        InputError: missing, not JSON, an unknown name, or a value of the wrong type.
+        InputError: the file is missing or is not JSON, or an option is unknown or has the wrong type.
     """
     if path is None:
         return config_from({}, preset=preset, method=method)
@@ -78,48 +93,85 @@ def read_config(path: Path | None, *, preset: str | None = None, method: str | N
 def config_from(
     values: Any, where: str | Argument = "config", *, preset: str | None = None, method: str | None = None
 ) -> RunConfig:
-    """The configuration in JSON values; what they do not name is as in the preset, and as the method needs it.
+    """Make a configuration from JSON values; options that are left out keep the defaults of the preset and method.
 
     Args:
-        values: names and values; ``preset`` among them chooses the registration that the others change.
-        where: how errors call the place.
-        preset: instead of theirs.
-        method: likewise.
+        values: options by name, nested as in ``run.json``; ``preset`` among them sets the defaults of ``registration``.
+        where: the file or argument that error messages name.
+        preset: replaces the preset in ``values``.
+        method: replaces the method in ``values``.
 
     Raises:
-        InputError: an unknown name or preset, or a value of the wrong type.
+        InputError: an option or preset is unknown, or a value has the wrong type.
     """
     if isinstance(values, Mapping):
-        given = {"preset": preset, "method": method}
-        values = {**values, **{name: value for name, value in given.items() if value is not None}}
-    found = from_mapping(RunConfig, values, where)
-    listed = FindingOptions(threshold=METHODS[found.method].threshold)
-    base = RunConfig(preset=found.preset, registration=PRESETS[found.preset], findings=listed)
-    return from_mapping(RunConfig, values, where, base=base)
+        overrides = {"preset": preset, "method": method}
+        values = {**values, **{name: value for name, value in overrides.items() if value is not None}}
+    choices = from_mapping(RunConfig, values, where)
+    return from_mapping(RunConfig, values, where, base=RunConfig(choices.method, choices.preset))
 
 
-def config_for(method: Method | None, config: RunConfig | None) -> RunConfig:
-    """The options of a comparison: ``config`` with another method, or the method's own.
+def config_for(
+    method: str | None = None,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    *,
+    preset: str | None = None,
+    threshold: float | None = None,
+) -> RunConfig:
+    """Combine what a caller gives into one configuration.
 
-    Raises:
-        InputError: an unknown method.
-    """
-    if config is None:
-        return config_from({}, method=method)
-    if method is None or method == config.method:
-        return config
-    return replace(config, method=method, findings=config_from({}, method=method).findings)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` as a torch device that has been seen to work.
-
-    A CUDA device counts only when a kernel really ran on it: builds without kernels for a new card
-    call themselves available.
+    Args:
+        method: replaces that of ``config``. A threshold that ``config`` leaves at its method's default becomes that of
+            the new method.
+        config: all options, or JSON values of some, or a file that holds them; None for the defaults.
+        preset: replaces that of ``config``, and with it all options of the registration.
+        threshold: of the findings, replaces that of ``config``.
 
     Raises:
-        InputError: for another name, or ``cuda`` where none works.
+        InputError: an option is unknown or out of range.
     """
+    if method is not None and method not in METHODS:
+        raise InputError(field="method", value=str(method), expected=f"one of {', '.join(METHODS)}")
+    if preset is not None and preset not in PRESETS:
+        raise InputError(field="preset", value=str(preset), expected=f"one of {', '.join(PRESETS)}")
+    if isinstance(config, (str, Path)):
+        result = read_config(Path(config), preset=preset, method=method)
+    elif config is None or isinstance(config, Mapping):
+        result = config_from(config or {}, preset=preset, method=method)
+    elif isinstance(config, RunConfig):
+        result = _with_choices(config, method, preset)
+    else:
+        expected = "a RunConfig, a mapping of options, or a JSON file"
+        raise InputError(f"found {type(config).__name__}", field="config", expected=expected)
+    if threshold is None:
+        return result
+    return replace(result, findings=replace(result.findings, threshold=threshold))
+
+
+def _with_choices(config: RunConfig, method: str | None, preset: str | None) -> RunConfig:
+    """``config`` with another method or preset, both known."""
+    if preset is not None and preset != config.preset:
+        known_preset = cast("Preset", preset)
+        config = replace(config, preset=known_preset, registration=PRESETS[known_preset])
+    if method is not None and method != config.method:
+        known_method, findings = cast("Method", method), config.findings
+        if findings.threshold == METHODS[config.method].threshold:
+            findings = replace(findings, threshold=METHODS[known_method].threshold)
+        config = replace(config, method=known_method, findings=findings)
+    return config
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """Turn ``auto``, ``cpu`` or ``cuda`` into a torch device that works; a torch device is taken as it is.
+
+    A small kernel is run on the GPU to find out: a torch build without kernels for a new card still reports CUDA as
+    available.
+
+    Raises:
+        InputError: the name is unknown, or it is ``cuda`` and no CUDA device works.
+    """
+    if isinstance(name, torch.device):
+        return name
     if name not in DEVICES:
         raise InputError(field="device", value=name, expected="auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):

@@ -1,4 +1,4 @@
-"""Where a comparison computes: on the device that was asked for, until its memory does not suffice."""
+"""Compute on the chosen device, and move to the CPU when the GPU runs out of memory."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import TypeVar
 
 import torch
 
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 T = TypeVar("T")
 
-ON_CPU = "The GPU's memory did not suffice for the registration; from there on it was computed on the CPU."
+ON_CPU = "The GPU ran out of memory during the registration; the rest was computed on the CPU."
 
 
 class DeviceFallback:
-    """A device, the CPU from the first call on that a GPU cannot hold.
+    """The device of a comparison; becomes the CPU at the first call that does not fit into the GPU's memory.
 
     Attributes:
         device: where the next call computes.
-        notes: sentences on what was done in another way than asked for.
+        notes: sentences for the report on every change of device.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """``device``: the one that was asked for."""
+        """``device``: where to start."""
         self.device = device
         self.notes: tuple[str, ...] = ()
 
     def call(self, work: Callable[[torch.device], T]) -> T:
-        """What ``work`` gives, which computes on the device that it is given; it may be called twice."""
+        """Return ``work(device)``; ``work`` is called a second time, with the CPU, if the GPU runs out of memory."""
         try:
             return work(self.device)
         except (MemoryError, RuntimeError) as error:
-            if self.device.type == "cpu" or not is_lack_of_memory(error):
+            if self.device.type == "cpu" or not is_out_of_memory(error):
                 raise
         self.device, self.notes = torch.device("cpu"), (*self.notes, ON_CPU)
         return work(self.device)

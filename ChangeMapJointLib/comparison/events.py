@@ -1,4 +1,4 @@
-"""How a running comparison is heard and stopped: lines of JSON, signals, exit codes."""
+"""Progress events as JSON lines, cancelling by signal, and exit codes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent
 from ChangeMapJointLib.core.errors import Cancelled, ChangeMapError
 
 EXIT_FAULT, EXIT_INPUT, EXIT_CANCELLED = 1, 2, 130
-
-
 SMALLEST_STEP = 0.005  # of the whole run, between two JSON lines of one stage
 
 
-class Unheard(ChangeMapError):
-    """Whoever read our output has closed it. No OSError: a stage would take that for trouble with its files."""
+class OutputClosed(ChangeMapError):
+    """The reader closed our output. Not an OSError, which a stage would take for an error with its own files."""
 
 
-def say(stream: IO[str] | None, text: str) -> None:
-    """Write ``text`` at once; nothing where the program was started without that stream.
+def write_now(stream: IO[str] | None, text: str) -> None:
+    """Write and flush ``text``; does nothing if the program was started without that stream.
 
     Raises:
-        Unheard: nobody reads it any more.
+        OutputClosed: the reader closed the stream.
     """
     if stream is None:
         return
@@ -39,44 +37,44 @@ def say(stream: IO[str] | None, text: str) -> None:
         stream.flush()
     except OSError as error:
         if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
-            raise Unheard from error
+            raise OutputClosed from error
         raise
 
 
 def emit(event: str, **values: Any) -> None:
-    """One JSON object on a line of standard output, at once.
+    """Write an event to standard output as one line of JSON, and flush it.
 
     Raises:
-        Unheard: nobody reads it any more.
+        OutputClosed: the reader closed standard output.
     """
-    say(sys.stdout, json_line(event, **values))
+    write_now(sys.stdout, json_line(event, **values))
 
 
 def json_line(event: str, **values: Any) -> str:
-    """An event as a line of JSON; ASCII, since whoever reads may expect another encoding."""
+    """Format an event as one line of JSON; ASCII, since the reader may expect any encoding."""
     return json.dumps({"event": event, **values}) + "\n"
 
 
 def json_listener(send: Callable[..., None] = emit) -> Listener:
-    """Passes events to ``send``, as JSON lines, when the stage changes or enough has been done since."""
+    """Return a listener that sends a progress event whenever the stage changes or the progress grew enough."""
     last = ("", -1.0)
 
-    def tell(event: ProgressEvent) -> None:
+    def listen(event: ProgressEvent) -> None:
         nonlocal last
         if event.stage == last[0] and event.fraction - last[1] < SMALLEST_STEP:
             return
         last = (event.stage, event.fraction)
         send("progress", **{k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(event).items()})
 
-    return tell
+    return listen
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise :class:`Cancelled` in the block, so that everything is cleaned up."""
+def cancel_on_signals() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into :class:`Cancelled` inside the block, so that it can clean up."""
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        for name in signals:  # a second signal while cleaning up changes nothing
+        for name in signals:  # a second signal must not interrupt the clean-up
             signal.signal(name, signal.SIG_IGN)
         raise Cancelled(signal.Signals(number).name)
 

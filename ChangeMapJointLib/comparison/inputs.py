@@ -1,4 +1,4 @@
-"""The scans of a comparison, as they are given: paths, SimpleITK images or volumes."""
+"""The scans of a comparison as the caller gives them: paths, SimpleITK images or volumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.hu import as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -16,6 +16,8 @@ from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.provenance import sha256_of
 from ChangeMapJointLib.io.read import read_volume, split_selector
 from ChangeMapJointLib.io.sources import reason_of
+from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
 if TYPE_CHECKING:
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Label:
-    """What a scan is called and how it was acquired, where its file does not say.
+    """Name and acquisition of a scan, where its file does not hold them.
 
     Attributes:
-        name: instead of the file's name, in messages, in the report and in ``run.json``.
-        acquisition: what is known; what is None stays as the file has it.
+        name: used in messages, in the report and in ``run.json`` instead of the file's name.
+        acquisition: known values; those that are None are taken from the file.
     """
 
     name: str
@@ -40,13 +42,13 @@ class Input:
     """One scan of a comparison.
 
     Attributes:
-        scan: a file, a DICOM folder or zip (``PATH#SERIES`` picks one of several), a SimpleITK image in HU, or a
-            volume.
-        label: its name and acquisition, where the file does not say.
-        sha256: of the file; None until it was read, and for scans in memory.
+        scan: a file, a DICOM folder or zip (``PATH#SERIES`` picks one of several), a SimpleITK image in HU, a
+            volume, or a volume with its lungs.
+        label: name and acquisition, where the file does not hold them.
+        sha256: of the file; None before reading, and for scans in memory.
     """
 
-    scan: Path | str | Volume | sitk.Image
+    scan: Path | str | Volume | Scan | sitk.Image
     label: Label | None = None
     sha256: str | None = None
 
@@ -57,21 +59,32 @@ class Input:
 
     @property
     def name(self) -> str:
-        """What the scan is called; never a folder of this machine."""
+        """Name for messages and reports, without the folder it lies in."""
         if self.label is not None:
             return self.label.name
         if self.path is not None:
             return self.path.name
-        return self.scan.source.name if isinstance(self.scan, Volume) else ""
+        volume = self.scan.volume if isinstance(self.scan, Scan) else self.scan
+        return volume.source.name if isinstance(volume, Volume) else "image"
+
+    @property
+    def lungs(self) -> Lungs | None:
+        """Of the scan, where they were given with it."""
+        return self.scan.lungs if isinstance(self.scan, Scan) else None
 
     def read(self, progress: Progress = silent) -> tuple[Volume, Input]:
-        """The scan in HU, checked, and this input with its hash.
+        """Read and check the scan.
+
+        Returns:
+            The volume in HU, and this input with its ``sha256``.
 
         Raises:
-            InputError: missing, unreadable, or no chest CT in HU.
+            InputError: the file is missing or unreadable, or the scan is not a chest CT in HU.
         """
         if self.path is not None:
             volume = read_volume(self.path, progress=progress)
+        elif isinstance(self.scan, Scan):
+            volume = self.scan.volume
         elif isinstance(self.scan, Volume):
             volume = self.scan
         else:
@@ -80,44 +93,63 @@ class Input:
         return volume, self if self.path is None else replace(self, sha256=sha256_of(split_selector(self.path)[0]))
 
 
-AnyScan = Union[Path, str, Volume, "sitk.Image", Input]
+AnyScan = Union[Path, str, Volume, Scan, "sitk.Image", Input]
 
 
-def as_input(scan: AnyScan) -> Input:
-    """``scan`` as an :class:`Input`, which it may be already."""
-    return scan if isinstance(scan, Input) else Input(scan)
+def as_input(scan: AnyScan, argument: str = "scan") -> Input:
+    """Wrap ``scan`` in an :class:`Input`, unless it is one.
+
+    Args:
+        scan: of any of the types that a comparison takes.
+        argument: what messages call it.
+
+    Raises:
+        InputError: of another type, or an image that cannot be a CT.
+    """
+    if isinstance(scan, Input):
+        return scan
+    if isinstance(scan, (str, Path, Volume, Scan)):
+        return Input(scan)
+    return Input(volume_of_image(scan, argument))
 
 
 def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
-    """A SimpleITK image as a volume.
+    """Convert a SimpleITK image to a volume.
 
     Args:
-        image: 3D, HU in one component.
-        name: what messages call it.
+        image: 3D image with one component, in HU.
+        name: of the image in messages.
 
     Raises:
-        InputError: another number of dimensions or components, or voxels that are not finite.
+        InputError: the image has another number of dimensions or components, or voxels that are not finite.
     """
     import SimpleITK as sitk
 
     if not isinstance(image, sitk.Image):
-        raise InputError(f"found {type(image).__name__}", field=name, expected="a path, a SimpleITK image or a Volume")
+        expected = "a path, a SimpleITK image, a Volume or a Scan"
+        raise InputError(f"found {type(image).__name__}", field=name, expected=expected)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        found = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} components"
-        raise InputError(f"found {found}", field=name, expected="3 dimensions and 1 component")
-    return Volume(as_hu(np.array(sitk.GetArrayViewFromImage(image))), Grid.of_image(image), Path(name))
+        layout = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} components"
+        raise InputError(f"found {layout}", field=name, expected="3 dimensions and 1 component")
+    array = np.array(sitk.GetArrayViewFromImage(image))
+    if np.iscomplexobj(array):
+        raise InputError("found complex voxels", field=name, expected="HU")
+    try:
+        return Volume(as_hu(array), Grid.of_image(image), Path(name))
+    except InputError as error:
+        raise error.about(Argument(name)) from error
 
 
 def check_inputs(paths: list[Path]) -> None:
-    """Refuse inputs that are not there or cannot be reached, before anything else is said of them.
+    """Check that the inputs exist and can be reached, before anything is read.
 
     Raises:
-        InputError: missing, no permission, a loop of links, or a name that is not UTF-8.
+        InputError: an input is missing, may not be read, is a loop of links, or has a name that is not UTF-8.
     """
     for path in paths:
         try:
             str(path).encode()
-            found = path.exists() and str(path) not in ("", ".")
+            exists = path.exists() and str(path) not in ("", ".")
         except UnicodeEncodeError as error:
             name = str(path).encode("utf-8", "backslashreplace").decode()
             raise InputError("the name is not UTF-8 text", field=Path(name), remedy="rename the file") from error
@@ -125,14 +157,14 @@ def check_inputs(paths: list[Path]) -> None:
             raise InputError(
                 f"cannot be reached ({reason_of(error)})", field=path, remedy="check its permissions"
             ) from error
-        if not found:
+        if not exists:
             raise InputError(
                 "no such file or folder", field=path, remedy="give a scan, or a folder or zip of a DICOM series"
             )
 
 
 def labelled(volume: Volume, label: Label | None) -> Volume:
-    """``volume`` under the name and with the acquisition of ``label``."""
+    """Return ``volume`` with the name and acquisition of ``label``."""
     if label is None:
         return volume
     known = {name: value for name, value in asdict(label.acquisition).items() if value is not None}
@@ -141,25 +173,25 @@ def labelled(volume: Volume, label: Label | None) -> Volume:
 
 
 def read(scan: AnyScan) -> Volume:
-    """One scan in HU, checked.
+    """Read and check one scan.
 
     Args:
         scan: a file, a DICOM folder or zip (``PATH#SERIES`` picks one of several), a SimpleITK image in HU, or a
             volume.
 
     Returns:
-        The volume, which knows where nothing was measured.
+        The volume in HU, with a mask of voxels that were not measured.
 
     Raises:
-        InputError: missing, unreadable, or no chest CT in HU.
+        InputError: the file is missing or unreadable, or the scan is not a chest CT in HU.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> volume = cmj.read("current.nrrd")
         >>> volume.grid.spacing_mm
         (5.0, 5.0, 5.0)
     """
-    given = as_input(scan)
-    if given.path is not None:
-        check_inputs([split_selector(given.path)[0]])
-    return given.read()[0]
+    source = as_input(scan)
+    if source.path is not None:
+        check_inputs([split_selector(source.path)[0]])
+    return source.read()[0]

@@ -1,4 +1,4 @@
-"""A finished run's folder, read back."""
+"""Read the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.options import from_mapping
-from ChangeMapJointLib.gate.rules import ALL_FINE, GateAnswer
+from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
@@ -29,18 +29,18 @@ from ChangeMapJointLib.scan.deformation import Deformation
 AGAIN = "run the comparison again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class SavedResult:
-    """A result that was read from its folder; the scans themselves are not in there.
+    """A result read from the folder of a run, which does not hold the scans themselves.
 
-    Volumes are read when they are asked for first. What a run with method ``rigid`` does not write is None.
+    Volumes are read on first access. What method ``rigid`` does not write is None.
 
     Attributes:
         folder: of the run.
         quality: the verdict on the registration, with reasons and figures.
         gate: whether the two scans may be compared at all.
         findings: what changed, without a label map.
-        candidates: the same from the method's lower threshold on.
+        candidates: the same, from the method's lower threshold on.
         record: the content of ``run.json``: options, versions, stages, names and hashes of the scans.
     """
 
@@ -63,7 +63,7 @@ class SavedResult:
 
     @cached_property
     def trust(self) -> NDArray[np.float32] | None:
-        """How far the deformation can be believed, float32 [0, 1], on ``deformation.field.grid``."""
+        """How reliable the deformation is, float32 [0, 1], on ``deformation.field.grid``."""
         return self._array(run_files.TRUST)
 
     @cached_property
@@ -79,7 +79,7 @@ class SavedResult:
 
     @cached_property
     def rigid(self) -> FloatArray:
-        """The rigid part of the deformation, 4x4, points of the current scan to the prior in mm."""
+        """The rigid part of the deformation: 4x4, maps points (x, y, z) of the current scan to the prior, mm, LPS."""
         return read_rigid(self.folder / run_files.RIGID)
 
     @cached_property
@@ -96,8 +96,15 @@ class SavedResult:
         return Deformation(field, reference, template)
 
     def report(self, path: Path | str) -> Path:
-        """Copy the report, one HTML page that needs nothing else, to ``path``."""
-        return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
+        """Copy the report, one self-contained HTML page, to ``path``.
+
+        Raises:
+            InputError: the file cannot be written, or the run has no report.
+        """
+        try:
+            return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
+        except (OSError, shutil.SameFileError) as error:
+            raise InputError(f"cannot be written ({error})", field=Path(path), remedy="give another file") from error
 
     def _array(self, name: str) -> NDArray[Any] | None:
         path = self.folder / name
@@ -108,12 +115,15 @@ def load_result(folder: Path | str) -> SavedResult:
     """Read the folder of a finished run.
 
     Args:
-        folder: that ``changemap run`` or :meth:`Result.save` wrote.
+        folder: written by ``changemap run`` or :meth:`Result.save`.
+
+    Returns:
+        The result; its volumes are read on first access.
 
     Raises:
-        InputError: it is not a run's, or one of its files is damaged.
+        InputError: the folder is not that of a run, or one of its files is damaged.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
         >>> saved = cmj.load_result(out)
@@ -121,34 +131,56 @@ def load_result(folder: Path | str) -> SavedResult:
         ('look closely', 'current.nrrd')
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise InputError("is a file", field=folder, expected="the folder of a finished run")
     records = read_records(folder)
-    quality = records["quality"]
+    quality, run = records["quality"], records["run"]
+    if run.get("schema") != run_files.SCHEMA:
+        raise InputError(
+            f"found schema {run.get('schema')!r}",
+            field=folder / run_files.RUN,
+            expected=run_files.SCHEMA,
+            remedy=AGAIN,
+        )
+    if run.get("configuration", {}).get("method") != "rigid":
+        for name in (run_files.FINDINGS, run_files.CHANGE_MAP):
+            if not (folder / name).exists():
+                raise InputError(f"has no {name}", field=folder, remedy=AGAIN)
     return SavedResult(
         folder,
-        _made(Quality, quality.get("quality"), folder / run_files.QUALITY),
-        _made(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
+        _from_json(Quality, quality.get("quality"), folder / run_files.QUALITY),
+        _from_json(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
         _findings(records.get("findings"), folder / run_files.FINDINGS),
         _findings(records.get("candidates"), folder / run_files.CANDIDATES),
-        records["run"],
+        run,
     )
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What ``findings.json`` says beside the findings."""
+
+    threshold: float = 1.0
+    dropped: int = 0
+    withheld: int = 0
+    why: tuple[str, ...] = ()
 
 
 def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
     if content is None:
         return None
-    items = tuple(_made(Finding, entry, path) for entry in content["findings"])
-    return Findings(
-        items,
-        None,
-        int(content.get("dropped", 0)),
-        float(content.get("threshold", 1.0)),
-        int(content.get("withheld", 0)),
-        tuple(content.get("why", ())),
-    )
+    head = _from_json(_Head, content, path)
+    items = []
+    for entry in content["findings"]:
+        for side in ("lesion_reference", "lesion_template"):
+            if isinstance(entry.get(side), Mapping) and "centre_mm" not in entry[side]:
+                raise InputError("was written by an older version", field=path, remedy=AGAIN)
+        items.append(_from_json(Finding, entry, path))
+    return Findings(tuple(items), None, head.dropped, head.threshold, head.withheld, head.why)
 
 
-def _made(kind: type[Any], values: Any, path: Path) -> Any:
-    """A dataclass from its JSON; names that it does not have are of a newer version, and left out."""
+def _from_json(kind: type[Any], values: Any, path: Path) -> Any:
+    """Make a dataclass from its JSON; skip fields that only a newer version knows."""
     if not isinstance(values, Mapping):
         raise InputError(f"found {type(values).__name__}", field=path, expected="an object", remedy=AGAIN)
     known = {field.name for field in fields(kind)}

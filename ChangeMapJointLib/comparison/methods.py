@@ -1,4 +1,4 @@
-"""How y is found between two scans that are rigidly aligned: by the sequential method, or by the joint network."""
+"""Find the deformation y between two rigidly aligned scans: by the sequential method or by the joint network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from ChangeMapJointLib.core.grid import Shape3
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.joint.checkpoint import Checkpoint, read_checkpoint
-from ChangeMapJointLib.joint.inference import JointAnswer, JointOptions, ask_network, look_again, usable_shape
+from ChangeMapJointLib.joint.inference import (
+    JointOptions,
+    JointPrediction,
+    run_network,
+    update_learned_change,
+    usable_shape,
+)
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.register import (
     Registration,
@@ -31,17 +37,17 @@ from ChangeMapJointLib.scan.pair import ScanPair
 
 @dataclass(frozen=True)
 class JointReport:
-    """What the network gave, and what instance optimisation made of it.
+    """Figures of the joint method for ``run.json`` and the report.
 
     Attributes:
-        model: name of the weights.
-        sha256: of their file.
+        model: name of the weights file.
+        sha256: of the weights file.
         shape: (z, y, x) of the grid that the network saw.
-        device: where it computed.
-        network: figures of its y alone: ``folding_percent`` of the lung and ``keypoint_error_mm``, the mean distance to
-            correspondences that were found without it.
-        optimised: the same after instance optimisation; None where there was none.
-        notes: sentences on what had to be done in another way than asked for.
+        device: where the network computed.
+        network: figures of the network's own y: ``folding_percent`` of the lung, and ``keypoint_error_mm``, the mean
+            distance to keypoint matches that were found without the network.
+        optimised: the same after instance optimisation; None without it.
+        notes: sentences on anything that was computed differently than requested.
     """
 
     model: str
@@ -55,7 +61,14 @@ class JointReport:
 
 @dataclass(frozen=True)
 class MethodOutput:
-    """y, the correspondences that judge it, and what the network says of change."""
+    """What a method finds.
+
+    Attributes:
+        registration: y and the figures of its optimisation.
+        matches: keypoint matches, which measure the error of y.
+        learned: CM_learn of the joint method, float32 [0, 1] on the reference's grid; else None.
+        joint: figures of the joint method; else None.
+    """
 
     registration: Registration
     matches: Matches
@@ -64,64 +77,65 @@ class MethodOutput:
 
 
 def register_sequential(pair: ScanPair, config: RunConfig, fallback: DeviceFallback, stages: Stages) -> MethodOutput:
-    """Keypoints, then Eq. (1) from coarse to fine."""
-    matches = _correspondences(pair, config, stages)
+    """Match keypoints, then solve Eq. (1) from coarse to fine."""
+    matches = _match_keypoints(pair, config, stages)
     with stages.stage("register") as progress:
-        registration = _registered(pair, matches, config.registration, fallback, progress)
+        registration = _register(pair, matches, config.registration, fallback, progress)
     return MethodOutput(registration, matches)
 
 
 def register_joint(
     pair: ScanPair, config: RunConfig, model: Checkpoint, fallback: DeviceFallback, stages: Stages
 ) -> MethodOutput:
-    """The network, then Eq. (1) from its y, with the keypoints, and the network's second look at what that aligned.
+    """Run the network, refine its y by Eq. (1) with keypoints, and let the network compute CM_learn again with that y.
 
     Raises:
-        InputError: a shape that the network cannot take.
+        InputError: the network cannot take the grid's shape.
     """
     options = config.joint
     with stages.stage("network") as progress:
-        answer = ask_network(model, pair, shape=options.shape, device=fallback.device, progress=progress)
-    matches = _correspondences(pair, config, stages)
+        answer = run_network(model, pair, shape=options.shape, device=fallback.device, progress=progress)
+    matches = _match_keypoints(pair, config, stages)
     folding = folding_percent(answer.field, pair.reference.mask, pair.reference.grid)
-    said = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
-    found = Registration(answer.field, pair.rigid, (), folding, said)
-    alone, optimised = _figures(found, matches), None
+    status = f"Found by the network alone; it folds in {folding:.3f} % of the lung."
+    registration = Registration(answer.field, pair.rigid, (), folding, status)
+    network_figures, optimised_figures = _figures(registration, matches), None
     with stages.stage("register") as progress:
         if options.instance:
-            how = replace(config.registration, iterations=options.instance)
-            found = _registered(pair, matches, how, fallback, progress, start=answer.field)
-            optimised = _figures(found, matches)
-            answer = look_again(model, answer, found.field, pair.reference.grid)
-    return MethodOutput(found, matches, answer.learned, _report(options, model, answer, alone, optimised))
+            instance_options = replace(config.registration, iterations=options.instance)
+            registration = _register(pair, matches, instance_options, fallback, progress, start=answer.field)
+            optimised_figures = _figures(registration, matches)
+            answer = update_learned_change(model, answer, registration.field, pair.reference.grid)
+    report = _report(options, model, answer, network_figures, optimised_figures)
+    return MethodOutput(registration, matches, answer.learned, report)
 
 
 def read_model(options: JointOptions) -> Checkpoint:
-    """The weights that the configuration names.
+    """Read the network weights that the configuration names.
 
     Raises:
-        InputError: they are not there, or are no weights of this project.
+        InputError: the weights are missing or not of this project, or cannot take ``options.shape``.
     """
     path = Path(options.model)
     if not path.suffix:
         try:
             path = resource("Models", f"{options.model}.safetensors")
         except InputError as error:
-            named = error.at(Argument("config.joint.model", options.model))
-            raise named.with_remedy("; or give a .safetensors file") from error
+            located = error.at(Argument("config.joint.model", options.model))
+            raise located.with_remedy("; or give a .safetensors file") from error
     model = read_checkpoint(path)
     usable_shape(model, options.shape)
     return model
 
 
 def keypoint_error(field: DisplacementField, keypoints: Keypoints) -> float | None:
-    """Mean distance in mm between y(k_R) and k_T; None without keypoints."""
+    """Return the mean distance in mm between y(k_R) and k_T; None without keypoints."""
     if not len(keypoints.reference_mm):
         return None
     return float(np.linalg.norm(field.apply(keypoints.reference_mm) - keypoints.template_mm, axis=1).mean())
 
 
-def _correspondences(pair: ScanPair, config: RunConfig, stages: Stages) -> Matches:
+def _match_keypoints(pair: ScanPair, config: RunConfig, stages: Stages) -> Matches:
     with stages.stage("keypoints") as progress:
         return find_correspondences(
             pair,
@@ -131,7 +145,7 @@ def _correspondences(pair: ScanPair, config: RunConfig, stages: Stages) -> Match
         )
 
 
-def _registered(
+def _register(
     pair: ScanPair,
     matches: Matches,
     options: RegistrationOptions,
@@ -151,17 +165,18 @@ def _registered(
     )
 
 
-def _figures(found: Registration, matches: Matches) -> dict[str, float | None]:
-    error = keypoint_error(found.field, matches.keypoints)
-    return {"folding_percent": found.folding_percent, "keypoint_error_mm": error}
+def _figures(registration: Registration, matches: Matches) -> dict[str, float | None]:
+    error = keypoint_error(registration.field, matches.keypoints)
+    return {"folding_percent": registration.folding_percent, "keypoint_error_mm": error}
 
 
 def _report(
     options: JointOptions,
     model: Checkpoint,
-    answer: JointAnswer,
-    alone: dict[str, float | None],
+    answer: JointPrediction,
+    network: dict[str, float | None],
     optimised: dict[str, float | None] | None,
 ) -> JointReport:
-    name = Path(options.model).name  # never a folder of this machine
-    return JointReport(name, model.sha256, answer.scans.grid.shape, answer.device.type, alone, optimised, answer.notes)
+    name = Path(options.model).name  # without the folder, which is private
+    shape, device = answer.scans.grid.shape, answer.device.type
+    return JointReport(name, model.sha256, shape, device, network, optimised, answer.notes)

@@ -1,4 +1,4 @@
-"""How a background run ended, in words for the person who waits for it."""
+"""How a background run ended, and the message for the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 
 CANCELLED = "Cancelled; nothing was kept."
 OWNER_GONE = "3D Slicer ended while the comparison was running; nothing was kept. Start it again."
@@ -23,15 +23,15 @@ KILLED = (
     "The comparison was killed by the system, most likely because the memory ran out. Close other programs or scenes, "
     "or set a coarser registration grid (registration.working_mm), and try again."
 )
-CRASHED = "The comparison crashed ({why}). Nothing was kept; the log says where. Please report it."
+CRASHED = "The comparison crashed ({why}). Nothing was kept; the log shows where. Please report it."
 NOT_STARTED = "The comparison could not be started: {why}"
-SILENT = "The comparison ended without a result or a reason (exit code {code}). Look into the log."
+SILENT = "The comparison ended without a result or a message (exit code {code}). See the log."
 LAST_EVENTS = ("finished", "error", "cancelled", "fault")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
-# what the interpreter's fault handler writes: "Fatal Python error: Aborted", "Windows fatal exception: ..."
+# written by Python's fault handler: "Fatal Python error: Aborted", "Windows fatal exception: ..."
 FATAL = re.compile(r"^(?:Fatal Python error|Windows fatal exception): (.+)$", re.MULTILINE)
-# an error of its own: then it was not the system that ended it
-LAST_WORDS = re.compile(r"^\w*(?:Error|Exception|Interrupt)\b", re.MULTILINE)
+# the worker reported a Python error: then the system did not kill it
+PYTHON_ERROR = re.compile(r"^\w*(?:Error|Exception|Interrupt)\b", re.MULTILINE)
 CRASH_SIGNALS, SIGKILL = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"), 9
 WINDOWS_CODES = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000409: "fast fail"}
 WINDOWS_NO_MEMORY = (0xC0000017, 0xC000012D)
@@ -43,12 +43,12 @@ class End:
 
     Attributes:
         state: ``finished``, ``failed`` or ``cancelled``.
-        message: one or two sentences.
-        return_code: of the process; None where it is not known.
-        result: the run's folder, when finished.
-        log: file with everything that the worker said, where it was kept.
-        error: what is wrong with an input or an argument, for whoever calls them by other names; None where the end
-            has another reason.
+        message: one or two sentences for the user.
+        return_code: of the process; None if unknown.
+        result: the run's folder if it finished; else None.
+        log: file with everything that the worker printed, if it was kept.
+        error: the input error that ended the run, so that a user interface can put it in its own words; None if the
+            run ended for another reason.
     """
 
     state: str
@@ -60,21 +60,21 @@ class End:
 
 
 def disk_full(folder: Path) -> str:
-    """What to say when ``folder`` takes no more."""
-    return f"The disk is full: {folder} takes no more. Free space there or choose another folder, and try again."
+    """Return the message for a full disk."""
+    return f"The disk is full: {folder}. Free space there or choose another folder, and try again."
 
 
 def explain_error(error: BaseException, folder: Path) -> str | None:
-    """Words for an error that has to do with the machine, or None for any other.
+    """Return the message for an error of the machine (disk, memory, missing package), or None for any other error.
 
     Args:
-        error: it and what caused it are looked at.
+        error: the error; its causes are searched, too.
         folder: where results are written.
     """
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in FULL:
             return disk_full(folder)
-        if is_lack_of_memory(cause):
+        if is_out_of_memory(cause):
             return OUT_OF_MEMORY
         if isinstance(cause, ModuleNotFoundError):
             return f"The Python package {cause.name} is missing; install it, then start again."
@@ -82,35 +82,35 @@ def explain_error(error: BaseException, folder: Path) -> str | None:
 
 
 def explain_end(return_code: int | None, events: Iterable[Mapping[str, Any]], log: str) -> str:
-    """Words for how a worker ended.
+    """Return the message for the end of a worker.
 
-    The exit code alone does not tell: the launcher through which Slicer starts Python has one of its own.
+    The exit code alone is not enough: it may be that of the launcher through which Slicer starts Python.
 
     Args:
-        return_code: of the process that was started; None where it is not known.
+        return_code: of the process that was started; None if unknown.
         events: what the worker reported.
-        log: text of its log.
+        log: text of the worker's log.
     """
-    seen = list(events)
-    last = last_event(seen)
+    events = list(events)
+    last = last_event(events)
     if last is not None:
         return str(last.get("message") or "Finished.")
-    why = _crash(return_code or 0, log)
+    why = _crash_reason(return_code or 0, log)
     if why:
         return CRASHED.format(why=why)
-    if not seen and not _killed(return_code or 0):
+    if not events and not _killed(return_code or 0):
         lines = log.strip().splitlines() or [f"exit code {return_code}"]
         return NOT_STARTED.format(why=lines[-1])
-    if not _killed(return_code or 0) and (return_code == 0 or LAST_WORDS.search(log)):
+    if not _killed(return_code or 0) and (return_code == 0 or PYTHON_ERROR.search(log)):
         return SILENT.format(code=return_code)
-    return KILLED  # the launcher's code says nothing, and the worker was not given time for a word
+    return KILLED  # the launcher's exit code tells nothing, and the worker had no time to report
 
 
-def _crash(code: int, log: str) -> str | None:
-    """What crashed it, from the fault handler's words or the exit code."""
-    found = FATAL.findall(log)
-    if found:
-        return str(found[-1])
+def _crash_reason(code: int, log: str) -> str | None:
+    """Return why the process crashed, from the fault handler's output or the exit code; None if it did not."""
+    fatal_errors = FATAL.findall(log)
+    if fatal_errors:
+        return str(fatal_errors[-1])
     names = {int(getattr(signal, name)): name for name in CRASH_SIGNALS if hasattr(signal, name)}
     return names.get(_signal(code)) or WINDOWS_CODES.get(code & 0xFFFFFFFF)
 
@@ -120,20 +120,20 @@ def _killed(code: int) -> bool:
 
 
 def _signal(code: int) -> int:
-    """The signal of an exit code as Python gives it (-9) or as shells do (137); 0 for none."""
+    """Return the signal in an exit code, as Python (-9) or a shell (137) gives it; 0 if there is none."""
     return -code if -64 <= code < 0 else code - 128 if 128 < code < 192 else 0
 
 
 def last_event(events: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The event that ends a run, where there was one."""
-    found = [event for event in events if event.get("event") in LAST_EVENTS]
-    return found[-1] if found else None
+    """Return the event that ended the run, or None."""
+    final = [event for event in events if event.get("event") in LAST_EVENTS]
+    return final[-1] if final else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
-    next_one: BaseException | None = error
-    while next_one is not None and id(next_one) not in seen:
-        seen.add(id(next_one))
-        yield next_one
-        next_one = next_one.__cause__ or next_one.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

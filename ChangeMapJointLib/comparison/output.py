@@ -1,4 +1,4 @@
-"""A run's folder appears under its name when it is whole, or not at all."""
+"""Write the folder of a run: it appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -23,12 +23,28 @@ from ChangeMapJointLib.io.sources import reason_of
 REPLACE = ("give another folder, or ", Argument("overwrite", True), " to replace it")
 
 
-def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
-    """Refuse an output folder that could destroy something, before any work is done.
+def check_no_input(path: Path, scan: Path) -> None:
+    """Refuse to write ``path`` over a scan, or into the folder of one.
 
     Raises:
-        InputError: exists without ``overwrite``, or is not a run's folder, is or lies in an input,
-            contains an input, or cannot be written to.
+        InputError: ``path`` is the scan, or lies in it.
+    """
+    target, source = path.resolve(), scan.resolve()
+    if target == source or (source.is_dir() and source in target.parents):
+        raise InputError(f"would be written over the scan {scan}", field=path, remedy="give another file")
+
+
+def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
+    """Check the output folder before any work is done, so that nothing of the user's can be destroyed.
+
+    Args:
+        out: the folder to make.
+        inputs: files and folders that the run reads.
+        overwrite: whether an earlier run's folder may be replaced.
+
+    Raises:
+        InputError: ``out`` exists and ``overwrite`` is False, is not the folder of a run, is or lies in an input,
+            contains an input, or cannot be written.
     """
     try:
         _check(out, inputs, overwrite=overwrite)
@@ -59,7 +75,7 @@ def _check(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
 
 
 def why_not_writable(folder: Path) -> OSError | None:
-    """Why no file can be made in ``folder``, or None; tried, since permission bits do not tell all."""
+    """Return why no file can be made in ``folder``, or None. It tries, since permission bits are not enough."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return None
@@ -68,7 +84,7 @@ def why_not_writable(folder: Path) -> OSError | None:
 
 
 def remedy(error: OSError) -> str:
-    """What to do where a folder cannot be written to."""
+    """Return what the user can do if a folder cannot be written."""
     if error.errno in FULL:
         return "free space there or give another folder"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or isinstance(error, PermissionError):
@@ -77,10 +93,15 @@ def remedy(error: OSError) -> str:
 
 
 def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
-    """Refuse to replace ``target`` unless it is an earlier run and nothing else.
+    """Check that ``target`` does not exist, or that it is an earlier run and nothing else and may be replaced.
+
+    Args:
+        out: the folder as the user gave it, for messages.
+        target: the same, resolved.
+        overwrite: whether an earlier run may be replaced.
 
     Raises:
-        InputError: it exists, and is a file, or ``overwrite`` is off, or it holds anything but a run's files.
+        InputError: it is a file, it exists and ``overwrite`` is False, or it holds other files than those of a run.
     """
     if not target.exists():
         return
@@ -93,12 +114,15 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
     names = {path.name for path in target.iterdir()}
     if names and (names - run_files.FILES or not is_run(target)):
         raise InputError(
-            "holds other files than a run's, and is not replaced", field="out", value=out, remedy="give another folder"
+            "holds other files than those of a run, and is not replaced",
+            field="out",
+            value=out,
+            remedy="give another folder",
         )
 
 
 def is_run(folder: Path) -> bool:
-    """Does ``folder`` hold the record that a run writes?"""
+    """Return whether ``folder`` holds the ``run.json`` of a run."""
     try:
         return str(json.loads((folder / run_files.RUN).read_text("utf-8"))["schema"]).startswith(run_files.SCHEMA_NAME)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -107,15 +131,15 @@ def is_run(folder: Path) -> bool:
 
 @contextmanager
 def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``out``, renamed to ``out`` when the block ends well, else removed.
+    """Yield a temporary folder beside ``out``; rename it to ``out`` if the block succeeds, else remove it.
 
-    An earlier run under that name is replaced, with ``overwrite``, only after the new one is whole.
+    With ``overwrite``, an earlier run under that name is replaced only when the new one is complete.
 
     Raises:
-        InputError: the folder cannot be made, the disk is full, or something appeared under its name meanwhile.
+        InputError: the folder cannot be made, the disk is full, or ``out`` was created by something else meanwhile.
     """
     target = out.resolve()
-    made = _make_parents(target.parent)
+    new_parents = _make_parents(target.parent)
     working = None
     try:
         clean_up(target)
@@ -128,34 +152,35 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except BaseException as error:
         if working is not None:
             shutil.rmtree(working, ignore_errors=True)
-        for folder in reversed(made):  # only those that this run made, and only while empty
+        for folder in reversed(new_parents):  # rmdir keeps those that are no longer empty
             with suppress(OSError):
                 folder.rmdir()
-        cause = _cause(error, working)
+        cause = _write_error(error, working)
         if cause is not None:
-            raise _explained(out, cause) from error
+            raise _input_error(out, cause) from error
         raise
 
 
-def _cause(error: BaseException, working: Path | None) -> OSError | None:
-    """The trouble with the folder that ended a run, if that is what ended it."""
+def _write_error(error: BaseException, working: Path | None) -> OSError | None:
+    """Return the OSError of the output folder that ended a run, or None if something else did."""
     if isinstance(error, OSError):
         return error
     if working is None or not isinstance(error, InputError) or not isinstance(error.__cause__, OSError):
         return None
-    return error.__cause__ if any(isinstance(one, Path) and working in one.parents for one in error.where) else None
+    is_inside = any(isinstance(path, Path) and working in path.parents for path in error.subjects)
+    return error.__cause__ if is_inside else None
 
 
-def _explained(out: Path, error: OSError) -> InputError:
-    """What to raise where ``error`` ended the writing of ``out``."""
-    found, todo = f"cannot be written ({error.strerror or error})", remedy(error)
+def _input_error(out: Path, error: OSError) -> InputError:
+    """Return the InputError to raise when ``error`` ended the writing of ``out``."""
+    problem, advice = f"cannot be written ({error.strerror or error})", remedy(error)
     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-        found, todo = "another run has written it meanwhile, and that one stays", "give another folder"
-    return InputError(found, field="out", value=out, remedy=todo)
+        problem, advice = "another run has written it meanwhile, and that one stays", "give another folder"
+    return InputError(problem, field="out", value=out, remedy=advice)
 
 
 def working_prefix(target: Path) -> str:
-    """Start of the names of temporary folders of this process for ``target``."""
+    """Return the prefix of this process's temporary folders for ``target``."""
     return f".{target.name}.{socket.gethostname()[:40]}.{os.getpid()}."
 
 
@@ -177,10 +202,10 @@ def _make_parents(folder: Path) -> list[Path]:
 
 
 def _swap(working: Path, target: Path, *, overwrite: bool) -> None:
-    """Give ``working`` the name ``target``; another run may be doing the same at this moment.
+    """Rename ``working`` to ``target``; another run may be doing the same at this moment.
 
     Raises:
-        OSError: it cannot be done, or the other run was faster; then its result is under the name.
+        OSError: renaming failed, or the other run was faster; then ``target`` holds its result.
     """
     old = working.with_suffix(".old")
     if overwrite:
@@ -199,7 +224,7 @@ def _swap(working: Path, target: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the block is done (in the main thread; elsewhere they do not arrive)."""
+    """Keep Ctrl-C and SIGTERM from interrupting the block (in the main thread; others do not get signals)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -213,11 +238,11 @@ def uninterrupted() -> Iterator[None]:
 
 
 def clean_up(target: Path) -> None:
-    """Remove what a run of the same name that was killed left behind; give back what it was about to replace."""
+    """Remove what a killed run of the same name left behind, and restore the run that it was about to replace."""
     host = f".{target.name}.{socket.gethostname()[:40]}."
     for folder in list(target.parent.iterdir()) if target.parent.is_dir() else ():
-        number = folder.name[len(host) :].split(".")[0]
-        if not folder.name.startswith(host) or not number.isdigit() or alive(int(number)):
+        pid = folder.name[len(host) :].split(".")[0]
+        if not folder.name.startswith(host) or not pid.isdigit() or alive(int(pid)):
             continue
         if folder.suffix == ".old" and not target.exists():
             folder.rename(target)
@@ -225,8 +250,8 @@ def clean_up(target: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def alive(process: int) -> bool:
-    """Does another process of that number run?"""
-    if process == os.getpid():  # its own leftovers are those of a namesake: numbers are used again
+def alive(pid: int) -> bool:
+    """Return whether another process with this number is running."""
+    if pid == os.getpid():  # leftovers with our own number are from an earlier process: numbers are reused
         return False
-    return is_alive(process)
+    return is_alive(pid)

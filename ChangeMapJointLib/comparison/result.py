@@ -1,4 +1,4 @@
-"""What a comparison gives: findings, maps, the deformation, and how far they can be believed."""
+"""The result of a comparison: findings, change maps, deformation and quality."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.stages import StageReport
-from ChangeMapJointLib.gate.rules import ALL_FINE, GateAnswer
+from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.registration.deformable.register import Registration
 from ChangeMapJointLib.registration.quality import Quality
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.stages import Stages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Maps:
-    """The method's maps.
+    """The maps of a comparison.
 
     Attributes:
         change_map: CM_seq or CM_comb, float32 [0, 1], ``[z, y, x]`` on the reference's grid.
         signed_hu: R - T(y), int16, on the reference's grid.
         jacobian: det grad y, float32, on the field's grid.
-        trust: float32 [0, 1], on the field's grid.
-        lungs: where the maps look, bool, on the reference's grid: R's lungs, and T(y)'s beyond their rim.
-        difference: CM_diff of the joint method, as ``change_map``.
-        learned: CM_learn, likewise.
+        trust: how reliable the deformation is, float32 [0, 1], on the field's grid.
+        lungs: where the maps are computed, bool, on the reference's grid: R's lungs, and where T(y)'s lungs reach
+            beyond them by more than a thin rim.
+        difference: CM_diff of the joint method, like ``change_map``; else None.
+        learned: CM_learn of the joint method, like ``change_map``; else None.
     """
 
     change_map: NDArray[np.float32]
@@ -54,14 +55,14 @@ class Maps:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How a result came about.
+    """How a result was computed.
 
     Attributes:
         config: all options.
-        device: on which the variational part began.
-        inputs: reference and template as they were given.
-        started: in UTC.
-        stages: time and memory of each, in order.
+        device: on which the registration started.
+        inputs: reference and template as the caller gave them.
+        started: when, in UTC.
+        stages: time and memory of each stage, in order.
     """
 
     config: RunConfig = field(default_factory=RunConfig)
@@ -71,27 +72,28 @@ class RunRecord:
     stages: tuple[StageReport, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Result:
     """A comparison of two scans, as :func:`~ChangeMapJointLib.comparison.compare.compare` returns it.
 
-    With method ``rigid`` there are no maps: ``maps``, ``findings`` and what follows from them are None.
+    With method ``rigid`` there are no maps: ``maps``, ``findings`` and everything computed from them are None.
 
     Attributes:
         pair: both scans with their lungs.
         rigid: the rigid alignment and its figures.
-        deformation: y; ``deformation.warp(image)`` brings anything on the prior's grid onto the current scan's.
+        deformation: y; ``deformation.warp(image)`` warps an image on the prior's grid onto the current scan's grid.
         warped_template: T(y) in HU, int16, on the reference's grid.
         quality: the verdict on the registration, with reasons and figures.
         gate: whether the two scans may be compared at all.
-        registration: of the deformable part.
-        maps: the change map and what belongs to it.
-        findings: what changed, measured in both scans. Where the registration cannot be used, none is listed, and
-            ``findings.why`` says why.
-        candidates: the same from the method's lower threshold on: what a live slider shows below that of the findings.
-        joint: what the network gave.
-        notes: sentences on what was done in another way than asked for.
-        record: how the result came about.
+        registration: the deformable registration.
+        maps: the change map and the maps it is computed from.
+        findings: what changed, measured in both scans. If the registration cannot be used, the list is empty and
+            ``findings.why`` gives the reasons.
+        candidates: the same, from the method's lower threshold on; a threshold slider shows them below the threshold
+            of the findings.
+        joint: figures of the joint method.
+        notes: sentences on anything that was computed differently than requested.
+        record: how the result was computed.
     """
 
     pair: ScanPair
@@ -120,12 +122,12 @@ class Result:
 
     @property
     def trust(self) -> NDArray[np.float32] | None:
-        """How far the deformation can be believed, float32 [0, 1], on ``deformation.field.grid``."""
+        """How reliable the deformation is, float32 [0, 1], on ``deformation.field.grid``."""
         return None if self.maps is None else self.maps.trust
 
     @property
     def jacobian(self) -> NDArray[np.float32] | None:
-        """Det grad y, float32, on ``deformation.field.grid``: 1 keeps volume, 0 and less folds."""
+        """Det grad y, float32, on ``deformation.field.grid``: 1 keeps the volume, 0 or less means folding."""
         return None if self.maps is None else self.maps.jacobian
 
     def save(
@@ -138,21 +140,21 @@ class Result:
         attribution: Iterable[str] = (),
         stages: Stages | None = None,
     ) -> Path:
-        """Write the folder that ``changemap run`` writes, whole or not at all.
+        """Write the result folder, as ``changemap run`` does: complete or not at all.
 
         Args:
             out: the folder to make.
             overwrite: replace the folder of an earlier run.
-            compress: the volumes; without, they are written and loaded faster.
+            compress: compress the volumes; without it they are written and loaded faster.
             notices: sentences for the top of the report.
             attribution: where the scans come from and under which licence.
-            stages: of a run that goes on; told of progress.
+            stages: the stages of a larger run that saving is part of.
 
         Returns:
             ``out``.
 
         Raises:
-            InputError: ``out`` cannot be written, or holds something else.
+            InputError: ``out`` cannot be written, exists without ``overwrite``, or holds files that are not a run's.
         """
         from ChangeMapJointLib.comparison.save import save_result
 
@@ -167,10 +169,10 @@ class Result:
         )
 
     def report(self, path: Path | str) -> Path:
-        """Write the report as one HTML page that needs nothing else.
+        """Write the report as one self-contained HTML page.
 
         Args:
-            path: the file; its folder must exist, and it is overwritten.
+            path: the file, in a folder that exists; it is overwritten.
 
         Returns:
             ``path``.

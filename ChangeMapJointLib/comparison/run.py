@@ -1,4 +1,4 @@
-"""Two files in, one folder out: the main job as the command line and the Slicer module start it."""
+"""Compare two files and write the result folder, as the command line and the Slicer module do."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.inputs import Input, Label, check_inputs
 from ChangeMapJointLib.comparison.output import check_output
 from ChangeMapJointLib.comparison.result import Result
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.refusal import write_refusal
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.lungs.check import UnlikelyLungs
 
-REFUSED = ".refused.png"  # behind the name of the folder that was asked for
+REFUSED = ".refused.png"  # appended to the name of the output folder
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare and where to put it.
+    """What to compare, and where to write the result.
 
     Attributes:
         reference: R (current): a file, a DICOM folder or zip; ``PATH#SERIES`` picks one of several.
         template: T (prior), likewise.
-        out: the folder that the run makes.
+        out: the folder to make.
         config: all options.
         device: ``auto``, ``cpu`` or ``cuda``.
         overwrite: replace an earlier run's folder of that name.
         notices: sentences for the top of the report.
         attribution: where the scans come from and under which licence.
-        reference_label: for a reference whose file says nothing of it.
-        template_label: likewise.
-        compress: the volumes; without, they are written and loaded faster.
+        reference_label: name and acquisition of the reference, where its file does not hold them.
+        template_label: likewise for the template.
+        compress: compress the volumes; without it they are written and loaded faster.
     """
 
     reference: Path
@@ -52,15 +52,19 @@ class Request:
     compress: bool = True
 
 
-def run(request: Request, listener: Listener = nobody) -> Result:
-    """Compare the scans of ``request`` and write the run's folder, whole or not at all.
+def run(request: Request, listener: Listener = ignore_progress) -> Result:
+    """Compare the scans of ``request`` and write the result folder, complete or not at all.
+
+    Args:
+        request: what to compare, and where to write the result.
+        listener: called with progress events; may raise ``Cancelled`` to stop.
 
     Raises:
-        InputError: an input, an option or the output folder cannot be used; nothing is written, but a picture beside
-            ``out`` where lungs could not be found reliably.
-        Cancelled: the listener asked to stop; nothing is left.
+        InputError: an input, an option or the output folder cannot be used. Nothing is written, except a picture
+            beside ``out`` if the lung masks are implausible.
+        Cancelled: the listener asked to stop; nothing is left on disk.
     """
-    inputs = [split_selector(p)[0] for p in (request.reference, request.template)]
+    inputs = [split_selector(path)[0] for path in (request.reference, request.template)]
     check_inputs(inputs)
     check_output(request.out, inputs, overwrite=request.overwrite)
     stages = Stages(METHODS[request.config.method].shares, listener)
@@ -73,7 +77,7 @@ def run(request: Request, listener: Listener = nobody) -> Result:
             stages=stages,
         )
     except UnlikelyLungs as error:
-        raise error.with_remedy(_pictured(request.out, error)) from error
+        raise error.with_remedy(_write_picture(request.out, error)) from error
     result.save(
         request.out,
         overwrite=request.overwrite,
@@ -85,8 +89,8 @@ def run(request: Request, listener: Listener = nobody) -> Result:
     return replace(result, record=replace(result.record, stages=tuple(stages.reports)))
 
 
-def _pictured(out: Path, error: UnlikelyLungs) -> str:
-    """Keep a picture of what was found beside ``out``; the words that say where it is."""
+def _write_picture(out: Path, error: UnlikelyLungs) -> str:
+    """Write a picture of the refused lung masks beside ``out``; return the words that say where it is."""
     path = out.with_name(f"{out.name}{REFUSED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

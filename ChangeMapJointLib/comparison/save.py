@@ -1,4 +1,4 @@
-"""A result as the folder of a run: volumes, transforms, tables, report and provenance."""
+"""Write a result as the folder of a run: volumes, transforms, tables, report and provenance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.comparison.assess import as_hu, warped_rigidly
+from ChangeMapJointLib.comparison.assess import round_to_hu, warp_rigidly
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
-from ChangeMapJointLib.comparison.output import check_output, run_folder
+from ChangeMapJointLib.comparison.output import check_no_input, check_output, run_folder
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import StageReport, Stages
 from ChangeMapJointLib.core.options import to_mapping
@@ -41,8 +41,9 @@ def save_result(
 ) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
-    if stages is None:  # a run that goes on has checked this before it began
-        check_output(out, [split_selector(one.path)[0] for one in inputs if one.path is not None], overwrite=overwrite)
+    if stages is None:  # else the run has checked it before it began
+        paths = [split_selector(scan.path)[0] for scan in inputs if scan.path is not None]
+        check_output(out, paths, overwrite=overwrite)
         stages = Stages({"write": 1.0})
         stages.reports = list(result.record.stages)
     with run_folder(out, overwrite=overwrite) as folder:
@@ -61,12 +62,15 @@ def save_result(
 def write_page(result: Result, path: Path) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.report`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
+    for scan in inputs:
+        if scan.path is not None:
+            check_no_input(path, split_selector(scan.path)[0])
     write_report(path, report_content(result, inputs, provenance(result, inputs, list(result.record.stages))))
     return path
 
 
 def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
-    """Volumes, transforms and tables of the output contract."""
+    """Write the volumes, transforms and tables of a result into ``folder``."""
     pair, maps = result.pair, result.maps
     grid, write_nrrd = pair.reference.grid, partial(write.write_nrrd, compress=compress)
     write_nrrd(folder / run_files.WARPED_TEMPLATE, result.warped_template, grid)
@@ -93,14 +97,14 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
 
 
 def all_notes(result: Result) -> tuple[str, ...]:
-    """What lung masks, network and pipeline remark on, one sentence each."""
+    """Collect the notes of lung segmentation, network and pipeline, one sentence each."""
     sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
-    lungs = [f"{side}: {note}" for side, one in sides for note in one.notes]
-    return (*lungs, *(() if result.joint is None else result.joint.notes), *result.notes)
+    lung_notes = [f"{side}: {note}" for side, lungs in sides for note in lungs.notes]
+    return (*lung_notes, *(() if result.joint is None else result.joint.notes), *result.notes)
 
 
 def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageReport]) -> dict[str, Any]:
-    """The content of ``run.json``; names of files, never their folders."""
+    """Return the content of ``run.json``; it names files without their folders, which are private."""
     registration, record, pair = result.registration, result.record, result.pair
     return {
         "schema": run_files.SCHEMA,
@@ -133,10 +137,10 @@ def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _input(given: Input, volume: Volume) -> dict[str, Any]:
+def _input(scan: Input, volume: Volume) -> dict[str, Any]:
     return {
-        "name": given.name,
-        "sha256": given.sha256,
+        "name": scan.name,
+        "sha256": scan.sha256,
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
         "acquisition": asdict(replace(volume.acquisition, patient_key=None)),
@@ -145,7 +149,7 @@ def _input(given: Input, volume: Volume) -> dict[str, Any]:
 
 
 def joint_rows(joint: JointReport) -> dict[str, Any]:
-    """What the page says of the network: which, on which grid, and how far its y was improved."""
+    """Return the report's rows on the network: weights, grid, and figures before and after instance optimisation."""
     rows: dict[str, Any] = {"weights": joint.model, "SHA-256 of weights": joint.sha256}
     rows["grid (x, y, z)"] = " x ".join(map(str, joint.shape[::-1]))
     steps = {"network alone": joint.network, "after instance optimisation": joint.optimised}
@@ -164,11 +168,11 @@ def report_content(
     notices: tuple[str, ...] = (),
     attribution: tuple[str, ...] = (),
 ) -> ReportContent:
-    """What the page shows."""
+    """Collect what the report shows."""
     maps, config, reference = result.maps, result.record.config, result.pair.reference
-    shown = {name: record[name] for name in ("started", "device", "versions", "stages")}
+    rows = {name: record[name] for name in ("started", "device", "versions", "stages")}
     if result.joint is not None:
-        shown["joint network"] = joint_rows(result.joint)
+        rows["joint network"] = joint_rows(result.joint)
     unusable = result.quality.verdict == "do not use"
     return ReportContent(
         reference=reference.volume,
@@ -182,17 +186,17 @@ def report_content(
         findings=result.findings,
         quality=result.quality,
         gate=result.gate,
-        rigid_template=as_hu(warped_rigidly(result.pair)) if unusable else None,  # can still be looked at
+        rigid_template=round_to_hu(warp_rigidly(result.pair)) if unusable else None,  # still shows both scans
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
         notices=(*notices, *all_notes(result)),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",
         attribution=attribution,
-        provenance=shown,
+        provenance=rows,
     )
 
 
 def _trust_on_reference(result: Result) -> NDArray[np.float32] | None:
-    trust, grid, own = result.trust, result.pair.reference.grid, result.deformation.field.grid
-    return trust if trust is None or own.same_as(grid) else resample(trust, own, grid)
+    trust, grid, field_grid = result.trust, result.pair.reference.grid, result.deformation.field.grid
+    return trust if trust is None or field_grid.same_as(grid) else resample(trust, field_grid, grid)

@@ -1,4 +1,4 @@
-"""Stages of a run: their share of the work, time, memory, and the progress of the whole."""
+"""The stages of a run: their time and memory, and the progress of the whole run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from ChangeMapJointLib.core.progress import Progress
 
 @dataclass(frozen=True)
 class StageReport:
-    """What one stage took. ``peak_memory_mb`` is the process's highest so far, None where unknown."""
+    """Time and memory of one stage.
+
+    Attributes:
+        name: of the stage.
+        time_s: wall time in seconds.
+        peak_memory_mb: the process's peak so far; None if unknown.
+    """
 
     name: str
     time_s: float
@@ -23,14 +29,14 @@ class StageReport:
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        stage: name of the stage that works.
-        fraction: of the whole run, in [0, 1], never falling.
-        elapsed_s: since the start.
-        remaining_s: estimate; None in the first moments.
-        message: a short phrase, may be empty.
+        stage: name of the current stage.
+        fraction: of the whole run, in [0, 1]; never decreases.
+        elapsed_s: seconds since the start.
+        remaining_s: estimated seconds; None at the very start.
+        message: a short phrase; may be empty.
     """
 
     stage: str
@@ -41,21 +47,26 @@ class ProgressEvent:
 
 
 class Listener(Protocol):
-    """Told where a run stands; raises :class:`~ChangeMapJointLib.core.errors.Cancelled` to stop it."""
+    """Called with the progress of a run; may raise :class:`~ChangeMapJointLib.core.errors.Cancelled` to stop it."""
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Take note of ``event``."""
+        """Handle ``event``."""
 
 
-def nobody(event: ProgressEvent) -> None:
-    """The default listener."""
+def ignore_progress(event: ProgressEvent) -> None:
+    """Do nothing: the default listener."""
 
 
 class Stages:
     """Runs stages one after another and keeps their reports."""
 
-    def __init__(self, shares: Mapping[str, float], listener: Listener = nobody) -> None:
-        """``shares``: expected share of the time by stage name, in order; they need not add up to 1."""
+    def __init__(self, shares: Mapping[str, float], listener: Listener = ignore_progress) -> None:
+        """Start the clock.
+
+        Args:
+            shares: expected share of the time by stage name, in order; they need not add up to 1.
+            listener: called with progress events.
+        """
         self.shares, self.listener = dict(shares), listener
         self.reports: list[StageReport] = []
         self.started = time.monotonic()
@@ -63,13 +74,13 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
-        """Time the block; yields the progress that it should report to."""
+        """Measure the block as stage ``name``; yields the callable that takes its progress."""
         names, total = list(self.shares), sum(self.shares.values())
         begin = sum(self.shares[n] for n in names[: names.index(name)]) / total
         share = self.shares[name] / total
 
         def report(fraction: float, message: str = "") -> None:
-            self._tell(name, begin + share * min(max(fraction, 0.0), 1.0), message)
+            self._notify(name, begin + share * min(max(fraction, 0.0), 1.0), message)
 
         start = time.monotonic()
         report(0.0)
@@ -77,7 +88,7 @@ class Stages:
         self.reports.append(StageReport(name, round(_since(start), 3), peak_memory_mb()))
         report(1.0)
 
-    def _tell(self, stage: str, fraction: float, message: str) -> None:
+    def _notify(self, stage: str, fraction: float, message: str) -> None:
         self._highest = max(self._highest, fraction)
         elapsed = self._elapsed = max(self._elapsed, _since(self.started))
         # below 2 % the estimate is a guess from start-up alone
@@ -86,5 +97,5 @@ class Stages:
 
 
 def _since(start: float) -> float:
-    """Seconds since ``start``; never below 0, though some virtual machines set even this clock back."""
+    """Return the seconds since ``start``, never below 0: some virtual machines set even this clock back."""
     return max(time.monotonic() - start, 0.0)

@@ -1,8 +1,12 @@
-"""The two steps after the lungs, for those who want them one by one: register, and find what changed."""
+"""The two steps after lung segmentation, as separate calls: register two scans, and find what changed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,30 +16,34 @@ from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput, read_model, register_joint, register_sequential
 from ChangeMapJointLib.comparison.result import Result, RunRecord
-from ChangeMapJointLib.comparison.stages import Listener, Stages, nobody
+from ChangeMapJointLib.comparison.stages import Listener, StageReport, Stages, ignore_progress
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.gate.checks import check_pair
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.rigid.any_size import align_any_size
+from ChangeMapJointLib.registration.rigid.verdict import rule_of_warning
 from ChangeMapJointLib.scan.deformation import Deformation
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Registered:
-    """Two scans and the deformation between them, before anything was made of it.
+    """Two registered scans, as :func:`register` returns them.
 
     Attributes:
         pair: both scans with their lungs, rigidly aligned.
         rigid: the rigid alignment and its figures.
-        gate: whether the two may be compared at all.
+        gate: whether the two scans may be compared at all.
         config: all options.
-        device: where the next stage computes, and what was done in another way than asked for.
-        output: y, the keypoints that judge it, and what the network says; None with method ``rigid``.
+        device: where the next stage computes, with a note on every change of device.
+        output: y, keypoint matches and CM_learn; None with method ``rigid``.
+        started: in UTC.
+        stages: time and memory of each stage so far.
     """
 
     pair: ScanPair
@@ -44,10 +52,12 @@ class Registered:
     config: RunConfig
     device: DeviceFallback
     output: MethodOutput | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    stages: tuple[StageReport, ...] = ()
 
     @property
     def deformation(self) -> Deformation:
-        """y, which maps points of the current scan to the prior; the rigid motion alone with method ``rigid``."""
+        """y, which maps points of the current scan to the prior; with method ``rigid`` the rigid motion alone."""
         grid = self.pair.reference.grid
         if self.output is None:
             field = DisplacementField.from_affine(self.rigid.matrix, grid.corners())
@@ -61,28 +71,31 @@ def register(
     prior: Scan,
     *,
     method: Method | None = None,
-    config: RunConfig | None = None,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     device: str | torch.device = DEFAULT_DEVICE,
-    progress: Listener = nobody,
+    progress: Listener | None = None,
     stages: Stages | None = None,
     model: Checkpoint | None = None,
 ) -> Registered:
     """Align the prior to the current scan, first rigidly, then by the method.
 
     Args:
-        current: the current scan and its lungs, checked HU.
-        prior: the earlier one, likewise.
+        current: the current scan with its lungs; its volume comes from :func:`read`.
+        prior: the earlier scan, likewise.
         method: ``sequential`` (default), ``joint``, or ``rigid``, which ends after the rigid alignment.
-        config: all options; by default those of the method.
-        device: ``auto``, ``cpu`` or ``cuda``; the CPU takes over where a GPU's memory does not suffice.
-        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` while it works.
-        stages: instead of ``progress``, of a run that goes on after the registration.
-        model: of method ``joint``; by default the one that the configuration names.
+        config: all options; the method's defaults if None.
+        device: ``auto``, ``cpu`` or ``cuda``; the CPU takes over if the GPU runs out of memory.
+        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` as the work proceeds.
+        stages: the stages of a larger run that the registration is part of; replaces ``progress``.
+        model: the network of method ``joint``; if None, the one that ``config`` names.
+
+    Returns:
+        Both scans, the deformation, and the gate's answer.
 
     Raises:
-        InputError: a pair that the gate refuses or that cannot be aligned, or weights that cannot be used.
+        InputError: the gate refuses the pair, the scans cannot be aligned, or the network's weights cannot be used.
 
-    Example:
+    Examples:
         >>> import ChangeMapJointLib as cmj
         >>> volumes = [cmj.read(path) for path in ("current.nrrd", "prior.nrrd")]
         >>> current, prior = (cmj.Scan(volume, cmj.segment_lungs(volume)) for volume in volumes)
@@ -92,55 +105,69 @@ def register(
         >>> cmj.find_changes(registered).quality.verdict
         'look closely'
     """
-    config = config_for(method, config)
+    for name, scan in (("current", current), ("prior", prior)):
+        if not isinstance(scan, Scan):
+            expected = "a Scan: a volume from read() with its lungs from segment_lungs()"
+            raise InputError(f"found {type(scan).__name__}", field=name, expected=expected)
+    started, config = datetime.now(timezone.utc), config_for(method, config)
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
-    fallback = DeviceFallback(choose_device(device) if isinstance(device, str) else device)
-    stages = stages or Stages(METHODS[config.method].shares, progress)
+    fallback = DeviceFallback(choose_device(device))
+    stages = stages or Stages(METHODS[config.method].shares, progress or ignore_progress)
     with stages.stage("rigid") as report:
         rigid = align_any_size(current, prior, options=config.rigid, progress=report)
     pair = ScanPair(current, prior, rigid.matrix)
     with stages.stage("gate"):
-        gate = check_pair(
-            current.volume,
-            prior.volume,
-            lungs=(current.lungs, prior.lungs),
-            matrix=rigid.matrix,
-            remarks=[GateReason(name_of_warning(text), "look", text) for text in rigid.warnings],
-        )
-        gate.raise_refusal(f"reference {current.volume.source} and template {prior.volume.source}")
+        gate = _check_gate(current, prior, rigid)
     output = None
     if config.method == "joint":
         assert model is not None
         output = register_joint(pair, config, model, fallback, stages)
     elif config.method == "sequential":
         output = register_sequential(pair, config, fallback, stages)
-    return Registered(pair, rigid, gate, config, fallback, output)
+    return Registered(pair, rigid, gate, config, fallback, output, started, tuple(stages.reports))
 
 
-def find_changes(registered: Registered, *, progress: Listener = nobody, stages: Stages | None = None) -> Result:
+def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer:
+    """Ask the gate about two aligned scans.
+
+    Raises:
+        InputError: the gate refuses the pair.
+    """
+    gate = check_pair(
+        current.volume,
+        prior.volume,
+        lungs=(current.lungs, prior.lungs),
+        rigid=rigid.matrix,
+        remarks=[GateReason(rule_of_warning(text), "look", text) for text in rigid.warnings],
+    )
+    gate.raise_if_refused(f"reference {current.volume.source} and template {prior.volume.source}")
+    return gate
+
+
+def find_changes(registered: Registered, *, progress: Listener | None = None, stages: Stages | None = None) -> Result:
     """Check a registration, make the change map, and list what changed.
 
     Args:
         registered: from :func:`register`.
-        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` while it works.
-        stages: instead of ``progress``, of a run that goes on.
+        progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` as the work proceeds.
+        stages: the stages of a larger run that this is part of; replaces ``progress``.
 
     Returns:
-        The result; without maps and findings after a rigid registration.
+        The result; after a rigid registration it has no maps and no findings.
 
-    Example:
+    Examples:
         See :func:`register`.
     """
+    if not isinstance(registered, Registered):
+        raise InputError(f"found {type(registered).__name__}", field="registered", expected="what register() returns")
     pair, rigid, config = registered.pair, registered.rigid, registered.config
-    stages = stages or Stages(METHODS[config.method].shares, progress)
-    record = RunRecord(config, registered.device.device)
+    if stages is None:
+        stages = Stages(METHODS[config.method].shares, progress or ignore_progress)
+        stages.reports = list(registered.stages)
     if registered.output is None:
-        return replace(assess_rigid(pair, rigid, stages), gate=registered.gate, record=record)
-    result = assess_deformable(pair, rigid, registered.output, config, registered.device, stages)
+        result = assess_rigid(pair, rigid, stages)
+    else:
+        result = assess_deformable(pair, rigid, registered.output, config, registered.device, stages)
+    record = RunRecord(config, registered.device.device, None, registered.started, tuple(stages.reports))
     return replace(result, notes=registered.device.notes, gate=registered.gate, record=record)
-
-
-def name_of_warning(text: str) -> str:
-    """The gate's rule that a warning of the rigid alignment belongs to."""
-    return "turned" if "turned" in text else "coverage" if "covers" in text else "vessels"

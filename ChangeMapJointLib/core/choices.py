@@ -1,6 +1,6 @@
-"""Names that a user chooses from: methods, devices, weights, and presets of the registration. It imports nothing heavy.
+"""The choices that users have: methods, devices, weights and registration presets. Imports nothing heavy.
 
-What is fixed about each method stands in :mod:`ChangeMapJointLib.change.method_table`.
+The fixed properties of each method are in :mod:`ChangeMapJointLib.change.method_table`.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ DEFAULT_WEIGHTS = "default"  # of the joint network, below Resources/Models
 
 Preset = Literal["fast", "default", "accurate"]
 DEFAULT_PRESET: Preset = "default"
-# voxel size in mm that the finest level of the registration works at
+# voxel size in mm at the finest level of the registration
 WORKING_MM: dict[Preset, float] = {"fast": 2.25, "default": 1.5, "accurate": 1.0}

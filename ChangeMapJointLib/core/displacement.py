@@ -20,7 +20,7 @@ class DisplacementField:
     Attributes:
         vectors_mm: u, float32 ``[z, y, x, 3]``, components ordered (x, y, z), LPS, in mm.
             The rigid part is included.
-        grid: where u is given: the reference's own grid or a coarser one that covers it.
+        grid: the grid of u: the reference's own, or a coarser one that covers it.
     """
 
     vectors_mm: NDArray[np.float32]
@@ -33,25 +33,25 @@ class DisplacementField:
 
     @classmethod
     def from_affine(cls, matrix: FloatArray, grid: Grid) -> DisplacementField:
-        """Field of an affine map given as a 4x4 physical ``matrix`` (reference to template)."""
-        moved = index_points(grid, (matrix - np.eye(4)) @ grid.affine)
-        return cls(moved.numpy(), grid)
+        """Make the field of an affine map: ``matrix`` is 4x4, from reference to template points in mm."""
+        vectors = index_points(grid, (matrix - np.eye(4)) @ grid.affine)
+        return cls(vectors.numpy(), grid)
 
     def at(self, points_mm: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Values of u in mm at physical points ``[n, 3]``, trilinear, the border repeated outside."""
+        """Return u in mm at physical points ``[n, 3]``, interpolated trilinearly; the border is repeated outside."""
         return sample_array(self.vectors_mm, self.grid, points_mm)
 
     def apply(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """y(x) for physical reference points ``[n, 3]``: where they lie in the template."""
+        """Map physical points ``[n, 3]`` of the reference to the template: y(x)."""
         return np.asarray(points_mm, dtype=float) + self.at(points_mm)
 
     def jacobian_determinant(self) -> NDArray[np.float32]:
-        """The determinant det grad y on :attr:`grid`, float32 ``[z, y, x]``; 1 keeps volume, <= 0 folds."""
+        """Return det grad y on :attr:`grid`, float32 ``[z, y, x]``: 1 preserves volume, 0 or less is folding."""
         return jacobian_determinant(torch.as_tensor(self.vectors_mm), self.grid).numpy()
 
 
 def jacobian_determinant(vectors_mm: Tensor, grid: Grid) -> Tensor:
-    """det(I + grad u) of u ``[z, y, x, 3]`` in mm by central differences (one-sided at the border)."""
+    """Return det(I + grad u) of u ``[z, y, x, 3]`` in mm, by central differences (one-sided at the border)."""
     rows = []
     for axis in range(3):  # derivative along the array's x, y, z axis
         dim = 2 - axis
@@ -63,11 +63,11 @@ def jacobian_determinant(vectors_mm: Tensor, grid: Grid) -> Tensor:
 
 
 def determinant(gradients: list[Tensor], grid: Grid) -> Tensor:
-    """det(I + grad u) from the derivatives of u along the array's x, y and z axes.
+    """Return det(I + grad u) from the derivatives of u along the array's x, y and z axes.
 
     Args:
         gradients: three tensors ``[..., 3]``: du/d(axis), components of u ordered (x, y, z) LPS.
-        grid: its direction turns array axes into LPS axes.
+        grid: its direction relates array axes to LPS axes.
 
     Returns:
         Tensor ``[...]``.
@@ -91,23 +91,23 @@ def warp(
     slab_size: int = 16,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """``T(y(x))`` for every voxel x of ``target``, interpolated once.
+    """Return ``T(y(x))`` for every voxel x of ``target``, interpolated once.
 
     Args:
         array: T, ``[z, y, x]`` on ``source``.
         source: T's grid.
-        target: the reference's grid.
+        target: the grid of the result, usually the reference's.
         field: u on any grid that covers ``target``.
-        outside: value where y(x) lies beyond T.
-        slab_size: slices per step; bounds the memory on large scans.
-        device: torch device that does the work.
+        outside: value where y(x) lies outside T.
+        slab_size: slices per step, which bounds the memory on large scans.
+        device: torch device to compute on.
 
     Returns:
         float32 ``[z, y, x]`` on ``target``.
     """
     volume = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32)).to(device)[None]
     vectors = torch.as_tensor(field.vectors_mm).to(device).movedim(-1, 0)
-    same = field.grid.same_as(target)
+    field_on_target = field.grid.same_as(target)
     # from index to index in float64: physical coordinates of some scanners are too large for float32
     to_source, to_field = source.inverse_affine, field.grid.inverse_affine @ target.affine
     linear = torch.as_tensor(to_source[:3, :3].T).to(volume)
@@ -115,8 +115,9 @@ def warp(
     for z in range(0, target.shape[0], slab_size):
         slab = slice(z, z + slab_size)
         points = index_points(target, to_source @ target.affine, slab, like=volume)
-        where = None if same else index_points(target, to_field, slab, like=volume)
-        u = vectors[:, slab] if where is None else sample(vectors, where, Grid(field.grid.shape))
+        u = vectors[:, slab]
+        if not field_on_target:
+            u = sample(vectors, index_points(target, to_field, slab, like=volume), Grid(field.grid.shape))
         points += u.movedim(0, -1) @ linear
         result[slab] = sample(volume, points, Grid(source.shape), outside)[0].cpu().numpy()
     return result

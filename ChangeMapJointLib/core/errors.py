@@ -1,10 +1,10 @@
-"""The errors that a caller may want to tell apart, and how they are put into words.
+"""The errors that a caller may want to tell apart, and how they are worded.
 
-An :class:`InputError` keeps apart what it is about, what was found, what was expected and what to do. It names
-arguments as the library does. The command line and the panel of 3D Slicer name them in their own words: each has a
-:class:`Wording`, and ``str(error)`` uses Python's.
+An :class:`InputError` stores its subject, what was found, what was expected and what to do as separate parts. It names
+arguments as the library does. The command line and the Slicer panel each have their own :class:`Wording`;
+``str(error)`` uses Python's.
 
-Example:
+Examples:
     >>> remedy = ("use ", Argument("device", "cpu"))
     >>> error = InputError("no CUDA device works here", field="device", value="cuda", remedy=remedy)
     >>> str(error)
@@ -30,16 +30,16 @@ class ChangeMapError(Exception):
 
 
 class Cancelled(ChangeMapError):
-    """The user, or a signal, asked the run to stop. Nothing half-written is left."""
+    """The user or a signal stopped the run. Nothing half-written is left behind."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument or an option, called as the library calls it.
+    """An argument or an option, by the name that the library uses.
 
     Attributes:
         name: for example ``device``, ``config.lungs.spacing_mm`` or ``LungOptions.spacing_mm``.
-        value: what was given for it; in a remedy, what to give. None for neither.
+        value: the value that was given; in a remedy, the value to give. None to leave it out.
     """
 
     name: str
@@ -51,22 +51,22 @@ Remedy: TypeAlias = "str | tuple[str | Argument, ...]"
 
 
 class Wording:
-    """How the parts of an error are called; this class calls them as Python does."""
+    """How the parts of an error are worded. This class words them for Python users."""
 
     def subject(self, argument: Argument) -> str:
-        """``argument`` where the error is about it."""
+        """Return the words for ``argument`` as the subject of the error."""
         return argument.name if argument.value is None else f"{argument.name}={argument.value!r}"
 
     def mention(self, argument: Argument) -> str:
-        """``argument`` in the midst of a sentence on what to do."""
+        """Return the words for ``argument`` within a remedy."""
         return self.subject(argument)
 
     def file(self, path: PurePath) -> str:
-        """A file or folder."""
+        """Return the words for a file or folder."""
         return str(path)
 
     def expected(self, what: str) -> str:
-        """What was expected."""
+        """Return the words for what was expected."""
         return f"expected {what}"
 
 
@@ -76,14 +76,14 @@ PYTHON = Wording()
 class InputError(ChangeMapError, ValueError):
     """A file or an argument cannot be used (command line: exit code 2).
 
-    In words it is one line: ``field: found, expected ...; remedy``. Parts that are empty are left out.
+    The message is one line: ``field: found, expected ...; remedy``. Empty parts are left out.
 
     Attributes:
-        where: what it is about, from the outside in: for example the argument ``config`` with its file, then the
-            option in it. Empty where ``found`` says it all.
+        subjects: the file or argument at fault, from the outside in: for example the argument ``config`` with its
+            file, then the option in it. Empty where ``found`` says it all.
         found: what was found, as a phrase: ``one slice``, ``found 99``, ``exists already``.
-        expected: what was expected; follows the word "expected".
-        remedy: what to do, an imperative; text and the arguments that it names.
+        expected: what was expected; follows the word "expected" in the message.
+        remedy: what to do, in the imperative: text and the arguments that it names.
     """
 
     def __init__(
@@ -95,29 +95,29 @@ class InputError(ChangeMapError, ValueError):
         expected: str = "",
         remedy: Remedy = "",
     ) -> None:
-        """``field`` is the name of an argument or the path of a file, or several, from the outside in.
+        """Store the parts of the message.
 
         Args:
             found: what was found, or the whole message.
-            field: a text names an argument, and a path a file.
+            field: the name of an argument (a string) or a file (a path); several, from the outside in, as a tuple.
             value: what was given for the argument ``field``.
             expected: what was expected.
             remedy: what to do.
         """
         super().__init__(found)
         fields = field if isinstance(field, tuple) else (field,)
-        self.where: tuple[Subject, ...] = tuple(Argument(f) if isinstance(f, str) else f for f in fields)
-        if value is not None and self.where and isinstance(self.where[-1], Argument):
-            self.where = (*self.where[:-1], Argument(self.where[-1].name, _plain(value)))
+        self.subjects: tuple[Subject, ...] = tuple(Argument(f) if isinstance(f, str) else f for f in fields)
+        if value is not None and self.subjects and isinstance(self.subjects[-1], Argument):
+            self.subjects = (*self.subjects[:-1], Argument(self.subjects[-1].name, _plain(value)))
         self.found, self.expected = found, expected
         self.remedy: tuple[str | Argument, ...] = (remedy,) if isinstance(remedy, str) else remedy
 
     @property
     def field(self) -> str:
-        """The argument or file that is at fault, in the library's terms; empty where the error names none."""
-        if not self.where:
+        """The argument or file at fault, by the library's name; empty where the error names none."""
+        if not self.subjects:
             return ""
-        last = self.where[-1]
+        last = self.subjects[-1]
         return last.name if isinstance(last, Argument) else str(last)
 
     def __str__(self) -> str:
@@ -127,103 +127,108 @@ class InputError(ChangeMapError, ValueError):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.args, self.__dict__)
+        return _restore, (type(self), self.args, self.__dict__)
 
     def render(self, wording: Wording = PYTHON) -> str:
-        """The error on one line, in the words of whoever shows it."""
-        words, parent = [], ""
-        for one in self.where:
-            if isinstance(one, Argument):
-                inner = one.name.startswith(f"{parent}.") if parent else False
-                words.append(PYTHON.subject(_relative(one, parent)) if inner else wording.subject(one))
-                parent = one.name
+        """Return the error on one line, in the words of ``wording``."""
+        names, parent = [], ""
+        for subject in self.subjects:
+            if isinstance(subject, Argument):
+                nested = subject.name.startswith(f"{parent}.") if parent else False
+                names.append(PYTHON.subject(_relative(subject, parent)) if nested else wording.subject(subject))
+                parent = subject.name
             else:
-                words.append(wording.file(one))
-        wanted = wording.expected(self.expected) if self.expected else ""
-        text = ": ".join([*words, ", ".join(filter(None, (self.found, wanted)))])
-        todo = "".join(part if isinstance(part, str) else wording.mention(part) for part in self.remedy)
-        return _one_line("; ".join(filter(None, (text, todo))))
+                names.append(wording.file(subject))
+        expected = wording.expected(self.expected) if self.expected else ""
+        problem = ": ".join([*names, ", ".join(filter(None, (self.found, expected)))])
+        remedy = "".join(part if isinstance(part, str) else wording.mention(part) for part in self.remedy)
+        return _one_line("; ".join(filter(None, (problem, remedy))))
 
-    # -- copies that say more -----------------------------------------------------------
+    # -- modified copies -----------------------------------------------------------
     def at(self: E, *outer: str | Subject) -> E:
-        """A copy that names ``outer`` first, such as the file that holds the fault; raise it ``from`` this one."""
-        subjects = tuple(Argument(one) if isinstance(one, str) else one for one in outer)
-        return self._with(where=self.where if self.where[: len(subjects)] == subjects else (*subjects, *self.where))
+        """Return a copy that names ``outer`` first, such as the file at fault; raise it ``from`` this one."""
+        added = tuple(Argument(name) if isinstance(name, str) else name for name in outer)
+        if self.subjects[: len(added)] == added:
+            return self._with(subjects=self.subjects)
+        return self._with(subjects=(*added, *self.subjects))
 
-    def moved(self: E, *where: Subject) -> E:
-        """A copy that is about ``where`` instead."""
-        return self._with(where=where)
+    def about(self: E, *subjects: Subject) -> E:
+        """Return a copy whose subjects are ``subjects`` instead."""
+        return self._with(subjects=subjects)
 
-    def renaming(self: E, known: Mapping[PurePath, Subject]) -> E:
-        """A copy that names other subjects instead of the files in ``known``."""
-        return self._with(where=tuple(known.get(one, one) if isinstance(one, PurePath) else one for one in self.where))
+    def with_subjects(self: E, replacements: Mapping[PurePath, Subject]) -> E:
+        """Return a copy in which the files in ``replacements`` are replaced by the subjects given there."""
+        subjects = [replacements.get(s, s) if isinstance(s, PurePath) else s for s in self.subjects]
+        return self._with(subjects=tuple(subjects))
 
     def with_remedy(self: E, *remedy: str | Argument) -> E:
-        """A copy with more to say at the end."""
+        """Return a copy with ``remedy`` appended to its remedy."""
         return self._with(remedy=(*self.remedy, *remedy))
 
     def _with(self: E, **changes: Any) -> E:
-        other = copy.copy(self)
-        other.__dict__.update(changes)
-        return other
+        changed = copy.copy(self)
+        changed.__dict__.update(changes)
+        return changed
 
     # -- JSON ---------------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:
-        """The parts as JSON values, for another process."""
+        """Return the parts as JSON values, for another process."""
         return {
-            "where": [_subject_json(one) for one in self.where],
+            "where": [_subject_json(subject) for subject in self.subjects],
             "found": self.found,
             "expected": self.expected,
-            "remedy": [one if isinstance(one, str) else _subject_json(one) for one in self.remedy],
+            "remedy": [part if isinstance(part, str) else _subject_json(part) for part in self.remedy],
         }
 
     @classmethod
     def from_json(cls, values: Any) -> InputError | None:
-        """The inverse of :meth:`to_json`; None for anything else."""
+        """Return the error that :meth:`to_json` wrote; None where ``values`` is anything else."""
         try:
-            where = tuple(_subject(one) for one in values["where"])
-            remedy = tuple(one if isinstance(one, str) else _argument(one) for one in values["remedy"])
+            subjects = tuple(_subject(entry) for entry in values["where"])
+            remedy = tuple(part if isinstance(part, str) else _argument(part) for part in values["remedy"])
             found, expected = str(values["found"]), str(values["expected"])
         except (KeyError, TypeError, AttributeError):
             return None
-        return InputError(found, field=where, expected=expected, remedy=remedy)
+        return InputError(found, field=subjects, expected=expected, remedy=remedy)
 
 
 def _one_line(text: str) -> str:
-    """``text`` on one line, without what a terminal cannot show: names and damaged headers are quoted in messages."""
+    """Return ``text`` on one line without unprintable characters: messages quote file names and damaged headers."""
     if text.isprintable():
         return text
     text = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
-    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "?" for sign in text)
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, with a question mark for every sign that a terminal cannot show."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+    """Return ``text`` with a question mark for every unprintable character, line breaks included."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _plain(value: object) -> Value:
-    """What JSON can hold of a value; of a path its text."""
+    """Return ``value`` as a JSON value: a path, or anything else that JSON has no type for, as text."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     return os.fspath(value) if isinstance(value, PurePath) else str(value)
 
 
 def _relative(argument: Argument, parent: str) -> Argument:
-    """``config.lungs.spacing_mm`` within ``config`` is ``lungs.spacing_mm``."""
+    """Name an argument relative to its parent: ``config.lungs.spacing_mm`` in ``config`` is ``lungs.spacing_mm``."""
     return Argument(argument.name[len(parent) + 1 :], argument.value)
 
 
-def _restored(kind: type[E], arguments: Iterable[Any], state: dict[str, Any]) -> E:
-    """An error as it was, for copies and pickles, whatever its class asks for."""
+def _restore(kind: type[E], arguments: Iterable[Any], state: dict[str, Any]) -> E:
+    """Rebuild an error for copies and pickles without calling its constructor, whose arguments vary by class."""
     error = kind.__new__(kind, *arguments)
     error.args = tuple(arguments)
     error.__dict__.update(state)
     return error
 
 
-def _subject_json(one: Subject) -> dict[str, Any]:
-    return {"argument": one.name, "value": one.value} if isinstance(one, Argument) else {"file": str(one)}
+def _subject_json(subject: Subject) -> dict[str, Any]:
+    if isinstance(subject, Argument):
+        return {"argument": subject.name, "value": subject.value}
+    return {"file": str(subject)}
 
 
 def _subject(values: Any) -> Subject:

@@ -1,8 +1,8 @@
 """Morphology in millimetres and resampling between parallel grids, without torch.
 
-Arrays are ``[z, y, x]`` with one spacing along every axis, unless more are given. A *level* is a signed
-distance in mm to a surface, negative inside, trusted only close to it; it carries the surface between the
-voxels, so that a shape does not change with the grid it is drawn on.
+Arrays are ``[z, y, x]``, with the same spacing along every axis unless three are given. A *level* is a signed distance
+in mm to a surface, negative inside and valid only close to the surface. It places the surface between voxels, so that
+a shape does not depend on the grid that it is drawn on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import ndimage, sparse
 from ChangeMapJointLib.core.grid import Grid
 
 Mask = NDArray[np.bool_]
-SpacingZYX = float | tuple[float, float, float]  # along every axis, or along (z, y, x): a grid's own, reversed
+SpacingZYX = float | tuple[float, float, float]  # mm along every axis, or along (z, y, x): Grid.spacing_mm reversed
 Level = NDArray[np.float32]
 
 _CHUNK = 64 * 1024  # voxels
@@ -25,16 +25,16 @@ IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), 
 
 
 def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_mm: float) -> NDArray[np.float32]:
-    """``min_y start(y) + |x - y|^2``: the lower envelope of paraboloids.
+    """Return ``min_y start(y) + |x - y|^2``, the lower envelope of paraboloids.
 
-    With ``start`` 0 on a set and very large elsewhere this is the squared Euclidean distance to the
-    set, exact up to ``reach_mm`` (Felzenszwalb and Huttenlocher, doi:10.4086/toc.2012.v008a019; here
-    by shifts, which is faster for the short reaches of morphology).
+    With ``start`` 0 on a set and very large elsewhere, this is the squared Euclidean distance to the set, exact up to
+    ``reach_mm`` (Felzenszwalb and Huttenlocher, doi:10.4086/toc.2012.v008a019; computed here by shifting the array,
+    which is faster over the short distances of morphology).
 
     Args:
         start: mm^2, ``[z, y, x]``.
-        spacing_mm: distance between neighbours.
-        reach_mm: the longest distance that matters.
+        spacing_mm: voxel spacing.
+        reach_mm: the longest distance needed.
 
     Returns:
         mm^2, ``[z, y, x]``.
@@ -43,7 +43,7 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_m
     for axis, h in enumerate(np.broadcast_to(spacing_mm, 3).tolist()):
         across = 1 if axis == 0 else 0
         count = max(_CHUNK * result.shape[across] // max(result.size, 1), 1)
-        for first in range(0, result.shape[across], count):  # what fits into the processor's cache
+        for first in range(0, result.shape[across], count):  # as much as fits into the CPU cache
             part = np.moveaxis(result, across, 0)[first : first + count]
             target = np.moveaxis(part, axis if axis else 1, 0)
             source = np.ascontiguousarray(target)
@@ -57,26 +57,26 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_m
 
 
 def dilate(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
-    """All voxels within ``radius_mm`` of ``mask``."""
+    """Dilate ``mask`` by a ball: all voxels within ``radius_mm`` of it."""
     start = np.where(mask, np.float32(0), _FAR)
     return squared_distance(start, spacing_mm, radius_mm) <= np.float32(radius_mm**2 + 1e-3)
 
 
 def erode(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
-    """The voxels farther than ``radius_mm`` from all that is not ``mask``; the array's border does not erode."""
+    """Erode ``mask`` by a ball: keep voxels more than ``radius_mm`` from the background. The array's border is kept."""
     return ~dilate(~mask, radius_mm, spacing_mm)
 
 
 def opening(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
-    """The union of the balls that fit into ``mask``."""
+    """Open ``mask`` with a ball: the union of all balls of ``radius_mm`` that fit into it."""
     return dilate(erode(mask, radius_mm, spacing_mm), radius_mm, spacing_mm) & mask
 
 
 def surface_level(values: NDArray[np.float32], threshold: float, spacing_mm: float) -> Level:
-    """Signed distance in mm to the surface ``values = threshold``, negative below it.
+    """Return the signed distance in mm to the isosurface ``values = threshold``, negative below it.
 
-    Exact for planes at voxels that have a neighbour on the other side (linear interpolation between
-    the two along each axis); one voxel, with the sign, everywhere else.
+    At voxels with a neighbour on the other side, the surface is interpolated linearly along each axis, which is exact
+    for planes. Everywhere else the level is plus or minus one voxel.
     """
     height = values - np.float32(threshold)
     slope_squared = np.zeros_like(height)
@@ -92,7 +92,7 @@ def surface_level(values: NDArray[np.float32], threshold: float, spacing_mm: flo
 
 
 def mask_level(mask: Mask, spacing_mm: float) -> Level:
-    """A level of ``mask`` whose surface is smoothed by about one voxel."""
+    """Return the level of ``mask``, its surface smoothed by about one voxel."""
     blur_vox = 0.8
     share = ndimage.gaussian_filter(mask.astype(np.float32), blur_vox)
     # across a plane the share falls by 1 / (blur sqrt(2 pi)) per voxel
@@ -102,11 +102,11 @@ def mask_level(mask: Mask, spacing_mm: float) -> Level:
 
 
 def dilate_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
-    """The level of the surface moved outwards by ``radius_mm``.
+    """Return the level of the surface moved outwards by ``radius_mm``.
 
-    A voxel y at signed distance f stands for the surface point behind it: x is reached when
-    ``|x - y| + f <= r``, which is ``|x - y|^2 + 2 r f - f^2 <= r^2``. Voxels deep inside count with
-    f = 0: their level is not exact, and those at the surface reach farther.
+    A voxel y at signed distance f stands for the nearest surface point: x is reached when ``|x - y| + f <= r``, that
+    is, ``|x - y|^2 + 2 r f - f^2 <= r^2``. Voxels deep inside count with f = 0: their level is not exact, and voxels
+    at the surface reach farther.
     """
     f = np.where(level > np.float32(-0.999 * spacing_mm), level, np.float32(0))
     start = np.where(level <= np.float32(0.75 * spacing_mm), f * (np.float32(2 * radius_mm) - f), _FAR)
@@ -116,9 +116,9 @@ def dilate_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
 
 
 def close_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
-    """Closing with a ball: all that no ball of ``radius_mm`` outside the shape can reach is added.
+    """Close a shape with a ball: everything that no ball of ``radius_mm`` outside the shape can reach is added.
 
-    Beyond the array's border the shape is taken to go on as it ends.
+    Beyond the array's border, the values at the border are repeated.
     """
     pad = int(radius_mm / spacing_mm) + 3
     grown = dilate_level(np.pad(level, pad, mode="edge"), radius_mm, spacing_mm)
@@ -127,7 +127,7 @@ def close_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
 
 
 def largest_component(mask: Mask) -> Mask:
-    """The largest face-connected part of ``mask`` (all False when it is empty)."""
+    """Return the largest face-connected component of ``mask``; all False where it is empty."""
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -136,13 +136,17 @@ def largest_component(mask: Mask) -> Mask:
 
 
 def label_slices(mask: Mask) -> tuple[NDArray[np.int32], int]:
-    """Face-connected components within each axial slice, numbered through the volume."""
+    """Label the edge-connected components of each axial slice.
+
+    Returns:
+        Labels ``[z, y, x]``, numbered through the volume, and their number.
+    """
     labels, count = ndimage.label(mask, IN_PLANE)
     return labels.astype(np.int32, copy=False), int(count)
 
 
 def fill_slices(mask: Mask) -> Mask:
-    """``mask`` with what it encloses in each axial slice."""
+    """Fill the holes of ``mask`` in each axial slice."""
     labels, count = label_slices(~mask)
     enclosed = np.ones(count + 1, dtype=bool)
     for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
@@ -152,7 +156,7 @@ def fill_slices(mask: Mask) -> Mask:
 
 
 def _axis_weights(source: Grid, target: Grid, axis: int, lowpass: bool) -> sparse.csr_array:
-    """Rows of weights ``[n_target, n_source]`` along one axis (0 = x): a triangle, the border repeated."""
+    """Return interpolation weights ``[n_target, n_source]`` along one axis (0 = x): a triangle, the border repeated."""
     h = source.spacing_mm[axis]
     width = max(target.spacing_mm[axis] / h, 1.0) if lowpass else 1.0
     start = source.to_index(target.origin_mm)[axis]
@@ -170,43 +174,45 @@ def resample_parallel(
     lowpass: bool = True,
     clip: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """``array`` at the voxels of a grid with the same axes, linearly; the border is repeated outside.
+    """Resample ``array`` linearly to a grid with the same axes; outside, the border is repeated.
 
     Args:
         array: ``[z, y, x]`` on ``source``; any real type.
         source: the grid of ``array``.
         target: a grid with the same direction.
-        lowpass: where the target is coarser, take the mean over a triangle as wide as two of its voxels,
-            so that nothing aliases.
-        clip: values are limited to this range first.
+        lowpass: where the target is coarser, average with a triangle two target voxels wide, to avoid aliasing.
+        clip: (low, high); values are clipped to this range first.
 
     Returns:
         float32 ``[z, y, x]`` on ``target``.
     """
     x, y, z = (_axis_weights(source, target, axis, lowpass) for axis in range(3))
-    return combine(array, (z, y, x), clip=clip)
+    return weighted_sums(array, (z, y, x), clip=clip)
 
 
-def combine(
+def weighted_sums(
     array: NDArray[np.generic],
     weights: tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array],
     *,
     clip: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """Weighted sums along z, y and x, one after another; memory beyond the result is a few slices.
+    """Return weighted sums along z, y and x in turn; needs memory for a few slices beyond the result.
 
     Args:
         array: ``[z, y, x]``, any real type.
-        weights: of z, y and x: float32 ``[n_target, n_source]``, no row empty.
-        clip: values are limited to this range first.
+        weights: for z, y and x: float32 ``[n_target, n_source]`` each, without empty rows.
+        clip: (low, high); values are clipped to this range first.
+
+    Returns:
+        float32 ``[z, y, x]`` with the shape of the targets.
     """
     along_z, along_y, along_x = weights
     result = np.empty((along_z.shape[0], along_y.shape[0], along_x.shape[0]), dtype=np.float32)
     shrinks = result[0].size < array[0].size
-    kept: dict[int, NDArray[np.float32]] = {}  # source slices that the next target slice needs as well
+    kept: dict[int, NDArray[np.float32]] = {}  # source slices that the next target slice needs, too
 
     def plane(k: int) -> NDArray[np.float32]:
-        """Slice ``k`` of the source; at the target's pixels where these are fewer."""
+        """Return slice ``k`` of the source, at the target's pixels where those are fewer."""
         values: NDArray[np.float32] = array[k].astype(np.float32)
         if clip is not None:
             np.clip(values, *clip, out=values)
@@ -226,7 +232,7 @@ def combine(
 
 
 def nearest_parallel(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
-    """``array`` at the voxels of a grid with the same axes: the nearest voxel's value, the border's outside.
+    """Resample ``array`` to a grid with the same axes by nearest neighbour; outside, the border is repeated.
 
     For masks and labels, and where noise does not matter.
 

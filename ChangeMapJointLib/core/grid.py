@@ -1,6 +1,6 @@
-"""Where voxels are in space. This is the only file that converts between frames.
+"""Positions of voxels in space. This is the only file that converts between coordinate frames.
 
-Frames and orders, stated once:
+Frames and axis orders:
 
 - **array**: ``[z, y, x]``, as numpy and torch hold a volume;
 - **index**: continuous voxel coordinates ``(i, j, k)`` along the array's x, y and z axes,
@@ -9,7 +9,7 @@ Frames and orders, stated once:
   head), as in DICOM and SimpleITK;
 - **unit**: torch's ``grid_sample`` frame with ``align_corners=True``: -1 and +1 are the
   *centres* of the first and the last voxel;
-- **RAS**: 3D Slicer's world, used in ``scene`` only; see :func:`lps_to_ras`.
+- **RAS**: 3D Slicer's world coordinates, used in ``scene`` only; see :func:`lps_to_ras`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Grid:
         origin_mm: physical position of voxel (0, 0, 0), LPS.
         direction: 3x3; *columns* are the unit vectors of the array's x, y, z axes in LPS.
 
-    Example:
+    Examples:
         >>> grid = Grid(shape=(40, 52, 72), spacing_mm=(0.7, 0.7, 1.5), origin_mm=(-180.0, -160.0, -300.0))
         >>> grid.size
         (72, 52, 40)
@@ -103,11 +103,11 @@ class Grid:
         return inverse
 
     def to_physical(self, index: ArrayLike) -> FloatArray:
-        """Physical points (..., 3) in mm of continuous indices (..., 3) ordered (i, j, k)."""
+        """Return physical points (..., 3) in mm from continuous indices (..., 3) ordered (i, j, k)."""
         return apply_affine(self.affine, index)
 
     def to_index(self, points_mm: ArrayLike) -> FloatArray:
-        """Continuous indices (..., 3) ordered (i, j, k) of physical points (..., 3) in mm."""
+        """Return continuous indices (..., 3) ordered (i, j, k) from physical points (..., 3) in mm."""
         return apply_affine(self.inverse_affine, points_mm)
 
     @property
@@ -125,16 +125,16 @@ class Grid:
         return float(x), float(y), float(z)
 
     def contains(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
-        """For points (..., 3): inside the box that the voxels fill, half voxels included?"""
+        """Return whether points (..., 3) in mm lie inside the box that the voxels fill, outer half voxels included."""
         index = self.to_index(points_mm)
         inside = (index >= -0.5 - 1e-6) & (index <= np.array(self.size) - 0.5 + 1e-6)
         return np.asarray(inside.all(axis=-1))
 
     # -- other grids ------------------------------------------------------------------
     def crop(self, start: ArrayLike, stop: ArrayLike) -> Grid:
-        """The grid of ``array[z0:z1, y0:y1, x0:x1]``, start and stop ordered (z, y, x).
+        """Return the grid of ``array[z0:z1, y0:y1, x0:x1]``, with start and stop ordered (z, y, x).
 
-        Numbers below 0 or beyond the shape are allowed: they extend the grid.
+        Indices below 0 or beyond the shape extend the grid.
         """
         begin, end = np.asarray(start, dtype=int), np.asarray(stop, dtype=int)
         nz, ny, nx = (int(n) for n in end - begin)
@@ -142,7 +142,7 @@ class Grid:
         return Grid((nz, ny, nx), self.spacing_mm, (x, y, z), self.direction)
 
     def with_spacing(self, spacing_mm: Vector3) -> Grid:
-        """A grid with the same axes and centre that covers this one's box at other spacings."""
+        """Return a grid with the same axes and centre but other spacings (x, y, z) that covers this one's box."""
         new = np.asarray(spacing_mm, dtype=float)
         size = np.maximum(np.ceil(np.asarray(self.extent_mm) / new - 1e-6), 1).astype(int)
         middle = np.asarray(self.centre_mm)
@@ -153,7 +153,7 @@ class Grid:
         return Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), self.direction)
 
     def lps_view(self, array: NDArray[Any]) -> tuple[NDArray[Any], Grid]:
-        """``array`` ([z, y, x] on this grid) with its axes permuted and flipped to point nearest to +x, +y, +z.
+        """Permute and flip the axes of ``array`` ([z, y, x] on this grid) to point as nearly as possible to LPS.
 
         Returns:
             A view (writing to it writes to ``array``) and its grid; every voxel stays where it is.
@@ -174,13 +174,13 @@ class Grid:
         return view, Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
 
     def corners(self) -> Grid:
-        """The two voxels at the ends of every axis: on them a linear function is given without loss."""
+        """Return the grid of the corner voxels (two per axis): a linear function is represented on it without loss."""
         shape = tuple(min(n, 2) for n in self.shape)
         x, y, z = (h * max(n - 1, 1) for h, n in zip(self.spacing_mm, self.size, strict=True))
         return Grid(shape, (x, y, z), self.origin_mm, self.direction)  # type: ignore[arg-type]
 
     def same_as(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
-        """Same shape, and every voxel at the same place within ``tolerance_mm``?"""
+        """Return whether the shape is the same and every voxel lies at the same position within ``tolerance_mm``."""
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.size])).reshape(3, -1).T
@@ -190,13 +190,13 @@ class Grid:
     # -- SimpleITK --------------------------------------------------------------------
     @classmethod
     def of_image(cls, image: sitk.Image) -> Grid:
-        """The grid of a 3-D SimpleITK image."""
+        """Return the grid of a 3-D SimpleITK image."""
         nx, ny, nz = image.GetSize()
         a, b, c = np.asarray(image.GetDirection(), dtype=float).reshape(3, 3).tolist()
         return cls((nz, ny, nx), image.GetSpacing(), image.GetOrigin(), (tuple(a), tuple(b), tuple(c)))
 
     def to_image(self, array: NDArray[np.generic]) -> sitk.Image:
-        """A SimpleITK image of ``array`` ([z, y, x], or [z, y, x, c] for vectors)."""
+        """Return ``array`` ([z, y, x], or [z, y, x, c] for vectors) as a SimpleITK image on this grid."""
         import SimpleITK as sitk
 
         if tuple(array.shape[:3]) != self.shape:
@@ -216,16 +216,16 @@ def apply_affine(matrix: ArrayLike, points: ArrayLike) -> FloatArray:
 
 
 def lps_to_ras(points_mm: ArrayLike) -> FloatArray:
-    """Points (..., 3) from LPS to RAS or back (x and y change sign)."""
+    """Convert points (..., 3) from LPS to RAS or back (x and y change sign)."""
     return apply_affine(LPS_TO_RAS, points_mm)
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[Shape3, Shape3]:
-    """``(start, stop)`` in (z, y, x) of the box round the True voxels, clipped to the array.
+    """Return the bounding box of the True voxels as ``(start, stop)`` in (z, y, x), clipped to the array.
 
     Args:
         mask: bool ``[z, y, x]``.
-        margin: voxels added on every side; a number or three ordered (z, y, x).
+        margin: voxels added on every side: one number, or three ordered (z, y, x).
 
     Raises:
         ValueError: when no voxel is True.
@@ -245,7 +245,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[Shape3
 def nearest_in(
     array: NDArray[Any], grid: Grid, points_mm: NDArray[np.generic]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values of the voxels nearest to physical points.
+    """Return the values of the voxels nearest to physical points.
 
     Args:
         array: ``[z, y, x]`` on ``grid``.
@@ -253,7 +253,7 @@ def nearest_in(
         points_mm: ``[n, 3]`` (x, y, z), LPS.
 
     Returns:
-        The values of the points that lie in the grid, and which of the points those are, bool ``[n]``.
+        The values at the points that lie inside the grid, and a bool ``[n]`` that marks these points.
     """
     index = np.rint(grid.to_index(points_mm)).astype(np.intp)
     inside: NDArray[np.bool_] = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))

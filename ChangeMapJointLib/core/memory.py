@@ -1,15 +1,15 @@
-"""What this process has used of the memory, and whether it was too little."""
+"""Peak memory of this process, and whether an error means that memory ran out."""
 
 from __future__ import annotations
 
 import sys
 
-# of torch: on a GPU, on Linux, on Windows, in cuDNN; some as a RuntimeError of no kind of its own
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+# torch's messages on a GPU, on Linux, on Windows and from cuDNN; some are plain RuntimeErrors
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 def peak_memory_mb() -> float | None:
-    """Highest resident memory of this process so far, in MB of 10^6 bytes."""
+    """Return the peak resident memory of this process in MB (10^6 bytes); None where the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows
@@ -18,8 +18,8 @@ def peak_memory_mb() -> float | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Did a computation end for want of memory, of the CPU or of a GPU?"""
-    said = str(error).lower()
-    kind = type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported to find out
-    return kind or isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the CPU or a GPU ran out of memory."""
+    message = str(error).lower()
+    is_torch_error = type(error).__name__ == "OutOfMemoryError"  # by name, so that torch need not be imported
+    return is_torch_error or isinstance(error, MemoryError) or any(m in message for m in OUT_OF_MEMORY_MESSAGES)

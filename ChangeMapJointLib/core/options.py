@@ -14,18 +14,18 @@ from ChangeMapJointLib.core.errors import Argument, InputError, Subject
 
 T = TypeVar("T")
 Where: TypeAlias = "str | Subject | tuple[str | Subject, ...]"
-_NAMES = {int: "a whole number", bool: "true or false", str: "a text"}
+_TYPE_NAMES = {int: "a whole number", bool: "true or false", str: "a text"}
 
 
 def read_json(path: Path, where: Subject) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
-        path: of the file.
-        where: how errors call it, for example ``Argument("config", "options.json")``, or the path itself.
+        path: the file.
+        where: how errors name it, for example ``Argument("config", "options.json")``, or the path itself.
 
     Raises:
-        InputError: it cannot be read, or is not JSON.
+        InputError: the file cannot be read or is not JSON.
     """
     try:
         return json.loads(path.read_text("utf-8-sig"))
@@ -39,36 +39,36 @@ def require(options: object, **rules: tuple[bool, str]) -> None:
     """Check the fields of an options dataclass.
 
     Args:
-        options: the dataclass; its class and values are named in the error.
-        rules: by field, whether its value is good and what was expected.
+        options: the dataclass; the error names its class and the value.
+        rules: for each field, whether its value is valid, and what was expected.
 
     Raises:
-        InputError: names the first field whose value is not good.
+        InputError: names the first field with an invalid value.
     """
-    for name, (good, expected) in rules.items():
-        if not good:
-            kind, value = type(options).__name__, getattr(options, name)
-            raise InputError(f"found {value!r}", field=f"{kind}.{name}", expected=expected)
+    for name, (valid, expected) in rules.items():
+        if not valid:
+            class_name, value = type(options).__name__, getattr(options, name)
+            raise InputError(f"found {value!r}", field=f"{class_name}.{name}", expected=expected)
 
 
 def within(value: float, low: float, high: float) -> bool:
-    """Is ``value`` in [low, high]? Never for NaN."""
+    """Return whether ``value`` is in [low, high]; False for NaN."""
     return low <= value <= high
 
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: Where = "config", *, base: T | None = None) -> T:
-    """An options dataclass from JSON values; what is not named keeps its default.
+    """Make an options dataclass from JSON values; options that are not given keep their defaults.
 
     Args:
         kind: a dataclass whose fields are numbers, strings, tuples of them or further dataclasses.
-        values: names and values as JSON has them.
-        where: how errors call the place: the name of the argument, or ``Argument("config", path)`` for a file.
-        base: what is not named keeps its value in there, at every depth; ``kind()`` where it can be made.
+        values: names and values, as in JSON.
+        where: how errors name the source: the name of the argument, or ``Argument("config", path)`` for a file.
+        base: options that are not given, also nested ones, are taken from here; ``kind()`` by default.
 
     Raises:
-        InputError: for an unknown name, a value of another type than the default's, or one out of range.
+        InputError: an unknown name, a value of the wrong type, or a value out of range.
 
-    Example:
+    Examples:
         >>> @dataclasses.dataclass(frozen=True)
         ... class Steps:
         ...     iterations: int = 50
@@ -83,33 +83,33 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: Where = "confi
     unknown = [name for name in values if name not in known]
     if unknown:
         raise InputError(f"unknown option {unknown[0]!r}", field=where, expected=f"one of {', '.join(known)}")
-    needed = _required(kind)
-    if base is None and not needed:
+    required = _required(kind)
+    if base is None and not required:
         base = kind()
-    missing = [name for name in needed if name not in values]
+    missing = [name for name in required if name not in values]
     if base is None and missing:
-        raise InputError(f"found no '{missing[0]}'", field=where, expected=", ".join(needed))
-    made = {
+        raise InputError(f"found no '{missing[0]}'", field=where, expected=", ".join(required))
+    fields = {
         name: _value(hints[name], value, _inside(where, name), getattr(base, name, None))
         for name, value in values.items()
     }
     try:
-        return kind(**made) if base is None else dataclasses.replace(base, **made)  # type: ignore[type-var]
-    except InputError as error:  # a value out of range: the class says which, and here is known where it stands
-        own = f"{kind.__name__}."
-        if error.field.startswith(own):
-            raise error.moved(*_inside(where, error.field[len(own) :])) from error
-        raise error.at(*_where(where)) from error
+        return kind(**fields) if base is None else dataclasses.replace(base, **fields)  # type: ignore[type-var]
+    except InputError as error:  # a value out of range: the class names the field; say where it was given
+        prefix = f"{kind.__name__}."
+        if error.field.startswith(prefix):
+            raise error.about(*_inside(where, error.field[len(prefix) :])) from error
+        raise error.at(*_subjects(where)) from error
 
 
-def _where(where: Where) -> tuple[Subject, ...]:
+def _subjects(where: Where) -> tuple[Subject, ...]:
     parts = where if isinstance(where, tuple) else (where,)
     return tuple(Argument(part) if isinstance(part, str) else part for part in parts)
 
 
 def _inside(where: Where, name: str) -> tuple[Subject, ...]:
-    """The place of the option ``name``, or of the entry ``[0]``, in ``where``."""
-    *outer, last = _where(where)
+    """Return the subjects for the option ``name``, or the entry ``[0]``, in ``where``."""
+    *outer, last = _subjects(where)
     if not isinstance(last, Argument):
         return (*outer, last, Argument(name))
     inner = Argument(last.name + (name if name.startswith("[") else f".{name}"))
@@ -117,13 +117,13 @@ def _inside(where: Where, name: str) -> tuple[Subject, ...]:
 
 
 def _required(kind: type[Any]) -> list[str]:
-    """The fields of ``kind`` that have no default."""
+    """Return the names of the fields without a default."""
     missing = dataclasses.MISSING
     return [f.name for f in dataclasses.fields(kind) if f.default is missing and f.default_factory is missing]
 
 
 def to_mapping(options: Any) -> dict[str, Any]:
-    """The JSON values of an options dataclass, nested ones included; the inverse of :func:`from_mapping`."""
+    """Return an options dataclass, nested ones included, as JSON values; the inverse of :func:`from_mapping`."""
     return {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options)}
 
 
@@ -140,20 +140,20 @@ def _value(hint: Any, value: Any, where: Where, base: Any = None) -> Any:
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _value(next(a for a in arguments if a is not type(None)), value, where)
     if origin is typing.Literal:
-        good = value in arguments
+        valid = value in arguments
         expected = " or ".join(repr(a) for a in arguments)
     elif origin is tuple:
         return _tuple(arguments, value, where)
     elif hint is float:
-        good, expected = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
-        good = good and abs(value) < 1e30  # neither NaN nor infinite
-        value = float(value) if good else value
+        valid, expected = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+        valid = valid and abs(value) < 1e30  # neither NaN nor infinite
+        value = float(value) if valid else value
     else:
-        good, expected = (
+        valid, expected = (
             isinstance(value, hint) and (hint is bool or not isinstance(value, bool)),
-            _NAMES.get(hint, hint.__name__),
+            _TYPE_NAMES.get(hint, hint.__name__),
         )
-    if not good:
+    if not valid:
         raise InputError(f"found {value!r}", field=where, expected=expected)
     return value
 
@@ -163,5 +163,5 @@ def _tuple(arguments: tuple[Any, ...], value: Any, where: Where) -> tuple[Any, .
     if not isinstance(value, (list, tuple)) or (not open_ended and len(value) != len(arguments)):
         count = "any number of" if open_ended else str(len(arguments))
         raise InputError(f"found {value!r}", field=where, expected=f"a list of {count} values")
-    kinds = [arguments[0]] * len(value) if open_ended else arguments
-    return tuple(_value(k, v, _inside(where, f"[{i}]")) for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    hints = [arguments[0]] * len(value) if open_ended else arguments
+    return tuple(_value(h, v, _inside(where, f"[{i}]")) for i, (h, v) in enumerate(zip(hints, value, strict=True)))

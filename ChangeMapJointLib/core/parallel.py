@@ -1,8 +1,8 @@
-"""Several calls at once, which end even where no thread can start.
+"""Run several calls in parallel, and finish even where no thread can start.
 
-``threading.Thread.start`` waits for ever for a thread that dies of a lack of memory before it says that it runs; pools
-of :mod:`concurrent.futures` start theirs by it. Threads started by :mod:`_thread` are not waited for: what none of
-them has begun after a while, the caller does.
+``threading.Thread.start`` waits for ever if the new thread runs out of memory before it reports that it has started,
+and the pools of :mod:`concurrent.futures` use it. :mod:`_thread` does not wait for its threads. A call that no thread
+has begun after a while is run by the caller.
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TICK_S = 0.1
-PATIENCE = 20  # ticks that a thread may take to begin
+PATIENCE_TICKS = 20  # a thread may take this long to begin
 
 
 def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> list[T]:
-    """The results of ``calls``, in their order; the error of the first that has one.
+    """Run ``calls`` in parallel and return their results in order.
+
+    If calls fail, the error of the first one in order is raised.
 
     Args:
-        calls: each runs in a thread of its own, or in the calling one.
-        tick: called in the calling thread every 0.1 s while it waits; what it raises is raised, and nothing ends the
-            calls but themselves.
+        calls: each runs in a thread of its own, or in the calling thread.
+        tick: called in the calling thread every 0.1 s while it waits. An error that it raises is passed on; the calls
+            themselves go on running.
     """
-    waiting = [_Call(call) for call in calls]
-    for one in waiting:
+    pending = [_Call(call) for call in calls]
+    for call in pending:
         try:
-            _thread.start_new_thread(one.run, ())
+            _thread.start_new_thread(call.run, ())
         except RuntimeError:  # no memory is left for a thread's stack
             break
-    return [one.result(tick) for one in waiting]
+    return [call.result(tick) for call in pending]
 
 
 class _Call(Generic[T]):
-    """One call, run by whoever claims it first."""
+    """One call, run by whichever thread claims it first."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self.call = call
@@ -46,23 +48,23 @@ class _Call(Generic[T]):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Run it, unless it runs already."""
+        """Run the call, unless another thread has claimed it."""
         if not self.claimed.acquire(blocking=False):
             return
         try:
             self.value.append(self.call())
-        except BaseException as error:  # raised again where it is waited for
+        except BaseException as error:  # raised again in result()
             self.error = error
         finally:
             self.ended.set()
 
     def result(self, tick: Callable[[], None]) -> T:
-        """Wait for it."""
+        """Wait for the call; return its value or raise its error."""
         ticks = 0
         while not self.ended.wait(TICK_S):
             tick()
             ticks += 1
-            if ticks >= PATIENCE:
+            if ticks >= PATIENCE_TICKS:
                 self.run()
         if self.error is not None:
             raise self.error

@@ -1,9 +1,8 @@
-"""Other processes: does one live, end it with its children, and a lock that says so beyond doubt.
+"""Other processes: whether one is alive, ending it with its children, and a lock that lasts as long as its holder.
 
-Numbers of processes are used again, and a process that nobody waited for keeps its number after its
-end. A lock on a file is held exactly as long as its holder lives, so it decides where there is one.
-The branches for Windows have not been run. psutil is imported late: Slicer's process looks for jobs
-before the packages of the library are installed.
+Process ids are reused, and a process that nobody waited for keeps its id after it has ended. A file lock is held
+exactly as long as its holder lives, so where there is a lock, the lock decides. The Windows branches have not been
+run. psutil is imported late: Slicer's process looks for jobs before the library's packages are installed.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-LOOK_S = 0.005  # between two looks at what is about to end
+POLL_S = 0.005
 
-_held: list[IO[bytes]] = []  # open as long as this process lives
+_locked: list[IO[bytes]] = []  # kept open as long as this process lives
 
 
 def is_alive(process: int) -> bool:
-    """Does a process of that number run, as far as can be seen?"""
+    """Return whether a process with that id runs; True where that is unknown."""
     try:
         import psutil
 
         return bool(psutil.pid_exists(process))
-    except (ImportError, OverflowError):  # nothing is concluded
+    except (ImportError, OverflowError):  # unknown
         return True
 
 
 def end_group(leader: int, *, force: bool) -> None:
-    """End the process ``leader`` and its children; nothing happens where it is gone.
+    """End the process ``leader`` and its children; does nothing if it is gone.
 
     Args:
-        leader: of a process group (POSIX), or the root of a tree of processes (Windows).
-        force: at once; else they are asked to (POSIX only, Windows has no such signal).
+        leader: id of the leader of a process group (POSIX), or of the root of a process tree (Windows).
+        force: kill them at once; otherwise they are asked to end (POSIX only, Windows has no such signal).
     """
     if sys.platform == "win32":
         if force:
@@ -47,7 +46,10 @@ def end_group(leader: int, *, force: bool) -> None:
 
 
 def kill_tree(root: int) -> None:
-    """Kill the process ``root``, its children and theirs; unlike a group, without those whose parent is gone."""
+    """Kill the process ``root`` and all its descendants.
+
+    Unlike in :func:`end_group`, processes whose parent has ended are not found.
+    """
     import psutil
 
     gone = (psutil.NoSuchProcess, psutil.AccessDenied)
@@ -59,31 +61,31 @@ def kill_tree(root: int) -> None:
 
 
 def lead_group() -> None:
-    """Make this process the leader of a group of its own, so that it can be ended with its children."""
+    """Make this process the leader of its own process group, so that it can be ended with its children."""
     if sys.platform != "win32":
         with suppress(PermissionError):  # it is one already
             os.setsid()
 
 
 def end_children(patience_s: float = 0.3) -> None:
-    """End the children of this process and theirs; a group leader's last deed.
+    """End all descendants of this process; the last thing that a group leader does.
 
-    Children that do not go when asked are killed, and this process, of the same group, with them.
+    Children that do not end when asked are killed, and this process with them, since it is in the same group.
     """
     if sys.platform == "win32" or not _has_children():
-        return  # on Windows, who started this process ends the tree
-    with suppress(ValueError):  # not the main thread: there, signals are only noted
+        return  # on Windows, the process that started this one ends the tree
+    with suppress(ValueError):  # not in the main thread, where signal handlers cannot be set
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_group(os.getpgrp(), force=False)
     deadline = time.monotonic() + patience_s
     while _has_children():
         if time.monotonic() > deadline:
             end_group(os.getpgrp(), force=True)
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 def _has_children() -> bool:
-    """Are there children that have not ended? Takes note of those that have."""
+    """Return whether children are still running; reaps those that have ended."""
     if sys.platform != "win32":
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -92,15 +94,18 @@ def _has_children() -> bool:
     return False
 
 
-def hold(path: Path, *, patience_s: float = 1.0) -> bool:
-    """Lock the file at ``path`` until this process ends; False when another one has it all the time.
+def lock_until_exit(path: Path, *, patience_s: float = 1.0) -> bool:
+    """Lock the file at ``path`` until this process ends.
 
     Args:
-        path: is made where it is missing.
-        patience_s: :func:`is_held` takes the lock for a moment, so one try is not enough.
+        path: the lock file; created if missing.
+        patience_s: how long to try. :func:`is_locked` takes the lock for a moment, so one attempt is not enough.
+
+    Returns:
+        False if another process held the lock all the time.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     stream = path.open("ab")
     deadline = time.monotonic() + patience_s
@@ -108,13 +113,13 @@ def hold(path: Path, *, patience_s: float = 1.0) -> bool:
         if time.monotonic() > deadline:
             stream.close()
             return False
-        time.sleep(LOOK_S)
-    _held.append(stream)
+        time.sleep(POLL_S)
+    _locked.append(stream)
     return True
 
 
-def is_held(path: Path) -> bool:
-    """Does a living process hold the lock at ``path``?"""
+def is_locked(path: Path) -> bool:
+    """Return whether a living process holds the lock at ``path``."""
     try:
         stream = path.open("r+b")
     except OSError:
@@ -124,7 +129,10 @@ def is_held(path: Path) -> bool:
 
 
 def _lock(stream: IO[bytes]) -> bool:
-    """Take the lock; False when it is taken. Where files cannot be locked, it counts as free."""
+    """Take the lock; return False if another process holds it.
+
+    Where files cannot be locked, the lock counts as taken successfully.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt

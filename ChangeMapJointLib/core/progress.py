@@ -1,4 +1,4 @@
-"""How long-running stages report progress and learn that they should stop."""
+"""How long-running stages report progress and can be stopped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called by a stage with the fraction of it that is done.
+    """A callback that a stage calls with the fraction done.
 
-    Raise :class:`~ChangeMapJointLib.core.errors.Cancelled` from it to stop the stage.
+    Raise :class:`~ChangeMapJointLib.core.errors.Cancelled` in it to stop the stage.
     """
 
     def __call__(self, fraction: float, message: str = "") -> None:
-        """``fraction`` of the stage in [0, 1]; ``message`` is a short phrase for people."""
+        """Receive the ``fraction`` of the stage that is done, in [0, 1], and a short ``message`` for the user."""
 
 
 def silent(fraction: float, message: str = "") -> None:
-    """The default: report to nobody."""
+    """Ignore progress; the default."""

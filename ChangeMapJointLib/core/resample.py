@@ -1,4 +1,4 @@
-"""Trilinear sampling and warping in torch, on the CPU or a GPU by the same code."""
+"""Trilinear sampling and resampling in torch, with the same code on the CPU and a GPU."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid, apply_a
 
 
 def index_points(grid: Grid, matrix: FloatArray, slab: slice | None = None, like: Tensor | None = None) -> Tensor:
-    """Every voxel index of ``grid`` mapped by ``matrix``.
+    """Map every voxel index of ``grid`` by ``matrix``.
 
     Args:
         grid: the grid whose voxels are enumerated.
         matrix: 4x4, applied to (i, j, k, 1); ``grid.affine`` gives physical points.
-        slab: range of z; all by default.
-        like: its dtype and device are used (default: float32 on the CPU).
+        slab: range of z; all slices by default.
+        like: a tensor whose dtype and device are used; float32 on the CPU by default.
 
     Returns:
         Tensor ``[z, y, x, 3]`` with components ordered (x, y, z).
@@ -35,13 +35,13 @@ def index_points(grid: Grid, matrix: FloatArray, slab: slice | None = None, like
 
 
 def sample(volume: Tensor, points: Tensor, grid: Grid, outside: float | None = None) -> Tensor:
-    """Trilinear values of ``volume`` at physical points.
+    """Sample ``volume`` trilinearly at physical points.
 
     Args:
         volume: ``[c, z, y, x]`` on ``grid``.
-        points: ``[..., 3]`` physical LPS in mm, ordered (x, y, z), three leading axes at most.
+        points: ``[..., 3]`` in mm, LPS, ordered (x, y, z); at most three leading axes.
         grid: the grid of ``volume``.
-        outside: value given beyond the half-voxel border; ``None`` repeats the border.
+        outside: value beyond the half-voxel border; ``None`` repeats the border.
 
     Returns:
         Tensor ``[c, ...]``, differentiable in ``volume`` and ``points``.
@@ -68,14 +68,14 @@ def resample(
     outside: float = 0.0,
     slab_size: int = 32,
 ) -> NDArray[np.float32]:
-    """``array`` on ``source``, trilinearly at ``target``'s voxels moved by an affine map.
+    """Resample ``array`` trilinearly from ``source`` to ``target``, optionally through an affine map.
 
     Args:
         array: ``[z, y, x]`` on ``source``; any real type.
         source: the grid of ``array``.
         target: the grid of the result.
         matrix: 4x4 physical map from ``target``'s space to ``source``'s (identity by default).
-        outside: value where the point lies beyond ``source``.
+        outside: value where a point lies outside ``source``.
         slab_size: slices of ``target`` per step, which bounds the memory.
 
     Returns:
@@ -94,14 +94,14 @@ def resample(
 
 
 def sample_array(array: NDArray[np.generic], grid: Grid, points_mm: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Trilinear values, ``[n]`` or ``[n, c]``, of ``array`` ([z, y, x] or [z, y, x, c]) at ``[n, 3]`` points in mm.
+    """Sample ``array`` ([z, y, x] or [z, y, x, c]) trilinearly at physical points ``[n, 3]`` in mm.
 
-    The border value is repeated outside.
+    Returns:
+        float32 ``[n]`` or ``[n, c]``; outside, the border value is repeated.
     """
     volume = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32))
     volume = volume.movedim(-1, 0) if volume.ndim == 4 else volume[None]
-    # float64 indices first: physical coordinates of some scanners are large
+    # indices in float64 first: physical coordinates of some scanners are too large for float32
     index = torch.as_tensor(apply_affine(grid.inverse_affine, points_mm), dtype=torch.float32)
-    unit_grid = Grid(grid.shape)
-    values = sample(volume, index, unit_grid).numpy()
+    values = sample(volume, index, Grid(grid.shape)).numpy()
     return values.T if array.ndim == 4 else values[0]

@@ -1,4 +1,4 @@
-"""Where the files that ship with the project are."""
+"""Locations of the files that ship with the project."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ChangeMapJointLib.core.errors import InputError
 SHARED = Path("share", "changemapjoint")
 
 
-def places() -> list[Path]:
-    """Folders that may hold the resources, the nearest first.
+def resource_folders() -> list[Path]:
+    """Return the folders that may hold the resources, in order of preference.
 
-    ``Resources`` lies beside the library in the source tree and in the installed Slicer extension; pip puts the files
-    below the environment's, the user's or the target's ``share``.
+    ``Resources`` is beside the library in the source tree and in the installed Slicer extension. pip installs the files
+    below ``share`` of the environment, the user or the target folder.
     """
-    beside = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[2]
     environments = [sysconfig.get_path("data"), site.getuserbase()]
-    return [beside / "Resources", beside / SHARED, *(Path(one) / SHARED for one in environments)]
+    return [root / "Resources", root / SHARED, *(Path(folder) / SHARED for folder in environments)]
 
 
 def resource(*parts: str) -> Path:
-    """A file or folder that ships with the project, for example ``resource("SamplePair", "truth.json")``.
+    """Return the path of a file or folder that ships with the project: ``resource("SamplePair", "truth.json")``.
 
     Raises:
-        InputError: it is not there, for example in an installation without the sample data.
+        InputError: it is missing, for example in an installation without the sample data.
     """
-    found = [place.joinpath(*parts) for place in places()]
-    for path in found:
+    candidates = [folder.joinpath(*parts) for folder in resource_folders()]
+    for path in candidates:
         if path.exists():
             return path
-    raise InputError("missing from this installation", field=found[0], remedy="get the project's source tree")
+    raise InputError("missing from this installation", field=candidates[0], remedy="get the project's source tree")

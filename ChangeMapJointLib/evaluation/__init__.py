@@ -1,1 +1,1 @@
-"""What was found of what is known to be there."""
+"""Comparison of results with a known truth: detection, FROC, validation of the network."""

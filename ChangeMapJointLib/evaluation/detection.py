@@ -1,9 +1,8 @@
-"""Which true changes were found, and which findings are false.
+"""Matching of findings to true changes: which changes were detected, and which findings are false.
 
-A finding hits a true change when they share a voxel of the change's region, which is the symmetric
-difference of the lesion's supports at the two times. Overlap alone would let one component that
-fills the lung find everything; so at least a tenth of the finding must also lie within 3 mm of the
-lesion, or the two must have an intersection over union above 0.1.
+A finding hits a true change when they share a voxel of the change's region, the symmetric difference of the lesion's
+masks in the two scans. By overlap alone, one component that fills the lung would hit everything. Therefore at least a
+tenth of the finding must also lie within 3 mm of the lesion, or their intersection over union must exceed 0.1.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ __all__ = [
     "change_region",
     "match_findings",
     "match_labels",
-    "painted_findings",
+    "paint_findings",
     "read_truth",
     "region_of_masks",
 ]
 
 
 class FindingLike(Protocol):
-    """What is used of a finding."""
+    """The properties of a finding that matching uses."""
 
     @property
     def id(self) -> int:
@@ -46,7 +45,7 @@ class FindingLike(Protocol):
 
     @property
     def kind(self) -> str:
-        """New, grown, shrunk, resolved, or less."""
+        """New, grown, shrunk, resolved, increase or decrease."""
 
     @property
     def centre_mm(self) -> Vector3:
@@ -54,7 +53,7 @@ class FindingLike(Protocol):
 
     @property
     def long_diameter_mm(self) -> float:
-        """Its axial long diameter."""
+        """Its long axial diameter in mm."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class HitRule:
     """When a finding that touches a change's region counts as having found it.
 
     Attributes:
-        within_mm: the lesion is widened by this much;
-        inside: and this part of the finding must lie in it;
-        overlap: or the intersection over union with the lesion must exceed this.
+        within_mm: the lesion is dilated by this distance, and
+        inside: at least this fraction of the finding must lie in the dilated lesion;
+        overlap: or the intersection over union with the lesion itself must exceed this.
     """
 
     within_mm: float = 3.0
@@ -74,13 +73,13 @@ class HitRule:
 
 @dataclass(frozen=True)
 class ChangeRegion:
-    """Where one true change is, on the reference's grid.
+    """The region of one true change on the reference's grid.
 
     Attributes:
         id: of the change.
-        box: the part of the grid that the two masks fill.
-        changed: lesion at one time only, bool ``[z, y, x]``.
-        lesion: lesion at any time.
+        box: the part of the grid that the two masks cover.
+        changed: lesion in exactly one of the scans, bool ``[z, y, x]`` in the box.
+        lesion: lesion in at least one of the scans, the same.
     """
 
     id: int
@@ -95,10 +94,10 @@ class Detection:
 
     Attributes:
         truth: all lesions, stable ones included.
-        hits: ids of the findings that hit each change; every true change has an entry.
-        false_volumes_ml: volume of each finding that hits none, by its id.
+        hits: ids of the findings that hit each change, by the change's id; every true change has an entry.
+        false_volumes_ml: volume of each finding that hits no change, by its id.
         findings: number of findings.
-        kinds: for each change that was hit and each finding that says its kind: (true, said).
+        kinds: for each change that was hit: its true kind, and the kind of the largest finding that hit it.
     """
 
     truth: tuple[TrueChange, ...]
@@ -108,7 +107,7 @@ class Detection:
     kinds: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     def changes(self, *, least_change_mm: float = 0.0, solid_only: bool = False) -> tuple[TrueChange, ...]:
-        """True changes, without stable lesions, whose diameter changed by at least ``least_change_mm``."""
+        """The true changes (no stable lesions) whose diameter changed by at least ``least_change_mm``."""
         return tuple(
             c
             for c in self.truth
@@ -116,39 +115,39 @@ class Detection:
         )
 
     def found(self, *, least_change_mm: float = 0.0, solid_only: bool = False) -> tuple[TrueChange, ...]:
-        """Those of :meth:`changes` that were hit."""
+        """The changes that were hit; arguments as :meth:`changes`."""
         return tuple(c for c in self.changes(least_change_mm=least_change_mm, solid_only=solid_only) if self.hits[c.id])
 
     def missed(self, *, least_change_mm: float = 0.0, solid_only: bool = False) -> tuple[TrueChange, ...]:
-        """Those of :meth:`changes` that were not hit."""
+        """The changes that were not hit; arguments as :meth:`changes`."""
         return tuple(
             c for c in self.changes(least_change_mm=least_change_mm, solid_only=solid_only) if not self.hits[c.id]
         )
 
     def recall(self, *, least_change_mm: float = 0.0, solid_only: bool = False) -> float:
-        """Part of the true changes that was found; NaN when there is none to find."""
-        wanted = self.changes(least_change_mm=least_change_mm, solid_only=solid_only)
+        """The fraction of the true changes that were hit, NaN without any; arguments as :meth:`changes`."""
+        changes = self.changes(least_change_mm=least_change_mm, solid_only=solid_only)
         found = self.found(least_change_mm=least_change_mm, solid_only=solid_only)
-        return len(found) / len(wanted) if wanted else float("nan")
+        return len(found) / len(changes) if changes else float("nan")
 
     @property
     def precision(self) -> float:
-        """Part of the findings that hit a true change; NaN when there is no finding."""
+        """The fraction of the findings that hit a true change; NaN without findings."""
         return 1 - len(self.false_volumes_ml) / self.findings if self.findings else float("nan")
 
     @property
     def largest_false_ml(self) -> float:
-        """Volume of the largest false finding, 0 when there is none."""
+        """Volume of the largest false finding in ml; 0 without any."""
         return max(self.false_volumes_ml.values(), default=0.0)
 
 
 def change_region(change: TrueChange, grid: Grid, *, inside: NDArray[np.bool_] | None = None) -> ChangeRegion:
-    """The region of a change whose outline is known, or else that of spheres of its diameters.
+    """The region of a change, from its outline or, without one, from spheres of its diameters.
 
     Args:
         change: a lesion of the truth.
         grid: in the reference's space.
-        inside: where changes are looked for (the lungs), bool ``[z, y, x]``; everywhere by default.
+        inside: limits the region, usually to the lungs, bool ``[z, y, x]``; by default nothing does.
     """
     now, before, box = change.inside(grid)
     allowed = True if inside is None else inside[box]
@@ -156,7 +155,7 @@ def change_region(change: TrueChange, grid: Grid, *, inside: NDArray[np.bool_] |
 
 
 def region_of_masks(number: int, reference: NDArray[np.bool_], template: NDArray[np.bool_]) -> ChangeRegion:
-    """The region of change ``number`` where L^R and L^T(y) are at hand, bool ``[z, y, x]`` on one grid."""
+    """The region of change ``number`` from its masks L^R and L^T(y), bool ``[z, y, x]`` on one grid."""
     everything = (slice(0, reference.shape[0]), slice(0, reference.shape[1]), slice(0, reference.shape[2]))
     return ChangeRegion(number, everything, reference ^ template, reference | template)
 
@@ -170,34 +169,34 @@ def match_findings(
     inside: NDArray[np.bool_] | None = None,
     rule: HitRule | None = None,
 ) -> Detection:
-    """Compare findings with the truth.
+    """Match findings to the true changes.
 
     Args:
         findings: of one pair.
         truth: its lesions, stable ones included.
         grid: the reference's grid.
-        labels: each finding's id in its voxels, ``[z, y, x]``; without them a sphere of the long
-            diameter stands for a finding.
-        inside: where changes are looked for; see :func:`change_region`.
-        rule: when a touch is a hit.
+        labels: each finding's id in its voxels, ``[z, y, x]``; without labels every finding is a sphere of its long
+            diameter.
+        inside: limits the changes; see :func:`change_region`.
+        rule: when a finding that touches a change hits it.
 
     Returns:
         Hits, false findings, recall and precision.
 
     Raises:
-        InputError: when ``labels`` does not fit ``grid`` or holds other ids than ``findings``.
+        InputError: ``labels`` does not fit ``grid``, or holds ids that are not in ``findings``.
     """
     if labels is None:
-        labels = painted_findings(findings, grid)
+        labels = paint_findings(findings, grid)
     elif not set(np.unique(labels).tolist()) <= {0, *(f.id for f in findings)}:
         raise InputError(
-            "found ids that no finding has", field="labels", remedy="pass the findings that belong to them"
+            "found ids that are not in the findings", field="labels", remedy="pass the findings of these labels"
         )
     result = match_labels(labels, truth, grid, inside=inside, rule=rule)
-    said = {f.id: f.kind for f in findings}
+    kind_of = {f.id: f.kind for f in findings}
     sizes = np.bincount(labels.ravel())
     kinds = {
-        c.id: (c.kind, said[max(result.hits[c.id], key=lambda number: sizes[number])])
+        c.id: (c.kind, kind_of[max(result.hits[c.id], key=lambda number: sizes[number])])
         for c in truth
         if c.is_change and result.hits[c.id]
     }
@@ -214,20 +213,20 @@ def match_labels(
     rule: HitRule | None = None,
     sizes: NDArray[np.integer] | None = None,
 ) -> Detection:
-    """Compare labelled components, whatever made them, with the truth.
+    """Match labelled components of any origin to the true changes.
 
     Args:
         labels: ids above 0 in the components' voxels, ``[z, y, x]``.
         truth: the lesions, stable ones included.
         grid: the reference's grid.
-        regions: of the changes where masks are at hand; else :func:`change_region` makes them.
-        inside: see :func:`change_region`.
-        rule: when a touch is a hit.
-        sizes: voxels of every id from 0, where they are known; counting them in a whole scan takes longer than the
-            rest.
+        regions: regions of the changes, where known; otherwise :func:`change_region` makes them.
+        inside: limits the changes; see :func:`change_region`.
+        rule: when a component that touches a change hits it.
+        sizes: number of voxels of every id from 0, where known; counting them in a whole scan takes longer than all
+            else.
 
     Raises:
-        InputError: when ``labels`` does not fit ``grid``.
+        InputError: ``labels`` does not fit ``grid``.
     """
     if labels.shape != grid.shape:
         raise InputError(f"found shape {labels.shape}", field="labels", expected=f"the reference's {grid.shape}")
@@ -243,8 +242,8 @@ def match_labels(
     return Detection(tuple(truth), hits, false, len(present))
 
 
-def painted_findings(findings: Sequence[FindingLike], grid: Grid) -> NDArray[np.int32]:
-    """Each finding as a sphere of its long diameter (at least its centre's voxel), ``[z, y, x]``."""
+def paint_findings(findings: Sequence[FindingLike], grid: Grid) -> NDArray[np.int32]:
+    """Draw each finding as a sphere of its long diameter (at least one voxel) with its id, int32 ``[z, y, x]``."""
     labels = np.zeros(grid.shape, dtype=np.int32)
     for finding in findings:
         ball = TrueChange(1, "new", finding.centre_mm, finding.centre_mm, max(finding.long_diameter_mm, 1e-3), 0.0)
@@ -275,8 +274,8 @@ def _hits(
     hits = []
     for number in touching:
         component = labels[wide] == number
-        both = int((component & lesion).sum())
-        overlap = both / (int(sizes[number]) + int(lesion.sum()) - both)
+        intersection = int((component & lesion).sum())
+        overlap = intersection / (int(sizes[number]) + int(lesion.sum()) - intersection)
         if (component & near).sum() >= rule.inside * sizes[number] or overlap > rule.overlap:
             hits.append(int(number))
     return tuple(hits)

@@ -1,7 +1,7 @@
-"""Recall against false positives per scan, over all thresholds of a map.
+"""Free-response ROC: recall against false positives per scan, over all thresholds of a map.
 
-Kohlbrandt et al. 2024 draw recall over thresholds on a logarithmic scale and drop regions of fewer than 5 voxels;
-false positives stand beside it here, since at a tiny threshold one giant region overlaps every lesion. Which region
+Kohlbrandt et al. 2024 plot recall over logarithmic thresholds and drop regions of fewer than 5 voxels. Here false
+positives are reported as well, because at a very low threshold one giant region overlaps every lesion. Which region
 hits which lesion is decided by :mod:`ChangeMapJointLib.evaluation.detection`.
 """
 
@@ -22,20 +22,20 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion, change_region, match_labels
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
-FEW = 0.01  # of all voxels: above it the whole volume is labelled faster
-# logarithmic as in the paper, with the default threshold among them, and denser where maps decide: between two that
-# are 10 % apart CM_comb's false positives per scan can nearly double, and a limit on them lies far from either
+SPARSE_FRACTION = 0.01  # of all voxels; above it, labelling the whole volume is faster
+# logarithmic as in the paper, the default threshold among them. They are denser above 0.1: between thresholds 10 %
+# apart the false positives of CM_comb can nearly double, so that a limit on them would fall far from either
 THRESHOLDS = np.concatenate([np.logspace(-2, -1, 13)[:-1], np.logspace(-1, 0, 97)[:-1]])
 
 
 @dataclass(frozen=True)
 class ScanCounts:
-    """What one map of one scan finds at every threshold.
+    """Hits and false positives of one map of one scan at every threshold.
 
     Attributes:
         hit: bool ``[thresholds, changes]``, in the order of ``changes``.
-        false: regions that hit nothing, ``[thresholds]``.
-        changes: the true changes, stable lesions left out.
+        false: number of regions that hit no change, ``[thresholds]``.
+        changes: the true changes, without stable lesions.
     """
 
     hit: NDArray[np.bool_]
@@ -53,17 +53,17 @@ def count_scan(
     thresholds: FloatArray = THRESHOLDS,
     most_false: int | None = None,
 ) -> ScanCounts:
-    """Hits and false positives of one map.
+    """Count hits and false positives of one map at every threshold.
 
     Args:
         change_map: in [0, 1], ``[z, y, x]``.
         truth: the lesions, stable ones included.
         grid: of the map.
-        regions: of the changes; by default made from their outlines.
-        inside: the lungs, for those outlines.
-        thresholds: a voxel counts where the map is at least so high; rising.
-        most_false: below a threshold with more false regions than this nothing is looked at, which takes most of the
-            time; its counts stand for the lower ones, too.
+        regions: regions of the changes; by default made from their outlines.
+        inside: lung mask that limits those outlines, bool ``[z, y, x]``.
+        thresholds: ascending; a voxel counts where the map is at least the threshold.
+        most_false: at the first threshold, from the top, with more false regions than this the search stops; the lower
+            thresholds, which take most of the time, get the same counts.
     """
     changes = tuple(c for c in truth if c.is_change)
     regions = regions if regions is not None else [change_region(c, grid, inside=inside) for c in changes]
@@ -72,17 +72,17 @@ def count_scan(
     false = np.zeros(len(thresholds), dtype=np.int64)
     for row in range(len(thresholds))[::-1]:
         labels, sizes = components.above(thresholds[row])
-        found = match_labels(labels, truth, grid, regions=regions, sizes=sizes)
-        hit[row] = [bool(found.hits[c.id]) for c in changes]
-        false[row] = len(found.false_volumes_ml)
+        detection = match_labels(labels, truth, grid, regions=regions, sizes=sizes)
+        hit[row] = [bool(detection.hits[c.id]) for c in changes]
+        false[row] = len(detection.false_volumes_ml)
         if most_false is not None and false[row] > most_false:
             hit[:row], false[:row] = hit[row], false[row]
             break
     return ScanCounts(hit, false, changes)
 
 
-def regions_of(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Connected regions (26 neighbours) of at least 5 voxels, numbered from 1."""
+def connected_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Label the connected regions (26 neighbours) of at least 5 voxels from 1, int32 ``[z, y, x]``."""
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)), output=np.int32)
     keep = np.bincount(labels.ravel(), minlength=count + 1) >= SMALLEST_REGION_VOX
     keep[0] = False
@@ -92,38 +92,40 @@ def regions_of(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 class _Components:
-    """:func:`regions_of` a map at many thresholds: where few voxels are above one, only those are looked at."""
+    """:func:`connected_regions` of a map at many thresholds, faster where few voxels are above a threshold."""
 
     def __init__(self, change_map: NDArray[np.floating]) -> None:
         self.map = change_map
         self.labels = np.zeros(change_map.shape, np.int32)
-        padded = np.array(change_map.shape) + 2  # no neighbour beyond a border is the first voxel of the next row
-        self.voxels: NDArray[np.intp] = np.zeros(0, np.intp)  # that were written to
+        padded = np.array(change_map.shape) + 2  # so that the neighbours of border voxels are not in the next row
+        self.voxels: NDArray[np.intp] = np.zeros(0, np.intp)  # flat indices that the last call labelled
         self.number = np.full(padded.prod(), -1, np.int32)
-        steps = np.array([s for s in product((-1, 0, 1), repeat=3) if s > (0, 0, 0)])  # one of each pair of neighbours
+        steps = np.array(
+            [s for s in product((-1, 0, 1), repeat=3) if s > (0, 0, 0)]
+        )  # one of each pair of opposite neighbours
         self.strides = np.array([padded[1] * padded[2], padded[2], 1])
         self.neighbours = steps @ self.strides
 
     def above(self, threshold: float) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-        """Labels of the regions at ``threshold``, valid until the next call, and how many voxels each has; from 0."""
+        """Labels at ``threshold``, valid until the next call, and the number of voxels of every label from 0."""
         mask = self.map >= threshold
         voxels = np.flatnonzero(mask)
-        if len(voxels) > FEW * mask.size:
-            labels = regions_of(mask)
+        if len(voxels) > SPARSE_FRACTION * mask.size:
+            labels = connected_regions(mask)
             return labels, np.bincount(labels.ravel())
-        place = np.stack(np.unravel_index(voxels, mask.shape), axis=1) @ self.strides + self.strides.sum()
-        self.number[place] = np.arange(len(voxels))
-        others = [self.number[place + step] for step in self.neighbours]
-        self.number[place] = -1
-        linked = [np.flatnonzero(other >= 0) for other in others]
+        position = np.stack(np.unravel_index(voxels, mask.shape), axis=1) @ self.strides + self.strides.sum()
+        self.number[position] = np.arange(len(voxels))
+        neighbours = [self.number[position + step] for step in self.neighbours]
+        self.number[position] = -1
+        linked = [np.flatnonzero(other >= 0) for other in neighbours]
         first = np.concatenate(linked)
-        second = np.concatenate([other[here] for other, here in zip(others, linked, strict=True)])
+        second = np.concatenate([other[voxel] for other, voxel in zip(neighbours, linked, strict=True)])
         links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(voxels), len(voxels)))
         count, component = connected_components(links, directed=False)
         keep = np.bincount(component, minlength=count) >= SMALLEST_REGION_VOX
         label = np.where(keep, np.cumsum(keep), 0)[component]
-        ours = self.labels.ravel()  # of contiguous memory: no copy
-        ours[self.voxels], ours[voxels] = 0, label
+        flat = self.labels.ravel()  # a view: the memory is contiguous
+        flat[self.voxels], flat[voxels] = 0, label
         self.voxels = voxels
         sizes = np.bincount(label, minlength=1)
         sizes[0] += mask.size - len(voxels)
@@ -131,23 +133,26 @@ class _Components:
 
 
 def recall_at(scans: Sequence[ScanCounts], false_per_scan: float, *, below_mm: float = np.inf) -> float:
-    """Best recall at no more than ``false_per_scan`` false positives per scan in the mean; NaN without changes.
+    """The best recall with at most ``false_per_scan`` false positives per scan on average.
 
     Args:
-        scans: of one map, at the same thresholds.
-        false_per_scan: allowed.
-        below_mm: only changes whose diameters differ by less.
+        scans: counts of one kind of map, at the same thresholds.
+        false_per_scan: the allowed mean.
+        below_mm: count only changes whose two diameters differ by less than this.
+
+    Returns:
+        In [0, 1]; NaN where there is no change to find.
     """
-    wanted = [np.array([c.diameter_change_mm < below_mm for c in scan.changes], dtype=bool) for scan in scans]
-    total = sum(int(w.sum()) for w in wanted)
+    counted = [np.array([c.diameter_change_mm < below_mm for c in scan.changes], dtype=bool) for scan in scans]
+    total = sum(int(c.sum()) for c in counted)
     if not total:
         return float("nan")
-    hits = sum((scan.hit[:, w].sum(axis=1) for scan, w in zip(scans, wanted, strict=True)), np.zeros(1))
+    hits = sum((scan.hit[:, c].sum(axis=1) for scan, c in zip(scans, counted, strict=True)), np.zeros(1))
     allowed = false_positives(scans) <= false_per_scan
     return float(hits[allowed].max() / total) if allowed.any() else 0.0
 
 
 def false_positives(scans: Sequence[ScanCounts]) -> FloatArray:
-    """Mean number per scan at every threshold."""
+    """Mean number of false positives per scan at every threshold, ``[thresholds]``."""
     mean: FloatArray = np.mean([scan.false for scan in scans], axis=0)
     return mean

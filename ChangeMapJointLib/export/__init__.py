@@ -1,1 +1,1 @@
-"""The report and the tables."""
+"""The HTML report, the tables of findings, and pictures."""

@@ -1,4 +1,4 @@
-"""Everything that a report shows, gathered by the pipeline."""
+"""The data that a report shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
-    from ChangeMapJointLib.gate.rules import GateAnswer
+    from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
 
@@ -29,24 +29,25 @@ class ReportContent:
         reference: R, the current scan.
         template: T, the prior scan, as acquired.
         warped_template: T(y) in HU, int16 ``[z, y, x]`` on R's grid; with method ``rigid`` T after rigid alignment.
-        method: ``rigid``, ``sequential`` or ``joint``. ``rigid`` shows both scans and neither map nor findings.
-        threshold: of the change map; colour is shown where the map reaches it.
+        method: ``rigid``, ``sequential`` or ``joint``. ``rigid`` shows both scans, without map and findings.
+        threshold: of the change map, in [0, 1]; colour is shown where the map reaches it.
         change_map: float32 [0, 1] ``[z, y, x]`` on R's grid; None with ``rigid``.
         signed_hu: R - T(y) in HU on R's grid; None with ``rigid``.
-        displacement: y(x) = x + u(x); locates findings in T that do not say where they are there.
+        displacement: y(x) = x + u(x); locates findings in T that hold no position there.
         findings: None with ``rigid``.
         quality: figures and verdict of the registration; None where they were not computed.
-        gate: may the two scans be compared; None where that was not asked.
+        gate: whether the two scans can be compared; None where that was not checked.
         rigid_template: T after rigid alignment on R's grid, shown beside R where the verdict is ``do not use``.
-        lungs: where the change map looks, on R's grid, bool; frames the overviews. None: the whole scan.
-        trust: [0, 1] on R's grid; areas below ``trust_limit`` are hatched. None: not marked.
+        lungs: the region in which the change map is computed, bool ``[z, y, x]`` on R's grid; the overviews are cropped
+            to it. None: the whole scan.
+        trust: [0, 1] on R's grid; regions below ``trust_limit`` are hatched. None: nothing is hatched.
         trust_limit: see ``trust``.
-        notices: sentences shown on top, for example that a time point is synthetic.
-        reference_sha256: of the input file or series.
-        template_sha256: likewise.
-        attribution: where the scans come from and under which licence, one sentence each.
-        provenance: versions, device, times and so on; a mapping of single values, of mappings (shown as a table
-            of two columns) or of lists of mappings (a table with one row each).
+        notices: sentences shown at the top, for example that a scan is synthetic.
+        reference_sha256: SHA-256 of the input file or series.
+        template_sha256: the same of the template.
+        attribution: source and licence of the scans, one sentence each.
+        provenance: versions, device, times and so on: a mapping of single values, of mappings (each a table with two
+            columns) and of lists of mappings (each a table with one row for each).
     """
 
     reference: Volume
@@ -80,22 +81,22 @@ class ReportContent:
                 raise ValueError(f"ReportContent {name!r} must have {shapes}")
         missing = [name for name in ("change_map", "signed_hu", "findings") if getattr(self, name) is None]
         if self.method != "rigid" and missing:
-            raise ValueError(f"ReportContent needs {missing} with method {self.method!r}; only 'rigid' goes without")
+            raise ValueError(f"ReportContent needs {missing} with method {self.method!r}; only 'rigid' works without")
 
     @property
     def items(self) -> tuple[Finding, ...]:
-        """The findings in the order of the table; empty with ``rigid``, and where the registration cannot be used."""
+        """The findings in table order; empty with ``rigid`` and where the registration failed."""
         none = self.method == "rigid" or self.findings is None or self.unusable
         return () if none or self.findings is None else tuple(self.findings.items)
 
     @property
     def unusable(self) -> bool:
-        """The registration failed: no finding is one, and only rigid side by side can be looked at."""
+        """Whether the registration failed: no finding is listed, and both scans are shown rigidly aligned instead."""
         return self.verdict == "do not use"
 
     @property
     def withheld(self) -> int:
-        """How many findings a registration that failed would list."""
+        """Number of findings that are not listed because the registration failed."""
         if not self.unusable or self.findings is None:
             return 0
         return self.findings.withheld or len(self.findings.items)
@@ -107,5 +108,5 @@ class ReportContent:
 
     @property
     def warning(self) -> str:
-        """Words for a band on every picture that depends on the registration; empty where it can be used."""
+        """Text of the warning band on pictures that depend on the registration; empty where it can be used."""
         return "DO NOT USE: registration failed" if self.verdict == "do not use" else ""

@@ -1,4 +1,4 @@
-"""The overview: both lungs projected as on a radiograph, every change in colour, findings numbered."""
+"""The overview: both lungs projected as on a radiograph, change in colour, findings numbered."""
 
 from __future__ import annotations
 
@@ -27,60 +27,70 @@ from ChangeMapJointLib.export.planes import SCREEN_AXES, Plane, box_plane, physi
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding
 
-GUTTER = 46  # pixels beside the chest that hold the numbers
-WIDTH = 520  # pixels of the chest itself
+GUTTER = 46  # pixels on either side of the chest, for the numbers
+WIDTH = 520  # of the chest, in pixels
 COARSE_MM = 2.0
 
 
 def overview_pictures(content: ReportContent, numbered: Sequence[Finding]) -> tuple[Picture, ...]:
-    """Coronal and axial projection with the findings ``numbered``."""
+    """Draw the coronal and the axial projection.
+
+    Args:
+        content: the scans and the map.
+        numbered: the findings to number.
+    """
     low, high = physical_box(content.reference.grid, content.lungs, margin_mm=10.0)
     coarse = _coarse_grid(low, high)
     hu = resample(content.reference.array, content.reference.grid, coarse, outside=float("nan"))
     points, signed_hu = change_points(content)
-    made, count = [], len(numbered)
+    pictures, count = [], len(numbered)
     for name, axis in (("coronal", 1), ("axial", 0)):
         plane = box_plane(name, low, high, pixel_mm=float(high[0] - low[0]) / WIDTH)
         pixels = _radiograph(hu, axis, plane)
-        pixels = _lay_over(pixels, project_change(plane, points, signed_hu, content.reference.grid))
-        pixels = _number(annotate(pixels, plane, Marks(warning=content.warning, letters_at=0.12)), plane, numbered)
-        words = f"{name} projection of both lungs, {count or 'no'} {'finding' if count == 1 else 'findings'} numbered"
-        made.append(picture("overlay", pixels, words))
-    return tuple(made)
+        pixels = _overlay_change(pixels, project_change(plane, points, signed_hu, content.reference.grid))
+        pixels = _number_findings(
+            annotate(pixels, plane, Marks(warning=content.warning, letters_at=0.12)), plane, numbered
+        )
+        alt = f"{name} projection of both lungs, {count or 'no'} {'finding' if count == 1 else 'findings'} numbered"
+        pictures.append(picture("overlay", pixels, alt))
+    return tuple(pictures)
 
 
 def project_change(
     plane: Plane, points_mm: FloatArray, signed_hu: NDArray[np.float32], grid: Grid
 ) -> NDArray[np.float32]:
-    """Strongest signed change along the line of sight, HU ``[rows, columns]``, 0 where there is none.
+    """Project the change: the strongest signed value along each line of sight.
 
     Args:
-        plane: what the change is projected onto.
-        points_mm: centres of the changed voxels, ``[n, 3]``.
-        signed_hu: their change, ``[n]``.
-        grid: the voxels' grid; each is drawn at its size.
+        plane: to project onto.
+        points_mm: centres of the changed voxels, ``[n, 3]``, LPS.
+        signed_hu: their change in HU, ``[n]``.
+        grid: the voxels' grid; each voxel is drawn at its size.
+
+    Returns:
+        HU, float32 ``[rows, columns]``; 0 where nothing changed.
     """
     result: NDArray[np.float32] = np.zeros(plane.shape, dtype=np.float32)
     if not len(points_mm):
         return result
     rows, columns = plane.shape
     cells = np.rint(plane.to_pixel(points_mm)).astype(int)
-    voxel = np.abs(plane.axes @ grid.affine[:3, :3]).sum(axis=1) / plane.pixel_mm  # width and height in pixels
-    reach_x, reach_y = np.maximum(np.ceil((voxel - 1) / 2), 1).astype(int)
+    voxel_px = np.abs(plane.axes @ grid.affine[:3, :3]).sum(axis=1) / plane.pixel_mm  # width and height in pixels
+    reach_x, reach_y = np.maximum(np.ceil((voxel_px - 1) / 2), 1).astype(int)
     order = np.argsort(np.abs(signed_hu), kind="stable")  # the strongest is written last
     steps = [(dx, dy) for dx in range(-reach_x, reach_x + 1) for dy in range(-reach_y, reach_y + 1)]
     for dx, dy in steps:
         x, y = cells[order, 0] + dx, cells[order, 1] + dy
-        seen = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+        visible = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
         layer = np.zeros_like(result)
-        layer[y[seen], x[seen]] = signed_hu[order][seen]
+        layer[y[visible], x[visible]] = signed_hu[order][visible]
         stronger = np.abs(layer) > np.abs(result)
         result[stronger] = layer[stronger]
     return result
 
 
 def change_points(content: ReportContent) -> tuple[FloatArray, NDArray[np.float32]]:
-    """Voxels where the map reaches the threshold: LPS points ``[n, 3]`` and signed HU ``[n]``."""
+    """The voxels where the map reaches the threshold: LPS points in mm ``[n, 3]`` and signed change in HU ``[n]``."""
     if content.change_map is None or content.signed_hu is None:
         return np.zeros((0, 3)), np.zeros(0, dtype=np.float32)
     voxels = np.nonzero(content.change_map >= content.threshold)
@@ -95,7 +105,7 @@ def _coarse_grid(low: FloatArray, high: FloatArray) -> Grid:
 
 
 def _radiograph(hu: NDArray[np.float32], axis: int, plane: Plane) -> Pixels:
-    """Mean of ``hu`` (on an LPS-aligned grid) along ``axis``, stretched to ``plane``'s pixels."""
+    """Average ``hu`` (on an LPS-aligned grid) along ``axis`` and resize it to the pixels of ``plane``."""
     known = np.isfinite(hu)
     mean = np.where(known, hu, 0).sum(axis=axis) / np.maximum(known.sum(axis=axis), 1)
     if SCREEN_AXES[plane.name][1][2] < 0:  # the array's rows grow towards the head, the screen's towards the feet
@@ -106,23 +116,23 @@ def _radiograph(hu: NDArray[np.float32], axis: int, plane: Plane) -> Pixels:
     return lung_window(smooth, level=float(dark + light) / 2, width=max(float(light - dark), 1.0) * 1.15)
 
 
-def _lay_over(grey: Pixels, signed_hu: NDArray[np.float32]) -> Pixels:
+def _overlay_change(grey: Pixels, signed_hu: NDArray[np.float32]) -> Pixels:
     colour = np.rint(change_colour(signed_hu / FULL_SCALE_HU)).astype(np.uint8)
     return np.where((signed_hu != 0)[..., None], colour, grey)
 
 
-def _number(pixels: Pixels, plane: Plane, findings: Sequence[Finding]) -> Pixels:
-    """Numbers in black gutters on both sides, joined by a line to where the finding is."""
+def _number_findings(pixels: Pixels, plane: Plane, findings: Sequence[Finding]) -> Pixels:
+    """Write the numbers into black gutters on both sides, each joined to its finding by a line."""
     height, width, _ = pixels.shape
     canvas = Image.new("RGB", (width + 2 * GUTTER, height))
     canvas.paste(Image.fromarray(pixels), (GUTTER, 0))
     draw = ImageDraw.Draw(canvas)
     spots = [(finding, plane.to_pixel(np.asarray(finding.centre_mm))) for finding in findings]
     for left in (True, False):
-        side = sorted((s for s in spots if (s[1][0] < width / 2) == left), key=lambda spot: float(spot[1][1]))
-        spacing = min(22.0, height / max(len(side), 1))
-        heights = spread([float(spot[1]) for _, spot in side], spacing, float(height))
-        for (finding, (x, y)), label_y in zip(side, heights, strict=True):
+        in_gutter = sorted((s for s in spots if (s[1][0] < width / 2) == left), key=lambda spot: float(spot[1][1]))
+        spacing = min(22.0, height / max(len(in_gutter), 1))
+        heights = spread([float(spot[1]) for _, spot in in_gutter], spacing, float(height))
+        for (finding, (x, y)), label_y in zip(in_gutter, heights, strict=True):
             _label(draw, finding, (GUTTER + float(x), float(y)), label_y, canvas.width, min(17.0, spacing - 1))
     return np.array(canvas)
 
@@ -144,10 +154,10 @@ def _label(
     )
 
 
-def spread(wanted: list[float], spacing: float, length: float) -> list[float]:
-    """Positions near the ascending ``wanted`` ones, at least ``spacing`` apart, within 0 to ``length``."""
+def spread(positions: list[float], spacing: float, length: float) -> list[float]:
+    """Move ascending positions as little as needed so that they are ``spacing`` apart, within 0 to ``length``."""
     placed: list[float] = []
-    for position in wanted:
+    for position in positions:
         lowest = placed[-1] + spacing if placed else spacing / 2
         placed.append(max(position, lowest))
     limit = length - spacing / 2

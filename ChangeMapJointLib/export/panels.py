@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding
 
 FIELD_MM = 64.0
-SIGNED_LIMIT_HU = 500.0  # strongest colour in the pictures without a threshold: shows what registration left
+SIGNED_LIMIT_HU = 500.0  # full colour in pictures without a threshold, low enough to show registration residuals
 COLUMNS = {
     "reference": "Reference (current)",
     "warped": "Template (prior), warped",
@@ -47,7 +47,15 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the page. ``role`` is a key of :data:`COLUMNS`; ``uri`` holds the image itself."""
+    """One picture of the page.
+
+    Attributes:
+        role: a key of :data:`COLUMNS`.
+        alt: alternative text.
+        uri: the image as a ``data:`` URI.
+        width: in pixels.
+        height: in pixels.
+    """
 
     role: str
     alt: str
@@ -57,7 +65,7 @@ class Picture:
 
     @property
     def caption(self) -> str:
-        """Heading of its column."""
+        """The heading of its column."""
         return COLUMNS[self.role]
 
 
@@ -70,26 +78,26 @@ class Row:
 
 
 def picture(role: str, pixels: Pixels, alt: str) -> Picture:
-    """``pixels``, encoded for the page."""
+    """Encode ``pixels`` for the page."""
     return Picture(role, alt, data_uri(pixels), pixels.shape[1], pixels.shape[0])
 
 
 def template_centre_mm(content: ReportContent, finding: Finding) -> Vector3:
     """y(centre): where the finding lies in the template as acquired."""
-    known = finding.centre_template_mm
-    if known is None and content.displacement is not None:
-        known = content.displacement.apply(np.array([finding.centre_mm]))[0]
-    x, y, z = (float(v) for v in (finding.centre_mm if known is None else known))
+    centre_mm = finding.centre_template_mm
+    if centre_mm is None and content.displacement is not None:
+        centre_mm = content.displacement.apply(np.array([finding.centre_mm]))[0]
+    x, y, z = (float(v) for v in (finding.centre_mm if centre_mm is None else centre_mm))
     return x, y, z
 
 
 # -- one finding ----------------------------------------------------------------------------
 def finding_rows(content: ReportContent, finding: Finding, box_mm: FloatArray) -> tuple[Row, ...]:
-    """Axial, coronal and sagittal: reference, warped template, template as acquired, overlay.
+    """Draw one finding: rows axial, coronal, sagittal; columns reference, warped template, template, overlay.
 
     Args:
         content: the scans and the map.
-        finding: its centre is the middle of the pictures.
+        finding: the pictures are centred on it.
         box_mm: from :func:`finding_boxes_mm`; the pictures grow beyond :data:`FIELD_MM` to hold it.
     """
     field = field_mm(box_mm)
@@ -97,12 +105,12 @@ def finding_rows(content: ReportContent, finding: Finding, box_mm: FloatArray) -
 
 
 def field_mm(box_mm: FloatArray) -> float:
-    """Width and height of the pictures of a finding in ``box_mm``."""
+    """Width and height in mm of the pictures of a finding with the box ``box_mm``."""
     return max(FIELD_MM, 10.0 * float(np.ceil(1.4 * (box_mm[1] - box_mm[0]).max() / 10.0)))
 
 
 def finding_boxes_mm(content: ReportContent, *, margin_mm: float = 3.0) -> dict[int, FloatArray]:
-    """For every finding the corners (LPS) of the box round its voxels with a margin, ``[2, 3]``, by id."""
+    """The box around each finding's voxels with a margin: its two corners ``[2, 3]`` in mm, LPS, by id."""
     slices = [] if content.findings is None else ndimage.find_objects(content.findings.labels)
     grid = content.reference.grid
     boxes = {}
@@ -123,22 +131,23 @@ def _finding_row(
     content: ReportContent, finding: Finding, name: str, field: float, box_mm: FloatArray
 ) -> tuple[Picture, ...]:
     x, y, z = (float(v) for v in finding.centre_mm)
-    here = square_plane(name, (x, y, z), field_mm=field)
-    there = square_plane(name, template_centre_mm(content, finding), field_mm=field)
-    shift = np.asarray(there.centre_mm) - np.asarray(here.centre_mm)
-    marks, marks_there = Marks(box_mm), Marks(box_mm + shift)
-    marks_map = Marks(box_mm, content.warning)
-    index = here.index_on(content.reference.grid)
-    index_there = there.index_on(content.template.grid)
+    plane = square_plane(name, (x, y, z), field_mm=field)
+    template_plane = square_plane(name, template_centre_mm(content, finding), field_mm=field)
+    shift = np.asarray(template_plane.centre_mm) - np.asarray(plane.centre_mm)
+    marks, template_marks = Marks(box_mm), Marks(box_mm + shift)
+    registered_marks = Marks(box_mm, content.warning)
+    index = plane.index_on(content.reference.grid)
+    template_index = template_plane.index_on(content.template.grid)
     grey = lung_window(reslice(content.reference.array, index))
-    made = {
-        "reference": annotate(grey, here, marks),
-        "warped": annotate(lung_window(reslice(content.warped_template, index)), here, marks_map),
-        "template": annotate(lung_window(reslice(content.template.array, index_there)), there, marks_there),
-        "overlay": annotate(_with_change(content, grey, index), here, marks_map),
+    template_grey = lung_window(reslice(content.template.array, template_index))
+    images = {
+        "reference": annotate(grey, plane, marks),
+        "warped": annotate(lung_window(reslice(content.warped_template, index)), plane, registered_marks),
+        "template": annotate(template_grey, template_plane, template_marks),
+        "overlay": annotate(_with_change(content, grey, index), plane, registered_marks),
     }
     about = f"finding {finding.id}, {finding.kind}, {finding.lung} lung"
-    return tuple(picture(role, pixels, f"{name} plane, {COLUMNS[role]}, {about}") for role, pixels in made.items())
+    return tuple(picture(role, pixels, f"{name} plane, {COLUMNS[role]}, {about}") for role, pixels in images.items())
 
 
 def _with_change(content: ReportContent, grey: Pixels, index: FloatArray) -> Pixels:
@@ -150,9 +159,9 @@ def _with_change(content: ReportContent, grey: Pixels, index: FloatArray) -> Pix
 
 # -- both lungs -----------------------------------------------------------------------------
 def lung_rows(content: ReportContent) -> tuple[Row, ...]:
-    """Slices through both lungs: reference, warped template and signed change without a threshold.
+    """Draw slices through both lungs: reference, warped template and signed change without a threshold.
 
-    With method ``rigid`` reference and rigidly aligned template, and more slices.
+    With method ``rigid``: reference and rigidly aligned template, in more slices.
     """
     rigid = content.method == "rigid"
     low, high = physical_box(content.reference.grid, content.lungs, margin_mm=8.0)
@@ -172,18 +181,18 @@ def _lung_row(content: ReportContent, plane: Plane, label: str) -> tuple[Picture
     index = plane.index_on(content.reference.grid)
     reference = lung_window(reslice(content.reference.array, index))
     template = lung_window(reslice(content.warped_template, index))
-    made = {"reference": annotate(reference, plane)}
+    images = {"reference": annotate(reference, plane)}
     marks = Marks(warning=content.warning)
     if content.method == "rigid":
-        made["rigid"] = annotate(template, plane, marks)
+        images["rigid"] = annotate(template, plane, marks)
     else:
-        made["warped"] = annotate(template, plane, marks)
-        made["signed"] = annotate(_signed_change(content, reference, index), plane, marks)
-    return tuple(picture(role, pixels, f"{label}, {COLUMNS[role]}") for role, pixels in made.items())
+        images["warped"] = annotate(template, plane, marks)
+        images["signed"] = annotate(_signed_change(content, reference, index), plane, marks)
+    return tuple(picture(role, pixels, f"{label}, {COLUMNS[role]}") for role, pixels in images.items())
 
 
 def _signed_change(content: ReportContent, grey: Pixels, index: FloatArray) -> Pixels:
-    """Signed change in colour over the dimmed reference; hatched where the registration is not trusted."""
+    """Overlay signed change on the dimmed reference; regions where the registration is not trusted are hatched."""
     assert content.signed_hu is not None
     strength = np.clip(np.nan_to_num(reslice(content.signed_hu, index)) / SIGNED_LIMIT_HU, -1, 1)
     inside = np.isfinite(reslice_nearest(content.signed_hu, index))

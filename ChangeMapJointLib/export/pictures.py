@@ -1,6 +1,6 @@
-"""Pictures of planes: lung window, change colours, marks, and their encoding for a page.
+"""Pictures of planes: lung window, colours of change, marks, and encoding for a page.
 
-Colours: orange is denser now than before, blue is less dense now; never red against green.
+Orange means denser now than before, blue less dense now: readers who cannot tell red from green can tell them apart.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Pixels = NDArray[np.uint8]  # [rows, columns, 3], RGB
 
 WINDOW_LEVEL_HU, WINDOW_WIDTH_HU = WINDOWS_HU["lung"]
 OPACITY = 0.8
-OUTSIDE = (58, 58, 72)  # beyond the scan: bluish, so that nobody takes it for air
+OUTSIDE = (58, 58, 72)  # outside the scan: bluish, so that it is not mistaken for air
 WARNING = (176, 0, 64)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-# strength of change in [0, 1] to colour; lightness rises with strength
+# RGB at the strengths of change in RAMP_STOPS; lightness rises with strength
 DENSER = np.array([[24, 24, 24], [214, 92, 0], [255, 168, 40]], dtype=float)
 LESS_DENSE = np.array([[24, 24, 24], [0, 98, 204], [90, 188, 255]], dtype=float)
 RAMP_STOPS = (0.0, 0.5, 1.0)
@@ -34,9 +34,9 @@ class Marks:
     """What is drawn on a picture besides its orientation letters and its scale bar.
 
     Attributes:
-        box_mm: lowest and highest corner (LPS) of what the corner marks surround, ``[2, 3]``; None for no marks.
-        warning: a few words in a band on top of the picture; empty for none.
-        letters_at: height of the letters at the sides, 0 at the top and 1 at the bottom.
+        box_mm: lowest and highest corner (LPS) of the box that the corner marks surround, ``[2, 3]``; None: no marks.
+        warning: text of a band at the top of the picture; empty: no band.
+        letters_at: height of the orientation letters on the left and right, from 0 (top) to 1 (bottom).
     """
 
     box_mm: NDArray[np.float64] | None = None
@@ -45,7 +45,10 @@ class Marks:
 
 
 def lung_window(hu: NDArray[np.generic], *, level: float = WINDOW_LEVEL_HU, width: float = WINDOW_WIDTH_HU) -> Pixels:
-    """Grey RGB ``[..., 3]`` of HU, black at ``level - width / 2``, white at ``level + width / 2``; NaN: ``OUTSIDE``."""
+    """Convert HU to grey RGB ``[..., 3]``: black at ``level - width / 2``, white at ``level + width / 2``.
+
+    NaN, outside the scan, becomes :data:`OUTSIDE`.
+    """
     grey = np.clip((np.asarray(hu, dtype=np.float32) - (level - width / 2)) / width, 0.0, 1.0) * 255
     known = np.isfinite(grey)
     pixels = np.repeat(np.rint(np.where(known, grey, 0)).astype(np.uint8)[..., None], 3, axis=-1)
@@ -54,7 +57,7 @@ def lung_window(hu: NDArray[np.generic], *, level: float = WINDOW_LEVEL_HU, widt
 
 
 def change_colour(strength: NDArray[np.generic]) -> NDArray[np.float64]:
-    """RGB 0..255 of a signed strength in [-1, 1], ``[..., 3]``: orange above 0, blue below, nearly black at 0."""
+    """Convert a signed strength in [-1, 1] to RGB 0..255 ``[..., 3]``: orange above 0, blue below, near black at 0."""
     signed = np.clip(np.nan_to_num(np.asarray(strength, dtype=float)), -1.0, 1.0)
     denser, less_dense = (
         np.stack([np.interp(np.abs(signed), RAMP_STOPS, channel) for channel in table.T], axis=-1)
@@ -66,12 +69,12 @@ def change_colour(strength: NDArray[np.generic]) -> NDArray[np.float64]:
 def overlay(
     grey: Pixels, change_map: NDArray[np.float32], signed_hu: NDArray[np.float32], *, threshold: float
 ) -> Pixels:
-    """Colour laid over ``grey`` where the change map reaches the threshold.
+    """Overlay colour on ``grey`` where the change map reaches the threshold.
 
     Args:
         grey: RGB ``[..., 3]``.
         change_map: [0, 1] at the same pixels; NaN counts as below the threshold.
-        signed_hu: R - T(y) at the same pixels, which gives hue and strength.
+        signed_hu: R - T(y) at the same pixels; decides hue and strength.
         threshold: of the change map.
     """
     shown = (np.nan_to_num(change_map) >= threshold) & (np.nan_to_num(signed_hu) != 0)
@@ -81,7 +84,7 @@ def overlay(
 
 
 def annotate(pixels: Pixels, plane: Plane, marks: Marks | None = None) -> Pixels:
-    """``pixels`` of ``plane`` with orientation letters, a scale bar (10 mm, on wide pictures 50 mm) and ``marks``."""
+    """Draw orientation letters, a scale bar (10 mm, on wide pictures 50 mm) and ``marks`` on ``pixels``."""
     marks = marks or Marks()
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
@@ -97,14 +100,14 @@ def annotate(pixels: Pixels, plane: Plane, marks: Marks | None = None) -> Pixels
 
 
 def data_uri(pixels: Pixels, *, quality: int = 88) -> str:
-    """``pixels`` as a JPEG in a ``data:`` URI; full colour resolution, because the colours carry meaning."""
+    """Encode ``pixels`` as a JPEG in a ``data:`` URI, without chroma subsampling because colours carry meaning."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface at ``size`` pixels, so that every machine draws the same."""
+    """Pillow's built-in typeface at ``size`` pixels, so that every machine draws the same."""
     return ImageFont.load_default(size)
 
 
@@ -113,7 +116,7 @@ def _text(draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, size: f
 
 
 def _line(draw: ImageDraw.ImageDraw, points: list[tuple[float, float]]) -> None:
-    """A white line on a black one: visible on lung and on soft tissue."""
+    """Draw a white line with a black outline, visible on lung and on soft tissue."""
     draw.line(points, fill=BLACK, width=4)
     draw.line(points, fill=WHITE, width=2)
 
@@ -147,11 +150,11 @@ def _draw_corners(draw: ImageDraw.ImageDraw, plane: Plane, box_mm: NDArray[np.fl
             _line(draw, [(x + dx, y), (x, y), (x, y + dy)])
 
 
-def _draw_warning(draw: ImageDraw.ImageDraw, size: tuple[int, int], words: str) -> int:
-    """A band on top and a frame; returns the band's height in pixels."""
+def _draw_warning(draw: ImageDraw.ImageDraw, size: tuple[int, int], text: str) -> int:
+    """Draw a band at the top and a frame; return the band's height in pixels."""
     width, height = size
     band = 22
     draw.rectangle((0, 0, width - 1, height - 1), outline=WARNING, width=4)
     draw.rectangle((0, 0, width - 1, band), fill=WARNING)
-    draw.text((width / 2, band / 2), words, fill=WHITE, font=font(14), anchor="mm")
+    draw.text((width / 2, band / 2), text, fill=WHITE, font=font(14), anchor="mm")
     return band

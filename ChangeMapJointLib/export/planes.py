@@ -1,8 +1,8 @@
-"""Planes through a patient as a radiologist expects them, and the values of a volume on them.
+"""Axial, coronal and sagittal planes in radiological orientation, and the values of a volume on them.
 
-Planes are cut in physical space, so that oblique, flipped and permuted grids all come out the
-same way up: the patient's right on the left of the screen (axial, coronal), anterior on the left
-(sagittal) or on top (axial), head up.
+Planes are cut in physical space, so that oblique, flipped and permuted grids are all shown in the same orientation:
+the patient's right on the left of the screen (axial, coronal), anterior on the left (sagittal) or at the top (axial),
+the head at the top.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCREEN_AXES: dict[str, tuple[Vector3, Vector3]] = {  # name: screen right, scree
     "coronal": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0)),
     "sagittal": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),
 }
-LETTERS = ("RL", "AP", "FH")  # towards minus and plus x, y, z of LPS
+LETTERS = ("RL", "AP", "FH")  # the patient's sides towards minus and plus x, y, z of LPS
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plane:
         name: ``axial``, ``coronal`` or ``sagittal``.
         centre_mm: its middle, LPS.
         shape: pixels (rows, columns).
-        pixel_mm: edge of a pixel.
+        pixel_mm: edge length of a pixel.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Plane:
 
     @property
     def normal(self) -> FloatArray:
-        """Unit vector in LPS into the screen, ``[3]``."""
+        """Unit vector into the screen in LPS, ``[3]``."""
         right, down = self.axes
         normal: FloatArray = np.cross(right, down)
         return normal
@@ -62,11 +62,11 @@ class Plane:
 
     @property
     def depth_axis(self) -> int:
-        """The LPS axis (0, 1, 2 for x, y, z) along which the plane is looked at."""
+        """The LPS axis (0, 1, 2 for x, y, z) that the plane is perpendicular to."""
         return int(np.argmax(np.abs(self.normal)))
 
     def at_depth(self, depth_mm: float) -> Plane:
-        """The parallel plane ``depth_mm`` further along the positive LPS axis."""
+        """The parallel plane, shifted by ``depth_mm`` along the positive LPS axis."""
         x, y, z = (float(v) for v in np.asarray(self.centre_mm) + depth_mm * np.abs(self.normal))
         return replace(self, centre_mm=(x, y, z))
 
@@ -81,7 +81,7 @@ class Plane:
         return index
 
     def to_pixel(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """Physical points (..., 3), projected along the normal, as (..., 2): column and row, 0 at pixel centres."""
+        """Project points ``[..., 3]`` (mm, LPS) to pixels ``[..., 2]``: column and row, whole at pixel centres."""
         offset = (np.asarray(points_mm, dtype=float) - np.asarray(self.centre_mm)) @ self.axes.T / self.pixel_mm
         rows, columns = self.shape
         pixel: FloatArray = offset + np.array([(columns - 1) / 2, (rows - 1) / 2])
@@ -102,15 +102,15 @@ def box_plane(name: str, low_mm: FloatArray, high_mm: FloatArray, *, pixel_mm: f
 
 
 def reslice(array: NDArray[np.generic], index: FloatArray) -> NDArray[np.float32]:
-    """Trilinear values of ``array`` ([z, y, x]) at continuous indices ``[rows, columns, 3]``; NaN outside the scan.
+    """Interpolate ``array`` ``[z, y, x]`` trilinearly at indices (i, j, k) ``[rows, columns, 3]``; NaN outside it.
 
-    The outermost half voxels repeat the border, as in :mod:`~ChangeMapJointLib.core.resample`.
+    In the outermost half voxel border values are repeated, as in :mod:`~ChangeMapJointLib.core.resample`.
     """
     inside = _inside(array, index)
     if not inside.any():
         return np.full(inside.shape, np.nan, dtype=np.float32)
     size = np.array(array.shape[::-1])
-    # only the part that is needed is copied to float; a plane reaches farthest in its corners
+    # copy only the part that is needed to float; it is bounded by the corners of the plane
     corners = index[[0, 0, -1, -1], [0, -1, 0, -1]]
     low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, size - 1)
     high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, low + 1, size)
@@ -122,7 +122,7 @@ def reslice(array: NDArray[np.generic], index: FloatArray) -> NDArray[np.float32
 
 
 def reslice_nearest(array: NDArray[np.generic], index: FloatArray) -> NDArray[np.float32]:
-    """As :func:`reslice` with the value of the nearest voxel: a region of few voxels cannot fade between two."""
+    """As :func:`reslice` with nearest-neighbour interpolation, so that small regions keep their full value."""
     nearest = np.clip(np.rint(index).astype(int), 0, np.array(array.shape[::-1]) - 1)
     values = array[nearest[..., 2], nearest[..., 1], nearest[..., 0]].astype(np.float32)
     return np.where(_inside(array, index), values, np.float32(np.nan))
@@ -136,7 +136,7 @@ def _inside(array: NDArray[np.generic], index: FloatArray) -> NDArray[np.bool_]:
 def physical_box(
     grid: Grid, mask: NDArray[np.bool_] | None = None, margin_mm: float = 0.0
 ) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest LPS coordinates, ``[3]`` each, of the grid's box or of the True voxels of ``mask``."""
+    """Lowest and highest LPS coordinates in mm, ``[3]`` each, of the whole grid or of the True voxels of ``mask``."""
     start, stop = bounding_box(mask) if mask is not None and mask.any() else ((0, 0, 0), grid.shape)
     ends = np.array([start[::-1], stop[::-1]]) - 0.5
     corners = np.array([[ends[a, 0], ends[b, 1], ends[c, 2]] for a in (0, 1) for b in (0, 1) for c in (0, 1)])

@@ -1,4 +1,4 @@
-"""The picture that goes with a refusal: what was taken for lungs, in three planes."""
+"""The picture that is written when a scan is refused: what was taken for lungs, in three planes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from PIL import Image, ImageDraw
 from ChangeMapJointLib.export.pictures import WARNING, Pixels, font, lung_window
 from ChangeMapJointLib.io.write import atomic_path
 
-SCALE = 2  # pixels a voxel of 2 mm
+SCALE = 2  # pixels for each voxel of 2 mm
 STRENGTH = 0.4
-NAMES = ("axial, right on the left", "coronal, right on the left", "sagittal, front on the left")
+NAMES = ("axial, right side on the left", "coronal, right side on the left", "sagittal, front on the left")
 
 
 def refusal_picture(hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> Pixels:
-    """RGB of the planes that halve the mask: axial, coronal and sagittal, the mask in red.
+    """Draw the axial, coronal and sagittal planes that halve the mask, with the mask in red.
 
     Args:
-        hu: ``[z, y, x]``, one spacing, +z to the head, +x to the patient's left.
-        labels: not 0 in the mask, on the same grid.
+        hu: ``[z, y, x]`` with isotropic voxels, +z towards the head, +x towards the patient's left.
+        labels: above 0 in the mask, on the same grid.
+
+    Returns:
+        RGB ``[rows, columns, 3]``.
     """
     mask = labels > 0
     planes = []
@@ -43,10 +46,10 @@ def refusal_picture(hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> Pixel
 
 
 def write_refusal(path: Path, hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
-    """:func:`refusal_picture` as a PNG file, whole or not at all.
+    """Write :func:`refusal_picture` as a PNG file, whole or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
         Image.fromarray(refusal_picture(hu, labels)).save(temporary, "PNG")

@@ -1,7 +1,7 @@
-"""The report: one self-contained HTML page for a reader under time pressure.
+"""The report: one self-contained HTML page for a busy reader.
 
-The page asks for nothing from a network (its own content security policy forbids it), can be read
-without its script, and prints on A4.
+The page loads nothing from a network (its own content security policy forbids it), can be read without its script, and
+prints on A4.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ if TYPE_CHECKING:
 __all__ = ["PICTURED", "ReportContent", "render_report", "write_report"]
 
 FOLDER = Path(__file__).parent
-PICTURED = 30  # findings with pictures; more would make the page too heavy to send
+PICTURED = 30  # findings with pictures; more would make the page too large to send
 
 
 def write_report(path: Path, content: ReportContent) -> None:
-    """Write the page.
+    """Write the report as an HTML file.
 
     Args:
-        path: the HTML file; it exists afterwards whole or not at all.
-        content: what it shows.
+        path: the HTML file; it appears whole or not at all.
+        content: what the page shows.
 
     Raises:
-        InputError: when the file cannot be written; nothing is left behind.
+        InputError: the file cannot be written; nothing is left behind.
     """
     text = render_report(content)
     with atomic_path(path) as temporary:
-        # a file name may hold bytes that are no text: "?" rather than no report
+        # a file name may hold bytes that are not text: write "?" for them rather than fail
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def render_report(content: ReportContent) -> str:
-    """The page as text. The same content gives the same text."""
+    """Render the page; the same content gives the same text."""
     style, script = (FOLDER / "report.css").read_text("utf-8"), (FOLDER / "report_script.js.j2").read_text("utf-8")
     items, numbered = content.items, content.items[:PICTURED]
     boxes = finding_boxes_mm(content)
     return _template().render(
-        style=Markup(style),  # markup: both are files of this package
+        style=Markup(style),  # not escaped: both are files of this package
         script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
@@ -94,27 +94,27 @@ def render_report(content: ReportContent) -> str:
 
 
 def shows_rigid(content: ReportContent) -> bool:
-    """Are both scans shown rigidly side by side instead of findings?"""
+    """Whether both scans are shown rigidly aligned instead of findings."""
     return content.method != "rigid" and content.unusable and content.rigid_template is not None
 
 
 def as_rigid(content: ReportContent) -> ReportContent:
-    """The same two scans as method ``rigid`` shows them."""
+    """The content that method ``rigid`` would show for the same two scans."""
     assert content.rigid_template is not None
     return replace(content, method="rigid", warped_template=content.rigid_template, quality=None)
 
 
 def interval_words(reference: Volume, template: Volume) -> str:
-    """Dates of both scans and the time between, in words; warns when the template is the later one."""
-    texts = [volume.acquisition.date for volume in (template, reference)]
+    """A sentence with the dates of both scans and the interval; it warns if the template is the later scan."""
+    dates = [volume.acquisition.date for volume in (template, reference)]
     try:
-        before, now = (date.fromisoformat(text or "") for text in texts)
+        before, now = (date.fromisoformat(text or "") for text in dates)
     except ValueError:
-        return "The files do not say both dates: check that the reference is the later scan."
+        return "The files do not state both dates: check that the reference is the later scan."
     days = (now - before).days
     if days < 0:
         return f"Check the order: the template ({before}) is dated {-days} days after the reference ({now})."
-    return f"Prior {before}, current {now}: {days} days between."
+    return f"Prior {before}, current {now}: {days} {'day' if days == 1 else 'days'} apart."
 
 
 @cache
@@ -142,7 +142,7 @@ def _detail(content: ReportContent, finding: Finding, boxes: dict[int, FloatArra
 
 
 def _legends(threshold: float) -> dict[str, object]:
-    """Stops of both ramps for the legends' gradients, from less dense to denser, and where they are cut."""
+    """Gradient stops of the legends, from less dense to denser, and the threshold at which they are cut."""
     stops = [(50 - 50 * at, _hex(colour)) for at, colour in zip(RAMP_STOPS, LESS_DENSE, strict=True)][::-1]
     stops += [(50 + 50 * at, _hex(colour)) for at, colour in zip(RAMP_STOPS, DENSER, strict=True)]
     return {"stops": stops, "threshold": threshold, "threshold_hu": threshold * FULL_SCALE_HU, "full_hu": FULL_SCALE_HU}
@@ -153,5 +153,5 @@ def _hex(colour: object) -> str:
 
 
 def _hash(text: str) -> str:
-    """Of an inline style or script, as a content security policy names it."""
+    """The hash of an inline style or script in the form of a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,8 +1,8 @@
 """Findings and registration figures as CSV and JSON.
 
-CSV: UTF-8, comma, decimal point, one header line, one line a finding, empty where a value is not
-known. JSON: the same values, null where not known, with a schema name and version.
-Numbers have six significant digits. Points are LPS, in mm; ``reference`` is the current scan.
+CSV: UTF-8, comma, decimal point, one header line, one line for each finding; unknown values are empty.
+JSON: the same values with a schema name and version; unknown values are null.
+Numbers have six significant digits. Points are LPS in mm; ``reference`` is the current scan.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
-    from ChangeMapJointLib.gate.rules import GateAnswer
+    from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
 SCHEMA_VERSION = 1
@@ -53,16 +53,16 @@ COLUMNS = (
     "partner",
     "remark",
 )
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet would run such a text as a formula
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet would evaluate such a text as a formula
 
 Value = str | int | float | None
 
 
 def write_findings_csv(path: Path, findings: Findings) -> None:
-    """Write one line a finding, columns :data:`COLUMNS`; none where findings are withheld.
+    """Write one line for each finding, with the columns :data:`COLUMNS`; no line where findings are withheld.
 
     Raises:
-        InputError: when the file cannot be written; nothing is left behind.
+        InputError: the file cannot be written; nothing is left behind.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -74,13 +74,13 @@ def write_findings_csv(path: Path, findings: Findings) -> None:
 
 
 def write_findings_json(path: Path, findings: Findings) -> None:
-    """Write the values of :func:`write_findings_csv`, points nested, and all that was measured of the lesions.
+    """Write the values of :func:`write_findings_csv` with points as lists, and all measurements of the lesions.
 
-    Where the registration cannot be used the list is empty, ``withheld`` counts what is not listed, and ``why``
-    holds the reasons.
+    Where the registration failed the list is empty: ``withheld`` is the number of findings that are not listed, and
+    ``why`` holds the reasons.
 
     Raises:
-        InputError: when the file cannot be written; nothing is left behind.
+        InputError: the file cannot be written; nothing is left behind.
     """
     items = [_nested(finding) for finding in findings.items]
     head: dict[str, object] = {"coordinates": "LPS, mm", "threshold": findings.threshold, "dropped": findings.dropped}
@@ -90,32 +90,32 @@ def write_findings_json(path: Path, findings: Findings) -> None:
 
 
 def write_quality_json(path: Path, quality: Quality, gate: GateAnswer | None = None) -> None:
-    """Write the registration figures, the verdict and its reasons, and what the gate says of the inputs.
+    """Write the registration figures, the verdict with its reasons, and the gate's answer on the inputs.
 
     Raises:
-        InputError: when the file cannot be written; nothing is left behind.
+        InputError: the file cannot be written; nothing is left behind.
     """
-    said = {} if gate is None else {"gate": plain(gate)}
-    _write_json(path, "changemap.quality", {"quality": plain(quality), **said})
+    gate_entry = {} if gate is None else {"gate": plain(gate)}
+    _write_json(path, "changemap.quality", {"quality": plain(quality), **gate_entry})
 
 
 def finding_row(finding: Finding) -> dict[str, Value]:
-    """Flat values of a finding by column name; None where not known."""
+    """The values of a finding by column name; None where unknown."""
     row: dict[str, Value] = {name: _scalar(getattr(finding, name)) for name in COLUMNS if hasattr(finding, name)}
     for name in POINTS:
         point = getattr(finding, f"{name}_mm")
         for i, axis in enumerate(AXES):
             row[f"{name}_{axis}_mm"] = None if point is None else _scalar(point[i])
     for name, lesion in (("reference", finding.lesion_reference), ("template", finding.lesion_template)):
-        for part in LESION_FIELDS:
-            row[f"{name}_{part}"] = None if lesion is None else _scalar(getattr(lesion, part))
+        for field in LESION_FIELDS:
+            row[f"{name}_{field}"] = None if lesion is None else _scalar(getattr(lesion, field))
     low, high = finding.volume_change_interval_percent or (None, None)
     row["volume_change_low_percent"], row["volume_change_high_percent"] = _scalar(low), _scalar(high)
     return row
 
 
 def plain(value: object) -> object:
-    """``value`` as JSON knows it: dataclasses and mappings become dicts, NaN and infinity None."""
+    """Convert a value to JSON types: dataclasses and mappings become dicts, NaN and infinity become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -134,8 +134,8 @@ def _nested(finding: Finding) -> dict[str, object]:
         point = [row.pop(f"{name}_{axis}_mm") for axis in AXES]
         nested[f"{name}_mm"] = None if None in point else point
     for name in ("reference", "template"):
-        for part in LESION_FIELDS:
-            row.pop(f"{name}_{part}")
+        for field in LESION_FIELDS:
+            row.pop(f"{name}_{field}")
         nested[f"lesion_{name}"] = plain(getattr(finding, f"lesion_{name}"))
     interval = [row.pop("volume_change_low_percent"), row.pop("volume_change_high_percent")]
     nested["volume_change_interval_percent"] = None if None in interval else interval
@@ -163,7 +163,7 @@ def _scalar(value: object) -> Value:
 
 
 def cell(value: Value) -> str:
-    """Text of a CSV cell; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Format a CSV cell; a text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""A validation pair at one moment of training: R, T, T(y) and CM_comb in two planes through the largest change."""
+"""Pictures of a validation pair during training: R, T, T(y) and CM_comb in two planes through the change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ChangeMapJointLib.io.write import atomic_path
 
 PIXEL_MM = 1.2
 GAP = 6  # pixels between pictures
-SHOWN = 0.3  # of the map: training starts far below the threshold of findings
+SHOWN = 0.3  # threshold of the map: early in training it stays far below the threshold of findings
 
 
 def training_picture(
@@ -26,15 +26,18 @@ def training_picture(
     grid: Grid,
     through_mm: FloatArray,
 ) -> Pixels:
-    """R, T, T(y) and R under the change map side by side; axial above, coronal below.
+    """Draw R, T, T(y) and R with the change map side by side; axial above, coronal below.
 
     Args:
         reference: R in HU, ``[z, y, x]``.
-        template: T after the rigid step.
-        warped: T(y).
+        template: T after rigid alignment, in HU.
+        warped: T(y) in HU.
         change: the map in [0, 1].
-        grid: of all of them.
+        grid: of all volumes.
         through_mm: a point in both planes, LPS.
+
+    Returns:
+        RGB ``[rows, columns, 3]``.
     """
     corners = grid.corners().to_physical(np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -44,21 +47,21 @@ def training_picture(
         depth = plane.depth_axis
         plane = plane.at_depth(float(through_mm[depth] - plane.centre_mm[depth]))
         index = plane.index_on(grid)
-        now, before, moved = (reslice(v, index) for v in (reference, template, warped))
-        coloured = overlay(lung_window(now), reslice(change, index), now - moved, threshold=SHOWN)
-        shown = [lung_window(now), lung_window(before), lung_window(moved), coloured]
-        rows.append(_beside([annotate(pixels, plane) for pixels in shown]))
+        r, t, t_warped = (reslice(v, index) for v in (reference, template, warped))
+        with_change = overlay(lung_window(r), reslice(change, index), r - t_warped, threshold=SHOWN)
+        panels = [lung_window(r), lung_window(t), lung_window(t_warped), with_change]
+        rows.append(_side_by_side([annotate(pixels, plane) for pixels in panels]))
     return np.concatenate([rows[0], np.zeros((GAP, *rows[0].shape[1:]), np.uint8), rows[1]])
 
 
 def write_picture(path: Path, pixels: Pixels) -> None:
-    """Write a PNG; it appears whole."""
+    """Write a PNG file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part, part.open("wb") as stream:
         Image.fromarray(pixels).save(stream, "PNG", optimize=True)
 
 
-def _beside(pictures: list[Pixels]) -> Pixels:
+def _side_by_side(pictures: list[Pixels]) -> Pixels:
     gap = np.zeros((pictures[0].shape[0], GAP, 3), np.uint8)
     parts = [part for picture in pictures for part in (picture, gap)][:-1]
     return np.concatenate(parts, axis=1)

@@ -1,4 +1,4 @@
-"""The words and numbers of the report, ready for its template."""
+"""Words and formatted numbers of the report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
 from ChangeMapJointLib.export.content import ReportContent
-from ChangeMapJointLib.gate.rules import FINE
-from ChangeMapJointLib.registration.quality import BARS, LOW_TRUST
+from ChangeMapJointLib.gate.answer import FINE
+from ChangeMapJointLib.registration.quality import CRITERIA, LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
@@ -23,12 +23,17 @@ KIND_HINTS = {
     "grown": "larger beyond measurement error",
     "shrunk": "smaller beyond measurement error",
     "resolved": "in the prior scan only",
-    "increase": "denser now; no kind can be told",
-    "decrease": "less dense now; no kind can be told",
+    "increase": "denser now; kind cannot be determined",
+    "decrease": "less dense now; kind cannot be determined",
 }
 GATES = {
     "fine": ("good", "\u2713", "Inputs: fine", FINE),
-    "look": ("look", "!", "Inputs: look", "The scans were compared; know this before you rely on it."),
+    "look": (
+        "look",
+        "!",
+        "Inputs: look",
+        "The scans were compared. Consider these points before you rely on the result.",
+    ),
     "refuse": ("stop", "\u2715", "Inputs: refused", "The scans cannot be compared."),
 }
 VERDICTS = {
@@ -38,7 +43,7 @@ VERDICTS = {
         "stop",
         "\u2715",
         "Do not use",
-        "The registration failed: what it left is no change of the patient, and nothing is listed as a finding.",
+        "The registration failed: the remaining differences are not changes of the patient, and no finding is listed.",
     ),
     "not measured": ("look", "?", "Not measured", "The quality of the registration was not measured."),
 }
@@ -46,27 +51,27 @@ VERDICTS = {
 
 # -- numbers --------------------------------------------------------------------------------
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """``value`` with a real minus sign and its unit; a dash where it is not known."""
+    """Format a number with a true minus sign and its unit; a dash where it is unknown."""
     if value is None or not math.isfinite(value):
         return DASH
-    text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)  # + 0.0: never "-0"
+    text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)  # + 0.0 avoids "-0"
     return f"{text}\u00a0{unit}" if unit else text
 
 
 def signed(value: float | None, digits: int = 0, unit: str = "") -> str:
-    """As :func:`number` with a sign in any case."""
+    """As :func:`number`, with a plus sign where the value is not negative."""
     text = number(value, digits, unit)
     return text if text.startswith((MINUS, DASH)) else "+" + text
 
 
 def volume_ml(value: float | None) -> str:
-    """A volume with two digits that matter."""
+    """Format a volume in ml, with more decimals the smaller it is."""
     return number(value, 3 if value is not None and abs(value) < 0.1 else 2 if value is not None and value < 10 else 1)
 
 
 # -- findings -------------------------------------------------------------------------------
 def finding_line(finding: Finding) -> dict[str, object]:
-    """The cells of a finding's row in the table, by name."""
+    """The texts of one finding in the table, by name."""
     now, before = finding.lesion_reference, finding.lesion_template
     absent_now = "none" if finding.kind == "resolved" else "not measured"
     absent_before = "none" if finding.kind == "new" else "not measured"
@@ -92,14 +97,14 @@ def finding_line(finding: Finding) -> dict[str, object]:
 
 
 def size(lesion: LesionMeasure | Finding | None) -> str:
-    """Long by perpendicular axial diameter in mm of a lesion or a region; empty without one."""
+    """Long and perpendicular axial diameter in mm of a lesion or region; empty where there is none."""
     if lesion is None:
         return ""
     return f"{number(lesion.long_diameter_mm)}\u00a0\u00d7\u00a0{number(lesion.perpendicular_diameter_mm)}"
 
 
 def change(finding: Finding) -> str:
-    """Change of volume in percent with its interval."""
+    """Change of volume in percent with its interval of measurement error."""
     text = signed(finding.volume_change_percent, 0, "%")
     interval = finding.volume_change_interval_percent
     if finding.volume_change_percent is None or interval is None:
@@ -108,15 +113,15 @@ def change(finding: Finding) -> str:
 
 
 def trust(value: float | None) -> str:
-    """A trust figure in [0, 1] with a word for it."""
+    """A trust value in [0, 1] with its level in words."""
     if value is None or not math.isfinite(value):
         return "not measured"
-    words = "high" if value >= 0.8 else "moderate" if value >= LOW_TRUST else "low: check by eye"
-    return f"{number(value, 2)} ({words})"
+    level = "high" if value >= 0.8 else "moderate" if value >= LOW_TRUST else "low: check by eye"
+    return f"{number(value, 2)} ({level})"
 
 
 def counts(items: Sequence[Finding]) -> list[dict[str, object]]:
-    """How many findings there are of each kind, every kind named."""
+    """The number of findings of every kind, zeros included."""
     kinds: list[str] = [finding.kind for finding in items]
     return [
         {"kind": words, "count": kinds.count(kind), "hint": KIND_HINTS[kind], "denser": kind in DENSER_KINDS}
@@ -126,34 +131,36 @@ def counts(items: Sequence[Finding]) -> list[dict[str, object]]:
 
 # -- verdict and quality --------------------------------------------------------------------
 def verdict(content: ReportContent) -> dict[str, object]:
-    """Class, symbol, words and reasons of the verdict, and the sentence for a page without findings."""
+    """CSS class, symbol, words and reasons of the verdict, and the sentence for a page without findings."""
     css, symbol, words, sentence = VERDICTS[content.verdict]
     reasons = () if content.quality is None else content.quality.reasons
     if content.verdict == "good":
-        nothing = (
+        no_findings = (
             f"No finding: no change reached {content.threshold:.2f} on the map. "
-            "Smaller and fainter changes are not excluded."
+            "Smaller or fainter changes cannot be excluded."
         )
     else:
-        nothing = (
-            "No finding was listed, but that means nothing here: where the registration cannot be relied upon, a "
-            "change can be missed. Compare both scans by eye."
+        no_findings = (
+            "No finding is listed, but this does not rule out change: changes can be missed where the registration is "
+            "not reliable. Compare both scans by eye."
         )
     if content.withheld:
-        regions = "region" if content.withheld == 1 else "regions"
-        nothing = f"{content.withheld} {regions} of difference that the registration left are withheld. {nothing}"
+        regions = (
+            "region of remaining difference is" if content.withheld == 1 else "regions of remaining difference are"
+        )
+        no_findings = f"{content.withheld} {regions} withheld. {no_findings}"
     return {
         "css": css,
         "symbol": symbol,
         "words": words,
         "sentence": sentence,
         "reasons": reasons,
-        "no_findings": nothing,
+        "no_findings": no_findings,
     }
 
 
 def gate(content: ReportContent) -> dict[str, object] | None:
-    """Class, symbol, words, sentence and reasons of the gate's answer; None where it was not asked."""
+    """CSS class, symbol, words, sentence and reasons of the gate's answer; None where the gate did not run."""
     if content.gate is None:
         return None
     css, symbol, words, sentence = GATES[content.gate.answer]
@@ -161,7 +168,7 @@ def gate(content: ReportContent) -> dict[str, object] | None:
 
 
 def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:
-    """Name, value and what is usual for each figure of the registration."""
+    """Name, value and usual value of each registration figure."""
     if quality is None:
         return []
     q = quality
@@ -172,19 +179,19 @@ def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:
     mean = _measured(q.inverse_consistency_mm)
     tail = _measured(q.inverse_consistency_p95_mm)
     return [
-        ("Mean difference left in the lungs", residual, "well below that of rigid alignment alone"),
+        ("Mean remaining difference in the lungs", residual, "well below that of rigid alignment alone"),
         ("Lung overlap (Dice)", dice, _usual("lung_dice")),
-        ("Forward and backward registration differ, mean", mean, _usual("inverse_consistency_mm", "mm")),
-        ("The same, 95 % of the lungs below", tail, _usual("inverse_consistency_p95_mm", "mm")),
+        ("Inverse consistency error, mean", mean, _usual("inverse_consistency_mm", "mm")),
+        ("Inverse consistency error, 95th percentile", tail, _usual("inverse_consistency_p95_mm", "mm")),
         (
-            "Distance left at matched keypoints",
+            "Remaining distance of matched keypoints",
             _measured(q.keypoint_error_mm),
-            "about 1 mm; it was fitted to them",
+            "about 1 mm; the registration was fitted to them",
         ),
-        ("Keypoints with a confirmed partner", _confirmed(q), "most; fewer where slices are thick"),
-        ("Folding in the lungs", number(q.folding_percent, 3, "%"), "none; where it folds, the mapping is torn"),
+        ("Keypoints with a confirmed match", _confirmed(q), "most; fewer with thick slices"),
+        ("Folding in the lungs", number(q.folding_percent, 3, "%"), "none; the mapping is not valid where it folds"),
         ("Local volume factor (Jacobian)", jacobian, "about 0.5 to 2 between two breath-holds"),
-        ("Its spread (SD of the logarithm)", number(q.sd_log_jacobian, 3), "the smaller, the smoother the mapping"),
+        ("SD of the logarithm of the Jacobian", number(q.sd_log_jacobian, 3), "smaller values mean a smoother mapping"),
         ("Lungs inside the template's field of view", number(100 * q.overlap, 0, "%"), _usual("overlap", "%", 100)),
         ("Lungs registered with confidence", number(q.trusted_percent, 0, "%"), _usual("trusted_percent", "%")),
     ]
@@ -201,24 +208,24 @@ def _measured(value_mm: float | None) -> str:
 
 
 def _usual(name: str, unit: str = "", scale: float = 1.0) -> str:
-    """From the bar at which the verdict turns, so that table and verdict agree."""
-    (bar,) = (bar for bar in BARS if bar.name == name)
-    limit = f"{scale * bar.closely:g}\u00a0{unit}".rstrip("\u00a0")
-    return f"{limit} or {'less' if bar.rises else 'more'}"
+    """The usual value, from the limit at which the verdict changes, so that table and verdict agree."""
+    (criterion,) = (criterion for criterion in CRITERIA if criterion.name == name)
+    limit = f"{scale * criterion.look_closely:g}\u00a0{unit}".rstrip("\u00a0")
+    return f"{limit} or {'less' if criterion.higher_is_worse else 'more'}"
 
 
 # -- inputs and provenance ------------------------------------------------------------------
 def inputs(content: ReportContent) -> list[tuple[str, str, str]]:
-    """Label and value of reference and template, one line a property."""
-    left = _describe(content.reference, content.reference_sha256)
-    right = _describe(content.template, content.template_sha256)
-    return [(label, left[label], right[label]) for label in left]
+    """Label and values of reference and template, one line for each property."""
+    reference = _describe(content.reference, content.reference_sha256)
+    template = _describe(content.template, content.template_sha256)
+    return [(label, reference[label], template[label]) for label in reference]
 
 
 def _describe(volume: Volume, sha256: str) -> dict[str, str]:
     scan, grid = volume.acquisition, volume.grid
     return {
-        # the name alone: the folders above it may name the patient and are in run.json
+        # the file name only: folder names may identify the patient; run.json holds the whole path
         "File or folder": volume.source.name or UNKNOWN,
         "Acquired": scan.date or UNKNOWN,
         "Slice thickness": UNKNOWN if scan.slice_thickness_mm is None else number(scan.slice_thickness_mm, 2, "mm"),
@@ -233,7 +240,7 @@ def _describe(volume: Volume, sha256: str) -> dict[str, str]:
 
 
 def provenance_tables(provenance: Mapping[str, object]) -> list[dict[str, object]]:
-    """Tables with title, columns and rows of texts; see :class:`ReportContent` for what is understood."""
+    """Format the provenance (see :class:`ReportContent`) as tables with title, columns and rows of text."""
     general: list[list[str]] = []
     tables: list[dict[str, object]] = []
     for name, value in provenance.items():
@@ -251,11 +258,11 @@ def provenance_tables(provenance: Mapping[str, object]) -> list[dict[str, object
 
 
 def _unit_words(name: str) -> str:
-    """``time_s`` as "Time (s)"."""
+    """Turn a name such as ``time_s`` into "Time (s)"."""
     head, _, unit = name.rpartition("_")
     if head and unit in ("s", "mb", "gb", "mm", "hu", "ml", "percent"):
-        shown = {"mb": "MB", "gb": "GB", "hu": "HU", "percent": "%"}.get(unit, unit)
-        name = f"{head} ({shown})"
+        symbol = {"mb": "MB", "gb": "GB", "hu": "HU", "percent": "%"}.get(unit, unit)
+        name = f"{head} ({symbol})"
     return name[:1].upper() + name[1:].replace("_", " ")
 
 

@@ -1,1 +1,1 @@
-"""May this scan, and this pair, be compared? Fine, look, or refuse, with reasons."""
+"""Checks whether a scan, or a pair of scans, can be compared: fine, look or refuse, with reasons."""

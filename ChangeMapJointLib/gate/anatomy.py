@@ -1,7 +1,7 @@
-"""Does the chest lie in the scan as the header says? Apices at the head, spine at the back, heart at the left.
+"""Checks the orientation in the header against the anatomy: apices at the head, spine at the back, heart at the left.
 
-Lung masks and density alone decide; table and arms are not looked at, so that a prone patient, whose spine is still
-at the back, is as good as a supine one.
+Only lung masks and density are used. Table and arms are ignored, so a prone patient, whose spine is still at the back,
+passes like a supine one.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from ChangeMapJointLib.core.hu import METAL_HU, NOT_SCANNED_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
-WORK_MM = 3.0  # of an adult; a child's chest is looked at as finely as its lungs are small, and all mm are an adult's
-ADULT_ML, FINEST_MM = 4000.0, 0.7
+WORK_MM = (
+    3.0  # working voxels of an adult; smaller for a child, in proportion to its lungs, so lengths below scale, too
+)
+ADULT_ML, FINEST_MM = 4000.0, 0.7  # lung volume of an adult; smallest working voxel
 MARGIN_VOX = 12
 SPINE_HU = 250.0
-NEAR_SPINE = 0.25  # of the lungs' half width: the spine is looked for there
+NEAR_SPINE = 0.25  # of the lungs' half width: search range for the spine, from the middle
 SPINE_PERCENTILE = 25  # over the slices: only the spine is dense in nearly all of them
 SMOOTH_MM = 8.0
-SPINE_MM = 15.0  # from its middle to its front
-DOME_MM, HEART_SHARE = 15.0, 0.3  # usual differences, which count as 1
-MOST_DOME_MM, MOST_EVIDENCE = 20.0, 1.5  # a dome that is higher still was pushed there
-CUT = 0.5  # of the largest section of the lungs: a scan that ends there shows neither heart nor domes
-EQUAL = 0.6  # of the larger lung: with a smaller one the heart has moved
+SPINE_MM = 15.0  # from the middle of the spine to its front
+DOME_MM, HEART_SHARE = 15.0, 0.3  # usual left-right differences; each is evidence of 1
+MOST_DOME_MM, MOST_EVIDENCE = 20.0, 1.5  # a larger difference of the domes is pathological
+CUT = 0.5  # of the largest section of the lungs: a scan that ends in such a section shows neither heart nor domes
+EQUAL = 0.6  # of the larger lung: if the other is smaller than this, the heart has shifted
 
 
 @dataclass(frozen=True)
 class ChestView:
-    """A scan round its lungs on a working grid with axes to the patient's left, back and head, by its header.
+    """The region around the lungs on a coarse working grid whose axes point to left, back and head, by the header.
 
     Attributes:
         hu: float32 ``[z, y, x]``.
-        lungs: uint8 labels, 1 right, 2 left.
+        lungs: uint8 labels ``[z, y, x]``, 1 right, 2 left.
         spacing_mm: of the working grid, along every axis.
-        spine_vox: (y, x) of the spine's middle.
-        front_back: how far spine and bones lie behind the lungs' middle, by the header, -1 to 1.
+        spine_vox: (y, x) of the middle of the spine.
+        front_back: position of spine and bones between front (-1) and back (1) of the lungs, by the header.
     """
 
     hu: NDArray[np.float32]
@@ -52,19 +54,19 @@ class ChestView:
 
     @property
     def mask(self) -> Mask:
-        """Either lung."""
+        """Both lungs."""
         return self.lungs > 0
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How far the anatomy agrees with the header; negative: it seems turned. None: it cannot be told.
+    """Agreement of the anatomy with the orientation in the header; negative where it seems reversed.
 
     Attributes:
-        head_feet: rise of both ends of the lungs towards their middle, over their height: an apex is a dome at the
-            head, a diaphragm one that reaches into the lung from the feet.
-        front_back: place of spine and bones between the front (-1) and the back (1) of the lungs.
-        left_right: heart and domes: about 0.7 to 3 in a chest as usual.
+        head_feet: how far the middle of the lungs' upper and lower surfaces lies above their rims, relative to the
+            height of the lungs: the apex is domed towards the head, and the diaphragm rises into the lung from below.
+        front_back: position of spine and bones between the front (-1) and the back (1) of the lungs.
+        left_right: from heart and diaphragm domes, about 0.7 to 3 in a normal chest; None where it cannot be told.
     """
 
     head_feet: float
@@ -73,7 +75,7 @@ class Orientation:
 
 
 def chest_view(volume: Volume, lungs: Lungs) -> ChestView | None:
-    """The scan round its lungs, coarse; None without lungs."""
+    """Return the region around the lungs on the coarse working grid; None without lungs."""
     if not lungs.labels.any():
         return None
     array, grid = volume.grid.lps_view(volume.array)
@@ -83,22 +85,22 @@ def chest_view(volume: Volume, lungs: Lungs) -> ChestView | None:
     margin = [int(np.ceil(MARGIN_VOX * h / s)) for s in grid.spacing_mm[::-1]]
     first, last = np.maximum(np.subtract(start, margin), 0), np.minimum(np.add(stop, margin), grid.shape)
     box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-    part = grid.crop(first, last)
-    work = part.with_spacing((h, h, h))
-    hu = _coarse(array[box], part, work)
-    coarse = nearest_parallel(labels[box], part, work)
-    if not coarse.any():
+    cropped = grid.crop(first, last)
+    work = cropped.with_spacing((h, h, h))
+    hu = _coarse(array[box], cropped, work)
+    coarse_labels = nearest_parallel(labels[box], cropped, work)
+    if not coarse_labels.any():
         return None
-    return ChestView(hu, coarse, h, *_spine(hu, coarse > 0))
+    return ChestView(hu, coarse_labels, h, *_spine(hu, coarse_labels > 0))
 
 
 def _spacing_mm(lungs_ml: float) -> float:
-    """Fine enough for the lungs of a child."""
+    """Return the working voxel size for lungs of this volume, finer for a child."""
     return float(np.clip(WORK_MM * (lungs_ml / ADULT_ML) ** (1 / 3), FINEST_MM, WORK_MM))
 
 
 def _coarse(array: NDArray[np.generic], grid: Grid, work: Grid) -> NDArray[np.float32]:
-    """HU on ``work``: means over whole blocks of voxels first, which is much faster, then linearly."""
+    """Resample HU to ``work``: average blocks of voxels first, which is much faster, then interpolate linearly."""
     import SimpleITK as sitk
 
     factors = [max(1, min(int(w / s), n)) for w, s, n in zip(work.spacing_mm, grid.spacing_mm, grid.size, strict=True)]
@@ -107,45 +109,52 @@ def _coarse(array: NDArray[np.generic], grid: Grid, work: Grid) -> NDArray[np.fl
     return resample_parallel(blocks, Grid.of_image(image), work, clip=(NOT_SCANNED_HU, METAL_HU))
 
 
-def between(mask: Mask) -> Mask:
-    """What has lung on both sides of it in its row: heart, vessels, and the front of the spine."""
+def between_lungs(mask: Mask) -> Mask:
+    """Mark the voxels with lung on both sides in their row: heart, vessels, and the front of the spine.
+
+    Args:
+        mask: both lungs, bool ``[z, y, x]``.
+    """
     before = np.maximum.accumulate(mask, axis=2)
     behind = np.flip(np.maximum.accumulate(np.flip(mask, 2), axis=2), 2)
-    found: Mask = before & behind & ~mask
-    return found
+    enclosed: Mask = before & behind & ~mask
+    return enclosed
 
 
 def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[tuple[int, int], float]:
-    """(y, x) of the spine, and how far it and the other bones lie behind the lungs' middle, -1 to 1.
+    """Find the spine, and where it and the other bones are between front and back of the lungs.
 
-    The spine is the column near the middle that is dense in most slices. In a part of a chest, vessels with contrast
-    agent are so, too; ribs, shoulder blades and the arches of the vertebrae, which are not between the lungs, say on
-    which side of the lungs it is looked for.
+    The spine is the column near the middle that is dense in most slices. In part of a chest, vessels with contrast
+    agent may be as dense. Ribs, shoulder blades and vertebral arches, which are not between the lungs, therefore decide
+    whether to search in front of or behind the middle of the lungs.
+
+    Returns:
+        (y, x) of the middle of the spine, and the position of the bones, -1 (front) to 1 (back).
     """
     (z0, y0, x0), (z1, y1, x1) = bounding_box(mask)
     cut = (z1 - z0) // 10
-    column = np.percentile(hu[z0 + cut : max(z1 - cut, z0 + cut + 1)], SPINE_PERCENTILE, axis=0)
-    column = ndimage.gaussian_filter(column, SMOOTH_MM / WORK_MM)
+    density = np.percentile(hu[z0 + cut : max(z1 - cut, z0 + cut + 1)], SPINE_PERCENTILE, axis=0)
+    density = ndimage.gaussian_filter(density, SMOOTH_MM / WORK_MM)
     middle, half = (x0 + x1 - 1) / 2, (x1 - x0) / 2
-    column[:, np.abs(np.arange(hu.shape[2]) - middle) > NEAR_SPINE * half] = -np.inf
-    across = (y0 + y1 - 1) / 2
-    place = (int(np.unravel_index(int(column.argmax()), column.shape)[0]) - across) / max((y1 - y0) / 2, 1)
+    density[:, np.abs(np.arange(hu.shape[2]) - middle) > NEAR_SPINE * half] = -np.inf
+    middle_y = (y0 + y1 - 1) / 2
+    spine = (int(np.unravel_index(int(density.argmax()), density.shape)[0]) - middle_y) / max((y1 - y0) / 2, 1)
     box = (slice(z0, z1), slice(None), slice(x0, x1))
-    rows = ((hu[box] > SPINE_HU) & ~between(mask[box])).sum(axis=(0, 2))
-    bones = place
+    rows = ((hu[box] > SPINE_HU) & ~between_lungs(mask[box])).sum(axis=(0, 2))
+    bones = spine
     if rows.sum():
-        bones = (float((rows * np.arange(len(rows))).sum() / rows.sum()) - across) / max((y1 - y0) / 2, 1)
-    column[: int(across)] = -np.inf if bones >= 0 else column[: int(across)]
-    column[int(across) + 1 :] = -np.inf if bones < 0 else column[int(across) + 1 :]
-    y, x = np.unravel_index(int(column.argmax()), column.shape)
-    return (int(y), int(x)), float((place + bones) / 2)
+        bones = (float((rows * np.arange(len(rows))).sum() / rows.sum()) - middle_y) / max((y1 - y0) / 2, 1)
+    density[: int(middle_y)] = -np.inf if bones >= 0 else density[: int(middle_y)]
+    density[int(middle_y) + 1 :] = -np.inf if bones < 0 else density[int(middle_y) + 1 :]
+    y, x = np.unravel_index(int(density.argmax()), density.shape)
+    return (int(y), int(x)), float((spine + bones) / 2)
 
 
 def orientation(view: ChestView) -> Orientation:
-    """How far the chest lies as the header says.
+    """Measure how well the anatomy agrees with the orientation in the header.
 
-    The rules and bars are in :data:`~ChangeMapJointLib.gate.rules.RULES`; a mirrored scan and a patient with situs
-    inversus look the same.
+    The limits are in :data:`~ChangeMapJointLib.gate.rules.RULES`. A mirrored scan and a patient with situs inversus
+    look the same.
     """
     mask, (spine_y, spine_x) = view.mask, view.spine_vox
     (z0, y0, _), (z1, y1, _) = bounding_box(mask)
@@ -158,7 +167,7 @@ def orientation(view: ChestView) -> Orientation:
 
 
 def _rise(half: Mask, *, top: bool) -> float:
-    """How many voxels the middle of a lung's upper or lower surface lies above its rim."""
+    """Return how many voxels the middle of a lung's upper or lower surface lies above the rim of that surface."""
     columns = half.any(axis=0)
     z = np.arange(half.shape[0])[:, None, None]
     surface = np.where(half, z, -1).max(axis=0) if top else np.where(half, z, half.shape[0]).min(axis=0)
@@ -170,7 +179,14 @@ def _rise(half: Mask, *, top: bool) -> float:
 
 
 def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int) -> float | None:
-    """Evidence that heart and domes are where they usually are; ``hu`` and ``mask`` with the head at the top."""
+    """Return the evidence for a normal position of heart and domes; None where it cannot be told.
+
+    Args:
+        hu: ``[z, y, x]`` with the head at the end of z.
+        mask: both lungs, likewise.
+        view: as measured by the header.
+        back: 1 where the back is at the end of y, else -1.
+    """
     spine_y, x = view.spine_vox
     right, left = mask[:, :, :x], mask[:, :, x:]
     smaller, larger = sorted((int(right.sum()), int(left.sum())))
@@ -199,14 +215,14 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
 
 
 def _leftness(hu: NDArray[np.float32], mask: Mask, x: int) -> float:
-    """Of the soft tissue between the lungs, the share on the left less the share on the right."""
-    across = ((hu > SOFT_TISSUE_HU) & between(mask)).sum(axis=(0, 1))
-    total = int(across.sum())
-    return float(across[x + 1 :].sum() - across[:x].sum()) / total if total else 0.0
+    """Return the share of the soft tissue between the lungs on the left minus the share on the right."""
+    per_column = ((hu > SOFT_TISSUE_HU) & between_lungs(mask)).sum(axis=(0, 1))
+    total = int(per_column.sum())
+    return float(per_column[x + 1 :].sum() - per_column[:x].sum()) / total if total else 0.0
 
 
 def _dome(lung: Mask) -> float:
-    """Height of the diaphragm under the middle of a lung, in voxels."""
+    """Return the height of the diaphragm below the middle of a lung, in voxels."""
     columns = lung.any(axis=0)
     lowest = np.where(lung, np.arange(lung.shape[0])[:, None, None], lung.shape[0]).min(axis=0)
     depth = ndimage.distance_transform_edt(columns)

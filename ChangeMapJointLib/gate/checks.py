@@ -1,7 +1,7 @@
-"""Is this a chest-sized CT in HU, and do these two scans belong together?
+"""Checks that a scan is a chest-sized CT in HU, and that two scans can be compared.
 
-Errors are for what cannot be worked with; everything else that a reader should know becomes a reason of the gate.
-Whether there are lungs is for the lung masks to say.
+A scan that cannot be used raises an error; anything else that a reader should know becomes a reason of the gate.
+Whether there are lungs is checked later, by their segmentation.
 """
 
 from __future__ import annotations
@@ -17,63 +17,67 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.hu import AIR_OR_LUNG_HU, LOWEST_HU
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason, reason
 from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
-from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer, GateReason, reason
+from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.scan.lungs import Lungs
-from ChangeMapJointLib.scan.padding import find_fill, with_unseen
+from ChangeMapJointLib.scan.padding import find_padding, mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
 SAMPLED_VOXELS = 4_000_000
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
-PEAK_RANGE_HU = (-350.0, 400.0)  # where the commonest soft tissue is looked for
+PEAK_RANGE_HU = (-350.0, 400.0)  # search range for the most common soft-tissue value
 BEYOND_CT_HU = 4000.0  # few voxels of a CT exceed it, all of them metal
-WRAPPED = 2**15  # negative numbers stored as unsigned ones begin here
+WRAPPED = 2**15  # negative numbers stored as unsigned ones are at least this large
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
-EDGE_SHARE = 0.001  # of a plane: fewer voxels that are no air are noise
+EDGE_SHARE = 0.001  # of a plane: fewer voxels denser than air are noise
 RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
 
 
-def _bar(rule: str) -> float:
-    bar = BY_NAME[rule].refuse
-    assert bar is not None
-    return bar
+def _limit(rule: str) -> float:
+    limit = BY_NAME[rule].refuse
+    assert limit is not None
+    return limit
 
 
 @dataclass(frozen=True)
 class CheckLimits:
-    """What a scan must have; the bars at which :data:`~ChangeMapJointLib.gate.rules.RULES` refuse it.
+    """What a scan must have: the limits beyond which :data:`~ChangeMapJointLib.gate.rules.RULES` refuse it.
 
     Attributes:
         min_voxels: fewest voxels along any axis.
         min_extent_mm: smallest box edge.
-        max_spacing_mm: coarsest voxel edge.
-        max_pixel_mm: coarsest of the two finer voxel edges.
+        max_spacing_mm: longest voxel edge.
+        max_pixel_mm: second longest voxel edge.
         min_air: smallest share of voxels in :data:`~ChangeMapJointLib.core.hu.AIR_OR_LUNG_HU`.
-        min_soft: smallest share of voxels in :data:`SOFT_HU`, of the box round all that is no air: a child may be
-            small in its field of view.
-        possible_peak_hu: beyond this the numbers are no HU.
+        min_soft: smallest share of voxels in :data:`SOFT_HU` within the bounding box of all that is denser than air,
+            since a child may be small in its field of view.
+        possible_peak_hu: range of the most common soft-tissue value; beyond it, the numbers are not HU.
         max_metal: largest share of voxels above 4000 HU.
     """
 
-    min_voxels: int = int(_bar("voxels"))
-    min_extent_mm: float = _bar("extent_mm")
-    max_spacing_mm: float = _bar("voxel_mm")
-    max_pixel_mm: float = _bar("pixel_mm")
-    min_air: float = _bar("air_percent") / 100
-    min_soft: float = _bar("soft_percent") / 100
-    possible_peak_hu: tuple[float, float] = (_bar("soft_peak_low_hu"), _bar("soft_peak_high_hu"))
-    max_metal: float = _bar("bright_percent") / 100
+    min_voxels: int = int(_limit("voxels"))
+    min_extent_mm: float = _limit("extent_mm")
+    max_spacing_mm: float = _limit("voxel_mm")
+    max_pixel_mm: float = _limit("pixel_mm")
+    min_air: float = _limit("air_percent") / 100
+    min_soft: float = _limit("soft_percent") / 100
+    possible_peak_hu: tuple[float, float] = (_limit("soft_peak_low_hu"), _limit("soft_peak_high_hu"))
+    max_metal: float = _limit("bright_percent") / 100
 
 
 def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
-    """``volume`` with notes on what is unusual about it, and with the knowledge of what it does not show (``unseen``).
+    """Check a single scan; find its padding and note anything unusual.
 
     Args:
-        volume: what was read.
+        volume: the scan as it was read.
         limits: what it must have.
 
+    Returns:
+        The scan with ``unseen`` set and with notes.
+
     Raises:
-        InputError: too few or too coarse voxels, or numbers that are no HU of a CT: a label map, a picture, a
+        InputError: too few or too coarse voxels, or numbers that are not CT numbers in HU: a label map, a picture, a
             normalised or unscaled image, MR, nothing but air.
     """
     limits = limits or CheckLimits()
@@ -82,8 +86,8 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         _check_hu(volume, limits)
     except InputError as error:
         raise error.at(volume.source) from error
-    volume = with_unseen(volume)  # not before: what the numbers look like tells of a wrong scale
-    return replace(volume, notes=(*volume.notes, *(one.sentence for one in _unusual(volume))))
+    volume = mark_unseen(volume)  # not earlier: padding values help to recognise a wrong scale
+    return replace(volume, notes=(*volume.notes, *(entry.sentence for entry in _unusual(volume))))
 
 
 def check_pair(
@@ -91,76 +95,79 @@ def check_pair(
     template: Volume,
     *,
     lungs: tuple[Lungs, Lungs] | None = None,
-    matrix: FloatArray | None = None,
+    rigid: FloatArray | None = None,
     remarks: Iterable[GateReason] = (),
 ) -> GateAnswer:
-    """May the two scans be compared? Fine, look, or refuse, with the reasons; never an error.
+    """Check whether two scans can be compared; raises no error.
 
-    As much is checked as is known: headers and voxels always, the anatomy with lungs, coverage and breathing with the
-    alignment. The rules are rows of :data:`~ChangeMapJointLib.gate.rules.RULES`.
+    Headers and voxels are always checked, the anatomy if lungs are given, and coverage and breathing if the alignment
+    is given as well. The rules are in :data:`~ChangeMapJointLib.gate.rules.RULES`.
 
     Args:
         reference: the current scan, from :func:`check_ct`.
         template: the prior scan, likewise.
-        lungs: of both.
-        matrix: 4x4, reference points to template points in mm.
-        remarks: what the alignment adds.
+        lungs: of reference and template.
+        rigid: 4x4, reference points to template points in mm.
+        remarks: reasons that the alignment adds.
+
+    Returns:
+        Fine, look or refuse, with the reasons.
     """
-    found = [*_header_reasons(reference, template), *remarks]
+    reasons = [*_header_reasons(reference, template), *remarks]
     for name, volume in (("Reference", reference), ("Template", template)):
-        found += _scan_reasons(volume, name)
+        reasons += _scan_reasons(volume, name)
     if lungs is not None:
-        found += lung_reasons((reference, template), lungs)
-        if matrix is not None:
-            found += coverage_reasons((reference, template), lungs, matrix)
-    return GateAnswer.of(found)
+        reasons += lung_reasons((reference, template), lungs)
+        if rigid is not None:
+            reasons += coverage_reasons((reference, template), lungs, rigid)
+    return GateAnswer.of(reasons)
 
 
 def _header_reasons(reference: Volume, template: Volume) -> Iterator[GateReason | None]:
-    """What the headers say of the two, and whether they are the same images."""
-    new, old = reference.acquisition, template.acquisition
-    if new.patient_key and old.patient_key:
-        yield reason("patient", new.patient_key != old.patient_key)
+    """Compare the headers, and whether both are the same images."""
+    current, prior = reference.acquisition, template.acquisition
+    if current.patient_key and prior.patient_key:
+        yield reason("patient", current.patient_key != prior.patient_key)
     same = reference.grid.same_as(template.grid) and np.array_equal(reference.array, template.array)
     yield reason("same_images", same)
-    if new.date and old.date:
-        days = (date.fromisoformat(old.date) - date.fromisoformat(new.date)).days
-        yield reason("date_order", days, new=new.date, old=old.date)
-        yield reason("same_day", days == 0, date=new.date)
+    if current.date and prior.date:
+        days = (date.fromisoformat(prior.date) - date.fromisoformat(current.date)).days
+        yield reason("date_order", days, current=current.date, prior=prior.date)
+        yield reason("same_day", days == 0, date=current.date)
     thickness = [v.acquisition.slice_thickness_mm or max(v.grid.spacing_mm) for v in (reference, template)]
     ratio = max(thickness) / min(thickness)
-    yield reason("thickness", ratio, new=f"{thickness[0]:.3g}", old=f"{thickness[1]:.3g}")
-    if new.kernel and old.kernel:
-        yield reason("kernel", new.kernel != old.kernel, new=new.kernel, old=old.kernel)
-    if new.kvp and old.kvp:
-        yield reason("kv", abs(new.kvp - old.kvp), new=f"{new.kvp:g}", old=f"{old.kvp:g}")
-    which = "reference" if new.contrast else "template"
-    yield reason("contrast", (new.contrast is None) != (old.contrast is None), which=which)
+    yield reason("thickness", ratio, current=f"{thickness[0]:.3g}", prior=f"{thickness[1]:.3g}")
+    if current.kernel and prior.kernel:
+        yield reason("kernel", current.kernel != prior.kernel, current=current.kernel, prior=prior.kernel)
+    if current.kvp and prior.kvp:
+        yield reason("kv", abs(current.kvp - prior.kvp), current=f"{current.kvp:g}", prior=f"{prior.kvp:g}")
+    which = "reference" if current.contrast else "template"
+    yield reason("contrast", (current.contrast is None) != (prior.contrast is None), which=which)
 
 
 def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:
-    """What :func:`check_ct` finds unusual, and what reading has noted."""
+    """Collect what is unusual about one scan, and the notes from reading it."""
     modality = volume.acquisition.modality
     yield reason("modality", modality not in (None, "CT"), scan=name, modality=modality)
-    own = _unusual(volume)
-    said = {one.sentence for one in own}
-    yield from (replace(one, scan=name) for one in own)
+    unusual = _unusual(volume)
+    sentences = {entry.sentence for entry in unusual}
+    yield from (replace(entry, scan=name) for entry in unusual)
     for note in volume.notes:
-        if note not in said:
-            yield reason("reading", 1.0, scan=name, said=note)
+        if note not in sentences:  # check_ct() has noted these, too
+            yield reason("reading", 1.0, scan=name, message=note)
 
 
 def _unusual(volume: Volume) -> list[GateReason]:
-    """Reasons to look at one scan: thick voxels, gaps, an odd scale."""
+    """Return the reasons to look at one scan: thick slices, gaps, an unusual scale."""
     coarsest, thickness = max(volume.grid.spacing_mm), volume.acquisition.slice_thickness_mm
     peak = _soft_peak(_sampled(volume.array))
-    found = [reason("voxel_mm", coarsest, mm=f"{coarsest:.3g}")]
+    reasons = [reason("voxel_mm", coarsest, mm=f"{coarsest:.3g}")]
     if thickness:
-        apart = volume.grid.spacing_mm[2]  # pixels may be coarser than both
-        words = {"thickness": f"{thickness:.3g}", "distance": f"{apart:.3g}"}
-        found.append(reason("gaps", apart / thickness, **words))
-    found += [reason(f"soft_peak_{end}_hu", peak, hu=f"{peak:.0f}") for end in ("high", "low")]
-    return [one for one in found if one is not None]
+        distance = volume.grid.spacing_mm[2]  # not the coarsest: pixels may be larger
+        words = {"thickness": f"{thickness:.3g}", "distance": f"{distance:.3g}"}
+        reasons.append(reason("gaps", distance / thickness, **words))
+    reasons += [reason(f"soft_peak_{end}_hu", peak, hu=f"{peak:.0f}") for end in ("high", "low")]
+    return [entry for entry in reasons if entry is not None]
 
 
 def _check_size(volume: Volume, limits: CheckLimits) -> None:
@@ -186,19 +193,22 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
     if second > limits.max_pixel_mm:
         raise InputError(
             f"voxels of {second:.3g} mm or more along two axes",
-            expected=f"at most {limits.max_pixel_mm:g} mm along two: vessels, by which patients are told apart, do not "
-            "show",
+            expected=f"at most {limits.max_pixel_mm:g} mm, so that the lung vessels, which identify a patient, can be "
+            "seen",
             remedy="give a finer series",
         )
 
 
 def _check_hu(volume: Volume, limits: CheckLimits) -> None:
-    """Are these HU? What was filled in with more than any CT has does not count; other fill tells of a wrong scale."""
+    """Check that the values are HU.
+
+    Padding with a value higher than any CT has is ignored; other padding helps to recognise a wrong scale.
+    """
     array = volume.array
     if array.max() > HIGHEST_HU:
-        fill = find_fill(array)
-        if fill is not None:
-            array = np.where(fill & (array > HIGHEST_HU) & (array < WRAPPED), array.dtype.type(LOWEST_HU), array)
+        padding = find_padding(array)
+        if padding is not None:
+            array = np.where(padding & (array > HIGHEST_HU) & (array < WRAPPED), array.dtype.type(LOWEST_HU), array)
     _check_values(array, limits)
 
 
@@ -209,21 +219,21 @@ def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
         raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)
     if problem:
-        found = f"values {low:g} to {high:g} are no HU of a CT: {problem}"
-        raise InputError(found, remedy=_likeness(values, limits))
+        message = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
+        raise InputError(message, remedy=_likeness(values, limits))
 
 
 def _sampled(array: NDArray[np.generic]) -> NDArray[np.float32]:
-    """At most some million voxels ``[z, y, x]``, evenly picked; all that histograms need."""
+    """Return an evenly spaced sample ``[z, y, x]`` of at most some million voxels, enough for histograms."""
     stride = max(1, int(np.ceil((array.size / SAMPLED_VOXELS) ** (1 / 3))))
     return array[::stride, ::stride, ::stride].astype(np.float32)
 
 
 def _body_box(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The part of ``[z, y, x]`` that holds all but air; the whole where there is nothing but air."""
+    """Crop ``[z, y, x]`` to the bounding box of everything denser than air; return it whole if it is all air."""
     box = []
     for axis in range(3):
-        solid = (values > AIR_OR_LUNG_HU[1]).mean(axis=tuple(other for other in range(3) if other != axis))
+        solid = (values > AIR_OR_LUNG_HU[1]).mean(axis=tuple(a for a in range(3) if a != axis))
         ends = np.flatnonzero(solid > EDGE_SHARE)
         if ends.size == 0:
             return values
@@ -232,7 +242,7 @@ def _body_box(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
-    """Why the values cannot be HU, or an empty string."""
+    """Return why the values cannot be HU, or an empty string."""
     air = float(((values >= AIR_OR_LUNG_HU[0]) & (values <= AIR_OR_LUNG_HU[1])).mean())
     body = _body_box(values)
     soft = float(((body >= SOFT_HU[0]) & (body <= SOFT_HU[1])).mean())
@@ -244,12 +254,12 @@ def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
         return f"only {soft:.1%} of the voxels that may be body are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
     peak = _soft_peak(values)
     if not limits.possible_peak_hu[0] <= peak <= limits.possible_peak_hu[1]:
-        return f"the commonest soft tissue would have {peak:.0f} HU"
+        return f"the most common soft-tissue value would be {peak:.0f} HU"
     return ""
 
 
 def _soft_peak(values: NDArray[np.float32]) -> float:
-    """The commonest value between fat and contrast-filled vessels, from a histogram smoothed by 10 HU."""
+    """Return the most common value between fat and contrast-filled vessels, from a histogram smoothed by 10 HU."""
     counts, edges = np.histogram(values, bins=np.arange(PEAK_RANGE_HU[0], PEAK_RANGE_HU[1] + 1, 5.0))
     smooth = ndimage.gaussian_filter1d(counts.astype(float), 2.0)
     i = int(smooth.argmax())
@@ -257,18 +267,18 @@ def _soft_peak(values: NDArray[np.float32]) -> float:
 
 
 def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
-    """What the numbers look like instead of HU, and what to do."""
+    """Return what the numbers look like instead of HU, and what to do."""
     low, spread = float(values.min()), float(np.ptp(values))
     if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
-        return "they look like HU +1000 or +1024, give the file with the rescale intercept applied"
+        return "they look like HU +1000 or +1024: give the file with the rescale intercept applied"
     wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):
-        return "negative numbers seem to be stored as unsigned ones, export it again as signed"
+        return "negative numbers seem to be stored as unsigned: export it again as signed"
     likeness = (
-        (spread <= 20.0 and not np.array_equal(values, np.rint(values)), "it looks normalised, give the original CT"),
-        (low >= 0 and np.unique(values).size <= 64, "it looks like a label map or mask, give the CT itself"),
-        (spread <= 256, "it looks like a picture with 8 bits, give the original CT"),
-        (low >= 0, "it looks like MR or an unscaled image, give a CT in HU"),
+        (spread <= 20.0 and not np.array_equal(values, np.rint(values)), "it looks normalised: give the original CT"),
+        (low >= 0 and np.unique(values).size <= 64, "it looks like a label map or mask: give the CT itself"),
+        (spread <= 256, "it looks like an 8-bit picture: give the original CT"),
+        (low >= 0, "it looks like MR or an unscaled image: give a CT in HU"),
         (True, "give a CT in HU"),
     )
     return next(text for fits, text in likeness if fits)

@@ -1,4 +1,4 @@
-"""What lungs and alignment say of a pair: orientation, coverage, breathing, noise, contrast agent, conditions."""
+"""Checks of a pair by its lungs and alignment: orientation, coverage, breathing, noise, contrast agent, conditions."""
 
 from __future__ import annotations
 
@@ -9,86 +9,90 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.gate.anatomy import ChestView, chest_view, orientation
+from ChangeMapJointLib.gate.answer import GateReason, reason
 from ChangeMapJointLib.gate.conditions import condition_reasons
-from ChangeMapJointLib.gate.rules import BY_NAME, GateReason, reason
+from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.gate.scan_figures import blood_hu, noise_hu
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 NAMES = ("Reference", "Template")
-POINTS = 20_000  # of each half of a lung
-QUIET_HU = 25.0  # two scans with less noise are alike, whatever its ratio
-LEAST_ML = 20.0  # smaller halves of lungs are not worth a word
+POINTS = 20_000  # sampled in each half of a lung
+QUIET_HU = 25.0  # below this noise in both scans, its ratio does not matter
+LEAST_ML = 20.0  # smaller halves of lungs are ignored
 Scans = tuple[Volume, Volume]
 Pair = tuple[Lungs, Lungs]
 
 
 def lung_reasons(scans: Scans, lungs: Pair) -> Iterator[GateReason | None]:
-    """What the anatomy of each scan says, and how the two differ in it.
+    """Check orientation and conditions of each scan, and how the two differ in contrast agent and noise.
 
     Args:
         scans: reference and template.
-        lungs: theirs.
+        lungs: of reference and template.
     """
     views: list[ChestView | None] = []
-    for volume, found, name in zip(scans, lungs, NAMES, strict=True):
-        view = chest_view(volume, found)
+    for volume, scan_lungs, name in zip(scans, lungs, NAMES, strict=True):
+        view = chest_view(volume, scan_lungs)
         views.append(view)
         if view is None:
             continue
-        turned = orientation(view)
-        yield reason("head_feet", turned.head_feet, scan=name)
-        yield reason("front_back", turned.front_back, scan=name)
-        if turned.left_right is not None:
-            yield reason("left_right", turned.left_right, scan=name)
-        yield from condition_reasons(volume, found, view, turned, name)
+        agreement = orientation(view)
+        yield reason("head_feet", agreement.head_feet, scan=name)
+        yield reason("front_back", agreement.front_back, scan=name)
+        if agreement.left_right is not None:
+            yield reason("left_right", agreement.left_right, scan=name)
+        yield from condition_reasons(volume, scan_lungs, view, agreement, name)
     if views[0] is None or views[1] is None:
         return
     blood = [blood_hu(view) for view in (views[0], views[1])]
     if blood[0] is not None and blood[1] is not None:
-        yield reason("blood_hu", abs(blood[0] - blood[1]), new=f"{blood[0]:.0f}", old=f"{blood[1]:.0f}")
-    noise = [noise_hu(volume, found) for volume, found in zip(scans, lungs, strict=True)]
+        yield reason("blood_hu", abs(blood[0] - blood[1]), current=f"{blood[0]:.0f}", prior=f"{blood[1]:.0f}")
+    noise = [noise_hu(volume, scan_lungs) for volume, scan_lungs in zip(scans, lungs, strict=True)]
     for value, name in zip(noise, NAMES, strict=True):
         if value is not None:
             yield reason("noise_hu", value, scan=name, hu=f"{value:.0f}")
     if noise[0] is not None and noise[1] is not None and max(noise[0], noise[1]) > QUIET_HU:
         ratio = max(noise[0], noise[1]) / max(min(noise[0], noise[1]), 1.0)
-        yield reason("noise_ratio", ratio, new=f"{noise[0]:.0f}", old=f"{noise[1]:.0f}")
+        yield reason("noise_ratio", ratio, current=f"{noise[0]:.0f}", prior=f"{noise[1]:.0f}")
 
 
-def coverage_reasons(scans: Scans, lungs: Pair, matrix: FloatArray) -> Iterator[GateReason | None]:
-    """Which parts of the lungs only one scan saw, and whether the lungs are as full where both did.
+def coverage_reasons(scans: Scans, lungs: Pair, rigid: FloatArray) -> Iterator[GateReason | None]:
+    """Check which parts of the lungs only one scan covers, and whether inspiration is the same where both do.
 
     Args:
         scans: reference and template.
-        lungs: theirs.
-        matrix: 4x4, reference points to template points in mm.
+        lungs: of reference and template.
+        rigid: 4x4, reference points to template points in mm.
     """
     seen_ml = []
-    both = (matrix, np.asarray(np.linalg.inv(matrix), dtype=float))
-    shares = [seen_shares(found, other, way) for found, other, way in zip(lungs, scans[::-1], both, strict=True)]
-    # nothing at all in common is the alignment's to refuse: it knows both overlaps
-    for share, name, other in zip(shares, NAMES, NAMES[::-1], strict=True):
-        lacking = {part: 100 * seen for part, (seen, ml) in share.items() if ml >= LEAST_ML}
-        lacking = {part: seen for part, seen in lacking.items() if BY_NAME["coverage"].answer(seen) != "fine"}
-        if lacking:
-            parts = ", ".join(f"{seen:.0f} % of the {part}" for part, seen in lacking.items())
-            yield reason("coverage", min(lacking.values()), parts=parts, whose=name.lower(), other=other.lower())
-        seen_ml.append(sum(seen * ml for seen, ml in share.values()))
+    matrices = (rigid, np.asarray(np.linalg.inv(rigid), dtype=float))
+    coverages = [covered_fractions(*parts) for parts in zip(lungs, scans[::-1], matrices, strict=True)]
+    # scans without any overlap are refused by the alignment, which knows both overlaps
+    for coverage, name, other in zip(coverages, NAMES, NAMES[::-1], strict=True):
+        percent = {part: 100 * fraction for part, (fraction, ml) in coverage.items() if ml >= LEAST_ML}
+        percent = {part: value for part, value in percent.items() if BY_NAME["coverage"].answer(value) != "fine"}
+        if percent:
+            parts = ", ".join(f"{value:.0f} % of the {part}" for part, value in percent.items())
+            yield reason("coverage", min(percent.values()), parts=parts, whose=name.lower(), other=other.lower())
+        seen_ml.append(sum(fraction * ml for fraction, ml in coverage.values()))
     if min(seen_ml) > LEAST_ML:
-        liters = {"new": f"{seen_ml[0] / 1000:.1f}", "old": f"{seen_ml[1] / 1000:.1f}"}
+        liters = {"current": f"{seen_ml[0] / 1000:.1f}", "prior": f"{seen_ml[1] / 1000:.1f}"}
         yield reason("breathing", max(seen_ml) / min(seen_ml), **liters)
 
 
-def seen_shares(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[str, tuple[float, float]]:
-    """By part, as in "right lung's upper half": the share, in [0, 1], that the other scan saw, and the part's ml.
+def covered_fractions(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[str, tuple[float, float]]:
+    """Measure which fraction of each half of each lung lies in the field of view of another scan.
 
     Args:
         lungs: of one scan.
         other: the other scan.
-        matrix: 4x4, points of the one to points of the other in mm.
+        matrix: 4x4, points of the first scan to points of the other in mm.
+
+    Returns:
+        By part, such as "right lung's upper half": the covered fraction in [0, 1], and the volume of the part in ml.
     """
-    found: dict[str, tuple[float, float]] = {}
+    fractions: dict[str, tuple[float, float]] = {}
     view, grid = lungs.grid.lps_view(lungs.labels)
     for side, name in ((RIGHT, "right lung"), (LEFT, "left lung")):
         mask = view == side
@@ -101,15 +105,18 @@ def seen_shares(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[str, tu
             ml = len(index) * grid.voxel_volume_ml
             index = index[:: max(1, len(index) // POINTS)]
             index[:, 0] += part.start or 0
-            points = apply_affine(matrix, grid.to_physical(index[:, ::-1]))
-            found[f"{name}'s {half} half"] = (float(_seen(other, points).mean()) if len(index) else 0.0, ml)
-    return found
+            points_mm = apply_affine(matrix, grid.to_physical(index[:, ::-1]))
+            fractions[f"{name}'s {half} half"] = (
+                float(_measured_at(other, points_mm).mean()) if len(index) else 0.0,
+                ml,
+            )
+    return fractions
 
 
-def _seen(volume: Volume, points_mm: FloatArray) -> NDArray[np.bool_]:
-    """For points ``[n, 3]``: inside the scan, and measured there?"""
+def _measured_at(volume: Volume, points_mm: FloatArray) -> NDArray[np.bool_]:
+    """Return whether points ``[n, 3]`` in mm lie inside the scan and were measured, bool ``[n]``."""
     index = np.rint(volume.grid.to_index(points_mm)).astype(int)[:, ::-1]
-    found: NDArray[np.bool_] = np.asarray(((index >= 0) & (index < volume.grid.shape)).all(axis=1))
+    measured: NDArray[np.bool_] = np.asarray(((index >= 0) & (index < volume.grid.shape)).all(axis=1))
     if volume.unseen is not None:
-        found[found] = ~volume.unseen[tuple(index[found].T)]
-    return found
+        measured[measured] = ~volume.unseen[tuple(index[measured].T)]
+    return measured

@@ -1,6 +1,7 @@
-"""What a chest may hold that changes the comparison: a missing lung, fluid, dense lung, free air, metal.
+"""Conditions of the chest that affect the comparison: a missing lung, fluid, dense lung, free air, metal.
 
-Told from the lung masks' shape and from density, by simple means: they say that somebody should look, not what it is.
+They are detected by simple rules from the shape of the lung masks and from density. They tell a reader where to look;
+they are no diagnosis.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from ChangeMapJointLib.core.filters import Mask, fill_slices, largest_component,
 from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.core.hu import SOFT_TISSUE_HU, TISSUE_HU
 from ChangeMapJointLib.gate.anatomy import WORK_MM, ChestView, Orientation
-from ChangeMapJointLib.gate.rules import GateReason, reason
+from ChangeMapJointLib.gate.answer import GateReason, reason
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
-FLUID_HU = 30.0  # the median of less dense tissue in a lung speaks for fluid
-COLLAPSED_HU = (-50.0, 90.0)  # lung without air, smoothed
+FLUID_HU = 30.0  # a lower median of the dense tissue in a lung suggests fluid
+COLLAPSED_HU = (-50.0, 90.0)  # airless lung, smoothed
 EMPTY_HU, IMPLANT_HU = -975.0, 2500.0
-THIN_MM, THICK_MM, GAS_MM = 6.0, 8.0, 5.0  # radii: vessels and walls are thinner, what is looked for is not
-AIRWAYS_MM = 30.0  # from the middle: trachea and main bronchi
+THIN_MM, THICK_MM, GAS_MM = 6.0, 8.0, 5.0  # radii of openings that remove vessels and walls
+AIRWAYS_MM = 30.0  # from the middle: trachea and main bronchi lie within
 NAMES = {RIGHT: "right", LEFT: "left"}
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a lung holds or lost to its surroundings.
+class DenseTissue:
+    """Dense tissue in or behind a lung.
 
     Attributes:
-        ml: dense tissue within its mask, and behind it where the other lung, mirrored, has lung.
+        ml: its volume: within the lung mask, and behind it where the other lung, mirrored, has lung.
         hu: its median density.
     """
 
@@ -42,15 +43,15 @@ class Held:
 
 
 def condition_reasons(
-    volume: Volume, lungs: Lungs, view: ChestView, turned: Orientation, scan: str
+    volume: Volume, lungs: Lungs, view: ChestView, agreement: Orientation, scan: str
 ) -> Iterator[GateReason | None]:
-    """What speaks for a condition in one scan.
+    """Yield the signs of such conditions in one scan.
 
     Args:
         volume: the scan.
         lungs: its lungs.
-        view: both, coarse.
-        turned: which way the chest lies.
+        view: both on the coarse grid.
+        agreement: of the anatomy with the orientation in the header.
         scan: ``Reference`` or ``Template``.
     """
     ml = {RIGHT: lungs.right_ml, LEFT: lungs.left_ml}
@@ -61,9 +62,9 @@ def condition_reasons(
     yield reason("one_lung", 100 * ml[small] / max(ml[large], 1e-6), scan=scan, side=NAMES[small], **liters)
     smooth = ndimage.gaussian_filter(view.hu, 1.0)
     for side in (RIGHT, LEFT):
-        held = _held(view, smooth, side, behind=turned.front_back >= 0)
-        name = "fluid_percent" if held.hu < FLUID_HU else "dense_percent"
-        yield reason(name, 100 * held.ml / both_ml, scan=scan, side=NAMES[side], ml=f"{held.ml:.0f}")
+        dense = _dense_tissue(view, smooth, side, behind=agreement.front_back >= 0)
+        rule = "fluid_percent" if dense.hu < FLUID_HU else "dense_percent"
+        yield reason(rule, 100 * dense.ml / both_ml, scan=scan, side=NAMES[side], ml=f"{dense.ml:.0f}")
     for side, gas_ml in _gas_ml(view, smooth).items():
         yield reason("gas_percent", 100 * gas_ml / both_ml, scan=scan, side=NAMES[side], ml=f"{gas_ml:.0f}")
     metal_ml = _metal_ml(volume, lungs)
@@ -71,46 +72,46 @@ def condition_reasons(
 
 
 def _radius(view: ChestView, radius_mm: float) -> float:
-    """As large for the chest of a child as for that of an adult."""
+    """Scale a radius given for an adult to the size of the chest."""
     return radius_mm * view.spacing_mm / WORK_MM
 
 
-def _held(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> Held:
-    """Dense tissue of one side; ``behind``: the spine is at the array's far end of y."""
+def _dense_tissue(view: ChestView, smooth: NDArray[np.float32], side: int, *, behind: bool) -> DenseTissue:
+    """Measure the dense tissue of one side; ``behind`` says that the spine is at the end of y."""
     lung, other, h = view.lungs == side, view.lungs == RIGHT + LEFT - side, view.spacing_mm
     inside = opening((smooth > SOFT_TISSUE_HU) & lung, _radius(view, THIN_MM), h)
     x = view.spine_vox[1]
     source = 2 * x - np.arange(lung.shape[2])
-    there = (source >= 0) & (source < lung.shape[2])
+    valid = (source >= 0) & (source < lung.shape[2])
     mirrored = np.zeros_like(other)
-    mirrored[:, :, there] = other[:, :, source[there]]
+    mirrored[:, :, valid] = other[:, :, source[valid]]
     beside = mirrored & ~view.mask & (smooth > COLLAPSED_HU[0]) & (smooth < COLLAPSED_HU[1])
     (_, first, _), (_, last, _) = bounding_box(view.mask)
     middle = (first + last - 1) // 2
     beside[:, slice(0, middle) if behind else slice(middle, None)] = False  # heart and great vessels
-    found = inside | opening(beside, _radius(view, THICK_MM), h)
-    voxels = int(found.sum())
-    return Held(voxels * h**3 / 1000, float(np.median(view.hu[found])) if voxels else 0.0)
+    dense = inside | opening(beside, _radius(view, THICK_MM), h)
+    voxels = int(dense.sum())
+    return DenseTissue(voxels * h**3 / 1000, float(np.median(view.hu[dense])) if voxels else 0.0)
 
 
 def _gas_ml(view: ChestView, smooth: NDArray[np.float32]) -> dict[int, float]:
-    """Air without tissue within the body, by side, without what lies near the middle."""
+    """Measure air without tissue inside the body by side, in ml, except near the middle, where the airways are."""
     h, x = view.spacing_mm, view.spine_vox[1]
     body = largest_component(opening(view.hu > TISSUE_HU, _radius(view, GAS_MM), h))
-    inside = (fill_slices(body) | view.mask) & _heights(view.mask)
+    inside = (fill_slices(body) | view.mask) & _slices_with_lung(view.mask)
     empty = opening((smooth < EMPTY_HU) & inside, _radius(view, GAS_MM), h)
     reach = round(AIRWAYS_MM / WORK_MM)
     sides = {RIGHT: empty[:, :, : max(x - reach, 0)], LEFT: empty[:, :, x + reach :]}
     return {side: int(part.sum()) * h**3 / 1000 for side, part in sides.items()}
 
 
-def _heights(mask: Mask) -> Mask:
-    """The slices with lung; below lies the bowel."""
+def _slices_with_lung(mask: Mask) -> Mask:
+    """Return the slices with lung, bool ``[z, 1, 1]``; below them is the bowel."""
     return np.asarray(mask.any(axis=(1, 2)))[:, None, None]
 
 
 def _metal_ml(volume: Volume, lungs: Lungs) -> float:
-    """Of the box round the lungs, in ml."""
+    """Return the volume of metal in the bounding box of the lungs, with a margin of 40 mm, in ml."""
     start, stop = bounding_box(lungs.labels > 0, [int(np.ceil(40.0 / s)) for s in volume.grid.spacing_mm[::-1]])
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     return float((volume.array[box] > IMPLANT_HU).sum() * volume.grid.voxel_volume_ml)

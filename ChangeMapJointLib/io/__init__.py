@@ -1,1 +1,1 @@
-"""Reading scans of any format and writing volumes and transforms."""
+"""Reading scans in all supported formats; writing volumes, displacement fields and transforms."""

@@ -1,4 +1,4 @@
-"""Scans with more voxels than maps can use: averaged when they are read, and said so."""
+"""Scans with more voxels than the maps can use are averaged when they are read, with a note."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from ChangeMapJointLib.core.grid import Grid, Shape3
 from ChangeMapJointLib.core.reduce import block_any, block_grid, block_means
 from ChangeMapJointLib.scan.volume import Volume
 
-# 512 x 512 x 762: whole chests at 0.45 mm a slice stay as they are. The registration works at 1.5 mm (1 mm at best).
+# 512 x 512 x 762: a whole chest at 0.45 mm per slice stays as it is. The registration works at 1.5 mm (1 mm at best).
 MOST_VOXELS = 200_000_000
 
 
-def within_limit(volume: Volume, most: int | None = None) -> Volume:
-    """``volume``, averaged over blocks of voxels where it has more than ``most``.
+def limit_voxels(volume: Volume, most: int | None = None) -> Volume:
+    """Average a volume over blocks of voxels if it has more than ``most`` voxels.
 
-    2 x 2 pixels of a slice become one; two slices where these are closer than pixels. That is repeated until the limit
-    holds: 1024 x 1024 x 1000 voxels of 0.35 mm become 512 x 512 x 500 of 0.7 mm. Where the voxels lie is exact: the
-    new centres are those of the blocks.
+    2 x 2 pixels of a slice are averaged, or two slices where slices are closer than pixels, until the limit is met:
+    1024 x 1024 x 1000 voxels of 0.35 mm become 512 x 512 x 500 of 0.7 mm. Positions stay exact: the new voxel centres
+    are the centres of the blocks.
 
     Args:
-        volume: what was read.
-        most: voxels; :data:`MOST_VOXELS` by default.
+        volume: the volume that was read.
+        most: largest number of voxels; :data:`MOST_VOXELS` by default.
 
     Returns:
-        The very volume, or a smaller one with a note that says what was done.
+        The volume itself, or a smaller one with a note.
     """
     factors = block_factors(volume.grid, MOST_VOXELS if most is None else most)
     if factors == (1, 1, 1):
@@ -37,7 +37,7 @@ def within_limit(volume: Volume, most: int | None = None) -> Volume:
 
 
 def block_factors(grid: Grid, most: int) -> Shape3:
-    """Voxels per block along (z, y, x) that bring ``grid`` to at most ``most`` voxels."""
+    """Return the voxels per block along (z, y, x) that reduce ``grid`` to at most ``most`` voxels."""
     fz = fy = fx = 1
     while True:
         nz, ny, nx = grid.shape[0] // fz, grid.shape[1] // fy, grid.shape[2] // fx
@@ -53,4 +53,4 @@ def block_factors(grid: Grid, most: int) -> Shape3:
 def _note(before: Grid, after: Grid) -> str:
     old, new = (" x ".join(str(n) for n in grid.size) for grid in (before, after))
     mm = " x ".join(f"{h:.3g}" for h in after.spacing_mm)
-    return f"{old} voxels were averaged to {new} of {mm} mm, on which all maps lie: more is finer than they can use."
+    return f"{old} voxels were averaged to {new} of {mm} mm, the grid of all maps; finer voxels would not improve them."

@@ -1,4 +1,4 @@
-"""Headers of MetaImage files, with the voxels behind them (``.mha``) or in files of their own (``.mhd``).
+"""Headers of MetaImage files, with the voxels in the same file (``.mha``) or in separate files (``.mhd``).
 
 Format: https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
@@ -12,10 +12,10 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, listed_files, read_start
-from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
-from ChangeMapJointLib.io.voxel_data import AGAIN, Packing, VoxelData
+from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 KINDS = {
     "MET_CHAR": "i1",
@@ -33,68 +33,70 @@ KINDS = {
 }
 LAST = "ElementDataFile"
 TRUE = ("true", "t", "1", "yes")
-TURNS = ("TransformMatrix", "Rotation", "Orientation")  # three names of one field
-PLACES = ("Offset", "Position", "Origin")
+DIRECTION_NAMES = ("TransformMatrix", "Rotation", "Orientation")  # three names of one field
+ORIGIN_NAMES = ("Offset", "Position", "Origin")
 
 
 class _Fields(dict[str, str]):
-    """Values by their names."""
+    """Values of the header by field name."""
 
     def numbers(self, name: str, count: int) -> list[float] | None:
-        """``count`` numbers; None where there is no such field.
+        """Return a field of ``count`` numbers; None if the field is missing.
 
         Raises:
-            InputError: something else.
+            InputError: the value is anything else.
         """
         if name not in self:
             return None
         try:
-            found = [float(word) for word in self[name].split()]
+            numbers = [float(word) for word in self[name].split()]
         except ValueError:
-            found = []
-        if len(found) != count:
-            raise InputError(f"{name} = '{self[name][:80]}'", expected=f"{count} number(s)", remedy=AGAIN)
-        return found
+            numbers = []
+        if len(numbers) != count:
+            raise InputError(f"{name} = '{self[name][:80]}'", expected=f"{count} number(s)", remedy=EXPORT_AGAIN)
+        return numbers
 
-    def whole(self, name: str, default: int) -> int:
-        """A whole number.
+    def integer(self, name: str, default: int) -> int:
+        """Return a whole number.
 
         Raises:
-            InputError: something else.
+            InputError: the value is anything else.
         """
         text = self.get(name, str(default))
         if not re.fullmatch(r"-?\d{1,18}", text):
-            raise InputError(f"{name} = '{text[:80]}'", expected="a whole number", remedy=AGAIN)
+            raise InputError(f"{name} = '{text[:80]}'", expected="a whole number", remedy=EXPORT_AGAIN)
         return int(text)
 
     def is_true(self, *names: str) -> bool:
-        """Does one of them say yes?"""
+        """Return whether any of these fields is true."""
         return any(self.get(name, "").lower() in TRUE for name in names)
 
 
 def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
-    """What the header of a MetaImage file says.
+    """Read the header of a MetaImage file.
 
     Args:
         path: ``.mha`` or ``.mhd``.
-        scalar: one number a voxel is expected.
+        scalar: refuse images with more than one value per voxel.
 
     Raises:
-        InputError: not MetaImage, no three-dimensional volume, or no sizes of its voxels.
+        InputError: not MetaImage, not a three-dimensional volume, or no voxel size.
     """
     fields, following, end = _parsed(path)
-    rank = fields.whole("NDims", 0)
+    rank = fields.integer("NDims", 0)
     if not 3 <= rank <= 5:
         raise InputError(f"{rank}-dimensional image", expected="one 3-D volume")
     sizes = [int(n) for n in fields.numbers("DimSize", rank) or () if 1 <= n < 2**40]
     if len(sizes) != rank:
-        raise InputError(f"DimSize = '{fields.get('DimSize', '')[:80]}'", expected="positive numbers", remedy=AGAIN)
+        raise InputError(
+            f"DimSize = '{fields.get('DimSize', '')[:80]}'", expected="positive numbers", remedy=EXPORT_AGAIN
+        )
     volumes = int(np.prod(sizes[3:], dtype=float))
     if volumes > 1:
-        raise time_series(volumes)
-    count = fields.whole("ElementNumberOfChannels", 1)
+        raise time_series_error(volumes)
+    count = fields.integer("ElementNumberOfChannels", 1)
     if count < 1 or (scalar and count > 1):
-        raise components(count, "ElementNumberOfChannels")
+        raise components_error(count, "ElementNumberOfChannels")
     x, y, z = sizes[:3]
     shape = check_shape((z, y, x), count)
     affine, notes = _affine(fields, rank)
@@ -103,16 +105,16 @@ def read_meta_header(path: Path, *, scalar: bool) -> ImageHeader:
 
 
 def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
-    """Fields, the lines behind them, and where the header ends."""
-    content = read_start(path)
+    """Return the fields, the lines after them, and the byte at which the header ends."""
+    content = read_header_bytes(path)
     last = re.search(rb"(?:^|\n)[ \t]*ElementDataFile[ \t]*=[^\n]*(\n|$)", content)
     if not last:
-        raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=AGAIN)
+        raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=EXPORT_AGAIN)
     fields = _Fields()
     for line in as_text(content[: last.end()]).splitlines():
         name, equals, value = line.partition("=")
         if not equals and line.strip():
-            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=AGAIN)
+            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=EXPORT_AGAIN)
         fields[name.strip()] = value.strip()
     if fields.get("ObjectType", "Image") != "Image":
         raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}'", expected="Image")
@@ -121,30 +123,30 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
-    """From index to mm in LPS, and notes. The rows of the matrix are the directions of the axes."""
+    """Return the matrix from index to mm in LPS, and notes. In the file, each row is the direction of an axis."""
     spacing = fields.numbers("ElementSpacing", rank) or fields.numbers("ElementSize", rank)
     if not spacing:
         raise InputError(
             "no voxel size (ElementSpacing is missing)", expected="three positive numbers", remedy="export it again"
         )
     check_voxel_size(np.array(spacing[:3]))
-    turn = next((fields.numbers(name, rank * rank) for name in TURNS if name in fields), None)
-    place = next((fields.numbers(name, rank) for name in PLACES if name in fields), None)
-    notes = () if turn else (NO_ORIENTATION,)
+    direction = next((fields.numbers(name, rank * rank) for name in DIRECTION_NAMES if name in fields), None)
+    origin = next((fields.numbers(name, rank) for name in ORIGIN_NAMES if name in fields), None)
+    notes = () if direction else (NO_ORIENTATION,)
     matrix = np.eye(4)
-    axes = np.reshape(turn, (rank, rank))[:3, :3] if turn else np.eye(3)
+    axes = np.reshape(direction, (rank, rank))[:3, :3] if direction else np.eye(3)
     matrix[:3, :3] = axes.T * spacing[:3]
-    matrix[:3, 3] = place[:3] if place else 0.0
-    factor, told = millimetres(fields.get("DistanceUnits", ""))
+    matrix[:3, 3] = origin[:3] if origin else 0.0
+    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""))
     matrix[:3] *= factor
-    return matrix, (*notes, *told)
+    return matrix, (*notes, *unit_notes)
 
 
 def _data(path: Path, fields: _Fields, following: list[str], end: int, count: int) -> VoxelData:
-    """Where the voxels are."""
+    """Describe where the voxel values are stored."""
     kind = fields.get("ElementType", "")
     if kind.removesuffix("_ARRAY") not in KINDS:
-        raise InputError(f"voxels of type '{kind[:40]}'", expected="numbers such as MET_SHORT", remedy=AGAIN)
+        raise InputError(f"voxels of type '{kind[:40]}'", expected="numbers such as MET_SHORT", remedy=EXPORT_AGAIN)
     order = ">" if fields.is_true("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
     packing: Packing = "raw"
     if "BinaryData" in fields and not fields.is_true("BinaryData"):
@@ -152,10 +154,10 @@ def _data(path: Path, fields: _Fields, following: list[str], end: int, count: in
     if fields.is_true("CompressedData"):
         packing = "zlib"
     attached = fields[LAST] in ("LOCAL", "Local", "local")
-    files = (path,) if attached else listed_files(path, fields[LAST], following)
-    offset = fields.whole("HeaderSize", 0)
+    files = (path,) if attached else named_data_files(path, fields[LAST], following)
+    offset = fields.integer("HeaderSize", 0)
     if offset < -1 or (offset == -1 and packing != "raw"):
-        raise InputError(f"HeaderSize = {offset}", expected="0, or -1 with uncompressed voxels", remedy=AGAIN)
+        raise InputError(f"HeaderSize = {offset}", expected="0, or -1 with uncompressed voxels", remedy=EXPORT_AGAIN)
     if attached:
         offset = end + max(offset, 0)
     dtype = np.dtype(order + KINDS[kind.removesuffix("_ARRAY")])

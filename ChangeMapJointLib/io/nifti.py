@@ -1,7 +1,7 @@
-"""Headers of NIfTI-1 and NIfTI-2 files, also packed with gzip, whatever they are called.
+"""Headers of NIfTI-1 and NIfTI-2 files, also compressed with gzip, whatever their names.
 
-Where the patient lies is in up to two matrices. ``sform`` is taken where it is set, as most programs do; where
-``qform`` says something else, that is told. A tilt of the gantry can only stand in ``sform``.
+The position of the voxels is given by up to two matrices. ``sform`` is used if set, as in most programs, with a note if
+``qform`` disagrees. Only ``sform`` can represent a gantry tilt.
 
 Format: https://nifti.nimh.nih.gov/nifti-1 and nifti-2.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Shape3
-from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import (
     EXACT_MM,
     NO_ORIENTATION,
@@ -25,18 +25,18 @@ from ChangeMapJointLib.io.placing import (
     check_voxel_size,
     without_drift,
 )
-from ChangeMapJointLib.io.voxel_data import AGAIN, VoxelData, unpacked_start
+from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, VoxelData, unpacked_start
 
 if TYPE_CHECKING:  # Slicer's process reads this module before nibabel is installed
     from nibabel.nifti1 import Nifti1Header
 
-HEADER_BYTES = 540  # of NIfTI-2; of NIfTI-1 348
+HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
 MAGIC = {348: b"n+1", 540: b"n+2"}
 MAX_OFFSET_BYTES = 2**30
-SAME_SIZE = 0.01  # largest relative difference of pixdim and sform
+SAME_SIZE = 0.01  # largest relative difference between pixdim and sform
 UNITS = {0: "", 1: "m", 2: "mm", 3: "um"}  # the low bits of xyzt_units
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-NO_NUMBERS = {
+UNUSABLE_KINDS = {
     1: "single bits",
     32: "complex numbers",
     128: "colours (RGB)",
@@ -48,15 +48,15 @@ NO_NUMBERS = {
 
 
 def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
-    """What the header of a NIfTI file says.
+    """Read the header of a NIfTI file.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``; whether it is packed is seen from its content.
-        scalar: one number a voxel is expected.
+        path: ``.nii`` or ``.nii.gz``; its content decides whether it is compressed.
+        scalar: refuse images with more than one value per voxel.
 
     Raises:
-        InputError: not NIfTI, no three-dimensional volume, numbers of a kind that cannot be HU, voxel sizes that are
-            no positive numbers, or positions that contradict each other.
+        InputError: not NIfTI, not a three-dimensional volume, a data type that cannot hold HU, voxel sizes that are not
+            positive, or positions that contradict each other.
     """
     with path.open("rb") as plain:
         content = plain.read(HEADER_BYTES)
@@ -66,8 +66,10 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
     header = _header(content)
     datatype = int(header["datatype"])
     if datatype not in KINDS:
-        kind = NO_NUMBERS.get(datatype, f"datatype {datatype}")
-        raise InputError(f"voxels are {kind}", expected="one number a voxel (CT in HU)", remedy="give the scan itself")
+        kind = UNUSABLE_KINDS.get(datatype, f"datatype {datatype}")
+        raise InputError(
+            f"voxels are {kind}", expected="one number per voxel (CT in HU)", remedy="give the scan itself"
+        )
     shape, count = _shape(header["dim"].tolist(), scalar)
     affine, notes = _affine(header, shape)
     start = _first_voxel(header["vox_offset"].item(), len(header.binaryblock))
@@ -84,18 +86,18 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
 
 
 def _header(content: bytes) -> Nifti1Header:
-    """The fields as they are, by nibabel, which knows their places; what they may be is checked here."""
+    """Parse the fields with nibabel, without its checks: the values are checked here."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
     if len(content) < 348:
-        raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
+        raise InputError(f"{len(content)} bytes, too few for an image", remedy=EXPORT_AGAIN)
     order = "<" if struct.unpack_from("<i", content)[0] in MAGIC else ">"
     size = struct.unpack_from(f"{order}i", content)[0]
     if size not in MAGIC:
         raise InputError("not a NIfTI file", expected="a .nii or .nii.gz image")
     if len(content) < size:
-        raise InputError(f"{len(content)} bytes, too few for an image", remedy=AGAIN)
+        raise InputError(f"{len(content)} bytes, too few for an image", remedy=EXPORT_AGAIN)
     kind: type[Nifti1Header] = Nifti1Header if size == 348 else Nifti2Header
     header = kind(content[:size], order, check=False)
     magic = header["magic"].item()[:3]
@@ -109,10 +111,10 @@ def _header(content: bytes) -> Nifti1Header:
 
 
 def _shape(dim: list[int], scalar: bool) -> tuple[Shape3, int]:
-    """The shape ``[z, y, x]`` and the numbers a voxel."""
+    """Return the shape (z, y, x) and the number of values per voxel."""
     rank = dim[0]
     if not 1 <= rank <= 7:
-        raise InputError(f"{rank} dimensions in the header", expected="3", remedy=AGAIN)
+        raise InputError(f"{rank} dimensions in the header", expected="3", remedy=EXPORT_AGAIN)
     sizes = dim[1 : 1 + rank]
     if rank < 3:
         raise InputError(f"{rank}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
@@ -120,9 +122,9 @@ def _shape(dim: list[int], scalar: bool) -> tuple[Shape3, int]:
     if min(sizes) < 1 or any(n > 1 for n in others):
         raise InputError(f"size {tuple(sizes)}", expected="one 3-D volume")
     if times > 1:
-        raise time_series(times)
+        raise time_series_error(times)
     if scalar and values > 1:
-        raise components(values, "vectors")
+        raise components_error(values, "vectors")
     x, y, z = sizes[:3]
     return check_shape((z, y, x), values), values
 
@@ -134,55 +136,57 @@ def _first_voxel(vox_offset: float, header_size: int) -> int:
 
 
 def _scale(slope: float, intercept: float) -> tuple[float, float]:
-    """A slope of 0, or of NaN as some programs write it, means that there is none."""
+    """Return slope and intercept. A slope of 0, or of NaN as some programs write, means no scaling."""
     if slope == 0 or np.isnan(slope):
         return 1.0, 0.0
     if not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise InputError(f"scale {slope} and offset {intercept} of the values", expected="numbers", remedy=AGAIN)
+        raise InputError(f"scale {slope} and offset {intercept} of the values", expected="numbers", remedy=EXPORT_AGAIN)
     return slope, intercept
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(header: Nifti1Header, shape: Shape3) -> tuple[FloatArray, tuple[str, ...]]:
-    """From index to mm in LPS, and notes."""
+    """Return the matrix from index to mm in LPS, and notes."""
     pixdim = header["pixdim"].tolist()
     check_voxel_size(pixdim[1:4])
     rows = [header[name].tolist() for name in ("srow_x", "srow_y", "srow_z")]
     sform = np.array([*rows, (0, 0, 0, 1)], dtype=np.float64) if header["sform_code"] > 0 else None
-    turn = [float(header[f"quatern_{letter}"]) for letter in "bcd"]
+    quaternion = [float(header[f"quatern_{letter}"]) for letter in "bcd"]
     position = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
-    qform = _qform(pixdim, turn, position) if header["qform_code"] > 0 else None
+    qform = _qform(pixdim, quaternion, position) if header["qform_code"] > 0 else None
     notes: list[str] = []
     if sform is not None and not _is_position(sform):
         if qform is None:
-            raise InputError("sform in the header is no position (zeros, or no numbers)", remedy="export it again")
-        notes.append("The position in sform is none (zeros, or no numbers); that in qform was taken.")
+            raise InputError("sform in the header is not a position (zeros or no numbers)", remedy="export it again")
+        notes.append("The sform in the header is not a position (zeros or no numbers); qform was used.")
         sform = None
     if sform is not None:
         _check_sizes(np.array(pixdim[1:4]), sform)
-        notes += _compared(sform, qform, shape) if qform is not None else []
-        found = LPS_TO_RAS @ sform
+        notes += _compare_forms(sform, qform, shape) if qform is not None else []
+        matrix = LPS_TO_RAS @ sform
     elif qform is not None:
         if not np.isfinite(qform).all():
-            raise InputError("qform in the header is no position (no numbers, or no turn)", remedy="export it again")
-        found = LPS_TO_RAS @ qform
+            raise InputError(
+                "qform in the header is not a position (no numbers or no rotation)", remedy="export it again"
+            )
+        matrix = LPS_TO_RAS @ qform
     else:
-        found = np.diag([*pixdim[1:4], 1.0])  # as ITK places it
+        matrix = np.diag([*pixdim[1:4], 1.0])  # as in ITK
         notes.append(NO_ORIENTATION)
-    factor, told = millimetres(UNITS.get(int(header["xyzt_units"]) & 7, ""))
-    found[:3] *= factor
-    return found, (*notes, *told)
+    factor, unit_notes = mm_per_unit(UNITS.get(int(header["xyzt_units"]) & 7, ""))
+    matrix[:3] *= factor
+    return matrix, (*notes, *unit_notes)
 
 
 def _qform(pixdim: list[float], quaternion: list[float], position: list[float]) -> FloatArray:
-    """The matrix of a quaternion (b, c, d) in RAS; NaN where it is none."""
+    """Return the matrix of a unit quaternion given by (b, c, d), in RAS; NaN where it is not one."""
     b, c, d = quaternion
     rest = 1.0 - (b * b + c * c + d * d)
     if not rest > -0.01:  # NaN included; rounding gives a little less than 0
         return np.full((4, 4), np.nan)
     a = np.sqrt(max(rest, 0.0))
     a, b, c, d = np.array([a, b, c, d]) / np.sqrt(a * a + b * b + c * c + d * d)
-    turn = np.array(
+    rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
             [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
@@ -190,7 +194,7 @@ def _qform(pixdim: list[float], quaternion: list[float], position: list[float]) 
         ]
     )
     matrix = np.eye(4)
-    matrix[:3, :3] = turn * pixdim[1:4] * (1, 1, -1 if pixdim[0] < 0 else 1)
+    matrix[:3, :3] = rotation * pixdim[1:4] * (1, 1, -1 if pixdim[0] < 0 else 1)
     matrix[:3, 3] = position
     return matrix
 
@@ -201,11 +205,11 @@ def _is_position(matrix: FloatArray) -> bool:
 
 
 def _check_sizes(sizes_mm: FloatArray, sform: FloatArray) -> None:
-    """Voxel sizes are the same in both; that of tilted slices may be measured straight up or along the drift."""
+    """Check that voxel sizes agree. Tilted slices may be measured along the normal or along the tilt."""
     lengths = np.linalg.norm(sform[:3, :3], axis=0)
     upright = np.array([*lengths[:2], abs(_slice_distance(sform))])
-    off = np.minimum(np.abs(lengths / sizes_mm - 1), np.abs(upright / sizes_mm - 1))
-    if not off.max() <= SAME_SIZE:
+    difference = np.minimum(np.abs(lengths / sizes_mm - 1), np.abs(upright / sizes_mm - 1))
+    if not difference.max() <= SAME_SIZE:
         raise InputError(
             f"voxel sizes contradict each other, {tuple(sizes_mm.round(4).tolist())} mm in pixdim and "
             f"{tuple(lengths.round(4).tolist())} mm in sform",
@@ -219,8 +223,8 @@ def _slice_distance(matrix: FloatArray) -> float:
     return float(across @ matrix[:3, 2]) / length if length > 0 else np.nan
 
 
-def _compared(sform: FloatArray, qform: FloatArray, shape: Shape3) -> list[str]:
-    """A note where ``qform`` puts voxels elsewhere than ``sform`` does, a tilt that it cannot hold apart.
+def _compare_forms(sform: FloatArray, qform: FloatArray, shape: Shape3) -> list[str]:
+    """Return a note if ``qform`` places voxels elsewhere than ``sform``, apart from a tilt, which it cannot represent.
 
     Raises:
         InputError: one is the mirror image of the other.
@@ -242,8 +246,8 @@ def _compared(sform: FloatArray, qform: FloatArray, shape: Shape3) -> list[str]:
     if off_mm <= max(ROUNDED_VOX * smallest, EXACT_MM):
         return []
     return [
-        f"The header holds two positions that differ by up to {off_mm:.1f} mm; that in sform was taken, not qform's. "
-        "Programs that take the other show the scan elsewhere."
+        f"The positions in sform and qform differ by up to {off_mm:.1f} mm; sform was used. "
+        "Programs that use qform show the scan elsewhere."
     ]
 
 

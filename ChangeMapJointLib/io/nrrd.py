@@ -1,4 +1,4 @@
-"""Headers of NRRD files, with the voxels behind them (``.nrrd``) or in files of their own (``.nhdr``).
+"""Headers of NRRD files, with the voxels in the same file (``.nrrd``) or in separate files (``.nhdr``).
 
 Format: https://teem.sourceforge.net/nrrd/format.html.
 """
@@ -13,10 +13,10 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, listed_files, read_start
-from ChangeMapJointLib.io.image_header import ImageHeader, components, millimetres, time_series
+from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
-from ChangeMapJointLib.io.voxel_data import AGAIN, Packing, VoxelData
+from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 PACKINGS: dict[str, Packing] = {"raw": "raw", "gzip": "zlib", "gz": "zlib", "bzip2": "bzip2", "bz2": "bzip2"}
 PACKINGS |= {"text": "text", "txt": "text", "ascii": "text"}
@@ -33,92 +33,94 @@ KINDS = {
     "f8": ("double",),
 }
 CODES = {name: code for code, names in KINDS.items() for name in names}
-# signs of x, y and z on the way to LPS
+# signs that convert x, y and z to LPS
 TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
     "right-anterior-superior": (-1, -1, 1),
     "left-anterior-superior": (1, -1, 1),
 }
-SHORT = {"lps": "left-posterior-superior", "ras": "right-anterior-superior", "las": "left-anterior-superior"}
-WITHOUT_PATIENT = (
-    "scanner-xyz",
-    "3d-right-handed",
-    "3d-left-handed",
-    "3dr",
-    "3dl",
-)  # as short or long as NRRD has them
+SHORT_NAMES = {"lps": "left-posterior-superior", "ras": "right-anterior-superior", "las": "left-anterior-superior"}
+# spaces that do not refer to the patient, by their long and short names
+WITHOUT_PATIENT = ("scanner-xyz", "3d-right-handed", "3d-left-handed", "3dr", "3dl")
 SPATIAL = ("domain", "space", "time", "???", "none")
-NEWEST = 5  # of the format's versions
+NEWEST = 5  # version of the format
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Fields by their names in lower case without spaces, what follows ``data file``, and where the voxels start."""
+    """A parsed header.
+
+    Attributes:
+        fields: values by field name, in lower case and without spaces.
+        following: the lines after ``data file: LIST``.
+        end: the byte at which the header ends.
+    """
 
     fields: dict[str, str]
     following: list[str]
     end: int
 
     def text(self, name: str, default: str = "") -> str:
+        """Return a field as text."""
         return self.fields.get(name, default)
 
     def numbers(self, name: str) -> list[float]:
-        """Of a list.
+        """Return a field as a list of numbers.
 
         Raises:
-            InputError: something else.
+            InputError: the value is anything else.
         """
         try:
             return [float(word) for word in self.text(name).split()]
         except ValueError as error:
-            raise InputError(f"{name} '{self.text(name)[:80]}'", expected="numbers", remedy=AGAIN) from error
+            raise InputError(f"{name} '{self.text(name)[:80]}'", expected="numbers", remedy=EXPORT_AGAIN) from error
 
-    def whole(self, name: str, default: int | None = None) -> int:
-        """A whole number.
+    def integer(self, name: str, default: int | None = None) -> int:
+        """Return a field as a whole number.
 
         Raises:
-            InputError: something else, or nothing without a default.
+            InputError: the value is anything else, or the field is missing and has no default.
         """
         text = self.text(name) or str(default)
         if not re.fullmatch(r"-?\d{1,18}", text):
-            raise InputError(f"{name} '{text[:80]}'", expected="a whole number", remedy=AGAIN)
+            raise InputError(f"{name} '{text[:80]}'", expected="a whole number", remedy=EXPORT_AGAIN)
         return int(text)
 
     def vectors(self, name: str) -> list[list[float] | None]:
-        """Of a list of ``(x,y,z)`` or ``none``.
+        """Return a field as a list of vectors ``(x,y,z)``, with None for ``none``.
 
         Raises:
-            InputError: something else.
+            InputError: the value is anything else.
         """
         text = self.text(name)
-        found = re.findall(r"none|\([^()]*\)", text)
+        entries = re.findall(r"none|\([^()]*\)", text)
         try:
-            vectors = [None if one == "none" else [float(part) for part in one[1:-1].split(",")] for one in found]
+            vectors = [None if entry == "none" else [float(n) for n in entry[1:-1].split(",")] for entry in entries]
         except ValueError:
             vectors = []
         if not vectors or re.sub(r"none|\([^()]*\)", "", text).strip():
-            raise InputError(f"{name} '{text[:80]}'", expected="vectors (x,y,z)", remedy=AGAIN)
+            raise InputError(f"{name} '{text[:80]}'", expected="vectors (x,y,z)", remedy=EXPORT_AGAIN)
         return vectors
 
 
 def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
-    """What the header of an NRRD file says.
+    """Read the header of an NRRD file.
 
     Args:
         path: ``.nrrd`` or ``.nhdr``.
-        scalar: one number a voxel is expected.
+        scalar: refuse images with more than one value per voxel.
 
     Raises:
-        InputError: not NRRD, no three-dimensional volume, or no sizes of its voxels.
+        InputError: not NRRD, not a three-dimensional volume, or no voxel size.
     """
     header = _parsed(path)
     sizes = [int(n) for n in header.numbers("sizes") if 1 <= n < 2**40]
     words = header.text("sizes").split()
-    if not sizes or len(words) != len(sizes) or len(sizes) != header.whole("dimension"):
-        found = f"sizes '{header.text('sizes')[:80]}' in {header.text('dimension')[:80]} dimension(s)"
-        raise InputError(found, expected="three positive numbers", remedy=AGAIN)
+    if not sizes or len(words) != len(sizes) or len(sizes) != header.integer("dimension"):
+        sizes_text = f"sizes '{header.text('sizes')[:80]}' in {header.text('dimension')[:80]} dimension(s)"
+        raise InputError(sizes_text, expected="three positive numbers", remedy=EXPORT_AGAIN)
     space, others = _axes(header, sizes)
-    count = _extra(header, sizes, others, scalar)
+    count = _component_count(header, sizes, others, scalar)
     x, y, z = (sizes[axis] for axis in space)
     shape = check_shape((z, y, x), count)
     affine, notes = _affine(header, space)
@@ -128,13 +130,13 @@ def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
 
 
 def _parsed(path: Path) -> _Header:
-    content = read_start(path)
+    content = read_header_bytes(path)
     version = re.match(rb"NRRD(\d{4})\r?\n", content)
     if not version:
-        raise InputError("not a readable NRRD file (it does not start with its mark, NRRD000x)", remedy=AGAIN)
+        raise InputError("not a readable NRRD file (it does not start with its mark, NRRD000x)", remedy=EXPORT_AGAIN)
     if int(version.group(1)) > NEWEST:
         raise InputError(
-            f"NRRD version {int(version.group(1))}", expected=f"at most {NEWEST}", remedy="save it in an older one"
+            f"NRRD version {int(version.group(1))}", expected=f"at most {NEWEST}", remedy="save it in an older version"
         )
     blank = re.search(rb"\n\r?\n", content)
     lines = as_text(content[: blank.start()] if blank else content).splitlines()[1:]
@@ -146,14 +148,14 @@ def _parsed(path: Path) -> _Header:
         name, colon, value = line.partition(":")
         key = name.strip().lower().replace(" ", "")
         if not colon or key in fields:
-            what = "occurs twice" if colon else "is no 'field: value'"
-            raise InputError(f"not a readable NRRD file ('{name[:40]}' {what})", remedy=AGAIN)
+            fault = "occurs twice" if colon else "is no 'field: value'"
+            raise InputError(f"not a readable NRRD file ('{name[:40]}' {fault})", remedy=EXPORT_AGAIN)
         fields[key] = value.strip()
         if key == "datafile" and value.split()[:1] == ["LIST"]:
             following = lines[number:]
             break
     if blank is None and "datafile" not in fields:
-        raise InputError("not a readable NRRD file (its header does not end)", remedy=AGAIN)
+        raise InputError("not a readable NRRD file (its header does not end)", remedy=EXPORT_AGAIN)
     return _Header(fields, following, blank.end() if blank else len(content))
 
 
@@ -163,15 +165,15 @@ def _kinds(header: _Header, count: int) -> list[str]:
 
 
 def _axes(header: _Header, sizes: list[int]) -> tuple[list[int], list[int]]:
-    """The three axes of space, and the others."""
+    """Return the numbers of the three spatial axes, and those of the others."""
     kinds = _kinds(header, len(sizes))
     space = [axis for axis, kind in enumerate(kinds) if kind in SPATIAL]
     if header.text("spacedirections"):
         vectors = header.vectors("spacedirections")
         if len(vectors) != len(sizes):
-            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes", remedy=AGAIN)
+            raise InputError(f"{len(vectors)} space directions for {len(sizes)} axes", remedy=EXPORT_AGAIN)
         space = [axis for axis, vector in enumerate(vectors) if vector is not None]
-    if len(space) > 3:  # with time, or with a fourth axis of which nothing is said
+    if len(space) > 3:  # with time, or with a fourth axis of unknown kind
         timeless = [axis for axis in space if kinds[axis] != "time"]
         space = timeless if len(timeless) == 3 else space[:3]
     if len(space) != 3 or space[2] - space[0] != 2:
@@ -179,23 +181,23 @@ def _axes(header: _Header, sizes: list[int]) -> tuple[list[int], list[int]]:
     return space, [axis for axis in range(len(sizes)) if axis not in space]
 
 
-def _extra(header: _Header, sizes: list[int], others: list[int], scalar: bool) -> int:
-    """Numbers a voxel.
+def _component_count(header: _Header, sizes: list[int], others: list[int], scalar: bool) -> int:
+    """Return the number of values per voxel.
 
     Raises:
-        InputError: there should be one, or they are volumes.
+        InputError: one is required, or the image is a series of volumes.
     """
     kinds = _kinds(header, len(sizes))
     several = [axis for axis in others if sizes[axis] > 1]
     for axis in several:
         if kinds[axis] in SPATIAL or (scalar and kinds[axis] == "list"):
-            raise time_series(sizes[axis])
+            raise time_series_error(sizes[axis])
         if "complex" in kinds[axis]:
             raise InputError(
-                "voxels are complex numbers", expected="one number a voxel (CT in HU)", remedy="give the scan itself"
+                "voxels are complex numbers", expected="one number per voxel (CT in HU)", remedy="give the scan itself"
             )
         if scalar:
-            raise components(sizes[axis], kinds[axis])
+            raise components_error(sizes[axis], kinds[axis])
     if len(several) > 1:
         raise InputError(f"{len(sizes)}-dimensional image of size {tuple(sizes)}", expected="one 3-D volume")
     return sizes[several[0]] if several else 1
@@ -203,7 +205,7 @@ def _extra(header: _Header, sizes: list[int], others: list[int], scalar: bool) -
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
 def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, ...]]:
-    """From index to mm in LPS, and notes."""
+    """Return the matrix from index to mm in LPS, and notes."""
     matrix = np.eye(4)
     signs = None
     if header.text("spacedirections"):
@@ -213,67 +215,67 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
             matrix[:3, 3] = _three(header.vectors("spaceorigin")[0])
         check_voxel_size(np.linalg.norm(matrix[:3, :3], axis=0))
         name = header.text("space").lower().removesuffix("-time")
-        signs = TO_LPS.get(SHORT.get(name, name))
+        signs = TO_LPS.get(SHORT_NAMES.get(name, name))
         if name and signs is None and name not in WITHOUT_PATIENT:
-            raise InputError(f"space '{name[:40]}' in the header", expected=", ".join(TO_LPS), remedy=AGAIN)
+            raise InputError(f"space '{name[:40]}' in the header", expected=", ".join(TO_LPS), remedy=EXPORT_AGAIN)
         units = _words(header.text("spaceunits"))[:3]
     else:
-        spacing, mins = _of_axes(header, "spacings", space), _of_axes(header, "axismins", space)
+        spacing, mins = _axis_numbers(header, "spacings", space), _axis_numbers(header, "axismins", space)
         check_voxel_size(spacing)
         matrix[:3, :3] = np.diag(spacing)
         if np.isfinite(mins).all():
             matrix[:3, 3] = mins + spacing / 2  # from the edge of the first voxel to its centre
-        every = _words(header.text("units"))
-        units = [every[axis] for axis in space if axis < len(every)]
+        axis_units = _words(header.text("units"))
+        units = [axis_units[axis] for axis in space if axis < len(axis_units)]
     notes = [] if signs else [NO_ORIENTATION]
     matrix[:3] *= np.array(signs or (1, 1, 1))[:, None]
-    factors = {millimetres(unit) for unit in units}
+    factors = {mm_per_unit(unit) for unit in units}
     if len(factors) > 1:
         raise InputError(f"lengths in several units ({', '.join(units)[:80]})", expected="mm", remedy="convert it")
-    for factor, told in factors:
+    for factor, unit_notes in factors:
         matrix[:3] *= factor
-        notes += told
+        notes += unit_notes
     return matrix, tuple(notes)
 
 
 def _three(vector: list[float] | None) -> list[float]:
-    """The first three numbers: the fourth is time."""
-    found = (vector or [])[:3]
-    if len(found) != 3:
-        raise InputError(f"a vector of {len(found)} number(s) in the header", expected="three", remedy=AGAIN)
-    return found
+    """Return the first three numbers of a vector; a fourth is time."""
+    numbers = (vector or [])[:3]
+    if len(numbers) != 3:
+        raise InputError(f"a vector of {len(numbers)} number(s) in the header", expected="three", remedy=EXPORT_AGAIN)
+    return numbers
 
 
-def _of_axes(header: _Header, name: str, space: list[int]) -> FloatArray:
-    """A number for each axis of space; NaN where the header has none."""
-    found = header.numbers(name)
-    return np.array([found[axis] if axis < len(found) else np.nan for axis in space])
+def _axis_numbers(header: _Header, name: str, space: list[int]) -> FloatArray:
+    """Return one number per spatial axis; NaN where the header has none."""
+    numbers = header.numbers(name)
+    return np.array([numbers[axis] if axis < len(numbers) else np.nan for axis in space])
 
 
 def _words(text: str) -> list[str]:
-    """What stands in quotes, or without any between blanks."""
+    """Split at spaces, except within quotes."""
     return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', text)]
 
 
 def _data(path: Path, header: _Header, count: int) -> VoxelData:
-    """Where the voxels are."""
+    """Describe where the voxel values are stored."""
     packing = PACKINGS.get(header.text("encoding").lower())
     if packing is None:
-        found = header.text("encoding")[:40]
-        raise InputError(f"encoding '{found}'", expected="raw, gzip, bzip2 or text", remedy="save it with another one")
+        name = header.text("encoding")[:40]
+        raise InputError(f"encoding '{name}'", expected="raw, gzip, bzip2 or text", remedy="save it with one of these")
     code = CODES.get(" ".join(header.text("type").lower().split()))
     if code is None:
-        raise InputError(f"voxels of type '{header.text('type')[:40]}'", expected="numbers", remedy=AGAIN)
+        raise InputError(f"voxels of type '{header.text('type')[:40]}'", expected="numbers", remedy=EXPORT_AGAIN)
     endian = header.text("endian", "little").lower()
     if endian not in ("little", "big"):
-        raise InputError(f"endian '{endian[:40]}'", expected="little or big", remedy=AGAIN)
-    skip = header.whole("byteskip", 0)
-    if header.whole("lineskip", 0) or skip < -1 or (skip == -1 and packing != "raw"):
+        raise InputError(f"endian '{endian[:40]}'", expected="little or big", remedy=EXPORT_AGAIN)
+    skip = header.integer("byteskip", 0)
+    if header.integer("lineskip", 0) or skip < -1 or (skip == -1 and packing != "raw"):
         raise InputError(
-            "voxels behind lines or bytes to skip that cannot be skipped here", remedy="save it again without"
+            "the header asks to skip lines or bytes that cannot be skipped", remedy="save it again without"
         )
     attached = "datafile" not in header.fields
-    files = (path,) if attached else listed_files(path, header.text("datafile"), header.following)
+    files = (path,) if attached else named_data_files(path, header.text("datafile"), header.following)
     offset = header.end if attached else 0
     if packing in ("raw", "text"):
         offset, skip = (-1 if skip < 0 else offset + skip), 0

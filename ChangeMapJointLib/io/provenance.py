@@ -1,4 +1,4 @@
-"""Where a result comes from: inputs, configuration, versions and the machine's part in it."""
+"""The provenance of a result: hashes of the inputs, versions and device."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "torch")
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files in the order of their names (names included).
+    """Return the SHA-256 of a file, or of all files in a folder in the order of their names, names included.
 
-    A DICOMDIR stands for the files that it lists.
+    For a DICOMDIR, the files that it lists are hashed.
     """
     total = hashlib.sha256()
     if path.is_file() and is_dicomdir(plain_file(path, path.name)):
         with open_scan(path) as source:
-            for part in sorted(source.files, key=lambda one: one.name):
-                total.update(f"{part.name}\0{part.size}\0".encode())
-                with part.opener() as stream:
+            for listed in sorted(source.files, key=lambda file: file.name):
+                total.update(f"{listed.name}\0{listed.size}\0".encode())
+                with listed.opener() as stream:
                     while block := stream.read(1 << 20):
                         total.update(block)
         return total.hexdigest()
@@ -42,24 +42,24 @@ def sha256_of(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this library, of Python and of the packages that compute."""
-    found = {"changemapjoint": __version__, "python": platform.python_version()}
+    """Return the versions of this library, of Python and of the numerical packages."""
+    result = {"changemapjoint": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            result[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            result[name] = "unknown"
+    return result
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree that runs, with ``+`` where the library or its resources differ; None elsewhere."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():  # not the repository that an environment happens to lie in
+    """Return the commit of the source tree, with ``+`` if library or resources were modified; None if there is none."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # do not use a repository that the environment happens to be in
         return None
     try:
-        told = [
-            subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=True).stdout
+        commit, changes = [
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True).stdout
             for command in (
                 ["rev-parse", "--short", "HEAD"],
                 ["status", "--porcelain", "--untracked-files=no", "--", "ChangeMapJointLib", "Resources"],
@@ -67,10 +67,10 @@ def git_commit() -> str | None:
         ]
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told[0].strip() + ("+" if told[1] else "")
+    return commit.strip() + ("+" if changes else "")
 
 
 def describe_device(device: torch.device) -> dict[str, str | int]:
-    """Kind and name of the device, and the threads that the CPU part used."""
+    """Return the type and name of the device, and the number of CPU threads."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"type": device.type, "name": name, "threads": torch.get_num_threads()}

@@ -1,4 +1,4 @@
-"""Reading CT scans and other volumes from files and folders."""
+"""Reads CT scans and other volumes from files and folders."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import looks_like_dicom
 from ChangeMapJointLib.io.dicom.series import read_dicom
 from ChangeMapJointLib.io.image_header import ImageHeader, read_numbers, read_scan
-from ChangeMapJointLib.io.large import within_limit
+from ChangeMapJointLib.io.large import limit_voxels
 from ChangeMapJointLib.io.metaimage import read_meta_header
 from ChangeMapJointLib.io.nifti import read_nifti_header
 from ChangeMapJointLib.io.nrrd import read_nrrd_header
-from ChangeMapJointLib.io.placing import place
+from ChangeMapJointLib.io.placing import find_placement
 from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
@@ -32,10 +32,13 @@ FORMATS = "NRRD (.nrrd, .nhdr), NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), o
 
 
 def split_selector(path: str | PathLike[str]) -> tuple[Path, str | None]:
-    """``(path, selector)`` of ``PATH#SELECTOR``; the selector is None when there is no ``#`` or PATH#... exists.
+    """Split ``PATH#SELECTOR`` into path and selector.
 
-    The selector picks one DICOM series of several: its number as listed by the error that asks for one
-    (SeriesNumber, with a letter where that is not unique), or its SeriesInstanceUID.
+    The selector picks one of several DICOM series: its number as listed by the error that asks for one (SeriesNumber,
+    with a letter where that is not unique), or its SeriesInstanceUID.
+
+    Returns:
+        Path and selector; the selector is None if there is no ``#`` or a file of the whole name exists.
     """
     whole = Path(path)
     text = str(path)
@@ -48,12 +51,12 @@ def split_selector(path: str | PathLike[str]) -> tuple[Path, str | None]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # in a folder that may not be entered, or a loop of links
+    except OSError:  # in a folder without permission, or a loop of links
         return False
 
 
 def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Volume:
-    """A CT scan in HU.
+    """Read a CT scan in HU.
 
     Args:
         path: an NRRD, NIfTI or MetaImage file; or a folder (searched recursively) or zip archive with a DICOM
@@ -62,65 +65,68 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         progress: called with the fraction done.
 
     Returns:
-        The scan as int16 where that loses nothing, else float32. Values below -1024 are raised to it. Slices
-        that drift sideways (a gantry tilt, also in the header of an image file) are sheared straight. More voxels
-        than maps can use are averaged, see :mod:`~ChangeMapJointLib.io.large`. Whether it is a CT of a chest in
-        HU is not looked at here, see :func:`~ChangeMapJointLib.gate.checks.check_ct`.
+        The scan, int16 where that is lossless, else float32. Values below -1024 HU are raised to -1024. A gantry tilt
+        is corrected, also one in the header of an image file. Very large scans are averaged to fewer voxels, see
+        :mod:`~ChangeMapJointLib.io.large`. Whether it is a chest CT in HU is checked later, by
+        :func:`~ChangeMapJointLib.gate.checks.check_ct`.
 
     Raises:
-        InputError: when it cannot be read as one three-dimensional scan.
+        InputError: it cannot be read as a single three-dimensional scan.
     """
     file, selector = split_selector(path)
     try:
-        there = file.exists()
+        exists = file.exists()
     except OSError as error:
         raise InputError(
             f"cannot be reached ({reason_of(error)})", field=file, remedy="check its permissions"
         ) from error
-    if not there:
+    if not exists:
         raise InputError("no such file or folder", field=file, expected=FORMATS)
-    if not (file.is_file() or file.is_dir()):  # a pipe or a device, which would block
+    if not (file.is_file() or file.is_dir()):  # a pipe or a device would block
         raise InputError("neither a file nor a folder", field=file, expected=FORMATS)
     if is_dicom(file):
-        return within_limit(read_dicom(file, selector, progress=progress))
+        return limit_voxels(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(
-            f"'#{selector}' picks a DICOM series, but this is a file", field=file, remedy="give the path without it"
+            f"'#{selector}' selects a DICOM series, but this is an image file",
+            field=file,
+            remedy="give the path without it",
         )
     with _naming(file):
         header = _header(file)
-        placement = place(header.affine, header.shape)
-        hu, told = read_scan(header, placement)
+        placement = find_placement(header.affine, header.shape)
+        hu, reading_notes = read_scan(header, placement)
         progress(0.8, "checking voxels")
         if min(hu.shape) < 2:
             raise InputError(f"one slice (shape {hu.shape})", expected="a volume")
-    return within_limit(Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *told)))
+    return limit_voxels(
+        Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *reading_notes))
+    )
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:
-    """Any scalar or vector volume: ``[z, y, x]`` or ``[z, y, x, c]`` in the file's own type, and its grid.
+    """Read a scalar or vector volume such as a map, a mask or a field; use :func:`read_volume` for CT.
 
-    For maps, masks and fields; a CT is read by :func:`read_volume`.
+    Returns:
+        ``[z, y, x]`` or ``[z, y, x, c]`` in the file's own type, and its grid.
 
     Raises:
-        InputError: missing, damaged, or not three-dimensional.
+        InputError: the file is missing, damaged or not three-dimensional.
     """
     file = Path(path)
     with _naming(file):
         if not file.is_file():
             raise InputError("no such file")
         header = _header(file, scalar=False)
-        placement = place(header.affine, header.shape)
+        placement = find_placement(header.affine, header.shape)
         if placement.shear_mm != (0.0, 0.0):
-            raise InputError(
-                "axes that are not perpendicular (sheared slices)", remedy="resample it to a straight grid"
-            )
+            raise InputError("the axes are not perpendicular (sheared slices)", remedy="resample it to a straight grid")
         return read_numbers(header)[0], placement.grid
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors name ``path``, on one line."""
+    """Make errors name ``path``."""
     try:
         yield
     except InputError as error:
@@ -135,7 +141,9 @@ def _suffix(path: Path) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """A folder, a DICOM file or a zip archive, whatever it is called, unless it is called an image of another kind.
+    """Return whether ``path`` is read as DICOM: a folder, a DICOM file or a zip archive.
+
+    The content decides, unless the name ends like that of another image format.
 
     Raises:
         InputError: it cannot be read.
@@ -149,13 +157,13 @@ def is_dicom(path: Path) -> bool:
 
 
 def _header(path: Path, *, scalar: bool = True) -> ImageHeader:
-    """What the header says.
+    """Read the header of an image file.
 
     Raises:
-        InputError: a header that promises no usable volume; found before the voxels are read.
+        InputError: the header describes no usable volume.
     """
     suffix = _suffix(path)
     if not suffix:
-        raise InputError("not a kind of file that can be read", expected=FORMATS)
+        raise InputError("unknown file format", expected=FORMATS)
     read = read_nifti_header if suffix in NIFTI else read_nrrd_header if suffix in NRRD else read_meta_header
     return read(path, scalar=scalar)

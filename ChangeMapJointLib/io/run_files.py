@@ -1,4 +1,4 @@
-"""Names of all files in a run's folder: the output contract. Whoever writes, loads or replaces them reads them here."""
+"""File names in the folder of a run: the output contract, used by everything that writes, loads or replaces them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ SCHEMA_NAME = "changemap.run/"
 SCHEMA = f"{SCHEMA_NAME}1"  # of run.json
 
 # -- records --------------------------------------------------------------------------------
-RUN = "run.json"  # its presence tells a run's folder from any other
+RUN = "run.json"  # its presence marks the folder of a run
 QUALITY = "quality.json"
 FINDINGS = "findings.json"
 FINDINGS_CSV = "findings.csv"
@@ -34,4 +34,4 @@ RECORDS = (*NEEDED_RECORDS, FINDINGS, CANDIDATES)
 ALWAYS = frozenset({*NEEDED_RECORDS, REPORT, WARPED_TEMPLATE, RIGID, LUNGS_REFERENCE, LUNGS_TEMPLATE})
 WITH_MAP = ALWAYS | {FINDINGS, FINDINGS_CSV, CANDIDATES, CHANGE_MAP, SIGNED_CHANGE, DEFORMATION, JACOBIAN, TRUST}
 WITH_NETWORK = WITH_MAP | {CHANGE_DIFFERENCE, CHANGE_LEARNED, CHANGE_COMBINED}
-FILES = WITH_NETWORK  # all that a run may write; a folder with anything else in it is never replaced
+FILES = WITH_NETWORK  # everything that a run may write; a folder that holds anything else is never replaced

@@ -1,4 +1,4 @@
-"""The JSON files of a finished run, read back and checked as far as who reads them relies on them."""
+"""Reads the JSON files of a finished run and checks the parts that the program relies on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.run_files import NEEDED_RECORDS, RECORDS
 
-AGAIN = "run the comparison again"
+RUN_AGAIN = "run the comparison again"
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The contents of ``run.json``, ``quality.json``, and where they are there ``findings.json``, ``candidates.json``.
+    """Read ``run.json``, ``quality.json`` and, if present, ``findings.json`` and ``candidates.json``.
+
+    Returns:
+        The contents by name without suffix.
 
     Raises:
-        InputError: the folder is not a run's, or one of the files is damaged or not what a run writes.
+        InputError: the folder is not that of a run, or one of the files is damaged or not as a run writes it.
     """
     records = {}
     for file in RECORDS:
@@ -31,24 +34,24 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
                 ) from error
             continue
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"not readable ({error})", field=path, remedy=AGAIN) from error
-        wrong = _wrong(name, content)
-        if wrong:
-            raise InputError(wrong, field=path, remedy=AGAIN)
+            raise InputError(f"not readable ({error})", field=path, remedy=RUN_AGAIN) from error
+        fault = _fault(name, content)
+        if fault:
+            raise InputError(fault, field=path, remedy=RUN_AGAIN)
         records[name] = content
     return records
 
 
-def _wrong(name: str, content: Any) -> str:
-    """What is not as a run writes it, or an empty string."""
+def _fault(name: str, content: Any) -> str:
+    """Return what is not as a run writes it, or an empty string."""
     if not isinstance(content, dict):
         return f"found {type(content).__name__}, expected an object"
-    inner = {"run": "configuration", "quality": "quality"}.get(name)
-    if inner:
-        part = content.get(inner, {})
-        if not isinstance(part, dict):
-            return f"'{inner}' is {type(part).__name__}, expected an object"
-        return "" if isinstance(part.get("reasons", []), list) else "'reasons' is no list"
+    key = {"run": "configuration", "quality": "quality"}.get(name)
+    if key:
+        inner = content.get(key, {})
+        if not isinstance(inner, dict):
+            return f"'{key}' is {type(inner).__name__}, expected an object"
+        return "" if isinstance(inner.get("reasons", []), list) else "'reasons' is no list"
     findings, threshold = content.get("findings"), content.get("threshold", 1.0)
     if not isinstance(findings, list) or not all(map(_is_finding, findings)):
         return "'findings' is no list of findings with id, kind and centre_mm"

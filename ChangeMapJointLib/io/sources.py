@@ -1,7 +1,7 @@
-"""Where the files of a DICOM series come from: a folder, a zip archive or one file.
+"""Sources of DICOM files: a folder, a zip archive or one file.
 
-Nothing is ever unpacked: members of an archive are read as streams, so their names cannot
-point anywhere and nothing is left behind.
+Archives are never unpacked to disk: their members are read as streams, so that their names cannot point anywhere and
+no files are left behind.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ChangeMapJointLib.core.errors import InputError, printable
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
-PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso")  # what may hide a series
-ZIP_METHODS = {0, 8, 12, 14}  # of ZIP: stored, deflated, bzip2, LZMA; the ones that Python unpacks
+PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso")  # files that may contain a series
+ZIP_METHODS = {0, 8, 12, 14}  # that Python can unpack: stored, deflated, bzip2, LZMA
 ZIP_METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something cannot be read, without the number and the path that errors of the system carry."""
+    """Return the message of a reading error without the number and path that system errors include."""
     return getattr(error, "strerror", None) or str(error) or "out of memory"
 
 
@@ -36,10 +36,10 @@ class SourceFile:
     """One readable file of a source.
 
     Attributes:
-        name: what messages call it: its path inside the folder or archive.
-        size: bytes.
-        opener: gives a new binary stream at its start.
-        packed: it is a member of an archive, where going back means unpacking again.
+        name: its path inside the folder or archive, used in messages.
+        size: in bytes.
+        opener: opens a new binary stream.
+        packed: whether it is a member of an archive, where seeking backwards means unpacking again.
     """
 
     name: str
@@ -48,10 +48,10 @@ class SourceFile:
     packed: bool = False
 
     def read(self, limit: int = -1) -> bytes:
-        """The content, or its first ``limit`` bytes.
+        """Read the content, or its first ``limit`` bytes.
 
         Raises:
-            InputError: when it cannot be read or is too large.
+            InputError: it cannot be read or is too large.
         """
         if limit < 0:
             self.check_size()
@@ -63,10 +63,10 @@ class SourceFile:
             raise InputError(f"cannot be read ({reason_of(error)})", field=Path(self.name), remedy=remedy) from error
 
     def check_size(self) -> None:
-        """Is it small enough to be read whole?
+        """Check that the file is small enough to be read whole.
 
         Raises:
-            InputError: it is not.
+            InputError: it is too large.
         """
         if self.size > MAX_FILE_BYTES:
             raise InputError(f"{self.size} bytes", field=Path(self.name), expected=f"at most {MAX_FILE_BYTES}")
@@ -74,14 +74,13 @@ class SourceFile:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[tuple[SourceFile, ...]]:
-    """The files of a folder (searched recursively), of a zip archive, or the one file at ``path``.
+    """Open the files of a folder (searched recursively), of a zip archive, or the one file at ``path``.
 
-    The order is that of the names and means nothing. Links to folders are not followed;
-    archives inside an archive are not opened.
+    The files are sorted by name. Links to folders are not followed, and archives inside an archive are not opened.
 
     Raises:
-        InputError: unreadable or encrypted archive, one packed in a way that cannot be unpacked, or far too
-            many files.
+        InputError: the archive is unreadable, encrypted or packed by an unsupported method, or there are far too many
+            files.
     """
     if path.is_dir():
         yield _limited(path, _folder_files(path))
@@ -93,30 +92,30 @@ def open_source(path: Path) -> Iterator[tuple[SourceFile, ...]]:
 
 
 def _limited(path: Path, files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:
-    """All of ``files``, unless somebody pointed us at a whole disk."""
-    found: list[SourceFile] = []
+    """Collect ``files``, unless somebody gave a whole disk."""
+    collected: list[SourceFile] = []
     for file in files:
-        if len(found) == MAX_FILES:
+        if len(collected) == MAX_FILES:
             raise InputError(f"more than {MAX_FILES} files", field=path, remedy="give the folder of one study")
-        found.append(file)
-    return tuple(sorted(found, key=lambda file: file.name))
+        collected.append(file)
+    return tuple(sorted(collected, key=lambda file: file.name))
 
 
 def _folder_files(root: Path) -> Iterator[SourceFile]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.is_file():  # neither a socket nor a pipe, which would block
+            if path.is_file():  # a socket or a pipe would block
                 yield plain_file(path, str(path.relative_to(root)))
 
 
 def plain_file(path: Path, name: str) -> SourceFile:
-    """The file at ``path``, called ``name``."""
+    """Return the file at ``path`` as a source file called ``name``."""
     return SourceFile(printable(name), path.stat().st_size, lambda: _File(io.FileIO(path)))
 
 
 class _File(io.BufferedReader):
-    """Reserves no more memory than the file is long, whatever length a damaged element claims."""
+    """A reader that allocates no more than the size of the file, whatever length a damaged element claims."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(size if size is None or size < 0 else min(size, os.fstat(self.fileno()).st_size))

@@ -1,4 +1,4 @@
-"""Slices that drift sideways, as under a tilted gantry, moved back onto a straight grid."""
+"""Correction of a gantry tilt: slices that drift sideways are shifted back onto a straight grid."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 
-Ends = tuple[int, int]
+Ends = tuple[int, int]  # pixels added at the start and at the end of an axis
 
 
 def added_pixels(shear_mm: tuple[float, float], slices: int, spacing_mm: Sequence[float]) -> tuple[Ends, Ends]:
-    """Pixels by which the straight grid is wider than a slice: ((left, right), (top, bottom)).
+    """Return the pixels by which the straight grid is wider than a slice: ((left, right), (top, bottom)).
 
     Args:
-        shear_mm: sideways drift (along rows, along columns) from one slice to the next.
-        slices: how many there are.
-        spacing_mm: of the pixels, (x, y).
+        shear_mm: sideways drift in mm (along rows, along columns) from one slice to the next.
+        slices: number of slices.
+        spacing_mm: pixel spacing (x, y, ...).
     """
     x, y = (drift * (slices - 1) / h for drift, h in zip(shear_mm, spacing_mm, strict=False))
     return (_beyond(-x), _beyond(x)), (_beyond(-y), _beyond(y))
@@ -29,18 +29,27 @@ def _beyond(pixels: float) -> int:
     return int(np.ceil(max(pixels, 0.0) - 1e-9))
 
 
-def straightened(
-    picture: NDArray[np.generic], k: float, slices: int, shear_mm: tuple[float, float], spacing_mm: Sequence[float]
+def straighten_slice(
+    plane: NDArray[np.generic], k: float, slices: int, shear_mm: tuple[float, float], spacing_mm: Sequence[float]
 ) -> NDArray[np.generic]:
-    """Slice k of ``slices`` (HU, ``[y, x]``) moved back by its share of the drift, linear between pixels.
+    """Shift a slice back by its share of the drift, interpolating linearly.
 
-    Wider than ``picture`` by :func:`added_pixels`; what no slice saw is -1024. Whole HU stay whole.
+    Args:
+        plane: HU ``[y, x]`` of slice ``k``.
+        k: number of the slice, also fractional.
+        slices: number of slices.
+        shear_mm: sideways drift in mm (along rows, along columns) from one slice to the next.
+        spacing_mm: pixel spacing (x, y, ...).
+
+    Returns:
+        HU ``[y, x]``, wider than ``plane`` by :func:`added_pixels`, with -1024 where nothing was scanned. Integers stay
+        integers.
     """
     if shear_mm == (0.0, 0.0):
-        return picture
+        return plane
     hx, hy = spacing_mm[:2]
     (left, right), (top, bottom) = added_pixels(shear_mm, slices, spacing_mm)
-    wide = np.pad(picture.astype(np.float32), ((top, bottom), (left, right)), constant_values=NOT_SCANNED_HU)
+    padded = np.pad(plane.astype(np.float32), ((top, bottom), (left, right)), constant_values=NOT_SCANNED_HU)
     shift = (shear_mm[1] * k / hy, shear_mm[0] * k / hx)
-    moved: NDArray[np.float32] = ndimage.shift(wide, shift, order=1, cval=NOT_SCANNED_HU, prefilter=False)
-    return np.rint(moved) if np.issubdtype(picture.dtype, np.integer) else moved
+    shifted: NDArray[np.float32] = ndimage.shift(padded, shift, order=1, cval=NOT_SCANNED_HU, prefilter=False)
+    return np.rint(shifted) if np.issubdtype(plane.dtype, np.integer) else shifted

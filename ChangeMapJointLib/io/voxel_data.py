@@ -1,6 +1,6 @@
-"""The numbers of an image file: where they are, and how they come out without more memory than they fill.
+"""Reads the voxel values of an image file without using more memory than they need.
 
-A header is only a claim. Nothing is allocated for it before the file has shown that it can hold as much.
+The size in a header cannot be trusted: memory is allocated only after checking that the file can hold as much.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.sources import reason_of
 
 CHUNK_BYTES = 2**22
-MOST_PACKED = 1032  # deflate makes at most so many bytes of one
-MAX_TRAILING_BYTES = 2**24  # unpacked only to reach the checksum
+MAX_DEFLATE_RATIO = 1032  # largest number of bytes that one byte of deflate can give
+MAX_TRAILING_BYTES = 2**24  # unpacked after the voxels, only to reach the checksum
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-AGAIN = "copy or export it again"
+EXPORT_AGAIN = "copy or export it again"
 
 
 class _NoEnd(Exception):
-    """A packed stream ends too early."""
+    """A compressed stream ends too early."""
 
 
 Packing = Literal["raw", "zlib", "bzip2", "text"]
@@ -36,16 +36,16 @@ Packing = Literal["raw", "zlib", "bzip2", "text"]
 
 @dataclass(frozen=True)
 class VoxelData:
-    """Where the numbers of an image are.
+    """Where the voxel values of an image are stored.
 
     Attributes:
-        files: one, or several with equal shares in their order.
-        dtype: of the numbers as they are stored.
-        count: how many there are in all.
-        packing: ``zlib`` is gzip as well.
-        offset: bytes before them in each file; negative: they end where the file ends.
-        skip: bytes before them once they are unpacked.
-        attached: they are in the file of the header.
+        files: one file, or several in order with the same number of values each.
+        dtype: data type of the stored values.
+        count: number of values in all files together.
+        packing: compression; ``zlib`` includes gzip.
+        offset: bytes before the values in each file; negative if the values end at the end of the file.
+        skip: bytes before the values after decompression.
+        attached: whether the values are in the same file as the header.
     """
 
     files: tuple[Path, ...]
@@ -58,34 +58,34 @@ class VoxelData:
 
 
 def read_values(data: VoxelData) -> tuple[NDArray[np.generic], tuple[str, ...]]:
-    """The numbers in one row, in this machine's byte order, and notes.
+    """Read the values as a flat array in native byte order, with notes.
 
     Raises:
-        InputError: the files are missing, damaged, or hold fewer numbers than the header says.
-        MemoryError: there really are more than fit.
+        InputError: the files are missing, damaged, or hold fewer values than the header says.
+        MemoryError: the values do not fit into memory.
     """
-    share = data.count // max(len(data.files), 1)
-    if not data.files or share * len(data.files) != data.count:
-        raise InputError(f"{len(data.files)} data files for {data.count} voxels", remedy=AGAIN)
+    per_file = data.count // max(len(data.files), 1)
+    if not data.files or per_file * len(data.files) != data.count:
+        raise InputError(f"{len(data.files)} data files for {data.count} voxels", remedy=EXPORT_AGAIN)
     for path in data.files:
         with _opened(path) as stream:
-            _check_promise(path, stream, data, share)
+            _check_size(path, stream, data, per_file)
     values = np.empty(data.count, dtype=data.dtype)
     extra = 0
     for number, path in enumerate(data.files):
         with _opened(path) as stream:
-            extra += _read_file(path, stream, data, values[number * share : (number + 1) * share])
-    notes = (f"{extra} byte(s) behind the voxels were left out: the header may be another file's.",) if extra else ()
+            extra += _read_file(path, stream, data, values[number * per_file : (number + 1) * per_file])
+    notes = (f"{extra} byte(s) after the voxels were ignored: the header may belong to another file.",) if extra else ()
     if not values.dtype.isnative:
         values = values.byteswap(inplace=True).view(values.dtype.newbyteorder())
     return values, notes
 
 
 def unpacked_start(path: Path, count: int) -> bytes:
-    """The first ``count`` bytes of what a gzip file holds, or as many as there are.
+    """Return the first ``count`` bytes of the content of a gzip file, or as many as there are.
 
     Raises:
-        InputError: damaged.
+        InputError: the file is damaged.
     """
     start = b""
     with path.open("rb") as stream:
@@ -97,17 +97,17 @@ def unpacked_start(path: Path, count: int) -> bytes:
         except _NoEnd:
             pass
         except zlib.error as error:
-            raise InputError(f"damaged ({error})", remedy=AGAIN) from error
+            raise InputError(f"damaged ({error})", remedy=EXPORT_AGAIN) from error
     return start[:count]
 
 
-def _name(path: Path, data: VoxelData) -> str:
-    """How an error calls the file: not at all where it is the header's own, which is named anyway."""
+def _prefix(path: Path, data: VoxelData) -> str:
+    """Return the start of a message: the name of a separate data file; a header's own file is named anyway."""
     return "" if data.attached else f"{path.name} is "
 
 
 def _opened(path: Path) -> BinaryIO:
-    if not path.is_file():  # neither a folder nor a pipe, which would block
+    if not path.is_file():  # a folder cannot be read, and a pipe would block
         raise InputError(f"its data file {path.name} is missing", remedy="copy both files into one folder")
     try:
         return path.open("rb")
@@ -115,33 +115,33 @@ def _opened(path: Path) -> BinaryIO:
         raise InputError(f"its data file {path.name} cannot be read ({reason_of(error)})") from error
 
 
-def _check_promise(path: Path, stream: BinaryIO, data: VoxelData, share: int) -> None:
-    """Could the file hold its share? Where the packing leaves that open, it is unpacked once without being kept."""
-    size, wanted = path.stat().st_size, data.skip + share * data.dtype.itemsize
+def _check_size(path: Path, stream: BinaryIO, data: VoxelData, count: int) -> None:
+    """Check that the file can hold ``count`` values; if compression leaves that open, unpack it once and discard."""
+    size, expected = path.stat().st_size, data.skip + count * data.dtype.itemsize
     if data.packing == "raw":
-        found = size - max(data.offset, 0)
+        available = size - max(data.offset, 0)
     elif data.packing == "text":
-        wanted, found = 2 * share - 1, size - max(data.offset, 0)  # a digit and a space each
-    elif wanted > MOST_PACKED * size:
+        expected, available = 2 * count - 1, size - max(data.offset, 0)  # a digit and a space each
+    elif expected > MAX_DEFLATE_RATIO * size:
         stream.seek(max(data.offset, 0))
-        found = 0
+        available = 0
         with suppress(_NoEnd):
             for chunk in _unpacked(stream, data, path):
-                found += len(chunk)
-                if found >= wanted:
+                available += len(chunk)
+                if available >= expected:
                     break
     else:
         return
-    if found < wanted:
-        raise _truncated(path, data, found - data.skip, wanted - data.skip)
+    if available < expected:
+        raise _truncated(path, data, available - data.skip, expected - data.skip)
 
 
-def _truncated(path: Path, data: VoxelData, found: int, wanted: int) -> InputError:
-    return InputError(f"{_name(path, data)}truncated, {max(found, 0)} of {wanted} bytes", remedy=AGAIN)
+def _truncated(path: Path, data: VoxelData, available: int, expected: int) -> InputError:
+    return InputError(f"{_prefix(path, data)}truncated, {max(available, 0)} of {expected} bytes", remedy=EXPORT_AGAIN)
 
 
 def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np.generic]) -> int:
-    """Fill ``values`` from one file; gives the number of bytes behind them."""
+    """Fill ``values`` from one file; return the number of bytes after them."""
     if data.packing == "text":
         stream.seek(data.offset)
         return _read_text(path, stream, data, values)
@@ -157,42 +157,42 @@ def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
             raise _truncated(path, data, done, len(target))
         return max(size - start - done, 0)
     stream.seek(max(data.offset, 0))
-    place, whole = -data.skip, True
+    position, complete = -data.skip, True
     try:
         for chunk in _unpacked(stream, data, path):
-            start, stop = max(place, 0), min(place + len(chunk), len(target))
+            start, stop = max(position, 0), min(position + len(chunk), len(target))
             if start < stop:
-                target[start:stop] = chunk[start - place : stop - place]
-            place += len(chunk)
-            if place > len(target) + MAX_TRAILING_BYTES:
+                target[start:stop] = chunk[start - position : stop - position]
+            position += len(chunk)
+            if position > len(target) + MAX_TRAILING_BYTES:
                 break
     except _NoEnd:
-        whole = False
-    if place < len(target):
-        raise _truncated(path, data, place, len(target))
-    if not whole:
-        raise InputError(f"{_name(path, data)}damaged (its end with the checksum is missing)", remedy=AGAIN)
-    return place - len(target)
+        complete = False
+    if position < len(target):
+        raise _truncated(path, data, position, len(target))
+    if not complete:
+        raise InputError(f"{_prefix(path, data)}damaged (its end with the checksum is missing)", remedy=EXPORT_AGAIN)
+    return position - len(target)
 
 
 def _unpacked(stream: BinaryIO, data: VoxelData, path: Path) -> Iterator[bytes]:
-    """What the stream holds, in chunks.
+    """Decompress the stream in chunks.
 
     Raises:
-        InputError: damaged.
-        _NoEnd: after the last chunk, where the stream ends too early.
+        InputError: the stream is damaged.
+        _NoEnd: after the last chunk, if the stream ends too early.
     """
     try:
         yield from _inflated(stream) if data.packing == "zlib" else _bunzipped(stream)
     except (zlib.error, OSError, ValueError) as error:
-        raise InputError(f"{_name(path, data)}damaged ({error})", remedy=AGAIN) from error
+        raise InputError(f"{_prefix(path, data)}damaged ({error})", remedy=EXPORT_AGAIN) from error
 
 
 def _inflated(stream: BinaryIO, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """Of gzip, also of several parts, or zlib; what follows and is neither is left."""
+    """Decompress gzip (also of several members) or zlib; anything else that follows is ignored."""
     unpacker, rest = zlib.decompressobj(GZIP_OR_ZLIB), b""
-    while fed := rest or stream.read(CHUNK_BYTES):
-        yield unpacker.decompress(fed, chunk_bytes)
+    while packed := rest or stream.read(CHUNK_BYTES):
+        yield unpacker.decompress(packed, chunk_bytes)
         rest = unpacker.unconsumed_tail
         if unpacker.eof:
             rest = unpacker.unused_data or stream.read(CHUNK_BYTES)
@@ -217,11 +217,13 @@ def _read_text(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            found = np.fromstring(stream.read().decode("ascii"), dtype=np.float64, sep=" ")
+            numbers = np.fromstring(stream.read().decode("ascii"), dtype=np.float64, sep=" ")
         except (ValueError, DeprecationWarning) as error:
-            raise InputError(f"{_name(path, data)}damaged (voxels that are no numbers)", remedy=AGAIN) from error
-    if found.size < values.size:
-        raise InputError(f"{_name(path, data)}truncated, {found.size} of {values.size} values", remedy=AGAIN)
+            raise InputError(
+                f"{_prefix(path, data)}damaged (voxels that are not numbers)", remedy=EXPORT_AGAIN
+            ) from error
+    if numbers.size < values.size:
+        raise InputError(f"{_prefix(path, data)}truncated, {numbers.size} of {values.size} values", remedy=EXPORT_AGAIN)
     with np.errstate(invalid="ignore"):
-        values[:] = found[: values.size].astype(values.dtype)
+        values[:] = numbers[: values.size].astype(values.dtype)
     return 0

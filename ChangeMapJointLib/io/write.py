@@ -1,4 +1,4 @@
-"""Writing results: volumes, displacement fields and rigid transforms, whole or not at all."""
+"""Writes volumes, displacement fields and rigid transforms, completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.io.read import read_array
 
 if TYPE_CHECKING:
-    from ChangeMapJointLib.core.displacement import DisplacementField  # brings torch, which Slicer's process may lack
+    from ChangeMapJointLib.core.displacement import DisplacementField  # imports torch, which Slicer's process may lack
 
 NRRD_TYPES = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "f4": "float", "f8": "double"}
-# Slicer's marks of a displacement field, https://slicer.readthedocs.io, developer guide, Transforms
+# Slicer's header fields of a displacement field, https://slicer.readthedocs.io, developer guide, Transforms
 DISPLACEMENT_KEYS = {"displacement field type": "resampling", "intent_code": "1006"}
 SLAB_BYTES = 2**24
 
 
 @contextmanager
 def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends well, else removed.
+    """Give a temporary path beside ``path``, which is renamed to ``path`` if the block succeeds and removed otherwise.
 
-    The suffix stays, so that writers that go by it can be used.
+    The suffix is kept for writers that depend on it.
 
     Raises:
-        InputError: when the folder is missing or cannot be written to, or the disk is full.
+        InputError: the folder is missing or cannot be written to, or the disk is full.
     """
     target = Path(path)
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
@@ -60,18 +60,18 @@ def write_nrrd(
 ) -> None:
     """Write a volume or a vector field as NRRD in LPS.
 
-    The same input gives the same bytes. Memory stays at a few slices beyond ``array``.
+    The same input gives the same bytes. Memory use is a few slices beyond ``array``.
 
     Args:
-        path: where to; an existing file is replaced in one step.
+        path: the file; an existing one is replaced in one step.
         array: ``[z, y, x]``, or ``[z, y, x, 3]`` for vectors in LPS; bool is written as uint8.
-        grid: where its voxels are.
-        metadata: further keys and values of the header.
-        compress: gzip at its fastest setting for the kind of number.
+        grid: the grid of ``array``.
+        metadata: further keys and values for the header.
+        compress: compress with gzip, at its fastest setting.
 
     Raises:
-        InputError: when the file cannot be written.
-        ValueError: when ``array`` does not fit ``grid`` or is of a kind that NRRD does not have.
+        InputError: the file cannot be written.
+        ValueError: ``array`` does not fit ``grid``, or NRRD does not support its type.
     """
     if tuple(array.shape[:3]) != grid.shape or array.ndim > 4:
         raise ValueError(f"write_nrrd() 'array' must have shape {grid.shape} or (*{grid.shape}, c), got {array.shape}")
@@ -87,17 +87,17 @@ def write_nrrd(
 
 
 def write_displacement(path: str | PathLike[str], field: DisplacementField, *, compress: bool = True) -> None:
-    """Write u as a float32 vector NRRD in mm LPS that Slicer loads as a (resampling) transform."""
+    """Write u as a float32 vector NRRD in mm, LPS, which Slicer loads as a (resampling) transform."""
     write_nrrd(
         path, field.vectors_mm.astype(np.float32, copy=False), field.grid, metadata=DISPLACEMENT_KEYS, compress=compress
     )
 
 
 def read_displacement(path: str | PathLike[str]) -> DisplacementField:
-    """The field that :func:`write_displacement` wrote, or any vector image in mm LPS.
+    """Read a field written by :func:`write_displacement`, or any vector image in mm, LPS.
 
     Raises:
-        InputError: when the file is not a volume of three-vectors.
+        InputError: the file is not a volume of three-vectors.
     """
     from ChangeMapJointLib.core.displacement import DisplacementField
 
@@ -107,19 +107,19 @@ def read_displacement(path: str | PathLike[str]) -> DisplacementField:
     return DisplacementField(np.ascontiguousarray(array, dtype=np.float32), grid)
 
 
-def write_rigid(path: str | PathLike[str], matrix: FloatArray) -> None:
+def write_rigid(path: str | PathLike[str], rigid: FloatArray) -> None:
     """Write a 4x4 physical matrix (reference to template points, LPS) as an ITK transform file (``.tfm``).
 
-    It is stored as an affine transform, which ITK and Slicer load as resampling transform without
-    rounding it to angles.
+    It is stored as an affine transform, which ITK and Slicer load as a resampling transform; storing angles would
+    round it.
     """
     import SimpleITK as sitk
 
-    if matrix.shape != (4, 4) or not np.allclose(matrix[3], (0, 0, 0, 1)):
-        raise ValueError(f"write_rigid() 'matrix' must be 4x4 with last row (0, 0, 0, 1), got {matrix}")
+    if rigid.shape != (4, 4) or not np.allclose(rigid[3], (0, 0, 0, 1)):
+        raise ValueError(f"write_rigid() 'rigid' must be 4x4 with last row (0, 0, 0, 1), got {rigid}")
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
+    transform.SetMatrix(rigid[:3, :3].ravel().tolist())
+    transform.SetTranslation(rigid[:3, 3].tolist())
     with atomic_path(path) as temporary:
         try:
             sitk.WriteTransform(transform, str(temporary))
@@ -128,16 +128,16 @@ def write_rigid(path: str | PathLike[str], matrix: FloatArray) -> None:
 
 
 def read_rigid(path: str | PathLike[str]) -> FloatArray:
-    """The 4x4 physical matrix of a linear ITK transform file.
+    """Read the 4x4 physical matrix of a linear ITK transform file.
 
     Raises:
-        InputError: missing, damaged or not linear.
+        InputError: the file is missing or damaged, or the transform is not linear.
     """
     import SimpleITK as sitk
 
     try:
         transform = sitk.ReadTransform(str(path))
-    except (RuntimeError, UnicodeDecodeError) as error:  # the latter: of a message that quotes the file
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter from a message that quotes the file
         raise InputError("not a readable ITK transform file", field=Path(path)) from error
     if not transform.IsLinear() or transform.GetDimension() != 3:
         raise InputError(transform.GetName(), field=Path(path), expected="a linear transform of 3-D points")
@@ -150,7 +150,7 @@ def read_rigid(path: str | PathLike[str]) -> FloatArray:
 
 
 def _header(array: NDArray[np.generic], grid: Grid, kind: str, metadata: Mapping[str, str], compress: bool) -> str:
-    """NRRD header in LPS, https://teem.sourceforge.net/nrrd/format.html."""
+    """Return the NRRD header in LPS, https://teem.sourceforge.net/nrrd/format.html."""
     vector = array.ndim == 4
     directions = [_vector(axis) for axis in (np.asarray(grid.direction) * np.asarray(grid.spacing_mm)).T]
     lines = [
@@ -180,13 +180,13 @@ def _escaped(text: str) -> str:
 
 
 def _write_data(stream: BinaryIO, array: NDArray[np.generic], dtype: str, compress: bool) -> None:
-    # Measured on change maps, noise and CT: run lengths cost floats no size and are three times as fast as
-    # searching for repeats, which only whole numbers have.
+    # Measured on change maps, noise and CT: for floats, run-length encoding gives files of the same size three times
+    # faster than searching for repeats, which only integers have.
     strategy = zlib.Z_RLE if dtype[1] == "f" else zlib.Z_DEFAULT_STRATEGY
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, strategy)
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, strategy)
     step = max(1, SLAB_BYTES // max(array[0].nbytes, 1))
     for z in range(0, array.shape[0], step):
         slab = np.ascontiguousarray(array[z : z + step].astype(dtype, copy=False)).data.cast("B")
-        stream.write(packer.compress(slab) if compress else slab)
+        stream.write(compressor.compress(slab) if compress else slab)
     if compress:
-        stream.write(packer.flush())
+        stream.write(compressor.flush())

@@ -1,1 +1,1 @@
-"""The joint method: a network that gives deformation and change at once, Eq. (2) of Kohlbrandt et al. 2024."""
+"""The joint method: a network that predicts deformation and change together, Eq. (2) of Kohlbrandt et al. 2024."""

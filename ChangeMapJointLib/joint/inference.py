@@ -1,4 +1,4 @@
-"""The network's answer to two scans: y and CM_learn, from R and T alone."""
+"""Inference of the joint network: y and CM_learn from R and T alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
-from ChangeMapJointLib.core.memory import is_lack_of_memory
+from ChangeMapJointLib.core.memory import is_out_of_memory
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
@@ -28,8 +28,9 @@ class JointOptions:
 
     Attributes:
         model: name of weights that ship with the project, or a ``.safetensors`` file with its card beside it.
-        shape: (z, y, x) of the grid that the network sees; None: as it was trained.
-        instance: iterations of Eq. (1) that start from the network's y, coarsest level first; empty: none.
+        shape: (z, y, x) of the network's grid; None: the shape it was trained with.
+        instance: iterations of Eq. (1) for each level, coarsest first, starting from the network's y (instance
+            optimisation); empty: none.
     """
 
     model: str = DEFAULT_WEIGHTS
@@ -41,25 +42,25 @@ class JointOptions:
             self,
             shape=(
                 self.shape is None or (len(self.shape) == 3 and all(within(n, 8, 1024) for n in self.shape)),
-                "three numbers of voxels (z, y, x) from 8 to 1024, or none",
+                "three sizes in voxels (z, y, x) from 8 to 1024, or none",
             ),
             instance=(
                 len(self.instance) <= 6 and all(within(n, 1, 10_000) for n in self.instance),
-                "up to 6 numbers from 1 to 10000, one a level",
+                "up to 6 numbers from 1 to 10000, one for each level",
             ),
         )
 
 
 @dataclass(frozen=True)
-class JointAnswer:
-    """What the network says of a pair.
+class JointPrediction:
+    """What the network predicts for a pair.
 
     Attributes:
         field: y on a grid that covers the whole reference, rigid part included.
-        learned: CM_learn, float32 ``[z, y, x]`` on the reference's grid; 0 where the network did not look.
-        scans: what it saw.
-        device: where it computed.
-        notes: sentences on what had to be done in another way than asked for.
+        learned: CM_learn, float32 ``[z, y, x]`` in [0, 1] on the reference's grid; 0 outside the network's grid.
+        scans: both scans as the network saw them.
+        device: where the network ran.
+        notes: sentences for the user where the run differs from what was asked for.
     """
 
     field: DisplacementField
@@ -69,47 +70,47 @@ class JointAnswer:
     notes: tuple[str, ...] = ()
 
 
-def ask_network(
+def run_network(
     checkpoint: Checkpoint,
     pair: ScanPair,
     *,
     shape: Shape3 | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
-) -> JointAnswer:
-    """Both scans on the network's grid, through the network, and its answer on the reference's own grid.
+) -> JointPrediction:
+    """Run the network on a pair and return its prediction in the reference's space.
 
-    Where memory does not suffice, a grid of half as many voxels a side is tried, and on a GPU's failure the CPU;
-    ``notes`` say so.
+    If memory runs out, the run is repeated with half as many voxels along each axis, and after a GPU on the CPU. The
+    ``notes`` of the result then say so.
 
     Args:
         checkpoint: the network.
         pair: both scans with lungs, rigidly aligned.
-        shape: (z, y, x) of the network's grid; by default as it was trained.
-        device: where the network computes.
-        progress: told the fraction done; raise from it to stop.
+        shape: (z, y, x) of the network's grid; by default the shape it was trained with.
+        device: where the network runs first.
+        progress: called with the fraction done; raise from it to stop.
 
     Raises:
-        InputError: a shape that the network cannot take, or not even the smallest grid fits the memory.
+        InputError: the network cannot take the shape, or memory is too small even for the coarsest attempt.
     """
-    asked = usable_shape(checkpoint, shape)
+    requested_shape = usable_shape(checkpoint, shape)
     device = torch.device(device)
-    matched = checkpoint.network.options.match_resolution
-    attempts = _attempts(asked, checkpoint.network.options.multiple, device)
-    for where, size in attempts:
+    options = checkpoint.network.options
+    for attempt_device, attempt_shape in _attempts(requested_shape, options.multiple, device):
         try:
-            seen = network_scans(pair, size, match_resolution=matched)
+            scans = network_scans(pair, attempt_shape, match_resolution=options.match_resolution)
             progress(0.4)
-            u, learned = _forward(checkpoint.network, seen, where)
+            u, learned = _forward(checkpoint.network, scans, attempt_device)
             progress(0.8)
-            field = from_network(u, seen.grid, pair.rigid, pair.reference.grid)
-            on_reference = resample(learned, seen.grid, pair.reference.grid)
+            field = from_network(u, scans.grid, pair.rigid, pair.reference.grid)
+            learned = resample(learned, scans.grid, pair.reference.grid)
         except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             continue
         progress(1.0)
-        return JointAnswer(field, on_reference, seen, where, _notes(asked, size, device, where))
+        notes = _notes(requested_shape, attempt_shape, device, attempt_device)
+        return JointPrediction(field, learned, scans, attempt_device, notes)
     raise InputError(
         "not enough memory for the network",
         field="method",
@@ -119,29 +120,29 @@ def ask_network(
 
 
 def usable_shape(checkpoint: Checkpoint, shape: Shape3 | None = None) -> Shape3:
-    """(z, y, x) of the grid that the network will see: ``shape``, or as it was trained.
+    """The shape (z, y, x) of the network's grid: ``shape``, or by default the shape it was trained with.
 
     Raises:
         InputError: the network cannot take it.
     """
-    asked, multiple = shape or trained_shape(checkpoint), checkpoint.network.options.multiple
-    if any(n % multiple for n in asked) or max(asked) == multiple:
+    usable, multiple = shape or trained_shape(checkpoint), checkpoint.network.options.multiple
+    if any(n % multiple for n in usable) or max(usable) == multiple:
         raise InputError(
-            f"found {list(asked)}",
+            f"found {list(usable)}",
             field="config.joint.shape",
-            expected=f"multiples of {multiple} for this network, one of them larger",
+            expected=f"multiples of {multiple} for this network, at least one above {multiple}",
         )
-    return asked
+    return usable
 
 
 def trained_shape(checkpoint: Checkpoint) -> Shape3:
-    """(z, y, x) of the grid in the card.
+    """The shape (z, y, x) that the network was trained with, from its card.
 
     Raises:
-        InputError: the card does not say.
+        InputError: the card does not hold one.
     """
-    told = checkpoint.card.get("training", {})
-    shape = told.get("shape") if isinstance(told, dict) else None
+    training = checkpoint.card.get("training", {})
+    shape = training.get("shape") if isinstance(training, dict) else None
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n <= 1024 for n in shape)):
         raise InputError(
             f"found training.shape = {shape!r}", field="card of the weights", expected="three numbers (z, y, x)"
@@ -150,67 +151,78 @@ def trained_shape(checkpoint: Checkpoint) -> Shape3:
 
 
 def _attempts(shape: Shape3, multiple: int, device: torch.device) -> list[tuple[torch.device, Shape3]]:
+    """Devices and shapes in the order in which they are tried."""
     half = (shape[0] // 2, shape[1] // 2, shape[2] // 2)
     smaller = [half] if all(n >= multiple and n % multiple == 0 for n in half) and max(half) > multiple else []
-    return [(place, size) for place in _places(device) for size in (shape, *smaller)]
+    return [(candidate, size) for candidate in _devices(device) for size in (shape, *smaller)]
 
 
-def _places(device: torch.device) -> list[torch.device]:
-    """Where to compute, and where else when memory does not suffice there."""
+def _devices(device: torch.device) -> list[torch.device]:
+    """The device, and the CPU as a fallback when the device's memory runs out."""
     return [device] if device.type == "cpu" else [device, torch.device("cpu")]
 
 
-def _notes(asked: Shape3, size: Shape3, device: torch.device, where: torch.device) -> tuple[str, ...]:
+def _notes(
+    requested_shape: Shape3, used_shape: Shape3, requested_device: torch.device, used_device: torch.device
+) -> tuple[str, ...]:
     notes = []
-    if where.type != device.type:
-        notes.append("The GPU's memory did not suffice for the network; it computed on the CPU.")
-    if size != asked:
-        grids = [" x ".join(map(str, s[::-1])) for s in (size, asked)]
-        notes.append(f"Memory did not suffice: the network saw {grids[0]} voxels instead of {grids[1]}.")
+    if used_device.type != requested_device.type:
+        notes.append("The GPU did not have enough memory for the network, so it ran on the CPU.")
+    if used_shape != requested_shape:
+        used, requested = (" x ".join(map(str, shape[::-1])) for shape in (used_shape, requested_shape))
+        notes.append(f"There was not enough memory: the network ran on {used} voxels instead of {requested}.")
     return tuple(notes)
 
 
-def look_again(checkpoint: Checkpoint, answer: JointAnswer, field: DisplacementField, reference: Grid) -> JointAnswer:
-    """The answer with CM_learn as the last block says it where a better y has put T.
+def update_learned_change(
+    checkpoint: Checkpoint, prediction: JointPrediction, field: DisplacementField, reference_grid: Grid
+) -> JointPrediction:
+    """Recompute CM_learn with the last block, starting from a better deformation than the network's own.
 
-    That block tells change from what y has left over; after instance optimisation little is left.
+    The last block separates real change from misalignment. After instance optimisation little misalignment is left.
 
     Args:
-        checkpoint: the network that gave ``answer``.
-        answer: its first one; it stays as it is, with a note, where memory does not suffice.
+        checkpoint: the network that made ``prediction``.
+        prediction: its first result; where memory runs out it is returned as it is, with a note.
         field: y after instance optimisation, rigid part included.
-        reference: R's own grid.
+        reference_grid: R's own grid.
+
+    Returns:
+        ``prediction`` with the new CM_learn; its field stays the network's own.
     """
-    seen = answer.scans
-    for place in _places(answer.device):
+    scans = prediction.scans
+    for device in _devices(prediction.device):
         try:
-            u = torch.from_numpy(to_network(field, seen.grid, seen.rigid))
-            _, learned = _forward(checkpoint.network, seen, place, u)
-            return replace(answer, learned=resample(learned, seen.grid, reference))
+            u = torch.from_numpy(to_network(field, scans.grid, scans.rigid))
+            _, learned = _forward(checkpoint.network, scans, device, u)
+            return replace(prediction, learned=resample(learned, scans.grid, reference_grid))
         except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-    note = "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation."
-    return replace(answer, notes=(*answer.notes, note))
+    note = (
+        "There was not enough memory to run the network a second time: CM_learn belongs to the network's own "
+        "deformation, not to the optimised one."
+    )
+    return replace(prediction, notes=(*prediction.notes, note))
 
 
 @torch.inference_mode()
 def _forward(
-    network: JointNetwork, seen: NetworkScans, device: torch.device, start_mm: torch.Tensor | None = None
+    network: JointNetwork, scans: NetworkScans, device: torch.device, start_mm: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, NDArray[np.float32]]:
-    """U ``[3, z, y, x]`` in mm and CM_learn, the last block from ``start_mm`` where that is given."""
+    """Run the network, or with ``start_mm`` only its last block from there: u ``[3, z, y, x]`` in mm and CM_learn."""
     try:
         network.to(device).eval()
-        r, t = (torch.from_numpy(v)[None, None].to(device) for v in (seen.reference, seen.template))
+        r, t = (torch.from_numpy(v)[None, None].to(device) for v in (scans.reference, scans.template))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and bfloat16_is_fast()):
             if start_mm is None:
-                found = network(r, t, seen.grid.spacing_mm)
+                output = network(r, t, scans.grid.spacing_mm)
             else:
-                before = network.coarse(r, t, seen.grid.spacing_mm)
+                coarse = network.coarse(r, t, scans.grid.spacing_mm)
                 start = start_mm[None].to(device)
-                logits = before[-1].logits if before else torch.zeros_like(start[:, :2])
-                found = network.finest(r, t, seen.grid.spacing_mm, JointOutput(start, logits))
-        return found.displacement_mm[0].float().cpu(), found.change[0].float().cpu().numpy()
+                logits = coarse[-1].logits if coarse else torch.zeros_like(start[:, :2])
+                output = network.finest(r, t, scans.grid.spacing_mm, JointOutput(start, logits))
+        return output.displacement_mm[0].float().cpu(), output.change[0].float().cpu().numpy()
     finally:
         network.to("cpu")
         if device.type == "cuda":
@@ -218,6 +230,6 @@ def _forward(
 
 
 def bfloat16_is_fast() -> bool:
-    """Whether the processor computes in bfloat16: convolutions then take half the time and memory of float32."""
-    told = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name yet; without it float32 is right too
-    return bool(told and told())
+    """Whether the CPU has bfloat16 instructions; convolutions then need half the time and memory of float32."""
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public name for it yet
+    return bool(is_supported and is_supported())

@@ -1,10 +1,10 @@
-"""The two-head U-Net of Kohlbrandt et al. 2024, section 2.1, and a cascade of it from coarse to fine.
+"""The two-head U-Net of Kohlbrandt et al. 2024, section 2.1, and a coarse-to-fine cascade of such U-Nets.
 
-One U-Net of depth 2 sees about 50 voxels (two convolutions of 3 a stage): at the voxel size of the paper less than
-breathing moves the diaphragm. The cascade therefore starts on larger voxels, where as many are enough; every finer
-block sees T already moved by the coarser ones; the deformations are composed, and the logits of the change add up.
-Before a coarse block, T moves by the shifts at which it is most like R (:func:`best_shift`), so that the block need not
-learn from a handful of patients what matching is, only where that is wrong.
+One U-Net of depth 2 has a receptive field of about 50 voxels (two 3 x 3 x 3 convolutions in each stage). At the voxel
+size of the paper that is less than the breathing motion of the diaphragm. The cascade therefore starts on larger
+voxels. Every finer block is given T as warped by the coarser ones; deformations are composed and the logits of change
+are added. Before a coarse block, T is moved by the shifts at which it is most similar to R (:func:`best_shift`). The
+block then only learns to correct this match, instead of learning to match from a handful of patients.
 """
 
 from __future__ import annotations
@@ -21,38 +21,40 @@ from torch.utils.checkpoint import checkpoint
 
 from ChangeMapJointLib.core.hu import NETWORK_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.density import at_density
+from ChangeMapJointLib.joint.density import scale_density
 from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
-MOMENTUM = 0.03  # of kept statistics: a mean over the last 30 pairs or so
-SLAB_VOXELS = 8e6  # that a block with kept statistics takes at once: 2.5 GB in float32 with 16 channels; the overlap of
-# slabs may be as thick as they are, so that on grids of hundreds of voxels a side it takes more
-SEEN = 7  # voxels of its coarsest stage that a block sees in every direction, at most
-SHARPNESS = 60.0  # of the choice among shifts; without any training 2 mm are left of 6.7, see docs/log/network.md
+MOMENTUM = 0.03  # of batch normalisation: its running statistics average about the last 30 pairs
+SLAB_VOXELS = 8e6  # given at once to a block with kept statistics: 2.5 GB in float32 with 16 channels. Slabs overlap by
+# up to their own thickness, so that grids of hundreds of voxels along each axis need more
+REACH_COARSE_VOX = 7  # how far a block sees in every direction, in voxels of its coarsest stage
+SHARPNESS = 60.0  # of the softmax over shifts; without any training it reduces 6.7 mm to 2 mm, see docs/log/network.md
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The architecture; a checkpoint carries it.
+    """The architecture; stored in the checkpoint's card.
 
     Attributes:
-        factors: voxels of the network's grid in one voxel of every block, along each axis, coarsest first; ``(1,)`` is
-            the paper's single network.
-        channels: of the first stage of every block, coarsest first; doubled by every deeper stage.
-        reach: voxels along each axis that :func:`best_shift` looks before a block, coarsest first; 0: the block works
-            alone, as in the paper.
+        factors: downsampling of every block relative to the network's grid, coarsest first; ``(1,)`` is the paper's
+            single network.
+        channels: of the first stage of every block, coarsest first; doubled in every deeper stage.
+        reach: search radius in voxels of :func:`best_shift` before every block, coarsest first; 0: no search, as in the
+            paper.
         depth: how often a block halves its resolution.
-        kept_statistics: the last block normalises by statistics that training kept, not by those of the volume at hand:
-            then it answers a crop as it answers the whole, and can be trained on crops.
-        match_density: the last block is shown T as dense as R, as :func:`at_density` has it by the y it starts from:
-            otherwise every vessel of a lung that is breathed out has grown.
-        match_resolution: the network is shown R and T equally blurred, by the size of their voxels: otherwise a prior
-            of thick slices lacks vessels that the current scan shows. The blocks do not look at it; it is for who makes
-            their input (:func:`~ChangeMapJointLib.joint.scans.network_scans`).
-        temperature: the logits are divided by it outside training; found afterwards, so that CM_learn is no surer of
-            itself than it is right.
-        checkpointing: keep no activations inside stages, and compute them again on the way back.
+        kept_statistics: the last block is normalised by the running statistics of training (batch normalisation)
+            instead of those of the volume (instance normalisation). It then gives the same output on a crop as on the
+            whole volume, and can be trained on crops.
+        match_density: the last block is given T with its density scaled to the local volume in R
+            (:func:`~ChangeMapJointLib.joint.density.scale_density`), by the y that it starts from. Otherwise every
+            vessel of an exhaled lung seems to have grown.
+        match_resolution: the network is given R and T at equal resolution. Otherwise a prior with thick slices lacks
+            vessels that the current scan shows. The blocks ignore it: it tells
+            :func:`~ChangeMapJointLib.joint.scans.network_scans` how to prepare their input.
+        temperature: the logits are divided by it outside training. It is calibrated after training, so that CM_learn
+            can be read as a probability.
+        checkpointing: gradient checkpointing: recompute the activations inside stages in the backward pass.
     """
 
     factors: tuple[int, ...] = (4, 2, 1)
@@ -71,7 +73,7 @@ class NetworkOptions:
             self,
             factors=(
                 bool(self.factors) and falling and self.factors[-1] == 1,
-                "falling whole numbers that divide one another, ending in 1, such as (4, 2, 1)",
+                "decreasing whole numbers, each a multiple of the next, ending in 1, such as (4, 2, 1)",
             ),
             channels=(
                 len(self.channels) == len(self.factors) and all(within(c, 1, 256) for c in self.channels),
@@ -84,7 +86,7 @@ class NetworkOptions:
             depth=(within(self.depth, 1, 5), "1 to 5"),
             match_density=(
                 not self.match_density or (len(self.factors) > 1 and self.reach[-1] == 0),
-                "true only where the last of several blocks has a reach of 0: it needs a smooth y to start from",
+                "true only with several blocks, the last with a reach of 0: it needs a smooth y to start from",
             ),
             temperature=(within(self.temperature, 0.1, 100.0), "0.1 to 100"),
         )
@@ -97,12 +99,12 @@ class NetworkOptions:
 
 
 class JointOutput(NamedTuple):
-    """What the network says of one batch.
+    """What the network predicts for one batch.
 
     Attributes:
         displacement_mm: u, ``[n, 3, z, y, x]``, components (x, y, z) along the array's axes.
         logits: of "unchanged" and "changed", ``[n, 2, z, y, x]``.
-        coarser_mm: u after every block but the last, each on its own grid, for losses on all of them.
+        coarser_mm: u in mm after every block but the last, each on its own grid; for losses on all blocks.
     """
 
     displacement_mm: Tensor
@@ -116,35 +118,43 @@ class JointOutput(NamedTuple):
 
 
 class Stage(nn.Module):
-    """Two convolutions of 3 x 3 x 3, each normalised, over the volume or by kept statistics."""
+    """Two 3 x 3 x 3 convolutions, each followed by instance normalisation or, on request, batch normalisation."""
 
-    def __init__(self, given: int, made: int, *, kept_statistics: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kept_statistics: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for channels in (given, made):
+        for channels in (in_channels, out_channels):
             layers += [
-                nn.Conv3d(channels, made, 3, padding=1, bias=False),
-                nn.BatchNorm3d(made, momentum=MOMENTUM) if kept_statistics else nn.InstanceNorm3d(made, affine=True),
+                nn.Conv3d(channels, out_channels, 3, padding=1, bias=False),
+                nn.BatchNorm3d(out_channels, momentum=MOMENTUM)
+                if kept_statistics
+                else nn.InstanceNorm3d(out_channels, affine=True),
                 nn.LeakyReLU(0.1, inplace=True),
             ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, given, z, y, x]`` to ``[n, made, z, y, x]``."""
+        """Map ``[n, in_channels, z, y, x]`` to ``[n, out_channels, z, y, x]``."""
         features: Tensor = self.layers(x)
         return features
 
 
 class TwoHeadUNet(nn.Module):
-    """One block: R and T in, deformation and change out, split in the last convolution only."""
+    """One block: a U-Net on R and T whose heads for deformation and change share all but the last convolution."""
 
     def __init__(
-        self, channels: int, depth: int, *, given: int = 2, kept_statistics: bool = False, checkpointing: bool = False
+        self,
+        channels: int,
+        depth: int,
+        *,
+        in_channels: int = 2,
+        kept_statistics: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(depth + 1)]
         self.checkpointing = checkpointing
-        down = zip([given, *widths[:-1]], widths, strict=True)
+        down = zip([in_channels, *widths[:-1]], widths, strict=True)
         up = ((deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.down = nn.ModuleList(Stage(*pair, kept_statistics=kept_statistics) for pair in down)
         self.up = nn.ModuleList(Stage(*pair, kept_statistics=kept_statistics) for pair in up)
@@ -154,15 +164,16 @@ class TwoHeadUNet(nn.Module):
         nn.init.zeros_(self.deformation.bias)  # type: ignore[arg-type]
 
     def forward(self, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """Displacement in voxels and logits of change.
+        """Predict the displacement in voxels and the logits of change.
 
         Args:
-            pair: R and T, about [-1, 1], and what else the block is given, ``[n, given, z, y, x]``.
+            pair: R and T, normalised to about [-1, 1], and after a search the shift in voxels,
+                ``[n, in_channels, z, y, x]``.
 
         Returns:
-            ``[n, 3, z, y, x]``, components (x, y, z), and ``[n, 2, z, y, x]``.
+            Displacement ``[n, 3, z, y, x]``, components (x, y, z), and logits ``[n, 2, z, y, x]``.
         """
-        # twice as fast on a CPU
+        # channels last is twice as fast on a CPU
         x = pair.contiguous(memory_format=torch.channels_last_3d) if pair.device.type == "cpu" else pair
         skipped: list[Tensor] = []
         for number, stage in enumerate(self.down):
@@ -172,7 +183,7 @@ class TwoHeadUNet(nn.Module):
         for stage in self.up:
             size = skipped[-1].shape[2:]
             x = functional.interpolate(x, size, mode="trilinear", align_corners=False)
-            x = torch.cat([x, skipped.pop()], dim=1)  # neither part stays in memory
+            x = torch.cat([x, skipped.pop()], dim=1)  # popped here, so that neither part stays in memory
             x = self._run(stage, x)
         return self.deformation(x), self.change(x)  # [n, 3, z, y, x], [n, 2, z, y, x]
 
@@ -185,7 +196,7 @@ class TwoHeadUNet(nn.Module):
 
 
 class JointNetwork(nn.Module):
-    """Blocks from coarse to fine, each on T as the coarser ones have moved it."""
+    """A cascade of blocks from coarse to fine, each on T as warped by the coarser ones."""
 
     def __init__(self, options: NetworkOptions = NetworkOptions()) -> None:
         super().__init__()
@@ -195,7 +206,7 @@ class JointNetwork(nn.Module):
             TwoHeadUNet(
                 channels,
                 options.depth,
-                given=5 if reach else 2,
+                in_channels=5 if reach else 2,
                 kept_statistics=options.kept_statistics and number == last,
                 checkpointing=options.checkpointing,
             )
@@ -203,7 +214,7 @@ class JointNetwork(nn.Module):
         )
 
     def forward(self, reference: Tensor, template: Tensor, spacing_mm: Spacing) -> JointOutput:
-        """Deformation and change of a batch.
+        """Predict deformation and change of a batch.
 
         Args:
             reference: R in HU, of any type, ``[n, 1, z, y, x]``; z, y and x are multiples of ``options.multiple``.
@@ -211,138 +222,144 @@ class JointNetwork(nn.Module):
             spacing_mm: of that grid, ordered (x, y, z).
 
         Raises:
-            ValueError: shapes differ, or are no multiples of what the blocks need.
+            ValueError: the shapes differ, or are not multiples of ``options.multiple``.
         """
-        before = self.coarse(reference, template, spacing_mm)
-        found = self.finest(reference, template, spacing_mm, before[-1] if before else None)
-        return found._replace(coarser_mm=tuple(b.displacement_mm for b in before))
+        coarse = self.coarse(reference, template, spacing_mm)
+        output = self.finest(reference, template, spacing_mm, coarse[-1] if coarse else None)
+        return output._replace(coarser_mm=tuple(block.displacement_mm for block in coarse))
 
     def coarse(self, reference: Tensor, template: Tensor, spacing_mm: Spacing) -> tuple[JointOutput, ...]:
-        """What every block but the last says, each on its own grid; arguments and errors as :meth:`forward`."""
+        """Run every block but the last, each on its own grid; arguments and errors as in :meth:`forward`."""
         if reference.shape != template.shape or any(n % self.options.multiple for n in reference.shape[2:]):
-            found = f"{tuple(reference.shape)} and {tuple(template.shape)}"
+            shapes = f"{tuple(reference.shape)} and {tuple(template.shape)}"
             expected = f"equal [n, 1, z, y, x] with z, y, x multiples of {self.options.multiple}"
-            raise ValueError(f"reference and template: found shapes {found}, expected {expected}")
+            raise ValueError(f"reference and template: found shapes {shapes}, expected {expected}")
         r, t = normalised(reference), normalised(template)
-        said: list[JointOutput] = []
+        outputs: list[JointOutput] = []
         for number, factor in enumerate(self.options.factors[:-1]):
             small_r, small_t = (functional.avg_pool3d(v, factor) for v in (r, t))
             hx, hy, hz = (h * factor for h in spacing_mm)
-            said.append(self._block(number, small_r, small_t, (hx, hy, hz), said[-1] if said else None))
-        return tuple(said)
+            start = outputs[-1] if outputs else None
+            outputs.append(self._block(number, small_r, small_t, (hx, hy, hz), start))
+        return tuple(outputs)
 
     def finest(
-        self, reference: Tensor, template: Tensor, spacing_mm: Spacing, before: JointOutput | None
+        self, reference: Tensor, template: Tensor, spacing_mm: Spacing, start: JointOutput | None
     ) -> JointOutput:
-        """What the last block adds; arguments as :meth:`forward`.
+        """Run the last block.
 
         Args:
-            reference: R.
-            template: T.
-            spacing_mm: of their grid.
-            before: where to start from, on any grid of the same box: the coarser blocks' answer, or a better y.
+            reference: as in :meth:`forward`.
+            template: as in :meth:`forward`.
+            spacing_mm: of their grid, ordered (x, y, z).
+            start: deformation and logits to start from, on any grid over the same box: the output of the coarser
+                blocks, or a better deformation; None: the identity.
         """
-        found = self._block(-1, normalised(reference), normalised(template), spacing_mm, before)
-        return found if self.training else found._replace(logits=found.logits / self.options.temperature)
+        output = self._block(-1, normalised(reference), normalised(template), spacing_mm, start)
+        return output if self.training else output._replace(logits=output.logits / self.options.temperature)
 
-    def _block(self, number: int, r: Tensor, t: Tensor, spacing_mm: Spacing, before: JointOutput | None) -> JointOutput:
-        """One block on R and T of its own grid, both normalised."""
+    def _block(self, number: int, r: Tensor, t: Tensor, spacing_mm: Spacing, start: JointOutput | None) -> JointOutput:
+        """Run one block on R and T on its own grid, both normalised."""
         size = r.shape[2:]
         u = r.new_zeros((r.shape[0], 3, *size), dtype=torch.float32)
-        if before is not None:
-            u = resize(before.displacement_mm, size)
+        if start is not None:
+            u = resize(start.displacement_mm, size)
         h = u.new_tensor(spacing_mm).view(1, 3, 1, 1, 1)
-        shown: list[Tensor] = []
+        shifts: list[Tensor] = []
         if reach := self.options.reach[number]:
-            shown = [best_shift(r, warp(t, u, spacing_mm), reach)]
-            u = compose(u, shown[0] * h, spacing_mm)
-        moved = warp(t, u, spacing_mm)
+            shifts = [best_shift(r, warp(t, u, spacing_mm), reach)]
+            u = compose(u, shifts[0] * h, spacing_mm)
+        warped = warp(t, u, spacing_mm)
         if number == -1 and self.options.match_density:
-            moved = as_dense(moved, determinant(u.detach(), spacing_mm))
-        step_vox, logits = self._answer(number, torch.cat([r, moved, *shown], dim=1))
+            warped = scale_density_normalised(warped, determinant(u.detach(), spacing_mm))
+        step_vox, logits = self._run_block(number, torch.cat([r, warped, *shifts], dim=1))
         u, logits = compose(u, step_vox.float() * h, spacing_mm), logits.float()
-        return JointOutput(u, logits if before is None else resize(before.logits, size) + logits)
+        return JointOutput(u, logits if start is None else resize(start.logits, size) + logits)
 
-    def _answer(self, number: int, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """One block; by slabs across the longest axis where that gives the same and saves memory."""
+    def _run_block(self, number: int, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Run one block; with kept statistics in slabs along the longest axis: the same result with less memory."""
         block = self.blocks[number]
         if number != -1 or not self.options.kept_statistics or self.training:
-            said: tuple[Tensor, Tensor] = block(pair)
-            return said
-        axis = max((2, 3, 4), key=pair.size)  # there the slabs overlap least
+            output: tuple[Tensor, Tensor] = block(pair)
+            return output
+        axis = max((2, 3, 4), key=pair.size)  # the slabs overlap least there
         step, length = 2**self.options.depth, pair.shape[axis]
-        most, margin = SLAB_VOXELS * length / pair[:, 0].numel(), step * SEEN  # planes
+        most_planes, margin = SLAB_VOXELS * length / pair[:, 0].numel(), step * REACH_COARSE_VOX  # planes
         size = length
         for count in range(1, max(length // margin, 1) + 1):
             size = step * math.ceil(length / count / step)
-            if min(size + margin * min(count - 1, 2), length) <= most:
+            if min(size + margin * min(count - 1, 2), length) <= most_planes:
                 break
         parts = []
         for start in range(0, length, size):
             first = max(start - margin, 0)
             planes = pair.narrow(axis, first, min(start + size + margin, length) - first)
             own = min(size, length - start)
-            parts.append([v.narrow(axis, start - first, own).clone() for v in block(planes)])  # without what is cut off
+            parts.append(
+                [v.narrow(axis, start - first, own).clone() for v in block(planes)]
+            )  # cloned to free the margins
         step_vox, logits = (torch.cat(values, dim=axis) for values in zip(*parts, strict=True))
         return step_vox, logits
 
     def last_block(self, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`TwoHeadUNet.forward`: on crops, R and T normalised and T already moved."""
+        """Run the last block on crops of R and T(y), both normalised; shapes as in :meth:`TwoHeadUNet.forward`."""
         step_vox, logits = self.blocks[-1](pair)
         return step_vox, logits
 
 
 @torch.no_grad()
 def best_shift(reference: Tensor, template: Tensor, reach: int) -> Tensor:
-    """The shift in voxels at which T is most like R round every voxel: the mean over shifts by :func:`similarity`.
+    """Find the shift around every voxel at which T is most similar to R.
 
-    Without a gradient: the blocks learn what to add to it.
+    It is the mean over all shifts, weighted by a softmax of :func:`similarity`, and carries no gradient: the blocks
+    learn to correct it.
 
     Args:
         reference: R, about [-1, 1], ``[n, 1, z, y, x]``.
         template: T on the same grid.
-        reach: voxels along each axis, 1 or more.
+        reach: search radius in voxels along each axis, 1 or more.
 
     Returns:
-        ``[n, 3, z, y, x]``, components (x, y, z); T(x + shift) is like R(x).
+        ``[n, 3, z, y, x]`` in voxels, components (x, y, z); T(x + shift) is similar to R(x).
     """
     with torch.autocast(reference.device.type, enabled=False):  # half precision would round shifts
-        alike = similarity(reference.float(), template.float(), reach)
-        weight = (_mean(alike, 3) * SHARPNESS).softmax(dim=1)
+        similarities = similarity(reference.float(), template.float(), reach)
+        weight = (_mean(similarities, 3) * SHARPNESS).softmax(dim=1)
         shifts = torch.tensor([s[::-1] for s in product(range(-reach, reach + 1), repeat=3)]).to(weight)
         return _mean(torch.einsum("nszyx,sc->nczyx", weight, shifts), 1)
 
 
 def similarity(reference: Tensor, template: Tensor, reach: int) -> Tensor:
-    """How alike R is to T at every shift, compared with the other shifts: ``exp(-d / mean d)`` in (0, 1].
+    """Similarity of R and T at every shift, relative to the other shifts: ``exp(-d / mean d)`` in (0, 1].
 
-    d is the squared difference over 3 x 3 x 3 voxels, both images less their local mean: breathing changes the density.
+    d is the squared difference over 3 x 3 x 3 voxels after the local mean of each image is subtracted, because
+    breathing changes the density.
 
     Args:
         reference: R, ``[n, 1, z, y, x]``.
-        template: T on the same grid; its border is repeated outside.
-        reach: voxels along each axis.
+        template: T on the same grid; border values are repeated outside.
+        reach: search radius in voxels along each axis.
 
     Returns:
-        ``[n, (2 reach + 1)^3, z, y, x]``; the shift in z changes slowest, T(x + shift) is compared with R(x).
+        ``[n, (2 reach + 1)^3, z, y, x]``. Shifts are ordered with z slowest; T(x + shift) is compared with R(x).
     """
-    near = [v - _mean(v, 2) for v in (reference, template)]
-    padded = functional.pad(near[1], (reach,) * 6, mode="replicate")
+    r, t = (v - _mean(v, 2) for v in (reference, template))
+    padded = functional.pad(t, (reach,) * 6, mode="replicate")
     z, y, x = reference.shape[2:]
-    found = reference.new_empty((reference.shape[0], (2 * reach + 1) ** 3, z, y, x))
+    distances = reference.new_empty((reference.shape[0], (2 * reach + 1) ** 3, z, y, x))
     for number, (k, j, i) in enumerate(product(range(2 * reach + 1), repeat=3)):
-        squared = (near[0] - padded[:, :, k : k + z, j : j + y, i : i + x]).square_()
-        found[:, number] = _sum(squared, 1)[:, 0]
-    return found.div_(-found.mean(dim=1, keepdim=True).clamp_min_(1e-6)).exp_()
+        squared = (r - padded[:, :, k : k + z, j : j + y, i : i + x]).square_()
+        distances[:, number] = _sum(squared, 1)[:, 0]
+    return distances.div_(-distances.mean(dim=1, keepdim=True).clamp_min_(1e-6)).exp_()
 
 
 def _mean(values: Tensor, reach: int) -> Tensor:
-    """Over the voxels of the volume up to ``reach`` away along each axis."""
+    """Local mean over a box of ``2 reach + 1`` voxels along each axis, without what lies outside the volume."""
     return _sum(values, reach).div_(_sum(torch.ones_like(values[:1, :1]), reach))
 
 
 def _sum(values: Tensor, reach: int) -> Tensor:
-    """Over voxels up to ``reach`` away along each axis, zeros outside; axis by axis, faster than pooling."""
+    """Local sum over such a box with zeros outside; one axis at a time, which is faster than pooling."""
     for axis in (2, 3, 4):
         size, total = values.shape[axis], values.clone()
         for step in range(1, min(reach, size - 1) + 1):
@@ -353,13 +370,18 @@ def _sum(values: Tensor, reach: int) -> Tensor:
     return values
 
 
-def as_dense(moved: Tensor, det: Tensor) -> Tensor:
-    """:func:`at_density` of T(y) as :func:`normalised` has it, ``[n, 1, z, y, x]``; ``det`` is ``[n, z, y, x]``."""
+def scale_density_normalised(warped: Tensor, det: Tensor) -> Tensor:
+    """Apply :func:`~ChangeMapJointLib.joint.density.scale_density` to a T(y) that is :func:`normalised`.
+
+    Args:
+        warped: T(y), ``[n, 1, z, y, x]`` in [-1, 1].
+        det: det grad y, ``[n, z, y, x]``.
+    """
     low, high = NETWORK_WINDOW_HU
-    return normalised(at_density((moved + 1) * ((high - low) / 2) + low, det))
+    return normalised(scale_density((warped + 1) * ((high - low) / 2) + low, det))
 
 
 def normalised(hu: Tensor) -> Tensor:
-    """HU clipped to :data:`~ChangeMapJointLib.core.hu.NETWORK_WINDOW_HU`, as [-1, 1]."""
+    """Clip HU to :data:`~ChangeMapJointLib.core.hu.NETWORK_WINDOW_HU` and scale the window to [-1, 1]."""
     low, high = NETWORK_WINDOW_HU
     return (hu.float().clamp(low, high) - low) * (2 / (high - low)) - 1

@@ -1,1 +1,1 @@
-"""One lesion in one scan: segmentation, volume, diameters, growth."""
+"""One lesion in one scan: segmentation, volume and diameters, and its growth between two scans."""

@@ -1,4 +1,4 @@
-"""Diameters as readers take them: in the patient's axial plane, whatever the array's orientation."""
+"""Diameters as radiologists measure them: in the patient's axial plane, whatever the array's orientation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 
 
 def axial_diameters(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
-    """Long axial diameter and the longest one perpendicular to it in the same slice.
+    """Measure the long axial diameter and the longest diameter perpendicular to it in the same slice.
 
-    The long diameter is the largest distance between two voxel centres of one axial slice plus the
-    extent of a voxel along that line (a row of n voxels of 1 mm measures n mm), maximised over the slices. On a
-    grid that is turned against the patient, a slice holds the voxels whose centres lie in it.
+    The long diameter is the largest distance between two voxel centres of one axial slice plus the extent of a voxel
+    along that line (a row of n voxels of 1 mm measures n mm), maximised over the slices. On a grid that is rotated
+    against the patient, a slice holds the voxels whose centres lie in it.
 
     Args:
         mask: bool ``[z, y, x]``.
-        grid: its grid; axial means perpendicular to the patient's long axis (z of LPS), by geometry.
+        grid: its grid; axial means perpendicular to the patient's long axis (z in LPS), whatever the array's axes.
 
     Returns:
         ``(long_mm, perpendicular_mm)``; ``(0, 0)`` for an empty mask.
@@ -33,14 +33,14 @@ def axial_diameters(mask: NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
 
 
 def lps_spacing_mm(grid: Grid) -> FloatArray:
-    """Extent of a voxel along the patient's x, y, z: the spacing, permuted, when the grid is aligned."""
-    turned = np.asarray(grid.direction, dtype=float) * np.asarray(grid.spacing_mm)
-    extent_mm: FloatArray = np.sqrt((turned**2).sum(axis=1))
+    """Extent of a voxel along the patient's x, y, z; on a grid aligned with the patient, its permuted spacing."""
+    axes_mm = np.asarray(grid.direction, dtype=float) * np.asarray(grid.spacing_mm)
+    extent_mm: FloatArray = np.sqrt((axes_mm**2).sum(axis=1))
     return extent_mm
 
 
 def _axial_slices(mask: NDArray[np.bool_], grid: Grid) -> tuple[list[FloatArray], FloatArray]:
-    """In-plane (x, y) positions in mm of the voxels of each axial slice, and the pixel's size."""
+    """In-plane (x, y) positions in mm of the voxels of each axial slice, and the pixel size in mm."""
     pixel = lps_spacing_mm(grid)
     index = np.argwhere(mask)[:, ::-1]
     if not len(index):
@@ -51,9 +51,9 @@ def _axial_slices(mask: NDArray[np.bool_], grid: Grid) -> tuple[list[FloatArray]
 
 
 def _feret(points: FloatArray, pixel_mm: FloatArray) -> tuple[float, FloatArray]:
-    """Largest distance in mm plus the pixel's extent along it, and its unit direction."""
-    ends = _hull(points)
-    delta = ends[:, None] - ends[None]
+    """Largest distance between two points plus the pixel's extent along it, in mm, and its unit direction."""
+    corners = _hull(points)
+    delta = corners[:, None] - corners[None]
     distance = np.sqrt((delta**2).sum(axis=-1))
     if distance.max() == 0.0:
         along = np.array([1.0, 0.0]) if pixel_mm[0] >= pixel_mm[1] else np.array([0.0, 1.0])
@@ -65,7 +65,7 @@ def _feret(points: FloatArray, pixel_mm: FloatArray) -> tuple[float, FloatArray]
 
 
 def _hull(points: FloatArray) -> FloatArray:
-    """Corners of the convex hull, or the points themselves where there is none."""
+    """Corners of the convex hull; where there is none, the points or their two extremes."""
     if len(points) < 4:
         return points
     try:
@@ -77,7 +77,7 @@ def _hull(points: FloatArray) -> FloatArray:
 
 
 def _widest_across(points: FloatArray, along: FloatArray, pixel_mm: FloatArray) -> float:
-    """Longest extent perpendicular to ``along``, over positions along it one pixel apart."""
+    """Longest extent in mm perpendicular to ``along``, over positions along it one pixel apart."""
     across = np.array([-along[1], along[0]])
     thickness = float(np.sqrt(((across * pixel_mm) ** 2).sum()))
     pitch = float(np.sqrt(((along * pixel_mm) ** 2).sum()))

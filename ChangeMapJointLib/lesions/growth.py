@@ -1,4 +1,4 @@
-"""Change of a lesion's volume against the error of its measurement."""
+"""Change of a lesion's volume, and the measurement error that it must exceed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-REPEAT_SCAN_LOWER = 0.75  # volume ratios that repeated scans of an unchanged nodule give (95 %)
+# 95 % range of the volume ratio between repeated scans of an unchanged nodule
+REPEAT_SCAN_LOWER = 0.75
 REPEAT_SCAN_UPPER = 1.29
 
 
 def voxel_error(volume_ml: float, spacing_mm: ArrayLike) -> float:
-    """Relative error of a lesion's volume when its surface is known to half a voxel.
+    """Relative error of a lesion's volume whose surface is known to half a voxel.
 
-    Both ends of a diameter d along an axis of voxel size h are off by ``h / 2``, independently: d by
-    ``h / sqrt(2)``, the volume by the fraction ``h / (sqrt(2) d)``. Over the three axes, with d of the sphere of
-    equal volume: ``sqrt((hx^2 + hy^2 + hz^2) / 2) / d``.
+    Along an axis with voxel size h, both ends of a diameter d have an independent error of ``h / 2``. The error of d is
+    then ``h / sqrt(2)``, and the relative error of the volume ``h / (sqrt(2) d)``. Combined over the three axes, with d
+    the diameter of the sphere of equal volume, it is ``sqrt((hx^2 + hy^2 + hz^2) / 2) / d``.
+
+    Args:
+        volume_ml: volume of the lesion.
+        spacing_mm: voxel size along the three axes.
+
+    Returns:
+        The relative error; infinite for an empty lesion.
     """
     if volume_ml <= 0:
         return math.inf
@@ -25,9 +33,9 @@ def voxel_error(volume_ml: float, spacing_mm: ArrayLike) -> float:
 
 
 def sphere_diameter_mm(volume_ml: float) -> float:
-    """Diameter of the sphere of a volume.
+    """Diameter in mm of the sphere of a given volume in ml.
 
-    Example:
+    Examples:
         >>> round(sphere_diameter_mm(0.5236), 3)
         10.0
     """
@@ -38,23 +46,23 @@ def sphere_diameter_mm(volume_ml: float) -> float:
 def volume_change(
     now_ml: float, before_ml: float, *, now_error: float = 0.0, before_error: float = 0.0
 ) -> tuple[float, float, float]:
-    """Change of volume in percent and the interval (about 95 %) that the error of measurement leaves.
+    """Change of volume in percent and its confidence interval (about 95 %).
 
-    The ratio of two measurements of an unchanged nodule scatters between 0.75 and 1.29 over repeated scans;
-    the voxel errors of both volumes are added to that in quadrature, in logarithms.
+    Between repeated scans, the measured volume ratio of an unchanged nodule varies from 0.75 to 1.29. The voxel errors
+    of both volumes are added in quadrature, on a logarithmic scale.
 
     Args:
         now_ml: volume in the reference, > 0.
         before_ml: volume in the template, > 0.
-        now_error: relative error of ``now_ml`` from the voxel size, :func:`voxel_error`.
-        before_error: the same of ``before_ml``.
+        now_error: relative error of ``now_ml`` from the voxel size, see :func:`voxel_error`.
+        before_error: relative error of ``before_ml``.
 
     Returns:
-        ``(change, low, high)`` in percent; 0 inside the interval means that nothing is proven.
+        ``(change, low, high)`` in percent. Where the interval contains 0, no change is proven.
     """
     ratio = now_ml / before_ml
-    voxels = math.hypot(now_error, before_error)
-    # an unchanged nodule may read up to UPPER: so the true ratio may be as low as ratio / UPPER
-    low = ratio * math.exp(-math.hypot(math.log(REPEAT_SCAN_UPPER), voxels))
-    high = ratio * math.exp(math.hypot(math.log(REPEAT_SCAN_LOWER), voxels))
+    error = math.hypot(now_error, before_error)
+    # the measured ratio of an unchanged nodule reaches UPPER, so the true ratio may be as low as ratio / UPPER
+    low = ratio * math.exp(-math.hypot(math.log(REPEAT_SCAN_UPPER), error))
+    high = ratio * math.exp(math.hypot(math.log(REPEAT_SCAN_LOWER), error))
     return 100.0 * (ratio - 1.0), 100.0 * (low - 1.0), 100.0 * (high - 1.0)

@@ -1,7 +1,7 @@
-"""Measurement of one lesion in one scan, on that scan's own grid: never on a warped image.
+"""Measurement of one lesion in one scan, on that scan's own grid, never on a warped image.
 
-Warping the template onto the reference makes a lesion that grew look unchanged wherever the registration
-stretched it. So each scan is measured where the lesion lies in it.
+In a warped template, a lesion that grew looks unchanged wherever the registration stretched it. Each scan is therefore
+measured in its own space.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ChangeMapJointLib.lesions.patch import IsLung, Patch, cut_patch
 from ChangeMapJointLib.lesions.segment import BoolArray, Nodule, NoduleOptions, find_nodule, halfway_hu, lung_density_hu
 from ChangeMapJointLib.scan.volume import Volume
 
-_BAND_VOX = 1.25  # half width, in scan voxels, of the zone round the surface that is weighted by density
-_LUNG_SHELL_VOX = 3.0  # the lung's density is taken out to here
-_EXTENSION = 0.3  # of its extent by which a patch grows on a side that cuts the lesion
+_BAND_VOX = 1.25  # half width, in scan voxels, of the zone around the surface that is weighted by density
+_LUNG_SHELL_VOX = 3.0  # the lung's density is measured out to this distance, in scan voxels
+_EXTENSION = 0.3  # fraction of its extent by which a patch grows on a side that cuts the lesion
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How lesions are measured.
+    """Options of the measurement of lesions.
 
     Attributes:
         nodule: what counts as a nodule.
-        margin_mm: what is looked at round the seed; more on the sides where a lesion does not fit.
-        max_extent_mm: largest piece of the scan that is looked at.
-        max_samples: largest number of samples along its edge, which bounds the time.
+        margin_mm: margin around the seed that is searched first; it grows on the sides where a lesion does not fit.
+        max_extent_mm: largest edge of the region that is searched.
+        max_samples: largest number of samples along an edge, which bounds the time.
     """
 
     nodule: NoduleOptions = field(default_factory=NoduleOptions)
@@ -47,15 +47,15 @@ class LesionMeasure:
 
     Attributes:
         centre_mm: centroid, physical (x, y, z) LPS in that scan's space.
-        volume_ml: volume; voxels on the surface count by how dense they are.
+        volume_ml: volume; voxels on the surface count by their density.
         volume_error: relative error of the volume from the voxel size, see
             :func:`~ChangeMapJointLib.lesions.growth.voxel_error`.
         long_diameter_mm: longest diameter in an axial slice.
-        perpendicular_diameter_mm: longest one across it in the same slice.
+        perpendicular_diameter_mm: longest diameter perpendicular to it in the same slice.
         mean_hu: mean density.
         peak_hu: highest density.
-        lung_hu: density of the lung around.
-        voxels: its volume in voxels of the scan, rounded.
+        lung_hu: density of the surrounding lung.
+        voxels: volume in voxels of the scan, rounded.
     """
 
     centre_mm: Vector3
@@ -69,7 +69,7 @@ class LesionMeasure:
     voxels: int
 
     def volume_change_since(self, before: LesionMeasure) -> tuple[float, float, float]:
-        """Change from ``before`` in percent with the interval that errors leave; see :func:`volume_change`."""
+        """Change from ``before`` in percent, with its confidence interval; see :func:`volume_change`."""
         return volume_change(
             self.volume_ml, before.volume_ml, now_error=self.volume_error, before_error=before.volume_error
         )
@@ -77,12 +77,12 @@ class LesionMeasure:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A measured lesion and where it is.
+    """A measured lesion and its segmentation.
 
     Attributes:
         measure: its figures.
-        patch: the piece of the scan it was found in.
-        nodule: its segmentation on the patch.
+        patch: the part of the scan that was searched.
+        nodule: the segmentation on the patch.
     """
 
     measure: LesionMeasure
@@ -91,15 +91,15 @@ class Lesion:
 
     @property
     def points_mm(self) -> FloatArray:
-        """Physical points ``[n, 3]`` of the samples inside, (x, y, z) LPS in the scan's space."""
+        """Points ``[n, 3]`` of the samples inside the lesion (x, y, z in mm, LPS, in the scan's space)."""
         return self.patch.grid.to_physical(np.argwhere(self.nodule.mask)[:, ::-1])
 
     def may_contain(self, points_mm: FloatArray) -> bool:
-        """Is the middle of physical points ``[n, 3]`` in the piece of the scan that the lesion was found in?"""
+        """Whether the mean of points ``[n, 3]`` lies in the lesion's patch: a quick test before :meth:`contains`."""
         return bool(self.patch.grid.contains(points_mm.mean(axis=0)))
 
     def contains(self, points_mm: ArrayLike, *, margin_mm: float = 0.0) -> NDArray[np.bool_]:
-        """For physical points ``[n, 3]`` of the scan's space: inside the lesion, or nearer than ``margin_mm``?"""
+        """Whether points ``[n, 3]`` in the scan's space lie in the lesion or within ``margin_mm`` of it."""
         points = np.asarray(points_mm, dtype=float)
         mask = self.nodule.mask
         if margin_mm > 0:
@@ -123,26 +123,26 @@ def segment_lesion(
     also_lung: IsLung | None = None,
     options: MeasureOptions | None = None,
 ) -> Lesion | None:
-    """The lesion at the seed with its segmentation.
+    """Segment and measure the lesion at a seed.
 
     Args:
         volume: the scan.
-        lungs: its lung mask on the scan's grid.
-        seed_mm: physical points ``[n, 3]``.
-        lesion_hu: density expected of the lesion; by default that of the seed (90th percentile).
-        slack_mm: how far from the seed the lesion may begin.
-        reach_mm: how far from the seed the middle of the lesion may be.
-        within_mm: if given, the seed outlines the lesion: it ends this far from the seed and may have any shape.
-        also_lung: what it accepts counts as lung beside ``lungs``.
-        options: how lesions are measured.
+        lungs: its lung mask on the scan's grid, not 0 in the lungs.
+        seed_mm: points ``[n, 3]`` (x, y, z in mm, LPS).
+        lesion_hu: expected density of the lesion; by default the 90th percentile in the seed.
+        slack_mm: largest distance between the seed and the lesion.
+        reach_mm: largest distance between the seed and the centre of the lesion's largest inscribed ball.
+        within_mm: if given, the seed outlines the lesion, which ends at this distance from it and may have any shape.
+        also_lung: points that it accepts count as lung in addition to ``lungs``.
+        options: options of the measurement.
 
     Returns:
-        The lesion, or None where nothing like one is.
+        The lesion, or None where there is none.
     """
     options = options or MeasureOptions()
-    shape = options.nodule
+    nodule_options = options.nodule
     if within_mm is not None:
-        shape = replace(shape, max_reach=np.inf, max_elongation=np.inf)
+        nodule_options = replace(nodule_options, max_reach=np.inf, max_elongation=np.inf)
     low, high = seed_mm.min(axis=0) - options.margin_mm, seed_mm.max(axis=0) + options.margin_mm
     while (extent := float((high - low).max())) <= options.max_extent_mm:
         step = max(sample_step_mm(volume), extent / options.max_samples)
@@ -151,12 +151,14 @@ def segment_lesion(
             patch = patch.with_lung(also_lung)
         if within_mm is not None:
             patch = patch.limited_to(seed_mm, within_mm)
-        nodule = _refined(patch, seed_mm, lesion_hu=lesion_hu, slack_mm=slack_mm, reach_mm=reach_mm, options=shape)
+        nodule = _segment_nodule(
+            patch, seed_mm, lesion_hu=lesion_hu, slack_mm=slack_mm, reach_mm=reach_mm, options=nodule_options
+        )
         if nodule is None:
             return None
         if nodule.complete:
             return Lesion(_measure(patch, nodule, volume), patch, nodule)
-        if not _may_fit_a_larger_patch(patch, nodule, shape):
+        if not _may_fit_a_larger_patch(patch, nodule, nodule_options):
             return None
         cut_low, cut_high = nodule.cut_sides()
         low, high = low - cut_low * _EXTENSION * extent, high + cut_high * _EXTENSION * extent
@@ -164,11 +166,11 @@ def segment_lesion(
 
 
 def sample_step_mm(volume: Volume) -> float:
-    """Distance between the samples on which a scan's lesions are measured: about half its pixels."""
+    """Distance in mm between the samples on which a scan's lesions are measured: about half its pixel size."""
     return float(np.clip(0.5 * np.median(volume.grid.spacing_mm), 0.5, 1.0))
 
 
-def _refined(
+def _segment_nodule(
     patch: Patch,
     seed_mm: FloatArray,
     *,
@@ -177,7 +179,7 @@ def _refined(
     reach_mm: float,
     options: NoduleOptions,
 ) -> Nodule | None:
-    """The nodule at the threshold half way between its own density and the lung's."""
+    """Find the nodule at the threshold half way between its density and the lung's, in two passes."""
     seed = patch.nearest(seed_mm)
     if len(seed) == 0:
         return None
@@ -195,13 +197,14 @@ def _refined(
 
 
 def _may_fit_a_larger_patch(patch: Patch, nodule: Nodule, options: NoduleOptions) -> bool:
-    """Could the nodule that the patch cuts be one? A thin structure that reaches the border from afar is a vessel."""
+    """Whether a structure that the patch cuts may be a nodule; a thin one that comes from afar is a vessel."""
     last = np.array(patch.hu.shape) - 1
     to_border = float(np.minimum(nodule.core, last - np.array(nodule.core)).min()) * patch.step_mm
     return nodule.radius_mm >= options.massive_radius_mm or to_border < options.max_reach * nodule.radius_mm
 
 
 def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
+    """The figures of a segmented nodule."""
     spacing = lps_spacing_mm(volume.grid)
     volume_ml, lung_hu = _weighted_volume(patch, nodule, spacing)
     values = patch.hu[nodule.mask]
@@ -221,11 +224,11 @@ def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
 
 
 def _weighted_volume(patch: Patch, nodule: Nodule, spacing_mm: FloatArray) -> tuple[float, float]:
-    """Volume in ml with partial volumes, and the density of the lung around.
+    """Volume in ml including partial volumes, and the density of the surrounding lung.
 
-    Deep inside a sample counts 1. Near the surface it counts ``(I - lung) / (lesion - lung)``, which blur
-    and interpolation leave unchanged in sum; beyond the threshold only what is darker than it, so
-    that a vessel that was cut off does not count.
+    Deep inside the lesion, a sample counts 1. Near the surface it counts ``(I - lung) / (lesion - lung)``, whose sum
+    neither blur nor interpolation changes. Outside the mask, only samples below the threshold count, so that a vessel
+    that was cut off does not.
     """
     sampling = patch.step_mm / spacing_mm[::-1]  # distances in scan voxels, (z, y, x)
     margin = np.ceil((_LUNG_SHELL_VOX + 1.0) / sampling).astype(int)
@@ -245,7 +248,7 @@ def _weighted_volume(patch: Patch, nodule: Nodule, spacing_mm: FloatArray) -> tu
 
 
 def _free_of_wall(lungs: BoolArray, mask: BoolArray, spacing_mm: FloatArray, step_mm: float) -> BoolArray:
-    """Samples of the lung that the density of the wall does not reach."""
+    """Samples of the lung that are not blurred with the density of its wall."""
     reach = max(round(float(np.median(spacing_mm)) / step_mm), 1)
     free: BoolArray = ndimage.binary_erosion(lungs, iterations=reach, border_value=1) & ~mask
     return free

@@ -1,4 +1,4 @@
-"""A small piece of a scan on an isotropic grid along the patient's axes, for measurements around one place."""
+"""A small part of a scan on an isotropic grid along the patient's axes, for measurements around one point."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ChangeMapJointLib.core.hu import AIR_HU
 from ChangeMapJointLib.scan.volume import Volume
 
 IsLung = Callable[[FloatArray], NDArray[np.bool_]]
-"""For physical points ``[n, 3]`` of a scan: do they lie in a lung?"""
+"""Whether points ``[n, 3]`` of a scan (x, y, z in mm, LPS) lie in a lung."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A piece of a scan, not warped: only interpolated on a finer grid of the same space.
+    """A part of a scan, not warped, only interpolated on a finer grid in the same space.
 
     Attributes:
         hu: float32 ``[z, y, x]``.
         lungs: bool ``[z, y, x]``; False outside the scan.
-        grid: isotropic, axes along the patient's (LPS).
+        grid: isotropic grid with axes along the patient's (LPS).
     """
 
     hu: NDArray[np.float32]
@@ -33,24 +33,24 @@ class Patch:
 
     @property
     def step_mm(self) -> float:
-        """Distance between neighbouring samples."""
+        """Distance between neighbouring samples in mm."""
         return self.grid.spacing_mm[0]
 
     def nearest(self, points_mm: ArrayLike) -> NDArray[np.intp]:
-        """Indices ``[n, 3]`` ordered (z, y, x) of the samples nearest to physical points, those outside left out."""
+        """Indices ``[n, 3]`` (z, y, x) of the samples nearest to points in mm; points outside the patch are dropped."""
         index = np.rint(self.grid.to_index(points_mm)).astype(np.intp)
         inside = ((index >= 0) & (index < self.grid.size)).all(axis=-1)
         return index[inside][:, ::-1]
 
     def limited_to(self, points_mm: FloatArray, distance_mm: float) -> Patch:
-        """The same piece with only the lung nearer than ``distance_mm`` to physical points ``[n, 3]``."""
+        """The patch with lung only within ``distance_mm`` of points ``[n, 3]``."""
         seed = np.zeros(self.grid.shape, dtype=bool)
         seed[tuple(self.nearest(points_mm).T)] = True
         near = ndimage.distance_transform_edt(~seed) * self.step_mm <= distance_mm
         return replace(self, lungs=self.lungs & near)
 
     def with_lung(self, is_lung: IsLung) -> Patch:
-        """The same piece with what ``is_lung`` accepts added to the lung."""
+        """The patch with all samples that ``is_lung`` accepts added to the lung."""
         index = np.argwhere(~self.lungs)
         lungs = self.lungs.copy()
         if len(index):
@@ -66,17 +66,17 @@ def cut_patch(
     *,
     step_mm: float,
 ) -> Patch:
-    """Sample the box from ``low_mm`` to ``high_mm`` (LPS) of a scan and its lung mask, trilinearly.
+    """Sample a box of a scan and its lung mask by trilinear interpolation.
 
     Args:
         volume: the scan.
-        lungs: its mask (not 0 in the lungs), on the scan's grid.
-        low_mm: one corner of the box, physical (x, y, z).
+        lungs: its lung mask on the scan's grid, not 0 in the lungs.
+        low_mm: corner of the box with the lowest coordinates (x, y, z in mm, LPS).
         high_mm: the opposite corner.
         step_mm: distance between samples.
 
     Returns:
-        The patch. Beyond the scan ``hu`` is air and ``lungs`` is False.
+        The patch. Outside the scan ``hu`` is that of air and ``lungs`` is False.
     """
     low, high = np.asarray(low_mm, dtype=float), np.asarray(high_mm, dtype=float)
     nx, ny, nz = (max(int(np.ceil(n)), 1) + 1 for n in (high - low) / step_mm - 1e-6)
@@ -90,10 +90,10 @@ def cut_patch(
 
 
 def _sampled(array: NDArray[np.generic], matrix: FloatArray, shape: Shape3, *, outside: float) -> NDArray[np.float32]:
-    """Trilinear values at the indices (i, j, k) that ``matrix`` makes of those of an array of ``shape``.
+    """Interpolate ``array`` trilinearly on a grid of ``shape``, whose indices (i, j, k) ``matrix`` maps to its own.
 
-    scipy and not :func:`~ChangeMapJointLib.core.resample.resample`: hundreds of small patches, for each of which
-    starting threads would cost more than the work.
+    This uses SciPy instead of :func:`~ChangeMapJointLib.core.resample.resample`, because for hundreds of small patches,
+    starting threads would take longer than the work itself.
     """
     flipped = matrix[:3, :3][::-1, ::-1]  # (i, j, k) to array order on both sides
     result: NDArray[np.float32] = ndimage.affine_transform(
@@ -103,7 +103,7 @@ def _sampled(array: NDArray[np.generic], matrix: FloatArray, shape: Shape3, *, o
 
 
 def _covering_crop(grid: Grid, low: FloatArray, high: FloatArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """``(start, stop)`` in (z, y, x) of the voxels needed to interpolate in a physical box; at least one each."""
+    """``(start, stop)`` in (z, y, x) of the voxels that interpolation in a box needs, at least one along each axis."""
     corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
     index = grid.to_index(corners)
     last = np.array(grid.size) - 1

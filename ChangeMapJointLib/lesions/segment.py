@@ -1,7 +1,8 @@
 """Segmentation of one nodule in a patch of one scan, detached from the vessels and the wall that it touches.
 
-Threshold half way between lesion and lung, largest inscribed ball near the seed, opening by a ball that is a
-fraction of it, reconstruction within the threshold: after Kuhnigk et al., IEEE TMI 25(4):417, 2006.
+The steps are a threshold half way between lesion and lung, the largest inscribed ball near the seed, an opening by a
+ball that is a fraction of it, and a reconstruction within the threshold, after Kuhnigk et al., IEEE TMI 25(4):417,
+2006.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ BoolArray = NDArray[np.bool_]
 IndexArray = NDArray[np.intp]
 
 _FACES = ndimage.generate_binary_structure(3, 1)
-_AIRY_HU = -500.0  # parenchyma lies below, vessels and lesions above
-_NORMAL_LUNG_HU = -850.0
+_AIRY_HU = -500.0  # parenchyma is below, vessels and lesions are above
+_NORMAL_LUNG_HU = -850.0  # assumed where the patch shows no parenchyma
 _DENSEST_HU = 100.0  # denser lesions (calcium) do not raise the threshold further
-_CANDIDATES = 3  # places tried near the seed
+_CANDIDATES = 3  # number of inscribed balls tried near the seed
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class NoduleOptions:
     """What counts as a nodule.
 
     Attributes:
-        opening: the radius of the opening as a fraction of the largest inscribed ball: what is thinner
-            than that hangs on the lesion and is cut off.
-        max_reach: farthest point of a nodule from the centre of that ball, in radii of the ball;
+        opening: radius of the opening as a fraction of that of the largest inscribed ball; thinner attachments are
+            cut off.
+        max_reach: largest distance of a point of the nodule from the centre of that ball, in radii of the ball;
             vessels and sheets reach farther.
         max_elongation: largest ratio of the longest to the shortest principal extent.
-        massive_radius_mm: a ball of this size fits into no vessel of the lung: what holds one may have any
-            shape, and is a mass or the hilum (:attr:`Nodule.compact`).
-        min_radius_mm: smallest inscribed ball; below it nothing can be told from a vessel.
-        min_contrast_hu: smallest difference between lesion and lung.
+        massive_radius_mm: a ball of this radius fits into no vessel of the lung. Structures that contain one may have
+            any shape; they are masses or the hilum (see :attr:`Nodule.compact`).
+        min_radius_mm: radius of the smallest inscribed ball; smaller nodules cannot be told from vessels.
+        min_contrast_hu: smallest difference in density between lesion and lung.
     """
 
     opening: float = 0.5
@@ -57,9 +58,9 @@ class Nodule:
         mask: bool ``[z, y, x]`` on the patch.
         core: index (z, y, x) of the centre of the largest inscribed ball.
         radius_mm: radius of that ball.
-        lesion_hu: density of its inner part.
-        background_hu: density of the lung around.
-        compact: False for a massive structure of any shape.
+        lesion_hu: median density of its inner part.
+        background_hu: density of the surrounding lung.
+        compact: whether it has the shape of a nodule; False for massive structures of any other shape.
     """
 
     mask: BoolArray
@@ -70,14 +71,14 @@ class Nodule:
     compact: bool
 
     def cut_sides(self) -> tuple[BoolArray, BoolArray]:
-        """Does the mask reach the patch's low and its high border, along x, y, z?"""
-        ends = [np.moveaxis(self.mask, axis, 0)[[0, -1]].any(axis=(1, 2)) for axis in (2, 1, 0)]
-        low, high = np.array(ends).T
+        """Whether the mask reaches the patch's low and high border, along x, y, z; two bool arrays ``[3]``."""
+        borders = [np.moveaxis(self.mask, axis, 0)[[0, -1]].any(axis=(1, 2)) for axis in (2, 1, 0)]
+        low, high = np.array(borders).T
         return low, high
 
     @property
     def complete(self) -> bool:
-        """Does the mask stay off the patch's border?"""
+        """Whether the mask stays clear of the patch's border."""
         low, high = self.cut_sides()
         return not (low.any() or high.any())
 
@@ -88,12 +89,12 @@ class Nodule:
 
 
 def halfway_hu(lesion_hu: float, background_hu: float) -> float:
-    """Threshold between a lesion and the lung around it."""
+    """The threshold half way between a lesion and the surrounding lung."""
     return 0.5 * (min(lesion_hu, _DENSEST_HU) + background_hu)
 
 
 def lung_density_hu(patch: Patch) -> float:
-    """Median HU of the parenchyma in the patch."""
+    """Median HU of the parenchyma in the patch; that of normal lung where it shows none."""
     values = patch.hu[patch.lungs & (patch.hu < _AIRY_HU)]
     return float(np.median(values)) if values.size else _NORMAL_LUNG_HU
 
@@ -107,19 +108,19 @@ def find_nodule(
     reach_mm: float = np.inf,
     options: NoduleOptions,
 ) -> Nodule | None:
-    """The most massive nodule at or near the seed.
+    """Find the most massive nodule at or near the seed.
 
     Args:
-        patch: the piece of the scan.
-        seed: sample indices ``[n, 3]`` ordered (z, y, x) where the nodule may be.
+        patch: the part of the scan.
+        seed: sample indices ``[n, 3]`` (z, y, x) where the nodule may be.
         level_hu: threshold.
-        slack_mm: how far from the seed the nodule may begin.
-        reach_mm: how far from the seed the centre of the nodule's largest ball may be.
+        slack_mm: largest distance between the seed and the nodule.
+        reach_mm: largest distance between the seed and the centre of the nodule's largest inscribed ball.
         options: what counts as a nodule.
 
     Returns:
-        The nodule (perhaps cut by the patch's border: not ``complete``), or None where only
-        parenchyma, vessels or sheets are.
+        The nodule, which is not ``complete`` where the patch's border cuts it; None where there are only parenchyma,
+        vessels or sheets.
     """
     solid = (patch.hu > level_hu) & patch.lungs
     dense = ndimage.binary_fill_holes(solid)  # cavities belong to their lesion
@@ -147,7 +148,7 @@ def find_nodule(
 
 
 def _depth(mask: BoolArray) -> FloatArray:
-    """Distance in samples of every True sample to the mask's surface (half a sample before the next False one)."""
+    """Distance in samples of each True sample to the mask's surface, half a sample before the next False one."""
     result: FloatArray = np.zeros(mask.shape)
     start, stop = bounding_box(mask, 1)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
@@ -156,7 +157,7 @@ def _depth(mask: BoolArray) -> FloatArray:
 
 
 def _climb(depth: FloatArray, start: FloatArray) -> tuple[int, int, int]:
-    """From the deepest place of ``start`` uphill in ``depth`` to a local maximum."""
+    """Climb in ``depth`` from the largest value of ``start`` to a local maximum; its index (z, y, x)."""
     z, y, x = (int(i) for i in np.unravel_index(int(np.argmax(start)), start.shape))
     while True:
         low = (max(z - 2, 0), max(y - 2, 0), max(x - 2, 0))
@@ -168,10 +169,12 @@ def _climb(depth: FloatArray, start: FloatArray) -> tuple[int, int, int]:
 
 
 def _distance_mm(core: tuple[int, int, int], seed: IndexArray, step_mm: float) -> float:
+    """Distance in mm from ``core`` to the nearest sample of the seed."""
     return float(np.sqrt(((seed - np.array(core)) ** 2).sum(axis=1).min())) * step_mm
 
 
 def _ball(shape: tuple[int, ...], centre: tuple[int, int, int], radius_vox: float) -> BoolArray:
+    """Mask of a ball in an array of ``shape``."""
     z, y, x = (np.arange(n) - c for n, c in zip(shape, centre, strict=True))
     inside: BoolArray = z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 <= radius_vox**2
     return inside
@@ -186,7 +189,7 @@ def _open(
     *,
     options: NoduleOptions,
 ) -> Nodule | None:
-    """The part of ``dense`` round ``core`` that survives the opening, if it is compact."""
+    """The part of ``dense`` around ``core`` that survives the opening; None where it is not a nodule."""
     radius = float(depth[core])
     cut = options.opening * radius
     labels, _ = ndimage.label(depth > cut, _FACES)
@@ -207,18 +210,19 @@ def _open(
 
 
 def _is_compact(mask: BoolArray, core: tuple[int, int, int], radius_vox: float, options: NoduleOptions) -> bool:
+    """Whether a mask has the shape of a nodule."""
     points = np.argwhere(mask)
     reach = np.sqrt(((points - np.array(core)) ** 2).sum(axis=1).max())
     return bool(reach <= options.max_reach * radius_vox + 1.0 and elongation(points) <= options.max_elongation)
 
 
 def elongation(points: NDArray[np.generic], unit: float = 1.0) -> float:
-    """Ratio of the longest to the shortest principal extent of samples ``unit`` apart; 1 for a ball or a cube.
+    """Ratio of the longest to the shortest principal extent of a set of samples; 1 for a ball or a cube.
 
     Args:
-        points: ``[n, 3]`` positions of samples.
-        unit: distance between neighbouring samples, in the points' unit.
+        points: positions of the samples, ``[n, 3]``.
+        unit: distance between neighbouring samples, in the unit of ``points``.
     """
     spread = np.cov(np.asarray(points, dtype=float).T, bias=True) if len(points) > 1 else np.zeros((3, 3))
-    values = np.linalg.eigvalsh(spread + np.eye(3) * unit**2 / 12.0)  # a sample has an extent of its own
+    values = np.linalg.eigvalsh(spread + np.eye(3) * unit**2 / 12.0)  # the extent of a single sample
     return float(np.sqrt(values[-1] / values[0]))

@@ -1,1 +1,1 @@
-"""Lung masks: the body first, then the lungs inside it, and a second look at the result."""
+"""Lung masks: the body first, then the lungs inside it, then a plausibility check of the result."""

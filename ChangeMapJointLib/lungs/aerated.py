@@ -1,4 +1,4 @@
-"""The aerated part of each lung: air inside the body, without airways and bowel, split at the midline."""
+"""The aerated part of each lung: air inside the body without airways and bowel, split into right and left."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ChangeMapJointLib.lungs.junction import junction_surface
 Hu = NDArray[np.float32]
 
 _BONE_HU = 200.0
-_SPINE_SHARE = 0.25
-_OUTSIDE_HU = -930.0  # air round the patient is darker than lung even in emphysema
-_CERTAIN_ML = 500.0  # no bowel below a trachea is as large
-_PART_ML = 20.0  # smaller separate pieces of lung only count where closing reaches them
-_SHARE = 0.03  # of a merged pair: less on one side of the midline is no lung
-_CONTACT = 0.5  # times volume^(2/3): lungs touch at less; a lung that bulges over the midline has 1.9
+_SPINE_SHARE = 0.25  # of the slices show bone at the spine
+_OUTSIDE_HU = -930.0  # air around the patient is darker than lung, even than emphysema
+_CERTAIN_ML = 500.0  # bowel in a scan with a trachea is never as large
+_PART_ML = 20.0  # smaller separate pieces of lung are included only where the closing reaches them
+_SHARE = 0.03  # of two merged lungs: less on one side of the midline is not a lung
+_CONTACT = 0.5  # times volume^(2/3): two touching lungs have less contact; a lung that bulges over the midline has 1.9
 _GAS_PART_HU, _GAS_CONTRAST_HU = (
     -940.0,
     40.0,
-)  # a quarter of a gas pocket is darker, and darker than the lung by so much
-_WALL_MM = 4.0  # least distance of bowel gas under the diaphragm from the lung
-_GAS_ML = 1.0  # smaller pockets are all partial volume
+)  # a quarter of a gas pocket is darker than this, and darker than the lung by this contrast
+_WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the diaphragm
+_GAS_ML = 1.0  # smaller pockets hold only partial volume
 _BUBBLE_ML = 0.05
 _WALL_HU = -600.0  # a thin diaphragm between lung and bowel gas is denser, partial volume included
 
@@ -36,42 +36,42 @@ class AeratedLungs:
     """Air of the two lungs on the working grid.
 
     Attributes:
-        right: ``[z, y, x]``; empty when there is none.
-        left: the same on the patient's left.
-        bowel: gas below the diaphragm that seemed to belong to them.
-        found: what the largest air space looked like, for a message when it is no lung.
-        touching: the two were one and had to be cut along the junction line.
+        right: the patient's right lung, bool ``[z, y, x]``; empty where there is none.
+        left: the left lung.
+        bowel: gas below the diaphragm that touched the lungs.
+        largest_space: volume and density of the largest air space, for the message where it is not lung.
+        touching: both lungs were connected and had to be separated along the junction line.
     """
 
     right: Mask
     left: Mask
     bowel: Mask
-    found: str
+    largest_space: str
     touching: bool
 
 
 def midline(hu: Hu, inside: Mask) -> float:
-    """The x of the spine, the only bone that stays in one place from slice to slice; else of the body's middle."""
-    bone = ndimage.gaussian_filter(((hu > _BONE_HU) & inside).mean(axis=0), 3.0)  # a table has rails
+    """The x of the spine, the only bone that stays in place from slice to slice; without it, of the body's centre."""
+    bone = ndimage.gaussian_filter(((hu > _BONE_HU) & inside).mean(axis=0), 3.0)  # smoothed: tables have narrow rails
     if bone.max() > _SPINE_SHARE:
         return float(np.unravel_index(bone.argmax(), bone.shape)[1])
     return float(np.flatnonzero(inside.any(axis=(0, 1))).mean())
 
 
 def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing_mm: float) -> AeratedLungs:
-    """Choose the parts of ``air`` that are lung and tell right from left.
+    """Select the parts of ``air`` that are lung and assign them to the right or the left.
 
     Args:
-        hu: ``[z, y, x]``, +x to the patient's left, +z to the head, one spacing.
-        air: air inside the body without the airways.
+        hu: ``[z, y, x]``, +x to the patient's left, +z to the head, isotropic.
+        air: bool ``[z, y, x]``: air inside the body without the airways.
         middle_vox: x between the lungs.
-        in_chest: a trachea was found, so large air spaces are lung however dark.
-        spacing_mm: of ``hu``.
+        in_chest: a trachea was found, so that large air spaces are lung, however dark.
+        spacing_mm: voxel size of ``hu``.
     """
     labels, _ = ndimage.label(air)
     ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
     ml[0] = 0
-    found = f"{ml.max(initial=0) / 1000:.2f} l"
+    largest_space = f"{ml.max(initial=0) / 1000:.2f} l"
     on_right = np.arange(hu.shape[2]) < junction_surface(hu, air, middle_vox, spacing_mm)[:, :, None]
     sides: tuple[list[Mask], list[Mask]] = ([], [])  # right, left
     touching = False
@@ -81,29 +81,29 @@ def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing
         part = labels == number
         median_hu = float(np.median(hu[_core(part, spacing_mm)]))
         if rank == 0:
-            found += f" at {median_hu:.0f} HU"
+            largest_space += f" at {median_hu:.0f} HU"
         if median_hu < GAS_HU and not (in_chest and ml[number] > _CERTAIN_ML):
             continue
-        if _is_pair(part, on_right):
+        if _is_both_lungs(part, on_right):
             touching = True
-            for side, half in zip(sides, _halves(part, on_right), strict=True):
+            for side, half in zip(sides, _split(part, on_right), strict=True):
                 side.append(half)
         else:
             mostly_right = (part & on_right).sum() * 2 > part.sum()
             sides[0 if mostly_right else 1].append(part)
     right, right_bowel = _join(sides[0], hu, spacing_mm)
     left, left_bowel = _join(sides[1], hu, spacing_mm)
-    return AeratedLungs(right, left, right_bowel | left_bowel, found, touching)
+    return AeratedLungs(right, left, right_bowel | left_bowel, largest_space, touching)
 
 
 def _core(part: Mask, spacing_mm: float) -> Mask:
-    """The inside of ``part``, free of partial volume; the whole of it where it is thin."""
+    """The inner part of ``part``, free of partial volume; all of it where it is thin."""
     core = erode(part, 4.0, spacing_mm)
     return core if core.any() else part
 
 
-def _is_pair(part: Mask, on_right: Mask) -> bool:
-    """Do both lungs form ``part``: much on either side and a narrow contact between?"""
+def _is_both_lungs(part: Mask, on_right: Mask) -> bool:
+    """Whether ``part`` is both lungs: large on either side, with a narrow contact between."""
     right, left = part & on_right, part & ~on_right
     smaller = min(right.sum(), left.sum())
     if smaller < _SHARE * part.sum():
@@ -112,22 +112,22 @@ def _is_pair(part: Mask, on_right: Mask) -> bool:
     return bool(contact < _CONTACT * smaller ** (2 / 3))
 
 
-def _halves(pair: Mask, on_right: Mask) -> tuple[Mask, Mask]:
-    """``pair`` cut at the junction surface; crumbs that the cut leaves belong to the other side."""
+def _split(pair: Mask, on_right: Mask) -> tuple[Mask, Mask]:
+    """Split ``pair`` at the junction surface; fragments that the cut leaves go to the other side."""
     right, left = largest_component(pair & on_right), largest_component(pair & ~on_right)
     crumbs = pair & ~right & ~left
     return right | (crumbs & ~on_right), left | (crumbs & on_right)
 
 
 def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:
-    """One lung of its parts, the largest first, without bowel beside or below it; and that bowel."""
+    """Join the parts of one lung, the largest first, without bowel beside or below it; return lung and bowel."""
     if not parts:
-        nothing = np.zeros(hu.shape, dtype=bool)
-        return nothing, nothing
+        empty = np.zeros(hu.shape, dtype=bool)
+        return empty, empty
     bowel = _attached_bowel(parts[0], hu, spacing_mm)
     lung = parts[0]
     if bowel.any():
-        lung = largest_component(lung & ~nearer(bowel, lung & (hu < _WALL_HU) & ~bowel))
+        lung = largest_component(lung & ~nearer_to(bowel, lung & (hu < _WALL_HU) & ~bowel))
     for part in parts[1:]:
         if not _below(part, lung, spacing_mm) and not _is_gas_below(part, lung, hu, spacing_mm):
             lung = lung | part
@@ -135,9 +135,9 @@ def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:
 
 
 def _is_gas_below(part: Mask, lung: Mask, hu: Hu, spacing_mm: float) -> bool:
-    """Is a part gas of stomach or bowel beside the lung's lower half or under it, where no lung lies over it?
+    """Whether a part is gas in stomach or bowel, beside the lower half of the lung or under it.
 
-    It is darker than the lung, has no lung below it, and none right above it as a bulla at the base has.
+    Such gas is darker than the lung, has no lung below it, and, unlike a bulla at the base, no lung directly above it.
     """
     heights = [np.flatnonzero(mask.any(axis=(1, 2))) for mask in (part, lung)]
     if heights[0][-1] >= (heights[1][0] + heights[1][-1]) / 2:
@@ -149,18 +149,18 @@ def _is_gas_below(part: Mask, lung: Mask, hu: Hu, spacing_mm: float) -> bool:
     return bool((gap_mm < _WALL_MM).mean() < 0.2 and beneath.mean() < 0.2)
 
 
-def nearer(mask: Mask, other: Mask) -> Mask:
-    """The voxels that are nearer to ``mask`` than to ``other``."""
+def nearer_to(mask: Mask, other: Mask) -> Mask:
+    """Voxels that lie nearer to ``mask`` than to ``other``."""
     to_mask, to_other = (ndimage.distance_transform_edt(~part) for part in (mask, other))
     return np.asarray(to_mask < to_other)
 
 
 def _attached_bowel(lung: Mask, hu: Hu, spacing_mm: float) -> Mask:
-    """The parts of ``lung`` that are bowel gas touching it through a thin spot of the diaphragm.
+    """The parts of ``lung`` that are bowel gas, connected to it through a thin spot of the diaphragm.
 
-    The diaphragm is there even where thick slices blur it to less than the lung's threshold: darker
-    voxels fall apart at it. A part counts as bowel when it lies below and holds true gas; beside such a
-    part, bubbles too small to hold any count as well.
+    Even where thick slices blur the diaphragm below the lung's threshold, a lower threshold separates the two sides. A
+    part counts as bowel when it lies below the lung and contains true gas; once there is such a part, bubbles too small
+    to contain true gas count as well.
     """
     labels, _ = ndimage.label(lung & (hu < _WALL_HU))
     sizes_ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
@@ -179,14 +179,14 @@ def _attached_bowel(lung: Mask, hu: Hu, spacing_mm: float) -> Mask:
 
 
 def _below(part: Mask, lung: Mask, spacing_mm: float) -> bool:
-    """Does ``part`` lie under ``lung`` with a wall between, as bowel under the diaphragm does?"""
+    """Whether ``part`` lies under ``lung`` with a wall between, as bowel lies under the diaphragm."""
     gap_mm, beneath = _over_and_under(part, lung, spacing_mm)
     walled = np.isfinite(gap_mm) & (gap_mm >= _WALL_MM)
     return bool(walled.mean() > 0.5 and beneath.mean() < 0.2)
 
 
 def _over_and_under(part: Mask, lung: Mask, spacing_mm: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """For every column of ``part``: mm from its top to the lung over it (infinite without), and is lung under it?"""
+    """For each column of ``part``: mm from its top to lung above (infinite without), and whether lung lies below."""
     z = np.arange(part.shape[0])[:, None, None]
     columns = part.any(axis=0)
     top = np.where(part, z, -1).max(axis=0)

@@ -1,4 +1,4 @@
-"""Trachea and main bronchi: found from the top, grown as far as they do not leak into the lung."""
+"""Trachea and main bronchi: detect the trachea, then grow it until it would leak into the lung."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, dilate, erode, label_slices, opening
 
-_LUMEN_HU = -700.0  # darker than this in the trachea of any patient, partial volume included
+_LUMEN_HU = -700.0  # every trachea is darker than this, including partial volume
 _AREA_MM2 = (40.0, 800.0)  # lumen of a child's trachea, and of a wide carina
-_LENGTH_MM = 16.0
+_LENGTH_MM = 16.0  # shortest trachea
 _GROW_HU = range(-960, -600, 20)
-_LEAK_ML = 100.0  # trachea and bronchi hold 20 to 60 ml; more means lung
+_LEAK_ML = 100.0  # trachea and bronchi hold 20 to 60 ml; a larger volume includes lung
 _MAIN_RADIUS_MM = 4.0  # lobar bronchi are thinner
 _WALL_MM = 2.0
 
@@ -24,7 +24,7 @@ class Airways:
     """The central airways on the working grid.
 
     Attributes:
-        tree: lumen of all airways that were reached, ``[z, y, x]``; empty without a trachea.
+        tree: lumen of all airways that were reached, bool ``[z, y, x]``; empty without a trachea.
         main: trachea and main bronchi with their walls.
         middle_vox: mean (y, x) of the trachea; None without one.
     """
@@ -35,18 +35,18 @@ class Airways:
 
 
 def find_airways(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm: float) -> Airways:
-    """Trachea and bronchi in a working volume.
+    """Find trachea and bronchi on the working grid.
 
     Args:
-        hu: ``[z, y, x]``, +z to the head, one spacing.
-        inside: the body with what it encloses.
-        lower_vox: slices below this are not searched for a trachea (bowel is there).
-        spacing_mm: of ``hu``.
+        hu: ``[z, y, x]``, +z to the head, isotropic.
+        inside: bool ``[z, y, x]``: the body with all that it encloses.
+        lower_vox: slices below this are not searched for a trachea, since bowel lies there.
+        spacing_mm: voxel size of ``hu``.
     """
-    nothing = np.zeros(hu.shape, dtype=bool)
+    empty = np.zeros(hu.shape, dtype=bool)
     trachea = _trachea(hu, inside, lower_vox, spacing_mm)
     if trachea is None:
-        return Airways(nothing, nothing, None)
+        return Airways(empty, empty, None)
     tree = _grow(hu, inside, trachea, spacing_mm)
     _, y, x = np.nonzero(trachea)
     wide = opening(tree, _MAIN_RADIUS_MM, spacing_mm) | trachea
@@ -56,7 +56,7 @@ def find_airways(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacin
 
 
 def _trachea(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm: float) -> Mask | None:
-    """The longest stack of round dark spots near the middle: the lumen above the carina."""
+    """The longest stack of round dark spots near the middle: the lumen above the carina; None where there is none."""
     labels, count = label_slices(inside & (hu < _LUMEN_HU))
     area_mm2 = np.bincount(labels.ravel(), minlength=count + 1) * spacing_mm**2
     round_spot = np.zeros(count + 1, dtype=bool)
@@ -80,7 +80,7 @@ def _trachea(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm
 
 
 def _grow(hu: NDArray[np.float32], inside: Mask, trachea: Mask, spacing_mm: float) -> Mask:
-    """The largest connected lumen round ``trachea`` that has not leaked into the lung."""
+    """The largest connected lumen around ``trachea`` that does not leak into the lung."""
     core = erode(trachea, 2.0, spacing_mm)
     seed = core if core.any() else trachea
     tree = trachea

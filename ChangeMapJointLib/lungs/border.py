@@ -1,4 +1,4 @@
-"""From aerated lung to the whole lung: nodules and masses at the pleura and the hilum taken in."""
+"""From aerated lung to the whole lung: include nodules and masses at the pleura and the hilum."""
 
 from __future__ import annotations
 
@@ -22,26 +22,31 @@ from ChangeMapJointLib.core.hu import SOFT_TISSUE_HU
 Hu = NDArray[np.float32]
 
 BONE_OR_VESSEL_HU = 150.0  # denser is bone or enhanced vessel
-_CORE_MM = 6.0  # a hollow of the lung is a mass when this deep inside it ...
-_LIKELY_ML = 2.0  # ... this much remains of what the closing left open ...
-_HILUM_MM = 12.0  # ... and, of what a ball of this radius leaves open, ...
-_CORE_ML = 8.0  # ... this much; hila and the bulge of the aorta leave less
-_DENT_VOX = 2  # ribs dent the lung less deeply
+# an indentation of the lung is a mass when, eroded by _CORE_MM, it leaves at least _LIKELY_ML of the part that the
+# small closing left open, and _CORE_ML of the part that a ball of _HILUM_MM leaves open; hila and aorta leave less
+_CORE_MM = 6.0
+_LIKELY_ML = 2.0
+_HILUM_MM = 12.0
+_CORE_ML = 8.0
+_DENT_VOX = 2  # dents of ribs are not as deep
 _GAP_MM = 80.0  # longest mass along the spine with lung above and below
-_SAG_VOX = 0.125  # of the surface in a mouth, beyond the geometry: a nodule's edge is blurred
-_DENT_ML = 0.016  # smaller ones are vessels and noise
-_MOUTH_ML = 4.0  # dents larger than this are hila, or masses that have a rule of their own
+_SAG_VOX = 0.125  # added to the geometric sag in the mouth of a dent, since the edge of a nodule is blurred
+_DENT_ML = 0.016  # smaller dents are vessels and noise
+_MOUTH_ML = 4.0  # larger dents are hila, or masses, which have a rule of their own
 
 
 def aerated_level(hu: Hu, lung: Mask, other_air: Mask, air_hu: float, spacing_mm: float) -> Level:
-    """The level of an aerated lung: the surface lies where the density passes ``air_hu``.
+    """The level set of an aerated lung, whose surface lies where the density crosses ``air_hu``.
 
     Args:
         hu: ``[z, y, x]``.
-        lung: voxels of this lung below ``air_hu``.
-        other_air: air that does not belong to it; no surface towards it.
+        lung: bool ``[z, y, x]``: voxels of this lung below ``air_hu``.
+        other_air: bool ``[z, y, x]``: air that does not belong to it.
         air_hu: the threshold.
-        spacing_mm: of ``hu``.
+        spacing_mm: voxel size of ``hu``.
+
+    Returns:
+        float32 ``[z, y, x]``: about the distance to the surface in mm, negative inside.
     """
     level = surface_level(hu, air_hu, spacing_mm)
     near = dilate(lung, 1.8 * spacing_mm, spacing_mm) & ~other_air
@@ -52,20 +57,20 @@ def aerated_level(hu: Hu, lung: Mask, other_air: Mask, air_hu: float, spacing_mm
 def close_lung(
     level: Level, hu: Hu, behind_vox: int, *, on_right: bool, radius_mm: float, mass_mm: float, spacing_mm: float
 ) -> tuple[Level, Mask]:
-    """Close one lung: everywhere with a small ball, over nodules and masses with a large one.
+    """Close one lung with a small ball everywhere, and with a large ball over nodules and masses.
 
     Args:
-        level: of the aerated lung, ``[z, y, x]``.
-        hu: the same grid.
-        behind_vox: first y behind the trachea, where heart and great vessels do not lie beside the lung.
-        on_right: it is the right lung.
-        radius_mm: ball that closes over vessels and small nodules.
-        mass_mm: ball that closes over the rest. What it adds must be a mass, or away from the
-            mediastinum a deep dent.
-        spacing_mm: of ``hu``.
+        level: level set of the aerated lung, ``[z, y, x]``.
+        hu: the scan on the same grid.
+        behind_vox: first row (y) behind the trachea, where heart and great vessels do not lie beside the lung.
+        on_right: whether it is the right lung.
+        radius_mm: radius of the small ball, which closes over vessels and small nodules.
+        mass_mm: radius of the large ball. Parts that only it adds are kept if they are masses or, away from the
+            mediastinum, deep dents.
+        spacing_mm: voxel size of ``hu``.
 
     Returns:
-        The level of the closed lung, masses included, and the masses that only the large ball closed over.
+        The level set of the closed lung including masses, and the masses that only the large ball added.
     """
     closed = close_level(level, radius_mm, spacing_mm)
     wider = close_level(level, mass_mm, spacing_mm)
@@ -74,7 +79,7 @@ def close_lung(
     column[:, :behind_vox] = False
     hollow = close_level(mask_level(wide | column, spacing_mm), 15.0, spacing_mm) < 0
     mass = _thick_parts(hollow & (closed >= 0) & (hu < BONE_OR_VESSEL_HU), _LIKELY_ML, spacing_mm)
-    if mass.any():  # seldom: is it more than a hilum or the bulge of the aorta?
+    if mass.any():  # rare: check that it is more than a hilum or the bulge of the aorta
         shallow = close_level(level, _HILUM_MM, spacing_mm) < 0
         mass = _thick_parts(hollow & ~shallow & (hu < BONE_OR_VESSEL_HU), _CORE_ML, spacing_mm)
     beside = (hu < BONE_OR_VESSEL_HU) & ~medial(closed < 0, on_right=on_right)
@@ -84,15 +89,15 @@ def close_lung(
 
 
 def rim_of_dents(level: Level, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask:
-    """One voxel of soft tissue beyond the dents that were closed, since a nodule reaches into the wall.
+    """One voxel of soft tissue around the dents that were closed, since nodules extend into the wall.
 
-    Ribs dent the lung as well, but not deep enough to count.
+    Ribs dent the lung as well, but not deeply enough to count.
 
     Args:
-        level: of the closed lung, ``[z, y, x]``.
-        aerated: the lung before.
-        hu: the same grid.
-        spacing_mm: of the arrays.
+        level: level set of the closed lung, ``[z, y, x]``.
+        aerated: the lung before the closing.
+        hu: the scan on the same grid.
+        spacing_mm: voxel size of the arrays.
     """
     lung = level < 0
     deep = ndimage.binary_opening(lung & ~aerated, np.ones((_DENT_VOX,) * 3))
@@ -100,18 +105,18 @@ def rim_of_dents(level: Level, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask
 
 
 def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacing_mm: float) -> Level:
-    """Make up for what the ball of the closing leaves open in the mouth of a small dent.
+    """Compensate for the sag of the closing's ball into the mouth of a small dent.
 
-    A ball of radius r sags into a mouth of half width w by w^2 / 2r, which is a good part of a small nodule
-    that lies half in the wall. The surface moves outwards by as much, through soft tissue only; w is that of
-    half a ball of the dent's volume.
+    A ball of radius r sags into a mouth of half width w by w^2 / 2r, which is a large part of a small nodule that lies
+    half in the wall. The surface is moved outwards by the same distance, through soft tissue only; w is taken from half
+    a ball of the dent's volume.
 
     Args:
-        level: of the closed lung, ``[z, y, x]``.
-        aerated: the lung before.
-        hu: the same grid.
+        level: level set of the closed lung, ``[z, y, x]``.
+        aerated: the lung before the closing.
+        hu: the scan on the same grid.
         radius_mm: r.
-        spacing_mm: of the arrays.
+        spacing_mm: voxel size of the arrays.
     """
     if radius_mm <= 0:
         return level
@@ -138,7 +143,7 @@ def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacin
 
 
 def add_mask(level: Level, mask: Mask, spacing_mm: float) -> Level:
-    """``level`` of the shape with ``mask`` added to it; unchanged away from ``mask``."""
+    """The level set of the shape with ``mask`` added to it; it is unchanged away from ``mask``."""
     if not mask.any():
         return level
     together = np.minimum(level, mask_level(mask | (level < 0), spacing_mm))
@@ -146,7 +151,7 @@ def add_mask(level: Level, mask: Mask, spacing_mm: float) -> Level:
 
 
 def medial(lung: Mask, *, on_right: bool) -> Mask:
-    """Voxels that lie medial of the whole lung in their row: mediastinum, and liver or spleen."""
+    """Voxels that lie medial to the whole lung in their row: mediastinum, and liver or spleen."""
     sideways = lung if on_right else np.flip(lung, 2)
     reached = np.flip(np.maximum.accumulate(np.flip(sideways, 2), axis=2), 2)
     beyond = ~reached & lung.any(axis=2, keepdims=True)
@@ -154,18 +159,18 @@ def medial(lung: Mask, *, on_right: bool) -> Mask:
 
 
 def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: float, spacing_mm: float) -> Level:
-    """Let a mass reach beyond the hull of its lung, into the mediastinum but not into the chest wall.
+    """Extend a mass beyond the closing of its lung, into the mediastinum but not into the chest wall.
 
-    No hull can know how far the base of a mass goes. What is added is soft tissue that the two lungs
-    have between them in the axial slice, at most ``margin_mm`` deep.
+    A closing cannot tell how deep the base of a mass is. Soft tissue that lies between the two lungs in the axial slice
+    is added, to a depth of at most ``margin_mm``.
 
     Args:
-        level: of the closed lung, ``[z, y, x]``.
+        level: level set of the closed lung, ``[z, y, x]``.
         mass: from :func:`close_lung`.
-        hu: the same grid.
+        hu: the scan on the same grid.
         thorax: the convex hull of both lungs in each axial slice.
-        margin_mm: depth.
-        spacing_mm: of ``hu``.
+        margin_mm: largest depth.
+        spacing_mm: voxel size of ``hu``.
     """
     if not mass.any():
         return level
@@ -179,7 +184,7 @@ def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: flo
 
 
 def _thick_parts(hollow: Mask, least_ml: float, spacing_mm: float) -> Mask:
-    """The parts of ``hollow`` with a deep inside of at least ``least_ml``."""
+    """The parts of ``hollow`` that keep at least ``least_ml`` when they are eroded by ``_CORE_MM``."""
     labels, _ = ndimage.label(erode(hollow, _CORE_MM, spacing_mm))
     sizes_ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
     sizes_ml[0] = 0
@@ -188,7 +193,7 @@ def _thick_parts(hollow: Mask, least_ml: float, spacing_mm: float) -> Mask:
 
 
 def _between_in_z(mask: Mask, gap_mm: float, spacing_mm: float) -> Mask:
-    """Voxels with ``mask`` above and below in their column, at most ``gap_mm`` apart."""
+    """Voxels between two parts of ``mask`` in their column (z) that are at most ``gap_mm`` apart."""
     z = np.arange(mask.shape[0], dtype=np.int32)[:, None, None]
     beyond = np.int32(4 * mask.shape[0])
     below = np.maximum.accumulate(np.where(mask, z, -beyond), axis=0)
@@ -198,7 +203,7 @@ def _between_in_z(mask: Mask, gap_mm: float, spacing_mm: float) -> Mask:
 
 
 def fill_holes(level: Level, spacing_mm: float) -> Level:
-    """``level`` with everything inside that the shape encloses."""
+    """The level set with all enclosed holes filled."""
     outside, _ = ndimage.label(np.pad(level >= 0, 1, constant_values=True))
     holes = (outside[1:-1, 1:-1, 1:-1] > 0) & (outside[1:-1, 1:-1, 1:-1] != outside[0, 0, 0])
     return np.where(holes, np.float32(-spacing_mm), level)

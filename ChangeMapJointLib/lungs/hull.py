@@ -1,4 +1,4 @@
-"""What the chest wall side of a lung tells: it is convex, so a dent in it is a nodule, a mass or a plaque."""
+"""Dents in the costal surface of a lung: it is convex, so they are nodules, masses or plaques."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, label_slices
 
-_DIRECTIONS = 32  # a hull of so many half-planes is too wide by 0.5 % of the lung's radius
-_NEAR_VOX = 4  # that near to the hull of the thorax is on it: behind, the spine keeps it off the lungs
-_ON_HULL = 0.8  # share of a dent's mouth that lies on the hull of the thorax
-_SHALLOW_VOX = 2.0  # a piece no deeper than this is a dent wherever its mouth looks
+_DIRECTIONS = 32  # a hull of 32 half-planes is too wide by 0.5 % of the lung's radius
+_NEAR_VOX = 4  # distance that counts as on the hull of the thorax; at the back, the spine keeps the hull off the lungs
+_ON_HULL = 0.8  # share of a dent's mouth that must lie on the hull of the thorax
+_SHALLOW_VOX = 2.0  # a piece no deeper than this is a dent, whichever way it opens
 _LEAST_ML = 0.1
 
 
@@ -26,7 +26,7 @@ def axial_hull(mask: Mask) -> Mask:
 
 
 def slice_middles(body: Mask) -> NDArray[np.float64]:
-    """Mean (y, x) of ``body`` in every slice, ``[nz, 2]``; the middle of the array where it is empty."""
+    """Mean (y, x) of ``body`` in each slice, ``[nz, 2]``; the middle of the slice where it is empty."""
     voxels = body.sum(axis=(1, 2))
     rows = (body.sum(axis=2) * np.arange(body.shape[1])).sum(axis=1)
     columns = (body.sum(axis=1) * np.arange(body.shape[2])).sum(axis=1)
@@ -35,7 +35,7 @@ def slice_middles(body: Mask) -> NDArray[np.float64]:
 
 
 def thorax_hull(lungs: Mask, middles: NDArray[np.float64]) -> Mask:
-    """The convex hull of both lungs and of the middle of the body in each axial slice that has lung.
+    """The convex hull of both lungs and the middle of the body, in each axial slice with lung.
 
     Args:
         lungs: both lungs, closed, ``[z, y, x]``.
@@ -51,15 +51,18 @@ def thorax_hull(lungs: Mask, middles: NDArray[np.float64]) -> Mask:
 def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing_mm: float) -> Mask:
     """Tissue in the dents of one lung that open towards the chest wall.
 
-    In an axial slice the pieces between a lung and its convex hull are its concave sides: the large one
-    towards heart, spine or diaphragm, and dents in the side towards the ribs. The mouth of a dent lies
-    on the hull of the thorax, and farther from the middle of the body than its bottom.
+    In an axial slice, the pieces between a lung and its convex hull are the large concavity towards heart, spine or
+    diaphragm, and dents in the costal surface. The mouth of a dent lies on the hull of the thorax, and farther from the
+    middle of the body than its bottom.
 
     Args:
-        lung: one lung, closed, ``[z, y, x]``.
-        thorax: :func:`thorax_hull`.
-        middles: :func:`slice_middles`.
-        spacing_mm: of the arrays.
+        lung: one lung after the closing, bool ``[z, y, x]``.
+        thorax: from :func:`thorax_hull`.
+        middles: from :func:`slice_middles`.
+        spacing_mm: voxel size of the arrays.
+
+    Returns:
+        bool ``[z, y, x]``.
     """
     hull = axial_hull(lung)
     pieces, count = label_slices(hull & ~lung)
@@ -74,7 +77,7 @@ def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing
     shallow = np.bincount(pieces.ravel(), minlength=count + 1) < _SHALLOW_VOX * mouths
     costal = (on_hull > _ON_HULL) & (shallow | (to_mouth > to_bottom))
     rows, columns = middles.astype(int).T
-    costal[pieces[np.arange(len(middles)), rows, columns]] = False  # the organ that the lung wraps round
+    costal[pieces[np.arange(len(middles)), rows, columns]] = False  # the organ that the lung surrounds
     costal[0] = False
     dents, _ = ndimage.label(costal[pieces])
     large = np.bincount(dents.ravel()) * spacing_mm**3 / 1000 >= _LEAST_ML
@@ -86,7 +89,7 @@ def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing
 def _mean(
     values: NDArray[np.generic], labels: NDArray[np.int32], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """How many there are of every label 0 to ``count``, and the mean of their ``values``."""
+    """For each label from 0 to ``count``, the number of voxels and the mean of their ``values``."""
     voxels = np.bincount(labels, minlength=count + 1)
     return voxels, np.bincount(labels, weights=values, minlength=count + 1) / np.maximum(voxels, 1)
 

@@ -1,4 +1,4 @@
-"""The sheet between the lungs, where they touch and a threshold cannot tell right from left."""
+"""The sheet that separates lungs which touch, where a threshold cannot tell right from left."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from scipy import ndimage
 from ChangeMapJointLib.core.filters import Mask
 from ChangeMapJointLib.core.hu import AIR_HU
 
-_REACH_MM = 40.0  # the junction lines lie this near the midline
-_STEEPEST = 3  # voxels aside per voxel backwards
-_STEP_PRICE = 0.02
+_REACH_MM = 40.0  # the junction lines lie within this distance of the midline
+_STEEPEST = 3  # voxels sideways per voxel backwards
+_STEP_PRICE = 0.02  # cost of one voxel sideways
 
 
 def junction_surface(hu: NDArray[np.float32], air: Mask, midline_vox: float, spacing_mm: float) -> NDArray[np.int32]:
     """The sheet x = s(y, z) between the lungs that passes through the densest tissue.
 
-    Where the lungs touch, the junction line is a membrane of 1 to 2 mm that a threshold cannot see but
-    that is denser than the lung on either side. In every axial slice the cheapest path from front to
-    back is found by dynamic programming; the cost is 1 in lung of -1000 HU and 0 in tissue.
+    Where the lungs touch, the junction line is a membrane of 1 to 2 mm, too thin for a threshold but denser than the
+    lung on either side. In each axial slice, dynamic programming finds the path of lowest cost from front to back; the
+    cost is 1 in lung of -1000 HU and 0 in tissue.
 
     Args:
         hu: ``[z, y, x]``.
-        air: voxels that cost; all else is free.
-        midline_vox: x of the middle; the path keeps within 40 mm of it.
-        spacing_mm: of ``hu``.
+        air: bool ``[z, y, x]``: voxels that cost something; all others are free.
+        midline_vox: x of the midline; the path stays within 40 mm of it.
+        spacing_mm: voxel size of ``hu``.
 
     Returns:
         Index x of the first voxel on the left lung's side, ``[z, y]``.
@@ -34,7 +34,7 @@ def junction_surface(hu: NDArray[np.float32], air: Mask, midline_vox: float, spa
     low = int(np.clip(round(midline_vox) - reach, 0, hu.shape[2] - 1))
     high = int(np.clip(round(midline_vox) + reach + 1, low + 1, hu.shape[2]))
     density = np.clip((hu[:, :, low:high] - AIR_HU) / 700, 0, 1)
-    density = ndimage.gaussian_filter1d(density, 1.0, axis=0)  # neighbouring slices agree
+    density = ndimage.gaussian_filter1d(density, 1.0, axis=0)  # so that neighbouring slices agree
     away = np.abs(np.arange(low, high) - midline_vox) / reach
     cost = np.where(air[:, :, low:high], 1.05 - density, 0.0) + 0.002 * away
     paths = _cheapest_paths(cost.astype(np.float32), steepest=_STEEPEST, price=_STEP_PRICE)
@@ -43,7 +43,7 @@ def junction_surface(hu: NDArray[np.float32], air: Mask, midline_vox: float, spa
 
 
 def _cheapest_paths(cost: NDArray[np.float32], *, steepest: int, price: float) -> NDArray[np.int32]:
-    """For every z the path x(y) with the least sum of ``cost [z, y, x]`` plus ``price`` per step aside."""
+    """For each z, the path x(y) with the lowest sum of ``cost [z, y, x]`` plus ``price`` per voxel sideways."""
     nz, ny, nx = cost.shape
     best = cost[:, 0]
     came_from = np.zeros(cost.shape, dtype=np.int8)
@@ -51,7 +51,7 @@ def _cheapest_paths(cost: NDArray[np.float32], *, steepest: int, price: float) -
         previous, best = best, best.copy()
         for step in range(1, min(steepest, nx - 1) + 1):
             dearer = previous + np.float32(price * step)
-            for side in (-step, step):  # where the path was one row before, relative to here
+            for side in (-step, step):  # position of the path in the previous row, relative to here
                 here = slice(step, None) if side < 0 else slice(None, -step)
                 there = slice(None, -step) if side < 0 else slice(step, None)
                 better = dearer[:, there] < best[:, here]

@@ -1,1 +1,1 @@
-"""From a pair of scans to one deformation, and how far it can be believed."""
+"""From a pair of scans to one deformation, its quality, and the trust in it."""

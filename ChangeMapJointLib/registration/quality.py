@@ -1,4 +1,4 @@
-"""Figures of one registration, and a verdict in words that a reader can act on."""
+"""Quality figures of a registration, and a verdict that a reader can act on."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 
 Verdict = Literal["good", "look closely", "do not use"]
-LOW_TRUST = 0.5  # below it the predicted error exceeds TrustOptions.half_error_mm, and y cannot be believed
+LOW_TRUST = 0.5  # below it the predicted error exceeds TrustOptions.half_error_mm
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured, without judgement; over the reference's lungs unless said otherwise.
+    """What was measured of a registration, over the reference's lungs unless said otherwise.
 
     Attributes:
         residual_hu: mean |R - T(y)|, clipped to the window of change maps.
         residual_rigid_hu: the same after the rigid part alone.
-        folding_percent: voxels with det grad y <= 0.
+        folding_percent: percentage of voxels with det grad y <= 0.
         jacobian_min: smallest det grad y.
         jacobian_max: largest det grad y.
         sd_log_jacobian: standard deviation of log det grad y where det > 0.
         lung_dice: overlap of R's lungs with T(y)'s.
         lung_dice_rigid: the same after the rigid part alone.
-        inverse_consistency_mm: mean forward-backward error; None when no way back was computed.
+        inverse_consistency_mm: mean forward-backward error; None where no backward registration was computed.
         inverse_consistency_p95_mm: its 95th percentile.
-        keypoint_error_mm: mean distance left between matched keypoints, which the registration used: a residual.
-        keypoints_found: places of the reference that were looked for in the template; None when none were.
-        keypoints_dropped: those of them that the search back did not confirm.
-        overlap: share of R's lungs inside the template's field of view, in [0, 1].
-        trusted_percent: lung voxels with trust of at least :data:`LOW_TRUST`; None with rigid alignment alone.
+        keypoint_error_mm: mean distance that remains between matched keypoints. The registration used them, so this
+            is a residual, not an independent error.
+        keypoints_found: keypoints of the reference that were searched for in the template; None where none were.
+        keypoints_dropped: keypoints among them that the backward search did not confirm.
+        overlap: fraction of R's lungs inside the template's field of view, in [0, 1].
+        trusted_percent: percentage of lung voxels with a trust of at least :data:`LOW_TRUST`; None with rigid
+            alignment alone.
     """
 
     residual_hu: float
@@ -55,62 +57,88 @@ class Figures:
 
 @dataclass(frozen=True)
 class Quality(Figures):
-    """Figures, a verdict in three steps, and its reasons, one sentence each."""
+    """Figures, the verdict, and the reasons for it, one sentence each."""
 
     verdict: Verdict = "do not use"
     reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One figure and where the verdict turns; ``closely`` and ``unusable`` are in its unit.
+class Criterion:
+    """The limits of one figure.
 
-    ``rises`` is true when a larger figure is worse.
+    Attributes:
+        name: the field of :class:`Figures`.
+        sentence: the reason that readers see; ``{value}`` stands for the figure, ``{percent}`` for 100 times it.
+        look_closely: beyond it the verdict is 'look closely', in the figure's unit.
+        do_not_use: beyond it the verdict is 'do not use'.
+        higher_is_worse: whether the limits are upper limits.
     """
 
     name: str
     sentence: str
-    closely: float
-    unusable: float
-    rises: bool
+    look_closely: float
+    do_not_use: float
+    higher_is_worse: bool
 
 
-# interpolation alone costs some HU where the rigid part had left nothing to do, the more the thicker the slices
+# where rigid alignment fits perfectly, interpolation alone raises the residual by some HU, more in thick slices
 WORSE_FACTOR, WORSE_HU = 1.2, 8.0
-# TG-132 asks for a mean error of 2 mm and at most 5 mm; the other bars are this project's.
-BARS = (
-    Bar("lung_dice", "the lungs overlap by Dice {value:.3f} (usual: 0.97 or more)", 0.97, 0.90, rises=False),
-    Bar("inverse_consistency_mm", "forward and backward differ by {value:.1f} mm in the mean", 2.0, 5.0, rises=True),
-    Bar("inverse_consistency_p95_mm", "5 % of the lung differ by {value:.1f} mm or more", 5.0, 15.0, rises=True),
-    Bar("folding_percent", "the deformation folds in {value:.2g} % of the lung", 0.0, 0.5, rises=True),
-    Bar("overlap", "{percent:.0f} % of the lungs are in the prior's field of view", 0.98, 0.5, rises=False),
-    Bar("trusted_percent", "{value:.0f} % of the lung are registered with confidence", 95.0, 70.0, rises=False),
+# AAPM TG-132 asks for a mean error of 2 mm and at most 5 mm; the other limits are this project's.
+CRITERIA = (
+    Criterion(
+        "lung_dice", "the lungs overlap by Dice {value:.3f} (usual: 0.97 or more)", 0.97, 0.90, higher_is_worse=False
+    ),
+    Criterion(
+        "inverse_consistency_mm",
+        "forward and backward registration differ by {value:.1f} mm on average",
+        2.0,
+        5.0,
+        higher_is_worse=True,
+    ),
+    Criterion(
+        "inverse_consistency_p95_mm",
+        "forward and backward registration differ by {value:.1f} mm or more in 5 % of the lung",
+        5.0,
+        15.0,
+        higher_is_worse=True,
+    ),
+    Criterion("folding_percent", "the deformation folds in {value:.2g} % of the lung", 0.0, 0.5, higher_is_worse=True),
+    Criterion(
+        "overlap", "{percent:.0f} % of the lungs lie in the prior's field of view", 0.98, 0.5, higher_is_worse=False
+    ),
+    Criterion(
+        "trusted_percent", "{value:.0f} % of the lung is registered with confidence", 95.0, 70.0, higher_is_worse=False
+    ),
 )
 
 
-def judge(figures: Figures) -> Quality:
-    """The verdict is that of the worst bar; registration that does not help is not to be used."""
+def assess_quality(figures: Figures) -> Quality:
+    """Judge a deformable registration by its figures.
+
+    The verdict is that of the worst figure. A registration that raises the residual must not be used.
+    """
     worst: Verdict = "good"
     reasons: list[str] = []
-    for bar in BARS:
-        value = getattr(figures, bar.name)
+    for criterion in CRITERIA:
+        value = getattr(figures, criterion.name)
         if value is None:
             continue
-        step = _step(value, bar)
-        if step == "good":
+        verdict = _verdict(value, criterion)
+        if verdict == "good":
             continue
-        sentence = bar.sentence.format(value=value, percent=100 * value)
+        sentence = criterion.sentence.format(value=value, percent=100 * value)
         reasons.append(f"{sentence[0].upper()}{sentence[1:]}.")
-        worst = step if worst != "do not use" else worst
-    least = WORSE_FACTOR * figures.residual_rigid_hu + WORSE_HU
-    if not figures.residual_hu <= least:  # NaN counts as worse
+        worst = verdict if worst != "do not use" else worst
+    largest = WORSE_FACTOR * figures.residual_rigid_hu + WORSE_HU
+    if not figures.residual_hu <= largest:  # NaN counts as worse
         worst = "do not use"
         reasons.append(
             f"The residual rose from {figures.residual_rigid_hu:.0f} to {figures.residual_hu:.0f} HU: "
             "the deformation made it worse."
         )
     if not reasons:
-        reasons.append(_good_news(figures))
+        reasons.append(_summary(figures))
     return Quality(**vars(figures), verdict=worst, reasons=tuple(reasons))
 
 
@@ -135,28 +163,32 @@ def rigid_figures(residual_hu: float, lung_dice: float, overlap: float) -> Figur
     )
 
 
-def judge_rigid(figures: Figures) -> Quality:
-    """Rigid alignment is never better than 'look closely': breathing is not corrected."""
+def assess_rigid_quality(figures: Figures) -> Quality:
+    """Judge a rigid alignment: never better than 'look closely', since breathing is not corrected."""
     reason = f"Rigid alignment only: breathing is not corrected; the lungs overlap by Dice {figures.lung_dice:.3f}."
     return Quality(**vars(figures), verdict="look closely", reasons=(reason,))
 
 
-def _good_news(figures: Figures) -> str:
+def _summary(figures: Figures) -> str:
+    """The sentence for a good registration."""
     error = figures.inverse_consistency_mm
-    agreement = f", forward and backward agree within {error:.1f} mm in the mean" if error is not None else ""
-    return f"The lungs overlap by Dice {figures.lung_dice:.3f}{agreement}, and nothing folds."
+    agreement = (
+        f", forward and backward registration agree within {error:.1f} mm on average" if error is not None else ""
+    )
+    return f"The lungs overlap by Dice {figures.lung_dice:.3f}{agreement}, and the deformation does not fold."
 
 
-def _step(value: float, bar: Bar) -> Verdict:
+def _verdict(value: float, criterion: Criterion) -> Verdict:
+    """The verdict by one figure; one that is not finite must not be used."""
     if not np.isfinite(value):
         return "do not use"
-    if _beyond(value, bar.unusable, bar):
+    if _beyond(value, criterion.do_not_use, criterion):
         return "do not use"
-    return "look closely" if _beyond(value, bar.closely, bar) else "good"
+    return "look closely" if _beyond(value, criterion.look_closely, criterion) else "good"
 
 
-def _beyond(value: float, limit: float, bar: Bar) -> bool:
-    return value > limit if bar.rises else value < limit
+def _beyond(value: float, limit: float, criterion: Criterion) -> bool:
+    return value > limit if criterion.higher_is_worse else value < limit
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -165,10 +197,10 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 2.0 * int(np.count_nonzero(a & b)) / total if total else 0.0
 
 
-def mean_residual(reference_hu: NDArray[np.generic], warped_hu: NDArray[np.generic], where: NDArray[np.bool_]) -> float:
-    """Mean |R - T(y)| in HU over ``where``, both clipped to the window of change maps; NaN when it is empty."""
-    if not where.any():
+def mean_residual(reference_hu: NDArray[np.generic], warped_hu: NDArray[np.generic], mask: NDArray[np.bool_]) -> float:
+    """Mean |R - T(y)| in HU over ``mask``, both clipped to the window of change maps; NaN where it is empty."""
+    if not mask.any():
         return float("nan")
-    r = np.clip(reference_hu[where].astype(np.float32), *CHANGE_WINDOW_HU)
-    t = np.clip(warped_hu[where].astype(np.float32), *CHANGE_WINDOW_HU)
+    r = np.clip(reference_hu[mask].astype(np.float32), *CHANGE_WINDOW_HU)
+    t = np.clip(warped_hu[mask].astype(np.float32), *CHANGE_WINDOW_HU)
     return float(np.abs(r - t).mean())

@@ -1,7 +1,7 @@
-"""How far the registration can be believed, voxel by voxel, without knowing the truth.
+"""Trust in the registration, voxel by voxel, without knowing the true deformation.
 
-The error in mm is predicted from evidence that does not depend on the truth, and trust follows from it. The prediction
-is calibrated on pairs with known motion, among them registrations that were spoilt on purpose
+The registration error in mm is predicted from evidence that needs no truth, and trust is a function of it. The
+prediction was calibrated on pairs with known motion, including registrations that were spoilt on purpose
 (``Testing/benchmarks/trust_calibration.py``).
 """
 
@@ -26,23 +26,23 @@ from ChangeMapJointLib.scan.pair import ScanPair
 
 FloatMap = NDArray[np.float32]
 
-EVIDENCE_MM = 3.0  # of the evidence: errors of 2 mm and more are what it is about
-CHANGE_HU = 75.0  # what changed is no misfit, nor is the voxel next to it
-FAINT_HU = 30.0  # contrast below it says nothing
-NEAR_MM, FAR_MM = 6.0, 10.0  # over which the misfit is gathered; density differs slowly
-KEYPOINT_MM, ENOUGH = 10.0, 2.0  # over which keypoints are gathered; where so many are near, they are believed
+EVIDENCE_MM = 3.0  # voxel size of the evidence, enough for errors of 2 mm and more
+CHANGE_HU = 75.0  # voxels with a larger residual changed; they and their neighbours do not count as misfit
+FAINT_HU = 30.0  # contrast below this is not informative
+NEAR_MM, FAR_MM = 6.0, 10.0  # sigmas of the local misfit, and of the slow variation of density that is subtracted
+KEYPOINT_MM, ENOUGH = 10.0, 2.0  # sigma of the local keypoint distance; number of nearby keypoints for full weight
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``log(error in mm)`` as a sum; fitted by ``Testing/benchmarks/trust_calibration.py``.
+    """Coefficients of ``log(error in mm)``; fitted by ``Testing/benchmarks/trust_calibration.py``.
 
     Attributes:
-        constant: of the sum.
-        inverse: of ``log(forward-backward error in mm + 0.3)``.
-        misfit: of ``log(misfit + 0.1)``.
-        border: of ``sqrt(border mismatch)``.
-        keypoints: of ``log(distance of the matched keypoints in mm + 0.5)``.
+        constant: the constant term.
+        inverse: coefficient of ``log(forward-backward error in mm + 0.3)``.
+        misfit: coefficient of ``log(misfit + 0.1)``.
+        border: coefficient of ``sqrt(border mismatch)``.
+        keypoints: coefficient of ``log(distance of the matched keypoints in mm + 0.5)``.
     """
 
     constant: float
@@ -54,7 +54,7 @@ class Calibration:
 
 ALONE = Calibration(constant=2.273, inverse=0.291, misfit=3.007, border=2.34)
 WITH_KEYPOINTS = Calibration(constant=-0.148, inverse=0.079, misfit=0.979, border=1.196, keypoints=1.061)
-KEYPOINTS_COUNT = 0.5  # at most: y was fitted to them, and where they are wrong together they agree with it
+KEYPOINTS_COUNT = 0.5  # largest weight of keypoints: y was fitted to them, so they agree even where all are wrong
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class TrustOptions:
     """Options of :func:`trust_map`.
 
     Attributes:
-        half_error_mm: predicted error at which trust is 0.5, low enough that few errors above 3 mm escape; where voxels
-            are larger than 3 mm, by how much larger their volume is: all evidence is as coarse.
-        smooth_mm: sigma over which forward-backward error and border mismatch are gathered.
-        jacobian_range: det grad y beyond it is not breathing: trust is halved at these values.
+        half_error_mm: predicted error at which trust is 0.5, low enough that few errors above 3 mm are missed. For
+            voxels larger than 3 mm it grows in proportion to their volume, since all evidence is coarser.
+        smooth_mm: sigma of the local mean of forward-backward error and border mismatch.
+        jacobian_range: values of det grad y at which trust is halved; breathing stays between them.
     """
 
     half_error_mm: float = 1.25
@@ -84,17 +84,17 @@ class TrustOptions:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for or against the deformation, float32 ``[z, y, x]`` on :attr:`grid`.
+    """Evidence for and against the deformation; maps are float32 ``[z, y, x]`` on :attr:`grid`.
 
     Attributes:
-        grid: over the box round the reference's lungs, voxels of 3 mm or coarser.
+        grid: grid of the box around the reference's lungs, with voxels of 3 mm or coarser.
         field: y on that grid.
         inverse_mm: forward-backward error.
-        misfit: residual as a part of the contrast, 0 (equal) to about 1 (nothing in common). What changed does not
-            count, nor does a slow change of density.
+        misfit: residual relative to the contrast, 0 (equal) to about 1 (nothing in common). Tissue that changed and
+            slow variations of density do not count.
         border: local mean of |M_R - M_T(y)|, in [0, 1].
-        keypoint_mm: distance between y(k_R) and the matched k_T round the voxel; 0 where :attr:`keypoint_share` is 0.
-        keypoint_share: how far there are keypoints near, in [0, 1].
+        keypoint_mm: local mean distance between y(k_R) and the matched k_T; 0 where :attr:`keypoint_share` is 0.
+        keypoint_share: 1 where enough keypoints are near, 0 where there are none.
     """
 
     grid: Grid
@@ -116,18 +116,18 @@ def inverse_consistency(forward: DisplacementField, backward: DisplacementField)
     Returns:
         float32 ``[z, y, x]``; 0 where both agree.
     """
-    back = torch.as_tensor(backward.vectors_mm).movedim(-1, 0)
+    backward_mm = torch.as_tensor(backward.vectors_mm).movedim(-1, 0)
     error = np.empty(forward.grid.shape, dtype=np.float32)
     for z in range(0, forward.grid.shape[0], 16):
         slab = slice(z, z + 16)
         u = torch.as_tensor(forward.vectors_mm[slab])
         points = index_points(forward.grid, forward.grid.affine, slab) + u
-        error[slab] = (u + sample(back, points, backward.grid).movedim(0, -1)).norm(dim=-1).numpy()
+        error[slab] = (u + sample(backward_mm, points, backward.grid).movedim(0, -1)).norm(dim=-1).numpy()
     return error
 
 
 def inside_template(field: DisplacementField, template: Grid) -> NDArray[np.bool_]:
-    """Where y(x) lies inside the template's field of view, bool on the field's grid."""
+    """Where y(x) lies inside the template's field of view, bool ``[z, y, x]`` on the field's grid."""
     inside = np.empty(field.grid.shape, dtype=bool)
     for z in range(0, field.grid.shape[0], 16):
         slab = slice(z, z + 16)
@@ -144,49 +144,50 @@ def gather_evidence(
     keypoints: Keypoints | None = None,
     options: TrustOptions = TrustOptions(),
 ) -> Evidence:
-    """The evidence for and against y.
+    """Collect the evidence for and against y.
 
     Args:
         pair: both scans with lungs.
         field: y, reference to template.
         backward: y_b, template to reference, estimated independently.
-        keypoints: correspondences; y was fitted to them among other things.
-        options: how far evidence is gathered.
+        keypoints: the correspondences that the registration used.
+        options: scale of the local means.
     """
-    r, t = (
+    reference, template = (
         scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=EVIDENCE_MM, levels=1, window_hu=CHANGE_WINDOW_HU)[0]
         for scan in (pair.reference, pair.template)
     )
-    grid = r.grid
+    grid = reference.grid
     coarse = DisplacementField(_vectors(field, grid), grid)
-    ours, theirs = r.mask.numpy(), warp(t.mask.numpy(), t.grid, grid, coarse)
+    reference_mask = reference.mask.numpy()
+    warped_mask = warp(template.mask.numpy(), template.grid, grid, coarse)
     sigma = _sigma(options.smooth_mm, grid)
     error = ndimage.gaussian_filter(inverse_consistency(coarse, backward), sigma, mode="nearest")
-    border = ndimage.gaussian_filter(np.abs(ours - theirs), sigma, mode="nearest")
-    image = warp(t.image.numpy(), t.grid, grid, coarse, outside=CHANGE_WINDOW_HU[0])
-    both = (ours > 0.5) & (theirs > 0.5) & inside_template(coarse, pair.template.grid)
+    border = ndimage.gaussian_filter(np.abs(reference_mask - warped_mask), sigma, mode="nearest")
+    warped = warp(template.image.numpy(), template.grid, grid, coarse, outside=CHANGE_WINDOW_HU[0])
+    both = (reference_mask > 0.5) & (warped_mask > 0.5) & inside_template(coarse, pair.template.grid)
     distance, share = _keypoint_distance(coarse, keypoints)
-    return Evidence(grid, coarse, error, local_misfit(r, image, both), border, distance, share)
+    return Evidence(grid, coarse, error, local_misfit(reference, warped, both), border, distance, share)
 
 
-def local_misfit(reference: ScanView, warped: FloatMap, where: NDArray[np.bool_]) -> FloatMap:
-    """Residual of R and T(y) as a part of their contrast, see :class:`Evidence`.
+def local_misfit(reference: ScanView, warped: FloatMap, both: NDArray[np.bool_]) -> FloatMap:
+    """Residual of R and T(y) relative to their contrast, see :class:`Evidence`.
 
     Args:
         reference: R at the resolution of the evidence.
         warped: T(y), HU ``[z, y, x]``, on R's grid.
-        where: both lungs.
+        both: bool ``[z, y, x]``: where R and T(y) both have lung.
 
     Returns:
-        float32 ``[z, y, x]``, >= 0; 0 far from ``where``.
+        float32 ``[z, y, x]``, >= 0; 0 far from ``both``.
     """
     image, grid = reference.image.numpy(), reference.grid
-    if not where.any():
+    if not both.any():
         return np.zeros(grid.shape, np.float32)
     residual = image - warped
-    both = torch.as_tensor(where.astype(np.float32))
-    same = residual_weight(torch.as_tensor(residual), both, grid, CHANGE_HU).numpy()
-    weight = both.numpy() * ndimage.minimum_filter(same, size=3)
+    inside = torch.as_tensor(both.astype(np.float32))
+    unchanged = residual_weight(torch.as_tensor(residual), inside, grid, CHANGE_HU).numpy()
+    weight = inside.numpy() * ndimage.minimum_filter(unchanged, size=3)
     near, far = _sigma(NEAR_MM, grid), _sigma(FAR_MM, grid)
 
     def mean(values: FloatMap, sigma: list[float]) -> FloatMap:
@@ -202,7 +203,7 @@ def local_misfit(reference: ScanView, warped: FloatMap, where: NDArray[np.bool_]
 
 
 def evidence_terms(evidence: Evidence) -> FloatMap:
-    """What the coefficients of :class:`Calibration` are multiplied with, in their order, float32 ``[5, ...]``."""
+    """The terms that belong to the coefficients of :class:`Calibration`, in their order, float32 ``[5, z, y, x]``."""
     return np.stack(
         [
             np.ones_like(evidence.inverse_mm),
@@ -217,32 +218,42 @@ def evidence_terms(evidence: Evidence) -> FloatMap:
 def predicted_error(
     evidence: Evidence, *, alone: Calibration = ALONE, with_keypoints: Calibration = WITH_KEYPOINTS
 ) -> FloatMap:
-    """The error of y in mm that the evidence lets expect, float32 on the evidence's grid.
+    """Predict the error of y in mm, float32 ``[z, y, x]`` on the evidence's grid.
 
     Args:
         evidence: from :func:`gather_evidence`.
-        alone: coefficients where there are no keypoints near.
-        with_keypoints: where there are.
+        alone: coefficients where no keypoints are near.
+        with_keypoints: coefficients where keypoints are near.
     """
     terms, share = evidence_terms(evidence), KEYPOINTS_COUNT * evidence.keypoint_share
-    expected = [
+    log_errors = [
         sum(np.float32(factor) * term for factor, term in zip(astuple(c), terms, strict=True))
         for c in (alone, with_keypoints)
     ]
-    result: FloatMap = np.exp((1 - share) * expected[0] + share * expected[1]).astype(np.float32)
+    result: FloatMap = np.exp((1 - share) * log_errors[0] + share * log_errors[1]).astype(np.float32)
     return result
 
 
 def trust_map(
     evidence: Evidence, field: DisplacementField, template: Grid, *, options: TrustOptions = TrustOptions()
 ) -> FloatMap:
-    """Trust in [0, 1] on the field's grid: ``1 / (1 + (e / half_error)^2)`` with e the predicted error.
+    """Trust in [0, 1] on the field's grid: ``1 / (1 + (e / half_error)^2)`` for the predicted error e.
 
-    It is lowered where det grad y is beyond what breathing does, and 0 where y(x) lies outside the template's field of
-    view and beyond the box of the evidence, far from the lungs. A change of lung density or a lesion does not lower it.
+    Trust is lower where det grad y is outside the range of breathing. It is 0 where y(x) lies outside the template's
+    field of view, and outside the box of the evidence, far from the lungs. Changes of lung density and lesions do not
+    lower it.
+
+    Args:
+        evidence: from :func:`gather_evidence`.
+        field: y, reference to template.
+        template: the template's grid.
+        options: see :class:`TrustOptions`.
+
+    Returns:
+        float32 ``[z, y, x]``.
     """
-    coarser = max(float(np.prod(evidence.grid.spacing_mm)) / EVIDENCE_MM**3, 1.0)
-    trust = 1 / (1 + (predicted_error(evidence) / (coarser * options.half_error_mm)) ** 2)
+    coarseness = max(float(np.prod(evidence.grid.spacing_mm)) / EVIDENCE_MM**3, 1.0)
+    trust = 1 / (1 + (predicted_error(evidence) / (coarseness * options.half_error_mm)) ** 2)
     low, high = np.log(options.jacobian_range)
     determinant = np.log(np.clip(evidence.field.jacobian_determinant(), 1e-6, None))
     trust *= np.exp2(-((determinant / np.where(determinant < 0, low, high)) ** 4))
@@ -252,36 +263,37 @@ def trust_map(
 
 
 def _keypoint_distance(field: DisplacementField, keypoints: Keypoints | None) -> tuple[FloatMap, FloatMap]:
-    """Distance between y(k_R) and k_T, the mean round every voxel, and how far there are keypoints near."""
+    """Local mean distance between y(k_R) and k_T, and the share of :attr:`Evidence.keypoint_share`."""
     grid = field.grid
     if keypoints is None or not len(keypoints.reference_mm):
         return np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     apart = np.linalg.norm(field.apply(keypoints.reference_mm) - keypoints.template_mm, axis=1)
-    places = np.rint(grid.to_index(keypoints.reference_mm)[:, ::-1]).astype(np.int64)
-    inside = ((places >= 0) & (places < grid.shape)).all(axis=1)
-    at = tuple(places[inside].T)
-    # the logarithm: one wrong match among many does not make a place doubtful
+    voxels = np.rint(grid.to_index(keypoints.reference_mm)[:, ::-1]).astype(np.int64)
+    inside = ((voxels >= 0) & (voxels < grid.shape)).all(axis=1)
+    index = tuple(voxels[inside].T)
+    # the mean of logarithms: one wrong match among many does not lower the trust
     values, weight = np.log(apart[inside] + 0.5), keypoints.weight[inside]
-    total, gathered = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
-    np.add.at(total, at, weight)
-    np.add.at(gathered, at, weight * values)
+    total, weighted = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    np.add.at(total, index, weight)
+    np.add.at(weighted, index, weight * values)
     sigma = _sigma(KEYPOINT_MM, grid)
-    peak = np.float32((2 * np.pi) ** 1.5 * np.prod(sigma))  # one keypoint counts 1 where it is
-    total, gathered = (
-        peak * ndimage.gaussian_filter(v, sigma, mode="constant", truncate=3.0) for v in (total, gathered)
+    peak = np.float32((2 * np.pi) ** 1.5 * np.prod(sigma))  # so that one keypoint counts 1 at its own place
+    total, weighted = (
+        peak * ndimage.gaussian_filter(v, sigma, mode="constant", truncate=3.0) for v in (total, weighted)
     )
     share = np.clip(total / ENOUGH, 0.0, 1.0)
-    mean = np.where(share > 0, np.exp(gathered / np.maximum(total, np.float32(1e-9))) - 0.5, 0.0)
+    mean = np.where(share > 0, np.exp(weighted / np.maximum(total, np.float32(1e-9))) - 0.5, 0.0)
     return mean.astype(np.float32), share.astype(np.float32)
 
 
 def _vectors(field: DisplacementField, grid: Grid) -> FloatMap:
-    """U of ``field`` at the voxels of another grid."""
+    """The vectors of ``field`` at the voxels of another grid."""
     vectors = torch.as_tensor(field.vectors_mm).movedim(-1, 0)
     points: FloatArray = field.grid.inverse_affine @ grid.affine
-    found = sample(vectors, index_points(grid, points), Grid(field.grid.shape))
-    return found.movedim(0, -1).contiguous().numpy()
+    sampled = sample(vectors, index_points(grid, points), Grid(field.grid.shape))
+    return sampled.movedim(0, -1).contiguous().numpy()
 
 
 def _sigma(length_mm: float, grid: Grid) -> list[float]:
+    """A standard deviation in mm as voxels along (z, y, x)."""
     return [length_mm / h for h in reversed(grid.spacing_mm)]

@@ -1,1 +1,1 @@
-"""A scan in memory: voxels with their grid, its lungs, and what of it no scanner measured."""
+"""A scan in memory: voxels with their grid, its lungs, and the voxels that no scanner measured."""

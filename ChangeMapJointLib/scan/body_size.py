@@ -1,4 +1,4 @@
-"""How large a body is, for limits that hold for newborns as well as for adults."""
+"""Body size, for limits in mm that fit newborns as well as adults."""
 
 from __future__ import annotations
 
@@ -11,46 +11,49 @@ from ChangeMapJointLib.core.hu import TISSUE_HU
 from ChangeMapJointLib.scan.volume import Volume
 
 WORK_MM = 4.0
-TABLE_MM = 8.0  # opening of this radius: tables and tubes are thinner, limbs and chests are not
-ADULT_MM2 = 47_000.0  # section of a small adult's chest; what is larger counts as one
-WHOLE_SHARE = 0.3  # of the slices: fewer are shoulders or the neck
+TABLE_MM = 8.0  # radius of an opening that removes tables and tubes but neither limbs nor chests
+ADULT_MM2 = 47_000.0  # axial cross-section of a small adult's chest; larger ones are adults, too
+WHOLE_SHARE = 0.3  # least share of slices with the whole body: fewer are shoulders or the neck
 SMALLEST = 0.25  # of an adult's length: a preterm newborn
-LARGE = 0.8  # what is larger is treated as an adult
+LARGE = 0.8  # larger bodies are treated as adults
 
 
 def body_scale(volume: Volume) -> float:
-    """Length of the body against an adult's, from the section of its chest: 0.25 to 0.8 for children, 1 for all others.
+    """Estimate body size relative to an adult's from the cross-section of the chest.
 
-    A newborn has about 0.38, a child of five years about 0.7. Only slices that show the whole body count: a field of
-    view within the chest says nothing of its size, and without such slices the body is taken for an adult's.
+    A newborn has about 0.38, a child of five years about 0.7. Only slices that show the whole body count, since a
+    field of view inside the chest does not show its size. Without such slices, the body is taken for an adult's.
+
+    Returns:
+        The ratio of lengths: 0.25 to 0.8 for children, 1 for everybody else.
     """
     array, grid = volume.grid.lps_view(volume.array)
     h = max(WORK_MM / 2, min(WORK_MM, min(grid.extent_mm) / 40))
     work = grid.with_spacing((h, h, h))
     body = largest_component(opening(nearest_parallel(array, grid, work) > TISSUE_HU, TABLE_MM * h / WORK_MM, h))
-    shown = [plane for plane in body if plane.any()]
-    areas_mm2 = np.array([_hull_mm2(plane, h) for plane in shown if not _cut_off(plane)])
-    if areas_mm2.size < WHOLE_SHARE * len(shown) or not areas_mm2.size:
+    planes = [plane for plane in body if plane.any()]
+    areas_mm2 = np.array([_hull_mm2(plane, h) for plane in planes if not _cut_off(plane)])
+    if areas_mm2.size < WHOLE_SHARE * len(planes) or not areas_mm2.size:
         return 1.0
     scale = float(np.sqrt(np.median(areas_mm2) / ADULT_MM2))
     return 1.0 if scale > LARGE else max(scale, SMALLEST)
 
 
 def _cut_off(plane: NDArray[np.bool_]) -> bool:
-    """Does the body reach an edge of the slice?"""
+    """Return whether the body reaches an edge of the slice."""
     return bool(plane[0].any() or plane[-1].any() or plane[:, 0].any() or plane[:, -1].any())
 
 
 def _hull_mm2(plane: NDArray[np.bool_], spacing_mm: float) -> float:
-    """Area of the ellipse in the box round one slice of the body, lungs and hollows with it."""
+    """Return the area of the ellipse in the bounding box of one slice of the body, lungs and cavities included."""
     rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
     return float(np.pi / 4 * (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1) * spacing_mm**2)
 
 
 def as_adult(grid: Grid, scale: float) -> Grid:
-    """The same voxels as those of a body ``1 / scale`` times as large.
+    """Return the grid scaled by ``1 / scale``, as if the body had an adult's size.
 
-    What is done in mm for adults then fits; volumes that come out are ``1 / scale**3`` times too large.
+    Parameters in mm that were chosen for adults then fit. Volumes measured on it are ``1 / scale**3`` times too large.
     """
     x, y, z = (h / scale for h in grid.spacing_mm)
     return Grid(grid.shape, (x, y, z), grid.origin_mm, grid.direction)

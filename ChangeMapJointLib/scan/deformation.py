@@ -1,4 +1,4 @@
-"""The mapping between two scans, as a result hands it out."""
+"""The deformation between two scans, as part of a result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid, nearest_in
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deformation:
-    """y, which maps points of the current scan (reference) to the prior (template).
+    """The mapping y from points of the current scan (reference) to the prior (template).
 
     Attributes:
         field: u in mm with ``y(x) = x + u(x)``; the rigid part is included.
@@ -31,9 +31,9 @@ class Deformation:
     reference: Grid
     template: Grid
 
-    def apply(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """Where points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan lie in the prior."""
-        return self.field.apply(points_mm)
+    def apply(self, points_mm: ArrayLike) -> FloatArray:
+        """Map points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan to the prior."""
+        return self.field.apply(np.asarray(points_mm, dtype=float))
 
     @overload
     def warp(self, image: Volume, *, labels: bool = False, outside: float | None = None) -> Volume: ...
@@ -44,24 +44,26 @@ class Deformation:
     def warp(
         self, image: Volume | NDArray[Any] | sitk.Image, *, labels: bool = False, outside: float | None = None
     ) -> Volume | NDArray[Any] | sitk.Image:
-        """Bring an image of the prior onto the current scan's grid: ``image(y(x))``, interpolated once.
+        """Warp an image from the prior to the grid of the current scan: ``image(y(x))``, interpolated once.
 
         Args:
             image: an array ``[z, y, x]`` on the prior's grid; or a volume or SimpleITK image in the prior's space, on
                 any grid.
-            labels: take the nearest voxel, as label maps and masks need, instead of interpolating linearly.
-            outside: value where the prior shows nothing; by default -1024 HU for a volume and 0 otherwise.
+            labels: interpolate by nearest neighbour, for masks and label maps, instead of linearly.
+            outside: value where y(x) lies outside the image; by default -1024 HU for a volume of HU, 0 otherwise.
 
         Returns:
-            The same kind of image: an array or SimpleITK image of float32, or of the labels' own type; or a volume,
-            which knows as ``unseen`` where the prior shows nothing.
+            The same kind of image: an array or SimpleITK image, float32 or the type of the labels; or a volume, whose
+            ``unseen`` marks where the prior shows nothing.
 
         Raises:
-            ValueError: an array that does not have the shape of the prior's grid, or an image that is not 3D.
-            TypeError: anything else.
+            ValueError: an array does not have the shape of the prior's grid, an image is not 3-D, or ``outside`` does
+                not fit the type of the labels.
+            TypeError: ``image`` is of another type.
         """
         if isinstance(image, Volume):
-            return self._warp_volume(image, labels=labels, outside=NOT_SCANNED_HU if outside is None else outside)
+            usual = 0.0 if labels else NOT_SCANNED_HU
+            return self._warp_volume(image, labels=labels, outside=usual if outside is None else outside)
         fill = 0.0 if outside is None else outside
         if isinstance(image, np.ndarray):
             return self._warp_array(image, self.template, labels=labels, outside=fill)
@@ -85,15 +87,19 @@ class Deformation:
         seen = np.ones(volume.grid.shape, dtype=bool) if volume.unseen is None else ~volume.unseen
         unseen = ~self._nearest(seen, volume.grid, 0)
         hu = self._warp_array(volume.array, volume.grid, labels=labels, outside=outside)
-        if hu.dtype != volume.array.dtype:  # interpolated int16
-            hu = np.rint(hu).astype(volume.array.dtype)
         hu[unseen] = outside
+        if volume.array.dtype.kind in "iu":  # no interpolated value leaves the range; ``outside`` may
+            limits = np.iinfo(volume.array.dtype)  # type: ignore[type-var]
+            hu = np.clip(np.rint(hu), limits.min, limits.max).astype(volume.array.dtype)
         return Volume(
             hu, self.reference, volume.source, volume.acquisition, volume.notes, unseen if unseen.any() else None
         )
 
     def _nearest(self, array: NDArray[Any], grid: Grid, outside: float) -> NDArray[Any]:
-        result = np.full(self.reference.shape, outside, dtype=array.dtype)
+        result = np.zeros(self.reference.shape, dtype=array.dtype)
+        if array.dtype.kind in "biu" and int(np.asarray(outside).astype(array.dtype)) != outside:
+            raise ValueError(f"Deformation.warp() 'outside' must fit labels of {array.dtype}, got {outside}")
+        result[...] = outside
         for z in range(self.reference.shape[0]):
             index = np.indices((1, *self.reference.shape[1:]))[::-1].reshape(3, -1).T.astype(float)
             index[:, 2] += z

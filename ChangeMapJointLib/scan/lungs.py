@@ -1,4 +1,4 @@
-"""The lungs of one scan, as labels on its own grid."""
+"""The lungs of one scan as labels on its grid."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Lungs:
     Attributes:
         labels: uint8 ``[z, y, x]`` on the scan's own grid: 0 none, 1 right lung, 2 left lung (patient's sides).
         grid: the scan's grid.
-        right_ml: volume of the right lung.
-        left_ml: volume of the left lung.
-        notes: what a reader should know, one sentence each.
+        right_ml: volume of the right lung in ml.
+        left_ml: volume of the left lung in ml.
+        notes: remarks for the reader, one sentence each.
     """
 
     labels: NDArray[np.uint8]
@@ -32,10 +32,11 @@ class Lungs:
 
     @classmethod
     def of(cls, labels: NDArray[np.generic], grid: Grid) -> Lungs:
-        """Lungs from a mask or labels of another program.
+        """Make lungs from the mask or labels of another program.
 
         Args:
-            labels: ``[z, y, x]`` on ``grid``: bool, or 1 right and 2 left. A bool mask counts as right.
+            labels: ``[z, y, x]`` on ``grid``: bool, or 1 for the right and 2 for the left lung. A bool mask counts as
+                right.
             grid: the scan's grid.
 
         Raises:
@@ -43,12 +44,12 @@ class Lungs:
         """
         if labels.shape != grid.shape:
             raise ValueError(f"Lungs 'labels' must have the grid's shape {grid.shape}, got {labels.shape}")
-        own = np.asarray(labels).astype(np.uint8)
-        voxels = np.bincount(own.ravel(), minlength=3)
+        sides = np.asarray(labels).astype(np.uint8)
+        voxels = np.bincount(sides.ravel(), minlength=3)
         right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
-        return cls(own, grid, right_ml, left_ml)
+        return cls(sides, grid, right_ml, left_ml)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Either lung, bool ``[z, y, x]``."""
+        """Both lungs, bool ``[z, y, x]``."""
         return self.labels > 0

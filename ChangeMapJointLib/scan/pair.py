@@ -1,4 +1,4 @@
-"""Two scans that are compared, rigidly aligned."""
+"""Two rigidly aligned scans to compare."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ChangeMapJointLib.scan.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class ScanPair:
-    """The current scan, the prior, and the rigid motion between them.
+    """The current scan, the prior, and the rigid alignment between them.
 
     Attributes:
         reference: R, the current scan: maps and findings lie on its grid.
         template: T, the prior.
-        rigid: A, 4x4, physical points (x, y, z in mm, LPS) of the reference to the template; the identity by default.
+        rigid: A, 4x4, maps physical points (x, y, z in mm, LPS) of the reference to the template; identity by default.
     """
 
     reference: Scan
@@ -35,19 +35,19 @@ class ScanPair:
         template_lungs: NDArray[np.generic],
         rigid: FloatArray | None = None,
     ) -> ScanPair:
-        """A pair from volumes and lung masks or labels, each on its volume's grid."""
+        """Make a pair from volumes and lung masks or labels, each on its volume's grid."""
         scans = Scan.of(reference, reference_lungs), Scan.of(template, template_lungs)
         return cls(*scans, np.eye(4) if rigid is None else np.asarray(rigid, dtype=float))
 
     def aligned(self, rigid: FloatArray) -> ScanPair:
-        """The same scans with another rigid motion, 4x4."""
+        """Return the same scans with another rigid alignment, 4x4 (see :attr:`rigid`)."""
         return replace(self, rigid=np.asarray(rigid, dtype=float))
 
     def swapped(self) -> ScanPair:
-        """From template to reference: the way back."""
+        """Return the pair with reference and template swapped and the alignment inverted."""
         return ScanPair(self.template, self.reference, np.linalg.inv(self.rigid).astype(np.float64))
 
-    def forget_views(self) -> None:
-        """Free the memory of what stages made of both scans."""
-        self.reference.forget_views()
-        self.template.forget_views()
+    def clear_cache(self) -> None:
+        """Free what stages have cached with both scans."""
+        self.reference.clear_cache()
+        self.template.clear_cache()

@@ -1,4 +1,4 @@
-"""A scan as every stage takes it: its voxels and its lungs."""
+"""A scan with its lungs, the input of every stage."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid, nearest_in
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
-View = TypeVar("View")
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
     """One scan and its lungs.
 
-    What stages make of it at other resolutions is kept with it (:meth:`view`), so that two stages that need the same
-    share it.
+    Stages cache what they derive from it, such as other resolutions, with :meth:`cached`, so that two stages that need
+    the same thing share it.
 
     Attributes:
         volume: the scan, not warped.
-        lungs: on the scan's own grid.
+        lungs: its lungs, on the same grid.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from ChangeMapJointLib.core.grid import Grid
         >>> grid = Grid((2, 2, 2), (1.0, 1.0, 1.0))
@@ -38,7 +38,7 @@ class Scan:
 
     volume: Volume
     lungs: Lungs
-    _views: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.lungs.labels.shape != self.volume.grid.shape:
@@ -47,37 +47,37 @@ class Scan:
 
     @classmethod
     def of(cls, volume: Volume, lungs: NDArray[np.generic]) -> Scan:
-        """A scan with lungs from a mask or labels ``[z, y, x]`` on its own grid, see :meth:`Lungs.of`."""
+        """Make a scan from a volume and a lung mask or labels ``[z, y, x]`` on its grid; see :meth:`Lungs.of`."""
         return cls(volume, Lungs.of(lungs, volume.grid))
 
     @property
     def array(self) -> NDArray[np.int16] | NDArray[np.float32]:
-        """HU ``[z, y, x]``."""
+        """Voxels in HU, ``[z, y, x]``."""
         return self.volume.array
 
     @property
     def grid(self) -> Grid:
-        """Of voxels and lungs."""
+        """The grid of voxels and lungs."""
         return self.volume.grid
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """Either lung, bool ``[z, y, x]``; not to be modified."""
-        return self.view("mask", lambda: self.lungs.mask)
+        """Both lungs, bool ``[z, y, x]``; do not modify."""
+        return self.cached("mask", lambda: self.lungs.mask)
 
     def lung_at(self, points_mm: FloatArray) -> NDArray[np.uint8]:
-        """The labels of physical points ``[n, 3]`` (x, y, z in mm), nearest voxel; 0 outside the scan."""
+        """Return the lung labels at physical points ``[n, 3]`` (x, y, z in mm), nearest voxel; 0 outside the scan."""
         labels, inside = nearest_in(self.lungs.labels, self.grid, points_mm)
         result = np.zeros(len(points_mm), dtype=np.uint8)
         result[inside] = labels
         return result
 
-    def view(self, key: Hashable, make: Callable[[], View]) -> View:
-        """What ``make`` gives for ``key``, made once and kept until :meth:`forget_views`; not to be modified."""
-        if key not in self._views:
-            self._views[key] = make()
-        return self._views[key]  # type: ignore[no-any-return]
+    def cached(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
+        """Return what ``make`` returns; made once per ``key`` and kept until :meth:`clear_cache`. Do not modify it."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]  # type: ignore[no-any-return]
 
-    def forget_views(self) -> None:
-        """Free the memory of what was made of the scan."""
-        self._views.clear()
+    def clear_cache(self) -> None:
+        """Free what was derived from the scan."""
+        self._cache.clear()

@@ -1,4 +1,4 @@
-"""The type of a CT scan as it travels through the program."""
+"""The type that holds a CT scan."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from ChangeMapJointLib.core.grid import Grid
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the file says of how and when the scan was made; None where it does not say.
+    """How and when the scan was made, from the file's header; None where the header does not say.
 
-    No name or number of the patient is kept: ``patient_key`` is a salted hash that only serves to
-    compare two scans.
+    The patient's name and number are not kept: ``patient_key`` is a salted hash that only serves to compare two scans.
     """
 
     date: str | None = None  # ISO, YYYY-MM-DD
@@ -28,7 +27,7 @@ class Acquisition:
     series_description: str | None = None
     patient_key: str | None = None
     time: str | None = None  # ISO, HH:MM:SS
-    phase: str | None = None  # of the heart or of breathing, or which time point
+    phase: str | None = None  # cardiac or breathing phase, or time point
     kvp: float | None = None  # tube voltage in kV
     exposure_mas: float | None = None
     ctdi_vol_mgy: float | None = None
@@ -40,13 +39,13 @@ class Volume:
 
     Attributes:
         array: HU, int16 or float32, ``[z, y, x]``; never modified in place.
-        grid: where its voxels are.
-        source: the file or folder it was read from.
-        acquisition: what the header says.
-        notes: what reading found that a reader should know, one sentence each.
-        unseen: bool ``[z, y, x]``, where nothing was measured (padding, what a resampling filled in): neither air nor
-            tissue, though the array has -1024 HU there. None where everything was, or nobody looked
-            yet: :func:`~ChangeMapJointLib.gate.checks.check_ct` does.
+        grid: the grid of the voxels.
+        source: the file or folder that it was read from.
+        acquisition: how the scan was made, from the header.
+        notes: remarks from reading the file, one sentence each.
+        unseen: bool ``[z, y, x]``, True where nothing was measured (padding, or filled in by resampling): neither air
+            nor tissue, though the array has -1024 HU there. None if everything was measured, or before
+            :func:`~ChangeMapJointLib.gate.checks.check_ct` has looked.
     """
 
     array: NDArray[np.int16] | NDArray[np.float32]

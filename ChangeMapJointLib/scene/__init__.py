@@ -1,1 +1,1 @@
-"""The MRML layer: nodes, overlay, layouts, findings. It imports ``slicer`` and never Qt or torch."""
+"""Results in a 3D Slicer scene: nodes, overlay, layouts, findings. Imports ``slicer``, but neither Qt nor torch."""

@@ -1,4 +1,4 @@
-"""Can the registration be believed? Edges, hatching, displacement, flicker and reveal."""
+"""Tools to check a registration: edges, hatching, displacement, flicker and swipe."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, deri
 from ChangeMapJointLib.scene.transforms import displacement
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
-EDGE_LEVELS_HU = (-500.0, 200.0)  # half way from lung to soft tissue, and from there to bone
-PERIOD_MM = 9.0  # of the stripes
+EDGE_LEVELS_HU = (-500.0, 200.0)  # between lung and soft tissue, and between soft tissue and bone
+PERIOD_MM = 9.0  # of the hatching
 BoolArray = NDArray[np.bool_]
 
 
 # -- edges of the warped prior ---------------------------------------------------------------
 def edges_of(warped: Node, levels_hu: tuple[float, ...] = EDGE_LEVELS_HU) -> Node:
-    """Outlines of a CT as a label map, made once a run; drawn over the other CT they show misalignment best."""
+    """Return the outlines of a CT as a label map node, to be drawn over the other CT; made once per run.
+
+    Args:
+        warped: volume node of the CT.
+        levels_hu: HU values at which outlines are drawn.
+    """
     return derived(warped, "edges") or _label(
         outlines(slicer.util.arrayFromVolume(warped), levels_hu), warped, "edges", "Prior, edges"
     )
 
 
 def outlines(array: NDArray[Any], levels_hu: tuple[float, ...] = EDGE_LEVELS_HU) -> BoolArray:
-    """The voxels at or above a level that touch, by a face, one below it; bool ``[z, y, x]``."""
+    """Return the voxels at or above a level with a face neighbour below it; bool ``[z, y, x]``."""
     result = np.zeros(array.shape, dtype=bool)
     for level in levels_hu:
         above = array >= level
@@ -40,7 +45,7 @@ def outlines(array: NDArray[Any], levels_hu: tuple[float, ...] = EDGE_LEVELS_HU)
 
 
 def _eroded(mask: BoolArray) -> BoolArray:
-    """The voxels of ``mask`` all of whose face neighbours are in it; what is outside of the array counts as in."""
+    """Return the voxels of ``mask`` whose face neighbours are all in it; outside the array counts as in it."""
     inner = mask.copy()
     for axis in range(3):
         line, core = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
@@ -51,16 +56,19 @@ def _eroded(mask: BoolArray) -> BoolArray:
 
 # -- regions that cannot be trusted ------------------------------------------------------------
 def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
-    """Hatching on the reference's grid where trust is below ``least`` in the lungs, made once a run.
+    """Return a label map node that hatches where trust is low in the lungs; made once per run.
 
     Args:
-        trust: in [0, 1], on any grid.
-        lungs: label map on the reference's grid.
-        least: what is below it is hatched.
+        trust: volume node of the trust map in [0, 1], on any grid.
+        lungs: label map node on the reference's grid.
+        least: trust below this is hatched.
+
+    Returns:
+        The label map node, on the reference's grid.
     """
-    earlier = derived(trust, "untrusted")
-    if earlier is not None:
-        return earlier
+    existing_node = derived(trust, "untrusted")
+    if existing_node is not None:
+        return existing_node
     grid = grid_of(lungs)
     values = _on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
     doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
@@ -68,9 +76,16 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
 
 
 def hatched(region: BoolArray, grid: Grid) -> BoolArray:
-    """Stripes at 45 degrees in each of the three planes, and the region's border; bool ``[z, y, x]``.
+    """Fill a region with stripes at 45 degrees in each of the three planes, and draw its border.
 
-    A third of every 9 mm is filled, or of every six voxels where they are coarser.
+    A third of every 9 mm is filled, or of every six voxels if that is more.
+
+    Args:
+        region: bool ``[z, y, x]``.
+        grid: of the region.
+
+    Returns:
+        bool ``[z, y, x]``.
     """
     result = np.zeros(region.shape, dtype=bool)
     if not region.any():
@@ -87,7 +102,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
 
 
 def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
-    """``array`` on ``target``, trilinear, the border repeated."""
+    """Resample ``array`` from ``source`` to ``target``: trilinear, the border repeated."""
     if source.same_as(target):
         return array
     from scipy import ndimage
@@ -98,17 +113,17 @@ def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
     return np.asarray(moved)
 
 
-# -- how far it moved -------------------------------------------------------------------------
+# -- displacement -------------------------------------------------------------------------------
 def displacement_of(deformation: Node) -> Node:
-    """|u| in mm as a map on the field's grid, made once a run; its colors end at the 99th percentile."""
-    earlier = derived(deformation, "displacement")
-    if earlier is not None:
-        return earlier
-    size, grid = displacement(deformation)
-    node = node_of(size, grid, "Displacement (mm)")
+    """Return a volume node of |u| in mm on the field's grid; made once. Its colors end at the 99th percentile."""
+    existing_node = derived(deformation, "displacement")
+    if existing_node is not None:
+        return existing_node
+    length_mm, grid = displacement(deformation)
+    node = node_of(length_mm, grid, "Displacement (mm)")
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(change_table("displacement").GetID())
-    display.SetWindowLevelMinMax(0.0, max(1.0, float(np.ceil(np.percentile(size[::4, ::4, ::4], 99)))))
+    display.SetWindowLevelMinMax(0.0, max(1.0, float(np.ceil(np.percentile(length_mm[::4, ::4, ::4], 99)))))
     return _derive(node, deformation, "displacement")
 
 
@@ -119,30 +134,30 @@ def _label(mask: BoolArray, like: Node, kind: Any, name: str) -> Node:
 
 
 def _derive(node: Node, source: Node, role: str) -> Node:
-    """``node`` belongs to the run of ``source``; it is made again rather than saved."""
+    """Add ``node`` to the run of ``source``; it is not saved with the scene, but made again."""
     node.SetSaveWithScene(0)
     node.GetDisplayNode().SetSaveWithScene(0)
     run = source.GetAttribute(RUN)
     return tag(node, role, run) if run else node
 
 
-# -- looking at both -----------------------------------------------------------------------------
+# -- flicker and swipe ----------------------------------------------------------------------------
 class Flicker:
-    """Swap the background of some views between two scans."""
+    """Switches the background of some views between two scans."""
 
     def __init__(self, views: Views, first: Node, second: Node) -> None:
         self.views = tuple(views)
         self.first, self.second = first, second
 
     def show_second(self, second: bool) -> None:
-        """Show the second scan (while a key is held), or the first one again."""
+        """Show the second scan if True, else the first."""
         set_layers(existing(self.views), background=self.second if second else self.first)
 
 
 class Reveal:
-    """The second scan in a part of the views, as foreground: one side of a line, or a box round the cursor.
+    """Shows the second scan in a part of the views, as foreground: one side of a plane, or a box round a point.
 
-    Only that part is copied, so that it can follow the mouse.
+    Only that part is copied, which is fast enough to follow the mouse.
     """
 
     def __init__(self, views: Views, second: Node) -> None:
@@ -154,7 +169,11 @@ class Reveal:
         self._node: Node | None = None
 
     def swipe(self, fraction: float) -> None:
-        """Show the second scan on the patient's left of a sagittal plane; 0 shows all of it, 1 nothing."""
+        """Show the second scan to the patient's left of a sagittal plane.
+
+        Args:
+            fraction: position of the plane, from 0 (shows all of the second scan) to 1 (shows none of it).
+        """
         sagittal = np.abs(np.asarray(self._grid.direction)[0]).argmax()  # the array axis along left-right
         n = self._grid.size[sagittal]
         cut = round(n * min(max(fraction, 0.0), 1.0))
@@ -166,7 +185,7 @@ class Reveal:
         self._show(start, stop)
 
     def around(self, ras: ArrayLike, size_mm: float = 60.0) -> None:
-        """Show the second scan in a cube round a point."""
+        """Show the second scan in a cube of edge ``size_mm`` round a point (RAS, mm)."""
         middle = self._grid.to_index(lps_to_ras(ras))
         half = size_mm / 2 / np.asarray(self._grid.spacing_mm)
         start = np.clip(np.rint(middle - half), 0, self._grid.size).astype(int)
@@ -174,7 +193,7 @@ class Reveal:
         self._show(start.tolist(), stop.tolist())
 
     def remove(self) -> None:
-        """Show what was in the foreground before."""
+        """Restore the foreground of the views."""
         for view in existing(self.views):
             composite_node(view).SetForegroundVolumeID(self._before[view])
             composite_node(view).SetForegroundOpacity(self._opacity[view])
@@ -182,7 +201,7 @@ class Reveal:
         self._node = None
 
     def _show(self, start: list[int], stop: list[int]) -> None:
-        """Start and stop ordered (i, j, k)."""
+        """Show the second scan between two voxel indices, ordered (i, j, k)."""
         if any(b <= a for a, b in zip(start, stop, strict=True)):
             set_layers(self.views, foreground=None)
             return
@@ -192,6 +211,6 @@ class Reveal:
         self._node.SetSaveWithScene(0)
         self._node.GetDisplayNode().SetSaveWithScene(0)
         self._node.SetHideFromEditors(1)
-        shown, like = self._node.GetDisplayNode(), self._source.GetDisplayNode()
-        shown.SetWindowLevel(like.GetWindow(), like.GetLevel())
+        display, source_display = self._node.GetDisplayNode(), self._source.GetDisplayNode()
+        display.SetWindowLevel(source_display.GetWindow(), source_display.GetLevel())
         set_layers(self.views, foreground=self._node, opacity=1.0)

@@ -1,6 +1,6 @@
-"""Color tables: orange is denser now, blue less dense, and both can be told apart by color-blind readers.
+"""Color tables: orange is denser now, blue less dense; color-blind readers can distinguish the two.
 
-Slice views know only opaque and transparent: any alpha above 0 is opaque there, and the layer's opacity does the rest.
+In slice views any alpha above 0 is opaque; the opacity of the layer is set separately.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ SCALES: dict[str, tuple[RGB, ...]] = {
     "increase": (PALE_ORANGE, ORANGE),
     "decrease": (BLUE, PALE_BLUE),  # from -1 to 0
     "change": (BLUE, PALE_BLUE, PALE_ORANGE, ORANGE),
-    "Jacobian": (BLUE, PALE_BLUE, PALE_ORANGE, ORANGE),  # above 1 the prior is squeezed: denser now
+    "Jacobian": (BLUE, PALE_BLUE, PALE_ORANGE, ORANGE),  # above 1 the tissue has contracted since the prior: denser now
     "displacement": (DARK, GREEN, YELLOW),
     "trust": (PURPLE, WHITE),
 }
-TRANSPARENT = {"change": 0.1, "Jacobian": 0.1}  # this part of the scale, in its middle, shows nothing
+TRANSPARENT = {"change": 0.1, "Jacobian": 0.1}  # fraction of the scale, in its middle, that is transparent
 MARKS: dict[str, RGB] = {"edges": YELLOW, "untrusted": PURPLE}  # label 1; 0 is transparent
 
 
 def change_table(kind: Kind) -> Node:
-    """The one vtkMRMLColorTableNode "ChangeMap KIND" of the scene, made when it is not there or was emptied.
+    """Return the scene's vtkMRMLColorTableNode "ChangeMap KIND"; made if it is missing, filled if it is empty.
 
     Raises:
-        ValueError: an unknown ``kind``.
+        ValueError: ``kind`` is unknown.
     """
     if kind not in SCALES and kind not in MARKS:
         raise ValueError(f"change_table() 'kind' must be one of {[*SCALES, *MARKS]}, got {kind!r}")
@@ -63,12 +63,12 @@ def change_table(kind: Kind) -> Node:
 
 
 def rgba_of(kind: str) -> NDArray[np.float64]:
-    """Colors of a table, ``[n, 4]`` in [0, 1], the lowest value first."""
+    """Return the RGBA colors of a table, ``[n, 4]`` in [0, 1], lowest value first."""
     if kind in MARKS:
         return np.array([(0.0, 0.0, 0.0, 0.0), (*MARKS[kind], 1.0)])
     stops = np.array(SCALES[kind])
-    where = np.linspace(0, len(stops) - 1, SIZE)
-    rgb = np.stack([np.interp(where, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=1)
+    positions = np.linspace(0, len(stops) - 1, SIZE)
+    rgb = np.stack([np.interp(positions, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=1)
     alpha = np.ones((SIZE, 1))
     alpha[np.abs(np.linspace(-1, 1, SIZE)) < TRANSPARENT.get(kind, 0.0)] = 0.0
     return np.concatenate([rgb, alpha], axis=1)
@@ -79,5 +79,5 @@ def _fill(node: Node, rgba: NDArray[np.float64]) -> None:
     node.SetTypeToUser()
     node.SetNumberOfColors(len(rgba))
     for index, (r, g, b, a) in enumerate(rgba.tolist()):
-        node.SetColor(index, str(index), r, g, b, a)  # without a name it would not be saved
+        node.SetColor(index, str(index), r, g, b, a)  # colors without a name are not saved
     node.EndModify(was)

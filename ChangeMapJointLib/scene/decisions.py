@@ -1,4 +1,4 @@
-"""What the reader decided, kept in the scene: threshold, verdicts on findings and on the registration, comments."""
+"""The reader's decisions, stored in the scene: threshold, verdicts on findings and registration, comments."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DECISIONS = ("accepted", "rejected")
 REGISTRATION = ("fine", "doubtful", "wrong")
 
 
-class Reading:
-    """A view of one vtkMRMLTextNode; it holds nothing itself, so that a scene that is loaded again is simply read.
+class Decisions:
+    """Reads and writes the decisions in a vtkMRMLTextNode; it keeps no copy, so it works after a scene is loaded.
 
     Attributes:
-        node: the text node, JSON.
+        node: the text node; its text is JSON.
     """
 
     def __init__(self, node: Node) -> None:
         self.node = node
 
     @classmethod
-    def new(cls, name: str = "ChangeMap reading") -> Reading:
-        """A reading with nothing decided, in a new text node."""
+    def new(cls, name: str = "ChangeMap reading") -> Decisions:
+        """Make a reading without decisions, in a new text node."""
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", name)
         node.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)  # the scene file holds it
         reading = cls(node)
@@ -36,7 +36,7 @@ class Reading:
 
     @property
     def threshold(self) -> float | None:
-        """The threshold in use, None before one was set."""
+        """The threshold in use; None before one was set."""
         value = self._read().get("threshold")
         return None if value is None else float(value)
 
@@ -46,7 +46,7 @@ class Reading:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """The rows of the table as they were stored last."""
+        """The rows of the findings table, as last stored."""
         return list(self._read().get("findings", []))
 
     @findings.setter
@@ -54,10 +54,15 @@ class Reading:
         self._change(findings=[dict(row) for row in rows])
 
     def decide(self, key: Any, decision: str | None = None, comment: str = "") -> None:
-        """Store what the reader says of the finding named ``key`` (its id, or a live finding's key).
+        """Store the reader's decision on a finding.
+
+        Args:
+            key: the finding's id, or its key in the panel's list.
+            decision: 'accepted', 'rejected', or None for none.
+            comment: the reader's remark.
 
         Raises:
-            ValueError: a decision other than 'accepted', 'rejected' or None.
+            ValueError: ``decision`` is none of these.
         """
         if decision not in (*DECISIONS, None):
             raise ValueError(f"decide() 'decision' must be one of {DECISIONS} or None, got {decision!r}")
@@ -66,17 +71,17 @@ class Reading:
         self._change(decisions=decisions)
 
     def decision(self, key: Any) -> str | None:
-        """'accepted', 'rejected', or None where the reader has not said."""
+        """Return the decision on a finding: 'accepted', 'rejected', or None without one."""
         decision: str | None = self._read().get("decisions", {}).get(str(key), {}).get("decision")
         return decision
 
     def comment(self, key: Any) -> str:
-        """The reader's comment on a finding."""
+        """Return the reader's comment on a finding; empty without one."""
         return str(self._read().get("decisions", {}).get(str(key), {}).get("comment", ""))
 
     @property
     def decisions(self) -> dict[str, dict[str, Any]]:
-        """All verdicts and comments by the findings' keys."""
+        """All decisions and comments by the findings' keys."""
         return dict(self._read().get("decisions", {}))
 
     @property
@@ -87,7 +92,7 @@ class Reading:
     @registration.setter
     def registration(self, verdict: str | None) -> None:
         if verdict not in (*REGISTRATION, None):
-            raise ValueError(f"Reading 'registration' must be one of {REGISTRATION} or None, got {verdict!r}")
+            raise ValueError(f"Decisions 'registration' must be one of {REGISTRATION} or None, got {verdict!r}")
         self._change(registration=verdict)
 
     def _read(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Findings as points in the views."""
+"""Show findings as points in the views."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ChangeMapJointLib.scene.colors import BLUE, ORANGE
 from ChangeMapJointLib.scene.layouts import jump
 from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views
 
-Finding = Mapping[str, Any]  # an entry of findings.json, or of a live list: id, kind, centre_mm (LPS), remark
+Finding = Mapping[str, Any]  # an entry of findings.json or of the panel's list: id, kind, centre_mm (LPS), remark
 
 
 def markups(
     findings: Sequence[Finding], name: str = "ChangeMap findings", *, node: Node | None = None, views: Views = CURRENT
 ) -> Node:
-    """A locked point list with one point a finding: orange where denser now, blue where less dense.
+    """Make a locked point list with one point per finding: orange if denser now, blue if less dense.
 
     Args:
-        findings: each with ``id``, ``kind``, ``centre_mm`` (LPS) and perhaps ``remark``.
+        findings: each with ``id``, ``kind``, ``centre_mm`` (LPS) and optionally ``remark``.
         name: of a new node.
-        node: an earlier list to fill instead.
-        views: where a new list is shown; in the prior's views the points would be at the wrong place.
+        node: an existing list to fill instead.
+        views: where a new list is shown; in the prior's views the points would be in the wrong place.
     """
     target = node if node is not None else _new(name, views)
     was = target.StartModify()
@@ -33,7 +33,9 @@ def markups(
     for finding in findings:
         index = target.AddControlPoint(lps_to_ras(finding["centre_mm"]).tolist(), f"{finding['id']} {finding['kind']}")
         target.SetNthControlPointDescription(index, str(finding.get("remark", "")))
-        target.SetNthControlPointSelected(index, finding["kind"] in DENSER_KINDS)  # chooses one of two colors
+        target.SetNthControlPointSelected(
+            index, finding["kind"] in DENSER_KINDS
+        )  # selected points have the first color, others the second
         target.SetNthControlPointLocked(index, True)
     target.EndModify(was)
     return target
@@ -46,7 +48,7 @@ def _new(name: str, views: Views) -> Node:
     display = node.GetDisplayNode()
     display.SetSelectedColor(*ORANGE)
     display.SetColor(*BLUE)
-    display.SetGlyphTypeFromString("Vertex2D")  # a dot: the lesion stays visible
+    display.SetGlyphTypeFromString("Vertex2D")  # a dot, so that the lesion stays visible
     display.SetGlyphScale(1.0)
     for view in views:
         display.AddViewNodeID(f"vtkMRMLSliceNode{view}")

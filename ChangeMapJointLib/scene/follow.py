@@ -1,4 +1,4 @@
-"""The unwarped prior beside the current scan: its views look where the deformation says."""
+"""Show the unwarped prior beside the current scan; its views follow the current views through the deformation."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ CURSOR_EVENT = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
 
 
 class PriorFollower:
-    """Each prior view shows y(x), x the centre of the current view that it is paired with, at the same scale.
+    """Keeps each prior view centered on y(x), where x is the center of its paired current view, at the same scale.
 
-    A mark in the prior views follows the mouse over the current ones in the same way. All of it ends with
-    :meth:`remove`.
+    A mark in the prior views follows the mouse over the current views in the same way. :meth:`remove` ends both.
     """
 
     def __init__(self, deformation: Node, current: Views = CURRENT, prior: Views = PRIOR) -> None:
         """Start following.
 
         Args:
-            deformation: transform node that maps the reference to the template, see ``transforms``.
+            deformation: transform node that maps reference to template points, see ``transforms``.
             current: names of the views to follow.
-            prior: names of the views that follow, in the same order.
+            prior: names of the views that follow them, in the same order.
         """
         self._deformation = deformation
         self._pairs = dict(zip(current, prior, strict=True))
@@ -45,27 +44,27 @@ class PriorFollower:
 
     @property
     def observers(self) -> int:
-        """How many observers are set."""
+        """Number of observers."""
         return len(self._observed)
 
     def update(self) -> None:
-        """Bring all prior views to y(x)."""
+        """Center all prior views on y(x)."""
         for view, follower in self._pairs.items():
             self._follow(view, follower)
 
     def remove(self) -> None:
-        """Stop following, and leave no observer or node."""
-        for node, number in self._observed:
-            node.RemoveObserver(number)
+        """Stop following, and remove all observers and the mark."""
+        for node, observer in self._observed:
+            node.RemoveObserver(observer)
         self._observed = []
         remove(self._mark)
         self._mark = None
 
-    def _observe(self, node: Node, event: Any, called: Any) -> None:
-        self._observed.append((node, node.AddObserver(event, called)))
+    def _observe(self, node: Node, event: Any, callback: Any) -> None:
+        self._observed.append((node, node.AddObserver(event, callback)))
 
     def _alive(self) -> bool:
-        """Stop when the deformation or the mark was taken out of the scene."""
+        """Return whether the deformation and the mark are still in the scene; stop following if not."""
         alive = self._mark is not None and self._mark.GetScene() and self._deformation.GetScene()
         if not alive:
             self.remove()

@@ -1,4 +1,4 @@
-"""Which views there are, what each shows, and where they look."""
+"""Layout of the slice views, the layers they show, and their position."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ from ChangeMapJointLib.scene.volumes import set_window
 
 COMPARE, READ, CHECK = 7310, 7311, 7312  # Slicer's own layouts end below 1000
 KEEP: Any = object()  # leave a layer as it is
-CURRENT_GROUP, PRIOR_GROUP = 0, 1  # linked views follow within a group
+CURRENT_GROUP, PRIOR_GROUP = 0, 1  # views are linked within a group
 COLORS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
 LETTERS = {"Red": "R", "Green": "G", "Yellow": "Y"}
 
 
 def description(layout: int) -> str:
-    """The layout as XML: COMPARE current above prior; READ one big axial view; CHECK current with the prior's axial."""
+    """Return a layout as XML.
+
+    Args:
+        layout: COMPARE (current above prior), READ (one large axial view), or CHECK (axial current beside prior).
+    """
     red, green, yellow = (_view(view) for view in CURRENT)
     prior = [_view(view) for view in PRIOR]
     arrangements = {
@@ -62,14 +66,14 @@ def _view(view: str) -> str:
 
 
 def apply(layout: int, manager: Any = None) -> bool:
-    """Arrange the application's views; its layout manager makes those that are missing.
+    """Arrange the application's views; its layout manager creates those that are missing.
 
     Args:
         layout: COMPARE, READ or CHECK.
-        manager: qSlicerLayoutManager; without one the scene's layout node is used, if there is one.
+        manager: the qSlicerLayoutManager; None to use the scene's layout node.
 
     Returns:
-        Whether there was anything to arrange.
+        False if there is no layout node.
     """
     node = manager.layoutLogic().GetLayoutNode() if manager is not None else None
     node = node or slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
@@ -78,7 +82,7 @@ def apply(layout: int, manager: Any = None) -> bool:
     change = node.SetLayoutDescription if node.IsLayoutDescription(layout) else node.AddLayoutDescription
     change(layout, description(layout))
     node.SetViewArrangement(layout)
-    for view in existing(PRIOR):  # also where the view was there before
+    for view in existing(PRIOR):  # also for views that existed before
         slice_node(view).SetViewGroup(PRIOR_GROUP)
     return True
 
@@ -91,13 +95,13 @@ def set_layers(
     label: Node | None = KEEP,
     opacity: float | None = None,
 ) -> None:
-    """Choose what these views show, and leave all other views as they are.
+    """Set the layers of some views; a layer that is not given is kept.
 
     Args:
         views: names of slice views.
-        background: volume node; None for nothing.
-        foreground: volume node above it.
-        label: label map node above both.
+        background: volume node; None to show nothing.
+        foreground: volume node above it; None to show nothing.
+        label: label map node above both; None to show nothing.
         opacity: of the foreground, 0 to 1.
     """
     for view in views:
@@ -116,7 +120,7 @@ def set_layers(
 
 
 def link(views: Views, group: int = CURRENT_GROUP, *, linked: bool = True) -> None:
-    """Let these views follow one another when the user scrolls, pans or zooms one of them."""
+    """Link some views, so that they follow when the user scrolls, pans or zooms one of them."""
     for view in views:
         slice_node(view).SetViewGroup(group)
         composite_node(view).SetLinkedControl(linked)
@@ -124,14 +128,14 @@ def link(views: Views, group: int = CURRENT_GROUP, *, linked: bool = True) -> No
 
 
 def apply_window(nodes: Iterable[Node | None], preset: str) -> None:
-    """Show these CTs in the window 'lung', 'mediastinum' or 'bone'."""
+    """Show some CTs in the window 'lung', 'mediastinum' or 'bone'."""
     for node in nodes:
         if node is not None:
             set_window(node, preset)
 
 
 def fit(views: Views, node: Node) -> None:
-    """Center these views on a volume node and show all of it."""
+    """Center some views on a volume node, and zoom so that all of it is visible."""
     bounds = [0.0] * 6
     node.GetRASBounds(bounds)
     low, high = np.array(bounds[::2]), np.array(bounds[1::2])
@@ -146,7 +150,7 @@ def fit(views: Views, node: Node) -> None:
 
 
 def match(view: str, like: str, centre: Vector3 | None = None) -> None:
-    """Turn ``view`` as ``like`` is turned, at the same scale, to ``centre`` (RAS, mm) or where ``like`` looks."""
+    """Give ``view`` the orientation and scale of ``like``, centered on ``centre`` (RAS, mm) or else as ``like`` is."""
     source, target = slice_node(like), slice_node(view)
     mm = source.GetFieldOfView()[0] / max(source.GetDimensions()[0], 1)  # per pixel
     width, height, _ = target.GetDimensions()
@@ -161,7 +165,7 @@ def match(view: str, like: str, centre: Vector3 | None = None) -> None:
 
 
 def jump(ras: ArrayLike, views: Views = CURRENT) -> None:
-    """Center these views on a point (RAS, mm) and put the crosshair there."""
+    """Center some views on a point (RAS, mm), and put the crosshair there."""
     r, a, s = (float(v) for v in np.asarray(ras, dtype=float))
     for view in views:
         slice_node(view).JumpSliceByCentering(r, a, s)

@@ -1,4 +1,4 @@
-"""Finding and making nodes: slice views by their fixed names, and the nodes that belong to one run."""
+"""Find slice views by their fixed names, and the nodes that belong to a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRST_EXTRA_LAYER = 3  # after background, foreground and label
 
 
 def slice_node(view: str) -> Node:
-    """The vtkMRMLSliceNode of a view.
+    """Return the vtkMRMLSliceNode of a view.
 
     Raises:
         LookupError: no layout with that view was applied yet.
@@ -30,7 +30,7 @@ def slice_node(view: str) -> Node:
 
 
 def composite_node(view: str) -> Node:
-    """The vtkMRMLSliceCompositeNode of a view: which volumes it shows.
+    """Return the vtkMRMLSliceCompositeNode of a view, which holds the volumes that it shows.
 
     Raises:
         LookupError: no layout with that view was applied yet.
@@ -46,31 +46,31 @@ def _of_view(view: str, kind: str) -> Node:
 
 
 def existing(views: Views) -> list[str]:
-    """Those of ``views`` that are in the scene."""
+    """Return those of ``views`` that are in the scene."""
     return [view for view in views if slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")]
 
 
 def tag(node: Node, role: str, run: str) -> Node:
-    """Note on ``node`` what it is and which run it belongs to; a scene that is loaded again is read by it."""
+    """Mark ``node`` with its role and its run, by which it is found again in a loaded scene; return it."""
     node.SetAttribute(ROLE, role)
     node.SetAttribute(RUN, run)
     return node
 
 
 def of_run(run: str | None) -> dict[str, Node]:
-    """The nodes of a run by their role; of no run: empty."""
-    nodes = slicer.mrmlScene.GetNodes()
-    found = (nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems()))
-    return {node.GetAttribute(ROLE): node for node in found if run and node.GetAttribute(RUN) == run}
+    """Return the nodes of a run by their role; empty if ``run`` is None."""
+    collection = slicer.mrmlScene.GetNodes()
+    nodes = (collection.GetItemAsObject(i) for i in range(collection.GetNumberOfItems()))
+    return {node.GetAttribute(ROLE): node for node in nodes if run and node.GetAttribute(RUN) == run}
 
 
 def derived(source: Node, role: str) -> Node | None:
-    """The node that was made from ``source``'s run earlier and has that role, or None."""
+    """Return the node of that role in ``source``'s run, or None."""
     return of_run(source.GetAttribute(RUN)).get(role)
 
 
 def remove(node: Node | None) -> None:
-    """Take a node out of the scene, with its display and storage nodes."""
+    """Remove a node from the scene, with its display and storage nodes."""
     if node is None or node.GetScene() is None:
         return
     owned = []
@@ -79,14 +79,14 @@ def remove(node: Node | None) -> None:
     if node.IsA("vtkMRMLStorableNode"):
         owned += [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())]
     slicer.mrmlScene.RemoveNode(node)
-    for one in owned:
-        if one is not None and one.GetScene() is not None:
-            slicer.mrmlScene.RemoveNode(one)
+    for owned_node in owned:
+        if owned_node is not None and owned_node.GetScene() is not None:
+            slicer.mrmlScene.RemoveNode(owned_node)
 
 
 @contextmanager
 def batch() -> Iterator[None]:
-    """Views and widgets update once, when the block ends."""
+    """Update views and widgets only once, when the block ends."""
     scene = slicer.mrmlScene
     scene.StartState(slicer.vtkMRMLScene.BatchProcessState)
     try:
@@ -97,7 +97,7 @@ def batch() -> Iterator[None]:
 
 # -- layers beyond background, foreground and label ----------------------------------------
 def show_extra(view: str, node: Node, opacity: float = 1.0) -> None:
-    """Show ``node`` above the foreground of ``view``, at ``opacity``; the last one shown is on top."""
+    """Show ``node`` as an additional layer above the foreground of ``view``; the last one added is on top."""
     composite = composite_node(view)
     layers = _extra(composite)
     layers[node.GetID()] = opacity
@@ -105,7 +105,7 @@ def show_extra(view: str, node: Node, opacity: float = 1.0) -> None:
 
 
 def hide_extra(view: str, node: Node) -> None:
-    """Take ``node`` out of the further layers of ``view``."""
+    """Remove ``node`` from the additional layers of ``view``."""
     composite = composite_node(view)
     layers = _extra(composite)
     if layers.pop(node.GetID(), None) is not None:
@@ -113,10 +113,10 @@ def hide_extra(view: str, node: Node) -> None:
 
 
 def _extra(composite: Node) -> dict[str, float]:
-    """Node ids and opacities of the further layers, the lowest first."""
-    layers = range(FIRST_EXTRA_LAYER, FIRST_EXTRA_LAYER + composite.GetNumberOfAdditionalLayers())
-    found = {composite.GetNthLayerVolumeID(i): composite.GetNthLayerOpacity(i) for i in layers}
-    return {node_id: opacity for node_id, opacity in found.items() if node_id}
+    """Return opacities by node ID of the additional layers, the lowest first."""
+    indices = range(FIRST_EXTRA_LAYER, FIRST_EXTRA_LAYER + composite.GetNumberOfAdditionalLayers())
+    layers = {composite.GetNthLayerVolumeID(i): composite.GetNthLayerOpacity(i) for i in indices}
+    return {node_id: opacity for node_id, opacity in layers.items() if node_id}
 
 
 def _set_extra(composite: Node, layers: dict[str, float]) -> None:
@@ -124,7 +124,7 @@ def _set_extra(composite: Node, layers: dict[str, float]) -> None:
         return
     before = composite.GetNumberOfAdditionalLayers()
     was = composite.StartModify()
-    for i in reversed(range(len(layers), before)):  # the list closes up when a layer goes: from the end
+    for i in reversed(range(len(layers), before)):  # from the end, since removing a layer shifts those above it
         composite.SetNthLayerVolumeID(FIRST_EXTRA_LAYER + i, None)
     for i, (node_id, opacity) in enumerate(layers.items(), FIRST_EXTRA_LAYER):
         composite.SetNthLayerVolumeID(i, node_id)

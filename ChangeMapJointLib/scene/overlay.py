@@ -1,4 +1,4 @@
-"""The change map over the current scan, from a threshold on: orange where it is denser now, blue where less dense."""
+"""The change map over the current scan, above a threshold: orange where denser now, blue where less dense."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ChangeMapJointLib.scene.nodes import (
 )
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
-LOWEST = 1e-6  # no threshold is below it: where nothing changed, nothing is shown
-BEYOND = 2.0  # above any value of a map
+LOWEST = 1e-6  # smallest threshold, so that voxels without change are never shown
+BEYOND = 2.0  # above all values of a map
 SIGNS = {"increase": 1, "decrease": -1}
 LEGEND_TITLE = "Change"
 
 
 class Overlay:
-    """One signed map in [-1, 1], shown by two hidden nodes that share its voxels: one interval of values for each.
+    """Shows a signed map in [-1, 1] by two hidden volume nodes that share its voxels: increases and decreases.
 
-    Its nodes are not saved with the scene; make a new one after a scene was loaded.
+    Its nodes are not saved with the scene; make a new overlay after loading a scene.
     """
 
     def __init__(self) -> None:
@@ -49,20 +49,21 @@ class Overlay:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The volume nodes in use: increases, decreases; empty before :meth:`show`."""
+        """The volume nodes of increases and decreases; empty before :meth:`show`."""
         return tuple(self._nodes.values())
 
     @property
     def threshold(self) -> float:
-        """What is shown is at least this, in (0, 1]."""
+        """Voxels with at least this value are shown, in (0, 1]."""
         return self._threshold
 
     def show(self, map_node: Node | None, signed_node: Node, views: Views) -> None:
-        """Lay a change map over these views; a map shown before is replaced.
+        """Show a change map over some views; a map shown before is replaced.
 
         Args:
-            map_node: change map in [0, 1]; None shows the signed difference itself, the full scale of change maps as 1.
-            signed_node: R - T(y) in HU on the same grid; its sign says what is an increase.
+            map_node: change map in [0, 1]; None for the signed difference itself, scaled so that the full scale of
+                change maps is 1.
+            signed_node: R - T(y) in HU on the same grid; its sign tells increases from decreases.
             views: names of slice views.
 
         Raises:
@@ -92,40 +93,40 @@ class Overlay:
         self._update()
 
     def set_threshold(self, threshold: float) -> None:
-        """Show what is at least ``threshold``, exactly: shown == (map >= threshold) in every voxel."""
+        """Set the threshold; a voxel is shown exactly if map >= threshold."""
         self._threshold = min(max(float(threshold), LOWEST), 1.0)
         self._update_intervals()
 
     def set_increases(self, shown: bool) -> None:
-        """Show what is denser now?"""
+        """Show or hide what is denser now."""
         self._shown["increase"] = shown
         self._update()
 
     def set_decreases(self, shown: bool) -> None:
-        """Show what is less dense now?"""
+        """Show or hide what is less dense now."""
         self._shown["decrease"] = shown
         self._update()
 
     def set_opacity(self, opacity: float) -> None:
-        """Opacity of what is shown, 0 to 1."""
+        """Set the opacity of the overlay, 0 to 1."""
         self._opacity = float(opacity)
         self._update()
 
     def set_visible(self, visible: bool) -> None:
-        """Show the overlay at all?"""
+        """Show or hide the whole overlay."""
         self._visible = visible
         self._update()
 
     def set_legend(self, shown: bool) -> None:
-        """Show the color scale at the border of the views whose foreground is free?
+        """Show or hide the color scale at the border of the views whose foreground is free.
 
-        Slicer draws legends of background, foreground and label only, not of further layers: a scale of one
-        transparent voxel stands in for the overlay in the foreground.
+        Slicer draws legends only for background, foreground and label, not for additional layers. A volume of one
+        transparent voxel in the foreground therefore carries the legend.
         """
         if self._scale is not None and self._scale.GetScene() is not None:
-            number = self._scale.GetID()
-            held = [view for view in existing(self._views) if composite_node(view).GetForegroundVolumeID() == number]
-            set_layers(held, foreground=None)
+            scale_id = self._scale.GetID()
+            used = [view for view in existing(self._views) if composite_node(view).GetForegroundVolumeID() == scale_id]
+            set_layers(used, foreground=None)
             remove(self._scale)
         self._scale = None
         if shown:
@@ -134,10 +135,10 @@ class Overlay:
             set_layers(free, foreground=self._scale)
             legend = _legend()
             self._scale.AddAndObserveDisplayNodeID(legend.GetID())
-            legend.Modified()  # only then do the views look whether its volume is shown
+            legend.Modified()  # makes the views check whether its volume is shown
 
     def remove(self) -> None:
-        """Take the overlay out of the views and the scene."""
+        """Remove the overlay from the views and the scene."""
         self.set_legend(False)
         self._leave(())
         for node in self.nodes:
@@ -146,7 +147,7 @@ class Overlay:
 
     # -- inside ---------------------------------------------------------------------------
     def _alive(self) -> dict[str, Node]:
-        """The nodes that are still in the scene: it may have been cleared."""
+        """Return the nodes that are still in the scene, which may have been cleared."""
         return {sign: node for sign, node in self._nodes.items() if node.GetScene() is not None}
 
     def _set_up(self) -> None:
@@ -190,13 +191,13 @@ class Overlay:
 
 
 def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any]) -> NDArray[np.float32]:
-    """sign(R - T(y)) * CM in [-1, 1], float32 ``[z, y, x]``; 0 HU counts as an increase, NaN as no change."""
+    """Return sign(R - T(y)) * CM in [-1, 1], float32 ``[z, y, x]``; 0 HU counts as an increase, NaN as no change."""
     result = np.nan_to_num(change_map.astype(np.float32, copy=False))
     return np.negative(result, out=result, where=signed_hu < 0)
 
 
 def _scale() -> Node:
-    """A hidden volume of one transparent voxel with the overlay's colors from -1 to 1."""
+    """Make a hidden volume of one transparent voxel with the overlay's colors from -1 to 1."""
     node = node_of(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1)), "ChangeMap scale")
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(change_table("change").GetID())
@@ -218,8 +219,8 @@ def _legend() -> Node:
 
 
 def _hide(node: Node) -> Node:
-    """Neither saved with the scene nor offered in choosers."""
-    for one in (node, node.GetDisplayNode()):
-        one.SetSaveWithScene(0)
-        one.SetHideFromEditors(1)
+    """Exclude a node from saved scenes and from node selectors; return it."""
+    for hidden in (node, node.GetDisplayNode()):
+        hidden.SetSaveWithScene(0)
+        hidden.SetHideFromEditors(1)
     return node

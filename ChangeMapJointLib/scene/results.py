@@ -1,4 +1,4 @@
-"""A finished run as nodes of the scene, found again after the scene was saved and loaded."""
+"""Load a finished run as nodes of the scene, and find them again in a loaded scene."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
-from ChangeMapJointLib.scene.decisions import Reading
+from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
 from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
 
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
-# role: file, kind of node, color table, values shown in its lowest and highest color
+# role: file, kind of node, color table, values of its lowest and highest color
 VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
     "change_map": (run_files.CHANGE_MAP, "map", "increase", (0.0, 1.0)),
     "change_learned": (run_files.CHANGE_LEARNED, "map", "increase", (0.0, 1.0)),
@@ -57,27 +57,27 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Results:
-    """The nodes of one run; None where its method does not make them.
+    """The nodes of one run; None for those that its method does not make.
 
     Attributes:
-        run: the run's name in this scene.
-        reference: the current scan's node, None when it was removed.
-        template: the prior scan's node.
-        change_map: CM in [0, 1] on the reference's grid; of the joint method the combined one by default.
-        change_learned: of the joint method.
-        change_difference: of the joint method.
-        change_combined: of the joint method.
+        run: identifier of the run in this scene.
+        reference: the current scan's node; None if it was removed.
+        template: the prior scan's node; None if it was removed.
+        change_map: CM_seq, or CM_comb of the joint method, in [0, 1] on the reference's grid.
+        change_learned: CM_learn of the joint method.
+        change_difference: CM_diff of the joint method.
+        change_combined: CM_comb of the joint method.
         signed: R - T(y) in HU.
         warped: T(y) in HU.
         jacobian: det grad y.
-        trust: how far the registration can be believed, in [0, 1].
+        trust: how reliable the registration is, in [0, 1].
         lungs: label map of the reference's lungs.
         deformation: grid transform, y(x) in RAS.
         rigid: its rigid part, a linear transform.
         findings: locked point list.
         record: text node with the run's JSON files.
-        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.Reading`.
-        content: the JSON files, parsed: 'findings', 'candidates', 'quality' and 'run', where the run has them.
+        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.Decisions`.
+        content: the parsed JSON files 'findings', 'candidates', 'quality' and 'run', as far as the run has them.
     """
 
     run: str
@@ -101,7 +101,7 @@ class Results:
 
     @classmethod
     def of_scene(cls) -> Results | None:
-        """The run in the scene, for example one that was loaded from a .mrb; None when there is none."""
+        """Find the run in the scene, for example one loaded from a .mrb file; None if there is none."""
         for record in slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1]:
             nodes = of_run(record.GetAttribute(RUN))
             if nodes.get("record") is record and {"warped", "reading"} <= nodes.keys():
@@ -113,7 +113,7 @@ class Results:
         for role, node in nodes.items():
             if role in VOLUMES:
                 _color(node, role)
-        known = {one.name for one in fields(cls)}
+        known = {field.name for field in fields(cls)}
         return cls(
             run=record.GetAttribute(RUN),
             reference=record.GetNodeReference(REFERENCE),
@@ -124,17 +124,17 @@ class Results:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The findings as the run wrote them."""
+        """The findings, as in ``findings.json``."""
         return list(self.content.get("findings", {}).get("findings", []))
 
     @property
     def verdict(self) -> str | None:
-        """The run's own verdict on the registration."""
+        """The program's verdict on the registration."""
         verdict: str | None = self.content.get("quality", {}).get("quality", {}).get("verdict")
         return verdict
 
     def remove(self) -> None:
-        """Take all nodes of the run, and what was derived from them, out of the scene; the scans stay."""
+        """Remove all nodes of the run, and those derived from them, from the scene; the scans stay."""
         with batch():
             _unfile(self.run)
             for node in of_run(self.run).values():
@@ -142,15 +142,15 @@ class Results:
 
 
 def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:
-    """Load a finished run; a run that is in the scene already is replaced once the new one is there.
+    """Load a finished run into the scene; a run that is in the scene already is replaced.
 
     Args:
-        run_folder: the folder of the output contract.
-        reference_node: the current scan.
-        template_node: the prior scan.
+        run_folder: the result folder of the run.
+        reference_node: volume node of the current scan.
+        template_node: volume node of the prior scan.
 
     Raises:
-        InputError: the folder is not a run, or a file in it is damaged; the scene is then as it was.
+        InputError: the folder is not that of a run, or a file in it is damaged; the scene is then unchanged.
     """
     folder, run = Path(run_folder), uuid.uuid4().hex[:12]
     content = read_records(folder)
@@ -181,7 +181,7 @@ def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node
         tag(linear_transform(folder / run_files.RIGID, TITLES["rigid"]), "rigid", run)
     if "findings" in content:
         tag(findings_module.markups(content["findings"]["findings"], TITLES["findings"]), "findings", run)
-    tag(Reading.new(TITLES["reading"]).node, "reading", run)
+    tag(Decisions.new(TITLES["reading"]).node, "reading", run)
     record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", TITLES["record"])
     record.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)
     record.SetText(json.dumps(content))
@@ -191,14 +191,14 @@ def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node
 
 
 def _color(node: Node, role: str) -> Node:
-    _, _, table, shown = VOLUMES[role]
+    _, _, table, value_range = VOLUMES[role]
     if table is None:
         return node
     colors, display = change_table(table), node.GetDisplayNode()  # type: ignore[arg-type]
     if display.GetColorNodeID() != colors.GetID():
         display.SetAndObserveColorNodeID(colors.GetID())
         display.AutoWindowLevelOff()
-        display.SetWindowLevelMinMax(*shown)
+        display.SetWindowLevelMinMax(*value_range)
     return node
 
 
@@ -208,7 +208,7 @@ def _hierarchy() -> Node | None:
 
 
 def _file(run: str, content: dict[str, Any], reference: Node) -> None:
-    """Put the run's nodes into a folder beside the reference, under its patient and study, where those are kept."""
+    """Put the run's nodes into a subject hierarchy folder beside the reference, under its patient and study."""
     hierarchy = _hierarchy()
     item = hierarchy.GetItemByDataNode(reference) if hierarchy is not None else 0
     if not hierarchy or not item:
@@ -226,14 +226,14 @@ def _file(run: str, content: dict[str, Any], reference: Node) -> None:
 
 
 def _unfile(run: str) -> None:
-    """Take the run's folder and entries out of the subject hierarchy; the nodes stay."""
+    """Remove the run's folder and entries from the subject hierarchy; the nodes stay."""
     hierarchy = _hierarchy()
     if hierarchy is None:
         return
     items = vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
-    every = [items.GetId(i) for i in range(items.GetNumberOfIds())]
-    folders = [item for item in every if hierarchy.GetItemAttribute(item, RUN) == run]
+    all_items = [items.GetId(i) for i in range(items.GetNumberOfIds())]
+    folders = [item for item in all_items if hierarchy.GetItemAttribute(item, RUN) == run]
     for item in [hierarchy.GetItemByDataNode(node) for node in of_run(run).values()] + folders:
         if item:
             hierarchy.RemoveItem(item, False, False)

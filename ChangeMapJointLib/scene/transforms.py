@@ -1,6 +1,6 @@
-"""The mapping y(x) = x + u(x), and its rigid part, as transform nodes.
+"""The deformation y(x) = x + u(x), and its rigid part, as transform nodes.
 
-A node holds y as its transform *from* parent: it takes a point of the reference (world) to the template. A template
+A node holds y as its transform *from* parent, which maps points of the reference (world) to the template. A template
 under that node is therefore shown warped onto the reference.
 """
 
@@ -23,18 +23,18 @@ from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.scene.nodes import Node
 
 if TYPE_CHECKING:
-    from ChangeMapJointLib.core.displacement import DisplacementField  # brings torch, which this process may lack
+    from ChangeMapJointLib.core.displacement import DisplacementField  # imports torch, which this process may not have
 
 
 def grid_transform(source: str | PathLike[str] | DisplacementField, name: str) -> Node:
-    """A vtkMRMLGridTransformNode that maps reference points to template points, both RAS.
+    """Make a vtkMRMLGridTransformNode that maps reference points to template points, both RAS.
 
     Args:
-        source: u on its grid, or the file ``deformation.nrrd`` that holds it.
+        source: the displacement field u, or the file ``deformation.nrrd`` that holds it.
         name: of the node.
 
     Raises:
-        InputError: a file that is not a volume of three-vectors.
+        InputError: the file is not a volume of three-vectors.
     """
     vectors, grid = _field(source)
     image = vtk.vtkImageData()
@@ -49,7 +49,7 @@ def grid_transform(source: str | PathLike[str] | DisplacementField, name: str) -
     transform = slicer.vtkOrientedGridTransform()
     transform.SetGridDirectionMatrix(slicer.util.vtkMatrixFromArray(direction))
     transform.SetDisplacementGridData(image)
-    transform.SetInterpolationModeToLinear()  # as the template was warped
+    transform.SetInterpolationModeToLinear()  # the template was warped the same way
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
     node.SetAndObserveTransformFromParent(transform)
     return node
@@ -65,10 +65,10 @@ def _field(source: Any) -> tuple[NDArray[Any], Grid]:
 
 
 def linear_transform(path: str | PathLike[str], name: str) -> Node:
-    """A vtkMRMLLinearTransformNode of ``rigid.tfm``; it maps as :func:`grid_transform`'s does.
+    """Read ``rigid.tfm`` as a vtkMRMLLinearTransformNode, which maps as that of :func:`grid_transform`.
 
     Raises:
-        InputError: missing, damaged or not linear.
+        InputError: the file is missing, damaged, or not linear.
     """
     storage = slicer.vtkMRMLTransformStorageNode()
     storage.SetFileName(str(path))
@@ -80,14 +80,14 @@ def linear_transform(path: str | PathLike[str], name: str) -> Node:
 
 
 def map_point(node: Node, ras: ArrayLike) -> Vector3:
-    """y(x) in RAS of a point x in RAS; the border of the field is repeated outside of it."""
+    """Map a point x (RAS, mm) to y(x) (RAS, mm); outside the field its border is repeated."""
     x, y, z = (float(v) for v in np.asarray(ras, dtype=float))
     a, b, c = node.GetTransformFromParent().TransformPoint((x, y, z))
     return a, b, c
 
 
 def displacement(node: Node) -> tuple[NDArray[np.float32], Grid]:
-    """|u| in mm on the grid of a grid transform node, float32 ``[z, y, x]``."""
+    """Return |u| in mm of a grid transform node, float32 ``[z, y, x]``, and its grid."""
     transform = node.GetTransformFromParent()
     image = transform.GetDisplacementGrid()
     nx, ny, nz = image.GetDimensions()

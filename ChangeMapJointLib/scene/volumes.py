@@ -1,4 +1,4 @@
-"""CT scans and maps to nodes and back."""
+"""Convert CT scans and maps to volume nodes, and back."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ KINDS = {"scan": "vtkMRMLScalarVolumeNode", "map": "vtkMRMLScalarVolumeNode", "l
 
 
 def grid_of(node: Node) -> Grid:
-    """Where the voxels of a volume node are in the scene's world, in LPS.
-
-    A linear transform above the node counts, as long as it neither shears nor mirrors into itself.
+    """Return the grid of a volume node in world coordinates (LPS), including linear transforms above the node.
 
     Raises:
-        InputError: no voxels, sheared axes, or a transform that is not linear.
+        InputError: the node has no voxels, its axes are not at right angles, or a transform is not linear.
     """
     image = node.GetImageData()
     if image is None or 0 in image.GetDimensions():
-        raise InputError("has no voxels", field=f"volume '{node.GetName()}'", remedy="load or choose another one")
+        raise InputError(
+            "has no voxels", field=f"volume '{node.GetName()}'", remedy="load the scan again or choose another one"
+        )
     affine = LPS_TO_RAS @ _to_world(node) @ _index_to_local(node)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     a, b, c = (affine[:3, :3] / spacing).tolist()
@@ -56,7 +56,9 @@ def _index_to_local(node: Node) -> FloatArray:
 def _to_world(node: Node) -> FloatArray:
     parent = node.GetParentTransformNode()
     matrix = vtk.vtkMatrix4x4()
-    if parent is not None and not parent.IsTransformToWorldLinear():  # asking for its matrix would log an error
+    if (
+        parent is not None and not parent.IsTransformToWorldLinear()
+    ):  # asking for its matrix would log an error in Slicer
         raise InputError(
             "is moved by a transform that is not linear", field=f"volume '{node.GetName()}'", remedy="harden it first"
         )
@@ -66,12 +68,13 @@ def _to_world(node: Node) -> FloatArray:
 
 
 def volume_of(node: Node) -> Volume:
-    """The CT scan of a scalar volume node, named after it.
+    """Return the CT scan in a scalar volume node, named after the node.
 
-    The array of an int16 node is a read-only view of the node's voxels, else a copy in int16 or float32.
+    For an int16 node the array is a read-only view of its voxels, else a copy in int16 or float32.
 
     Raises:
-        InputError: no voxels, several components, voxels that are not finite, or axes that no grid has.
+        InputError: the node has no voxels, several components, voxels that are not finite, or axes that are not at
+            right angles.
     """
     grid = grid_of(node)
     if node.GetImageData().GetNumberOfScalarComponents() != 1:
@@ -95,17 +98,17 @@ def node_of(
     kind: Literal["scan", "map", "label"] = "map",
     node: Node | None = None,
 ) -> Node:
-    """A volume node of ``array``.
+    """Make a volume node of an array, or fill an existing one.
 
-    Slice views crash on 64-bit integers and show NaN as the lowest color: whole numbers become uint8 or int16
-    where they fit, anything else float32, and what is not finite becomes 0.
+    Slice views crash on 64-bit integers and show NaN in the lowest color. Integers are therefore stored as uint8 or
+    int16 if they fit, else as float32, and values that are not finite become 0.
 
     Args:
         array: ``[z, y, x]``, any real type; it is copied.
-        grid: where its voxels are, LPS.
+        grid: of the array, LPS.
         name: of a new node.
-        kind: a CT scan (lung window), a map (nearest voxel, no automatic window) or a label map.
-        node: an earlier node of the same kind to fill instead of a new one.
+        kind: CT scan (lung window), map (nearest voxel, no automatic window) or label map.
+        node: an existing node of the same kind to fill.
 
     Raises:
         ValueError: ``array`` does not have the grid's shape.
@@ -113,26 +116,26 @@ def node_of(
     if array.shape != grid.shape:
         raise ValueError(f"node_of() 'array' must have the grid's shape {grid.shape}, got {array.shape}")
     filled = node if node is not None else slicer.mrmlScene.AddNewNodeByClass(KINDS[kind], name)
-    if node is None:  # before there are voxels: an automatic window would take a third of a second to find
+    if node is None:  # before there are voxels, since computing an automatic window takes a third of a second
         filled.CreateDefaultDisplayNodes()
         if kind == "scan":
             set_window(filled, "lung")
         elif kind == "map":
             filled.GetDisplayNode().AutoWindowLevelOff()
-            filled.GetDisplayNode().SetInterpolate(0)  # what is seen is what was measured
+            filled.GetDisplayNode().SetInterpolate(0)  # show the measured values
     set_geometry(filled, grid)
     slicer.util.updateVolumeFromArray(filled, _displayable(array))
     return filled
 
 
 def set_geometry(node: Node, grid: Grid) -> None:
-    """Put a volume node's voxels where ``grid`` (LPS) says."""
+    """Set the geometry of a volume node from a grid (LPS)."""
     matrix = slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ grid.affine)
     node.SetIJKToRASMatrix(matrix)
 
 
 def set_window(node: Node, preset: str) -> None:
-    """Show a CT in the window 'lung', 'mediastinum' or 'bone'."""
+    """Show a CT node in the window 'lung', 'mediastinum' or 'bone'."""
     level, width = WINDOWS_HU[preset]
     display = node.GetDisplayNode()
     was = display.StartModify()
@@ -142,7 +145,7 @@ def set_window(node: Node, preset: str) -> None:
 
 
 def _displayable(array: NDArray[Any]) -> NDArray[Any]:
-    """``array`` in a type that slice views can show, finite everywhere."""
+    """Convert an array to a type that slice views can show, with finite values."""
     if array.dtype in (np.uint8, np.int16):
         return array
     if array.dtype == bool:

@@ -1,1 +1,1 @@
-"""Pairs with known truth: known motion and known lesions, put into real scans."""
+"""Synthetic pairs with known truth: real scans with known motion and known lesions."""

@@ -1,4 +1,4 @@
-"""What makes two scans of one chest differ although nothing changed: density, sampling, noise."""
+"""Simulated acquisition: what makes two scans of an unchanged chest differ (density, sampling, noise, kernel)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion
 from ChangeMapJointLib.synthesis.sliding import sliding_field
 
-SHARPENED_MM = 1.0  # width of the unsharp mask of a sharp kernel
+SHARPENED_MM = 1.0  # standard deviation of the unsharp mask of a sharp kernel
 MUSCLE_HU = (-20.0, 120.0)
 SLAB_SLICES = 16
 
 
 @dataclass(frozen=True)
 class SimulatedScan:
-    """A scan while it is being made; the arrays may be changed in place.
+    """A scan under construction; its arrays may be modified in place.
 
     Attributes:
         hu: float32 ``[z, y, x]``.
-        lungs: with their vessels, bool ``[z, y, x]``.
-        lesions: the lesion's id in each voxel, 0 elsewhere.
+        lungs: vessels included, bool ``[z, y, x]``.
+        lesions: the lesion's id in each voxel, 0 elsewhere, int32 ``[z, y, x]``.
         grid: of all three.
     """
 
@@ -38,13 +38,13 @@ class SimulatedScan:
     grid: Grid
 
 
-def still_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> SimulatedScan:
-    """A copy of ``source`` with another field of view round the lungs and other voxels.
+def resample_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: Vector3 | None) -> SimulatedScan:
+    """Copy a scan to another field of view and voxel size.
 
     Args:
         source: the scan.
-        spacing_mm: (x, y, z); None keeps the voxels as they are.
-        margin_mm: round the lungs (x, y, z), within the scan; None keeps the whole field of view.
+        spacing_mm: (x, y, z); None keeps the voxels.
+        margin_mm: margin around the lungs (x, y, z), within the scan; None keeps the whole field of view.
     """
     start, stop = (0, 0, 0), source.grid.shape
     if margin_mm is not None:
@@ -55,24 +55,24 @@ def still_scan(source: SimulatedScan, *, spacing_mm: Vector3 | None, margin_mm: 
     if spacing_mm is None:
         return SimulatedScan(source.hu[box].copy(), source.lungs[box].copy(), source.lesions[box].copy(), grid)
     target = grid.with_spacing(spacing_mm)
-    still = DisplacementField(np.zeros((*target.shape, 3), np.float32), target)
-    return _sampled(source, target, still)
+    identity = DisplacementField(np.zeros((*target.shape, 3), np.float32), target)
+    return _sampled(source, target, identity)
 
 
-def moved_scan(
+def move_scan(
     source: SimulatedScan, motion: BreathingMotion, grid: Grid, *, density: bool = True, sliding: float = 0.0
 ) -> SimulatedScan:
-    """``source`` at y(x) for every voxel x of ``grid``.
+    """Deform a scan: ``source`` at y(x) for every voxel x of ``grid``.
 
     Args:
         source: the scan.
         motion: y.
-        grid: in the reference's space.
-        density: let lung density follow the volume.
+        grid: of the result, in the reference's space.
+        density: scale lung density to the local volume.
         sliding: see :func:`~ChangeMapJointLib.synthesis.sliding.sliding_field`.
     """
     field = motion.field(grid)
-    det = field.jacobian_determinant()  # of the lungs' own motion, which has no step
+    det = field.jacobian_determinant()  # without sliding: the lungs' own motion is smooth
     if sliding > 0:
         field = sliding_field(motion, grid, source.lungs, source.grid, fraction=sliding)
     moved = _sampled(source, grid, field)
@@ -85,7 +85,7 @@ def moved_scan(
 def reference_grid(
     source: SimulatedScan, motion: BreathingMotion, *, spacing_mm: Vector3 | None, margin_mm: Vector3
 ) -> Grid:
-    """An upright grid round the moved lungs, with ``margin_mm`` (x, y, z) on either side."""
+    """An axis-parallel grid around the lungs in the reference, with ``margin_mm`` (x, y, z) on either side."""
     surface = np.argwhere(source.lungs & ~binary_erosion(source.lungs))[::5, ::-1]
     points = motion.inverse(source.grid.to_physical(surface))
     spacing = np.array(spacing_mm or source.grid.spacing_mm)
@@ -107,14 +107,14 @@ def _sampled(source: SimulatedScan, grid: Grid, field: DisplacementField) -> Sim
 def breathe_density(
     hu: NDArray[np.float32], det: NDArray[np.float32], lungs: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Lung density after a volume change that keeps the tissue's mass.
+    """Scale lung density so that a change of volume keeps the mass.
 
-    ``HU' + 1000 = (HU + 1000) det`` in aerated lung; blood and nodules do not compress, so the
-    factor fades to 1 between -500 and -100 HU.
+    ``HU' + 1000 = (HU + 1000) det`` in aerated lung. Blood and nodules do not compress, so the factor fades to 1
+    between -500 and -100 HU.
 
     Args:
         hu: the moved scan T(y(x)), ``[z, y, x]``.
-        det: det grad y there: above 1 where the tissue fills more room in T, so that R is denser.
+        det: det grad y, ``[z, y, x]``; above 1 where the tissue has a larger volume in T, so that R is denser.
         lungs: weight in [0, 1], 1 in the lungs.
 
     Returns:
@@ -128,10 +128,10 @@ def breathe_density(
 def sample_cubic(
     array: NDArray[np.generic], source: Grid, target: Grid, field: DisplacementField | None = None
 ) -> NDArray[np.float32]:
-    """``array`` at y(x) for every voxel x of ``target``, by cubic B-splines, interpolated once.
+    """Interpolate a volume once, by cubic B-splines, at y(x) for every voxel x of ``target``.
 
-    Where ``target`` is coarser than ``source``, frequencies that it cannot hold are removed first.
-    Beyond ``source`` the border value is repeated.
+    Where ``target`` is coarser than ``source``, a low-pass is applied first. Outside ``source`` border values are
+    repeated.
 
     Args:
         array: HU ``[z, y, x]`` on ``source``.
@@ -145,7 +145,7 @@ def sample_cubic(
     values = np.asarray(array, dtype=np.float32)
     ratio = np.array(target.spacing_mm[::-1]) / np.array(source.spacing_mm[::-1])
     if (ratio > 1.0 + 1e-6).any():
-        # a Gaussian whose width adds up with the voxel's own to the coarser voxel
+        # a Gaussian that, combined with the blur of the fine voxel, gives that of the coarse voxel
         values = gaussian_filter(values, 0.4 * np.sqrt(np.maximum(ratio**2 - 1, 0.0)))
     coefficients = spline_filter(values, order=3, mode="mirror", output=np.float32)
     result = np.empty(target.shape, dtype=np.float32)
@@ -159,11 +159,11 @@ def sample_cubic(
     return np.clip(result, values.min(), values.max())
 
 
-def without_noise(hu: NDArray[np.generic], grid: Grid, *, conductance: float = 0.35) -> NDArray[np.float32]:
-    """The scan with most of its own noise removed and its vessels kept (Perona and Malik 1990).
+def denoise(hu: NDArray[np.generic], grid: Grid, *, conductance: float = 0.35) -> NDArray[np.float32]:
+    """Remove most of a scan's noise and keep its vessels, by anisotropic diffusion (Perona and Malik 1990).
 
-    A moved copy of a scan carries the same noise as the scan itself, which no second scan does:
-    remove it before fresh noise is added.
+    A deformed copy of a scan has the same noise as the scan itself, unlike a real second scan. The noise is therefore
+    removed before new noise is added.
 
     Args:
         hu: ``[z, y, x]``.
@@ -180,39 +180,40 @@ def without_noise(hu: NDArray[np.generic], grid: Grid, *, conductance: float = 0
 
 
 def correlated_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_vox: Vector3) -> NDArray[np.float32]:
-    """Gaussian noise of mean 0 and standard deviation 1, smoothed by ``sigma_vox`` (z, y, x)."""
+    """Gaussian noise smoothed by ``sigma_vox`` (z, y, x), with mean 0 and standard deviation 1."""
     smooth = gaussian_filter(rng.standard_normal(size=shape, dtype=np.float32), sigma_vox, mode="wrap")
     return np.asarray((smooth - smooth.mean()) / max(float(smooth.std()), 1e-9), dtype=np.float32)
 
 
 def scan_noise(rng: np.random.Generator, grid: Grid, *, sigma_hu: float, width_mm: float) -> NDArray[np.float32]:
-    """Acquisition noise in HU on ``grid``: ``sigma_hu`` strong, correlated over ``width_mm`` (standard deviation)."""
+    """Acquisition noise with standard deviation ``sigma_hu``, smoothed by a Gaussian of ``width_mm``, ``[z, y, x]``."""
     x, y, z = (width_mm / h for h in grid.spacing_mm)
     return np.float32(sigma_hu) * correlated_noise(rng, grid.shape, (z, y, x))
 
 
-def reconstructed(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray[np.float32]:
-    """The scan as another reconstruction kernel would show it, in the axial plane as scanners do.
+def apply_kernel(hu: NDArray[np.float32], grid: Grid, kernel: float) -> NDArray[np.float32]:
+    """Imitate another reconstruction kernel, in the axial plane only as on scanners.
 
     Args:
         hu: ``[z, y, x]``.
         grid: its grid.
-        kernel: above 0: unsharp masking by so much over 1 mm; below 0: Gaussian of so many mm; 0: as it is.
+        kernel: above 0: strength of unsharp masking over 1 mm; below 0: minus the standard deviation of a Gaussian in
+            mm; 0: unchanged.
     """
     if kernel == 0:
         return hu
     width_mm = SHARPENED_MM if kernel > 0 else -kernel
     hx, hy, _ = grid.spacing_mm
     smooth = gaussian_filter(hu, (0.0, width_mm / hy, width_mm / hx))
-    made = hu + np.float32(kernel) * (hu - smooth) if kernel > 0 else smooth
-    limited: NDArray[np.float32] = np.maximum(made, np.float32(LOWEST_HU)).astype(np.float32)
+    filtered = hu + np.float32(kernel) * (hu - smooth) if kernel > 0 else smooth
+    limited: NDArray[np.float32] = np.maximum(filtered, np.float32(LOWEST_HU)).astype(np.float32)
     return limited
 
 
 def measured_noise_hu(hu: NDArray[np.generic], *, fallback_hu: float = 12.0) -> float:
-    """A scan's noise: the robust spread of HU about their local mean in homogeneous soft tissue.
+    """Estimate a scan's noise in HU: the robust spread about the local mean in homogeneous soft tissue.
 
-    ``fallback_hu`` is returned where fewer than 1000 voxels of soft tissue are found.
+    With fewer than 1000 voxels of soft tissue it returns ``fallback_hu``.
     """
     values = np.asarray(hu, dtype=np.float32)
     local_mean = gaussian_filter(values, 3.0)

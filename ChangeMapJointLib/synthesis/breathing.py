@@ -1,9 +1,8 @@
-"""The analytic map of a breathing-like motion of the lungs, whose truth is known everywhere.
+"""An analytic model of breathing motion, so that the true deformation is known everywhere.
 
-It is a sum of analytic terms, on purpose unlike the control grids that registration solves for:
-the diaphragm descends, the chest wall moves forward and sideways, a few random bumps disturb both,
-and a small rigid motion says how differently the patient lay on the table. Everything that a map
-needs is stored in the frozen dataclass, so that a file of it gives the same mapping back.
+It is a sum of analytic terms, deliberately unlike the control grids that registration solves for: the diaphragm
+descends, the chest wall moves forward and sideways, a few random bumps disturb both, and a small rigid motion models a
+different position on the table. A frozen dataclass holds all parameters, so that a file reproduces the same map.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Grid, Matrix3, Vector3
 
-SLAB_VOXELS = 400_000  # points evaluated at a time: bounds the memory on large scans
+SLAB_VOXELS = 400_000  # points evaluated at a time, to bound the memory on large scans
 INVERSE_STEPS = 100
 INVERSE_TOLERANCE_MM = 1e-5
 LARGEST_GRADIENT = 0.9  # below 1 the fixed-point inverse converges
@@ -28,7 +27,7 @@ CHECK_SPACING_MM = 4.0
 
 @dataclass(frozen=True)
 class LungFrame:
-    """Where the lungs lie, in mm LPS: what the profiles of the motion are measured against.
+    """Extent of the lungs in mm, LPS, to which the motion is scaled.
 
     Attributes:
         apex_z_mm: their highest point.
@@ -48,15 +47,15 @@ class LungFrame:
 
     @classmethod
     def of_mask(cls, lungs: NDArray[np.bool_], grid: Grid) -> LungFrame:
-        """The frame of a lung mask ``[z, y, x]`` on ``grid``.
+        """Measure a lung mask ``[z, y, x]`` on ``grid``.
 
         Raises:
-            InputError: when the mask holds fewer than 100 voxels.
+            InputError: the mask holds fewer than 100 voxels.
         """
         index = np.argwhere(lungs)[:, ::-1]
         if len(index) < 100:
             raise InputError(
-                f"found {len(index)} voxels", field="lungs mask", expected="lungs", remedy="check the mask"
+                f"found {len(index)} voxels", field="lungs mask", expected="at least 100", remedy="check the mask"
             )
         low, high = np.percentile(grid.to_physical(index), (0.5, 99.5), axis=0)
         return cls(
@@ -80,13 +79,13 @@ class LungFrame:
 
     @property
     def centre_mm(self) -> FloatArray:
-        """The middle of the box round the lungs."""
+        """The centre of the box around the lungs."""
         return (self.low_mm + self.high_mm) / 2
 
 
 @dataclass(frozen=True)
 class Bump:
-    """``shift_mm * exp(-|p - centre_mm|^2 / (2 radius_mm^2))``."""
+    """A Gaussian displacement ``shift_mm * exp(-|p - centre_mm|^2 / (2 radius_mm^2))``."""
 
     centre_mm: Vector3
     shift_mm: Vector3
@@ -95,7 +94,7 @@ class Bump:
 
 @dataclass(frozen=True)
 class StiffBall:
-    """A place that breathing moves as a whole, as a solid nodule is; it fades out beyond the radius.
+    """A ball that breathing moves rigidly, like a solid nodule; the effect fades out beyond the radius.
 
     ``centre_mm`` is an aligned point z, before breathing moves it.
     """
@@ -105,7 +104,7 @@ class StiffBall:
 
     @property
     def reach_mm(self) -> float:
-        """Where its influence ends."""
+        """Distance from the centre at which its influence ends."""
         return 2.5 * self.radius_mm + 8.0
 
 
@@ -113,22 +112,22 @@ class StiffBall:
 class BreathingMotion:
     """The map ``y(x) = z + b(z)``, ``z = rotation (x - pivot) + pivot + translation``.
 
-    x is a point of the reference, y(x) the same tissue in the template, both in mm LPS. Every
-    other attribute lives in the template's frame.
+    x is a point of the reference and y(x) the same tissue in the template, both in mm, LPS. The breathing b is defined
+    in the template's frame, as are all attributes except ``pivot_mm``.
 
     Attributes:
         lungs: the template's lungs.
         diaphragm_mm: descent of the diaphragm from the reference to the template.
-        ventral_mm: forward motion of the ventral chest wall, in the same sense.
+        ventral_mm: forward motion of the ventral chest wall, also from the reference to the template.
         lateral_mm: outward motion of each lateral chest wall.
-        dorsal_gain: by which part the descent is larger at the back than in the middle.
-        left_gain: by which part it is larger on the left.
+        dorsal_gain: relative increase of the descent from the middle to the back.
+        left_gain: relative increase of the descent from the middle to the left.
         bumps: random disturbances.
-        stiff: lesions, moved as a whole.
+        stiff: lesions, which move rigidly.
         rotation: 3x3, orthonormal.
-        pivot_mm: the centre of the rotation.
+        pivot_mm: the centre of the rotation, in the reference.
         translation_mm: of the rigid part.
-        scale: factor of b that keeps det grad y above the wanted minimum.
+        scale: factor of b, below 1 where needed to keep det grad y above its minimum.
     """
 
     lungs: LungFrame
@@ -146,12 +145,16 @@ class BreathingMotion:
 
     # -- the map ----------------------------------------------------------------------
     def __call__(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """y(x) of reference points ``[..., 3]`` in mm LPS: where they lie in the template."""
+        """Map reference points ``[..., 3]`` (mm, LPS) to the template: y(x)."""
         aligned = self.align(points_mm)
         return aligned + self.breathing(aligned)
 
     def inverse(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """The x with y(x) = the template points ``[..., 3]`` given, by fixed-point iteration."""
+        """Map template points ``[..., 3]`` (mm, LPS) to the reference, by fixed-point iteration.
+
+        Raises:
+            RuntimeError: the iteration did not converge, because the motion is too strong.
+        """
         target = np.asarray(points_mm, dtype=float)
         aligned = target.copy()
         for _ in range(INVERSE_STEPS):
@@ -165,14 +168,14 @@ class BreathingMotion:
         raise RuntimeError("BreathingMotion.inverse() did not converge; call limited() first")
 
     def align(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """The rigid part: z for reference points x, ``[..., 3]``."""
+        """Apply the rigid part to reference points ``[..., 3]``: z(x)."""
         pivot = np.asarray(self.pivot_mm)
         moved = (np.asarray(points_mm, dtype=float) - pivot) @ np.asarray(self.rotation).T
         aligned: FloatArray = moved + pivot + self.translation_mm
         return aligned
 
     def breathing(self, aligned_mm: NDArray[np.generic]) -> FloatArray:
-        """b(z) in mm at points ``[..., 3]`` of the template's frame."""
+        """The breathing b(z) in mm at aligned points ``[..., 3]``."""
         points = np.asarray(aligned_mm, dtype=float)
         flat = points.reshape(-1, 3)
         moved = self._free_breathing(flat)
@@ -186,7 +189,7 @@ class BreathingMotion:
 
     # -- parts ------------------------------------------------------------------------
     def _free_breathing(self, points: FloatArray) -> FloatArray:
-        """The b before stiff places and scale, for ``[n, 3]``."""
+        """The breathing b without stiff balls and scale, at points ``[n, 3]``."""
         lungs = self.lungs
         x, y, z = points.T
         middle = lungs.centre_mm
@@ -211,7 +214,7 @@ class BreathingMotion:
         return moved
 
     def _stiffening(self, points: FloatArray, moved: FloatArray) -> FloatArray:
-        """What to add to ``moved`` so that every stiff ball moves as its centre does."""
+        """The correction of ``moved`` that makes every stiff ball move like its centre."""
         centres = np.array([ball.centre_mm for ball in self.stiff], dtype=float)
         shifts = self._free_breathing(centres)
         weights = np.zeros((len(self.stiff), len(points)))
@@ -221,7 +224,7 @@ class BreathingMotion:
             row[box] = 1 - _smooth_step((distance - ball.radius_mm) / (ball.reach_mm - ball.radius_mm))
         near = np.flatnonzero(weights.any(axis=0))
         weight = weights[:, near]
-        # a ball that holds fully (weight 1) outweighs every other one, without a step
+        # inside a ball (weight 1) its own shift outweighs all others, with a continuous transition
         pull = weight / (1 - weight + 1e-9)
         shift = pull.T @ shifts / pull.sum(axis=0)[:, None]
         hold = 1 - np.prod(1 - weight, axis=0)
@@ -231,10 +234,10 @@ class BreathingMotion:
 
     # -- safety -----------------------------------------------------------------------
     def limited(self, minimum_det: float) -> BreathingMotion:
-        """The same motion, made smaller where needed until det grad y is at least ``minimum_det``.
+        """The same motion, scaled down if needed until det grad y is at least ``minimum_det``.
 
-        Checked every 4 mm in the box round the lungs and 40 mm beyond; the gradient is also kept
-        small enough for the inverse to converge.
+        It is checked every 4 mm in the box around the lungs and 40 mm beyond. The gradient is also kept small enough
+        for the inverse to converge.
         """
         low, high = self.lungs.low_mm - 40.0, self.lungs.high_mm + 40.0
         nx, ny, nz = (int(n) for n in np.ceil((high - low) / CHECK_SPACING_MM) + 1)
@@ -253,7 +256,16 @@ class BreathingMotion:
     def stiffened(
         self, centres_mm: NDArray[np.generic], radii_mm: NDArray[np.generic], minimum_det: float
     ) -> BreathingMotion:
-        """The motion that moves the balls round template points ``[n, 3]`` as a whole; their y stays the same."""
+        """The motion with stiff balls around template points; the balls' centres keep their positions.
+
+        Args:
+            centres_mm: template points ``[n, 3]`` in mm, LPS.
+            radii_mm: of the balls, ``[n]``.
+            minimum_det: lower limit of det grad y.
+
+        Raises:
+            RuntimeError: the motion is too large for these balls.
+        """
         motion = replace(self, stiff=())
         for _ in range(10):
             free = replace(motion, stiff=())
@@ -266,7 +278,7 @@ class BreathingMotion:
 
     # -- files ------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for a JSON file."""
+        """Convert to plain numbers for a JSON file."""
         return asdict(self)
 
     @classmethod
@@ -274,7 +286,7 @@ class BreathingMotion:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            InputError: when a number is missing or is not known.
+            InputError: an entry is missing, unknown, or has the wrong type.
         """
         try:
             parts = dict(values)
@@ -289,24 +301,24 @@ class BreathingMotion:
             return cls(**parts)
         except (KeyError, TypeError, ValueError) as fault:
             raise InputError(
-                f"found an entry that cannot be read ({fault})", field="motion", remedy="write it with to_dict()"
+                f"has an entry that cannot be read ({fault})", field="motion", remedy="write it with to_dict()"
             ) from None
 
 
 def as_vector(values: Sequence[float] | FloatArray) -> Vector3:
-    """Three plain floats, ready for a frozen dataclass or a JSON file."""
+    """Convert to three plain floats, for a frozen dataclass or a JSON file."""
     x, y, z = (float(v) for v in values)
     return x, y, z
 
 
 def _smooth_step(t: FloatArray) -> FloatArray:
-    """0 below 0, 1 above 1, ``3 t^2 - 2 t^3`` between: continuous with its derivative."""
+    """Smoothstep: 0 below 0, 1 above 1, ``3 t^2 - 2 t^3`` in between."""
     t = np.clip(t, 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
 
 def _sampled(grid: Grid, mapping: Callable[[FloatArray], FloatArray]) -> DisplacementField:
-    """``mapping(x) - x`` at every voxel of ``grid``."""
+    """Sample ``mapping(x) - x`` at every voxel of ``grid``."""
     nz, ny, nx = grid.shape
     vectors = np.empty((nz, ny, nx, 3), dtype=np.float32)
     plane = np.stack([*np.meshgrid(np.arange(nx), np.arange(ny)), np.zeros((ny, nx))], axis=-1)  # [y, x, (i, j, k)]

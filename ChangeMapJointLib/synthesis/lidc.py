@@ -1,7 +1,7 @@
-"""Nodules of LIDC-IDRI as they are distributed: a DICOM series and an XML file with what each of four readers outlined.
+"""Nodules of LIDC-IDRI from the XML file that comes with each DICOM series and holds the outlines of four readers.
 
-An outline runs through the first pixels outside of the nodule, which therefore do not belong to it. Nodules below 3 mm
-have one point and no outline; they are left out, as are the readers' non-nodules.
+An outline runs through the first pixels outside the nodule, so its own pixels are excluded. Nodules below 3 mm have one
+point instead of an outline; they are ignored, as are marks of non-nodules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 
-OFF_SLICE = 0.2  # of a slice: what rounding in the file may cost
+OFF_SLICE = 0.2  # largest distance of an outline from its slice, in slices, from rounding in the file
 EXPECTED = "an XML file of LIDC-IDRI (LidcReadMessage)"
 
 
@@ -26,8 +26,8 @@ class Outline:
     """One reader's outline of one nodule in one slice.
 
     Attributes:
-        z_mm: of the slice, in the patient's coordinates.
-        inclusion: False: a hole.
+        z_mm: of the slice, in patient coordinates.
+        inclusion: False for a hole.
         points: (column, row) of its pixels.
     """
 
@@ -38,7 +38,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reader marked: the outlines of each nodule of 3 mm or more."""
+    """The marks of one reader: the outlines of each nodule of 3 mm or more."""
 
     nodules: tuple[tuple[Outline, ...], ...]
 
@@ -48,8 +48,8 @@ class LidcReadings:
     """All readings of one series.
 
     Attributes:
-        series_uid: the series that was read; empty where the file does not say.
-        readings: one a reader.
+        series_uid: SeriesInstanceUID of the series; empty where the file does not state it.
+        readings: one for each reader.
     """
 
     series_uid: str
@@ -57,18 +57,18 @@ class LidcReadings:
 
 
 def read_lidc(path: Path) -> LidcReadings:
-    """What the XML file says.
+    """Read an XML file of LIDC-IDRI.
 
     Raises:
-        InputError: no such file, no XML, or no readings of CT in it.
+        InputError: the file is missing, is not XML, or holds no readings of a CT.
     """
     try:
         root = ElementTree.fromstring(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", field=path, expected=EXPECTED) from error
     except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"no XML ({error})", field=path, expected=EXPECTED) from error
-    for element in root.iter():  # the namespace says nothing
+        raise InputError(f"not XML ({error})", field=path, expected=EXPECTED) from error
+    for element in root.iter():  # drop the namespace
         element.tag = element.tag.rsplit("}", 1)[-1]
     sessions = root.findall("readingSession")
     if root.tag != "LidcReadMessage" or not sessions:
@@ -76,7 +76,7 @@ def read_lidc(path: Path) -> LidcReadings:
     try:
         readings = tuple(_reading(session) for session in sessions)
     except (TypeError, ValueError) as error:
-        raise InputError(f"an outline cannot be understood ({error})", field=path, expected=EXPECTED) from error
+        raise InputError(f"an outline cannot be read ({error})", field=path, expected=EXPECTED) from error
     return LidcReadings((root.findtext("ResponseHeader/SeriesInstanceUid") or "").strip(), readings)
 
 
@@ -98,28 +98,28 @@ def _outline(roi: ElementTree.Element) -> Outline:
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
-    found = element.findtext(name)
-    if found is None:
+    text = element.findtext(name)
+    if text is None:
         raise ValueError(f"<{element.tag}> without <{name}>")
-    return found.strip()
+    return text.strip()
 
 
 def consensus_mask(readings: LidcReadings, grid: Grid, *, level: float = 0.5) -> NDArray[np.bool_]:
-    """Voxels that at least ``level`` of the readers count to a nodule, bool ``[z, y, x]``.
+    """The voxels that at least a fraction ``level`` of the readers assign to a nodule, bool ``[z, y, x]``.
 
     Args:
-        readings: of the series on ``grid``.
+        readings: of the series.
         grid: of the series; columns and rows of the outlines are its x and y.
-        level: 0.5 is the usual consensus of two of four.
+        level: 0.5 is the usual consensus of two of four readers.
 
     Raises:
-        InputError: the grid's axes are not those of an axial series, or an outline lies outside of it.
+        InputError: the grid is not that of an axial series, or an outline lies outside it.
     """
     if np.asarray(grid.direction)[:2, :2].round(3).tolist() != [[1, 0], [0, 1]]:
         raise InputError(
             f"found axes {grid.direction}",
             field="series of LIDC outlines",
-            expected="an axial series as it was acquired, rows from front to back",
+            expected="an axial series with its original orientation (rows from front to back)",
             remedy="give the DICOM series",
         )
     votes = np.zeros(grid.shape, np.uint8)
@@ -133,19 +133,19 @@ def consensus_mask(readings: LidcReadings, grid: Grid, *, level: float = 0.5) ->
 
 
 def _fill(marked: NDArray[np.bool_], outlines: tuple[Outline, ...], grid: Grid) -> None:
-    """One nodule of one reader, holes left out, into ``marked``."""
+    """Fill one nodule of one reader, without its holes, in ``marked``."""
     x, y, _ = grid.origin_mm
-    for outline in sorted(outlines, key=lambda one: not one.inclusion):
+    for outline in sorted(outlines, key=lambda outline: not outline.inclusion):
         if len(outline.points) < 3:
             continue
-        height = float(grid.to_index(np.array([x, y, outline.z_mm]))[2])
-        k = round(height)
+        slice_index = float(grid.to_index(np.array([x, y, outline.z_mm]))[2])
+        k = round(slice_index)
         columns, rows = (max(values) for values in zip(*outline.points, strict=True))
         first = min(min(point) for point in outline.points)
         in_plane = first >= 0 and columns < grid.shape[2] and rows < grid.shape[1]
-        if abs(height - k) > OFF_SLICE or not 0 <= k < grid.shape[0] or not in_plane:
+        if abs(slice_index - k) > OFF_SLICE or not 0 <= k < grid.shape[0] or not in_plane:
             raise InputError(
-                f"LIDC outline at z = {outline.z_mm} mm, up to column {columns} and row {rows}: outside of the series "
+                f"LIDC outline at z = {outline.z_mm} mm, up to column {columns} and row {rows}: outside the series "
                 f"of {grid.size} voxels from z = {grid.origin_mm[2]} mm",
                 remedy="give the XML file of this series",
             )

@@ -1,4 +1,4 @@
-"""Random motions of a given size: how deep the patient breathed, and how differently they lay."""
+"""Random motions of a given size: depth of breathing and position of the patient."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ChangeMapJointLib.synthesis.breathing import BreathingMotion, Bump, LungFra
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """How large the motion is; the seed decides the rest.
+    """Size of the motion; its other parameters are random.
 
     Attributes:
-        diaphragm_mm: descent of the diaphragm from the reference to the template; positive: the
+        diaphragm_mm: descent of the diaphragm from the reference to the template; positive values mean that the
             template was taken in deeper inspiration. It fades towards the apex.
-        ventral_mm: forward motion of the ventral chest wall in the same sense.
+        ventral_mm: forward motion of the ventral chest wall, also from the reference to the template.
         lateral_mm: outward motion of each lateral chest wall.
         bumps: number of random Gaussian bumps.
-        bump_mm: largest length of a bump.
+        bump_mm: largest displacement of a bump.
         bump_radius_mm: smallest and largest standard deviation of a bump.
-        rotation_deg: length of the rotation vector of the rigid part; its direction is random.
+        rotation_deg: angle of the rigid part; its axis is random.
         translation_mm: length of its translation; the direction is random.
-        frame_shift_mm: added to the translation (x, y, z): another table position.
-        minimum_det: the whole breathing part is made smaller until det grad y is at least this.
+        frame_shift_mm: added to the translation (x, y, z), for another table position.
+        minimum_det: the breathing is scaled down until det grad y is at least this.
     """
 
     diaphragm_mm: float = 20.0
@@ -45,19 +45,19 @@ class MotionOptions:
 def draw_motion(
     lungs: NDArray[np.bool_], grid: Grid, *, seed: int, options: MotionOptions | None = None
 ) -> BreathingMotion:
-    """A random motion of the given size for the lungs of a template.
+    """Draw a random motion for the lungs of a template.
 
     Args:
         lungs: the template's lung mask ``[z, y, x]`` on ``grid``.
         grid: the template's grid.
         seed: the same seed, mask and options give the same motion.
-        options: sizes.
+        options: size of the motion.
 
     Returns:
-        A motion with det grad y >= ``options.minimum_det`` in and round the lungs.
+        A motion with det grad y >= ``options.minimum_det`` in and around the lungs.
 
     Raises:
-        InputError: when the mask is empty.
+        InputError: the mask is empty or tiny.
     """
     options = options or MotionOptions()
     rng = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def draw_motion(
         left_gain=float(rng.uniform(-0.12, 0.12)),
         bumps=bumps,
         rotation=tuple(as_vector(row) for row in rotation),  # type: ignore[arg-type]
-        # the pivot is a reference point: the lungs' centre before the translation
+        # the pivot is a point of the reference: the lungs' centre before the translation
         pivot_mm=as_vector(frame.centre_mm - translation),
         translation_mm=as_vector(translation),
     )

@@ -1,7 +1,7 @@
-"""Lesions as centres and diameters in a plain table, for example of NLST.
+"""Lesions from a plain table of centres and diameters, for example of NLST.
 
-NLST collected no coordinates (cdas.cancer.gov/learn/nlst/images): its own table ``nlst_780_ctab`` says in which slice
-and lobe an abnormality was seen and how large it was. Centres come from later annotations.
+NLST did not record coordinates (cdas.cancer.gov/learn/nlst/images): its own table ``nlst_780_ctab`` holds slice, lobe
+and size of every abnormality. Centres come from later annotations.
 """
 
 from __future__ import annotations
@@ -19,65 +19,72 @@ from ChangeMapJointLib.core.grid import Grid, Vector3
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
 CENTRES = ("x_mm", "y_mm", "z_mm", "diameter_mm")
-CTAB_HAS_NONE = "; NLST's own table has slices and lobes, but no coordinates: mark the centres in the scan"
+CTAB_HAS_NONE = "; NLST's own table holds slices and lobes but no coordinates: mark the centres in the scan"
 
 
 @dataclass(frozen=True)
 class Centre:
-    """A lesion as a sphere: centre in mm LPS, and axial diameter."""
+    """A lesion as a sphere.
+
+    Attributes:
+        centre_mm: LPS.
+        diameter_mm: axial diameter.
+    """
 
     centre_mm: Vector3
     diameter_mm: float
 
 
 def read_centres(path: Path) -> list[Centre]:
-    """A plain table with the columns x_mm, y_mm, z_mm (LPS) and diameter_mm.
+    """Read a CSV table with the columns x_mm, y_mm, z_mm (LPS) and diameter_mm.
 
     Raises:
-        InputError: no such file, other columns, or a value that is no number or no size.
+        InputError: the file or a column is missing, or a value is not a number or out of range.
     """
-    found = []
-    for where, row in _rows(path):
+    centres = []
+    for location, row in _rows(path):
         try:
             x, y, z, diameter = (float(row[name]) for name in CENTRES)
             if not (np.isfinite([x, y, z]).all() and 0 < diameter < 1000):
                 raise ValueError(f"found {x}, {y}, {z} and {diameter} mm")
         except (TypeError, ValueError) as error:
-            raise InputError(str(error), field=where, expected="a centre in mm (LPS) and a diameter above 0") from error
-        found.append(Centre((x, y, z), diameter))
-    return found
+            raise InputError(
+                str(error), field=location, expected="a centre in mm (LPS) and a diameter above 0"
+            ) from error
+        centres.append(Centre((x, y, z), diameter))
+    return centres
 
 
 def sphere_mask(centres: list[Centre], grid: Grid) -> NDArray[np.bool_]:
-    """The spheres on ``grid``, bool ``[z, y, x]``.
+    """Draw the spheres on ``grid``, bool ``[z, y, x]``.
 
     Raises:
-        InputError: a centre outside of the grid.
+        InputError: a centre lies outside the grid.
     """
     mask = np.zeros(grid.shape, bool)
-    for one in centres:
-        if not grid.contains(one.centre_mm):
+    for lesion in centres:
+        if not grid.contains(lesion.centre_mm):
             raise InputError(
-                f"centre {one.centre_mm} mm (LPS): outside of the scan",
-                expected="LPS, where x grows to the patient's left",
+                f"centre {lesion.centre_mm} mm (LPS) lies outside the scan",
+                expected="LPS, where x increases towards the patient's left",
             )
-        ball = TrueChange(1, "stable", one.centre_mm, one.centre_mm, one.diameter_mm, one.diameter_mm)
+        ball = TrueChange(1, "stable", lesion.centre_mm, lesion.centre_mm, lesion.diameter_mm, lesion.diameter_mm)
         now, _, box = ball.inside(grid)
         mask[box] |= now
-        i, j, k = np.rint(grid.to_index(np.array(one.centre_mm))).astype(int)
-        mask[k, j, i] = True  # however small it is
+        i, j, k = np.rint(grid.to_index(np.array(lesion.centre_mm))).astype(int)
+        mask[k, j, i] = True  # even if the sphere is smaller than a voxel
     return mask
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Every row with the place it stands at."""
+    """Every row, with its file and line for messages."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             missing = [name for name in CENTRES if name not in (reader.fieldnames or ())]
             if missing:
-                told = CTAB_HAS_NONE if "sct_ab_num" in (reader.fieldnames or ()) else ""
-                raise InputError(f"found no column {missing[0]}", field=path, expected=f"{', '.join(CENTRES)}{told}")
+                hint = CTAB_HAS_NONE if "sct_ab_num" in (reader.fieldnames or ()) else ""
+                raise InputError(f"found no column {missing[0]}", field=path, expected=f"{', '.join(CENTRES)}{hint}")
             for number, row in enumerate(reader, 2):
                 yield f"{path}, line {number}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:

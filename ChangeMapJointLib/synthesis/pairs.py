@@ -1,9 +1,9 @@
-"""One real scan becomes a pair with known motion and known change.
+"""Synthesis of a pair with known motion and known change from one real scan.
 
-The template (prior) is the scan itself with the lesions' earlier sizes in it. The reference
-(current) is the same scan moved by a known motion, its lung density following the volume, with
-the lesions' later sizes and its own noise. The lesions are put at x in the reference and at y(x)
-in the template; tissue round them moves as a whole, as round a real nodule.
+The template (prior) is the scan itself with the lesions in their earlier sizes. The reference (current) is the same
+scan deformed by a known motion, with lung density scaled to the local volume, the lesions in their later sizes, and new
+noise. A lesion lies at x in the reference and at y(x) in the template. The tissue around it moves rigidly, as around a
+real nodule.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ChangeMapJointLib.core.hu import LOWEST_HU, VESSEL_HU
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.acquisition import (
     SimulatedScan,
+    apply_kernel,
+    denoise,
     measured_noise_hu,
-    moved_scan,
-    reconstructed,
+    move_scan,
     reference_grid,
+    resample_scan,
     scan_noise,
-    still_scan,
-    without_noise,
 )
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion, as_vector
 from ChangeMapJointLib.synthesis.lesions import CutTexture, Lesion, Texture, paint_lesion
@@ -38,25 +38,25 @@ from ChangeMapJointLib.synthesis.sites import Place, Side, Site, closed_lungs, f
 from ChangeMapJointLib.synthesis.sliding import sliding_field
 from ChangeMapJointLib.synthesis.truth import ChangeKind, Correspondences, TrueChange, check_kind
 
-STIFF_MARGIN_MM = 2.0  # tissue that moves with a lesion, beyond its border
+STIFF_MARGIN_MM = 2.0  # width of the tissue around a lesion that moves with it
 PLEURAL_RIM = 1  # voxels of partial volume at the lungs' surface that a pleural lesion also fills
 
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """A lesion that is wanted.
+    """Specification of one lesion.
 
     Attributes:
         kind: new, grown, shrunk, resolved or stable.
-        diameter_reference_mm: in the current scan, of the sphere with its volume; 0: not there.
-        diameter_template_mm: in the prior scan.
+        diameter_reference_mm: diameter of the sphere with its volume in the current scan; 0: absent.
+        diameter_template_mm: the same in the prior scan.
         texture: solid, part-solid or ground-glass.
         place: free in the lung, beside a vessel, or on the pleura.
-        side: the lung; None: either.
+        side: left or right lung; None: either.
         spiculated: with spicules.
-        shape: a given one, such as a real nodule's; None: drawn.
-        eroded: the smaller size is what erosion leaves of the larger; otherwise it is the same outline scaled.
-        cut: of a lesion that was cut from a CT, whose outline is ``shape``.
+        shape: such as that of a real nodule; None: random.
+        eroded: make the smaller size by erosion of the larger; otherwise the outline is scaled.
+        cut: tissue of a lesion cut from a CT, whose outline is ``shape``; None: paint ``texture``.
     """
 
     kind: ChangeKind
@@ -80,33 +80,33 @@ class LesionPlan:
 
     @property
     def ratio(self) -> float:
-        """The larger of the two diameters to the smaller; 1 where there is one size."""
+        """Ratio of the larger to the smaller diameter; 1 where the lesion is absent from one scan."""
         smaller = min(self.diameter_reference_mm, self.diameter_template_mm)
         return self.largest_mm / smaller if smaller > 0 else 1.0
 
 
 @dataclass(frozen=True)
 class PairOptions:
-    """What the pair is like.
+    """Properties of one synthetic pair.
 
     Attributes:
         motion: size of the motion from reference to template.
-        sliding: how far the lungs slide along the ribs, from 0, not at all, to 1; see
+        sliding: how far the lungs slide along the ribs, from 0 (not at all) to 1 (fully); see
             :func:`~ChangeMapJointLib.synthesis.sliding.sliding_field`.
-        lesions: what to insert.
+        lesions: the lesions to insert.
         reference_spacing_mm: of the reference (x, y, z); None: the scan's own.
-        template_spacing_mm: of the template; None: the scan's own voxels, not interpolated.
-        reference_margin_mm: field of view round the lungs (x, y, z), on either side.
+        template_spacing_mm: of the template; None: the scan's own voxels, without interpolation.
+        reference_margin_mm: margin of the field of view around the lungs (x, y, z), on either side.
         template_margin_mm: the same; None: the whole scan.
-        density: let lung density follow the volume.
+        density: scale lung density to the local volume.
         denoise: remove the scan's own noise before the reference gets new noise.
         reference_noise_hu: standard deviation of the reference's noise.
         template_noise_hu: noise added to the template's own.
-        noise_width_mm: standard deviation of the noise's correlation.
-        reference_kernel: of reconstruction: above 0 edges and noise are sharpened by so much, below 0 smoothed with a
-            standard deviation of so many mm.
-        template_kernel: the same of the template.
-        points: number of correspondences, one third of them on vessels.
+        noise_width_mm: correlation length of the noise, as the standard deviation of a Gaussian.
+        reference_kernel: reconstruction kernel: above 0 the strength of sharpening, below 0 minus the standard
+            deviation of smoothing in mm; see :func:`~ChangeMapJointLib.synthesis.acquisition.apply_kernel`.
+        template_kernel: the same for the template.
+        points: number of true correspondences, one third of them on vessels.
     """
 
     motion: MotionOptions = field(default_factory=MotionOptions)
@@ -128,15 +128,15 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class KnownPair:
-    """A pair and its truth.
+    """A synthetic pair with its truth.
 
     Attributes:
         reference: the current scan, int16 HU.
         template: the prior scan, int16 HU.
-        motion: y, from reference to template; everywhere, or in the lungs where they slide.
+        motion: y, from reference to template; with sliding it holds inside the lungs only.
         sliding: how far the lungs slide along the ribs.
         changes: all lesions, stable ones included.
-        points: correspondences in the lungs.
+        points: true correspondences in the lungs.
         lungs_reference: bool ``[z, y, x]`` on the reference's grid.
         lungs_template: the same on the template's.
         lesions_reference: L^R, uint16 ``[z, y, x]``, the change's id in each voxel.
@@ -162,11 +162,11 @@ class KnownPair:
 
 @dataclass(frozen=True)
 class _Planted:
-    """A lesion, its place in the template and what is planned for it."""
+    """A lesion with its specification and its position in the template."""
 
     id: int
     plan: LesionPlan
-    lesion: Lesion | None  # None: the patient's own, nothing to paint
+    lesion: Lesion | None  # None: one of the patient's own lesions, not painted
     centre_mm: FloatArray
     radius_mm: float
 
@@ -182,44 +182,43 @@ def make_pair(
     """Make a pair with known truth from one scan.
 
     Args:
-        volume: a chest CT at the finest resolution at hand.
-        lungs_mask: its lungs, bool ``[z, y, x]``; a threshold mask will do.
-        seed: everything random follows from it.
-        options: what the pair is like.
-        own_lesions: lesions that the patient has, bool ``[z, y, x]``; they become stable ones.
-
-    Returns:
-        The pair.
+        volume: a chest CT, at the finest resolution available.
+        lungs_mask: its lungs, bool ``[z, y, x]``; a threshold mask is enough.
+        seed: of all random choices.
+        options: properties of the pair.
+        own_lesions: the patient's own lesions, bool ``[z, y, x]``; they become stable ones.
 
     Raises:
-        InputError: when a mask does not fit the scan, or a lesion finds no place.
+        InputError: a mask does not fit the scan, or a lesion fits nowhere.
     """
     options = options or PairOptions()
     for name, mask in (("lungs_mask", lungs_mask), ("own_lesions", own_lesions)):
         if mask is not None and mask.shape != volume.array.shape:
             raise InputError(f"found shape {mask.shape}", field=name, expected=f"the scan's {volume.array.shape}")
-    placing, painting, noise, pointing = np.random.default_rng(seed).spawn(4)
-    own, _ = label(np.zeros(volume.array.shape, bool) if own_lesions is None else own_lesions, np.ones((3, 3, 3)))
+    site_rng, paint_rng, noise_rng, point_rng = np.random.default_rng(seed).spawn(4)
+    own_labels, _ = label(
+        np.zeros(volume.array.shape, bool) if own_lesions is None else own_lesions, np.ones((3, 3, 3))
+    )
     source = SimulatedScan(
-        volume.array.astype(np.float32), closed_lungs(lungs_mask, volume.grid), own.astype(np.int32), volume.grid
+        volume.array.astype(np.float32), closed_lungs(lungs_mask, volume.grid), own_labels.astype(np.int32), volume.grid
     )
 
-    patients = _own_lesions(source)
-    planted = _plant(source, patients, options, placing)
+    own = _own_lesions(source)
+    planted = _plant(source, own, options, site_rng)
     motion = draw_motion(source.lungs, source.grid, seed=seed, options=options.motion)
     if planted:
         centres, radii = np.array([p.centre_mm for p in planted]), np.array([p.radius_mm for p in planted])
         motion = motion.stiffened(centres, radii + STIFF_MARGIN_MM, options.motion.minimum_det)
 
-    template = _make_template(source, planted, options, painting, noise)
-    reference = _make_reference(source, planted, motion, options, painting, noise)
+    template = _make_template(source, planted, options, paint_rng, noise_rng)
+    reference = _make_reference(source, planted, motion, options, paint_rng, noise_rng)
     return KnownPair(
         reference=_volume(reference, volume),
         template=_volume(template, volume),
         motion=motion,
         sliding=options.sliding,
         changes=tuple(_true_change(p, motion, reference, template) for p in planted),
-        points=_correspondences(source, motion, options.points, pointing),
+        points=_correspondences(source, motion, options.points, point_rng),
         lungs_reference=reference.lungs,
         lungs_template=template.lungs,
         lesions_reference=reference.lesions.astype(np.uint16),
@@ -231,14 +230,14 @@ def _make_template(
     source: SimulatedScan,
     planted: Sequence[_Planted],
     options: PairOptions,
-    painting: np.random.Generator,
-    noise: np.random.Generator,
+    paint_rng: np.random.Generator,
+    noise_rng: np.random.Generator,
 ) -> SimulatedScan:
-    template = still_scan(source, spacing_mm=options.template_spacing_mm, margin_mm=options.template_margin_mm)
+    template = resample_scan(source, spacing_mm=options.template_spacing_mm, margin_mm=options.template_margin_mm)
     width = options.noise_width_mm
-    template.hu[...] += scan_noise(noise, template.grid, sigma_hu=options.template_noise_hu, width_mm=width)
-    made = _painted(template, planted, painting, noise_hu=measured_noise_hu(template.hu))
-    return replace(made, hu=reconstructed(made.hu, made.grid, options.template_kernel))
+    template.hu[...] += scan_noise(noise_rng, template.grid, sigma_hu=options.template_noise_hu, width_mm=width)
+    painted = _painted(template, planted, paint_rng, noise_hu=measured_noise_hu(template.hu))
+    return replace(painted, hu=apply_kernel(painted.hu, painted.grid, options.template_kernel))
 
 
 def _make_reference(
@@ -246,22 +245,22 @@ def _make_reference(
     planted: Sequence[_Planted],
     motion: BreathingMotion,
     options: PairOptions,
-    painting: np.random.Generator,
-    noise: np.random.Generator,
+    paint_rng: np.random.Generator,
+    noise_rng: np.random.Generator,
 ) -> SimulatedScan:
-    clean = replace(source, hu=without_noise(source.hu, source.grid)) if options.denoise else source
+    clean = replace(source, hu=denoise(source.hu, source.grid)) if options.denoise else source
     spacing, margin = options.reference_spacing_mm, options.reference_margin_mm
     grid = reference_grid(source, motion, spacing_mm=spacing, margin_mm=margin)
-    moved = moved_scan(clean, motion, grid, density=options.density, sliding=options.sliding)
-    reference = _painted(moved, planted, painting, motion=motion)
+    moved = move_scan(clean, motion, grid, density=options.density, sliding=options.sliding)
+    reference = _painted(moved, planted, paint_rng, motion=motion)
     width = options.noise_width_mm
-    reference.hu[...] += scan_noise(noise, grid, sigma_hu=options.reference_noise_hu, width_mm=width)
-    return replace(reference, hu=reconstructed(reference.hu, grid, options.reference_kernel))
+    reference.hu[...] += scan_noise(noise_rng, grid, sigma_hu=options.reference_noise_hu, width_mm=width)
+    return replace(reference, hu=apply_kernel(reference.hu, grid, options.reference_kernel))
 
 
 def _own_lesions(source: SimulatedScan) -> list[_Planted]:
-    """The patient's lesions, labelled in ``source.lesions``, as stable ones."""
-    found = []
+    """The patient's own lesions, labelled in ``source.lesions``, as stable lesions."""
+    own = []
     for number in range(1, int(source.lesions.max()) + 1):
         points = source.grid.to_physical(np.argwhere(source.lesions == number)[:, ::-1])
         centre = points.mean(0)
@@ -271,14 +270,14 @@ def _own_lesions(source: SimulatedScan) -> list[_Planted]:
         side: Side = (
             "left" if centre[0] > source.grid.to_physical(np.argwhere(source.lungs)[:, ::-1])[:, 0].mean() else "right"
         )
-        found.append(_Planted(number, LesionPlan("stable", diameter, diameter, side=side), None, centre, radius))
-    return found
+        own.append(_Planted(number, LesionPlan("stable", diameter, diameter, side=side), None, centre, radius))
+    return own
 
 
 def _plant(
-    source: SimulatedScan, patients: Sequence[_Planted], options: PairOptions, rng: np.random.Generator
+    source: SimulatedScan, own: Sequence[_Planted], options: PairOptions, rng: np.random.Generator
 ) -> list[_Planted]:
-    """The patient's lesions and the planned ones, each in its place."""
+    """The patient's own lesions and the new ones, each with its position in the template."""
     drawn = []
     for plan in options.lesions:
         shape = plan.shape or draw_shape(rng, spiculated=plan.spiculated)
@@ -287,14 +286,14 @@ def _plant(
             shape = replace(shape, full_mm=plan.largest_mm)
         drawn.append(Lesion(shape, plan.texture, solid, glass, softness=softness, cut=plan.cut))
     radii = [lesion.shape.radius_mm(plan.largest_mm) for plan, lesion in zip(options.lesions, drawn, strict=True)]
-    wanted = [Site(plan.largest_mm / 2, plan.place, plan.side) for plan in options.lesions]
-    occupied = [(p.centre_mm, p.radius_mm) for p in patients]
+    sites = [Site(plan.largest_mm / 2, plan.place, plan.side) for plan in options.lesions]
+    occupied = [(p.centre_mm, p.radius_mm) for p in own]
     maps = lung_maps(source.hu, source.lungs, source.grid)
-    centres = find_sites(maps, wanted, rng=rng, occupied=occupied) if wanted else []
+    centres = find_sites(maps, sites, rng=rng, occupied=occupied) if sites else []
     return [
-        *patients,
+        *own,
         *(
-            _Planted(len(patients) + 1 + n, plan, lesion, centre, radius)
+            _Planted(len(own) + 1 + n, plan, lesion, centre, radius)
             for n, (plan, lesion, centre, radius) in enumerate(zip(options.lesions, drawn, centres, radii, strict=True))
         ),
     ]
@@ -308,7 +307,7 @@ def _painted(
     noise_hu: float = 0.0,
     motion: BreathingMotion | None = None,
 ) -> SimulatedScan:
-    """``scan`` with its lesions: the reference where ``motion`` is given, else the template."""
+    """Paint the lesions into ``scan``: the reference if ``motion`` is given, otherwise the template."""
     inside = binary_dilation(scan.lungs, iterations=PLEURAL_RIM)
     lesions = scan.lesions.copy()
     for p in planted:
@@ -349,13 +348,16 @@ def _true_change(p: _Planted, motion: BreathingMotion, reference: SimulatedScan,
 def _correspondences(
     source: SimulatedScan, motion: BreathingMotion, count: int, rng: np.random.Generator
 ) -> Correspondences:
-    """Random points inside the lungs, a third of them on vessels, and their partners."""
+    """Random points inside the template's lungs, a third of them on vessels, with their reference positions."""
     inner = binary_erosion(source.lungs, iterations=2)
     vessels = np.argwhere(inner & (source.hu > VESSEL_HU) & (source.lesions == 0))
     anywhere = np.argwhere(inner)
     if len(anywhere) == 0:
         raise InputError(
-            "found no lung two voxels below the surface", field="lungs_mask", expected="lungs", remedy="check the mask"
+            "found no lung tissue two voxels below the surface",
+            field="lungs_mask",
+            expected="the lungs",
+            remedy="check the mask",
         )
     on_vessels = count // 3 if len(vessels) else 0
     parts = [vessels[rng.integers(len(vessels), size=on_vessels)]] if on_vessels else []

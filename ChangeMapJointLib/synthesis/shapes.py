@@ -1,8 +1,8 @@
-"""Outlines of lung nodules, given by a few numbers.
+"""Parametric outlines of lung nodules.
 
-An outline is star-shaped round its centre: the radius depends on the direction only, so that the same one exists at any
-size and its signed distance is known everywhere. A second size is the outline scaled, or what is left of it after
-erosion by distance, as in the paper (section 3): spicules and lobes go first.
+An outline is star-shaped around its centre: its radius is a function of the direction, so that it exists at any size
+and its signed distance is known everywhere. A second size is made by scaling, or by erosion as in the paper
+(section 3), which removes spicules and lobes first.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Matrix3, Vector3
 from ChangeMapJointLib.synthesis.breathing import as_vector
 
 SPHERE_DIRECTIONS = 4000
-DIRECTIONS = 300  # of a real nodule's radii
-RAY_MM = 0.2  # steps along a ray
-FINE_MM = 0.5  # voxels of a body that is rounded
-ROUNDING = 0.6  # standard deviation, of the largest voxel edge
-SMALLEST_MM, LARGEST_MM = 5.0, 40.0  # of a real nodule: the sphere with its volume
-LONGEST = 4.0  # times that diameter; longer ones are vessels
-STAR_LIKE = (0.8, 1.25)  # volume seen from the centre, of the whole: others are no shape of radii
-STEPS = 48  # of a grid that erosion is measured on, over the outline's diameter
-THIN = 8  # steps: a body that is nowhere deeper
-MARGIN_MM = 6.0  # beyond the outline, where borders fade
+DIRECTIONS = 300  # in which the radii of a real nodule are measured
+RAY_MM = 0.2  # step along a ray
+FINE_MM = 0.5  # voxel size for rounding a mask
+ROUNDING = 0.6  # standard deviation of rounding, in multiples of the largest voxel edge
+SMALLEST_MM, LARGEST_MM = 5.0, 40.0  # diameter of a real nodule, as the sphere with its volume
+LONGEST = 4.0  # largest extent in multiples of that diameter; longer bodies are vessels
+STAR_LIKE = (0.8, 1.25)  # accepted ratio of the volume inside the radii to the volume of the mask
+STEPS = 48  # voxels across the outline of the grid for erosion
+THIN = 8  # a body that is nowhere deeper than this many voxels needs a finer grid
+MARGIN_MM = 6.0  # of that grid beyond the outline, where borders fade
 
 
 @dataclass(frozen=True)
 class Lobe:
-    """Adds ``amplitude * exp(sharpness (cos angle - 1))`` to the relative radius about ``direction``.
+    """A bump around ``direction``: adds ``amplitude exp(sharpness (cos angle - 1))`` to the factor on the radius.
 
     A low ``sharpness`` (3 to 6) makes a lobulation, a high one (above 30) a spicule.
     """
@@ -50,13 +50,12 @@ class LesionShape:
     """A nodule's outline, without its size.
 
     Attributes:
-        axes: relative half axes of the ellipsoid underneath.
+        axes: relative half axes of the underlying ellipsoid.
         lobes: lobulations and spicules.
         rotation: 3x3; columns are the ellipsoid's axes in physical space.
         radii: relative radii of a real nodule in the directions of :func:`sphere_directions`, before the rotation;
-            they take the ellipsoid's place.
-        full_mm: the diameter at which the outline is as given, while smaller ones are what erosion by distance leaves
-            of it; 0: other sizes are the same outline scaled.
+            they replace the ellipsoid. Empty: the ellipsoid is used.
+        full_mm: diameter of the outline as given; smaller sizes are made by erosion. 0: all sizes are made by scaling.
     """
 
     axes: Vector3 = (1.0, 1.0, 1.0)
@@ -73,8 +72,8 @@ class LesionShape:
             diameter_mm: of the sphere with the lesion's volume.
 
         Returns:
-            ``[...]``; exact for a sphere, slightly too large in size for others. Where the outline was eroded, the
-            distance to the nearest point of the border.
+            ``[...]``; exact for a sphere, slightly too large in magnitude for other outlines. For an eroded outline,
+            the distance to the nearest point of the border.
         """
         offsets = np.asarray(offsets_mm, dtype=float)
         if 0 < diameter_mm < self.full_mm:
@@ -86,7 +85,7 @@ class LesionShape:
         return distance
 
     def turned(self, rotation: NDArray[np.generic]) -> LesionShape:
-        """The shape after every point p has moved to ``rotation @ p``."""
+        """The shape rotated by a 3x3 matrix."""
         matrix = np.asarray(rotation, dtype=float)
         a, b, c = (as_vector(row) for row in matrix @ np.asarray(self.rotation))
         lobes = tuple(
@@ -100,18 +99,18 @@ class LesionShape:
         return float(self._radius(sphere_directions(SPHERE_DIRECTIONS)).max() * self._mean_radius_factor)
 
     def radius_mm(self, diameter_mm: float) -> float:
-        """How far from the centre the outline of that size reaches."""
+        """The largest distance of the outline of that diameter from its centre."""
         if 0 < diameter_mm < self.full_mm:
             return self._distances.radius_mm(diameter_mm)
         return self.reach * diameter_mm / 2
 
     @cached_property
     def _distances(self) -> _Distances:
-        """Of the outline at its full size."""
-        found = self._measured(STEPS)
-        if -found.inner[0] < THIN * found.step_mm:  # thin bodies need a finer grid
-            found = self._measured(2 * STEPS)
-        return found
+        """Signed distances of the outline at its full size."""
+        distances = self._measured(STEPS)
+        if -distances.inner[0] < THIN * distances.step_mm:
+            distances = self._measured(2 * STEPS)
+        return distances
 
     def _measured(self, steps: int) -> _Distances:
         step = self.reach * self.full_mm / steps
@@ -121,7 +120,7 @@ class LesionShape:
         return _Distances.of(np.pad(inside, int(np.ceil(MARGIN_MM / step))), step)
 
     def _radius(self, directions: FloatArray) -> FloatArray:
-        """Relative radius in unit ``directions`` ``[..., 3]``, before it is scaled to the volume."""
+        """Relative radius in unit ``directions`` ``[..., 3]``, not yet scaled to the volume."""
         local = directions @ np.asarray(self.rotation)
         if self.radii:
             radius = interpolated_radius(local, np.asarray(self.radii))
@@ -135,11 +134,11 @@ class LesionShape:
 
     @cached_property
     def _mean_radius_factor(self) -> float:
-        """Makes the volume that of the sphere: V = 4/3 pi mean(radius^3) over all directions."""
+        """Scales the volume to that of the sphere: V = 4/3 pi mean(radius^3) over all directions."""
         return float(np.mean(self._radius(sphere_directions(SPHERE_DIRECTIONS)) ** 3) ** (-1 / 3))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for a JSON file."""
+        """Convert to plain numbers for a JSON file."""
         return asdict(self)
 
     @classmethod
@@ -153,38 +152,38 @@ class LesionShape:
 
 @dataclass(frozen=True)
 class _Distances:
-    """Signed distance in mm from the border of a solid body, ``[x, y, z]`` round its centre, negative inside."""
+    """Signed distance in mm to the border of a body, ``[x, y, z]`` around its centre, negative inside."""
 
     values: NDArray[np.float32]
-    inner: NDArray[np.float32]  # the values inside as :meth:`at` gives them, eight a voxel, sorted
+    inner: NDArray[np.float32]  # the negative values of :meth:`at` at eight points in each voxel, sorted
     step_mm: float
 
     @classmethod
     def of(cls, inside: NDArray[np.bool_], step_mm: float) -> _Distances:
-        """Of a body ``[x, y, z]`` on a grid with the same step along all axes."""
+        """Measure a body, bool ``[x, y, z]`` with isotropic voxels of ``step_mm``."""
         within, beyond = distance_transform_edt(inside), distance_transform_edt(~inside)
         values = (np.where(inside, 0.5 - within, beyond - 0.5) * step_mm).astype(np.float32)
         fine = np.stack(np.meshgrid(*(np.arange(-0.25, n, 0.5) for n in values.shape), indexing="ij"))
-        read = map_coordinates(values, fine, order=1, mode="nearest")
-        return cls(values, np.sort(read[read <= 0]), step_mm)
+        samples = map_coordinates(values, fine, order=1, mode="nearest")
+        return cls(values, np.sort(samples[samples <= 0]), step_mm)
 
     def at(self, offsets: FloatArray) -> FloatArray:
-        """At points ``[..., 3]`` from the centre."""
+        """Interpolate at points ``[..., 3]`` in mm from the centre."""
         index = offsets / self.step_mm + (np.array(self.values.shape) - 1) / 2
         within = np.clip(index, 0, np.array(self.values.shape) - 1)
-        found = map_coordinates(self.values, np.moveaxis(within, -1, 0), order=1)
-        further: FloatArray = found + np.linalg.norm(index - within, axis=-1) * self.step_mm
-        return further
+        at_border = map_coordinates(self.values, np.moveaxis(within, -1, 0), order=1)
+        distance: FloatArray = at_border + np.linalg.norm(index - within, axis=-1) * self.step_mm
+        return distance
 
     def erosion_mm(self, diameter_mm: float) -> float:
-        """How far the border goes inwards until the volume is that of a sphere of this diameter."""
+        """The depth of erosion at which the volume equals that of a sphere of this diameter."""
         samples = 8 * np.pi / 6 * diameter_mm**3 / self.step_mm**3
         return -float(np.interp(samples - 0.5, np.arange(len(self.inner)), self.inner))
 
     def radius_mm(self, diameter_mm: float) -> float:
-        """The largest distance from the centre to what is left."""
-        left = np.argwhere(self.values <= -self.erosion_mm(diameter_mm)) - (np.array(self.values.shape) - 1) / 2
-        return float(np.linalg.norm(left, axis=1).max() + 1) * self.step_mm
+        """The largest distance of the eroded body from the centre."""
+        remaining = np.argwhere(self.values <= -self.erosion_mm(diameter_mm)) - (np.array(self.values.shape) - 1) / 2
+        return float(np.linalg.norm(remaining, axis=1).max() + 1) * self.step_mm
 
 
 def sphere_directions(count: int) -> FloatArray:
@@ -196,28 +195,33 @@ def sphere_directions(count: int) -> FloatArray:
 
 
 def interpolated_radius(directions: FloatArray, radii: FloatArray) -> FloatArray:
-    """Radii given in :func:`sphere_directions`, in other unit ``directions`` ``[..., 3]``: a mean over neighbours."""
+    """Interpolate radii given in :func:`sphere_directions` to other unit ``directions`` ``[..., 3]``."""
     known = sphere_directions(len(radii))
-    sharpness = 0.3 * len(radii)  # neighbours are about sqrt(4 pi / n) apart; the steps between slices vanish
+    sharpness = 0.3 * len(
+        radii
+    )  # directions are about sqrt(4 pi / n) apart; wide enough to smooth the steps between slices
     flat = directions.reshape(-1, 3)
     result = np.empty(len(flat))
-    for begin in range(0, len(flat), 20_000):  # bounds the memory
+    for begin in range(0, len(flat), 20_000):  # in parts, to bound the memory
         part = slice(begin, begin + 20_000)
         weight = np.exp(sharpness * (flat[part] @ known.T - 1))
         result[part] = weight @ radii / np.maximum(weight.sum(axis=1), 1e-300)
-    found: FloatArray = result.reshape(directions.shape[:-1])
-    return found
+    interpolated: FloatArray = result.reshape(directions.shape[:-1])
+    return interpolated
 
 
 def shape_of_body(body: NDArray[np.bool_], spacing_mm: Sequence[float]) -> LesionShape | None:
-    """The outline of a solid body; None where it is too small, too large, or not seen whole from its centre.
+    """Measure the outline of a mask.
 
-    Its edges are rounded along all axes by what its slices leave unknown: they are of the grid, and a nodule that is
-    turned would show them as facets. Thick slices cost detail in the plane as well.
+    The voxel edges of the mask are rounded by the slice thickness along all axes; otherwise a rotated nodule would show
+    them as facets. With thick slices, in-plane detail is lost as well.
 
     Args:
-        body: ``[z, y, x]``.
+        body: the mask, bool ``[z, y, x]``.
         spacing_mm: (z, y, x).
+
+    Returns:
+        The outline; None where the body is too small, too large or too long, or not star-shaped around its centre.
     """
     diameter = (6 * float(body.sum()) * float(np.prod(spacing_mm)) / np.pi) ** (1 / 3)
     if not SMALLEST_MM <= diameter <= LARGEST_MM:
@@ -227,35 +231,35 @@ def shape_of_body(body: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Lesio
         return None
     smooth, step = _rounded(body, np.array(spacing_mm))
     radii = _radii(smooth, step, diameter)
-    seen = float((radii**3).mean()) / (diameter / 2) ** 3
-    if not STAR_LIKE[0] <= seen <= STAR_LIKE[1] or radii.min() <= 0:
+    volume_ratio = float((radii**3).mean()) / (diameter / 2) ** 3
+    if not STAR_LIKE[0] <= volume_ratio <= STAR_LIKE[1] or radii.min() <= 0:
         return None
     return LesionShape(radii=tuple(round(float(r), 3) for r in radii / (diameter / 2)))
 
 
 def _rounded(body: NDArray[np.bool_], spacing_mm: FloatArray) -> tuple[NDArray[np.bool_], FloatArray]:
-    """A body of the same volume without edges, and its voxels (z, y, x) in mm."""
-    times = np.maximum(np.round(spacing_mm / FINE_MM), 1).astype(int)
-    step, width = spacing_mm / times, ROUNDING * spacing_mm.max()
-    fine = np.pad(np.kron(body, np.ones(times, dtype=bool)), [(int(np.ceil(3 * width / h)),) * 2 for h in step])
+    """A rounded body of the same volume on a finer grid, and the grid's spacing (z, y, x) in mm."""
+    factors = np.maximum(np.round(spacing_mm / FINE_MM), 1).astype(int)
+    step, width = spacing_mm / factors, ROUNDING * spacing_mm.max()
+    fine = np.pad(np.kron(body, np.ones(factors, dtype=bool)), [(int(np.ceil(3 * width / h)),) * 2 for h in step])
     blurred = gaussian_filter(fine.astype(np.float32), width / step)
     return blurred >= np.partition(blurred, -fine.sum(), axis=None)[-fine.sum()], step
 
 
 def _radii(body: NDArray[np.bool_], spacing_mm: FloatArray, diameter_mm: float) -> FloatArray:
-    """From the centre to where it is first left, in :data:`DIRECTIONS` directions, in mm."""
+    """Distance in mm from the centre to the first exit from the body, in :data:`DIRECTIONS` directions."""
     steps = np.arange(RAY_MM, 2.5 * diameter_mm, RAY_MM)
     centre = np.array(center_of_mass(body))  # (z, y, x)
     offsets = sphere_directions(DIRECTIONS)[:, None, ::-1] * steps[None, :, None] / spacing_mm
     index = np.moveaxis(centre + offsets, -1, 0)
-    out = map_coordinates(body.astype(np.float32), index, order=1, mode="constant") < 0.5
-    first = np.where(out.any(axis=1), out.argmax(axis=1), len(steps) - 1)
-    found: FloatArray = steps[first] - RAY_MM / 2
-    return np.where(first == 0, 0.0, found)
+    outside = map_coordinates(body.astype(np.float32), index, order=1, mode="constant") < 0.5
+    first = np.where(outside.any(axis=1), outside.argmax(axis=1), len(steps) - 1)
+    radii: FloatArray = steps[first] - RAY_MM / 2
+    return np.where(first == 0, 0.0, radii)
 
 
 def draw_shape(rng: np.random.Generator, *, spiculated: bool = False) -> LesionShape:
-    """A random nodule: slightly ellipsoidal, lobulated, on request with spicules."""
+    """Draw a random outline: slightly ellipsoidal, lobulated, and on request spiculated."""
     axes = np.exp(rng.normal(0.0, 0.13, size=3))
     lobes = [_draw_lobe(rng, (-0.25, 0.35), (3.0, 8.0)) for _ in range(6)]
     lobes += [_draw_lobe(rng, (-0.14, 0.14), (12.0, 30.0)) for _ in range(14)]

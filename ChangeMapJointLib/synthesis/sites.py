@@ -1,4 +1,4 @@
-"""Where a synthetic nodule may be put: free in the lung, beside a vessel, or on the pleura."""
+"""Positions for synthetic nodules: free in the lung, beside a vessel, or on the pleura."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ChangeMapJointLib.core.resample import index_points
 Place = Literal["free", "vessel", "pleura"]
 Side = Literal["left", "right"]
 
-TRUNK_RADIUS_MM = 4.0  # a vessel this thick belongs to the hilum
-RIM_MM = 3.0  # of the lungs, where the chest wall blurs into them
-GAP_MM = 14.0  # at least this much tissue between two lesions
-SPREAD_MM = 90.0  # being further from the others than this is no better
+TRUNK_RADIUS_MM = 4.0  # vessels of at least this radius belong to the hilum
+RIM_MM = 3.0  # of the lungs, blurred by the chest wall
+GAP_MM = 14.0  # smallest distance between the borders of two lesions
+SPREAD_MM = 90.0  # larger distances from other lesions count the same
 CANDIDATES = 4000
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place that is wanted.
+    """Requirements on a lesion's position.
 
     Attributes:
-        radius_mm: of the largest size that the lesion has at any time.
+        radius_mm: of the lesion at its larger size.
         place: free in the lung, beside a vessel, or on the pleura.
-        side: the lung; None: either.
+        side: left or right lung; None: either.
     """
 
     radius_mm: float
@@ -42,7 +42,7 @@ class Site:
 
 @dataclass(frozen=True)
 class LungMaps:
-    """What decides where a lesion fits, on ``grid``, which is the box round the lungs.
+    """Maps that decide where a lesion fits, on a crop of the scan around the lungs.
 
     Attributes:
         grid: of all maps.
@@ -66,7 +66,7 @@ class LungMaps:
 
 
 def closed_lungs(lungs: NDArray[np.bool_], grid: Grid, *, radius_mm: float = 6.0) -> NDArray[np.bool_]:
-    """A threshold mask with its vessels and small notches filled (closing by a ball, then holes)."""
+    """Fill the vessels and small notches of a threshold mask, by closing with a ball and filling of holes."""
     start, stop = bounding_box(lungs, margin=[int(np.ceil(radius_mm / h)) + 1 for h in grid.spacing_mm[::-1]])
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     spacing = grid.spacing_mm[::-1]
@@ -79,7 +79,7 @@ def closed_lungs(lungs: NDArray[np.bool_], grid: Grid, *, radius_mm: float = 6.0
 
 
 def lung_maps(hu: NDArray[np.generic], lungs: NDArray[np.bool_], grid: Grid) -> LungMaps:
-    """Everything that :func:`find_sites` looks at, computed once.
+    """Compute the maps that :func:`find_sites` needs.
 
     Args:
         hu: the scan, ``[z, y, x]``.
@@ -95,13 +95,13 @@ def lung_maps(hu: NDArray[np.generic], lungs: NDArray[np.bool_], grid: Grid) -> 
     trunk_voxels = max(round(TRUNK_RADIUS_MM / max(spacing)), 1)
     trunk = binary_dilation(binary_erosion(dense, iterations=trunk_voxels), iterations=trunk_voxels)
 
-    def distance(to: NDArray[np.bool_]) -> NDArray[np.float32]:
-        if not to.any():
-            return np.full(to.shape, np.inf, dtype=np.float32)
-        return np.asarray(distance_transform_edt(~to, sampling=spacing), dtype=np.float32)
+    def distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if not mask.any():
+            return np.full(mask.shape, np.inf, dtype=np.float32)
+        return np.asarray(distance_transform_edt(~mask, sampling=spacing), dtype=np.float32)
 
-    depth = distance(~inside)
-    vessels = inside & (depth > RIM_MM)
+    depth = distance_to(~inside)
+    interior = inside & (depth > RIM_MM)
     points = index_points(crop, crop.affine).numpy()  # [z, y, x, (x, y, z)]
     low, high = points[inside].min(0), points[inside].max(0)
     relative = (points - low) / np.maximum(high - low, 1e-6)
@@ -110,8 +110,8 @@ def lung_maps(hu: NDArray[np.generic], lungs: NDArray[np.bool_], grid: Grid) -> 
         lungs=inside,
         hu=values,
         depth_mm=depth,
-        vessel_mm=distance(dense & vessels),
-        trunk_mm=distance(trunk & vessels),
+        vessel_mm=distance_to(dense & interior),
+        trunk_mm=distance_to(trunk & interior),
         lateral=2 * relative[..., 0] - 1,
         height=relative[..., 2],
     )
@@ -124,30 +124,30 @@ def find_sites(
     rng: np.random.Generator,
     occupied: Sequence[tuple[FloatArray, float]] = (),
 ) -> list[FloatArray]:
-    """Centres in mm, one for each wanted site, far from each other.
+    """Find a position for every lesion, far from the others.
 
     Args:
-        maps: of the scan that the lesions go into.
-        wanted: in any order; the largest are placed first.
-        rng: decides among the places that fit.
-        occupied: (centre, radius) in mm of lesions that are there already.
+        maps: of the scan that receives the lesions.
+        wanted: requirements, in any order; the largest lesions are placed first.
+        rng: for the choice among the positions that fit.
+        occupied: (centre, radius) in mm of existing lesions.
 
     Returns:
-        Centres ``[3]``, LPS, in the order of ``wanted``.
+        Centres ``[3]`` in mm, LPS, in the order of ``wanted``.
 
     Raises:
-        InputError: when one does not fit.
+        InputError: a lesion fits nowhere.
     """
     taken = list(occupied)
     centres: dict[int, FloatArray] = {}
     for number in sorted(range(len(wanted)), key=lambda n: -wanted[n].radius_mm):
-        centre = _best_place(maps, wanted[number], taken, rng)
+        centre = _best_centre(maps, wanted[number], taken, rng)
         taken.append((centre, wanted[number].radius_mm))
         centres[number] = centre
     return [centres[number] for number in range(len(wanted))]
 
 
-def _best_place(
+def _best_centre(
     maps: LungMaps, site: Site, taken: Sequence[tuple[FloatArray, float]], rng: np.random.Generator
 ) -> FloatArray:
     index = np.argwhere(_allowed(maps, site))
@@ -160,11 +160,10 @@ def _best_place(
         gaps = np.full(len(points), np.inf)
     points, gaps = points[gaps >= GAP_MM], gaps[gaps >= GAP_MM]
     if len(points) == 0:
-        where = f"{site.place}, {site.side or 'either'} lung"
+        position = f"{site.place}, {site.side or 'either'} lung"
         raise InputError(
-            "found no place",
-            field=f"lesion of radius {site.radius_mm:g} mm ({where})",
-            expected="one in the lungs",
+            "fits nowhere in the lungs",
+            field=f"lesion of radius {site.radius_mm:g} mm ({position})",
             remedy="plan fewer or smaller lesions",
         )
     score = np.minimum(gaps, SPREAD_MM) + rng.uniform(0.0, 25.0, size=len(points))
@@ -173,7 +172,7 @@ def _best_place(
 
 
 def _allowed(maps: LungMaps, site: Site) -> NDArray[np.bool_]:
-    """Voxels where the centre may be."""
+    """The voxels that the centre may be in."""
     r = site.radius_mm
     size = [max(round(1.6 * r / h), 1) for h in maps.grid.spacing_mm[::-1]]
     mean_hu = uniform_filter(maps.hu, size)
@@ -184,7 +183,7 @@ def _allowed(maps: LungMaps, site: Site) -> NDArray[np.bool_]:
         allowed &= maps.lateral > 0 if site.side == "left" else maps.lateral < 0
     if site.place == "pleura":
         allowed &= (maps.depth_mm > 0.2 * r) & (maps.depth_mm < 0.5 * r) & (maps.vessel_mm > min(0.6 * r, 3.0))
-        allowed &= (maps.height > 0.3) & (maps.height < 0.85)  # a lens of lung, not its thin rim
+        allowed &= (maps.height > 0.3) & (maps.height < 0.85)  # enough lung beside it, not its thin rim
         return allowed & (np.abs(maps.lateral) > 0.55) & _faces_the_side(maps)
     allowed &= (maps.depth_mm > r + 4.0) & (mean_hu < -780.0)
     if site.place == "vessel":
@@ -193,7 +192,7 @@ def _allowed(maps: LungMaps, site: Site) -> NDArray[np.bool_]:
 
 
 def _faces_the_side(maps: LungMaps) -> NDArray[np.bool_]:
-    """Where the nearest surface is the chest wall: neither the diaphragm nor the apex."""
+    """Voxels whose nearest surface is the lateral chest wall, not the diaphragm or the apex."""
     inward = np.stack(np.gradient(maps.depth_mm, *maps.grid.spacing_mm[::-1]), axis=-1)[..., ::-1]  # array's (x, y, z)
     vertical = inward @ np.asarray(maps.grid.direction)[2].astype(np.float32)
     return np.asarray(np.abs(vertical) < 0.4 * np.linalg.norm(inward, axis=-1))

@@ -1,8 +1,8 @@
-"""Lungs that slide along the ribs: a breathing motion with a step at their surface.
+"""Sliding of the lungs along the ribs: breathing motion with a discontinuity at their surface.
 
-The lungs, and what lies between and below them, move as before: the mediastinum hangs on the
-lungs and the liver follows the diaphragm. In the chest wall, the part of the motion along the
-lungs' surface is taken away, wholly or in part, and the part across it is kept.
+The lungs and the tissue between and below them move as before, because the mediastinum and the liver follow the lungs
+and the diaphragm. In the chest wall the tangential part of the motion is removed, fully or in part; the normal part is
+kept.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points, sample_array
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion
 
-SMOOTH_WALL_MM = 5.0  # the surface's normals turn sharply at the recesses; the wall does not
-FREE_DEPTH_MM = 30.0  # this deep in the wall, its distance to the lungs may change
+SMOOTH_WALL_MM = 5.0  # smoothing of the correction: normals turn sharply at the recesses, the wall does not
+FREE_DEPTH_MM = 30.0  # from this depth in the wall, the distance to the lungs may change
 CORRECTIONS = 5
 
 
 def sliding_field(
     motion: BreathingMotion, grid: Grid, lungs: NDArray[np.bool_], lungs_grid: Grid, *, fraction: float = 1.0
 ) -> DisplacementField:
-    """U of a motion whose tangential part stops at the lungs' surface.
+    """The displacement u of a motion whose tangential part ends at the lungs' surface.
 
     Args:
         motion: how the lungs move.
         grid: in the reference's space.
         lungs: the template's lungs, bool ``[z, y, x]`` on ``lungs_grid``.
         lungs_grid: the template's grid.
-        fraction: 0: no step; 1: the wall keeps still along the surface.
+        fraction: from 0 (no sliding) to 1 (the wall does not move along the surface).
 
     Returns:
-        u on ``grid``. A voxel whose y(x) of ``motion`` lies in the lungs keeps it; near the lungs the
-        others keep their distance from them.
+        u on ``grid``. Voxels that ``motion`` maps into the lungs keep their u. Other voxels near the lungs keep their
+        distance from the surface.
 
     Raises:
-        InputError: when ``fraction`` is not in [0, 1].
+        InputError: ``fraction`` is not in [0, 1].
     """
     if not 0 <= fraction <= 1:
         raise InputError(f"found {fraction:g}", field="sliding", expected="a fraction in [0, 1]")
@@ -55,20 +55,20 @@ def sliding_field(
     outside = depth > 0
     breathing = moved[outside] - motion.align(points[outside]).astype(np.float32)
     normal = surface.normal(moved[outside])
-    along = breathing - (breathing * normal).sum(-1, keepdims=True) * normal
+    tangential = breathing - (breathing * normal).sum(-1, keepdims=True) * normal
     wall = 1 - sample_array(thorax_inside(lungs, lungs_grid), lungs_grid, moved[outside])
-    taken = _smooth(fraction * wall[:, None] * along, outside.reshape(grid.shape), grid)
-    moved[outside] = surface.at_depth(moved[outside] - taken, depth[outside])
+    removed = _smooth(fraction * wall[:, None] * tangential, outside.reshape(grid.shape), grid)
+    moved[outside] = surface.at_depth(moved[outside] - removed, depth[outside])
     return DisplacementField((moved - points).reshape(*grid.shape, 3), grid)
 
 
 def thorax_inside(lungs: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """The lungs and what lies between and below them: the convex hull of every slice.
+    """The lungs and the tissue between and below them, as the convex hull in every slice.
 
-    From the slice with the largest hull downwards, what lies below the inside belongs to it too.
+    Below the slice with the largest hull, everything under the region belongs to it as well.
     """
     inside = np.stack([_filled_hull(section) for section in lungs])
-    downwards = inside if grid.direction[2][2] < 0 else inside[::-1]  # a view: first the head, last the feet
+    downwards = inside if grid.direction[2][2] < 0 else inside[::-1]  # a view, from head to feet
     widest = int(np.argmax(downwards.sum(axis=(1, 2))))
     downwards[widest:] = np.logical_or.accumulate(downwards[widest:], axis=0)
     return inside
@@ -86,7 +86,7 @@ def _filled_hull(section: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class _Surface:
-    """Signed distance to the lungs in mm, positive outside."""
+    """Signed distance to the lungs' surface in mm, positive outside, and its normal."""
 
     def __init__(self, lungs: NDArray[np.bool_], grid: Grid) -> None:
         spacing = grid.spacing_mm[::-1]
@@ -105,7 +105,7 @@ class _Surface:
         return np.asarray(gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-6))
 
     def at_depth(self, points_mm: NDArray[np.float32], depth_mm: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Points near the lungs moved to the given distance from their surface, so that no gap opens there."""
+        """Move points near the lungs to the given distance from their surface, so that no gap opens."""
         points = points_mm.copy()
         near = np.flatnonzero(depth_mm < FREE_DEPTH_MM)
         weight = 1 - depth_mm[near] / FREE_DEPTH_MM
@@ -115,13 +115,13 @@ class _Surface:
         return points
 
 
-def _smooth(values: NDArray[np.float32], where: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
-    """``values`` ``[n, 3]`` of the True voxels, averaged among themselves."""
+def _smooth(values: NDArray[np.float32], mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
+    """Smooth ``values`` ``[n, 3]`` of the voxels in ``mask`` among themselves."""
     sigma = [SMOOTH_WALL_MM / h for h in grid.spacing_mm[::-1]]
-    weight = gaussian_filter(where.astype(np.float32), sigma)[where]
+    weight = gaussian_filter(mask.astype(np.float32), sigma)[mask]
     result = np.empty_like(values)
     for axis in range(3):
         image = np.zeros(grid.shape, dtype=np.float32)
-        image[where] = values[:, axis]
-        result[:, axis] = gaussian_filter(image, sigma)[where] / np.maximum(weight, 1e-6)
+        image[mask] = values[:, axis]
+        result[:, axis] = gaussian_filter(image, sigma)[mask] / np.maximum(weight, 1e-6)
     return result

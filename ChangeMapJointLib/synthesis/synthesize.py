@@ -1,14 +1,14 @@
-"""Synthetic longitudinal pairs as folders: what training, tuning and evaluation read.
+"""Synthetic pairs with known motion and change, written as folders for training, tuning and evaluation.
 
-One folder a pair, written under a temporary name and renamed when whole, so that a stopped run goes on where it was:
+Each pair is one folder, written under a temporary name and renamed when complete, so that a stopped run can resume:
 
 =========================== ==============================================================================
 reference.nrrd, template    R and T in HU
 deformation.nrrd            the true u in mm on R's grid
 lungs_*.nrrd, lesions_*     masks and L_R, L_T (the lesion's id in each voxel), on their own grids
 keypoints.csv               true correspondences: anywhere in the lungs, on vessels, and at Foerstner keypoints
-lesions.csv                 a row a lesion: kind, centres, diameters, volumes, texture, place, painted or cut
-truth.json                  all of it in one file, with seed and options
+lesions.csv                 one row for each lesion: kind, centres, diameters, volumes, texture, place, painted or cut
+truth.json                  the whole truth in one file, with seed and options
 =========================== ==============================================================================
 """
 
@@ -36,7 +36,7 @@ from ChangeMapJointLib.io.read import is_dicom, read_array, read_volume, split_s
 from ChangeMapJointLib.io.write import write_displacement, write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.keypoints.detect import find_keypoints
-from ChangeMapJointLib.registration.keypoints.match import PICTURE_MM
+from ChangeMapJointLib.registration.keypoints.match import KEYPOINT_VOXEL_MM
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, scan_pyramid
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
@@ -49,7 +49,7 @@ from ChangeMapJointLib.synthesis.shapes import LesionShape
 from ChangeMapJointLib.synthesis.truth import TrueChange, Truth, read_truth, write_truth
 
 DEFAULT = DrawOptions()
-TRIES = 20  # of other lesions where a small lung has no place for those that were drawn
+TRIES = 20  # draws of lesions, for small lungs in which some do not fit
 LESION_COLUMNS = (
     "id", "kind", "texture", "place", "side", "inserted", "cut", "diameter_reference_mm", "diameter_template_mm",
     "volume_reference_ml", "volume_template_ml",
@@ -57,15 +57,15 @@ LESION_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Source:
-    """A real scan that pairs are made from; lesions that it has are stable ones.
+class SourceScan:
+    """A real scan to make pairs from; its own lesions become stable ones.
 
     Attributes:
         name: of the patient or scan.
         volume: the scan.
         lungs: their mask, bool ``[z, y, x]``.
-        own_lesions: mask of its lesions; None where nothing is known of any.
-        outlined: that mask follows the lesions' borders, and is no sphere round each.
+        own_lesions: mask of its lesions, bool ``[z, y, x]``; None where no lesions are known.
+        outlined: True where that mask follows the borders of the lesions, False where it holds spheres.
     """
 
     name: str
@@ -75,34 +75,34 @@ class Source:
     outlined: bool = True
 
     @classmethod
-    def read(cls, path: Path, lesions: Path | None = None) -> Source:
-        """A scan in any format that is read, its lungs found, and its own lesions.
+    def read(cls, path: Path, lesions: Path | None = None) -> SourceScan:
+        """Read a scan in any supported format with its lesions, and segment its lungs.
 
         Args:
-            path: of the scan; of several DICOM series the one that the XML file of LIDC-IDRI was read from.
-            lesions: a mask on its voxels, the XML file of LIDC-IDRI, or a table of centres and diameters (CSV).
+            path: of the scan. A folder of several DICOM series needs ``lesions`` as XML, which names the series.
+            lesions: a mask on the scan's grid, an XML file of LIDC-IDRI, or a table of centres and diameters (CSV).
 
         Raises:
-            InputError: a file cannot be read, shows no lungs, or the lesions are not those of the scan.
+            InputError: a file cannot be read, the scan shows no lungs, or the lesions belong to another scan.
         """
         volume = _read_scan(path, lesions)
-        own = None if lesions is None else read_lesions(lesions, volume.grid)
+        own_lesions = None if lesions is None else read_lesions(lesions, volume.grid)
         name = path.name.split(".", maxsplit=1)[0]
         outlined = lesions is None or lesions.suffix.lower() != ".csv"
-        return cls(name, volume, segment_lungs(volume).mask, own, outlined)
+        return cls(name, volume, segment_lungs(volume).mask, own_lesions, outlined)
 
     def cut_lesions(self) -> list[CutLesion]:
-        """Its own lesions, to be inserted elsewhere; none of a sphere, which holds lung as well."""
+        """Cut out its own lesions, to be inserted elsewhere; none from spheres, which also hold normal lung."""
         if self.own_lesions is None or not self.outlined:
             return []
         return cut_lesions(self.volume.array, self.own_lesions, self.volume.grid)
 
 
 def _read_scan(path: Path, lesions: Path | None) -> Volume:
-    """The scan; where ``lesions`` names the DICOM series that it is of, that one."""
+    """Read the scan; if ``lesions`` is an XML file that names a DICOM series, read that series."""
     file, selector = split_selector(path)
-    named = lesions is not None and lesions.suffix.lower() == ".xml"
-    if lesions is None or not named or selector is not None or not file.exists() or not is_dicom(file):
+    is_xml = lesions is not None and lesions.suffix.lower() == ".xml"
+    if lesions is None or not is_xml or selector is not None or not file.exists() or not is_dicom(file):
         return read_volume(path)
     with _naming(lesions):
         uid = read_lidc(lesions).series_uid
@@ -111,7 +111,7 @@ def _read_scan(path: Path, lesions: Path | None) -> Volume:
 
 @contextmanager
 def _naming(lesions: Path) -> Iterator[None]:
-    """Errors say which file of lesions asked for what they are about."""
+    """Add the name of the lesions file to errors raised inside."""
     try:
         yield
     except InputError as error:
@@ -119,26 +119,26 @@ def _naming(lesions: Path) -> Iterator[None]:
 
 
 def read_lesions(path: Path, grid: Grid) -> NDArray[np.bool_]:
-    """Lesions on ``grid``, bool ``[z, y, x]``, from any of the files that :meth:`Source.read` takes.
+    """Read lesions as a mask on ``grid``, bool ``[z, y, x]``, from any file that :meth:`SourceScan.read` takes.
 
     Raises:
-        InputError: the file cannot be read, or is of another scan.
+        InputError: the file cannot be read, or belongs to another scan.
     """
     with _naming(path):
         if path.suffix.lower() == ".xml":
             return consensus_mask(read_lidc(path), grid)
         if path.suffix.lower() == ".csv":
             return sphere_mask(read_centres(path), grid)
-    array, found = read_array(path)
+    array, mask_grid = read_array(path)
     if not np.isfinite(array).all():
-        raise InputError("holds values that are no numbers", field=path, expected="a mask", remedy="export it again")
-    if not found.same_as(grid):
-        raise InputError(f"its voxels ({found.shape}) are not those of the scan ({grid.shape})", field=path)
+        raise InputError("holds NaN or infinite values", field=path, expected="a mask", remedy="export it again")
+    if not mask_grid.same_as(grid):
+        raise InputError(f"its grid ({mask_grid.shape}) is not the grid of the scan ({grid.shape})", field=path)
     return array.astype(bool)
 
 
 def synthesize(
-    sources: Sequence[Source],
+    sources: Sequence[SourceScan],
     out: Path,
     *,
     pairs: int,
@@ -147,24 +147,24 @@ def synthesize(
     shapes: Sequence[LesionShape] = (),
     progress: Progress = silent,
 ) -> list[Path]:
-    """Make ``pairs`` folders in ``out``, taking turns among the sources; those that are there already stay.
+    """Make ``pairs`` pair folders in ``out``, from each source in turn; existing ones are kept.
+
+    With ``options.cut_share``, lesions of the sources are also cut out and inserted at other places in any source.
 
     Args:
         sources: at least one.
-        out: folder to make or to go on in.
-        pairs: how many in all.
-        seed: of the first; pair n has ``seed + n``.
-        options: what is drawn.
-        shapes: of real nodules, for the lesions; without any they are drawn.
-        progress: told the fraction done; raise from it to stop.
-
-    Lesions of the sources are also cut out and inserted elsewhere, in any source (``options.cut_share``).
+        out: folder to create, or to resume in.
+        pairs: total number of pairs.
+        seed: of the first pair; pair n has ``seed + n``.
+        options: distributions of the pairs' properties.
+        shapes: of real nodules, used for the lesions; without any, shapes are random.
+        progress: called with the fraction done; raise from it to stop.
 
     Returns:
         The folders, in order.
 
     Raises:
-        InputError: no source, a folder that cannot be written, or a lung without place for any lesion.
+        InputError: no source, a folder that cannot be written, or lungs in which no lesions fit.
     """
     if not sources:
         raise InputError("found no scan", field="sources", expected="at least one chest CT to make pairs from")
@@ -172,7 +172,7 @@ def synthesize(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cannot be made ({error.strerror})", field="out", value=out, remedy="give another folder"
+            f"cannot be created ({error.strerror})", field="out", value=out, remedy="give another folder"
         ) from error
     folders = []
     donors = sources if options.cut_share else ()
@@ -184,14 +184,16 @@ def synthesize(
         if (folder / "truth.json").exists():
             _same_recipe(folder, recipe)
         else:
-            write_pair(folder, made(source, seed + number, options, shapes, [lesion for _, lesion in cut]), recipe)
+            write_pair(
+                folder, synthesize_pair(source, seed + number, options, shapes, [lesion for _, lesion in cut]), recipe
+            )
         folders.append(folder)
         progress((number + 1) / pairs, folder.name)
     return folders
 
 
 def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
-    """Refuse to go on in a folder whose pairs were made in another way."""
+    """Refuse to resume in a folder whose pair was made from another recipe."""
     about = read_truth(folder / "truth.json").about
     if any(about.get(name) != recipe.get(name) for name in (*recipe, "shapes_sha256", "cut_sha256")):
         raise InputError(
@@ -200,7 +202,7 @@ def _same_recipe(folder: Path, recipe: dict[str, Any]) -> None:
 
 
 def _recipe(
-    source: Source,
+    source: SourceScan,
     seed: int,
     options: DrawOptions,
     shapes: Sequence[LesionShape],
@@ -210,50 +212,57 @@ def _recipe(
     sha256 = hashlib.sha256(np.ascontiguousarray(scan).tobytes())
     if source.own_lesions is not None:
         sha256.update(source.own_lesions.tobytes())
-    told = {"source": source.name, "source_sha256": sha256.hexdigest(), "seed": seed, "draw": to_mapping(options)}
+    recipe = {"source": source.name, "source_sha256": sha256.hexdigest(), "seed": seed, "draw": to_mapping(options)}
     if shapes:
-        told["shapes_sha256"] = hashlib.sha256(repr(shapes).encode()).hexdigest()
+        recipe["shapes_sha256"] = hashlib.sha256(repr(shapes).encode()).hexdigest()
     if cut:
         tissue = b"".join(repr(lesion.shape).encode() + lesion.inside.hu.tobytes() for _, lesion in cut)
-        told["cut_from"] = sorted({name for name, _ in cut})
-        told["cut_sha256"] = hashlib.sha256(tissue).hexdigest()
-    return told
+        recipe["cut_from"] = sorted({name for name, _ in cut})
+        recipe["cut_sha256"] = hashlib.sha256(tissue).hexdigest()
+    return recipe
 
 
-def made(
-    source: Source,
+def synthesize_pair(
+    source: SourceScan,
     seed: int,
     options: DrawOptions,
     shapes: Sequence[LesionShape] = (),
     cut: Sequence[CutLesion] = (),
 ) -> KnownPair:
-    """Pair number ``seed``; other lesions are drawn where those of the first draw find no place.
+    """Make pair number ``seed``; if its lesions do not fit, other ones are drawn.
+
+    Args:
+        source: the scan.
+        seed: number of the pair.
+        options: distributions of the pair's properties.
+        shapes: of real nodules; see :func:`synthesize`.
+        cut: lesions to insert; see :func:`synthesize`.
 
     Raises:
-        InputError: no draw found one.
+        InputError: the lesions of no draw fit.
     """
     for attempt in range(TRIES):
         try:
             drawn = draw_pair(seed + 1_000_003 * attempt, options, shapes, cut)
             return make_pair(source.volume, source.lungs, seed=seed, options=drawn, own_lesions=source.own_lesions)
-        except (InputError, RuntimeError) as error:  # no place, or a motion that cannot be inverted
+        except (InputError, RuntimeError) as error:  # lesions do not fit, or the motion cannot be inverted
             last = error
-    raise InputError(f"{TRIES} draws of lesions found no place in its lungs ({last})", field=Path(source.name))
+    raise InputError(f"the lesions of {TRIES} draws do not fit into its lungs ({last})", field=Path(source.name))
 
 
 def write_pair(folder: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
-    """Write one pair and how it was made; ``folder`` appears when it is whole.
+    """Write one pair and its recipe; ``folder`` appears when it is complete.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the folder cannot be written.
     """
-    for old in folder.parent.glob(f".{folder.name}.*.partial"):  # of a run that was killed
+    for old in folder.parent.glob(f".{folder.name}.*.partial"):  # left by a killed run
         shutil.rmtree(old, ignore_errors=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         part.mkdir()
         _write_files(part, pair, recipe)
-        if folder.exists():  # without its truth.json it is none of ours that is whole
+        if folder.exists():  # without truth.json it is incomplete
             shutil.rmtree(folder)
         part.replace(folder)
     except OSError as error:
@@ -275,7 +284,7 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
         write_nrrd(part / f"lesions_{name}.nrrd", lesions, volume.grid)
     field = pair.field()
     write_displacement(part / "deformation.nrrd", field)
-    keypoints = foerstner_points(pair)
+    keypoints = foerstner_keypoints(pair)
     rows = [
         *(
             (*r, *t, "vessel" if v else "lung")
@@ -295,10 +304,12 @@ def _write_files(part: Path, pair: KnownPair, recipe: dict[str, Any]) -> None:
     write_truth(part / "truth.json", Truth(pair.changes, pair.motion, pair.points, about))
 
 
-def foerstner_points(pair: KnownPair) -> FloatArray:
-    """Foerstner keypoints of the reference, ``[n, 3]`` mm LPS."""
+def foerstner_keypoints(pair: KnownPair) -> FloatArray:
+    """Find Foerstner keypoints of the reference, ``[n, 3]`` in mm, LPS."""
     scan = Scan.of(pair.reference, pair.lungs_reference)
-    (view,) = scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=PICTURE_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU)
+    (view,) = scan_pyramid(
+        scan, margin_mm=MARGIN_MM, working_mm=KEYPOINT_VOXEL_MM, levels=1, window_hu=REGISTRATION_WINDOW_HU
+    )
     return find_keypoints(view.image.numpy(), view.mask.numpy() > 0.5, view.grid)
 
 

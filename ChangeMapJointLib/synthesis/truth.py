@@ -1,4 +1,4 @@
-"""What is known about a pair whose change was made, and the file that holds it."""
+"""The known truth of a synthetic pair, and its file."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ FORMAT = "changemap-truth-1"
 
 @dataclass(frozen=True)
 class TrueChange:
-    """One lesion, at both times.
+    """One lesion in both scans.
 
     Attributes:
         id: number from 1 within the pair.
-        kind: what became of it from the template (prior) to the reference (current).
-        centre_reference_mm: LPS; where it is, or would be, in the reference.
+        kind: its change from the template (prior) to the reference (current).
+        centre_reference_mm: LPS; its position in the reference, also where it is absent there.
         centre_template_mm: the same tissue in the template.
-        diameter_reference_mm: of the sphere with its volume; 0: not there.
+        diameter_reference_mm: of the sphere with its volume; 0: absent.
         diameter_template_mm: the same in the template.
-        volume_reference_ml: of the voxels it fills; smaller than the sphere's on the pleura.
+        volume_reference_ml: of the voxels it fills; on the pleura smaller than the sphere's.
         volume_template_ml: the same in the template.
         texture: solid, part-solid or ground-glass.
-        place: free, vessel, pleura; empty where nobody knows.
-        side: left, right; empty where nobody knows.
-        inserted: False: it is the patient's own.
-        cut: inserted as it was cut from a real CT; otherwise painted.
-        shape: its outline in the reference's frame; None: a sphere stands for it.
+        place: free, vessel or pleura; empty where unknown.
+        side: left or right; empty where unknown.
+        inserted: False for the patient's own lesions.
+        cut: True where the inserted tissue was cut from a real CT; otherwise it was painted.
+        shape: its outline in the reference's frame; None: a sphere is used.
     """
 
     id: int
@@ -64,12 +64,12 @@ class TrueChange:
 
     @property
     def solid(self) -> bool:
-        """Dense throughout: a threshold on the difference in HU can be expected to see it change."""
+        """Whether it is dense throughout, so that a threshold on the HU difference should detect its change."""
         return self.texture == "solid"
 
     @property
     def is_change(self) -> bool:
-        """Anything but stable."""
+        """Whether its kind is anything but stable."""
         return self.kind != "stable"
 
     @property
@@ -78,12 +78,12 @@ class TrueChange:
         return abs(self.diameter_reference_mm - self.diameter_template_mm)
 
     def inside(self, grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.bool_], tuple[slice, slice, slice]]:
-        """Its supports L^R and L^T(y) on a grid in the reference's space.
+        """Its masks L^R and L^T(y) on a grid in the reference's space.
 
-        The lesion moves as a whole, so that L^T(y) has the template's size about the reference's centre.
+        The lesion moves rigidly, so L^T(y) has the template's size around the centre in the reference.
 
         Returns:
-            The two bool crops ``[z, y, x]`` and the box of ``grid`` that they fill.
+            The two masks, bool ``[z, y, x]``, and the box of ``grid`` that they cover.
         """
         shape = self.shape or LesionShape()
         largest = max(self.diameter_reference_mm, self.diameter_template_mm)
@@ -94,8 +94,8 @@ class TrueChange:
         high = np.maximum(low, high)
         a, b, c = (slice(int(lo), int(hi)) for lo, hi in zip(low[::-1], high[::-1], strict=True))
         if (high == low).any():
-            nothing = np.zeros((a.stop - a.start, b.stop - b.start, c.stop - c.start), dtype=bool)
-            return nothing, nothing.copy(), (a, b, c)
+            empty = np.zeros((a.stop - a.start, b.stop - b.start, c.stop - c.start), dtype=bool)
+            return empty, empty.copy(), (a, b, c)
         crop = grid.crop(low[::-1], high[::-1])
         offsets = index_points(crop, crop.affine).numpy() - np.asarray(self.centre_reference_mm)
         now = shape.signed_distance(offsets, self.diameter_reference_mm) <= 0
@@ -105,12 +105,12 @@ class TrueChange:
 
 @dataclass(frozen=True)
 class Correspondences:
-    """Points of the lung whose partner is known.
+    """Corresponding points in the lungs of both scans.
 
     Attributes:
         reference_mm: ``[n, 3]``, LPS.
-        template_mm: ``[n, 3]``, y of the former.
-        on_vessel: bool ``[n]``.
+        template_mm: ``[n, 3]``, y of the reference points.
+        on_vessel: bool ``[n]``; whether the point lies on a vessel.
     """
 
     reference_mm: FloatArray
@@ -120,13 +120,13 @@ class Correspondences:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that is known of a pair.
+    """The truth of a pair.
 
     Attributes:
         changes: its lesions, stable ones included.
-        motion: y; None where it was not made.
-        points: correspondences; None where there are none.
-        about: everything else in the file: source, licence, grids, what was done.
+        motion: y; None where the motion is not synthetic.
+        points: true correspondences; None where there are none.
+        about: everything else in the file: source, licence, grids, how the pair was made.
     """
 
     changes: tuple[TrueChange, ...]
@@ -136,7 +136,11 @@ class Truth:
 
 
 def check_kind(kind: str, reference_mm: float, template_mm: float) -> None:
-    """Raise InputError unless the two diameters are what ``kind`` says."""
+    """Check that the two diameters agree with ``kind``.
+
+    Raises:
+        InputError: they do not, or the kind is unknown.
+    """
     fits = {
         "new": reference_mm > 0 and template_mm == 0,
         "resolved": reference_mm == 0 and template_mm > 0,
@@ -148,14 +152,14 @@ def check_kind(kind: str, reference_mm: float, template_mm: float) -> None:
         raise InputError(f"found {kind!r}", field="lesion kind", expected=f"one of {', '.join(CHANGE_KINDS)}")
     if not fits[kind]:
         raise InputError(
-            f"found {reference_mm:g} mm in the reference and {template_mm:g} mm in the template, which is another kind",
+            f"found {reference_mm:g} mm in the reference and {template_mm:g} mm in the template, which is not {kind}",
             field=f"{kind} lesion",
-            remedy="correct the diameters (0 = not there)",
+            remedy="correct the kind or the diameters (0 = absent)",
         )
 
 
 def write_truth(path: Path, truth: Truth) -> None:
-    """Write ``truth`` as JSON: ``about`` first, one change and one point a line."""
+    """Write ``truth`` as JSON: ``about`` first, then one change and one point on each line."""
     document: dict[str, Any] = {"format": FORMAT, **truth.about}
     lines = [f"{json.dumps(key)}: {json.dumps(value, indent=1)}" for key, value in document.items()]
     if truth.motion is not None:
@@ -170,10 +174,10 @@ def write_truth(path: Path, truth: Truth) -> None:
 
 
 def read_truth(path: Path) -> Truth:
-    """Read what :func:`write_truth` wrote.
+    """Read a file that :func:`write_truth` wrote.
 
     Raises:
-        InputError: when the file is missing or is not such a file.
+        InputError: the file is missing or has another format.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -189,7 +193,7 @@ def read_truth(path: Path) -> Truth:
         if isinstance(fault, InputError):
             raise
         raise InputError(
-            f"found no truth of format {FORMAT!r} ({fault})", field=path, expected="what write_truth() writes"
+            f"not a truth file of format {FORMAT!r} ({fault})", field=path, expected="a file from write_truth()"
         ) from None
     points = None
     if rows is not None:

@@ -1,1 +1,1 @@
-"""Training of the joint network: losses, samples, crops, the loop."""
+"""Training of the joint network: samples, augmentation, crops, losses and the training loop."""

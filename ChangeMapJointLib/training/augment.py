@@ -1,6 +1,6 @@
-"""More pairs from those there are: mirrored, with the scans exchanged, breathing further.
+"""Augmentation of training pairs: mirroring, exchange of the two scans, additional smooth motion.
 
-Every variant is a pair as true as the one it comes from: lesions, masks and keypoints move along.
+Every variant is a consistent pair: lesions, masks, keypoints and true deformation are transformed with the scans.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import at_points, compose, inverse, resize, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, resize, warp
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 from ChangeMapJointLib.training.losses import Sample
 
-KNOTS = (4, 4, 4)  # of the further motion: as smooth as breathing
+KNOTS = (4, 4, 4)  # control points of the additional motion: as smooth as breathing
 DEFORMATIONS = ("true_mm", "registered_mm")
-STEEPEST = 0.25  # of its gradient: far from folding, so that its inverse is found by iteration
+STEEPEST = 0.25  # largest gradient of that motion: far from folding, so that fixed-point iteration inverts it
 INVERSION_STEPS = 30
 
 
 @dataclass(frozen=True)
 class AugmentOptions:
-    """How a pair is varied.
+    """How training pairs are augmented.
 
     Attributes:
-        mirror: probability of mirroring, for each axis by itself.
-        exchange: probability that R and T change places; new lesions become resolved ones.
-        motion_mm: standard deviation of a further smooth motion of R, along each axis.
+        mirror: probability of mirroring, for each axis independently.
+        exchange: probability that R and T are exchanged; new lesions become resolved ones.
+        motion_mm: standard deviation of an additional smooth motion of R, along each axis.
     """
 
     mirror: float = 0.0
@@ -47,38 +47,38 @@ class AugmentOptions:
 
 
 def augmented(sample: Sample, options: AugmentOptions, *, seed: tuple[int, int, int]) -> Sample:
-    """A variant of ``sample``; the same seed gives the same one.
+    """Return a random variant of a pair; the same seed gives the same variant.
 
     Args:
-        sample: a pair.
-        options: see there.
-        seed: of the training, the epoch and the pair.
+        sample: the pair.
+        options: which variants, and how likely.
+        seed: seed of the training, number of the epoch, number of the pair.
     """
-    generator = torch.Generator().manual_seed(one_seed(seed))
+    generator = torch.Generator().manual_seed(combine_seed(seed))
     draws = torch.rand(4, generator=generator).tolist()
     knots = torch.randn(1, 3, *KNOTS, generator=generator)
     if draws[3] < options.exchange:
         sample = exchanged(sample)
     if options.motion_mm > 0:
-        sample = moved(sample, further_motion(knots * options.motion_mm, sample))
+        sample = move_reference(sample, draw_smooth_motion(knots * options.motion_mm, sample))
     for axis in range(3):
         if draws[axis] < options.mirror:
             sample = mirrored(sample, axis)
     return sample
 
 
-def one_seed(seed: tuple[int, int, int]) -> int:
-    """A number for each training, epoch and pair."""
+def combine_seed(seed: tuple[int, int, int]) -> int:
+    """Combine the seeds of training, epoch and pair into one."""
     return ((seed[0] * 1_000_003 + seed[1]) * 1_000_003 + seed[2]) % 2**62
 
 
 def crop_seed(seed: tuple[int, int, int]) -> int:
-    """Another number than :func:`one_seed`'s: of the same one, mirrored pairs would start elsewhere than the others."""
-    return one_seed((one_seed(seed), 1, 0))
+    """A seed for the crops, independent of :func:`combine_seed` so that crops do not correlate with augmentation."""
+    return combine_seed((combine_seed(seed), 1, 0))
 
 
 def exchanged(sample: Sample) -> Sample:
-    """R and T with each other's place: both lie in one frame."""
+    """Exchange R and T, which share one frame after rigid alignment; u becomes its inverse."""
     return replace(
         sample,
         reference=sample.template,
@@ -97,7 +97,7 @@ def exchanged(sample: Sample) -> Sample:
 
 
 def mirrored(sample: Sample, axis: int) -> Sample:
-    """Both scans mirrored along ``axis``: 0 is x, 1 is y, 2 is z."""
+    """Mirror both scans along ``axis``: 0 is x, 1 is y, 2 is z."""
     volumes = {name: value.flip(2 - axis) for name, value in _volumes(sample).items()}
     size = sample.reference.shape[2 - axis]
     keypoints, partners = sample.keypoints_vox.clone(), sample.partners_mm.clone()
@@ -109,36 +109,40 @@ def mirrored(sample: Sample, axis: int) -> Sample:
     return replace(sample, **volumes, **deformations, keypoints_vox=keypoints, partners_mm=partners)
 
 
-def moved(sample: Sample, displacement_mm: Tensor) -> Sample:
-    """R, and all that lies on it, as ``R(x + v(x))``: the true u is now the old one after v.
+def move_reference(sample: Sample, displacement_mm: Tensor) -> Sample:
+    """Deform R and all that belongs to it: ``R(x + v(x))``. The true map becomes the old one after v.
 
     Args:
-        sample: a pair.
+        sample: the pair.
         displacement_mm: v, ``[1, 3, z, y, x]``, far from folding.
     """
     names = ("reference", "mask_reference", "lesions_reference", "changed_reference")
     stacked = torch.stack([getattr(sample, name) for name in names])[None]
     reference, mask, lesions, changed = warp(stacked, displacement_mm, sample.spacing_mm)[0]
     h = _h(sample.spacing_mm, sample.partners_mm)
-    wanted, found = sample.keypoints_vox, sample.keypoints_vox
-    for _ in range(INVERSION_STEPS):  # k + v(k) = the keypoint's old place
-        found = wanted - at_points(displacement_mm[0], found) / h
-    after = _deformations(sample, lambda u, spacing: compose(u[None], resize(displacement_mm, u.shape[1:]), spacing)[0])
+    old_vox, new_vox = sample.keypoints_vox, sample.keypoints_vox
+    for _ in range(INVERSION_STEPS):  # solves k + v(k) = the keypoint's old position
+        new_vox = old_vox - displacement_at(displacement_mm[0], new_vox) / h
+    deformations = _deformations(
+        sample, lambda u, spacing: compose(u[None], resize(displacement_mm, u.shape[1:]), spacing)[0]
+    )
     return replace(
         sample,
         reference=reference,
         mask_reference=mask,
         lesions_reference=(lesions >= 0.5).to(lesions),
         changed_reference=(changed >= 0.5).to(changed),
-        keypoints_vox=found,
-        partners_mm=sample.partners_mm + (wanted - found) * h,
-        **after,
+        keypoints_vox=new_vox,
+        partners_mm=sample.partners_mm + (old_vox - new_vox) * h,
+        **deformations,
     )
 
 
-def further_motion(knots_mm: Tensor, sample: Sample) -> Tensor:
-    """A smooth v, ``[1, 3, z, y, x]``, through knots spread over the volume; weaker where it would be too steep."""
-    v = resize(knots_mm, [max(n // 4, 5) for n in sample.reference.shape])  # a cubic shape from repeated linear ones
+def draw_smooth_motion(knots_mm: Tensor, sample: Sample) -> Tensor:
+    """Interpolate a smooth v, ``[1, 3, z, y, x]`` in mm, from control points; scaled down if it is too steep."""
+    v = resize(
+        knots_mm, [max(n // 4, 5) for n in sample.reference.shape]
+    )  # linear interpolation and averaging, repeated, give a cubic shape
     v = resize(
         torch.nn.functional.avg_pool3d(v, 5, stride=1, padding=2, count_include_pad=False), sample.reference.shape
     )
@@ -154,15 +158,15 @@ def _volumes(sample: Sample) -> dict[str, Any]:
 
 
 def _deformations(sample: Sample, change: Callable[[Tensor, Spacing], Tensor]) -> dict[str, Any]:
-    """What ``change`` makes of each u that is there, given with the spacing of its voxels."""
-    found = {}
+    """Apply ``change`` to every deformation of the sample; it is given u and the spacing of u's voxels."""
+    changed = {}
     for name in DEFORMATIONS:
         u = getattr(sample, name)
         if u is not None:
             sizes = zip(sample.spacing_mm, sample.reference.shape[::-1], u.shape[:0:-1], strict=True)
             hx, hy, hz = (h * n / m for h, n, m in sizes)
-            found[name] = change(u, (hx, hy, hz))
-    return found
+            changed[name] = change(u, (hx, hy, hz))
+    return changed
 
 
 def _h(spacing_mm: Spacing, like: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 ``alpha0 D_NGF(R, T(y)) + alpha1 R_curv(y) + alpha2 D_key(y(K_R), K_T) + alpha3 D_mask(M_R, M_T(y))
 + alpha4 R_vol(L_R, L_T(y)) + alpha5 L_recall(C, |L_R - L_T(y)|)``
 
-NGF, curvature, keypoints and masks are the functions of Eq. (1) in :mod:`ChangeMapJointLib.registration`; here are the
-two terms that the network adds, and the sum. The paper prints no weight and no normalisation: every term is a mean.
+NGF, curvature and masks are the functions of Eq. (1) in :mod:`ChangeMapJointLib.registration`; this module adds
+keypoints, lesion volume, recall and the sum. The paper gives neither weights nor normalisation: every term is a mean.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import ORIGIN, Offset, at_points, determinant, warp
-from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change
+from ChangeMapJointLib.joint.warping import ORIGIN, Offset, determinant, displacement_at, warp
+from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_regulariser
 from ChangeMapJointLib.registration.deformable.similarity import (
     Spacing,
     mask_distance,
@@ -29,7 +29,7 @@ from ChangeMapJointLib.registration.deformable.similarity import (
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The alphas of Eq. (2), all >= 0; empirical."""
+    """The weights alpha of Eq. (2), all >= 0; chosen empirically."""
 
     ngf: float = 1.0
     curvature: float = 100.0
@@ -44,24 +44,24 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Sample:
-    """What training knows of a pair, on the network's grid (inference knows R and T only).
+    """A training pair on the network's grid; inference has R and T only.
 
     Attributes:
         reference: R in HU, ``[z, y, x]``.
-        template: T in HU.
+        template: T in HU, after rigid alignment.
         mask_reference: M_R, in [0, 1].
         mask_template: M_T.
         lesions_reference: L_R, in [0, 1].
         lesions_template: L_T.
-        changed_reference: the part of L_R whose lesions changed; stable ones are left out.
+        changed_reference: the lesions of L_R that changed, without the stable ones.
         changed_template: the same of L_T.
-        keypoints_vox: K_R as voxel index (x, y, z), ``[n, 3]``.
-        partners_mm: K_T - K_R in mm, ``[n, 3]``: what u should be there.
+        keypoints_vox: K_R as continuous voxel indices (x, y, z), ``[n, 3]``.
+        partners_mm: K_T - K_R in mm, ``[n, 3]``: the true u at the keypoints.
         edges: NGF edge parameters (eR, eT) in HU per mm.
         spacing_mm: of the grid, ordered (x, y, z).
-        true_mm: the true u, ``[3, z, y, x]`` on fewer voxels in the same box; None where it is not known.
-        registered_mm: u as Eq. (1) finds it, in the same way; None where it was not asked for.
-        offset: voxel (x, y, z) of the template at which the reference begins, where the reference's volumes are crops.
+        true_mm: the true u in mm, ``[3, z, y, x]`` on a coarser grid over the same box; None where it is unknown.
+        registered_mm: u found by Eq. (1), on the same coarser grid; None where registration was not requested.
+        offset: voxel (x, y, z) of the template at which the reference begins, where the reference is a crop.
     """
 
     reference: Tensor
@@ -83,16 +83,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How the terms count; the defaults are Eq. (2) as printed, which says nothing of ``least_weight``.
+    """Variants of the loss terms; the defaults are Eq. (2) as printed, which does not mention ``least_weight``.
 
     Attributes:
-        keypoint_scale_mm: distances of keypoints above it count linearly, see :func:`robust_distance`; 0 squares all.
-        coarser: weight of the coarser blocks' mean distance of keypoints beside the last one's: all of them learn from
-            the first step.
-        only_changed: the change's target is that of lesions that did change. As printed, a stable lesion has a target
-            along its border wherever y is a fraction of a voxel off.
-        least_weight: of a class whose recall is 1, so that it cannot be forgotten. Voxels without change are recalled
-            nearly all: with a small one a false positive costs next to nothing; 1 is the plain cross-entropy.
+        keypoint_scale_mm: keypoint distances above it count linearly, see :func:`robust_distance`; 0: all are squared.
+        coarser: weight of the mean keypoint term of the coarser blocks relative to the last block's, so that all blocks
+            learn from the first step.
+        only_changed: the target of change contains only lesions that did change. As printed, a stable lesion has a
+            target along its border wherever y is off by a fraction of a voxel.
+        least_weight: smallest class weight, for a class whose recall is 1, so that the class is not forgotten. Nearly
+            all unchanged voxels are recalled: with a small value a false positive costs almost nothing, and 1 is the
+            plain cross-entropy.
     """
 
     keypoint_scale_mm: float = 0.0
@@ -121,23 +122,26 @@ def joint_terms(
     coarser_mm: Sequence[Tensor] = (),
     options: LossOptions = AS_PRINTED,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Every term of Eq. (2), unweighted, by its name in :class:`LossWeights`; and the target of the change.
+    """Compute every term of Eq. (2), unweighted, and the target of change.
 
     Args:
         displacement_mm: u, ``[3, z, y, x]``, components (x, y, z).
-        logits: ``[2, z, y, x]``.
+        logits: of "unchanged" and "changed", ``[2, z, y, x]``.
         sample: the pair.
         class_weights: of "unchanged" and "changed", see :class:`EpochRecall`.
-        coarser_mm: u of the coarser blocks, ``[3, z, y, x]`` on grids of fewer voxels in the same box.
-        options: how the terms count.
+        coarser_mm: u of the coarser blocks, ``[3, z, y, x]`` on coarser grids over the same box.
+        options: variants of the terms.
+
+    Returns:
+        The terms by their names in :class:`LossWeights`, and the target, bool ``[z, y, x]``.
     """
     spacing = sample.spacing_mm
     low, high = REGISTRATION_WINDOW_HU
-    moving = torch.stack([sample.template.clamp(low, high), sample.mask_template, sample.lesions_template])
-    image, mask, lesions = warp(moving[None], displacement_mm[None], spacing, sample.offset)[0]
+    template = torch.stack([sample.template.clamp(low, high), sample.mask_template, sample.lesions_template])
+    image, mask, lesions = warp(template[None], displacement_mm[None], spacing, sample.offset)[0]
     if options.only_changed:
-        before = sample.changed_template[None, None]
-        changed = warp(before, displacement_mm.detach()[None], spacing, sample.offset)[0, 0]
+        changed_template = sample.changed_template[None, None]
+        changed = warp(changed_template, displacement_mm.detach()[None], spacing, sample.offset)[0, 0]
         target = change_target(sample.changed_reference, changed)
     else:
         target = change_target(sample.lesions_reference, lesions)
@@ -169,29 +173,35 @@ def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
 def keypoint_term(
     displacement_mm: Tensor, coarser_mm: Sequence[Tensor], sample: Sample, options: LossOptions
 ) -> Tensor:
-    """D_key of the last block, and ``coarser`` times the mean over the others; arguments as :func:`joint_terms`."""
+    """D_key of the last block plus ``options.coarser`` times its mean over the coarser blocks.
+
+    Arguments as in :func:`joint_terms`.
+    """
     size = torch.tensor(displacement_mm.shape[:0:-1]).to(sample.keypoints_vox)  # (x, y, z)
-    found = []
+    distances = []
     for u in (displacement_mm, *coarser_mm):
         factor = size / torch.tensor(u.shape[:0:-1]).to(size)
-        moved = at_points(u, (sample.keypoints_vox + 0.5) / factor - 0.5)  # voxel centres, align_corners=False
-        found.append(robust_distance(moved, sample.partners_mm, options.keypoint_scale_mm))
-    last, others = found[0], found[1:]
-    return last + options.coarser * torch.stack(others).mean() if others and options.coarser else last
+        predicted_mm = displacement_at(
+            u, (sample.keypoints_vox + 0.5) / factor - 0.5
+        )  # voxel centres, align_corners=False
+        distances.append(robust_distance(predicted_mm, sample.partners_mm, options.keypoint_scale_mm))
+    last, coarser = distances[0], distances[1:]
+    return last + options.coarser * torch.stack(coarser).mean() if coarser and options.coarser else last
 
 
 def robust_distance(moved_mm: Tensor, partners_mm: Tensor, scale_mm: float) -> Tensor:
-    """Mean of ``2 s (sqrt(s^2 + d^2) - s)``, d in mm: d^2 where d is small, 2 s d where it is large; d^2 for s = 0.
+    """Mean of the pseudo-Huber function ``2 s (sqrt(s^2 + d^2) - s)`` of the distances d; of d^2 for s = 0.
 
-    Squares alone are all about the few points that a network cannot reach yet.
+    It is close to d^2 for small d and to 2 s d for large d. Plain squares would be dominated by the few points that
+    the network cannot reach yet.
 
     Args:
-        moved_mm: y(k_R) - k_R or y(k_R), ``[n, 3]``.
-        partners_mm: k_T - k_R or k_T.
+        moved_mm: y(k_R) - k_R or y(k_R), ``[n, 3]`` in mm.
+        partners_mm: accordingly k_T - k_R or k_T.
         scale_mm: s.
 
     Returns:
-        A scalar in mm^2; 0, with a graph, without points.
+        A scalar in mm^2; without points 0, still differentiable.
     """
     squared = (moved_mm - partners_mm).square().sum(-1)
     if scale_mm > 0:
@@ -203,45 +213,45 @@ def robust_distance(moved_mm: Tensor, partners_mm: Tensor, scale_mm: float) -> T
 def lesion_volume(
     displacement_mm: Tensor, spacing_mm: Spacing, lesions_reference: Tensor, lesions_warped: Tensor
 ) -> Tensor:
-    """R_vol: mean of ``psi(det grad y)`` over the lesions of both times and a voxel round them.
+    """R_vol: mean of ``psi(det grad y)`` over the lesions of both scans, dilated by one voxel.
 
-    A lesion that was larger is explained away by a deformation round L_R, one that was smaller by one inside it: the
-    term must count on both. No gradient goes through the place where it counts.
+    A deformation can hide the shrinking of a lesion around L_R and its growth inside L_R, so the term covers both. No
+    gradient flows through the region itself.
 
     Args:
         displacement_mm: u, ``[3, z, y, x]``.
         spacing_mm: ordered (x, y, z).
         lesions_reference: L_R, ``[z, y, x]`` in [0, 1].
-        lesions_warped: L_T(y).
+        lesions_warped: L_T(y), the same.
 
     Returns:
-        A scalar >= 0; 0, with a graph, where there is no lesion.
+        A scalar >= 0; without lesions 0, still differentiable.
     """
-    where = torch.maximum(lesions_reference, lesions_warped.detach())
-    where = functional.max_pool3d(where[None, None], 3, stride=1, padding=1)[0, 0]
-    return volume_change(determinant(displacement_mm, spacing_mm), where)
+    region = torch.maximum(lesions_reference, lesions_warped.detach())
+    region = functional.max_pool3d(region[None, None], 3, stride=1, padding=1)[0, 0]
+    return volume_regulariser(determinant(displacement_mm, spacing_mm), region)
 
 
 # -- L_recall -----------------------------------------------------------------------------------
 def change_target(lesions_reference: Tensor, lesions_warped: Tensor) -> Tensor:
-    """``|L_R - L_T(y)|``, both binarised, bool ``[z, y, x]``, without a graph.
+    """The target of change ``|L_R - L_T(y)|`` of the binarised masks, bool ``[z, y, x]``, without gradient.
 
-    With a graph the cross-entropy would shrink its own target by bending y.
+    With a gradient the cross-entropy would shrink its own target by deforming y.
     """
     return (lesions_reference.detach() >= 0.5) != (lesions_warped.detach() >= 0.5)
 
 
 def recall_loss(logits: Tensor, target: Tensor, class_weights: Tensor, where: Tensor) -> Tensor:
-    """Cross-entropy weighted by how badly each class is recalled (Tian et al. 2022), divided by the sum of the weights.
+    """Recall loss (Tian et al. 2022): cross-entropy weighted by the missing recall of each class, normalised.
 
     Args:
         logits: ``[2, z, y, x]``.
         target: bool ``[z, y, x]``.
         class_weights: ``[2]``, of "unchanged" and "changed".
-        where: >= 0, ``[z, y, x]``: voxels that count.
+        where: weight >= 0 of each voxel, ``[z, y, x]``.
 
     Returns:
-        A scalar >= 0; 0, with a graph, where nothing counts.
+        A scalar >= 0; 0, still differentiable, where all weights are 0.
     """
     entropy = functional.cross_entropy(logits[None].float(), target[None].long(), reduction="none")[0]
     weight = class_weights.to(entropy)[target.long()] * where
@@ -249,14 +259,14 @@ def recall_loss(logits: Tensor, target: Tensor, class_weights: Tensor, where: Te
 
 
 class EpochRecall:
-    """Counts of one epoch, which become the class weights of the next: ``1 - recall``.
+    """Recall of both classes over one epoch, which gives the class weights of the next: ``1 - recall``.
 
-    Weights by batch flip between (0, 1) and (1, 0) when a batch is one pair; those of an epoch do not. A class that an
-    epoch did not show keeps its weight. Counts of several processes are to be added by the caller before
+    With a batch of one pair, weights for each batch would flip between (0, 1) and (1, 0); those of an epoch are stable.
+    A class that does not occur in an epoch keeps its weight. With several processes the caller adds their counts before
     :meth:`finish`.
 
     Args:
-        least_weight: of a class whose recall is 1.
+        least_weight: smallest weight, of a class whose recall is 1.
     """
 
     def __init__(self, least_weight: float = LossOptions.least_weight) -> None:
@@ -266,26 +276,26 @@ class EpochRecall:
         self.seen = torch.zeros(2, dtype=torch.float64)
 
     def add(self, logits: Tensor, target: Tensor, where: Tensor) -> None:
-        """Count the voxels of a pair; arguments as :func:`recall_loss`."""
-        said = logits.detach()[1] > logits.detach()[0]
+        """Count the voxels of a pair; arguments as in :func:`recall_loss`."""
+        predicted = logits.detach()[1] > logits.detach()[0]
         counted = where > 0
         for number in range(2):
             of_class = counted & (target == bool(number))
             self.seen[number] += float(of_class.sum())
-            self.hit[number] += float((of_class & (said == bool(number))).sum())
+            self.hit[number] += float((of_class & (predicted == bool(number))).sum())
 
     def finish(self) -> Tensor:
-        """End the epoch: new weights, ``[2]`` float64, and counts from 0."""
+        """End the epoch: return the new weights, ``[2]`` float64, and reset the counts."""
         recall = self.hit / self.seen.clamp_min(1)
-        fresh = (1 - recall).clamp_min(self.least_weight)
-        self.weights = torch.where(self.seen > 0, fresh, self.weights)
+        new_weights = (1 - recall).clamp_min(self.least_weight)
+        self.weights = torch.where(self.seen > 0, new_weights, self.weights)
         self.hit, self.seen = torch.zeros_like(self.hit), torch.zeros_like(self.seen)
         return self.weights
 
     def state(self) -> dict[str, Tensor]:
-        """For a checkpoint in the middle of an epoch."""
+        """The weights and counts, for a checkpoint in the middle of an epoch."""
         return {"weights": self.weights, "hit": self.hit, "seen": self.seen}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore a :meth:`state`."""
         self.weights, self.hit, self.seen = (state[name].clone() for name in ("weights", "hit", "seen"))

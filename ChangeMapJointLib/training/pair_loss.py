@@ -1,4 +1,4 @@
-"""Eq. (2) of one pair: on the whole of it, or on crops for the last block."""
+"""Eq. (2) of one pair: on the whole volume with all blocks, or on crops with the last block."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ Terms = dict[str, Tensor]
 def whole_loss(
     model: Any, sample: Sample, recall: EpochRecall, weights: LossWeights, options: LossOptions, *, count: bool = True
 ) -> tuple[Tensor, Terms]:
-    """The loss of a pair, all blocks on all of it; its terms unweighted.
+    """The loss of all blocks on the whole pair.
 
     Args:
-        model: the network, in whatever Fabric wrapped it.
-        sample: on its device.
-        recall: class weights, and where the pair is counted.
-        weights: the alphas.
-        options: how terms count.
-        count: whether it is.
+        model: the network as wrapped by Fabric.
+        sample: on the network's device.
+        recall: class weights, and counts of the epoch.
+        weights: the weights alpha.
+        options: variants of the terms.
+        count: whether to add the pair to the counts of ``recall``.
+
+    Returns:
+        The weighted sum, and the unweighted terms by name.
     """
-    # whole HU as integers: Fabric would round floats to what bfloat16 can tell apart, 4 HU
+    # HU as integers: Fabric would round floats to bfloat16, which is as coarse as 4 HU
     scans = [image.round().to(torch.int16)[None, None] for image in (sample.reference, sample.template)]
     return _loss(model(*scans, sample.spacing_mm), sample, recall, weights, options, count)
 
@@ -55,33 +58,36 @@ def crop_loss(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     count: bool = True,
 ) -> tuple[Tensor, Terms]:
-    """The mean loss over crops of a pair, for its last block; as :func:`whole_loss`.
+    """The mean loss of the last block over random crops of a pair.
 
     Args:
-        model: the network, in whatever Fabric wrapped it.
-        network: the same, bare.
-        sample: whole.
-        recall: class weights, and where the crops are counted.
-        weights: the alphas.
-        options: how terms count.
-        crops: how many, and where.
-        seed: of the draws.
-        autocast: precision in which the network computes; Fabric sees to it for whole scans only.
-        count: whether they are counted.
+        model: the network as wrapped by Fabric.
+        network: the same network, unwrapped.
+        sample: the whole pair.
+        recall: class weights, and counts of the epoch.
+        weights: the weights alpha.
+        options: variants of the terms.
+        crops: number, size and placing of the crops.
+        seed: of the random crops.
+        autocast: context that sets the precision of the network; Fabric sets it for :func:`whole_loss` only.
+        count: whether to add the crops to the counts of ``recall``.
+
+    Returns:
+        As :func:`whole_loss`, averaged over the crops.
     """
     generator = torch.Generator().manual_seed(seed)
     with autocast():
         start = starting_point(network, sample, crops, generator)
-    places = draw_offsets(sample, start.displacement_mm, crops, generator)
-    parts = [cropped(sample, start.displacement_mm, offset, crops.shape) for offset in places]
-    shown = torch.cat([block_input(part, match_density=network.options.match_density) for part in parts])
+    offsets = draw_offsets(sample, start.displacement_mm, crops, generator)
+    parts = [cropped(sample, start.displacement_mm, offset, crops.shape) for offset in offsets]
+    inputs = torch.cat([block_input(part, match_density=network.options.match_density) for part in parts])
     with autocast():
-        steps, logits = model.last_block(shown)
+        steps, logits = model.last_block(inputs)
     losses: list[Tensor] = []
     sums: dict[str, list[Tensor]] = {}
     for n, part in enumerate(parts):
-        found = block_output(part, start, steps[n : n + 1], logits[n : n + 1])
-        loss, terms = _loss(found, part.sample, recall, weights, options, count)
+        output = block_output(part, start, steps[n : n + 1], logits[n : n + 1])
+        loss, terms = _loss(output, part.sample, recall, weights, options, count)
         losses.append(loss)
         for name, value in terms.items():
             sums.setdefault(name, []).append(value.detach())
@@ -89,24 +95,24 @@ def crop_loss(
 
 
 def _loss(
-    found: JointOutput,
+    output: JointOutput,
     sample: Sample,
     recall: EpochRecall,
     weights: LossWeights,
     options: LossOptions,
     count: bool,
 ) -> tuple[Tensor, Terms]:
-    logits = found.logits[0].float()
+    logits = output.logits[0].float()
     terms, target = joint_terms(
-        found.displacement_mm[0],
+        output.displacement_mm[0],
         logits,
         sample,
         recall.weights,
-        coarser_mm=[u[0] for u in found.coarser_mm],
+        coarser_mm=[u[0] for u in output.coarser_mm],
         options=options,
     )
     if count:
-        u = found.displacement_mm.detach()
-        moved = warp(sample.mask_template[None, None], u, sample.spacing_mm, sample.offset)[0, 0]
-        recall.add(logits, target, ((sample.mask_reference > 0.5) | (moved > 0.5)).to(logits))
+        u = output.displacement_mm.detach()
+        warped_mask = warp(sample.mask_template[None, None], u, sample.spacing_mm, sample.offset)[0, 0]
+        recall.add(logits, target, ((sample.mask_reference > 0.5) | (warped_mask > 0.5)).to(logits))
     return total(terms, weights), terms

@@ -1,4 +1,4 @@
-"""What a training needs to go on where it was stopped: its checkpoint, and its tables."""
+"""Resuming a training: its checkpoint and its tables."""
 
 from __future__ import annotations
 
@@ -16,20 +16,31 @@ from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.training.losses import EpochRecall
 
-MAY_CHANGE = ("epochs", "checkpoint_steps")  # a run that goes on may be longer, or save more often
+MAY_CHANGE = ("epochs", "checkpoint_steps")  # a resumed run may be longer, or save more often
 
 
 @dataclass
 class State:
-    """Where a run stands; all that a checkpoint needs besides weights and optimiser."""
+    """Progress of a run.
+
+    Attributes:
+        epoch: epochs that are complete.
+        done: pairs of the current epoch that are done.
+        step: steps that are complete.
+    """
 
     epoch: int = 0
-    done: int = 0  # pairs of this epoch
+    done: int = 0
     step: int = 0
 
 
 class Table:
-    """A CSV file that grows by rows; rows after the first ``keep`` are of steps that a killed run did not keep."""
+    """A CSV file that grows row by row.
+
+    Args:
+        path: of the file, which may exist.
+        keep: number of existing rows to keep; later ones are of steps after the last checkpoint of a killed run.
+    """
 
     def __init__(self, path: Path, keep: int) -> None:
         self.path = path
@@ -38,7 +49,7 @@ class Table:
         self._write()
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row, and begin anew where it has other columns."""
+        """Append a row; a row with other columns rewrites the file with all columns."""
         self.rows.append(row)
         if len(self.rows) > 1 and list(self.rows[0]) == list(row):
             with self.path.open("a", newline="", encoding="utf-8") as stream:
@@ -55,41 +66,41 @@ class Table:
             writer.writerows(self.rows)
 
 
-def lasting(options: dict[str, Any]) -> dict[str, Any]:
-    """What a run that goes on must share with the one that stopped."""
+def fixed_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a resumed run must share with the stopped one."""
     return {k: v for k, v in options.items() if k not in MAY_CHANGE}
 
 
-def filled(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """``options`` of a run before some of them existed, which then were as their defaults are, at every depth."""
-    given = {k: filled(v, defaults[k]) if isinstance(defaults.get(k), dict) else v for k, v in options.items()}
-    return {**defaults, **given}
+def with_defaults(options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Fill in options that did not exist yet when the run was started with their defaults, at every depth."""
+    filled = {k: with_defaults(v, defaults[k]) if isinstance(defaults.get(k), dict) else v for k, v in options.items()}
+    return {**defaults, **filled}
 
 
-def summed(values: Tensor, fabric: Fabric) -> Tensor:
-    """The sum over all processes; ``values`` stay as they are."""
-    found = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
-    assert isinstance(found, Tensor)
-    return found.cpu()
+def sum_over_processes(values: Tensor, fabric: Fabric) -> Tensor:
+    """The sum of ``values`` over all processes, on the CPU; ``values`` is not modified."""
+    total = fabric.all_reduce(values.clone().to(fabric.device), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total.cpu()
 
 
 @dataclass
 class Run:
-    """A training as its checkpoint holds it.
+    """A training run and its checkpoint.
 
     Attributes:
         path: of the checkpoint.
-        told: what a run that goes on must share with this one, by name.
-        defaults: of its options.
-        network: bare.
-        optimiser: as Fabric wrapped it.
+        identity: by name, what a resumed run must share with this one: options, pairs, starting weights.
+        defaults: default values of the options.
+        network: not wrapped by Fabric.
+        optimiser: as wrapped by Fabric.
         recall: counts of this process.
-        state: where the run stands.
+        state: progress of the run.
         fabric: of all processes.
     """
 
     path: Path
-    told: dict[str, Any]
+    identity: dict[str, Any]
     defaults: dict[str, Any]
     network: JointNetwork
     optimiser: Any
@@ -98,12 +109,12 @@ class Run:
     fabric: Fabric
 
     def save(self) -> None:
-        """Everything that is needed to go on; counts of all processes together."""
-        counts = {name: summed(v, self.fabric) for name, v in self.recall.state().items()}
+        """Write the checkpoint, with the counts of all processes added up."""
+        counts = {name: sum_over_processes(v, self.fabric) for name, v in self.recall.state().items()}
         counts["weights"] = self.recall.weights
         if self.fabric.is_global_zero:
             content = {
-                **self.told,
+                **self.identity,
                 "network": self.network.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "recall": counts,
@@ -114,35 +125,37 @@ class Run:
         self.fabric.barrier()
 
     def resume(self) -> None:
-        """Go on from the checkpoint if it exists.
+        """Restore the checkpoint if it exists.
 
         Raises:
-            InputError: it is damaged, or of another run.
+            InputError: the checkpoint is damaged, or belongs to another run.
         """
         if not self.fabric.broadcast(self.path.exists()):
             return
-        try:  # every process reads it: the folder must be one that all of them see
+        try:  # every process reads it, so all of them must see the folder
             content = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
-            shared = {**content, "options": filled(content["options"], self.defaults)}
-            different = [name for name, value in self.told.items() if shared[name] != value]
+            earlier = {**content, "options": with_defaults(content["options"], self.defaults)}
+            different = [name for name, value in self.identity.items() if earlier[name] != value]
         except Exception as error:  # torch raises many kinds on a damaged file
-            raise InputError(f"cannot be read ({error})", field=self.path, remedy="remove it to begin again") from error
+            raise InputError(f"cannot be read ({error})", field=self.path, remedy="delete it to start again") from error
         if different:
-            other = {
+            difference = {
                 "options": "other options",
                 "pairs": "another number of pairs",
                 "digest": "other pairs",
                 "start": "other weights to start from",
             }[different[0]]
             raise InputError(
-                f"of a run with {other}",
+                f"belongs to a run with {difference}",
                 field=self.path,
-                remedy=("give another ", Argument("out"), ", or remove it to begin again"),
+                remedy=("give another ", Argument("out"), ", or delete it to start again"),
             )
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.recall.load({name: v.cpu() for name, v in content["recall"].items()})
-        if not self.fabric.is_global_zero:  # the counts are those of all processes: one of them carries them on
+        if (
+            not self.fabric.is_global_zero
+        ):  # the saved counts are the sum over all processes: only one process keeps them
             self.recall.hit, self.recall.seen = torch.zeros_like(self.recall.hit), torch.zeros_like(self.recall.seen)
         for name, value in content["state"].items():
             setattr(self.state, name, value)

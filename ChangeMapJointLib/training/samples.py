@@ -1,4 +1,4 @@
-"""Pairs that ``changemap synthesize`` wrote, as the network and its losses see them."""
+"""Training samples from the pairs that ``changemap synthesize`` writes."""
 
 from __future__ import annotations
 
@@ -33,45 +33,47 @@ from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.losses import Sample
 
-FORMAT = 3  # of cached samples; raise it when they are made in another way
+FORMAT = 3  # of cached samples; increase it when their content changes
 EDGE_FACTOR = 0.5
-TRUE_SIDE = 64
+TRUE_SIDE = 64  # largest size of the stored deformations along each axis
 SIDES = ("reference", "template")
 
 
-def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match_resolution: bool = False) -> Sample:
-    """One pair that ``changemap synthesize`` wrote, for training.
+def read_sample(
+    folder: Path, shape: Shape3, *, with_registration: bool = False, match_resolution: bool = False
+) -> Sample:
+    """Read one pair that ``changemap synthesize`` wrote.
 
     Args:
         folder: of the pair.
         shape: (z, y, x) of the network's input.
-        register_it: find y by Eq. (1) as well, as the method ``sequential`` does; takes about 10 s.
-        match_resolution: as the network has it.
+        with_registration: also find y by Eq. (1), as the method ``sequential`` does; takes about 10 s.
+        match_resolution: option of the network.
 
     Raises:
         InputError: a file is missing or cannot be read, or the scans cannot be aligned.
     """
     scans = [read_volume(folder / f"{side}.nrrd") for side in SIDES]
     masks = [read_array(folder / f"lungs_{side}.nrrd")[0].astype(bool) for side in SIDES]
-    lesions = [read_array(folder / f"lesions_{side}.nrrd")[0] for side in SIDES]
+    lesion_labels = [read_array(folder / f"lesions_{side}.nrrd")[0] for side in SIDES]
     pair = ScanPair(Scan.of(scans[0], masks[0]), Scan.of(scans[1], masks[1]))
     rigid = align_rigid(pair.reference, pair.template).matrix
     pair = pair.aligned(rigid)
-    seen = network_scans(pair, shape, match_resolution=match_resolution)
-    grid = seen.grid
+    network_pair = network_scans(pair, shape, match_resolution=match_resolution)
+    grid = network_pair.grid
     changed = [change.id for change in read_truth(folder / "truth.json").changes if change.is_change]
-    masks_r, masks_t = (
+    lesions_r, lesions_t = (
         [torch.from_numpy(mask) for mask in lesion_masks(label, changed, volume.grid, grid, matrix)]
-        for label, volume, matrix in zip(lesions, scans, (np.eye(4), rigid), strict=True)
+        for label, volume, matrix in zip(lesion_labels, scans, (np.eye(4), rigid), strict=True)
     )
-    found = None
-    if register_it:
-        found = register(pair, keypoints=find_correspondences(pair).keypoints).field
+    registered = None
+    if with_registration:
+        registered = register(pair, keypoints=find_correspondences(pair).keypoints).field
     true = read_displacement(folder / "deformation.nrrd")
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
-    images = [torch.from_numpy(v) for v in (seen.reference, seen.template)]
-    lungs = [torch.from_numpy(v) for v in (seen.lungs_reference, seen.lungs_template)]
+    images = [torch.from_numpy(v) for v in (network_pair.reference, network_pair.template)]
+    lungs = [torch.from_numpy(v) for v in (network_pair.lungs_reference, network_pair.lungs_template)]
     edges = [
         EDGE_FACTOR * edge_parameter(image, grid.spacing_mm, mask > 0.5)
         for image, mask in zip(images, lungs, strict=True)
@@ -81,21 +83,23 @@ def read_sample(folder: Path, shape: Shape3, *, register_it: bool = False, match
         template=images[1],
         mask_reference=lungs[0],
         mask_template=lungs[1],
-        lesions_reference=masks_r[0],
-        lesions_template=masks_t[0],
-        changed_reference=masks_r[1],
-        changed_template=masks_t[1],
+        lesions_reference=lesions_r[0],
+        lesions_template=lesions_t[0],
+        changed_reference=lesions_r[1],
+        changed_template=lesions_t[1],
         keypoints_vox=torch.as_tensor(grid.to_index(r_mm), dtype=torch.float32),
         partners_mm=torch.as_tensor(partners, dtype=torch.float32),
         edges=(edges[0], edges[1]),
         spacing_mm=grid.spacing_mm,
-        true_mm=torch.from_numpy(to_network(true, coarser(grid), rigid)),
-        registered_mm=None if found is None else torch.from_numpy(to_network(found, coarser(grid), rigid)),
+        true_mm=torch.from_numpy(to_network(true, coarse_grid(grid), rigid)),
+        registered_mm=None
+        if registered is None
+        else torch.from_numpy(to_network(registered, coarse_grid(grid), rigid)),
     )
 
 
-def coarser(grid: Grid) -> Grid:
-    """Fewer voxels in the same box, for what is smooth: :data:`TRUE_SIDE` a side at most; ``grid`` is upright."""
+def coarse_grid(grid: Grid) -> Grid:
+    """A grid for smooth fields over the same box, at most :data:`TRUE_SIDE` voxels a side; ``grid`` is upright."""
     shape = tuple(min(n, TRUE_SIDE) for n in grid.shape)
     factor = np.array(grid.size) / shape[::-1]
     spacing, origin = factor * grid.spacing_mm, np.array(grid.origin_mm) + (factor - 1) / 2 * grid.spacing_mm
@@ -105,22 +109,27 @@ def coarser(grid: Grid) -> Grid:
 def lesion_masks(
     labels: NDArray[np.generic], changed: Sequence[int], source: Grid, target: Grid, matrix: FloatArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Lesions on the network's grid, each with its own volume: all, and those that changed; 0 or 1, ``[z, y, x]``.
+    """Resample lesion masks to the network's grid so that every lesion keeps its volume.
 
-    A threshold of one half after the low-pass would lose small lesions, and more of one between thick slices than of
-    the same one between thin: a stable lesion would be taught as a change. So many voxels of each are taken, the
-    fullest first, as fill its volume, and one at least.
+    A threshold of one half after the low-pass would lose small lesions, and would lose more of a lesion in thick slices
+    than of the same lesion in thin ones, so that stable lesions would be labelled as changed. Instead, each lesion gets
+    as many voxels as its volume fills, but at least one, in descending order of their partial volume.
 
     Args:
-        labels: id of the lesion in every voxel of ``source``, 0 elsewhere.
-        changed: ids of those that changed.
-        source: their grid.
+        labels: id of the lesion in every voxel, ``[z, y, x]`` on ``source``; 0 elsewhere.
+        changed: ids of the lesions that changed.
+        source: grid of the labels.
         target: the network's grid.
         matrix: 4x4, from ``target``'s space to that of ``source``.
+
+    Returns:
+        Masks of all lesions and of those that changed, 0 or 1, float32 ``[z, y, x]``.
     """
-    everything, those = np.zeros(target.shape, np.float32), np.zeros(target.shape, np.float32)
+    all_lesions, changed_lesions = np.zeros(target.shape, np.float32), np.zeros(target.shape, np.float32)
     numbers = np.asarray(labels).astype(np.int64)
-    reach = np.ceil(2 * max(target.spacing_mm) / np.array(source.spacing_mm[::-1])) + 2  # more than the low-pass sees
+    reach = (
+        np.ceil(2 * max(target.spacing_mm) / np.array(source.spacing_mm[::-1])) + 2
+    )  # beyond the reach of the low-pass
     for lesion in np.unique(numbers[numbers > 0]):
         start, stop = bounding_box(numbers == lesion, reach)
         part, grid = numbers[tuple(map(slice, start, stop))] == lesion, source.crop(start, stop)
@@ -130,21 +139,21 @@ def lesion_masks(
         high = np.minimum(np.ceil(index.max(axis=0)) + 1, target.shape).astype(int)
         if (high <= low).any():
             continue
-        box, there = tuple(map(slice, low, high)), target.crop(low, high)
-        share = resample(smoothed(part, grid, there), grid, there, matrix=matrix)
-        wanted = max(round(float(part.sum()) * source.voxel_volume_ml / target.voxel_volume_ml), 1)
-        fullest = np.argsort(-share, axis=None, kind="stable")[:wanted]
-        filled = np.unravel_index(fullest[share.flat[fullest] > 0], share.shape)
-        for mask in (everything, those) if lesion in changed else (everything,):
-            mask[box][filled] = 1.0
-    return everything, those
+        box, crop = tuple(map(slice, low, high)), target.crop(low, high)
+        fraction = resample(smoothed(part, grid, crop), grid, crop, matrix=matrix)
+        count = max(round(float(part.sum()) * source.voxel_volume_ml / target.voxel_volume_ml), 1)
+        fullest = np.argsort(-fraction, axis=None, kind="stable")[:count]
+        voxels = np.unravel_index(fullest[fraction.flat[fullest] > 0], fraction.shape)
+        for mask in (all_lesions, changed_lesions) if lesion in changed else (all_lesions,):
+            mask[box][voxels] = 1.0
+    return all_lesions, changed_lesions
 
 
 def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
-    """Corresponding points of the reference and the template, each ``[n, 3]`` mm LPS.
+    """Read corresponding points of reference and template, each ``[n, 3]`` in mm, LPS.
 
     Raises:
-        InputError: no such file, or not what ``changemap synthesize`` writes.
+        InputError: the file is missing or has another format.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -158,7 +167,7 @@ def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
 
 
 class PairDataset(torch.utils.data.Dataset[Sample]):
-    """Samples of pair folders, kept on disk once they are made: alignment and resampling take seconds a pair."""
+    """Samples of pair folders, cached on disk because alignment and resampling take seconds for each pair."""
 
     def __init__(
         self,
@@ -166,69 +175,69 @@ class PairDataset(torch.utils.data.Dataset[Sample]):
         shape: Shape3,
         cache: Path,
         *,
-        register_them: bool = False,
+        with_registration: bool = False,
         match_resolution: bool = False,
     ) -> None:
-        """Prepare.
+        """Describe the data set; samples are made when they are first needed.
 
         Args:
-            folders: as ``changemap synthesize`` writes them.
+            folders: pairs written by ``changemap synthesize``.
             shape: (z, y, x) of the network's input.
-            cache: folder for what was made.
-            register_them: find y of each by Eq. (1) as well.
-            match_resolution: as the network has it.
+            cache: folder for cached samples.
+            with_registration: also find y of each pair by Eq. (1).
+            match_resolution: option of the network.
         """
         self.folders, self.shape, self.cache = list(folders), shape, cache
-        self.register_them, self.match_resolution = register_them, match_resolution
+        self.with_registration, self.match_resolution = with_registration, match_resolution
 
     def __len__(self) -> int:
         return len(self.folders)
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample ``index``; volumes in float16 on disk, float32 here."""
-        kept = self.cache / f"{self._key(self.folders[index])}.pt"
+        """Read or make sample ``index``; its volumes are float16 on disk and float32 in memory."""
+        cached = self.cache / f"{self._key(self.folders[index])}.pt"
         try:
-            told: dict[str, Any] = torch.load(kept, weights_only=True)
-        except Exception:  # not there, or damaged: torch raises many kinds
-            made = read_sample(
+            stored: dict[str, Any] = torch.load(cached, weights_only=True)
+        except Exception:  # missing or damaged: torch raises many kinds
+            sample = read_sample(
                 self.folders[index],
                 self.shape,
-                register_it=self.register_them,
+                with_registration=self.with_registration,
                 match_resolution=self.match_resolution,
             )
-            told = {f.name: _small(getattr(made, f.name)) for f in fields(made)}
+            stored = {f.name: _to_half(getattr(sample, f.name)) for f in fields(sample)}
             self.cache.mkdir(parents=True, exist_ok=True)
-            with atomic_path(kept) as part:  # another process may write the same at the same time
-                torch.save(told, part)
-        values: dict[str, Any] = {name: v.float() if isinstance(v, Tensor) else v for name, v in told.items()}
+            with atomic_path(cached) as part:  # another process may write the same file
+                torch.save(stored, part)
+        values: dict[str, Any] = {name: v.float() if isinstance(v, Tensor) else v for name, v in stored.items()}
         return Sample(**values)
 
     def digest(self) -> str:
-        """Changes when the pairs do."""
+        """A hash that changes when the pairs do."""
         return hashlib.sha256("".join(map(self._key, self.folders)).encode()).hexdigest()
 
     def _key(self, folder: Path) -> str:
-        """Of what the pair is, wherever it lies, and of how samples are made."""
+        """A key from the content of the pair, not its location, and from how samples are made."""
         try:
             truth = (folder / "truth.json").read_bytes()
         except OSError as error:
             raise InputError(
-                f"no pair ({error.strerror})", field=folder, expected="a folder that the synthesis of pairs wrote"
+                f"not a pair ({error.strerror})", field=folder, expected="a pair folder written by the synthesis"
             ) from error
-        how = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
-        if self.register_them:
-            how += json.dumps([to_mapping(o()) for o in (RegistrationOptions, KeypointOptions, MatchingOptions)])
-        if self.match_resolution:  # only then: samples that were kept before there was a choice stay good
-            how += " matched"
-        return f"{folder.name}_{hashlib.sha256(truth + how.encode()).hexdigest()[:16]}"
+        recipe = f"{FORMAT} {self.shape} {MARGIN_MM} {EDGE_FACTOR}"
+        if self.with_registration:
+            recipe += json.dumps([to_mapping(o()) for o in (RegistrationOptions, KeypointOptions, MatchingOptions)])
+        if self.match_resolution:  # only then, so that samples cached before this option existed stay valid
+            recipe += " matched"
+        return f"{folder.name}_{hashlib.sha256(truth + recipe.encode()).hexdigest()[:16]}"
 
 
-def _small(value: object) -> object:
+def _to_half(value: object) -> object:
     return value.half() if isinstance(value, Tensor) and value.ndim == 3 else value
 
 
 def to_device(sample: Sample, device: torch.device) -> Sample:
-    """The sample with its tensors on ``device``."""
+    """Copy the sample's tensors to ``device``."""
     values: dict[str, Any] = {f.name: getattr(sample, f.name) for f in fields(sample)}
     values = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()}
     return Sample(**values)

@@ -30,13 +30,13 @@ from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
-from ChangeMapJointLib.joint.inference import JointAnswer, look_again, trained_shape
+from ChangeMapJointLib.joint.inference import JointPrediction, trained_shape, update_learned_change
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.scans import network_scans
 from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.synthesize import synthesize
@@ -94,11 +94,11 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
     field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints).field
     scans = network_scans(ScanPair.of(r, t, *lungs, rigid=rigid), trained_shape(model), match_resolution=MATCHED)
-    first = JointAnswer(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
-    learned = look_again(model, first, field, r.grid).learned
+    first = JointPrediction(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
+    learned = update_learned_change(model, first, field, r.grid).learned
     inside = lungs_of_both(lungs[0], warp(lungs[1], t.grid, r.grid, field) >= 0.5, r.grid)
     matched = match_voxel_blur(
-        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_of(r), template_unseen=unseen_of(t)
+        r.array, r.grid, t.array, t.grid, reference_unseen=unseen_mask(r), template_unseen=unseen_mask(t)
     )
     difference = change_map(matched[0], warp(matched[1], t.grid, r.grid, field, outside=np.nan), inside)
     truth = read_truth(folder / "truth.json").changes

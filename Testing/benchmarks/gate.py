@@ -24,8 +24,9 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.gate.anatomy import chest_view, orientation
+from ChangeMapJointLib.gate.answer import GateAnswer
 from ChangeMapJointLib.gate.checks import check_ct, check_pair
-from ChangeMapJointLib.gate.rules import BY_NAME, GateAnswer
+from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.rigid.align import align_rigid
@@ -80,7 +81,7 @@ def noisy(volume: Volume, sigma_hu: float, seed: int = 1) -> Volume:
 def ask(reference: Known, template: Known, matrix: FloatArray | None = None) -> GateAnswer:
     """The whole answer on a pair that lies as ``matrix`` says."""
     where = np.eye(4) if matrix is None else matrix
-    return check_pair(reference[0], template[0], lungs=(reference[1], template[1]), matrix=where)
+    return check_pair(reference[0], template[0], lungs=(reference[1], template[1]), rigid=where)
 
 
 def told(answer: GateAnswer) -> dict[str, Any]:

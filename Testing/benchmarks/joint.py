@@ -46,17 +46,17 @@ from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS, ScanCounts, count_scan, false_positives, recall_at
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
-from ChangeMapJointLib.joint.inference import ask_network, look_again
+from ChangeMapJointLib.joint.inference import run_network, update_learned_change
 from ChangeMapJointLib.lungs.segment import segment_both
 from ChangeMapJointLib.registration.deformable.register import folding_percent, register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.registration.rigid.align import align_rigid
-from ChangeMapJointLib.scan.padding import unseen_of
+from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 from ChangeMapJointLib.synthesis.truth import TrueChange, read_truth
 from ChangeMapJointLib.training.samples import read_keypoints
 
@@ -116,7 +116,7 @@ def make_pairs(data: Path, out: Path, name: str) -> list[Path]:
         return there
     scans = [data / "ct15" / f"{patient}_ct.nii.gz" for patient in patients]
     lesions = [data / "ct15" / f"{patient}_lesion.nii.gz" for patient in patients]
-    sources = [Source.read(*both) for both in zip(scans, lesions, strict=True)]
+    sources = [SourceScan.read(*both) for both in zip(scans, lesions, strict=True)]
     return synthesize(sources, out, pairs=count, seed=seed, options=options)
 
 
@@ -165,8 +165,8 @@ class Pair:
             self.r.grid,
             self.t.array,
             self.t.grid,
-            reference_unseen=unseen_of(self.r),
-            template_unseen=unseen_of(self.t),
+            reference_unseen=unseen_mask(self.r),
+            template_unseen=unseen_mask(self.t),
         )
 
     def sequential(self) -> dict[str, Any]:
@@ -182,14 +182,14 @@ class Pair:
     def joint(self, model: Any) -> dict[str, Any]:
         """The network alone, and with instance optimisation."""
         times = [time.monotonic()]
-        answer = ask_network(model, ScanPair.of(*self.scans, rigid=self.rigid))
+        answer = run_network(model, ScanPair.of(*self.scans, rigid=self.rigid))
         times.append(time.monotonic())
         options = replace(CONFIG.registration, iterations=CONFIG.joint.instance)
         keypoints = self.matches.keypoints
         found = register(
             ScanPair.of(*self.scans, rigid=self.rigid), start=answer.field, keypoints=keypoints, options=options
         )
-        again = look_again(model, answer, found.field, self.r.grid)
+        again = update_learned_change(model, answer, found.field, self.r.grid)
         times.append(time.monotonic())
         network = self.judged(answer.field, answer.learned)
         optimised = self.judged(found.field, again.learned)

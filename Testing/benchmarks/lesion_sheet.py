@@ -22,7 +22,7 @@ from ChangeMapJointLib.export.pictures import lung_window
 from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes
 from ChangeMapJointLib.synthesis.pairs import KnownPair, make_pair
-from ChangeMapJointLib.synthesis.synthesize import Source
+from ChangeMapJointLib.synthesis.synthesize import SourceScan
 
 PATIENTS = ("LIDC-IDRI-0002", "LIDC-IDRI-0314", "LIDC-IDRI-0001")  # the last has its lesion cut only
 DRAWN = DrawOptions(
@@ -44,7 +44,7 @@ def main() -> None:
     shapes = read_shapes(asked.shapes) if asked.shapes else []
     tiles: list[Image.Image] = []
     scans = asked.data / "ct15"
-    sources = [Source.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz") for one in PATIENTS]
+    sources = [SourceScan.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz") for one in PATIENTS]
     cut = [lesion for source in sources for lesion in source.cut_lesions()]
     for seed in range(100):
         source = sources[seed % 2]

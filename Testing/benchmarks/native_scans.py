@@ -27,7 +27,7 @@ from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.check import _outside_ml
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.scan.volume import Volume
-from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, moved_scan
+from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, move_scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 
 MOTION = MotionOptions(diaphragm_mm=20.0)
@@ -40,7 +40,7 @@ def measure(path: Path) -> dict[str, Any]:
     motion = draw_motion(lungs.mask, template.grid, seed=SEED, options=MOTION)
     none = np.zeros(lungs.labels.shape, dtype=np.int32)
     source = SimulatedScan(hu_of(template), lungs.mask, none, template.grid)
-    hu = np.maximum(np.rint(moved_scan(source, motion, template.grid).hu), -1024).astype(np.int16)
+    hu = np.maximum(np.rint(move_scan(source, motion, template.grid).hu), -1024).astype(np.int16)
     reference = check_ct(Volume(hu, template.grid, Path(f"moved {path.name}")))
     stages, began = Stages(METHODS["sequential"].shares), time.process_time()
     result = compare_scans(reference, template, config=RunConfig(), device=torch.device("cpu"), stages=stages)

@@ -33,7 +33,7 @@ from ChangeMapJointLib.core.memory import peak_memory_mb
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
-from ChangeMapJointLib.joint.inference import ask_network
+from ChangeMapJointLib.joint.inference import run_network
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.training.losses import Sample, joint_terms, total
@@ -85,7 +85,7 @@ def inference(folder: Path, weights: Path, *, fast: bool) -> dict[str, float]:
     model = read_checkpoint(weights)
     before, started = peak_memory_mb() or 0.0, time.monotonic()
     with mock.patch("ChangeMapJointLib.joint.inference.bfloat16_is_fast", return_value=fast):
-        ask_network(model, ScanPair.of(*scans, *lungs), shape=ABOUT_FULL)
+        run_network(model, ScanPair.of(*scans, *lungs), shape=ABOUT_FULL)
     return {
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": peak_memory_mb() or 0.0,

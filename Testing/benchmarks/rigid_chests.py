@@ -16,9 +16,9 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
-from ChangeMapJointLib.scan.padding import with_unseen
+from ChangeMapJointLib.scan.padding import mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
-from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, moved_scan
+from ChangeMapJointLib.synthesis.acquisition import SimulatedScan, move_scan
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 
 FRAME_SHIFT_MM = np.array([300.0, -250.0, 420.0])  # scanners that do not share an origin
@@ -41,7 +41,7 @@ class Chest:
 # -- how scans differ -----------------------------------------------------------------
 def read_chest(path: Path, cache: Path | None = None, mask: Path | None = None) -> Chest:
     """A scan and its lungs as the product finds them, or as ``mask`` has them; ``cache`` keeps them."""
-    volume = with_unseen(read_volume(path))
+    volume = mark_unseen(read_volume(path))
     if mask is not None:
         return Chest(volume, read_volume(mask).array > 0)
     kept = None if cache is None else cache / f"{path.name.split('.')[0]}.npz"
@@ -143,7 +143,7 @@ def breathed(chest: Chest, seed: int, diaphragm_mm: float) -> tuple[Chest, tuple
     )
     motion = draw_motion(chest.lungs, grid, seed=seed, options=options)
     source = SimulatedScan(chest.volume.array.astype(np.float32), chest.lungs, np.zeros(grid.shape, np.int32), grid)
-    scan = moved_scan(source, motion, grid)
+    scan = move_scan(source, motion, grid)
     found = Chest(Volume(np.clip(np.rint(scan.hu), -1024, 3071).astype(np.int16), grid), scan.lungs)
     points = found.points_mm()
     return found, (points, motion(points))

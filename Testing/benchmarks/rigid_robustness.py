@@ -31,7 +31,7 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
-from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, unlike_chests, unlike_place
+from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, chest_problem, overlap_problem
 from ChangeMapJointLib.scan.scan import Scan
 
 
@@ -70,9 +70,9 @@ def measure(pair: Pair, options: RigidOptions) -> dict[str, Any]:
 
 
 def verdict(row: dict[str, Any], options: RigidOptions) -> str:
-    if "overlap" not in row or unlike_place(Overlap(*row["overlap"]), options):
+    if "overlap" not in row or overlap_problem(Overlap(*row["overlap"]), options):
         return "refused: no overlap"
-    if unlike_chests(row["vessels"], row["wall"], options):
+    if chest_problem(row["vessels"], row["wall"], options):
         return "refused: not the same chest"
     return "doubtful" if row["vessels"] is None or row["vessels"] < options.warn_below else "accepted"
 

@@ -32,7 +32,7 @@ from ChangeMapJointLib.cli.train import WEIGHTS, TrainingRequest, run_training, 
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.synthesis.draw import DrawOptions
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 
 # trainings on what Eq. (1) leaves over, one after the other: folder, configuration, pairs
 REFINED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -145,10 +145,10 @@ def make_pairs(scans: Path, work: Path, name: str) -> Path:
     return work / name
 
 
-def sources(scans: Path, patients: Sequence[str]) -> list[Source]:
+def sources(scans: Path, patients: Sequence[str]) -> list[SourceScan]:
     """Their scans, with their own lesions where those are known."""
     return [
-        Source.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz" if one in ANNOTATED else None)
+        SourceScan.read(scans / f"{one}_ct.nii.gz", scans / f"{one}_lesion.nii.gz" if one in ANNOTATED else None)
         for one in patients
     ]
 

@@ -25,10 +25,10 @@ class AutogradData:
         *,
         edges: tuple[float, float],
         weight: Tensor,
-        partner: Tensor | None = None,
+        change_weight: Tensor | None = None,
     ) -> None:
         self.reference, self.edges, self.weight = reference, edges, weight
-        self.matched = weight if partner is None else weight * partner
+        self.matched = weight if change_weight is None else weight * change_weight
         self.share = self.matched.sum() / weight.sum().clamp_min(1e-12)
         like = reference.image
         to_unit = template.grid.unit_from_index @ template.grid.inverse_affine

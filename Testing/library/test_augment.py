@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.warping import at_points
+from ChangeMapJointLib.joint.warping import displacement_at
 from ChangeMapJointLib.training.augment import (
     STEEPEST,
     AugmentOptions,
     augmented,
+    draw_smooth_motion,
     exchanged,
-    further_motion,
     mirrored,
-    moved,
+    move_reference,
 )
 from ChangeMapJointLib.training.losses import Sample
 
@@ -64,15 +64,15 @@ def off_truth(sample: Sample) -> float:
     """Largest distance in mm between the true u at the keypoints and their partners."""
     assert sample.true_mm is not None
     fewer = torch.tensor(sample.reference.shape[::-1]) / torch.tensor(sample.true_mm.shape[:0:-1])
-    true = at_points(sample.true_mm, (sample.keypoints_vox + 0.5) / fewer - 0.5)
+    true = displacement_at(sample.true_mm, (sample.keypoints_vox + 0.5) / fewer - 0.5)
     return float((true - sample.partners_mm).norm(dim=1).max())
 
 
 def mismatch(sample: Sample) -> float:
     """Largest difference in HU between R at its keypoints and T at their partners."""
     partners = sample.keypoints_vox + sample.partners_mm / torch.tensor(H)
-    r = at_points(sample.reference[None], sample.keypoints_vox)
-    t = at_points(sample.template[None], partners)
+    r = displacement_at(sample.reference[None], sample.keypoints_vox)
+    t = displacement_at(sample.template[None], partners)
     return float((r - t).abs().max())
 
 
@@ -103,11 +103,11 @@ def test_further_motion_is_what_was_asked_and_keypoints_move_along() -> None:
     sample = pair()
     v = torch.zeros(1, 3, *SHAPE)
     v[:, 0] = 3.0  # R'(x) = R(x + 3 mm): a voxel and a half
-    made = moved(sample, v)
+    made = move_reference(sample, v)
     assert torch.allclose(made.keypoints_vox[:, 0], sample.keypoints_vox[:, 0] - 1.5, atol=1e-4)
     assert torch.allclose(made.partners_mm, sample.partners_mm + torch.tensor([3.0, 0.0, 0.0]), atol=1e-3)
     knots = 6 * torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(3))
-    drawn = moved(sample, further_motion(knots, sample))
+    drawn = move_reference(sample, draw_smooth_motion(knots, sample))
     assert float((drawn.partners_mm - sample.partners_mm).norm(dim=1).max()) > 1.0
     assert mismatch(drawn) < 60  # interpolated twice; untouched partners are off by hundreds
     assert mismatch(replace(drawn, partners_mm=sample.partners_mm)) > 100
@@ -119,7 +119,7 @@ def test_the_true_displacement_moves_along() -> None:
     z, y, x = torch.meshgrid(*(torch.linspace(0, 3, n) for n in (12, 14, 16)), indexing="ij")
     true = torch.stack([4 + 2 * torch.sin(x), 2 * torch.cos(y + x) - 3, 3 + torch.sin(z)])
     at = (waves.keypoints_vox + 0.5) / 2 - 0.5
-    waves = replace(waves, true_mm=true, registered_mm=true.clone(), partners_mm=at_points(true, at))
+    waves = replace(waves, true_mm=true, registered_mm=true.clone(), partners_mm=displacement_at(true, at))
     assert off_truth(waves) < 1e-4
     assert off_truth(replace(waves, true_mm=-true)) > 5
     assert exchanged(pair()).registered_mm is None
@@ -127,8 +127,8 @@ def test_the_true_displacement_moves_along() -> None:
     for made in (
         *(mirrored(waves, axis) for axis in range(3)),
         exchanged(waves),
-        moved(waves, further_motion(knots, waves)),
-        moved(mirrored(exchanged(waves), 1), further_motion(knots, waves)),
+        move_reference(waves, draw_smooth_motion(knots, waves)),
+        move_reference(mirrored(exchanged(waves), 1), draw_smooth_motion(knots, waves)),
     ):
         assert off_truth(made) < 0.15  # interpolated once more
         assert made.registered_mm is not None
@@ -137,7 +137,7 @@ def test_the_true_displacement_moves_along() -> None:
 
 
 def test_further_motion_is_far_from_folding() -> None:
-    v = further_motion(100 * torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(5)), pair())
+    v = draw_smooth_motion(100 * torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(5)), pair())
     for axis, h in enumerate(H):
         assert float(torch.gradient(v, spacing=h, dim=4 - axis)[0].abs().max()) <= STEEPEST + 1e-5
 

@@ -6,7 +6,13 @@ import torch
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis, basis_derivative, expand, refine
+from ChangeMapJointLib.registration.deformable.bspline import (
+    ControlGrid,
+    basis,
+    basis_derivative,
+    expand,
+    refine_coefficients,
+)
 
 TURNED = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -71,7 +77,7 @@ def test_derivative_matrices_agree_with_differences(control: ControlGrid) -> Non
 @pytest.mark.parametrize("spacing", [1.0, 0.6, 2.3])
 def test_refine_keeps_linear_displacements_everywhere(control: ControlGrid, spacing: float) -> None:
     fine = ControlGrid(control.grid.with_spacing((spacing,) * 3), (4.0, 4.0, 4.0))
-    refined = refine(linear(control), control, fine)
+    refined = refine_coefficients(linear(control), control, fine)
     assert torch.allclose(refined, linear(fine), atol=1e-9)
 
 
@@ -82,7 +88,7 @@ def test_refine_keeps_any_spline_whose_knots_are_kept() -> None:
     generator = torch.Generator().manual_seed(3)
     c = torch.randn(*coarse.shape, 3, generator=generator, dtype=torch.float64)
     before = expand(c, coarse.matrices(c))
-    refined = refine(c, coarse, fine)
+    refined = refine_coefficients(c, coarse, fine)
     after = expand(refined, fine.matrices(refined))[::2, ::2, ::2]
     inner = (slice(14, -14),) * 3  # the border's other extension fades by 0.27 a control point
     assert float((after - before)[inner].abs().max()) < 1e-3

@@ -28,7 +28,7 @@ from ChangeMapJointLib.evaluation.detection import read_truth
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.run_files import ALWAYS, WITH_MAP
 from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
-from ChangeMapJointLib.registration.pyramid import at_spacing
+from ChangeMapJointLib.registration.pyramid import resample_to_spacing
 
 THRESHOLD = 0.35  # at 3.5 mm voxels hardly any lesion reaches 0.68
 
@@ -53,7 +53,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     paths = []
     for name in ("reference", "template"):
         volume = read_volume(resource("SamplePair", f"{name}.nrrd"))
-        small, grid = at_spacing(volume.array, volume.grid, (3.5, 3.5, 3.5))
+        small, grid = resample_to_spacing(volume.array, volume.grid, (3.5, 3.5, 3.5))
         paths.append(folder / f"{name} größe.nrrd")
         write_nrrd(paths[-1], np.rint(small).astype(np.int16), grid)
     return paths[0], paths[1]

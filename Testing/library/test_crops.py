@@ -14,7 +14,7 @@ from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.warping import determinant
 from ChangeMapJointLib.training import pair_loss
-from ChangeMapJointLib.training.augment import crop_seed, one_seed
+from ChangeMapJointLib.training.augment import combine_seed, crop_seed
 from ChangeMapJointLib.training.crops import (
     Crop,
     CropOptions,
@@ -142,7 +142,7 @@ def test_a_registered_start_is_where_eq_1_put_it_as_often_as_asked() -> None:
     assert 10 < there < 30
     start = starting_point(network, sample, TRUTH_ONLY, seeded(3))
     assert torch.allclose(start.displacement_mm[0], SHIFT_MM.view(3, 1, 1, 1).expand(3, *SIZE), atol=1e-5)
-    with pytest.raises(InputError, match="register_it=True"):
+    with pytest.raises(InputError, match="with_registration=True"):
         starting_point(network, whole(), replace(options, registered=1.0), seeded(3))
 
 
@@ -268,7 +268,7 @@ def test_where_crops_start_has_nothing_to_do_with_mirroring() -> None:
     for epoch in range(10):
         for index in range(40):
             seed = (0, epoch, index)
-            first = [torch.rand(1, generator=torch.Generator().manual_seed(n(seed))) for n in (one_seed, crop_seed)]
+            first = [torch.rand(1, generator=torch.Generator().manual_seed(n(seed))) for n in (combine_seed, crop_seed)]
             table[int(first[0] < 0.5), int(first[1] < 0.5)] += 1
     assert float(table.min()) > 70  # of 100
 

@@ -25,11 +25,11 @@ def compare(
     template: ScanView,
     rigid: np.ndarray,
     weight: torch.Tensor,
-    partner: torch.Tensor | None = None,
+    change_weight: torch.Tensor | None = None,
 ) -> None:
     r = picture(control.grid, 0)
     c = 2.0 * torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(2))
-    given = {"edges": (30.0, 50.0), "weight": weight, "partner": partner}
+    given = {"edges": (30.0, 50.0), "weight": weight, "change_weight": change_weight}
     compiled, eager = (kind(r, template, control, rigid, **given) for kind in (CompiledData, AutogradData))
     for attempt in range(2):  # the second evaluation uses the same buffers
         terms, gradient = compiled.evaluate(c + attempt, 0.7, 0.3)
@@ -62,10 +62,10 @@ def test_with_weights_that_leave_most_of_the_box_out() -> None:
 
 def test_where_some_voxels_have_no_partner() -> None:
     grid = Grid((10, 11, 12), (2.0, 2.0, 2.0))
-    partner = torch.rand(grid.shape, generator=torch.Generator().manual_seed(7))
-    partner[3:6] = 0.0
+    change_weight = torch.rand(grid.shape, generator=torch.Generator().manual_seed(7))
+    change_weight[3:6] = 0.0
     weight = (torch.rand(grid.shape, generator=torch.Generator().manual_seed(8)) > 0.4).float()
-    compare(ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), weight, partner)
+    compare(ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), weight, change_weight)
 
 
 def test_voxels_without_a_partner_lower_the_distance_and_not_its_mean_over_the_lungs() -> None:
@@ -76,7 +76,9 @@ def test_voxels_without_a_partner_lower_the_distance_and_not_its_mean_over_the_l
     c = torch.zeros(*control.shape, 3)
     for kind in (CompiledData, AutogradData):
         whole, half = (
-            kind(r, t, control, np.eye(4), edges=(30.0, 50.0), weight=everywhere, partner=share).evaluate(c, 1.0, 1.0)
+            kind(r, t, control, np.eye(4), edges=(30.0, 50.0), weight=everywhere, change_weight=share).evaluate(
+                c, 1.0, 1.0
+            )
             for share in (everywhere, 0.5 * everywhere)
         )
         assert half[0]["ngf"] == pytest.approx(0.5 * whole[0]["ngf"], rel=1e-5)

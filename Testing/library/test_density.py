@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.density import at_density
+from ChangeMapJointLib.joint.density import scale_density
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.warping import determinant
 from ChangeMapJointLib.synthesis.acquisition import breathe_density
@@ -36,7 +36,7 @@ def one(value: float) -> torch.Tensor:
     ],
 )
 def test_golden_values(hu: float, det: float, expected: float) -> None:
-    assert float(at_density(one(hu), one(det)[0])) == pytest.approx(expected, abs=1e-3)
+    assert float(scale_density(one(hu), one(det)[0])) == pytest.approx(expected, abs=1e-3)
 
 
 def test_in_the_lungs_it_is_what_the_synthetic_pairs_have() -> None:
@@ -44,14 +44,14 @@ def test_in_the_lungs_it_is_what_the_synthetic_pairs_have() -> None:
     hu = rng.uniform(-1000, 200, SIZE).astype(np.float32)
     det = rng.uniform(0.4, 2.0, SIZE).astype(np.float32)
     made = breathe_density(hu, det, np.ones(SIZE))
-    found = at_density(torch.from_numpy(hu)[None, None], torch.from_numpy(det)[None])
+    found = scale_density(torch.from_numpy(hu)[None, None], torch.from_numpy(det)[None])
     np.testing.assert_allclose(found[0, 0].numpy(), made, atol=1e-3)
 
 
 def test_no_gradient_reaches_the_deformation() -> None:
     u = torch.zeros(1, 3, *SIZE, requires_grad=True)
     template = torch.full((1, 1, *SIZE), -850.0, requires_grad=True)
-    found = at_density(template, determinant(u, H))
+    found = scale_density(template, determinant(u, H))
     found.sum().backward()
     assert u.grad is None
     assert template.grad is not None

@@ -13,7 +13,7 @@ from ChangeMapJointLib.evaluation.detection import (
     change_region,
     match_findings,
     match_labels,
-    painted_findings,
+    paint_findings,
     region_of_masks,
 )
 from ChangeMapJointLib.synthesis.shapes import LesionShape
@@ -205,7 +205,7 @@ def test_kinds_are_compared_by_the_largest_finding():
 
 def test_findings_without_labels_are_spheres():
     findings = [Found(4, "new", A, 9.0), Found(9, "decrease", (0.0, 20.0, -230.0), 6.0)]
-    painted = painted_findings(findings, GRID)
+    painted = paint_findings(findings, GRID)
     np.testing.assert_array_equal(painted == 4, ball(A, 9))
     detection = match_findings(findings, TRUTH, GRID)
     assert detection.hits == {1: (4,), 2: ()}
@@ -214,7 +214,7 @@ def test_findings_without_labels_are_spheres():
 
 
 def test_tiny_finding_is_at_least_a_voxel():
-    painted = painted_findings([Found(1, "new", (-20.3, 0.2, -200.4), 0.0)], GRID)
+    painted = paint_findings([Found(1, "new", (-20.3, 0.2, -200.4), 0.0)], GRID)
     assert painted.sum() == 1
     assert painted[25, 30, 20] == 1
 

@@ -147,7 +147,7 @@ def test_copies_are_dropped_with_a_note_and_differing_images_are_an_error(tmp_pa
     for name, count in (("copies", 3), ("renamed", 2)):
         found = read_volume(tmp_path / name)
         assert_same_scan(found, expected)
-        assert found.notes[0].startswith(f"{count} slice(s) were there twice")
+        assert found.notes[0].startswith(f"{count} slice(s) occurred twice")
     set_pixels(renamed[2], np.zeros(SHAPE[1:], np.uint16))
     assert "more than once" in input_error(save_slices(save_slices(tmp_path / "differ", slices), renamed[2:4]))
     renamed[2].SOPInstanceUID = renamed[2].file_meta.MediaStorageSOPInstanceUID = slices[2].SOPInstanceUID
@@ -178,7 +178,7 @@ def test_two_stacks_in_one_series_are_told_apart(tmp_path, keyword, values):
     expected = (second, first) if keyword == "ImageType" else (first, second)
     for label, volume in zip(by_label, expected, strict=True):
         assert_same_scan(by_label[label], volume)
-    assert "fits 2 series" in input_error(f"{tmp_path}#{uid}")
+    assert "matches 2 series" in input_error(f"{tmp_path}#{uid}")
 
 
 def test_two_interleaved_kernels_are_not_taken_for_one_finer_stack(tmp_path):
@@ -213,7 +213,7 @@ def test_several_series_are_listed_without_the_patient_and_can_be_chosen(tmp_pat
     assert_same_scan(read_volume(f"{tmp_path}#5"), lung)
     uid = next(one.uid for one in list_series(tmp_path) if one.label == "2")
     assert_same_scan(read_volume(f"{tmp_path}#{uid}"), soft)
-    assert "'#9' fits no series" in input_error(f"{tmp_path}#9")
+    assert "'#9' matches no series" in input_error(f"{tmp_path}#9")
 
 
 def test_what_is_no_ct_volume_is_passed_over(tmp_path):

@@ -98,10 +98,10 @@ def test_images_that_the_dicomdir_lists_and_that_are_not_there_are_said(disc, gi
         path.unlink()
     found = read_volume(folder / given)
     np.testing.assert_array_equal(found.array, expected.array[:5])
-    assert any("lists 7 files of this series, 2 of which are not there" in note for note in found.notes)
+    assert any("lists 7 files of this series, 2 of which are missing" in note for note in found.notes)
     for path in images:
         path.unlink(missing_ok=True)
-    assert "only a DICOMDIR that lists 7 files which are not there; copy the whole disc" in input_error(folder / given)
+    assert "only a DICOMDIR that lists 7 missing files; copy the whole disc" in input_error(folder / given)
 
 
 def test_the_hash_of_a_dicomdir_is_that_of_its_images(disc):
@@ -192,7 +192,7 @@ def test_copies_of_a_multi_frame_file_are_read_no_more_than_twice(tmp_path, monk
     )
     found = read_volume(tmp_path)
     assert_same_scan(found, expected)
-    assert "9 slice(s) were there twice" in found.notes[0]
+    assert "9 slice(s) occurred twice" in found.notes[0]
     assert max(reads.count(name) for name in reads) <= 3  # one frame, all frames, and the scan itself
 
 

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import ChangeMapJointLib
 from ChangeMapJointLib.change.findings import FindingOptions
-from ChangeMapJointLib.cli.console import ending
+from ChangeMapJointLib.cli.console import exit_codes
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.cli.wording import COMMAND_LINE, OPTIONS
 from ChangeMapJointLib.core import errors
@@ -43,8 +43,8 @@ def test_the_parts_survive_json_pickles_and_copies(sample: Sample) -> None:
     others = [InputError.from_json(json.loads(json.dumps(error.to_json()))), pickle.loads(pickle.dumps(error))]
     for other in [*others, copy.copy(error), copy.deepcopy(error)]:
         assert type(other) is InputError
-        assert (other.where, other.found, other.expected, other.remedy) == (
-            error.where, error.found, error.expected, error.remedy,
+        assert (other.subjects, other.found, other.expected, other.remedy) == (
+            error.subjects, error.found, error.expected, error.remedy,
         )  # fmt: skip
         assert (str(other), other.args) == (sample.python, error.args)
 
@@ -71,8 +71,8 @@ def test_the_place_of_a_fault_is_named_once() -> None:
     assert outer.at(Path("a.nhdr")) is not outer
     assert str(outer.at(Path("a.nhdr"))) == str(outer)
     assert (outer.field, InputError("text").field) == ("b.raw", "")
-    renamed = outer.renaming({Path("a.nhdr"): Argument("reference", "Thorax")})
-    assert renamed.where == (Argument("reference", "Thorax"), Path("b.raw"))
+    renamed = outer.with_subjects({Path("a.nhdr"): Argument("reference", "Thorax")})
+    assert renamed.subjects == (Argument("reference", "Thorax"), Path("b.raw"))
 
 
 def test_what_a_file_is_called_cannot_break_the_line() -> None:
@@ -85,10 +85,10 @@ def test_what_a_file_is_called_cannot_break_the_line() -> None:
 def test_an_option_out_of_range_is_found_where_it_was_given() -> None:
     with pytest.raises(InputError) as caught:
         FindingOptions(threshold=2.0)
-    assert caught.value.where == (Argument("FindingOptions.threshold"),)
+    assert caught.value.subjects == (Argument("FindingOptions.threshold"),)
     with pytest.raises(InputError) as caught:
         from_mapping(FindingOptions, {"threshold": 2}, (Path("card.json"), "findings"))
-    assert caught.value.where == (Path("card.json"), Argument("findings.threshold"))
+    assert caught.value.subjects == (Path("card.json"), Argument("findings.threshold"))
     assert str(caught.value) == "card.json: findings.threshold: found 2.0, expected in (0, 1]"
 
 
@@ -119,7 +119,7 @@ def test_the_library_knows_no_command_line() -> None:
 @pytest.mark.parametrize("style", ["json", "none"])
 def test_the_command_line_ends_with_one_line_and_its_events_carry_the_parts(style, capsys) -> None:
     error = SAMPLES["a choice, and another to take"].error
-    with pytest.raises(SystemExit) as end, ending(style):
+    with pytest.raises(SystemExit) as end, exit_codes(style):
         raise error
     shown, line = capsys.readouterr(), SAMPLES["a choice, and another to take"].command_line
     assert (end.value.code, shown.err) == (2, f"changemap: {line}\n")

@@ -10,8 +10,8 @@ from training_samples import Pairs
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation import froc
-from ChangeMapJointLib.evaluation.froc import THRESHOLDS, count_scan, false_positives, recall_at, regions_of
-from ChangeMapJointLib.evaluation.network import judge, summary
+from ChangeMapJointLib.evaluation.froc import THRESHOLDS, connected_regions, count_scan, false_positives, recall_at
+from ChangeMapJointLib.evaluation.network import evaluate_pair, summarise
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
@@ -63,7 +63,7 @@ def test_below_too_many_false_regions_nothing_is_looked_at() -> None:
 
 
 def test_regions_of_fewer_than_five_voxels_do_not_count() -> None:
-    labels = regions_of(change_map() > 0.2)
+    labels = connected_regions(change_map() > 0.2)
     assert labels.max() == 4
     assert labels[17, 17, 3] == 0
     assert (labels[2, 2, 2:7] == labels[2, 2, 2]).all()
@@ -78,8 +78,8 @@ def test_few_voxels_are_labelled_as_the_whole_volume_is(monkeypatch: pytest.Monk
     components = froc._Components(values)
     counts = []
     for limit, few in zip(limits, (1.0, 0.0, 1.0, 1.0, 0.0, 1.0), strict=True):  # 0: the whole volume
-        monkeypatch.setattr(froc, "FEW", few)
-        (found, sizes), expected = components.above(limit), regions_of(values >= limit)
+        monkeypatch.setattr(froc, "SPARSE_FRACTION", few)
+        (found, sizes), expected = components.above(limit), connected_regions(values >= limit)
         counts.append(expected.max())
         assert found.max() == expected.max()
         assert sizes.tolist() == np.bincount(found.ravel()).tolist()
@@ -112,33 +112,33 @@ def test_a_network_that_knows_all_is_judged_so() -> None:
     lesion = sample.lesions_reference
     u = torch.zeros(3, *lesion.shape)
     u[0] = 2.0  # what the pair moved by
-    right = judge(Knowing(u, 0.01 + 0.98 * lesion), sample)
+    right = evaluate_pair(Knowing(u, 0.01 + 0.98 * lesion), sample)
     assert right.tre_before_mm == pytest.approx(2.0)
     assert right.tre_mm == pytest.approx(0.0, abs=1e-6)
     assert right.folding_percent == 0.0
     assert right.dice == pytest.approx(1.0)
     assert np.allclose(right.warped[:, :, :-1], sample.template.roll(-1, 2)[:, :, :-1], atol=0.01)
-    figures = summary([right])
+    figures = summarise([right])
     assert figures["recall_learned_1"] == figures["recall_combined_1"] == 1.0
     assert right.maps["combined"] == pytest.approx(right.maps["difference"] * right.maps["learned"])
-    wrong = judge(Knowing(0 * u, torch.full_like(lesion, 0.01)), replace(sample, mask_template=0 * lesion))
+    wrong = evaluate_pair(Knowing(0 * u, torch.full_like(lesion, 0.01)), replace(sample, mask_template=0 * lesion))
     assert wrong.counts["learned"].changes == right.counts["learned"].changes  # the truth is not the network's
     assert wrong.tre_mm == pytest.approx(2.0)
     assert wrong.dice == 0.0
-    assert summary([wrong])["recall_learned_4"] == 0.0
+    assert summarise([wrong])["recall_learned_4"] == 0.0
     folded = u.clone()
     folded[0] = torch.arange(16.0) * -4  # x - 2 x: turned round
-    assert judge(Knowing(folded, 0.01 + 0 * lesion), sample).folding_percent == 100.0
+    assert evaluate_pair(Knowing(folded, 0.01 + 0 * lesion), sample).folding_percent == 100.0
 
 
 def test_a_pair_without_change_has_no_recall_but_false_positives() -> None:
     sample = Pairs()[0]
     lesion = torch.zeros_like(sample.lesions_reference)
     lesion[3:5, 3:5, 6:9] = 1.0
-    judged = judge(Knowing(torch.zeros(3, *lesion.shape), 0.01 + 0.98 * lesion), sample)
+    judged = evaluate_pair(Knowing(torch.zeros(3, *lesion.shape), 0.01 + 0.98 * lesion), sample)
     assert not judged.counts["learned"].changes
     assert judged.counts["learned"].false.max() == 1
-    assert summary([judged])["recall_learned_1"] is None
+    assert summarise([judged])["recall_learned_1"] is None
 
 
 def test_lesions_of_the_template_are_put_where_the_true_motion_says() -> None:
@@ -150,12 +150,12 @@ def test_lesions_of_the_template_are_put_where_the_true_motion_says() -> None:
         changed_template=sample.lesions_reference.roll(1, 2),
     )
     there = sample.lesions_reference
-    found = judge(Knowing(torch.zeros(3, *there.shape), 0.01 + 0.98 * there), gone)
+    found = evaluate_pair(Knowing(torch.zeros(3, *there.shape), 0.01 + 0.98 * there), gone)
     (change,) = found.counts["learned"].changes
     assert change.kind == "resolved"
-    assert summary([found])["recall_learned_1"] == 1.0
-    nowhere = judge(
+    assert summarise([found])["recall_learned_1"] == 1.0
+    nowhere = evaluate_pair(
         Knowing(torch.zeros(3, *there.shape), 0.01 + 0 * there),
         replace(gone, keypoints_vox=torch.zeros(0, 3), partners_mm=torch.zeros(0, 3)),
     )
-    assert summary([nowhere])["tre_mm"] is None
+    assert summarise([nowhere])["tre_mm"] is None

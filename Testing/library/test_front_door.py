@@ -1,5 +1,6 @@
 """``import ChangeMapJointLib as cmj``: compare two scans from Python, step by step or in one call."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,11 +13,14 @@ from export_samples import finding, findings, grown
 from phantoms import chest_phantom
 
 import ChangeMapJointLib as cmj
+from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.compare import compare
+from ChangeMapJointLib.comparison.config import config_for
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.export.tables import write_findings_json
 from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.registration.deformable.presets import PRESETS
 
 SHIFT_MM = (6.0, -4.0, 5.0)
 
@@ -59,7 +63,7 @@ def test_names_for_type_checkers_are_those_at_run_time() -> None:
     typed = {
         line.rpartition(" as ")[2] for line in text.splitlines() if line.startswith("    from ") and " as " in line
     }
-    assert typed == set(cmj._HOMES)
+    assert typed == set(cmj._HOMES) == set(cmj.__all__)
 
 
 # -- compare ---------------------------------------------------------------------------------
@@ -84,12 +88,56 @@ def test_images_files_and_volumes_give_the_same(
 def test_what_cannot_be_a_scan_is_told(scans: tuple[cmj.Volume, cmj.Volume], tmp_path: Path) -> None:
     with pytest.raises(cmj.InputError, match=r"missing\.nrrd: no such file"):
         cmj.compare(tmp_path / "missing.nrrd", scans[1], method="rigid")
-    with pytest.raises(cmj.InputError, match="found int, expected a path, a SimpleITK image or a Volume"):
-        cmj.compare(3, scans[1], method="rigid")  # type: ignore[arg-type]
+    with pytest.raises(cmj.InputError, match="prior: found int, expected a path, a SimpleITK image, a Volume or"):
+        cmj.compare(scans[0], 3, method="rigid")  # type: ignore[arg-type]
+    holes = scans[0].grid.to_image(np.full(scans[0].grid.shape, np.nan, np.float32))
+    with pytest.raises(cmj.InputError, match=r"current.*NaN"):
+        cmj.compare(holes, scans[1], method="rigid")
     with pytest.raises(cmj.InputError, match="2 dimensions"):
         cmj.read(sitk.Image(4, 4, sitk.sitkInt16))
     with pytest.raises(cmj.InputError, match="method"):
         cmj.compare(*scans, method="magic")  # type: ignore[arg-type]
+
+
+def test_wrong_arguments_are_named(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
+    for wrong, said in (
+        ({"config": 3}, "config: found int"),
+        ({"config": {"colour": "red"}}, "colour"),
+        ({"device": "gpu"}, "device"),
+        ({"preset": "best"}, "preset"),
+        ({"method": "Sequential"}, "method='Sequential'"),
+        ({"threshold": 2.0}, "threshold"),
+    ):
+        with pytest.raises(cmj.InputError, match=said):
+            cmj.compare(*scans, **wrong)  # type: ignore[arg-type]
+    for call in (
+        lambda: cmj.segment_lungs("scan.nrrd"),  # type: ignore[arg-type]
+        lambda: cmj.register(*scans),  # type: ignore[arg-type]
+        lambda: cmj.find_changes(None),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(cmj.InputError, match=r"found .*, expected"):
+            call()
+
+
+def test_options_say_what_they_do() -> None:
+    assert cmj.RunConfig(method="joint").findings.threshold == METHODS["joint"].threshold
+    assert cmj.RunConfig(preset="fast").registration == PRESETS["fast"]
+    with pytest.raises(cmj.InputError, match="method"):
+        cmj.RunConfig(method="nonsense")  # type: ignore[arg-type]
+    with pytest.raises(cmj.InputError, match="preset"):
+        cmj.RunConfig(preset="bogus")  # type: ignore[arg-type]
+    own = cmj.RunConfig(findings=cmj.FindingOptions(threshold=0.5, min_voxels=50))
+    assert config_for("joint", own).findings == own.findings
+    assert config_for("joint", cmj.RunConfig()).findings.threshold == METHODS["joint"].threshold
+    assert config_for(None, {"joint": {"shape": [64, 64, 64]}}, threshold=0.2).findings.threshold == 0.2
+    assert config_for(preset="fast") == cmj.RunConfig(preset="fast")
+
+
+def test_lungs_that_are_given_are_taken(scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result) -> None:
+    pair = rigid.pair
+    result = cmj.compare(pair.reference, pair.template, method="rigid", device="cpu", progress=None)
+    assert result.pair.reference.lungs is pair.reference.lungs
+    assert np.array_equal(result.rigid.matrix, rigid.rigid.matrix)
 
 
 def test_the_method_alone_decides(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
@@ -159,6 +207,12 @@ def test_what_the_prior_does_not_show_gets_the_value_that_was_asked_for() -> Non
     assert warped.array[0, 0].tolist() == [1, 1, -1024, -1024]
     assert warped.unseen is not None
     assert warped.unseen[0, 0].tolist() == [False, False, True, True]
+    mask = move.warp(cmj.Volume(np.zeros(grid.shape, np.int16), grid), labels=True)
+    assert not mask.array.any()
+    with pytest.raises(ValueError, match="must fit labels of uint8, got 300"):
+        move.warp(ones.astype(np.uint8), labels=True, outside=300)
+    shares = move.warp(cmj.Volume(np.full(grid.shape, 0.4, np.float32), grid), outside=0)
+    assert shares.array[0, 0].tolist() == pytest.approx([0.4, 0.4, 0, 0])
     padded = np.zeros(grid.shape, bool)
     padded[..., 3] = True
     assert move.warp(cmj.Volume(ones, grid, unseen=padded)).array[0, 0].tolist() == [1, -1024, -1024, -1024]
@@ -206,6 +260,40 @@ def test_findings_are_read_as_they_were_written(rigid: cmj.Result, tmp_path: Pat
     (out / "findings.json").write_text('{"findings": [{"id": 1, "kind": "new", "centre_mm": [0, 0, 0]}]}', "utf-8")
     with pytest.raises(cmj.InputError, match=r"findings\.json.*run the comparison again"):
         cmj.load_result(out)
+
+
+def test_a_report_is_never_written_over_a_scan(
+    scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result, tmp_path: Path
+) -> None:
+    scan = tmp_path / "current.nrrd"
+    write_nrrd(scan, scans[0].array, scans[0].grid)
+    before = scan.read_bytes()
+    inputs = cmj.Input(scan), cmj.Input(scans[1])
+    result = replace(rigid, record=replace(rigid.record, inputs=inputs))
+    with pytest.raises(cmj.InputError, match="would be written over the scan"):
+        result.report(scan)
+    assert scan.read_bytes() == before
+
+
+def test_damaged_runs_are_told_in_one_line(rigid: cmj.Result, tmp_path: Path) -> None:
+    out = rigid.save(tmp_path / "out")
+    with pytest.raises(cmj.InputError, match="expected the folder of a finished run"):
+        cmj.load_result(out / "run.json")
+    with pytest.raises(cmj.InputError, match="cannot be written"):
+        cmj.load_result(out).report(tmp_path / "nowhere" / "page.html")
+    for name, content in (("dropped", '"x"'), ("withheld", "[]"), ("why", '"text"'), ("threshold", "null")):
+        (out / "findings.json").write_text(f'{{"findings": [], "{name}": {content}}}', "utf-8")
+        with pytest.raises(cmj.InputError, match="run the comparison again"):
+            cmj.load_result(out)
+    (out / "findings.json").unlink()
+    record = json.loads((out / "run.json").read_text("utf-8"))
+    for changes, said in (
+        ({"schema": "changemap.run/99"}, "run/99"),
+        ({"configuration": {"method": "sequential"}}, r"has no findings\.json"),
+    ):
+        (out / "run.json").write_text(json.dumps({**record, **changes}), "utf-8")
+        with pytest.raises(cmj.InputError, match=said):
+            cmj.load_result(out)
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:

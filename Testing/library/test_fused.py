@@ -55,11 +55,11 @@ def compare(
     template: ScanView,
     rigid: np.ndarray,
     weight: torch.Tensor,
-    partner: torch.Tensor | None = None,
+    change_weight: torch.Tensor | None = None,
 ) -> None:
     r = picture(control.grid, 0)
     c = 2.0 * torch.randn(*control.shape, 3, generator=torch.Generator().manual_seed(2)).to(weight)
-    given = {"edges": (30.0, 50.0), "weight": weight, "partner": partner}
+    given = {"edges": (30.0, 50.0), "weight": weight, "change_weight": change_weight}
     closed = kind(r, template, control, rigid, **given)  # type: ignore[arg-type]
     autograd = AutogradData(r, template, control, rigid, **given)  # type: ignore[arg-type]
     for attempt in range(2):  # the second evaluation uses the same buffers
@@ -103,9 +103,9 @@ def test_with_weights_that_leave_most_of_the_box_out(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_some_voxels_have_no_partner(kind: Kind) -> None:
     grid = Grid((10, 11, 12), (2.0, 2.0, 2.0))
-    partner = torch.rand(grid.shape, generator=torch.Generator().manual_seed(7)).to(DEVICE, torch.float64)
-    partner[3:6] = 0.0
-    compare(kind, ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), some_of(grid, 8, 0.6), partner)
+    change_weight = torch.rand(grid.shape, generator=torch.Generator().manual_seed(7)).to(DEVICE, torch.float64)
+    change_weight[3:6] = 0.0
+    compare(kind, ControlGrid(grid, (4.0, 4.0, 3.0)), picture(grid, 1), np.eye(4), some_of(grid, 8, 0.6), change_weight)
 
 
 @pytest.mark.parametrize("kind", KINDS)

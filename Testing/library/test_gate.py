@@ -12,9 +12,10 @@ from phantoms import LUNG_VOLUME_ML, centred_grid, chest_phantom, rotation, voxe
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, apply_affine
 from ChangeMapJointLib.gate.anatomy import chest_view, orientation
+from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.gate.checks import check_pair
-from ChangeMapJointLib.gate.comparable import seen_shares
-from ChangeMapJointLib.gate.rules import ALL_FINE, RULES, GateAnswer
+from ChangeMapJointLib.gate.comparable import covered_fractions
+from ChangeMapJointLib.gate.rules import RULES
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.registration.rigid import any_size
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
@@ -69,7 +70,7 @@ def before() -> Known:
 
 def asked(now: Known, before: Known, matrix: np.ndarray | None = None) -> GateAnswer:
     matrix = np.eye(4) if matrix is None else matrix
-    return check_pair(now[0], before[0], lungs=(now[1], before[1]), matrix=matrix)
+    return check_pair(now[0], before[0], lungs=(now[1], before[1]), rigid=matrix)
 
 
 def rules(answer: GateAnswer, scan: str | None = None) -> set[str]:
@@ -158,14 +159,15 @@ def test_what_only_one_scan_saw_is_named(now, before):
     (found,) = [one for one in answer.reasons if one.rule == "coverage"]
     assert "right lung's lower half" in found.sentence
     assert "upper" not in found.sentence
-    assert "of the reference were seen by the template" in found.sentence
+    assert found.sentence.startswith("The template covers only ")
+    assert found.sentence.endswith(" in the reference.")
     assert "breathing" not in rules(answer)  # lungs that were not seen are not breathed out
 
 
 def test_coverage_follows_the_alignment(now, before):
     shift = np.eye(4)
     shift[2, 3] = -90.0
-    shares = seen_shares(now[1], before[0], shift)
+    shares = covered_fractions(now[1], before[0], shift)
     assert set(shares) == {f"{side} lung's {half} half" for side in ("right", "left") for half in ("upper", "lower")}
     assert shares["right lung's upper half"][0] == 1.0
     assert shares["right lung's lower half"][0] < 0.9
@@ -222,7 +224,7 @@ def test_free_air_is_said(now, before):
 def test_a_missing_lung_is_said(now, before):
     answer = asked(filled(now, now[1].labels == LEFT, 30.0, masked=False), before)
     (found,) = [one for one in answer.reasons if one.rule == "one_lung"]
-    assert found.sentence.startswith("The left lung is missing or a remnant, 0.0 l")
+    assert found.sentence.startswith("The left lung is missing or very small, 0.0 l")
 
 
 def test_metal_is_said(now, before):
@@ -289,7 +291,7 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
     def align(reference: Known, template: Known, **options: object) -> RigidAlignment:
         seen.extend((reference, template))
         return RigidAlignment(
-            turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: lungs moved by 10.0 mm, x."
+            turn, 7.0, (10.0, 0.0, 0.0), Overlap(1.0, 1.0), 1.0, 0.9, 0.9, "Aligned: the lungs moved by 10.0 mm, x."
         )
 
     monkeypatch.setattr(any_size, "align_rigid", align)
@@ -302,4 +304,4 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
     np.testing.assert_allclose(apply_affine(found.matrix, child.grid.to_physical(index)), expected, atol=1e-9)
     assert np.linalg.det(found.matrix[:3, :3]) == pytest.approx(1.0)
     assert found.translation_mm[0] == pytest.approx(10.0 * body_scale(child))
-    assert found.status == f"Aligned: lungs moved by {10.0 * body_scale(child):.1f} mm, x."
+    assert found.status == f"Aligned: the lungs moved by {10.0 * body_scale(child):.1f} mm, x."

@@ -95,7 +95,7 @@ def test_slices_of_an_nrrd_that_drift_are_sheared_straight(tmp_path):
     values = (3.0 * i - 4.0 * (2 * j + 0.5 * k) + 5.0 * 3 * k).astype(np.float32)
     fields = ("type: float", "dimension: 3", "sizes: 15 20 7", "endian: little", *TILTED)
     found = read_volume(nrrd(tmp_path / "a.nrrd", *fields, content=values.tobytes()))
-    assert found.notes == ("The slices are tilted by 9.5 degrees (gantry tilt); they were sheared straight.",)
+    assert found.notes == ("The slices are tilted by 9.5 degrees (gantry tilt); the tilt was corrected.",)
     expected = (voxel_points(found.grid) - (1, 2, 3)) @ np.array([3.0, -4.0, 5.0])
     inner = (slice(None), slice(3, -3), slice(None))
     np.testing.assert_allclose(found.array[inner], expected[inner], atol=1e-3)
@@ -185,7 +185,7 @@ def test_a_file_for_each_slice(tmp_path, name):
 def test_bytes_behind_the_voxels_are_told(tmp_path):
     (tmp_path / "a.raw").write_bytes(CONTENT + b"12345")
     (note,) = read_volume(meta(tmp_path / "a.mhd", ElementDataFile="a.raw")).notes
-    assert note.startswith("5 byte(s) behind the voxels were left out")
+    assert note.startswith("5 byte(s) after the voxels were ignored")
 
 
 # -- more than one volume -------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_time_series_is_called_one(tmp_path):
         path = tmp_path / f"four.{suffix}"
         sitk.WriteImage(sitk.JoinSeries([volume] * 4), str(path))
         assert (
-            "4-dimensional image: a series of 4 volumes (time points, phases, ...), expected one; save"
+            "4-dimensional image: a series of 4 volumes (time points, phases, ...), expected one volume; save"
             in input_error(path)
         )
         sitk.WriteImage(sitk.JoinSeries([volume]), str(path))
@@ -211,7 +211,7 @@ def test_colours_and_vectors_are_called_so(tmp_path):
     for suffix in ("nrrd", "mha"):
         path = tmp_path / f"colour.{suffix}"
         sitk.WriteImage(sitk.Compose(volume, volume, volume), str(path))
-        assert "3 components a voxel (" in input_error(path)
+        assert "3 components per voxel (" in input_error(path)
         assert "give the scan itself, in grey values" in input_error(path)
 
 

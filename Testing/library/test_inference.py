@@ -7,18 +7,18 @@ import pytest
 import torch
 from test_solver import FAST, PERMUTED, SHAPE, lung_like, moved_pair
 
-from ChangeMapJointLib.core.blur import sampled_mm2
+from ChangeMapJointLib.core.blur import sampled_variance_mm2
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.joint import inference
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.inference import JointOptions, ask_network, look_again, trained_shape
+from ChangeMapJointLib.joint.inference import JointOptions, run_network, trained_shape, update_learned_change
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
-from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating
-from ChangeMapJointLib.registration.deformable.register import register, smooth_start, starting_from
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolation_coefficients
+from ChangeMapJointLib.registration.deformable.register import initial_coefficients, register, smooth_start
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -65,7 +65,7 @@ def rigid() -> FloatArray:
 @pytest.mark.parametrize("grid", [GRID, Grid(SHAPE, (2.0, 2.0, 2.0), (10.0, 5.0, -300.0), PERMUTED)])
 def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Grid) -> None:
     volume, lungs = lung_like(grid)
-    answer = ask_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs, rigid=rigid()))
+    answer = run_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs, rigid=rigid()))
     assert answer.scans.grid.shape == (16, 16, 32)
     assert answer.notes == ()
     points = grid.to_physical(np.random.default_rng(0).uniform(0, 1, (50, 3)) * (np.array(grid.size) - 1))
@@ -81,10 +81,10 @@ def test_y_is_the_rigid_map_after_u_on_a_grid_that_covers_the_reference(grid: Gr
 def test_a_second_look_starts_where_a_better_y_has_put_the_template() -> None:
     volume, lungs = lung_like(GRID)
     model = Checkpoint(Told(), CARD, "")
-    first = ask_network(model, ScanPair.of(volume, volume, lungs, lungs, rigid=rigid()))
+    first = run_network(model, ScanPair.of(volume, volume, lungs, lungs, rigid=rigid()))
     points = index_points(GRID, GRID.affine).numpy().astype(float)
     y = apply_affine(rigid(), (points + np.array([-2.0, 1.0, 0.5])).reshape(-1, 3)).reshape(points.shape)
-    again = look_again(model, first, DisplacementField((y - points).astype(np.float32), GRID), GRID)
+    again = update_learned_change(model, first, DisplacementField((y - points).astype(np.float32), GRID), GRID)
     inner = again.learned[8:-8, 8:-8, 8:-8]
     assert inner == pytest.approx(np.full_like(inner, 1 / (1 + np.exp(2.0))), abs=1e-3)  # softmax of (0, -2)
     assert again.field is first.field
@@ -94,16 +94,17 @@ def test_a_second_look_starts_where_a_better_y_has_put_the_template() -> None:
 def test_without_memory_the_first_look_stays_and_that_is_told() -> None:
     volume, lungs = lung_like(GRID)
     network = Told()
-    first = ask_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
+    first = run_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
     network.error = MemoryError()
-    again = look_again(Checkpoint(network, CARD, ""), first, first.field, GRID)
+    again = update_learned_change(Checkpoint(network, CARD, ""), first, first.field, GRID)
     assert again.learned is first.learned
     assert again.notes == (
-        "Memory did not suffice for a second look of the network: CM_learn is that of its own deformation.",
+        "There was not enough memory to run the network a second time: CM_learn belongs to the network's own "
+        "deformation, not to the optimised one.",
     )
     network.error = RuntimeError("a fault")
     with pytest.raises(RuntimeError, match="a fault"):
-        look_again(Checkpoint(network, CARD, ""), first, first.field, GRID)
+        update_learned_change(Checkpoint(network, CARD, ""), first, first.field, GRID)
 
 
 def test_bfloat16_gives_about_what_float32_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,7 @@ def test_bfloat16_gives_about_what_float32_gives(monkeypatch: pytest.MonkeyPatch
     for fast in (True, False):
         monkeypatch.setattr(inference, "bfloat16_is_fast", lambda fast=fast: fast)
         model = Checkpoint(network, CARD, "")
-        answers.append(ask_network(model, ScanPair.of(volume, volume, lungs, lungs)))
+        answers.append(run_network(model, ScanPair.of(volume, volume, lungs, lungs)))
     assert answers[0].learned == pytest.approx(answers[1].learned, abs=0.03)
     assert not np.array_equal(answers[0].learned, answers[1].learned)
     assert answers[0].field.vectors_mm == pytest.approx(answers[1].field.vectors_mm, abs=0.1)
@@ -141,11 +142,11 @@ def test_blur_is_that_of_voxels_low_pass_and_interpolation() -> None:
     seen = Grid((8, 8, 8), (1.0, 2.0, 3.0))
     thick = Grid((8, 8, 8), (1.0, 1.5, 5.0))
     expected = [1 / fwhm2 + 1 / 6, 4 / fwhm2 + 1.5**2 / 6, 25 / fwhm2 + 25 / 6]
-    assert sampled_mm2(thick, seen) == pytest.approx(expected, rel=1e-4)
+    assert sampled_variance_mm2(thick, seen) == pytest.approx(expected, rel=1e-4)
     turned = Grid((8, 8, 8), (1.5, 5.0, 1.0), direction=PERMUTED)
     along = (5.0, 1.0, 1.5)  # its y axis lies along x, its z axis along y, its x axis along z
     expected = [max(h, g) ** 2 / fwhm2 + h**2 / 6 for h, g in zip(along, seen.spacing_mm, strict=True)]
-    assert sampled_mm2(turned, seen) == pytest.approx(expected, rel=1e-4)
+    assert sampled_variance_mm2(turned, seen) == pytest.approx(expected, rel=1e-4)
 
 
 def vessel(slice_mm: float, centre_mm: float, *, turned: bool) -> Volume:
@@ -189,7 +190,7 @@ def test_the_network_sees_matched_scans_where_its_options_say_so() -> None:
     thick = Volume(volume.array[::3], Grid((len(volume.array[::3]), *SHAPE[1:]), (2.0, 2.0, 6.0), GRID.origin_mm))
     network = Told()
     network.options = replace(network.options, match_resolution=True)
-    answer = ask_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, thick, lungs, lungs[::3]))
+    answer = run_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, thick, lungs, lungs[::3]))
     pair, shape = ScanPair.of(volume, thick, lungs, lungs[::3]), (16, 16, 32)
     assert np.array_equal(answer.scans.reference, network_scans(pair, shape, match_resolution=True).reference)
     assert not np.array_equal(answer.scans.reference, network_scans(pair, shape).reference)
@@ -203,12 +204,14 @@ NO_MEMORY = "[enforce fail at alloc_cpu.cpp:120] DefaultCPUAllocator: can't allo
 def test_without_memory_a_smaller_grid_is_taken_and_told(error: Exception) -> None:
     volume, lungs = lung_like(GRID)
     network = Told(fails=1, error=error)
-    answer = ask_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
+    answer = run_network(Checkpoint(network, CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
     assert network.seen == [(16, 16, 32), (8, 8, 16)]
     assert answer.scans.grid.shape == (8, 8, 16)
-    assert answer.notes == ("Memory did not suffice: the network saw 16 x 8 x 8 voxels instead of 32 x 16 x 16.",)
+    assert answer.notes == (
+        "There was not enough memory: the network ran on 16 x 8 x 8 voxels instead of 32 x 16 x 16.",
+    )
     with pytest.raises(InputError, match="not enough memory for the network; use method='sequential'"):
-        ask_network(Checkpoint(Told(fails=9), CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
+        run_network(Checkpoint(Told(fails=9), CARD, ""), ScanPair.of(volume, volume, lungs, lungs))
 
 
 def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,24 +225,24 @@ def test_a_gpu_without_memory_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPa
         return torch.zeros(3, 16, 16, 32), np.zeros((16, 16, 32), np.float32)
 
     monkeypatch.setattr(inference, "_forward", forward)
-    found = ask_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs), device="cuda")
+    found = run_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs), device="cuda")
     assert places == ["cuda", "cuda", "cpu"]
     assert found.device.type == "cpu"
     assert found.scans.grid.shape == (16, 16, 32)
-    assert found.notes == ("The GPU's memory did not suffice for the network; it computed on the CPU.",)
+    assert found.notes == ("The GPU did not have enough memory for the network, so it ran on the CPU.",)
 
 
 def test_other_faults_are_no_lack_of_memory() -> None:
     volume, lungs = lung_like(GRID)
     model = Checkpoint(Told(fails=1, error=RuntimeError("a fault")), CARD, "")
     with pytest.raises(RuntimeError, match="a fault"):
-        ask_network(model, ScanPair.of(volume, volume, lungs, lungs))
+        run_network(model, ScanPair.of(volume, volume, lungs, lungs))
 
 
 def test_shapes_that_cannot_be_taken_are_refused() -> None:
     volume, lungs = lung_like(GRID)
     with pytest.raises(InputError, match=r"found \[16, 18, 32\], expected multiples of 4"):
-        ask_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs), shape=(16, 18, 32))
+        run_network(Checkpoint(Told(), CARD, ""), ScanPair.of(volume, volume, lungs, lungs), shape=(16, 18, 32))
     for card in ({}, {"training": []}, {"training": {"shape": [1, 2]}}, {"training": {"shape": [1, 2, 1e9]}}):
         with pytest.raises(InputError, match=r"training\.shape"):
             trained_shape(Checkpoint(Told(), card, ""))
@@ -255,7 +258,7 @@ def test_coefficients_take_the_values_at_the_control_points() -> None:
     points = control.positions()
     at = ControlGrid(Grid(tuple(n - 2 for n in points.shape)), (1.0, 1.0, 1.0))  # type: ignore[arg-type]
     assert at.shape == control.shape
-    found = expand(interpolating(values), at.matrices(values))
+    found = expand(interpolation_coefficients(values), at.matrices(values))
     assert torch.allclose(found, values[1:-1, 1:-1, 1:-1], atol=1e-12)
 
 
@@ -267,11 +270,11 @@ def test_a_start_is_taken_over_without_its_rigid_part() -> None:
     y = apply_affine(rigid(), points.reshape(-1, 3)).reshape(points.shape) + wave
     field = DisplacementField((y - points).astype(np.float32), GRID)
     like = torch.zeros(1, dtype=torch.float64)
-    coefficients = starting_from(field, control, rigid(), like=like)
+    coefficients = initial_coefficients(field, control, rigid(), like=like)
     found = expand(coefficients, control.matrices(like)).numpy()
     inner = (slice(8, -8),) * 3
     assert np.abs(found - wave)[inner].max() < 0.05
-    assert starting_from(None, control, rigid(), like=like).abs().max() == 0
+    assert initial_coefficients(None, control, rigid(), like=like).abs().max() == 0
 
 
 def test_from_a_start_that_is_near_few_iterations_do() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from job_samples import DEADLINE_S, QUICK, sample_request
 
-from ChangeMapJointLib.comparison.events import Unheard, emit
+from ChangeMapJointLib.comparison.events import OutputClosed, emit
 from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.read import read_volume
@@ -117,7 +117,7 @@ def test_a_closed_pipe_is_not_taken_for_a_damaged_file(monkeypatch, tmp_path) ->
     write_nrrd(tmp_path / "scan.nrrd", volume.array, volume.grid)
     with os.fdopen(writer, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        with pytest.raises(Unheard) as caught:
+        with pytest.raises(OutputClosed) as caught:
             read_volume(tmp_path / "scan.nrrd", progress=lambda fraction, message="": emit("progress"))
         monkeypatch.undo()
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

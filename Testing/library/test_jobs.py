@@ -17,7 +17,7 @@ from job_samples import gone, sample_job, sample_request, wait_for
 from ChangeMapJointLib.background.job import Job, clean_up, explain_end, jobs_in, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.core.process import hold, is_alive, is_held, kill_tree
+from ChangeMapJointLib.core.process import is_alive, is_locked, kill_tree, lock_until_exit
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.run_files import RUN as MARKER
 
@@ -161,9 +161,9 @@ def test_a_lock_tells_the_living_from_a_namesake(tmp_path) -> None:
         assert other.poll() is None
         other.communicate(b"\n")
     assert other.returncode == 0
-    assert hold(job.lock_file)
-    assert is_held(job.lock_file)
-    assert not hold(job.lock_file, patience_s=0.0)
+    assert lock_until_exit(job.lock_file)
+    assert is_locked(job.lock_file)
+    assert not lock_until_exit(job.lock_file, patience_s=0.0)
     assert job.alive()
 
 

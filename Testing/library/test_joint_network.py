@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, similarity
-from ChangeMapJointLib.joint.warping import at_points, compose, inverse, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, warp
 
 H = (2.0, 1.0, 0.5)
 PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
@@ -185,7 +185,7 @@ def test_displacement_at_points() -> None:
     inside = index.clone()
     inside[2] = torch.tensor([0.0, 9.0, 0.0])
     wanted = inside @ torch.tensor([H[0], 10 * H[1], 100 * H[2]], dtype=torch.float64)
-    found = at_points(u, index)
+    found = displacement_at(u, index)
     assert torch.allclose(found, torch.stack([wanted, 2 * wanted, -wanted], dim=1))
 
 
@@ -200,12 +200,12 @@ def test_slabs_give_what_the_whole_gives(
     pair = torch.randn(1, 2, 96, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     pair = pair.transpose(2, axis).contiguous()
     with torch.no_grad():
-        made.train()._answer(-1, pair)  # statistics
-        whole = made.eval()._answer(-1, pair)
+        made.train()._run_block(-1, pair)  # statistics
+        whole = made.eval()._run_block(-1, pair)
         seen = []
         hook = made.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[axis]))
         monkeypatch.setattr(joint_network, "SLAB_VOXELS", 8 * 8 * 64)
-        slabs = made._answer(-1, pair)
+        slabs = made._run_block(-1, pair)
         hook.remove()
     assert seen == sizes
     for ours, theirs in zip(slabs, whole, strict=True):
@@ -267,7 +267,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         made.blocks[0].change.bias[0] = torch.nan  # type: ignore[union-attr,index]
     write_checkpoint(tmp_path / "bad.safetensors", made, {})
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="NaN or infinite"):
         read_checkpoint(tmp_path / "bad.safetensors")
 
 
@@ -296,7 +296,7 @@ def test_wrong_files_are_one_clear_line_each(tmp_path: Path) -> None:
     path = stored(tmp_path)
     content = path.read_bytes()
     put(path, content[:-10], honest=False)
-    with pytest.raises(InputError, match=r"SHA-256.*cut short or changed"):
+    with pytest.raises(InputError, match=r"SHA-256.*truncated or changed"):
         read_checkpoint(path)
     put(path, content[:200], honest=True)
     with pytest.raises(InputError, match="not safetensors"):
@@ -309,7 +309,7 @@ def test_wrong_files_are_one_clear_line_each(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"other\.json: cannot be read"):
         read_checkpoint(renamed)
     path.with_suffix(".json").rename(tmp_path / "other.json")
-    with pytest.raises(InputError, match=r"its weights are 'small\.safetensors'"):
+    with pytest.raises(InputError, match=r"is the card of 'small\.safetensors'"):
         read_checkpoint(renamed)
     with pytest.raises(InputError, match="cannot be read"):
         read_checkpoint(tmp_path / "nowhere.safetensors")
@@ -332,7 +332,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path: Path) -> None:
             {"network": {"factors": [2, 1], "channels": [2, 2], "reach": [1, 0], "depth": 1, "layers": 4}},
             "unknown option 'layers'",
         ),
-        ({"network": [1]}, "no object of options"),
+        ({"network": [1]}, "not an object of options"),
         ({"network": {"channels": [10**9, 1]}}, "channels"),
     ],
 )

@@ -18,7 +18,7 @@ from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_files import WITH_NETWORK
 from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 from ChangeMapJointLib.joint.checkpoint import write_checkpoint
-from ChangeMapJointLib.joint.inference import JointAnswer, ask_network
+from ChangeMapJointLib.joint.inference import JointPrediction, run_network
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 from ChangeMapJointLib.registration.deformable.register import Registration, register
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
@@ -134,12 +134,12 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
             raise torch.OutOfMemoryError("MPS backend out of memory")
         return register(pair, **{**how, "device": "cpu"})  # type: ignore[arg-type]
 
-    def on_cpu(*args: object, device: object, **how: object) -> JointAnswer:
-        return ask_network(*args, device="cpu", **how)  # type: ignore[arg-type]
+    def on_cpu(*args: object, device: object, **how: object) -> JointPrediction:
+        return run_network(*args, device="cpu", **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register", full)
     monkeypatch.setattr("ChangeMapJointLib.comparison.assess.register", full)
-    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.ask_network", on_cpu)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.run_network", on_cpu)
     monkeypatch.setattr("ChangeMapJointLib.comparison.compare.choose_device", lambda _: torch.device("mps"))
     wanted = request(scans, tmp_path / "out", weights)
     result = run(replace(wanted, config=replace(wanted.config, method=method)))  # type: ignore[arg-type]

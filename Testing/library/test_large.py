@@ -12,7 +12,7 @@ from phantoms import Sphere, chest_phantom, voxel_points, write_dicom
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.reduce import block_any, block_grid, block_means
 from ChangeMapJointLib.io import large
-from ChangeMapJointLib.io.large import block_factors, within_limit
+from ChangeMapJointLib.io.large import block_factors, limit_voxels
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.scan.volume import Volume
@@ -67,14 +67,14 @@ def test_what_is_averaged(shape, spacing_mm, factors) -> None:
 
 def test_a_scan_within_the_limit_is_the_very_same() -> None:
     volume = chest_phantom()
-    assert within_limit(volume) is volume
+    assert limit_voxels(volume) is volume
 
 
 def test_what_was_not_seen_in_a_part_of_a_block_is_not_seen() -> None:
     scan = chest_phantom()
     unseen = np.zeros(scan.array.shape, dtype=bool)
     unseen[:, :3] = True
-    small = within_limit(replace(scan, unseen=unseen), scan.array.size // 2)
+    small = limit_voxels(replace(scan, unseen=unseen), scan.array.size // 2)
     assert small.unseen is not None
     assert_array_equal(small.unseen, np.arange(small.array.shape[1])[None, :, None] * np.ones(small.array.shape) < 2)
 

@@ -16,7 +16,7 @@ from ChangeMapJointLib.synthesis.lidc import consensus_mask, read_lidc
 from ChangeMapJointLib.synthesis.lidc_shapes import read_shapes, shape_of_contours
 from ChangeMapJointLib.synthesis.nlst import read_centres, sphere_mask
 from ChangeMapJointLib.synthesis.shapes import DIRECTIONS, LesionShape, interpolated_radius, sphere_directions
-from ChangeMapJointLib.synthesis.synthesize import Source, read_lesions
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, read_lesions
 
 GRID = Grid((6, 20, 24), (0.7, 0.7, 2.5), (-100.0, -80.0, -300.0))
 
@@ -100,7 +100,7 @@ def test_a_hole_is_no_nodule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no XML"),
+        ("", "not XML"),
         ("<LidcReadMessage/>", "0 reading sessions"),
         ("<IdriReadMessage><readingSession/></IdriReadMessage>", "IdriReadMessage"),
         (
@@ -122,7 +122,7 @@ def test_a_mask_with_values_that_are_no_numbers_is_refused(tmp_path: Path) -> No
     mask = np.zeros(GRID.shape, np.float32)
     mask[1, 2, 3] = np.nan
     write_nrrd(tmp_path / "a.nrrd", mask, GRID)
-    with pytest.raises(InputError, match="values that are no numbers, expected a mask"):
+    with pytest.raises(InputError, match="NaN or infinite values, expected a mask"):
         read_lesions(tmp_path / "a.nrrd", GRID)
 
 
@@ -132,7 +132,7 @@ def test_outlines_of_another_series_are_refused(tmp_path: Path) -> None:
         if z == -295.1:  # rounded
             assert consensus_mask(found, GRID)[2].any()
             continue
-        with pytest.raises(InputError, match="outside of the series"):
+        with pytest.raises(InputError, match="outside the series"):
             consensus_mask(found, GRID)
     path = lidc_file(tmp_path / "b.xml", reading(square(-200.0, 4, 10)))
     with pytest.raises(InputError, match=r"lesions='b\.xml': .*outside"):
@@ -164,7 +164,7 @@ def test_the_series_that_was_read_is_taken_with_its_outlines(chest: tuple[Path, 
     folder, volume = chest
     z = [float(volume.grid.to_physical(np.array([0.0, 0.0, k]))[2]) for k in (20, 21, 22)]
     readers = [reading(*(outline(height, 20, 26, 3) for height in z)) for _ in range(2)]
-    source = Source.read(folder, lidc_file(tmp_path / "069.xml", *readers, reading(), reading()))
+    source = SourceScan.read(folder, lidc_file(tmp_path / "069.xml", *readers, reading(), reading()))
     assert np.array_equal(source.volume.array, volume.array)
     assert source.own_lesions is not None
     assert np.argwhere(source.own_lesions).mean(0).tolist() == [21.0, 26.0, 20.0]
@@ -176,16 +176,16 @@ def test_the_series_that_was_read_is_taken_with_its_outlines(chest: tuple[Path, 
 def test_the_xml_of_another_patient_is_refused(chest: tuple[Path, Volume], tmp_path: Path) -> None:
     path = lidc_file(tmp_path / "070.xml", reading())
     path.write_text(path.read_text().replace(SERIES, SERIES + "7"))
-    with pytest.raises(InputError, match=rf"lesions='070\.xml': .*{SERIES}7' fits no series; choose one of: #1"):
-        Source.read(chest[0], path)
-    one = Source.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
+    with pytest.raises(InputError, match=rf"lesions='070\.xml': .*{SERIES}7' matches no series; choose one of: #1"):
+        SourceScan.read(chest[0], path)
+    one = SourceScan.read(Path(f"{chest[0]}#2"), path)  # whoever picks a series knows better
     assert one.own_lesions is not None
     assert not one.own_lesions.any()
     path.write_text(path.read_text().replace(f"<SeriesInstanceUid>{SERIES}7</SeriesInstanceUid>", ""))
     with pytest.raises(InputError, match="2 CT series"):
-        Source.read(chest[0], path)
+        SourceScan.read(chest[0], path)
     with pytest.raises(InputError, match="no such file or folder"):
-        Source.read(tmp_path / "none", path)
+        SourceScan.read(tmp_path / "none", path)
 
 
 # -- LIDC-IDRI: shapes ----------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_other_databases_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "text.sqlite", tmp_path / "none.sqlite"):
         with pytest.raises(InputError, match=f"{path.name}': cannot be read"):
             read_shapes(path)
-    with pytest.raises(InputError, match="holds no nodule"):
+    with pytest.raises(InputError, match="holds no usable nodule"):
         read_shapes(database(tmp_path / "flat.sqlite", [ellipsoid(6.0, 6.0, 1.5)]))
     assert not (tmp_path / "none.sqlite").exists()
 
@@ -321,15 +321,15 @@ def test_centres_become_spheres_of_their_diameter(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             read_centres(path)
     path.write_text("x_mm,y_mm,z_mm,diameter_mm\n92,-73,-294,6\n")
-    with pytest.raises(InputError, match="outside of the scan"):
+    with pytest.raises(InputError, match="outside the scan"):
         sphere_mask(read_centres(path), grid)
 
 
 def test_spheres_are_not_cut_since_they_hold_lung(chest: tuple[Path, Volume], tmp_path: Path) -> None:
     x, y, z = chest[1].grid.to_physical(np.array([20.0, 26.0, 21.0]))
     (tmp_path / "a.csv").write_text(f"x_mm,y_mm,z_mm,diameter_mm\n{x},{y},{z},28\n")
-    source = Source.read(Path(f"{chest[0]}#2"), tmp_path / "a.csv")
+    source = SourceScan.read(Path(f"{chest[0]}#2"), tmp_path / "a.csv")
     assert source.own_lesions is not None
     assert source.own_lesions.sum() > 50
     assert source.cut_lesions() == []
-    assert len(Source("a", source.volume, source.lungs, source.own_lesions).cut_lesions()) == 1
+    assert len(SourceScan("a", source.volume, source.lungs, source.own_lesions).cut_lesions()) == 1

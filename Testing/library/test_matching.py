@@ -12,29 +12,22 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points
-from ChangeMapJointLib.registration.keypoints import match as matching
-from ChangeMapJointLib.registration.keypoints.match import (
-    MatchingOptions,
-    Search,
-    match_keypoints,
-    min_convolve,
-    unit_gradients,
-)
+from ChangeMapJointLib.registration.keypoints.match import MatchingOptions, Search, match_keypoints, unit_gradients
+from ChangeMapJointLib.registration.keypoints.spanning_tree import SpanningTree, min_convolve
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 GRID = Grid((44, 46, 48), (2.0, 2.0, 2.0), (-30.0, 20.0, 500.0))
-NUMPY = MatchingOptions(compiled=False)
 
 
 def volumes(count: int, side: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(size=(count, side, side, side)).astype(np.float32)
 
 
-@pytest.mark.parametrize("options", [MatchingOptions(), NUMPY], ids=["compiled", "numpy"])
-def test_min_convolution_against_trying_everything(options: MatchingOptions) -> None:
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "numpy"])
+def test_min_convolution_against_trying_everything(compiled: bool) -> None:
     costs, weights = volumes(2, 4), np.array([0.02, 0.3], np.float32)
     shifts, spacing = np.array([[0.5, -1.0, 2.0], [0, 0, 0]], np.float32), np.array([1.0, 2.0, 1.5], np.float32)
-    found = min_convolve(costs, weights, shifts, spacing, options)
+    found = min_convolve(costs, weights, shifts, spacing, compiled=compiled)
     places = np.array(list(product(range(4), repeat=3)), float)
     for n in range(2):
         for d in ((0, 0, 0), (1, 3, 2), (3, 0, 1)):
@@ -43,15 +36,15 @@ def test_min_convolution_against_trying_everything(options: MatchingOptions) -> 
             assert found[(n, *d)] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("options", [MatchingOptions(), NUMPY], ids=["compiled", "numpy"])
-def test_belief_propagation_is_exact_on_the_tree(options: MatchingOptions) -> None:
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "numpy"])
+def test_belief_propagation_is_exact_on_the_tree(compiled: bool) -> None:
     """Three points in a chain with a side branch: the min-marginals of all 27^4 assignments."""
     points = np.array([[0.0, 0, 0], [5, 0, 0], [10, 1, 0], [5, 4, 0]])
-    tree = matching._Tree.over(points)
+    tree = SpanningTree.over(points)
     costs = volumes(4, 3, seed=4)
     base = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float32)
     spacing = np.array([2.0, 1.0, 1.5], np.float32)
-    found = tree.propagate(costs, base, spacing, replace(options, stiffness=0.4))
+    found = tree.propagate(costs, base, spacing, stiffness=0.4, compiled=compiled)
     places = np.array(list(product(range(3), repeat=3)), float) * spacing
     total = 0.0
     shape = [27] * 4
@@ -78,8 +71,7 @@ def test_a_tree_of_many_nodes_loses_no_precision() -> None:
     count = 5000
     points = np.stack([np.arange(count) * 3.0, np.zeros(count), np.zeros(count)], axis=1)
     costs, base = volumes(count, 3, seed=6), np.zeros((count, 3), np.float32)
-    tree, options = matching._Tree.over(points), replace(MatchingOptions(), stiffness=0.1)
-    found = tree.propagate(costs, base, np.ones(3, np.float32), options)
+    found = SpanningTree.over(points).propagate(costs, base, np.ones(3, np.float32), stiffness=0.1)
     places = np.array(list(product(range(3), repeat=3)), float)
     penalty = 0.1 / 3 * ((places[:, None] - places[None]) ** 2).sum(-1)
     flat = costs.reshape(count, 27).astype(float)
@@ -96,7 +88,7 @@ def test_a_tree_of_many_nodes_loses_no_precision() -> None:
 def test_the_tree_joins_what_the_neighbours_leave_apart() -> None:
     rng = np.random.default_rng(3)
     points = np.concatenate([rng.normal(size=(30, 3)), rng.normal(size=(30, 3)) + 100.0, rng.normal(size=(5, 3)) - 90])
-    tree = matching._Tree.over(points, neighbours=4)
+    tree = SpanningTree.over(points, neighbours=4)
     assert sorted(np.concatenate(tree.levels).tolist()) == list(range(65))
     assert (tree.length_mm > 50).sum() == 2  # two bridges between three heaps
 

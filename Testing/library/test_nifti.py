@@ -17,7 +17,7 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.io.placing import place
+from ChangeMapJointLib.io.placing import find_placement
 from ChangeMapJointLib.io.read import read_array, read_volume
 
 RAMP = np.array([3.0, -4.0, 5.0])  # HU per mm
@@ -73,7 +73,7 @@ def test_a_tilt_in_sform_is_sheared_straight(tmp_path, qform, degrees, height):
     found = read_volume(ramp_file(tmp_path / "a.nii.gz", matrix, **options))
     angle = f"{abs(degrees):.1f}"
     if height == "straight up" or qform == "none":
-        assert found.notes == (f"The slices are tilted by {angle} degrees (gantry tilt); they were sheared straight.",)
+        assert found.notes == (f"The slices are tilted by {angle} degrees (gantry tilt); the tilt was corrected.",)
     assert found.grid.spacing_mm == pytest.approx(spacing)
     assert_ramp(found)
 
@@ -117,10 +117,12 @@ def test_an_sform_rounded_to_three_decimals_is_straightened(tmp_path):
     """On the size of a whole scan; the voxels stay where the header has them within a tenth of a voxel."""
     shape, spacing = (137, 256, 256), (1.5625, 1.5625, 2.0)
     matrix = np.round(affine(rotation(3, 2, 5), spacing), 3)
-    found = place(LPS_TO_RAS @ matrix, shape)
+    found = find_placement(LPS_TO_RAS @ matrix, shape)
     assert found.shear_mm == (0.0, 0.0)
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("The axes in the header are not quite perpendicular; the nearest that are were")
+    assert found.notes[0].startswith(
+        "The axes in the header are not quite perpendicular; the nearest perpendicular axes were"
+    )
     header = corners(shape) @ matrix[:3, :3].T + matrix[:3, 3]
     off_mm = np.linalg.norm(found.grid.to_physical(corners(shape)) - header * (-1, -1, 1), axis=1).max()
     assert off_mm < 0.15
@@ -136,7 +138,7 @@ def test_a_rounded_sform_of_a_file(tmp_path):
     np.testing.assert_array_equal(found.array, array)
     assert ["nearest" in note for note in found.notes] == [True]
     with pytest.raises(InputError, match=r"not perpendicular \(sheared: .* mm off"):
-        place(LPS_TO_RAS @ np.round(matrix, 1), (40, 40, 40))
+        find_placement(LPS_TO_RAS @ np.round(matrix, 1), (40, 40, 40))
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -150,7 +152,7 @@ def test_straight_axes_in_any_order_and_of_either_hand_are_taken_as_they_are(ang
     turn = np.asarray(rotation(*angles))[:, order] * signs
     matrix = affine(turn, spacing, (-150.0, 200.0, 1000.0)).astype(np.float32).astype(float)  # as NIfTI-1 holds it
     shape = (60, 512, 500)
-    found = place(matrix, shape)
+    found = find_placement(matrix, shape)
     assert found.notes == ()
     expected = corners(shape) @ matrix[:3, :3].T + matrix[:3, 3]
     np.testing.assert_allclose(found.grid.to_physical(corners(shape)), expected, atol=1e-3)
@@ -183,7 +185,7 @@ def test_two_positions_that_contradict_each_other(tmp_path):
     assert read_volume(agreed).notes == ()
     moved = read_volume(nifti(tmp_path / "b.nii", array, sform=here, qform=(*q, 10.0, 25.0, 30.0), codes=(1, 1)))
     assert len(moved.notes) == 1
-    assert moved.notes[0].startswith("The header holds two positions that differ by up to 5.0 mm; that in sform was")
+    assert moved.notes[0].startswith("The positions in sform and qform differ by up to 5.0 mm; sform was used")
     assert moved.grid.same_as(read_volume(agreed).grid)
 
 
@@ -196,9 +198,9 @@ def test_positions_of_either_hand_are_refused(tmp_path):
 
 def test_an_sform_that_is_none(tmp_path):
     array, zeros = random_scan().array, np.zeros((4, 4))
-    assert "sform in the header is no position" in input_error(nifti(tmp_path / "a.nii", array, sform=zeros))
+    assert "sform in the header is not a position" in input_error(nifti(tmp_path / "a.nii", array, sform=zeros))
     found = read_volume(nifti(tmp_path / "b.nii", array, sform=zeros, codes=(1, 1)))
-    assert found.notes == ("The position in sform is none (zeros, or no numbers); that in qform was taken.",)
+    assert found.notes == ("The sform in the header is not a position (zeros or no numbers); qform was used.",)
     assert "qform in the header is no" in input_error(nifti(tmp_path / "c.nii", array, qform=(2.0,) * 6, codes=(1, 0)))
 
 
@@ -267,7 +269,7 @@ def test_a_scale_on_fractions(tmp_path):
     ("dim", "datatype", "expected"),
     [
         ((4, 5, 6, 7, 2), None, "4-dimensional image: a series of 2 volumes (time points"),
-        ((5, 5, 6, 7, 1, 2), None, "2 components a voxel (vectors), expected one number a voxel"),
+        ((5, 5, 6, 7, 1, 2), None, "2 components per voxel (vectors), expected one number per voxel"),
         ((6, 5, 6, 7, 1, 1, 2), None, "expected one 3-D volume"),
         ((2, 5, 42), None, "2-dimensional image"),
         ((0, 5, 6, 7), None, "0 dimensions in the header"),

@@ -7,7 +7,7 @@ import pytest
 
 from ChangeMapJointLib.change.maps import change_map, match_voxel_blur, signed_change
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.scan.padding import find_fill, find_unseen, unseen_of, with_unseen
+from ChangeMapJointLib.scan.padding import find_padding, find_unseen, mark_unseen, unseen_mask
 from ChangeMapJointLib.scan.volume import Volume
 
 GRID = Grid((6, 60, 80), (1.5, 1.5, 1.5))
@@ -43,7 +43,7 @@ FILLS = (-3024, -2000, -1024, -1000, -500, 0, 40, 3071)
 def test_a_fill_is_found_whatever_its_value(value: int) -> None:
     hu = lung_with_vessels()
     hu[:, ~ROUND] = value
-    volume = with_unseen(Volume(hu, GRID))
+    volume = mark_unseen(Volume(hu, GRID))
     assert volume.unseen is not None
     assert volume.unseen[:, ~ROUND].all()
     assert not volume.unseen[:, np.hypot(Y - 29.5, X - 39.5) < 21.0].any()
@@ -55,7 +55,7 @@ def test_a_fill_is_found_whatever_its_value(value: int) -> None:
 @pytest.mark.parametrize("value", FILLS)
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_a_ring_and_whole_slices_are_found(value: int, width: int) -> None:
-    fill = find_fill(np.pad(lung_with_vessels(), width, constant_values=value))
+    fill = find_padding(np.pad(lung_with_vessels(), width, constant_values=value))
     assert fill is not None
     expected = np.ones(fill.shape, dtype=bool)
     expected[width:-width, width:-width, width:-width] = False
@@ -86,8 +86,8 @@ def test_a_volume_says_itself_what_it_does_not_show() -> None:
     unseen[0] = True
     with pytest.raises(ValueError, match="'unseen' must have the grid's shape"):
         Volume(lung_with_vessels(), GRID, unseen=unseen[1:])
-    assert unseen_of(Volume(lung_with_vessels(), GRID, unseen=unseen)) is unseen
-    assert unseen_of(Volume(lung_with_vessels(), GRID)) is None
+    assert unseen_mask(Volume(lung_with_vessels(), GRID, unseen=unseen)) is unseen
+    assert unseen_mask(Volume(lung_with_vessels(), GRID)) is None
 
 
 def test_the_darkest_air_inside_is_no_padding() -> None:
@@ -108,7 +108,7 @@ def test_nothing_has_changed_where_one_scan_is_padded(side: str, template_mm: fl
     cut[:, ~ROUND] = fill
     pair = (cut, whole) if side == "reference" else (whole, cut)
     template_grid = Grid(GRID.shape, (1.5, 1.5, template_mm))  # only its voxel size matters here
-    scans = [with_unseen(Volume(hu, GRID)) for hu in pair]
+    scans = [mark_unseen(Volume(hu, GRID)) for hu in pair]
     unseen = {"reference_unseen": scans[0].unseen, "template_unseen": scans[1].unseen}
     r, t = match_voxel_blur(scans[0].array, GRID, scans[1].array, template_grid, **unseen)
     everywhere = np.ones(GRID.shape, dtype=bool)

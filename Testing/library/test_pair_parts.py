@@ -9,10 +9,10 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
 from ChangeMapJointLib.synthesis.acquisition import (
     breathe_density,
+    denoise,
     measured_noise_hu,
     sample_cubic,
     scan_noise,
-    without_noise,
 )
 from ChangeMapJointLib.synthesis.sites import Site, closed_lungs, find_sites, lung_maps
 
@@ -48,7 +48,7 @@ def test_noise_is_measured_and_removed():
     clean = np.where(np.arange(40) < 20, 40.0, -850.0) + np.zeros(grid.shape)
     noisy = clean + scan_noise(np.random.default_rng(0), grid, sigma_hu=18.0, width_mm=0.9)
     assert measured_noise_hu(noisy) == pytest.approx(18, rel=0.15)
-    smooth = without_noise(noisy, grid)
+    smooth = denoise(noisy, grid)
     assert (smooth - clean)[..., :16].std() < 0.6 * 18
     np.testing.assert_allclose(smooth[..., 18:22].mean((0, 1)), clean[0, 0, 18:22], atol=15)  # the step stays
 

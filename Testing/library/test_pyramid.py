@@ -11,7 +11,7 @@ from ChangeMapJointLib.core.blur import FWHM
 from ChangeMapJointLib.core.filters import resample_parallel
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.pyramid import at_spacing
+from ChangeMapJointLib.registration.pyramid import resample_to_spacing
 
 OBLIQUE = ((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, -1.0))
 GRID = Grid((23, 40, 37), (0.7, 0.8, 1.25), (-12.0, 30.5, -700.25), OBLIQUE)
@@ -24,7 +24,7 @@ def hu() -> np.ndarray:
 
 @pytest.mark.parametrize("spacing_mm", [(1.5, 1.5, 1.5), (3.0, 3.0, 3.0), (0.7, 2.0, 1.25), (40.0, 40.0, 40.0)])
 def test_a_coarser_copy_is_a_gaussian_and_linear_interpolation(spacing_mm, hu) -> None:
-    small, grid = at_spacing(hu, GRID, spacing_mm, (-1000.0, 50.0))
+    small, grid = resample_to_spacing(hu, GRID, spacing_mm, (-1000.0, 50.0))
     assert grid == GRID.with_spacing(spacing_mm)
     sigma = [
         np.sqrt(max(new**2 - old**2, 0.0)) / FWHM / old for new, old in zip(spacing_mm, GRID.spacing_mm, strict=True)
@@ -35,7 +35,7 @@ def test_a_coarser_copy_is_a_gaussian_and_linear_interpolation(spacing_mm, hu) -
 
 
 def test_a_copy_at_its_own_spacing_is_only_clipped(hu) -> None:
-    small, grid = at_spacing(hu, GRID, GRID.spacing_mm, (-1000.0, 50.0))
+    small, grid = resample_to_spacing(hu, GRID, GRID.spacing_mm, (-1000.0, 50.0))
     assert grid is GRID
     assert_array_equal(small, np.clip(hu, -1000, 50))
     assert hu.min() < -1000  # the scan stays as it is

@@ -7,9 +7,9 @@ import pytest
 
 from ChangeMapJointLib.registration.quality import (
     Figures,
+    assess_quality,
+    assess_rigid_quality,
     dice,
-    judge,
-    judge_rigid,
     mean_residual,
     rigid_figures,
 )
@@ -34,7 +34,7 @@ GOOD = Figures(
 
 
 def test_good_figures_are_good_and_say_why() -> None:
-    verdict = judge(GOOD)
+    verdict = assess_quality(GOOD)
     assert verdict.verdict == "good"
     assert "0.990" in verdict.reasons[0]
 
@@ -43,7 +43,7 @@ def test_good_figures_are_good_and_say_why() -> None:
     ("name", "closely", "unusable", "word"),
     [
         ("lung_dice", 0.95, 0.85, "Dice 0."),
-        ("inverse_consistency_mm", 2.5, 6.0, "mm in the mean"),
+        ("inverse_consistency_mm", 2.5, 6.0, "mm on average"),
         ("inverse_consistency_p95_mm", 6.0, 20.0, "mm or more"),
         ("folding_percent", 0.01, 1.0, "folds"),
         ("overlap", 0.9, 0.3, "field of view"),
@@ -51,39 +51,39 @@ def test_good_figures_are_good_and_say_why() -> None:
     ],
 )
 def test_each_bar_turns_the_verdict_and_names_its_figure(name, closely, unusable, word) -> None:
-    one = judge(replace(GOOD, **{name: closely}))
+    one = assess_quality(replace(GOOD, **{name: closely}))
     assert one.verdict == "look closely"
     assert len(one.reasons) == 1
     assert word in one.reasons[0]
-    assert judge(replace(GOOD, **{name: unusable})).verdict == "do not use"
-    assert judge(replace(GOOD, **{name: float("nan")})).verdict == "do not use"
+    assert assess_quality(replace(GOOD, **{name: unusable})).verdict == "do not use"
+    assert assess_quality(replace(GOOD, **{name: float("nan")})).verdict == "do not use"
 
 
 def test_the_worst_bar_decides_and_all_reasons_are_given() -> None:
-    verdict = judge(replace(GOOD, lung_dice=0.8, folding_percent=0.01))
+    verdict = assess_quality(replace(GOOD, lung_dice=0.8, folding_percent=0.01))
     assert verdict.verdict == "do not use"
     assert len(verdict.reasons) == 2
 
 
 def test_a_deformation_that_makes_it_worse_is_not_to_be_used() -> None:
-    verdict = judge(replace(GOOD, residual_hu=120.0))
+    verdict = assess_quality(replace(GOOD, residual_hu=120.0))
     assert verdict.verdict == "do not use"
     assert "90 to 120 HU" in verdict.reasons[-1]
-    assert judge(replace(GOOD, residual_hu=float("nan"))).verdict == "do not use"
+    assert assess_quality(replace(GOOD, residual_hu=float("nan"))).verdict == "do not use"
 
 
 def test_what_interpolation_alone_costs_is_no_fault() -> None:
     # a scan with slices of 5 mm against itself: rigid alignment leaves 1 HU, any interpolation some more
-    assert judge(replace(GOOD, residual_rigid_hu=1.0, residual_hu=7.0)).verdict == "good"
-    assert judge(replace(GOOD, residual_rigid_hu=36.0, residual_hu=40.0)).verdict == "good"
+    assert assess_quality(replace(GOOD, residual_rigid_hu=1.0, residual_hu=7.0)).verdict == "good"
+    assert assess_quality(replace(GOOD, residual_rigid_hu=36.0, residual_hu=40.0)).verdict == "good"
 
 
 def test_no_way_back_is_no_reason() -> None:
-    assert judge(replace(GOOD, inverse_consistency_mm=None, inverse_consistency_p95_mm=None)).verdict == "good"
+    assert assess_quality(replace(GOOD, inverse_consistency_mm=None, inverse_consistency_p95_mm=None)).verdict == "good"
 
 
 def test_rigid_alone_is_never_called_good() -> None:
-    verdict = judge_rigid(rigid_figures(80.0, 0.99, 1.0))
+    verdict = assess_rigid_quality(rigid_figures(80.0, 0.99, 1.0))
     assert verdict.verdict == "look closely"
     assert "breathing" in verdict.reasons[0]
 

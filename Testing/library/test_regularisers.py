@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change, volume_penalty
+from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_penalty, volume_regulariser
 
 SHAPE, H = (6, 7, 8), (1.0, 1.0, 2.0)  # [z, y, x], spacing (x, y, z)
 
@@ -70,6 +70,6 @@ def test_volume_penalty_gradient_is_continuous_and_right() -> None:
 
 def test_volume_change_is_a_weighted_mean() -> None:
     v = torch.tensor([1.0, 2.0, 0.5])
-    assert float(volume_change(v)) == pytest.approx(1 / 3)
-    assert float(volume_change(v, torch.tensor([1.0, 1.0, 0.0]))) == pytest.approx(0.25)
-    assert float(volume_change(v, torch.zeros(3))) == 0
+    assert float(volume_regulariser(v)) == pytest.approx(1 / 3)
+    assert float(volume_regulariser(v, torch.tensor([1.0, 1.0, 0.0]))) == pytest.approx(0.25)
+    assert float(volume_regulariser(v, torch.zeros(3))) == 0

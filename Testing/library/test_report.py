@@ -144,10 +144,10 @@ def test_the_table_says_what_the_findings_say(page):
 
 def test_quality_figures_stand_beside_what_is_usual(page):
     rows = {row[0]: row[1:] for row in page.table("Usual")}
-    assert rows["Mean difference left in the lungs"][0] == "31 HU (rigid alone: 88 HU)"
+    assert rows["Mean remaining difference in the lungs"][0] == "31 HU (rigid alone: 88 HU)"
     assert rows["Lung overlap (Dice)"] == ["0.992 (rigid alone: 0.941)", "0.97 or more"]
-    assert rows["Distance left at matched keypoints"][0] == "0.83 mm"
-    assert rows["Keypoints with a confirmed partner"][0] == "1438 of 1650"
+    assert rows["Remaining distance of matched keypoints"][0] == "0.83 mm"
+    assert rows["Keypoints with a confirmed match"][0] == "1438 of 1650"
     assert rows["Lungs inside the template's field of view"] == ["98 %", "98 % or more"]
     assert quality_lines(None) == []
 
@@ -186,10 +186,10 @@ def test_times_and_versions_are_shown():
 @pytest.mark.parametrize(
     ("dates", "words"),
     [
-        (("2024-02-05", "2023-02-05"), "365 days between"),
+        (("2024-02-05", "2023-02-05"), "365 days apart"),
         (("2023-02-05", "2023-02-07"), "Check the order: the template (2023-02-07) is dated 2 days after"),
-        ((None, "2023-02-05"), "do not say both dates"),
-        (("05.02.2024", "2023-02-05"), "do not say both dates"),
+        ((None, "2023-02-05"), "do not state both dates"),
+        (("05.02.2024", "2023-02-05"), "do not state both dates"),
     ],
 )
 def test_the_interval_is_stated_and_a_wrong_order_is_noticed(dates, words):

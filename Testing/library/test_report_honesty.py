@@ -12,20 +12,20 @@ from report_page import Page, has_band
 from ChangeMapJointLib.export import report
 from ChangeMapJointLib.export.panels import lung_rows
 from ChangeMapJointLib.export.report import render_report
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 
 
 def test_no_findings_are_said_in_words():
     page = Page(render_report(content()))
     assert "No findings" in page.text
     assert "no change reached 0.68 on the map" in page.text
-    assert "means nothing" not in page.text
+    assert "does not rule out change" not in page.text
 
 
 @pytest.mark.parametrize("verdict", ["look closely", "do not use"])
 def test_no_findings_mean_nothing_where_the_registration_is_doubtful(verdict):
     page = Page(render_report(content(quality=quality(verdict, ("The lungs overlap by 0.61.",)))))
-    assert "that means nothing here" in page.text
+    assert "this does not rule out change" in page.text
     assert "The lungs overlap by 0.61." in page.text
     assert "The registration can be used" not in page.text
 
@@ -33,7 +33,7 @@ def test_no_findings_mean_nothing_where_the_registration_is_doubtful(verdict):
 def test_no_findings_mean_nothing_where_the_quality_is_unknown():
     page = Page(render_report(content(quality=None)))
     assert "Not measured" in page.text
-    assert "that means nothing here" in page.text
+    assert "this does not rule out change" in page.text
 
 
 def test_do_not_use_cannot_be_missed():
@@ -46,16 +46,18 @@ def test_do_not_use_cannot_be_missed():
 
 
 def test_do_not_use_lists_no_finding_and_shows_both_scans_rigidly():
-    """What a failed registration left is no finding: the page says why, and what can still be looked at."""
-    held = findings(finding(), grown()).held_back(("The lungs overlap by 0.61.",))
+    """Differences left by a failed registration are not findings: the page gives the reason and shows both scans."""
+    held = findings(finding(), grown()).withhold(("The lungs overlap by 0.61.",))
     rigid = np.full(held.labels.shape, -700, np.int16)
     failed = quality("do not use", ("The lungs overlap by 0.61.",))
     page = Page(render_report(content(findings=held, quality=failed, rigid_template=rigid)))
-    assert "2 regions of difference that the registration left are withheld" in page.text
+    assert "2 regions of remaining difference are withheld" in page.text
     assert "The lungs overlap by 0.61." in page.text
     assert "Finding 1" not in page.text
     assert not [table for table in page.tables if "Remark" in table[0]]
-    places = [page.text.index(words) for words in ("No findings", "Both scans, rigidly aligned", "Why: what the")]
+    places = [
+        page.text.index(words) for words in ("No findings", "Both scans, rigidly aligned", "Reason: differences after")
+    ]
     assert places == sorted(places)
     shown = [image for image in page.images if image["data-role"] == "rigid"]
     assert len(shown) == 7
@@ -83,8 +85,8 @@ def test_findings_without_pictures_are_counted_in_words(monkeypatch):
     monkeypatch.setattr(report, "PICTURED", 1)
     made = content(finding(), grown(), finding(3))
     page = Page(render_report(replace(made, findings=replace(made.findings, dropped=17))))
-    assert "Pictures follow for the first 1 of the 3 findings" in page.text
-    assert "17 smaller regions of change were left out" in page.text
+    assert "The first 1 of the 3 findings are pictured below" in page.text
+    assert "17 smaller regions of change are not listed" in page.text
     assert len(page.table("Remark")) == 4
     assert "Finding 2:" not in page.text
 

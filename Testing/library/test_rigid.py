@@ -15,9 +15,15 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Matrix3, Vector3, apply_affine
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
-from ChangeMapJointLib.registration.rigid.same_chest import VESSEL_WINDOW_HU, block_matches, structure
+from ChangeMapJointLib.registration.rigid.same_chest import VESSEL_WINDOW_HU, block_matches, fine_structure
 from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, rigid_matrix, start_poses
-from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, doubts, unlike_chests, unlike_place
+from ChangeMapJointLib.registration.rigid.verdict import (
+    Overlap,
+    RigidOptions,
+    alignment_warnings,
+    chest_problem,
+    overlap_problem,
+)
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan, working_scan
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
@@ -185,7 +191,7 @@ def test_half_a_scan_finds_its_place_and_says_what_is_missing(part: tuple[int, i
     assert found.overlap.reference_in_template == pytest.approx(0.5, abs=0.06)
     assert found.overlap.template_in_reference > 0.97
     assert found.lung_dice > 0.95
-    assert any("nothing can be said" in warning for warning in found.warnings)
+    assert any("cannot be assessed" in warning for warning in found.warnings)
 
 
 def test_scans_that_share_a_third() -> None:
@@ -248,7 +254,7 @@ def test_same_input_same_bytes_on_any_number_of_cores() -> None:
 )
 def test_a_flipped_scan_is_refused_with_the_remedy(axes: tuple[int, ...], words: str) -> None:
     message = refusal(scan(), mirrored(scan(noise_hu=10), *axes))
-    assert "lung vessels agree by 0." in message
+    assert "the agreement of lung vessels is 0." in message
     assert "at least 0.45" in message
     assert words in message
 
@@ -257,7 +263,7 @@ def test_a_flipped_scan_is_refused_with_the_remedy(axes: tuple[int, ...], words:
 def test_another_patient_is_refused(axes: tuple[int, ...]) -> None:
     message = refusal(scan(1), mirrored(scan(2), *axes))
     assert "they do not show the same chest" in message
-    assert "check that both are of one patient" in message
+    assert "check that both are of the same patient" in message
 
 
 def test_scans_of_different_parts_are_refused() -> None:
@@ -310,24 +316,24 @@ def test_it_can_be_cancelled_and_reports_upwards() -> None:
     ],
 )
 def test_bars_of_the_agreement(vessels: float | None, wall: float | None, refused: bool) -> None:
-    assert bool(unlike_chests(vessels, wall, RigidOptions())) is refused
+    assert bool(chest_problem(vessels, wall, RigidOptions())) is refused
 
 
 def test_one_scan_may_be_a_small_part_of_the_other() -> None:
     options = RigidOptions()
-    assert unlike_place(Overlap(0.1, 1.0), options) == ""
-    assert "19%" in unlike_place(Overlap(0.15, 0.19), options)
+    assert overlap_problem(Overlap(0.1, 1.0), options) == ""
+    assert "19%" in overlap_problem(Overlap(0.15, 0.19), options)
 
 
 def test_doubts_are_said_one_by_one() -> None:
     options = RigidOptions()
-    assert doubts(0.95, Overlap(1.0, 0.5), 3.0, options) == ()
-    found = doubts(0.50, Overlap(0.5, 1.0), 16.0, options)
+    assert alignment_warnings(0.95, Overlap(1.0, 0.5), 3.0, options) == ()
+    found = alignment_warnings(0.50, Overlap(0.5, 1.0), 16.0, options)
     assert len(found) == 3
     assert "0.50" in found[0]
     assert "50%" in found[1]
     assert "16 degrees" in found[2]
-    assert "Too few" in doubts(None, Overlap(1.0, 1.0), 0.0, options)[0]
+    assert "too few" in alignment_warnings(None, Overlap(1.0, 1.0), 0.0, options)[0]
 
 
 # -- parts ----------------------------------------------------------------------------
@@ -371,7 +377,7 @@ def test_structure_takes_out_what_two_lungs_share() -> None:
     hu[10, 10, :] = -400  # a vessel
     hu[:, :, 20:] = 40  # chest wall
     lungs = hu < -100
-    found = structure(hu, lungs, VESSEL_WINDOW_HU)
+    found = fine_structure(hu, lungs, VESSEL_WINDOW_HU)
     assert not found[:, :, 20:].any()
     assert found[10, 10, 5] > 350
     assert np.abs(found[3, 4:16, 15]).max() < 10  # the fall of density

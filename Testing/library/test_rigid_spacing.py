@@ -15,8 +15,8 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.registration.rigid.align import align_scans, prepare
-from ChangeMapJointLib.registration.rigid.same_chest import agreement
-from ChangeMapJointLib.registration.rigid.verdict import RigidOptions, unlike_chests
+from ChangeMapJointLib.registration.rigid.same_chest import compare_structures
+from ChangeMapJointLib.registration.rigid.verdict import RigidOptions, chest_problem
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
@@ -69,7 +69,7 @@ def moved() -> FloatArray:
 def vessels(ours: WorkingScan, theirs: WorkingScan, pose: FloatArray | None = None) -> float:
     """The figure that pairs are accepted by, at the place where they lie on each other."""
     centre = ours.lung_points_mm().mean(axis=0)
-    found = agreement(ours, theirs, np.eye(4) if pose is None else pose, centre, OPTIONS.margin_mm).vessels
+    found = compare_structures(ours, theirs, np.eye(4) if pose is None else pose, centre, OPTIONS.margin_mm).vessels
     assert found is not None
     return found
 
@@ -113,7 +113,7 @@ def test_the_whole_alignment_at_the_voxels_that_let_strangers_pass() -> None:
     right = align_scans(working(cube(2.0)), working(cube(2.0), pose=moved()), options=OPTIONS)
     assert right is not None
     assert right.rotation_deg == pytest.approx(5.4, abs=0.3)
-    assert not unlike_chests(right.similarity, right.wall_similarity, OPTIONS)
+    assert not chest_problem(right.similarity, right.wall_similarity, OPTIONS)
     wrong = align_scans(working(cube(2.0)), working(cube(2.0), mirrored=True), options=OPTIONS)
     assert wrong is not None
-    assert unlike_chests(wrong.similarity, wrong.wall_similarity, OPTIONS)
+    assert chest_problem(wrong.similarity, wrong.wall_similarity, OPTIONS)

@@ -13,14 +13,14 @@ from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 from report_page import Page
 
-from ChangeMapJointLib.cli.main import ProgressStyle, tell_result
+from ChangeMapJointLib.cli.main import ProgressStyle, print_result
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Label, Request, run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.registration import quality
-from ChangeMapJointLib.registration.quality import Figures, Quality, judge
+from ChangeMapJointLib.registration.quality import Figures, Quality, assess_quality
 from ChangeMapJointLib.scan.volume import Acquisition
 
 FEW = {"registration": {"iterations": [3, 2]}, "backward": {"iterations": [2]}}  # it is judged as failed anyway
@@ -50,11 +50,11 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """A run whose registration is judged as failed."""
 
     def unusable(figures: Figures) -> Quality:
-        return replace(judge(figures), verdict="do not use", reasons=(WHY,))
+        return replace(assess_quality(figures), verdict="do not use", reasons=(WHY,))
 
     folder = tmp_path_factory.mktemp("failed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quality, "judge", unusable)
+        patch.setattr(quality, "assess_quality", unusable)
         return run(request(folder)), folder / "out"
 
 
@@ -84,11 +84,11 @@ def test_every_output_says_what_the_gate_says(failed, capsys) -> None:
     assert set(result.gate.sentences) <= set(json.loads((out / "run.json").read_text())["notes"])
     page = Page((out / "report.html").read_text("utf-8"))
     assert page.text.index("Inputs: look") < page.text.index("is newer than the reference") < page.text.index(WHY)
-    tell_result(result, out, ProgressStyle.bar)
+    print_result(result, out, ProgressStyle.bar)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("Inputs: look. WARNING: the template (prior) of 2024-01-02 is newer")
     assert f"{result.findings.withheld} withheld" in said[2]
-    tell_result(result, out, ProgressStyle.json)
+    print_result(result, out, ProgressStyle.json)
     event = json.loads(capsys.readouterr().out)
     assert (event["findings"], event["withheld"]) == (0, result.findings.withheld)
     assert event["gate"]["answer"] == "look"

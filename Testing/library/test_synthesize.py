@@ -19,10 +19,10 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.write import read_displacement, write_nrrd
-from ChangeMapJointLib.joint.warping import at_points, warp
-from ChangeMapJointLib.synthesis.acquisition import reconstructed
+from ChangeMapJointLib.joint.warping import displacement_at, warp
+from ChangeMapJointLib.synthesis.acquisition import apply_kernel
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions, draw_pair
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
 
@@ -99,26 +99,26 @@ def test_kernels_sharpen_and_smooth_edges_in_the_axial_plane() -> None:
     edge = np.zeros((3, 9, 40), np.float32)
     edge[:, :, 20:] = 100.0
     grid = Grid(edge.shape, (1.0, 1.0, 3.0))
-    sharp, soft = (reconstructed(edge, grid, kernel)[1, 4] for kernel in (0.5, -1.0))
-    assert reconstructed(edge, grid, 0.0) is edge
+    sharp, soft = (apply_kernel(edge, grid, kernel)[1, 4] for kernel in (0.5, -1.0))
+    assert apply_kernel(edge, grid, 0.0) is edge
     assert sharp.max() > 110
     assert np.diff(sharp).max() > 100 > np.diff(soft).max()
     assert soft[20] == pytest.approx(100 - 100 * 0.3, abs=5)  # half a voxel behind an edge of 1 mm
     assert sharp[[0, -1]] == pytest.approx([0, 100], abs=0.1)
     along_z = np.zeros((9, 5, 5), np.float32)
     along_z[4:] = 100.0
-    assert reconstructed(along_z, Grid(along_z.shape), -1.0) == pytest.approx(along_z)
+    assert apply_kernel(along_z, Grid(along_z.shape), -1.0) == pytest.approx(along_z)
 
 
 # -- what is written -----------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> SourceScan:
     volume, lungs, own = phantom()
-    return Source("phantom", volume, lungs, own)
+    return SourceScan("phantom", volume, lungs, own)
 
 
 @pytest.fixture(scope="module")
-def folder(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(source: SourceScan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthesize([source], tmp_path_factory.mktemp("pairs"), pairs=1, seed=3, options=COARSE)[0]
 
 
@@ -159,7 +159,7 @@ def test_keypoints_lie_where_the_deformation_says(folder: Path) -> None:
     assert sample_array(lungs.astype(np.float32), grid, r[where == "foerstner"]).min() > 0.5
 
 
-def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: Source, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: SourceScan, tmp_path: Path) -> None:
     options = replace(COARSE, lesions=(0, 0))
 
     def stop(fraction: float, message: str = "") -> None:
@@ -177,14 +177,14 @@ def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: Source, tmp_pat
     assert (alone / "reference.nrrd").read_bytes() == (made[1] / "reference.nrrd").read_bytes()
 
 
-def test_pairs_made_in_another_way_are_not_mixed_up(source: Source, folder: Path) -> None:
+def test_pairs_made_in_another_way_are_not_mixed_up(source: SourceScan, folder: Path) -> None:
     for other, options in ((source, replace(COARSE, noise_hu=(1.0, 2.0))), (replace(source, own_lesions=None), COARSE)):
         with pytest.raises(InputError, match="other options; give another out"):
             synthesize([other], folder.parent, pairs=1, seed=3, options=options)
     assert synthesize([source], folder.parent, pairs=1, seed=3, options=COARSE) == [folder]
 
 
-def test_lesions_are_cut_and_inserted_in_every_scan(source: Source, tmp_path: Path) -> None:
+def test_lesions_are_cut_and_inserted_in_every_scan(source: SourceScan, tmp_path: Path) -> None:
     plain = replace(source, name="plain", own_lesions=None)
     options = replace(COARSE, cut_share=1.0)
     made = synthesize([plain, source], tmp_path, pairs=2, options=options)
@@ -224,7 +224,9 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
         assert (mask[z.clamp(0, 31), y.clamp(0, 31), x.clamp(0, 47)] > 0.3).float().mean() > 0.95
     assert sample.true_mm is not None
     assert sample.true_mm.shape == (3, 32, 32, 48)
-    assert float((at_points(sample.true_mm, sample.keypoints_vox) - sample.partners_mm).norm(dim=1).median()) < 0.1
+    assert (
+        float((displacement_at(sample.true_mm, sample.keypoints_vox) - sample.partners_mm).norm(dim=1).median()) < 0.1
+    )
     breathing = sample.partners_mm.norm(dim=1)
     assert 1.0 < float(breathing.mean()) < 15.0  # the rigid part is gone, breathing is left
     # warped by a field through the keypoints, T is more like R
@@ -248,11 +250,11 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
         same = torch.equal(getattr(matched[0], name).half(), getattr(sample, name).half())
         assert same == (slices[name] == max(slices.values()))
     assert sample.registered_mm is None
-    registered = PairDataset([folder], (32, 32, 48), tmp_path / "cache", register_them=True)
+    registered = PairDataset([folder], (32, 32, 48), tmp_path / "cache", with_registration=True)
     assert registered.digest() != pairs.digest()
     found = registered[0]
     assert found.registered_mm is not None
-    error = at_points(found.registered_mm, found.keypoints_vox) - found.partners_mm
+    error = displacement_at(found.registered_mm, found.keypoints_vox) - found.partners_mm
     assert float(error.norm(dim=1).mean()) < 0.3 * float(breathing.mean())
     assert not torch.equal(found.registered_mm, found.true_mm)
     with pytest.raises(InputError, match="no pair"):
@@ -310,7 +312,7 @@ def test_options_that_make_no_sense_are_one_line(tmp_path: Path, content: str, s
 
 
 def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found 1 masks for 2 scans"):
+    with pytest.raises(InputError, match="found 1 lesion files for 2 scans"):
         run_synthesis(
             Synthesis((tmp_path / "a.nrrd", tmp_path / "b.nrrd"), tmp_path / "out", lesions=(tmp_path / "c",))
         )

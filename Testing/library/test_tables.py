@@ -13,7 +13,7 @@ from export_samples import finding, findings, grown, quality
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
-from ChangeMapJointLib.gate.rules import GateAnswer, GateReason
+from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 
 HEADER = (
     "id,kind,lung,centre_x_mm,centre_y_mm,centre_z_mm,"
@@ -151,7 +151,7 @@ def test_an_older_table_stays_when_the_new_one_cannot_be_finished(tmp_path, monk
 
 
 def test_withheld_findings_are_counted_and_not_listed(tmp_path):
-    held = findings(finding(), grown()).held_back(("The deformation folds.",))
+    held = findings(finding(), grown()).withhold(("The deformation folds.",))
     assert held.labels.max() == 0
     write_findings_csv(tmp_path / "findings.csv", held)
     write_findings_json(tmp_path / "findings.json", held)

@@ -28,7 +28,7 @@ from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.draw import DrawOptions
-from ChangeMapJointLib.synthesis.synthesize import Source, synthesize
+from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 from ChangeMapJointLib.training import samples
 from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
@@ -43,8 +43,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two pairs of one patient, one of another."""
     volume, lungs, _ = phantom()
     out = tmp_path_factory.mktemp("data")
-    synthesize([Source("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
-    synthesize([Source("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
+    synthesize([SourceScan("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
+    synthesize([SourceScan("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
     return out / "train", out / "held"
 
 

@@ -12,7 +12,7 @@ from ChangeMapJointLib.core.options import from_mapping
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
-from ChangeMapJointLib.joint.inference import ask_network, trained_shape
+from ChangeMapJointLib.joint.inference import run_network, trained_shape
 from ChangeMapJointLib.joint.network import NetworkOptions
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_both
 from ChangeMapJointLib.registration.rigid.align import align_rigid
@@ -55,7 +55,7 @@ def answer() -> tuple[np.ndarray, np.ndarray]:
     r, t = (read_volume(folder / f"{side}.nrrd") for side in ("reference", "template"))
     lungs = segment_both(r, t, options=LungOptions(spacing_mm=3.0))  # a quarter of the time
     rigid = align_rigid(*map(Scan.of, (r, t), [side.mask for side in lungs])).matrix
-    found = ask_network(read_checkpoint(MODEL), ScanPair.of(r, t, *(side.mask for side in lungs), rigid=rigid))
+    found = run_network(read_checkpoint(MODEL), ScanPair.of(r, t, *(side.mask for side in lungs), rigid=rigid))
     points = read_truth(folder / "truth.json").points
     assert points is not None
     before = points.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]

@@ -48,7 +48,7 @@ def no_weights(tmp_path, monkeypatch):
     resources = Path(__file__).parents[2] / "Resources"
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "SamplePair").symlink_to(resources / "SamplePair")
-    monkeypatch.setattr("ChangeMapJointLib.core.resources.places", lambda: [tmp_path / "without"])
+    monkeypatch.setattr("ChangeMapJointLib.core.resources.resource_folders", lambda: [tmp_path / "without"])
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_what_is_only_for_speed_is_neither_asked_for_nor_needed(computer) -> Non
 def test_declined(computer) -> None:
     without(computer, "psutil")
     dialogs.answer("confirmOkCancel", False)
-    with pytest.raises(PackagesDeclined, match=r"sequential method.*psutil>=6\.0.*declined.*Apply.*wheels"):
+    with pytest.raises(PackagesDeclined, match=r"Python packages.*psutil>=6\.0.*declined.*Apply.*wheels"):
         ensure()
     assert computer.asked == []
 

@@ -135,7 +135,7 @@ def test_rigid_only_shows_the_prior_and_says_that_there_is_no_map(widget, tmp_pa
     wait_for_end(widget)
     assert widget.panel.session is not None
     assert not widget.ui.mapCollapsibleButton.enabled
-    assert widget.ui.findingsCountLabel.text == "Rigid only: no findings were made."
+    assert widget.ui.findingsCountLabel.text == "Rigid only: no change map and no findings."
     assert "Look closely" in widget.ui.verdictLabel.text
     widget.ui.priorComboBox.setCurrentIndex(1)  # follows the rigid motion
     user.click(widget.ui.edgesCheckBox)
@@ -212,7 +212,7 @@ def test_the_chosen_effort_reaches_the_worker(widget) -> None:
 def test_one_run_at_a_time(widget) -> None:
     pair = panel_samples.nodes()
     widget.logic.process(*pair, waitForCompletion=False)
-    with pytest.raises(RuntimeError, match="under way"):
+    with pytest.raises(RuntimeError, match="already running"):
         widget.logic.runs.start(*pair)
     widget.logic.runs.cancel()
     wait_for_end(widget)

@@ -1,1 +1,1 @@
-"""DICOM series as hospitals and archives hand them out."""
+"""Reading DICOM series as hospitals and archives export them."""

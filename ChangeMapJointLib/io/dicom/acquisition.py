@@ -1,4 +1,4 @@
-"""How and when a DICOM image was made, and where in the header that stands."""
+"""How and when a DICOM image was acquired, and which elements of the header say so."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ChangeMapJointLib.io.dicom.values import (
 )
 from ChangeMapJointLib.scan.volume import Acquisition
 
-_MOMENTS = (  # keywords of date and time, the best first
+_DATE_TIMES = (  # keywords of date and time, in order of preference
     ("AcquisitionDate", "AcquisitionTime"),
     ("AcquisitionDateTime", "AcquisitionDateTime"),
     ("SeriesDate", "SeriesTime"),
     ("ContentDate", "ContentTime"),
     ("StudyDate", "StudyTime"),
 )
-_PHASES = (  # keyword, functional group, how it is written
+_PHASES = (  # keyword, functional group, text
     ("NominalPercentageOfCardiacPhase", "CardiacSynchronizationSequence", "{} % of the heart cycle"),
     ("NominalPercentageOfRespiratoryPhase", "RespiratorySynchronizationSequence", "{} % of the breathing cycle"),
     ("TemporalPositionIdentifier", "FrameContentSequence", "time point {}"),
     ("TemporalPositionIndex", "FrameContentSequence", "time point {}"),
 )
 TAGS = (
-    *(keyword for moment in _MOMENTS for keyword in moment),
+    *(keyword for keywords in _DATE_TIMES for keyword in keywords),
     *(keyword for keyword, *_ in _PHASES),
     *("Modality", "ConvolutionKernel", "SliceThickness", "ContrastBolusAgent", "Manufacturer", "SeriesDescription"),
     *("KVP", "Exposure", "ExposureInuAs", "CTDIvol", "CTExposureSequence"),
@@ -42,68 +42,68 @@ TAGS = (
 )
 
 
-Find = Callable[[str, str], Any]
+FindValue = Callable[[str, str], Any]
 
 
-class Groups:
-    """What a file says of all its frames: shared functional groups, else the top level; looked up once.
+class FunctionalGroups:
+    """Values for all frames of a file: from the shared functional groups, else from the top level; looked up once.
 
     Args:
         header: the top level.
-        shared: the shared functional groups; empty in a classic file.
+        shared: the shared functional groups; None in a single-frame file.
     """
 
     def __init__(self, header: Dataset, shared: Dataset | None = None) -> None:
         self.header = header
         self._shared = _first_items(shared)
-        self._known: dict[tuple[str, str], Any] = {}
+        self._found: dict[tuple[str, str], Any] = {}
 
     def find(self, keyword: str, sequence: str) -> Any:
-        """The value for all frames, or None."""
+        """Return the value for all frames, or None."""
         key = (keyword, sequence)
-        if key not in self._known:
+        if key not in self._found:
             value = self._shared[sequence].get(keyword) if sequence in self._shared else None
-            self._known[key] = self.header.get(keyword) if value is None else value
-        return self._known[key]
+            self._found[key] = self.header.get(keyword) if value is None else value
+        return self._found[key]
 
     def of_frame(self, own: Dataset | None) -> FrameGroups:
-        """The same with the functional groups of one frame."""
+        """Return a lookup for one frame, given its own functional groups."""
         return FrameGroups(self, _first_items(own))
 
 
 @dataclass(frozen=True)
 class FrameGroups:
-    """What a file says of one frame: its own functional groups, else what counts for all.
+    """Values for one frame: from its own functional groups, else those for all frames.
 
     Attributes:
-        common: what counts for all.
-        own: the frame's own groups by keyword.
+        common: values for all frames.
+        own: the frame's own functional groups by keyword.
     """
 
-    common: Groups
+    common: FunctionalGroups
     own: Mapping[str, Dataset]
 
     def find(self, keyword: str, sequence: str) -> Any:
-        """The frame's value, or None."""
+        """Return the value for the frame, or None."""
         value = self.own[sequence].get(keyword) if sequence in self.own else None
         return self.common.find(keyword, sequence) if value is None else value
 
 
 def _first_items(groups: Dataset | None) -> dict[str, Dataset]:
-    """The first item of each sequence."""
-    return {one.keyword: one.value[0] for one in groups or () if one.VR == "SQ" and one.value}
+    """Return the first item of each sequence by keyword."""
+    return {element.keyword: element.value[0] for element in groups or () if element.VR == "SQ" and element.value}
 
 
 def acquisition_of(groups: FrameGroups) -> Acquisition:
-    """What the header says of the scan that the frame is of.
+    """Return the acquisition of the scan that a frame belongs to.
 
     Raises:
-        InputError: a slice thickness that is no number.
+        InputError: the slice thickness is not a number.
     """
     header, find = groups.common.header, groups.find
     thickness = as_numbers(find("SliceThickness", "PixelMeasuresSequence"), 1, "SliceThickness")
     identity = [as_text(header.get(keyword)) for keyword in ("PatientID", "PatientName")]
-    date, time = _moment(header)
+    date, time = _date_time(header)
     return Acquisition(
         date=date,
         modality=as_text(header.get("Modality")) or None,
@@ -121,22 +121,22 @@ def acquisition_of(groups: FrameGroups) -> Acquisition:
     )
 
 
-def _moment(header: Dataset) -> tuple[str | None, str | None]:
-    """The best date, and the time that belongs to it; where it has none, the best time of the series."""
-    found = [(as_iso_date(header.get(day)), as_iso_time(header.get(hour), hour)) for day, hour in _MOMENTS]
-    date, time = next(((date, time) for date, time in found if date), (None, None))
-    return date, time or next((time for _, time in found[:-1] if time), None)
+def _date_time(header: Dataset) -> tuple[str | None, str | None]:
+    """Return the preferred date and the time that belongs to it; without one, the preferred time of the series."""
+    pairs = [(as_iso_date(header.get(day)), as_iso_time(header.get(hour), hour)) for day, hour in _DATE_TIMES]
+    date, time = next(((date, time) for date, time in pairs if date), (None, None))
+    return date, time or next((time for _, time in pairs[:-1] if time), None)
 
 
-def _phase(find: Find) -> str | None:
+def _phase(find: FindValue) -> str | None:
     values: Sequence[tuple[str, str]] = [
         (as_text(find(keyword, sequence)), text) for keyword, sequence, text in _PHASES
     ]
     return next((text.format(value) for value, text in values if value), None)
 
 
-def _exposure_mas(find: Find) -> float | None:
-    millis = positive(find("ExposureInmAs", "CTExposureSequence"))
-    millis = millis or positive(find("Exposure", ""))
-    micros = positive(find("ExposureInuAs", ""))
-    return millis or (micros / 1000.0 if micros else None)
+def _exposure_mas(find: FindValue) -> float | None:
+    mas = positive(find("ExposureInmAs", "CTExposureSequence"))
+    mas = mas or positive(find("Exposure", ""))
+    uas = positive(find("ExposureInuAs", ""))
+    return mas or (uas / 1000.0 if uas else None)

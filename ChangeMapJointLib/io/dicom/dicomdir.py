@@ -1,4 +1,4 @@
-"""What a DICOMDIR, the table of contents of a disc, says of the files beside it."""
+"""DICOMDIR files: the table of contents of a disc, which lists the files beside it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NAME = "DICOMDIR"
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a scan.
+    """The files of a source, and what a DICOMDIR says about them.
 
     Attributes:
-        files: all that may be images.
-        listed: files that a DICOMDIR among them, or given itself, lists, by SeriesInstanceUID.
-        missing: those of them that are not there.
+        files: all files that may be images.
+        listed: number of files that a DICOMDIR lists, by SeriesInstanceUID.
+        missing: number of those that are missing, by SeriesInstanceUID.
     """
 
     files: tuple[SourceFile, ...]
@@ -35,19 +35,19 @@ class Source:
 
 @contextmanager
 def open_scan(path: Path) -> Iterator[Source]:
-    """The files of a folder, of a zip archive, the one file at ``path``, or those that a DICOMDIR lists.
+    """Open the files of a folder, of a zip archive, the one file at ``path``, or those that a DICOMDIR lists.
 
-    Where not all that a DICOMDIR lists can be found under the names that it gives, its whole folder is looked at.
+    If some of the files that a DICOMDIR lists are not found under their names, its whole folder is searched.
 
     Raises:
-        InputError: as :func:`~ChangeMapJointLib.io.sources.open_source`.
+        InputError: see :func:`~ChangeMapJointLib.io.sources.open_source`.
     """
     if path.is_file() and is_dicomdir(plain_file(path, path.name)):
         root = path.parent
-        names = [name for lot in references(plain_file(path, path.name)).values() for name in lot]
-        there = [root / PurePosixPath(name) for name in names]
-        if names and all(_inside(name) for name in names) and all(file.is_file() for file in there):
-            yield Source(tuple(plain_file(file, name) for file, name in zip(there, names, strict=True)))
+        names = [name for group in references(plain_file(path, path.name)).values() for name in group]
+        paths = [root / PurePosixPath(name) for name in names]
+        if names and all(_inside(name) for name in names) and all(file.is_file() for file in paths):
+            yield Source(tuple(plain_file(file, name) for file, name in zip(paths, names, strict=True)))
             return
         with open_source(root) as files:
             yield _with_contents(files)
@@ -57,7 +57,7 @@ def open_scan(path: Path) -> Iterator[Source]:
 
 
 def is_dicomdir(file: SourceFile) -> bool:
-    """Is it a table of contents, by its name or by its class?"""
+    """Return whether a file is a DICOMDIR, by its name or its SOP class."""
     if PurePath(file.name).name.upper() == NAME:
         return True
     start = file.read(HEADER_BYTES)
@@ -65,46 +65,46 @@ def is_dicomdir(file: SourceFile) -> bool:
 
 
 def references(file: SourceFile) -> dict[str, list[str]]:
-    """Names of the files that a DICOMDIR lists, relative to its folder, by SeriesInstanceUID; none when damaged."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Return the file names in a DICOMDIR, relative to its folder, by SeriesInstanceUID; none if it is damaged."""
+    names: dict[str, list[str]] = defaultdict(list)
     try:
         check_inflated(file, file.read(HEADER_BYTES))
         records = read_dataset(file, ["DirectoryRecordSequence"]).get("DirectoryRecordSequence") or []
         with parsing(file.name):
             series = ""
             for record in records:
-                series = as_text(record.get("SeriesInstanceUID")) or series  # records stand below their series
+                series = as_text(record.get("SeriesInstanceUID")) or series  # records follow that of their series
                 name = as_text(record.get("ReferencedFileID")).replace("\\", "/")
                 if name:
-                    found[series].append(name)
-    except InputError:  # it only helps; the images speak for themselves
+                    names[series].append(name)
+    except InputError:  # a DICOMDIR only helps; the images can be read without it
         return {}
-    return dict(found)
+    return dict(names)
 
 
 def _inside(name: str) -> bool:
-    """Names a file below the folder, not somewhere else."""
+    """Return whether a name points to a file inside the folder."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
 
 
 def _with_contents(files: tuple[SourceFile, ...]) -> Source:
-    """The files without tables of contents, and what these say; names are compared as discs are read everywhere."""
+    """Return the files without the DICOMDIRs, and what these list; names are compared regardless of file system."""
     tables = [file for file in files if PurePath(file.name).name.upper() == NAME]
     if not tables:
         return Source(files)
-    there = {_plain(file.name) for file in files}
+    present = {_normalised(file.name) for file in files}
     listed: dict[str, int] = defaultdict(int)
     missing: dict[str, int] = defaultdict(int)
     for table in tables:
         folder = PurePath(table.name).parent
         for series, names in references(table).items():
             listed[series] += len(names)
-            missing[series] += sum(_plain(str(folder / name)) not in there for name in names)
+            missing[series] += sum(_normalised(str(folder / name)) not in present for name in names)
     return Source(tuple(file for file in files if file not in tables), dict(listed), dict(missing))
 
 
-def _plain(name: str) -> str:
-    """A name without case, version (``;1``) and the suffix that some programs add."""
+def _normalised(name: str) -> str:
+    """Return a name in upper case without version (``;1``) and without the suffix that some programs add."""
     text = PurePath(name).as_posix().upper().partition(";")[0]
     return text.removesuffix(".DCM").removesuffix(".")

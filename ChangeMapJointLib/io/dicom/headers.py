@@ -1,4 +1,4 @@
-"""What the header of a DICOM file says of each of its images, classic or multi-frame."""
+"""Reads the header of a DICOM file, single-frame or multi-frame, into one entry per image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pydicom.uid import (
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.io.dicom import acquisition
-from ChangeMapJointLib.io.dicom.acquisition import FrameGroups, Groups, acquisition_of
+from ChangeMapJointLib.io.dicom.acquisition import FrameGroups, FunctionalGroups, acquisition_of
 from ChangeMapJointLib.io.dicom.positions import VECTOR_TAGS, positions_without_groups
 from ChangeMapJointLib.io.dicom.values import (
     as_integer,
@@ -38,7 +38,7 @@ from ChangeMapJointLib.io.sources import SourceFile
 from ChangeMapJointLib.scan.volume import Acquisition
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
-NO_CROSS_SECTION = {  # words of ImageType that mark pictures which are no CT slices in HU
+NO_CROSS_SECTION = {  # words of ImageType that mark images other than CT slices in HU
     "LOCALIZER": "localizer",
     "SCOUT": "localizer",
     "SCREEN SAVE": "screen picture",
@@ -48,15 +48,15 @@ NO_CROSS_SECTION = {  # words of ImageType that mark pictures which are no CT sl
     "MINIP": "projection",
     "PROJECTION IMAGE": "projection",
 }
-HU_TYPES = ("", "HU", "HU_MOD", "US")  # of RescaleType; US says nothing, and old CTs have it
+HU_TYPES = ("", "HU", "HU_MOD", "US")  # values of RescaleType; US means unspecified, as in old CTs
 OTHER_TYPES = {"Z_EFF": "effective atomic number", "ED": "electron density", "EDW": "electron density", "MGML": "mg/ml"}
-HEADER_BYTES = 2048  # hold the group that names the transfer syntax
+HEADER_BYTES = 2048  # enough for the group that names the transfer syntax
 CHUNK_BYTES = 2**20
 MAX_PIXELS = 2**26  # of one image, 8192 x 8192; no CT has that many
 MAX_INFLATED = 100  # times the size of a deflated file
-MIN_INFLATED_BYTES = 64 * 2**20  # which is allowed in any case
+MIN_INFLATED_BYTES = 64 * 2**20  # always allowed
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-# what may tell two stacks in one series apart: keyword, and the functional group it is in
+# elements that may distinguish two stacks in one series: keyword, and its functional group
 SPLIT_KEYS = (
     ("StudyDate", ""),
     ("SeriesNumber", ""),
@@ -95,25 +95,25 @@ class Frame:
     """One image (slice) of a DICOM file.
 
     Attributes:
-        file: where it is.
-        index: number of the frame inside the file, from 0.
-        frames_in_file: how many there are.
+        file: the file.
+        index: number of the frame in the file, from 0.
+        frames_in_file: number of frames in the file.
         series_uid: SeriesInstanceUID.
         sop_uid: SOPInstanceUID of the file.
         series_number: SeriesNumber, if given.
         shape: (rows, columns).
-        position_mm: centre of the first pixel, LPS; None where the header does not say.
-        orientation: row direction, then column direction (six numbers); None likewise.
-        spacing_mm: (between columns, between rows); None likewise.
-        slope: HU per stored unit; 1 where the header does not say.
-        intercept: HU of stored 0; 0 where the header does not say.
-        split: values of :data:`SPLIT_KEYS`, in their order.
-        acquisition: what the header says of the scan.
-        exclusion: why it is no CT slice, or an empty string.
-        problem: why it cannot be read although it is one, or an empty string; stands for the whole file.
+        position_mm: centre of the first pixel, LPS; None if missing.
+        orientation: row direction, then column direction (six numbers); None if missing.
+        spacing_mm: (between columns, between rows); None if missing.
+        slope: HU per stored unit; 1 if missing.
+        intercept: HU of a stored 0; 0 if missing.
+        split: values of :data:`SPLIT_KEYS`, in the same order.
+        acquisition: how the scan was made.
+        exclusion: why it is not a CT slice, or an empty string.
+        problem: why a CT slice cannot be read, or an empty string; the entry then stands for the whole file.
         instance: InstanceNumber, if given.
-        image_bytes: what its pixels take when they are not compressed.
-        compressed: the file holds them compressed.
+        image_bytes: size of its pixels without compression.
+        compressed: whether the pixels are compressed in the file.
     """
 
     file: SourceFile
@@ -138,10 +138,10 @@ class Frame:
 
 
 def read_frames(file: SourceFile) -> tuple[Frame, ...]:
-    """The images of a file; none when it is not DICOM.
+    """Read the images of a file from its header; none if it is not DICOM.
 
     Raises:
-        InputError: a DICOM file whose header cannot be understood.
+        InputError: the header of a DICOM file cannot be parsed.
     """
     start = file.read(HEADER_BYTES)
     if not looks_like_dicom(start):
@@ -159,16 +159,16 @@ def read_frames(file: SourceFile) -> tuple[Frame, ...]:
             try:
                 with parsing(file.name):
                     return tuple(_frames(file, header))
-            except InputError as error:  # other series of the folder are read all the same
+            except InputError as error:  # other series in the folder can still be read
                 problem = str(error)
         return (_no_frame(file, header, problem=problem),)
 
 
 def read_dataset(file: SourceFile, keywords: list[str]) -> Dataset:
-    """The elements of a file that are asked for; the others are not parsed, however odd they are.
+    """Read only the given elements of a file; the others are not parsed, since they may be damaged.
 
     Raises:
-        InputError: when it cannot be parsed.
+        InputError: the file cannot be parsed.
     """
     with parsing(file.name):
         pixels = "PixelData" in keywords
@@ -179,18 +179,18 @@ def read_dataset(file: SourceFile, keywords: list[str]) -> Dataset:
 
 
 def check_inflated(file: SourceFile, start: bytes) -> None:
-    """A file whose data set is deflated as a whole must not grow out of all proportion.
+    """Check that a deflated data set does not unpack to an excessive size.
 
     Args:
-        file: to be read next.
+        file: the file to be read next.
         start: its first :data:`HEADER_BYTES` bytes.
 
     Raises:
-        InputError: it does, or it is damaged.
+        InputError: the size is excessive, or the file is damaged.
     """
     if DeflatedExplicitVRLittleEndian.encode() not in start or start[128:132] != b"DICM":
         return
-    length = int.from_bytes(start[140:144], "little")  # of the group that comes before the deflated rest
+    length = int.from_bytes(start[140:144], "little")  # of the group before the deflated part
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     limit = max(MIN_INFLATED_BYTES, MAX_INFLATED * file.size)
     with parsing(file.name), file.opener() as stream:
@@ -208,7 +208,7 @@ def check_inflated(file: SourceFile, start: bytes) -> None:
 
 
 def looks_like_dicom(start: bytes) -> bool:
-    """A part-10 file whatever its preamble holds, or a bare little-endian data set."""
+    """Return whether a file starts like DICOM: a part-10 file with any preamble, or a bare little-endian data set."""
     if start[128:132] == b"DICM":
         return True
     group, element = start[:2], start[2:4]
@@ -216,7 +216,7 @@ def looks_like_dicom(start: bytes) -> bool:
 
 
 def _no_frame(file: SourceFile, header: Dataset, *, exclusion: str = "", problem: str = "") -> Frame:
-    """One entry for a whole file that holds no CT slices or cannot be read; whatever else is wrong does not matter."""
+    """Make one entry for a whole file that holds no CT slices or cannot be read; further faults are ignored."""
     number = None
     with suppress(Exception):
         number = as_integer(header.get("SeriesNumber"))
@@ -243,7 +243,7 @@ def _no_frame(file: SourceFile, header: Dataset, *, exclusion: str = "", problem
 
 
 def _problem(file: SourceFile, header: Dataset) -> str:
-    """Why the images of a CT file cannot be read, told before anything is allocated; or an empty string."""
+    """Return why the images of a CT file cannot be read, or an empty string; checked before anything is allocated."""
     count, rows, columns = (int(header.get(keyword) or 1) for keyword in ("NumberOfFrames", "Rows", "Columns"))
     groups = len(header.get(_GROUPS[1]) or [])
     if count < 1:
@@ -277,12 +277,12 @@ def _is_compressed(header: Dataset) -> bool:
 
 
 def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
-    common = Groups(header, (header.get(_GROUPS[0]) or [None])[0])
+    common = FunctionalGroups(header, (header.get(_GROUPS[0]) or [None])[0])
     per_frame = header.get(_GROUPS[1]) or []
     count = int(header.get("NumberOfFrames") or 1)
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-    stated = None if per_frame or count == 1 else positions_without_groups(header, count)
-    acquisitions: dict[tuple[str, ...], Acquisition] = {}  # one for each of the stacks that the file may hold
+    positions = None if per_frame or count == 1 else positions_without_groups(header, count)
+    acquisitions: dict[tuple[str, ...], Acquisition] = {}  # one for each stack in the file
     for index in range(count):
         groups = common.of_frame(per_frame[index] if per_frame else None)
         find = groups.find
@@ -290,8 +290,8 @@ def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
         if split not in acquisitions:
             acquisitions[split] = acquisition_of(groups)
         spacing = as_numbers(find("PixelSpacing", "PixelMeasuresSequence"), 2, "PixelSpacing")
-        place = find("ImagePositionPatient", "PlanePositionSequence") if stated is None else stated[index]
-        position = as_numbers(place, 3, "ImagePositionPatient")
+        value = find("ImagePositionPatient", "PlanePositionSequence") if positions is None else positions[index]
+        position = as_numbers(value, 3, "ImagePositionPatient")
         slope, intercept = (
             find(keyword, "PixelValueTransformationSequence") for keyword in ("RescaleSlope", "RescaleIntercept")
         )
@@ -312,7 +312,7 @@ def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
             intercept=as_number(intercept, 0.0, "RescaleIntercept"),
             split=split,
             acquisition=acquisitions[split],
-            exclusion=_type_exclusion(find("FrameType", "CTImageFrameTypeSequence")) or _no_hu(groups),
+            exclusion=_type_exclusion(find("FrameType", "CTImageFrameTypeSequence")) or _unit_exclusion(groups),
             instance=as_integer(header.get("InstanceNumber")),
             image_bytes=_image_bytes(header),
             compressed=_is_compressed(header),
@@ -327,36 +327,38 @@ def _slope(value: Any) -> float:
 
 
 def _exclusion(header: Dataset) -> str:
-    """Why no image of the file can be a CT slice, or an empty string."""
+    """Return why no image of the file can be a CT slice, or an empty string."""
     sop_class = UID(as_text(header.get("SOPClassUID")))
     modality = as_text(header.get("Modality"))
     if modality and modality != "CT":
         return f"modality {modality}"
     if sop_class and sop_class not in CT_CLASSES:
         kind = f"private SOP class {sop_class}" if sop_class.is_private else sop_class.name
-        return f"{kind}, expected CT images as the scanner made them"
+        return f"{kind}, expected CT images from the scanner"
     photometric = as_text(header.get("PhotometricInterpretation"))
     checks = (
         (not header.get("Rows") or not header.get("Columns"), "no image"),
         (int(header.get("SamplesPerPixel") or 1) != 1, f"colour image ({photometric})"),
         (
             photometric == "MONOCHROME1",
-            "MONOCHROME1, expected MONOCHROME2: such pictures are inverted for display, and whether their numbers are "
-            "HU cannot be told; export the original series",
+            "MONOCHROME1, expected MONOCHROME2: such images are inverted for display, and their values may not be HU; "
+            "export the original series",
         ),
         (photometric not in {"MONOCHROME2", ""}, f"{photometric}, expected MONOCHROME2"),
         ("ModalityLUTSequence" in header, "a modality look-up table instead of a rescale slope"),
     )
-    for found, reason in checks:
-        if found:
+    for excluded, reason in checks:
+        if excluded:
             return reason
     return _type_exclusion(header.get("ImageType")) or (
-        "" if header.get(_GROUPS[0]) or header.get(_GROUPS[1]) else _no_hu(Groups(header).of_frame(None))
+        ""
+        if header.get(_GROUPS[0]) or header.get(_GROUPS[1])
+        else _unit_exclusion(FunctionalGroups(header).of_frame(None))
     )
 
 
-def _no_hu(groups: FrameGroups) -> str:
-    """Why the numbers of an image are no HU by its header: maps of dual-energy CT; or an empty string."""
+def _unit_exclusion(groups: FrameGroups) -> str:
+    """Return why the values of an image are not HU by its header (maps of dual-energy CT), or an empty string."""
     kind = as_text(groups.find("RescaleType", "PixelValueTransformationSequence")).upper()
     if kind in HU_TYPES:
         return ""

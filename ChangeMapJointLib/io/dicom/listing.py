@@ -1,4 +1,4 @@
-"""The series that a source holds: what they are called, and which one is meant."""
+"""Lists the series in a source and selects one of them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MAX_LISTED = 20  # series in one message
 
 @dataclass(frozen=True)
 class Series:
-    """One stack of images that a source holds.
+    """One stack of images in a source.
 
     Attributes:
-        label: what selects it after ``#``: its SeriesNumber, with a letter where that is not unique.
-        uid: SeriesInstanceUID; two series split from one share it.
+        label: the number that selects it after ``#``: its SeriesNumber, with a letter where that is not unique.
+        uid: SeriesInstanceUID; shared by series that were split from one.
         slices: number of images.
-        acquisition: description, kernel, slice thickness, date; nothing that names the patient.
+        acquisition: description, kernel, slice thickness, date; nothing that identifies the patient.
         problem: why it cannot be read as a CT volume, or an empty string.
-        stack: its slices, readable while the source is open; None when there is a problem.
-        excluded: it is no candidate at all (localizer, other modality, report, ...).
-        difference: what tells it from others of its UID where the acquisition does not.
+        stack: its slices, readable while the source is open; None if there is a problem.
+        excluded: whether it is no CT series (localizer, other modality, report, ...).
+        difference: how it differs from others with the same UID, if the acquisition does not show that.
     """
 
     label: str
@@ -41,39 +41,40 @@ class Series:
     difference: str = ""
 
     def __str__(self) -> str:
-        about = self.acquisition
-        thickness = f"{about.slice_thickness_mm:g} mm" if about.slice_thickness_mm is not None else "unknown thickness"
+        acquisition = self.acquisition
+        thickness_mm = acquisition.slice_thickness_mm
+        thickness = f"{thickness_mm:g} mm" if thickness_mm is not None else "unknown thickness"
         parts = (
-            f"#{self.label} '{about.series_description or ''}'",
+            f"#{self.label} '{acquisition.series_description or ''}'",
             f"{self.slices} image(s)",
             thickness,
-            f"kernel {about.kernel or 'unknown'}",
+            f"kernel {acquisition.kernel or 'unknown'}",
             f"UID {self.uid}",
-            " ".join(part for part in (about.date, about.time) if part),
-            f"{about.kvp:g} kV" if about.kvp else "",
-            about.phase or "",
+            " ".join(part for part in (acquisition.date, acquisition.time) if part),
+            f"{acquisition.kvp:g} kV" if acquisition.kvp else "",
+            acquisition.phase or "",
             self.difference,
         )
         text = ", ".join(part for part in parts if part)
         return f"{text} ({self.problem})" if self.problem else text
 
 
-def with_labels(series: Sequence[Series]) -> tuple[Series, ...]:
-    """Series numbers where they are unique, with a letter (a, b, ...) behind them where not."""
-    numbers = [one.label or "0" for one in series if not one.excluded]
-    seen: dict[str, int] = defaultdict(int)
+def label_series(series: Sequence[Series]) -> tuple[Series, ...]:
+    """Label series by their numbers, followed by a letter (a, b, ...) where a number is not unique."""
+    numbers = [entry.label or "0" for entry in series if not entry.excluded]
+    used: dict[str, int] = defaultdict(int)
     labelled = []
-    for one in series:
-        label = number = one.label or "0"
-        if not one.excluded and numbers.count(number) > 1:
-            label += _letters(seen[number])
-            seen[number] += 1
-        labelled.append(replace(one, label=label))
+    for entry in series:
+        label = number = entry.label or "0"
+        if not entry.excluded and numbers.count(number) > 1:
+            label += _letters(used[number])
+            used[number] += 1
+        labelled.append(replace(entry, label=label))
     return tuple(labelled)
 
 
 def _letters(number: int) -> str:
-    """a, b, ..., z, aa, ab, ..."""
+    """Return a, b, ..., z, aa, ab, ... for 0, 1, ..."""
     text = ""
     while number >= 0:
         text = chr(ord("a") + number % 26) + text
@@ -81,26 +82,27 @@ def _letters(number: int) -> str:
     return text
 
 
-def choose(path: Path, series: Sequence[Series], selector: str | None, source: Source) -> Series:
-    """The only candidate, or the selected series.
+def choose_series(path: Path, series: Sequence[Series], selector: str | None, source: Source) -> Series:
+    """Return the only CT series, or the selected one.
 
     Raises:
-        InputError: none, several, or a selector that fits none or several.
+        InputError: there is none, there are several, or the selector matches none or several.
     """
     if not series:
-        raise InputError(f"no DICOM images found{_nothing(source)}", field=path)
-    candidates = [one for one in series if not one.excluded]
+        raise InputError(f"no DICOM images found{_without_images(source)}", field=path)
+    candidates = [entry for entry in series if not entry.excluded]
     if selector is not None:
-        chosen = [one for one in series if selector in (one.label, one.uid)]
-        chosen = [one for one in chosen if not one.excluded] or chosen
-        if len(chosen) == 1:
-            return chosen[0]
-        chosen = chosen or [one for one in candidates if one.label.rstrip("abcdefghijklmnopqrstuvwxyz") == selector]
-        what = "no series" if not chosen else f"{len(chosen)} series"
+        matches = [entry for entry in series if selector in (entry.label, entry.uid)]
+        matches = [entry for entry in matches if not entry.excluded] or matches
+        if len(matches) == 1:
+            return matches[0]
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        matches = matches or [entry for entry in candidates if entry.label.rstrip(letters) == selector]
+        count = f"{len(matches)} series" if matches else "no series"
         raise InputError(
-            f"'#{selector}' fits {what}",
+            f"'#{selector}' matches {count}",
             field=path,
-            remedy=f"choose one of: {_listing(chosen or candidates or series)}",
+            remedy=f"choose one of: {_listing(matches or candidates or series)}",
         )
     if len(candidates) == 1:
         return candidates[0]
@@ -116,32 +118,29 @@ def choose(path: Path, series: Sequence[Series], selector: str | None, source: S
     )
 
 
-def _nothing(source: Source) -> str:
-    """What to do where there is no image at all."""
+def _without_images(source: Source) -> str:
+    """Return the rest of the message for a source without any image: what it holds, and what to do."""
     if listed := sum(source.listed.values()):
-        return f", only a DICOMDIR that lists {listed} files which are not there; copy the whole disc"
+        return f", only a DICOMDIR that lists {listed} missing files; copy the whole disc"
     packed = [file.name for file in source.files if PurePath(file.name).suffix.lower() in PACKED]
     if packed:
         more = f" and {len(packed) - 1} more" if len(packed) > 1 else ""
         return f", but packed files: {packed[0]}{more}; give the zip itself, or unpack it and give the folder"
-    return (
-        "; expected the folder, zip or multi-frame file of a CT series (a scan of another format is given as the file "
-        "itself)"
-    )
+    return ", expected the folder, zip or multi-frame file of a CT series; for another format, give the file itself"
 
 
 def _listing(series: Sequence[Series]) -> str:
     roles = _roles(series)
-    shown = "; ".join(f"{one}{roles.get(one.acquisition.date or '', '')}" for one in series[:MAX_LISTED])
+    shown = "; ".join(f"{entry}{roles.get(entry.acquisition.date or '', '')}" for entry in series[:MAX_LISTED])
     text = shown if len(series) <= MAX_LISTED else f"{shown}; and {len(series) - MAX_LISTED} more"
-    patients = {one.acquisition.patient_key for one in series if one.acquisition.patient_key}
+    patients = {entry.acquisition.patient_key for entry in series if entry.acquisition.patient_key}
     return f"{text}; they are of {len(patients)} patients" if len(patients) > 1 else text
 
 
 def _roles(series: Sequence[Series]) -> dict[str, str]:
-    """Which date is likely the current scan's and which the prior's, where there are several of one patient."""
-    dates = sorted({one.acquisition.date for one in series if one.acquisition.date}, reverse=True)
-    patients = {one.acquisition.patient_key for one in series if one.acquisition.patient_key}
+    """Return which date is likely the current scan and which the prior, if there are several dates of one patient."""
+    dates = sorted({entry.acquisition.date for entry in series if entry.acquisition.date}, reverse=True)
+    patients = {entry.acquisition.patient_key for entry in series if entry.acquisition.patient_key}
     if len(dates) < 2 or len(patients) > 1:
         return {}
     names = (": likely the current scan", ": likely the prior", *[": older"] * len(dates))

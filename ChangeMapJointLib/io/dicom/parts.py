@@ -1,8 +1,8 @@
-"""From the loose CT slices of one series to its stacks.
+"""Splits the CT slices of one series into stacks.
 
-One SeriesInstanceUID may hold more than one volume: several kernels or time points, a reformat, the same scan in two
-folders; and images that belong to none: a scout that nobody marked as one. First images that are alike in size,
-spacing and orientation are put together, then each lot is split until its stacks are even.
+One SeriesInstanceUID may hold several volumes (kernels, time points, a reformat, the same scan in two folders) and
+images that belong to none (a scout that is not marked as one). Images with the same size, spacing and orientation are
+grouped first; then each group is split until its stacks are evenly spaced.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ChangeMapJointLib.io.dicom.spacing import SAME_POSITION_MM
 from ChangeMapJointLib.io.dicom.stacks import SAME_DIRECTION, Stack, build_stack
 
 MIN_SLICES = 3  # fewer are localizers, previews or monitoring shots
-COMPARABLE = 0.2  # a lot of this many times the images of the largest one is a volume of its own, not something stray
-MAX_LOTS = 50  # beyond this nothing in the series is alike
-# what never changes within a volume; by the other keys it is split where their stacks lie in one place
-ALWAYS = ("StudyDate", "SeriesNumber", "ConvolutionKernel", "TemporalPositionIdentifier", "TemporalPositionIndex")
-# what the list of series says anyway
-UNTOLD = ("patient", "SeriesNumber", "ConvolutionKernel", "SliceThickness", "KVP", "SeriesDescription")
+COMPARABLE = 0.2  # a group with at least this fraction of the images of the largest one is a volume, not stray images
+MAX_GROUPS = 50  # with more, the images of the series have nothing in common
+# elements that never change within a volume; the others split a group only if the resulting stacks overlap
+ALWAYS_SPLIT = ("StudyDate", "SeriesNumber", "ConvolutionKernel", "TemporalPositionIdentifier", "TemporalPositionIndex")
+# differences that the list of series shows anyway
+SHOWN_IN_LIST = ("patient", "SeriesNumber", "ConvolutionKernel", "SliceThickness", "KVP", "SeriesDescription")
 
 Fingerprint = Callable[[Frame], bytes]
-Places = set[tuple[int, ...]]
+Positions = set[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Part:
     """Images of one series that belong together.
 
     Attributes:
-        frames: in no order.
+        frames: the images, in no particular order.
         stack: the volume that they form, or None.
-        problem: why they form none.
-        difference: what tells them from the other parts of the series.
+        problem: why they form no volume.
+        difference: how they differ from the other parts of the series.
     """
 
     frames: tuple[Frame, ...]
@@ -49,85 +49,88 @@ class Part:
     difference: str = ""
 
 
-def find_parts(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part, ...]:
-    """The stacks in the CT frames of one series; one part without stack says what is wrong.
+def split_into_stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[Part, ...]:
+    """Split the CT frames of one series into stacks.
 
-    Lots of images of other size, spacing or orientation that are far smaller than the largest are left out with a
-    note. A lot that holds several reconstruction kernels or temporal positions is split by them; one that is no stack
-    as a whole is split by whichever other key of the header, or by which files or folders, gives stacks.
+    Images that differ in size, spacing or orientation are left out with a note if they are far fewer than the others. A
+    group with several reconstruction kernels or time points is split by them. A group that is not a stack as a whole is
+    split by any other element of the header, or by files or folders, if that gives stacks.
 
     Args:
         frames: CT frames with one SeriesInstanceUID, in any order.
-        fingerprint: equal for two frames exactly when their pixels are; only asked where positions coincide.
+        fingerprint: equal for two frames exactly if their pixels are; called only where positions coincide.
+
+    Returns:
+        The stacks; if there are none, one part without a stack that says why.
     """
-    lots = _alike(frames)
-    volumes = [lot for lot in lots if len(places(lot)) >= MIN_SLICES]
-    if not volumes or len(lots) > MAX_LOTS:
-        return (Part(tuple(frames), problem=_what_differs(lots[0][0], lots[-1][0])),)
-    volumes = [lot for lot in volumes if len(lot) >= COMPARABLE * len(volumes[0])]
-    rest = [lot for lot in lots if not any(lot is volume for volume in volumes)]
-    found: list[Part] = []
-    for lot in volumes:
-        parts = _parts(lot, fingerprint)
+    groups = _group_by_geometry(frames)
+    volumes = [group for group in groups if len(slice_positions(group)) >= MIN_SLICES]
+    if not volumes or len(groups) > MAX_GROUPS:
+        return (Part(tuple(frames), problem=_geometry_difference(groups[0][0], groups[-1][0])),)
+    volumes = [group for group in volumes if len(group) >= COMPARABLE * len(volumes[0])]
+    rest = [group for group in groups if not any(group is volume for volume in volumes)]
+    result: list[Part] = []
+    for group in volumes:
+        parts = _split_group(group, fingerprint)
         if len(volumes) > 1:
-            parts = [replace(part, difference=_joined(_look(lot[0]), part.difference)) for part in parts]
-        found += parts
-    return tuple(_without_rest(part, rest) for part in found) if rest else tuple(found)
+            parts = [replace(part, difference=_joined(_describe(group[0]), part.difference)) for part in parts]
+        result += parts
+    return tuple(_with_note_on_rest(part, rest) for part in result) if rest else tuple(result)
 
 
-def places(frames: Iterable[Frame]) -> Places:
-    """Positions of the frames that have one, to a hundredth of a millimetre."""
-    return {_place(frame) for frame in frames if frame.position_mm is not None}
+def slice_positions(frames: Iterable[Frame]) -> Positions:
+    """Return the distinct positions of the frames, in units of 0.01 mm; frames without a position are ignored."""
+    return {_position(frame) for frame in frames if frame.position_mm is not None}
 
 
-def _place(frame: Frame) -> tuple[int, ...]:
+def _position(frame: Frame) -> tuple[int, ...]:
     return tuple(round(value / SAME_POSITION_MM) for value in frame.position_mm or ())
 
 
-def _without_rest(part: Part, rest: Sequence[Sequence[Frame]]) -> Part:
-    """``part`` with what is to be said of the images that were left out."""
-    if part.stack is None:  # perhaps they are what it lacks
-        return replace(part, problem=f"{part.problem}; {_what_differs(part.frames[0], rest[0][0])}")
-    looks = "; ".join(f"{len(lot)} {_look(lot[0])} ({lot[0].file.name})" for lot in rest[:3])
+def _with_note_on_rest(part: Part, rest: Sequence[Sequence[Frame]]) -> Part:
+    """Add a note on the images that were left out to a part."""
+    if part.stack is None:  # perhaps the missing images are among them
+        return replace(part, problem=f"{part.problem}; {_geometry_difference(part.frames[0], rest[0][0])}")
+    kinds = "; ".join(f"{len(group)} {_describe(group[0])} ({group[0].file.name})" for group in rest[:3])
     more = f"; and {len(rest) - 3} more kinds" if len(rest) > 3 else ""
     note = (
-        f"{sum(len(lot) for lot in rest)} image(s) of the series were left out: {looks}{more}; the volume is "
-        f"{_look(part.frames[0])}."
+        f"{sum(len(group) for group in rest)} image(s) of the series were left out: {kinds}{more}; the volume is "
+        f"{_describe(part.frames[0])}."
     )
     return replace(part, stack=replace(part.stack, notes=(*part.stack.notes, note)))
 
 
-# -- alike ----------------------------------------------------------------------------------
-def _alike(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Lots of one size, spacing and orientation, the largest first; given up where there are too many."""
-    lots: list[list[Frame]] = []
+# -- geometry ----------------------------------------------------------------------------------
+def _group_by_geometry(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Group frames by size, spacing and orientation, the largest group first; stops when there are too many groups."""
+    groups: list[list[Frame]] = []
     for frame in frames:
-        lot = next((lot for lot in lots if not _what_differs(lot[0], frame)), None)
-        if lot is not None:
-            lot.append(frame)
-        elif len(lots) > MAX_LOTS:
+        group = next((group for group in groups if not _geometry_difference(group[0], frame)), None)
+        if group is not None:
+            group.append(frame)
+        elif len(groups) > MAX_GROUPS:
             break
         else:
-            lots.append([frame])
-    return sorted(lots, key=len, reverse=True)
+            groups.append([frame])
+    return sorted(groups, key=len, reverse=True)
 
 
-def _what_differs(first: Frame, frame: Frame) -> str:
-    """What keeps ``frame`` from being a slice of the volume that ``first`` is of; an empty string when nothing does."""
-    for one, other in ((frame, first), (first, frame)):
-        if not _has_geometry(one):
-            if _problem(one) == _problem(other):
+def _geometry_difference(first: Frame, frame: Frame) -> str:
+    """Return why ``frame`` cannot be a slice of the same volume as ``first``, or an empty string."""
+    for candidate, other in ((frame, first), (first, frame)):
+        if not _has_geometry(candidate):
+            if _problem(candidate) == _problem(other):
                 return ""
-            return f"{one.file.name} {_problem(one)}"
+            return f"{candidate.file.name} {_problem(candidate)}"
     pairs = (
         ("size", first.shape, frame.shape, 0.0),
         ("PixelSpacing", first.spacing_mm, frame.spacing_mm, 1e-4 * min(frame.spacing_mm or (0.0,))),
         ("ImageOrientationPatient", first.orientation, frame.orientation, SAME_DIRECTION),
     )
-    for name, expected, found, tolerance in pairs:
-        if any(abs(a - b) > tolerance for a, b in zip(expected or (), found or (), strict=True)):
+    for name, expected, actual, tolerance in pairs:
+        if any(abs(a - b) > tolerance for a, b in zip(expected or (), actual or (), strict=True)):
             return (
-                f"{name} changes within the series: {expected} in {first.file.name}, {found} in {frame.file.name}; "
+                f"{name} changes within the series: {expected} in {first.file.name}, {actual} in {frame.file.name}; "
                 "give the files of one volume only"
             )
     return ""
@@ -145,8 +148,8 @@ def _problem(frame: Frame) -> str:
     return ""
 
 
-def _look(frame: Frame) -> str:
-    """Plane and size in words."""
+def _describe(frame: Frame) -> str:
+    """Describe plane and size of a frame in words."""
     size = f"{frame.shape[1]} x {frame.shape[0]} pixels"
     if not _has_geometry(frame):
         return f"of {size} without position, orientation or pixel spacing"
@@ -158,70 +161,70 @@ def _look(frame: Frame) -> str:
 
 
 # -- splitting ------------------------------------------------------------------------------
-def _parts(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
-    """The stacks of images that are alike, or one part with the reason why there is none."""
+def _split_group(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
+    """Split frames with the same geometry into stacks; if there are none, return one part with the reason."""
     if not _has_geometry(frames[0]):
         return [Part(tuple(frames), problem=f"{frames[0].file.name} {_problem(frames[0])}")]
     try:
         frames, copies = _drop_copies(frames, fingerprint)
-        parts = _stacks(frames, fingerprint)
+        parts = _find_stacks(frames, fingerprint)
     except InputError as error:
         return [Part(tuple(frames), problem=str(error))]
-    return [_noting(part, copies) for part in parts]
+    return [_with_notes(part, copies) for part in parts]
 
 
-def _stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
-    """The stacks, by the first way of splitting that gives nothing else.
+def _find_stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part]:
+    """Find the first way of splitting that gives only stacks.
 
     Raises:
-        InputError: there is none; says what keeps all images together from being a stack.
+        InputError: there is none; says why all images together are not a stack.
     """
-    if parts := _told_apart(frames):
+    if parts := _split_by_header(frames):
         return parts
     try:
-        return [_whole(frames)]
+        return [_as_one_stack(frames)]
     except InputError as error:
         reason = error
     for keyword, _ in SPLIT_KEYS:
         if parts := _split(frames, *_by_header(keyword)):
             return parts
-    if len(places(frames)) < len(frames):
+    if len(slice_positions(frames)) < len(frames):
         single, notes = _drop_doubles(frames, fingerprint)
         if notes:
-            return [_noting(_whole(single), notes)]
-        for text, key in (("file", _file), ("folder", _folder), ("pass", _pass(frames))):
-            if parts := _split(frames, text, key):
+            return [_with_notes(_as_one_stack(single), notes)]
+        for name, key in (("file", _file), ("folder", _folder), ("pass", _pass(frames))):
+            if parts := _split(frames, name, key):
                 return parts
-    for keyword in ALWAYS:  # one kernel whole and another not
+    for keyword in ALWAYS_SPLIT:  # one kernel may be complete and another not
         if parts := _split(frames, *_by_header(keyword), some=True):
             return parts
     raise reason
 
 
-def _told_apart(frames: Sequence[Frame]) -> list[Part]:
-    """Stacks that the header tells apart, though all images together might look like one finer stack."""
-    # in the order of their files: the keys are others in every process, but labels must stay
+def _split_by_header(frames: Sequence[Frame]) -> list[Part]:
+    """Split frames that the header distinguishes, even if all of them together might look like one finer stack."""
+    # numbered in the order of the files: the keys differ in every process, but labels must not
     patients = list(dict.fromkeys(frame.acquisition.patient_key for frame in frames))
     if parts := _split(frames, "patient", lambda frame: patients.index(frame.acquisition.patient_key)):
         return parts
-    for keyword in (*ALWAYS, *(keyword for keyword, _ in SPLIT_KEYS if keyword not in ALWAYS)):
+    for keyword in (*ALWAYS_SPLIT, *(keyword for keyword, _ in SPLIT_KEYS if keyword not in ALWAYS_SPLIT)):
         parts = _split(frames, *_by_header(keyword))
-        if parts and (keyword in ALWAYS or _overlap(parts)):
+        if parts and (keyword in ALWAYS_SPLIT or _overlap(parts)):
             return parts
     return []
 
 
-def _noting(part: Part, notes: tuple[str, ...]) -> Part:
-    """``part`` with notes before those of its stack."""
+def _with_notes(part: Part, notes: tuple[str, ...]) -> Part:
+    """Add notes before those of the part's stack."""
     return replace(part, stack=part.stack and replace(part.stack, notes=(*notes, *part.stack.notes)))
 
 
-def _whole(frames: Sequence[Frame]) -> Part:
+def _as_one_stack(frames: Sequence[Frame]) -> Part:
     return Part(tuple(frames), build_stack(frames))
 
 
-def _split(frames: Sequence[Frame], text: str, key: Callable[[Frame], Hashable], *, some: bool = False) -> list[Part]:
-    """Stacks by ``key``, or none where that gives not only stacks (with ``some``: no stack at all)."""
+def _split(frames: Sequence[Frame], name: str, key: Callable[[Frame], Hashable], *, some: bool = False) -> list[Part]:
+    """Split frames by ``key``; return nothing unless all groups are stacks (with ``some``: at least one)."""
     groups: dict[Hashable, list[Frame]] = defaultdict(list)
     for frame in frames:
         groups[key(frame)].append(frame)
@@ -229,9 +232,9 @@ def _split(frames: Sequence[Frame], text: str, key: Callable[[Frame], Hashable],
         return []
     parts = []
     for value in sorted(groups, key=_order):
-        difference = "" if text in UNTOLD else f"{text} {value or 'not given'}"
+        difference = "" if name in SHOWN_IN_LIST else f"{name} {value or 'not given'}"
         try:
-            parts.append(replace(_whole(groups[value]), difference=difference))
+            parts.append(replace(_as_one_stack(groups[value]), difference=difference))
         except InputError as error:
             if not some:
                 return []
@@ -240,7 +243,7 @@ def _split(frames: Sequence[Frame], text: str, key: Callable[[Frame], Hashable],
 
 
 def _order(value: Hashable) -> tuple[float, str]:
-    """Numbers by their size, and before texts."""
+    """Return a sort key: numbers by size, then texts."""
     text = str(value)
     with suppress(ValueError):
         return float(text), text
@@ -248,8 +251,8 @@ def _order(value: Hashable) -> tuple[float, str]:
 
 
 def _by_header(keyword: str) -> tuple[str, Callable[[Frame], Hashable]]:
-    number = next(i for i, (one, _) in enumerate(SPLIT_KEYS) if one == keyword)
-    return keyword, lambda frame: frame.split[number]
+    index = [key for key, _ in SPLIT_KEYS].index(keyword)
+    return keyword, lambda frame: frame.split[index]
 
 
 def _file(frame: Frame) -> str:
@@ -261,22 +264,22 @@ def _folder(frame: Frame) -> str:
 
 
 def _pass(frames: Sequence[Frame]) -> Callable[[Frame], Hashable]:
-    """In the order of InstanceNumber and frames: whether an image is the first, second, ... at its place, from 1.
+    """Return a key that numbers the images at each position from 1, in the order of InstanceNumber and frame.
 
-    Only where every place has the same number of images; elsewhere one that is missing would mix the volumes.
+    It is constant unless every position has the same number of images: a missing image would mix the volumes.
     """
     order = {frame: (frame.instance or 0, frame.index) for frame in frames}
-    lots: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
     for frame in sorted(frames, key=order.__getitem__):
-        lots[_place(frame)].append(frame)
-    if len(set(order.values())) < len(frames) or len({len(lot) for lot in lots.values()}) > 1:
+        groups[_position(frame)].append(frame)
+    if len(set(order.values())) < len(frames) or len({len(group) for group in groups.values()}) > 1:
         return lambda _: 0
-    passes = {frame: number for lot in lots.values() for number, frame in enumerate(lot, 1)}
+    passes = {frame: number for group in groups.values() for number, frame in enumerate(group, 1)}
     return lambda frame: passes[frame]
 
 
 def _overlap(parts: Sequence[Part]) -> bool:
-    """Do the stacks show the same place, each at least half of the smallest?"""
+    """Return whether all stacks share at least half of the extent of the smallest one."""
     ends = []
     for part in parts:
         assert part.stack is not None
@@ -289,7 +292,11 @@ def _overlap(parts: Sequence[Part]) -> bool:
 
 # -- copies ---------------------------------------------------------------------------------
 def _drop_copies(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[list[Frame], tuple[str, ...]]:
-    """Without second copies of one and the same image (same SOPInstanceUID, frame and position)."""
+    """Remove second copies of the same image (same SOPInstanceUID, frame and position).
+
+    Raises:
+        InputError: two images have one SOPInstanceUID but different pixels.
+    """
     kept: dict[tuple[object, ...], Frame] = {}
     for frame in frames:
         key = (frame.sop_uid or frame.file.name, frame.index, frame.position_mm, frame.split)
@@ -300,25 +307,25 @@ def _drop_copies(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[lis
                 f"{kept[key].file.name} and {frame.file.name} have one SOPInstanceUID but differ",
                 remedy="keep one of the two",
             )
-    return list(kept.values()), _note_of_dropped(len(frames) - len(kept))
+    return list(kept.values()), _note_on_dropped(len(frames) - len(kept))
 
 
 def _drop_doubles(frames: Sequence[Frame], fingerprint: Fingerprint) -> tuple[list[Frame], tuple[str, ...]]:
-    """Without images that repeat another's position and pixels under their own SOPInstanceUID.
+    """Remove images that repeat another's position and pixels under a different SOPInstanceUID.
 
-    Looked at no further than to the first two that differ: then these are several volumes, and all stay.
+    If any two images at one position differ, there are several volumes, and all images are kept.
     """
-    lots: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
-        lots[_place(frame)].append(frame)
-    for lot in lots.values():
-        if any(fingerprint(frame) != fingerprint(lot[0]) for frame in lot[1:]):
+        groups[_position(frame)].append(frame)
+    for group in groups.values():
+        if any(fingerprint(frame) != fingerprint(group[0]) for frame in group[1:]):
             return list(frames), ()
-    return [lot[0] for lot in lots.values()], _note_of_dropped(len(frames) - len(lots))
+    return [group[0] for group in groups.values()], _note_on_dropped(len(frames) - len(groups))
 
 
-def _note_of_dropped(count: int) -> tuple[str, ...]:
-    return (f"{count} slice(s) were there twice with the same pixels; one copy of each was used.",) if count else ()
+def _note_on_dropped(count: int) -> tuple[str, ...]:
+    return (f"{count} slice(s) occurred twice with the same pixels; one copy of each was used.",) if count else ()
 
 
 def _joined(*texts: str) -> str:

@@ -1,4 +1,4 @@
-"""From the pixel data of DICOM files to HU."""
+"""Decodes the pixel data of DICOM files to HU."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU, as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import Frame, read_dataset
-from ChangeMapJointLib.io.dicom.padding import padding_of
+from ChangeMapJointLib.io.dicom.padding import padding_mask
 from ChangeMapJointLib.io.dicom.stacks import Stack
 from ChangeMapJointLib.io.dicom.values import one_line, parsing
 from ChangeMapJointLib.io.sources import SourceFile
-from ChangeMapJointLib.io.tilt import straightened
+from ChangeMapJointLib.io.tilt import straighten_slice
 
 INT16_MAX = 32767
 MAX_PIXEL_BYTES = 4
-MAX_COMPRESSION = 2000  # of a whole scan; one of nothing but air may come to some hundreds
+MAX_COMPRESSION = 2000  # ratio for a whole scan; nothing but air may reach several hundred
 HEADER_ALLOWANCE_BYTES = 64 * 2**20
 PIXEL_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "Modality", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
@@ -36,7 +36,7 @@ PIXEL_TAGS = [
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
 ]
-MANY_FRAMES = ("NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData")
+MULTI_FRAME_TAGS = ("NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData")
 DECODE_ERRORS = (
     ValueError,
     TypeError,
@@ -52,12 +52,13 @@ Stored = NDArray[np.integer]
 
 
 def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int16] | NDArray[np.float32]:
-    """HU of a stack, ``[z, y, x]`` on ``stack.grid``; int16 where every value is a whole number.
+    """Read the voxels of a stack in HU, one file at a time.
 
-    Padding and everything below -1024 becomes -1024. One file is in memory at a time.
+    Returns:
+        ``[z, y, x]`` on ``stack.grid``, int16 if all values are integers; -1024 for padding and all lower values.
 
     Raises:
-        InputError: pixel data that are missing, truncated or cannot be decoded; names the file.
+        InputError: pixel data are missing, truncated or cannot be decoded; names the file.
     """
     _check_bytes(stack.frames)
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in stack.frames)
@@ -66,43 +67,43 @@ def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int1
     for number, frame in enumerate(stack.frames):
         by_file[frame.file].append((number, frame))
     done = 0
-    begun: dict[int, NDArray[np.float32]] = {}  # slices of the grid that lie between two, when one is there
-    for file, wanted in by_file.items():
-        for (number, frame), stored, is_padding in _decoded(file, wanted):
-            picture = _to_hu(stored, is_padding, frame)
-            if whole and picture.max() > INT16_MAX:
+    partial: dict[int, NDArray[np.float32]] = {}  # interpolated slices of the grid for which one of two frames is read
+    for file, frames in by_file.items():
+        for (number, frame), stored, is_padding in _decoded(file, frames):
+            plane = _to_hu(stored, is_padding, frame)
+            if whole and plane.max() > INT16_MAX:
                 array, whole = array.astype(np.float32), False
-            at = number if stack.places is None else stack.places[number]
-            picture = straightened(picture, at, len(array), stack.shear_mm, stack.grid.spacing_mm)
-            for k, weight in _shares(number, stack):
+            position = number if stack.grid_positions is None else stack.grid_positions[number]
+            plane = straighten_slice(plane, position, len(array), stack.shear_mm, stack.grid.spacing_mm)
+            for k, weight in _weights(number, stack):
                 if weight == 1.0:
-                    array[k] = picture
-                elif k in begun:
-                    between = begun.pop(k) + weight * picture.astype(np.float32)
-                    array[k] = np.rint(between) if whole else between
+                    array[k] = plane
+                elif k in partial:
+                    total = partial.pop(k) + weight * plane.astype(np.float32)
+                    array[k] = np.rint(total) if whole else total
                 else:
-                    begun[k] = weight * picture.astype(np.float32)
+                    partial[k] = weight * plane.astype(np.float32)
             done += 1
             progress(done / len(stack.frames), "reading slices")
     return as_hu(array)
 
 
-def _shares(number: int, stack: Stack) -> list[tuple[int, float]]:
-    """Slices of the grid that a frame is part of, and with which weight (linear between neighbours)."""
-    if stack.places is None:
+def _weights(number: int, stack: Stack) -> list[tuple[int, float]]:
+    """Return the slices of the grid to which a frame contributes, with its weights (linear interpolation)."""
+    if stack.grid_positions is None:
         return [(number, 1.0)]
-    here = stack.places[number]
-    found = [(int(here), 1.0)] if here.is_integer() and here < stack.grid.shape[0] else []
-    for other in (number - 1, number + 1):
-        if 0 <= other < len(stack.places):
-            low, high = sorted((here, stack.places[other]))
+    position = stack.grid_positions[number]
+    weights = [(int(position), 1.0)] if position.is_integer() and position < stack.grid.shape[0] else []
+    for neighbour in (number - 1, number + 1):
+        if 0 <= neighbour < len(stack.grid_positions):
+            low, high = sorted((position, stack.grid_positions[neighbour]))
             between = range(int(np.floor(low)) + 1, min(int(np.ceil(high)), stack.grid.shape[0]))
-            found += [(k, 1.0 - abs(k - here) / (high - low)) for k in between]
-    return found
+            weights += [(k, 1.0 - abs(k - position) / (high - low)) for k in between]
+    return weights
 
 
 def _check_bytes(frames: Sequence[Frame]) -> None:
-    """Compressed files must not promise more than they can hold.
+    """Check that compressed files do not claim more pixels than they can hold.
 
     Raises:
         InputError: they do.
@@ -118,60 +119,60 @@ def _check_bytes(frames: Sequence[Frame]) -> None:
 
 
 class Fingerprints:
-    """Of frames: equal for two exactly when their HU are.
+    """Hashes of frames, equal exactly if their HU are.
 
-    A file is read when the first of its frames is asked for, and once more, for all of them, at the second.
+    A file is read for the first of its frames that is requested, and once more, for all its frames, for the second.
 
     Args:
-        frames: all that may be asked for.
+        frames: all frames that may be requested.
     """
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames: dict[SourceFile, list[tuple[int, Frame]]] = defaultdict(list)
         for frame in frames:
             self._frames[frame.file].append((frame.index, frame))
-        self._known: dict[tuple[SourceFile, int], bytes] = {}
-        self._touched: set[SourceFile] = set()
+        self._digests: dict[tuple[SourceFile, int], bytes] = {}
+        self._read_once: set[SourceFile] = set()
 
     def __call__(self, frame: Frame) -> bytes:
-        """The fingerprint of one of the frames.
+        """Return the fingerprint of a frame.
 
         Raises:
-            InputError: pixel data that cannot be read.
+            InputError: the pixel data cannot be read.
         """
         key = (frame.file, frame.index)
-        if key not in self._known:
-            wanted = self._frames[frame.file] if frame.file in self._touched else [(frame.index, frame)]
-            self._touched.add(frame.file)
-            _check_bytes([one for _, one in wanted])
-            for (index, one), stored, is_padding in _decoded(frame.file, wanted):
-                digest = hashlib.sha256(_to_hu(stored, is_padding, one).tobytes()).digest()
-                self._known[frame.file, index] = digest
-        return self._known[key]
+        if key not in self._digests:
+            requested = self._frames[frame.file] if frame.file in self._read_once else [(frame.index, frame)]
+            self._read_once.add(frame.file)
+            _check_bytes([item for _, item in requested])
+            for (index, item), stored, is_padding in _decoded(frame.file, requested):
+                digest = hashlib.sha256(_to_hu(stored, is_padding, item).tobytes()).digest()
+                self._digests[frame.file, index] = digest
+        return self._digests[key]
 
 
 def _decoded(
-    file: SourceFile, wanted: Sequence[tuple[int, Frame]]
+    file: SourceFile, requested: Sequence[tuple[int, Frame]]
 ) -> Iterator[tuple[tuple[int, Frame], Stored, NDArray[np.bool_] | None]]:
-    """Stored values ``[y, x]`` of the wanted frames of a file, and where they are padding."""
-    frame = wanted[0][1]
+    """Decode the requested frames of a file: stored values ``[y, x]``, and where they are padding."""
+    frame = requested[0][1]
     pixels = frame.shape[0] * frame.shape[1] * frame.frames_in_file
     if file.size > MAX_PIXEL_BYTES * pixels + HEADER_ALLOWANCE_BYTES:
         raise InputError(f"{file.size} bytes are far too many for {pixels} pixels", field=Path(file.name))
     dataset = read_dataset(file, PIXEL_TAGS)
-    for item in wanted:
+    for item in requested:
         with parsing(file.name):
             stored = _decode(file, dataset, item[1])
             used = _used_bits(stored, dataset)
-            is_padding = padding_of(stored, used, dataset, item[1].slope, item[1].intercept)
+            is_padding = padding_mask(stored, used, dataset, item[1].slope, item[1].intercept)
         yield item, used, is_padding
 
 
 def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
-    """One frame as it is stored, all bits.
+    """Decode the stored values of one frame, with all bits.
 
     Raises:
-        InputError: with the file and, where a decoder is missing, the transfer syntax.
+        InputError: names the file and, if decoding fails, the transfer syntax.
     """
     syntax = UID(str(getattr(dataset.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian)))
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
@@ -207,9 +208,9 @@ def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
 
 
 def _decode_with_itk(dataset: Dataset, frame: Frame) -> Stored:
-    """Syntaxes that only SimpleITK's GDCM knows, such as lossless JPEG.
+    """Decode transfer syntaxes that only SimpleITK's GDCM supports, such as lossless JPEG.
 
-    ``dataset`` has no RescaleSlope, so GDCM gives stored values.
+    ``dataset`` has no RescaleSlope, so GDCM returns stored values.
     """
     import SimpleITK as sitk
 
@@ -225,46 +226,46 @@ def _decode_with_itk(dataset: Dataset, frame: Frame) -> Stored:
 
 
 def _single_frame(dataset: Dataset, frame: Frame) -> Dataset:
-    """A dataset of nothing but ``frame``, still compressed."""
+    """Make a dataset with only ``frame``, still compressed."""
     single = Dataset()
     for element in dataset:
-        if element.keyword not in MANY_FRAMES:
+        if element.keyword not in MULTI_FRAME_TAGS:
             single.add(element)
     single.file_meta = dataset.file_meta
     tables: Any = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
-    packed = get_frame(
+    encoded = get_frame(
         dataset.PixelData,
         frame.index,
         number_of_frames=frame.frames_in_file,
         extended_offsets=tables if all(tables) else None,
     )
-    single.PixelData = encapsulate([packed])
+    single.PixelData = encapsulate([encoded])
     return single
 
 
 def _used_bits(stored: Stored, dataset: Dataset) -> Stored:
-    """Stored values without what lies in other bits: overlays of old scanners above HighBit, anything below.
+    """Remove unused bits from stored values: overlays of old scanners above HighBit, anything below the lowest bit.
 
     Raises:
-        InputError: bits that do not fit what is allocated.
+        InputError: the bits do not fit those allocated.
     """
     bits, highest = int(dataset.BitsStored), int(dataset.HighBit)
     allocated = stored.dtype.itemsize * 8
     if not (0 < bits <= highest + 1 <= int(dataset.BitsAllocated)):
         raise InputError(
-            f"HighBit is {highest} with {bits} of {dataset.BitsAllocated} bits stored, which cannot be",
+            f"HighBit is {highest} with {bits} of {dataset.BitsAllocated} bits stored, which is impossible",
             remedy="export the series again",
         )
     above, below = allocated - highest - 1, highest + 1 - bits
     if above <= 0 and below == 0:
         return stored
-    used = np.left_shift(stored, max(above, 0))  # the right shift brings the sign back for signed types
+    used = np.left_shift(stored, max(above, 0))  # the right shift restores the sign of signed types
     shifted: Stored = np.right_shift(used, max(above, 0) + below)
     return shifted
 
 
 def _to_hu(stored: Stored, is_padding: NDArray[np.bool_] | None, frame: Frame) -> NDArray[np.generic]:
-    """``slope * stored + intercept``, at least -1024, int32 or float32."""
+    """Return ``slope * stored + intercept``, at least -1024, as int32 or float32."""
     if frame.slope.is_integer() and frame.intercept.is_integer():
         hu: NDArray[np.generic] = stored.astype(np.int32) * int(frame.slope) + int(frame.intercept)
     else:

@@ -1,8 +1,8 @@
-"""Where the frames of a multi-frame file lie that has no functional groups, by what stands at the top of its header.
+"""Positions of the frames of a multi-frame file without functional groups, from the top level of its header.
 
-Old converters and secondary captures write such files; some say where each frame is: a GridFrameOffsetVector (as dose
-grids have it), a SliceLocationVector (as secondary captures have it), or a SliceVector with SpacingBetweenSlices (as
-nuclear medicine has it). A mere distance between slices is not enough: it does not tell which end comes first.
+Old converters and secondary captures write such files. Some give the position of each frame: by GridFrameOffsetVector
+(as in dose grids), by SliceLocationVector (as in secondary captures), or by SliceVector with SpacingBetweenSlices (as
+in nuclear medicine). A slice distance alone is not enough, since it does not tell which end comes first.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ VECTOR_TAGS = ("GridFrameOffsetVector", "SliceLocationVector", "SliceVector", "S
 
 
 def positions_without_groups(header: Dataset, count: int) -> list[tuple[float, float, float]] | None:
-    """Position of each frame (LPS, mm), or None where the header does not tell.
+    """Return the position (LPS, mm) of each frame, or None if the header does not give it.
 
     Args:
-        header: its top level.
+        header: the top level of the header.
         count: number of frames.
 
     Raises:
-        InputError: a vector, position or orientation of the wrong length.
+        InputError: a vector, position or orientation has the wrong length.
     """
     first = as_numbers(header.get("ImagePositionPatient"), 3, "ImagePositionPatient")
     orientation = as_numbers(header.get("ImageOrientationPatient"), 6, "ImageOrientationPatient")
-    along = _along_mm(header, count)
-    if first is None or orientation is None or along is None:
+    offsets_mm = _offsets_mm(header, count)
+    if first is None or orientation is None or offsets_mm is None:
         return None
     normal = np.cross(orientation[:3], orientation[3:])
-    places: FloatArray = np.asarray(first) + (along - along[0])[:, None] * normal
-    return [(float(x), float(y), float(z)) for x, y, z in places]
+    positions: FloatArray = np.asarray(first) + (offsets_mm - offsets_mm[0])[:, None] * normal
+    return [(float(x), float(y), float(z)) for x, y, z in positions]
 
 
-def _along_mm(header: Dataset, count: int) -> FloatArray | None:
-    """Where along the normal each frame lies."""
+def _offsets_mm(header: Dataset, count: int) -> FloatArray | None:
+    """Return the position of each frame along the slice normal, in mm."""
     for keyword in ("GridFrameOffsetVector", "SliceLocationVector"):
-        found = _vector(header.get(keyword), count, keyword)
-        if found is not None:
-            return found
+        offsets = _vector(header.get(keyword), count, keyword)
+        if offsets is not None:
+            return offsets
     numbers = _vector(header.get("SliceVector"), count, "SliceVector")
-    apart = as_numbers(header.get("SpacingBetweenSlices"), 1, "SpacingBetweenSlices")
-    return None if numbers is None or apart is None else numbers * apart[0]
+    distance = as_numbers(header.get("SpacingBetweenSlices"), 1, "SpacingBetweenSlices")
+    return None if numbers is None or distance is None else numbers * distance[0]
 
 
 def _vector(value: Any, count: int, keyword: str) -> FloatArray | None:
     if not as_text(value):
         return None
     try:
-        found = np.asarray(value, dtype=float).ravel()
+        numbers = np.asarray(value, dtype=float).ravel()
     except (TypeError, ValueError):
-        found = np.empty(0)
-    if found.size != count or not np.isfinite(found).all():
+        numbers = np.empty(0)
+    if numbers.size != count or not np.isfinite(numbers).all():
         raise InputError(
-            f"{keyword} does not hold {count} finite numbers, one a frame", remedy="export the series again"
+            f"{keyword} does not hold {count} finite numbers, one per frame", remedy="export the series again"
         )
-    return found
+    return numbers

@@ -1,10 +1,9 @@
-"""One stack of CT slices on a regular grid, by geometry alone.
+"""Builds a stack of CT slices on a regular grid from geometry alone.
 
-Neither file names nor InstanceNumber are looked at: slices are ordered by their position along
-the slice normal ``n = row x column``, so flipped, shuffled and oblique series come out right. A
-gantry tilt shows as positions that drift sideways from slice to slice; it is described by
-:attr:`Stack.shear_mm` and taken out when the voxels are read. A complete series whose slices are
-nearer to each other in one part than in another comes onto an even grid of the finer distance.
+File names and InstanceNumber are ignored: slices are ordered by their position along the slice normal
+``n = row x column``, so flipped, shuffled and oblique series are read correctly. A gantry tilt shows as positions that
+drift sideways from slice to slice; :attr:`Stack.shear_mm` describes it, and it is corrected when the voxels are read. A
+complete series with several slice distances is interpolated to an even grid of the smallest distance.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from ChangeMapJointLib.io.dicom.spacing import (
     JITTER_FRACTION,
     JITTER_MM,
     SAME_POSITION_MM,
-    distances,
-    missing_slices,
+    check_missing_slices,
+    find_slice_distances,
 )
 from ChangeMapJointLib.io.placing import MAX_VOXELS
 from ChangeMapJointLib.io.tilt import added_pixels
 
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines within a series
 MAX_TILT_DEG = 45.0  # gantries tilt up to 30
-ON_GRID = 0.05  # a slice this near to one of the even grid (in steps) is taken for it
+ON_GRID = 0.05  # a slice this close to one of the even grid (in slice distances) counts as lying on it
 
 
 @dataclass(frozen=True)
@@ -39,29 +38,29 @@ class Stack:
 
     Attributes:
         frames: in the order of z.
-        grid: the straight grid; wider than a slice when there is a tilt to take out.
-        shear_mm: sideways drift (along rows, along columns) from one slice of the grid to the next; (0, 0)
+        grid: the grid with perpendicular axes; wider than a slice if a tilt has to be corrected.
+        shear_mm: sideways drift in mm (along rows, along columns) from one slice of the grid to the next; (0, 0)
             without tilt.
-        notes: what a reader should know.
-        places: where each frame lies on the grid, in its slices from 0; None when they are its slices.
+        notes: remarks for the reader.
+        grid_positions: position of each frame in slices of the grid, from 0; None if each frame is a slice of the grid.
     """
 
     frames: tuple[Frame, ...]
     grid: Grid
     shear_mm: tuple[float, float] = (0.0, 0.0)
     notes: tuple[str, ...] = ()
-    places: tuple[float, ...] | None = None
+    grid_positions: tuple[float, ...] | None = None
 
 
 def build_stack(frames: Sequence[Frame]) -> Stack:
-    """One stack of all ``frames``, which are alike in size, spacing and orientation.
+    """Build one stack of all ``frames``, which have the same size, spacing and orientation.
 
     Raises:
-        InputError: positions that occur twice, a missing slice, uneven distances or sideways jumps.
+        InputError: a position occurs twice, a slice is missing, or distances or sideways shifts are uneven.
     """
     first = frames[0]
     if len(frames) < 2 or first.orientation is None or first.spacing_mm is None:
-        raise InputError(f"{len(frames)} slice", expected="a volume")
+        raise InputError(f"{len(frames)} slice(s)", expected="a volume")
     axes = _axes(first.orientation)
     positions = np.array([frame.position_mm for frame in frames], dtype=float)
     order = np.argsort(positions @ axes[:, 2], kind="stable")
@@ -72,10 +71,11 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     residual = local - (start + np.arange(len(ordered))[:, None] * slope)
     even = steps.max() <= GAP_FACTOR * np.median(steps) and np.abs(residual[:, 2]).max() <= _tolerance(slope[2])
     if not even:
-        found = distances(local[:, 2], [frame.file.name for frame in ordered])
-        if found is not None:
-            return _uneven_stack(ordered, axes, local, *found)
-        missing_slices(local[:, 2], [frame.file.name for frame in ordered], float(np.median(steps)))
+        names = [frame.file.name for frame in ordered]
+        distances = find_slice_distances(local[:, 2], names)
+        if distances is not None:
+            return _uneven_stack(ordered, axes, local, *distances)
+        check_missing_slices(local[:, 2], names, float(np.median(steps)))
     notes = _check_residual(residual, slope[2], ordered)
     if not notes:  # an even stack keeps its exact origin
         start = local[0]
@@ -84,27 +84,27 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     return Stack(tuple(ordered), grid, shear_mm, tuple(notes))
 
 
-def _uneven_stack(frames: Sequence[Frame], axes: FloatArray, local: FloatArray, step_mm: float, text: str) -> Stack:
-    """The stack on an even grid of ``step_mm``, for slices that lie at several distances."""
+def _uneven_stack(frames: Sequence[Frame], axes: FloatArray, local: FloatArray, step_mm: float, note: str) -> Stack:
+    """Build the stack on an even grid of ``step_mm``, for slices with several distances."""
     along = local[:, 2] - local[0, 2]
     slope, start = np.polyfit(along, local[:, :2], 1)
     residual = np.zeros_like(local)
     residual[:, :2] = local[:, :2] - (start + along[:, None] * slope)
-    notes = [*_check_residual(residual, step_mm, frames), text]
-    places = along / step_mm
-    near = np.abs(places - np.rint(places)) <= ON_GRID
-    places[near] = np.rint(places[near])
-    count = int(np.floor(places[-1] + 1e-9)) + 1
+    notes = [*_check_residual(residual, step_mm, frames), note]
+    grid_positions = along / step_mm
+    on_grid = np.abs(grid_positions - np.rint(grid_positions)) <= ON_GRID
+    grid_positions[on_grid] = np.rint(grid_positions[on_grid])
+    count = int(np.floor(grid_positions[-1] + 1e-9)) + 1
     shear_mm = _shear(slope * step_mm, count, step_mm, notes)
     grid = _straight_grid(frames, count, axes, local[0], step_mm, shear_mm)
-    return Stack(tuple(frames), grid, shear_mm, tuple(notes), tuple(places.tolist()))
+    return Stack(tuple(frames), grid, shear_mm, tuple(notes), tuple(grid_positions.tolist()))
 
 
 def _shear(drift: FloatArray, slices: int, step_mm: float, notes: list[str]) -> tuple[float, float]:
-    """Sideways drift from slice to slice, which gets a note; (0, 0) where it is only jitter.
+    """Return the sideways drift in mm from slice to slice and add a note; (0, 0) if it is only jitter.
 
     Raises:
-        InputError: more than any gantry tilts.
+        InputError: the drift is larger than any gantry tilt.
     """
     if np.abs(drift).max() * (slices - 1) <= JITTER_MM:
         return 0.0, 0.0
@@ -116,7 +116,7 @@ def _shear(drift: FloatArray, slices: int, step_mm: float, notes: list[str]) -> 
             "not fit together",
             remedy="export the series again",
         )
-    notes.append(f"The slices are tilted by {angle:.1f} degrees (gantry tilt); they were sheared straight.")
+    notes.append(f"The slices are tilted by {angle:.1f} degrees (gantry tilt); the tilt was corrected.")
     return float(drift[0]), float(drift[1])
 
 
@@ -128,7 +128,7 @@ def _straight_grid(
     step_mm: float,
     shear_mm: tuple[float, float],
 ) -> Grid:
-    """The grid without drift that covers every slice; ``start`` is the first position along the axes."""
+    """Return the grid without drift that covers every slice; ``start`` is the first position along the axes."""
     assert frames[0].spacing_mm is not None
     hx, hy = frames[0].spacing_mm
     (left, right), (top, bottom) = added_pixels(shear_mm, slices, (hx, hy))
@@ -141,7 +141,7 @@ def _straight_grid(
 
 
 def _axes(orientation: tuple[float, ...]) -> FloatArray:
-    """Orthonormal row, column and normal directions as columns of a right-handed 3x3 matrix."""
+    """Return orthonormal row, column and normal directions as the columns of a right-handed 3x3 matrix."""
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(row @ column) > SAME_DIRECTION:
@@ -160,19 +160,23 @@ def _tolerance(step_mm: float) -> float:
 
 
 def _check_positions(along_mm: FloatArray, frames: Sequence[Frame]) -> None:
-    """No position twice; ``along_mm`` is sorted."""
-    twice = np.flatnonzero(np.diff(along_mm) < SAME_POSITION_MM)
-    if twice.size:
-        i = int(twice[0])
+    """Check that no position occurs twice; ``along_mm`` is sorted."""
+    repeated = np.flatnonzero(np.diff(along_mm) < SAME_POSITION_MM)
+    if repeated.size:
+        i = int(repeated[0])
         raise InputError(
-            f"{twice.size} slice positions occur more than once with different images, the first at {along_mm[i]:.2f} "
-            f"mm ({frames[i].file.name}, {frames[i + 1].file.name})",
+            f"{repeated.size} slice positions occur more than once with different images, the first at "
+            f"{along_mm[i]:.2f} mm ({frames[i].file.name}, {frames[i + 1].file.name})",
             remedy="give one series only",
         )
 
 
 def _check_residual(residual: FloatArray, step_mm: float, frames: Sequence[Frame]) -> list[str]:
-    """Notes on small deviations from even positions; an error beyond the tolerance."""
+    """Return a note on small deviations from even positions.
+
+    Raises:
+        InputError: a deviation is beyond the tolerance.
+    """
     tolerance = _tolerance(step_mm)
     worst = np.abs(residual).max(axis=0)
     along, sideways = float(worst[2]), float(worst[:2].max())

@@ -1,4 +1,4 @@
-"""Single values of a DICOM header: text, numbers, dates, and who the patient is without naming them."""
+"""Single values of a DICOM header: text, numbers, dates, and an anonymous key of the patient."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pydicom.multival import MultiValue
 
 from ChangeMapJointLib.core.errors import InputError
 
-_KEY_SALT = secrets.token_bytes(16)  # of this process: a key cannot be looked up or compared later
+_KEY_SALT = secrets.token_bytes(16)  # new in every process, so that keys cannot be looked up or compared later
 MAX_QUOTED = 200  # characters of a value in a message
-LONGEST_LO = 64  # characters of a value of type LO
+LONGEST_LO = 64  # characters in a value of type LO
 _NO_CONTRAST = ("", "N", "NO", "NONE", "NO CONTRAST")
 
 
 @contextmanager
 def parsing(name: str) -> Iterator[None]:
-    """Whatever pydicom raises on a damaged file becomes one InputError that names it, and its warnings are dropped.
+    """Turn anything that pydicom raises on a damaged file into an InputError that names the file; drop its warnings.
 
-    Their texts are left out: they may quote the header, and with it the patient.
+    The texts of its errors are not shown, since they may quote the header and so identify the patient.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values are common; what matters is checked where it is used
+            warnings.simplefilter("ignore")  # odd values are common; values are checked where they are used
             yield
     except InputError as error:
         raise error.at(Path(name)) from error
@@ -41,7 +41,7 @@ def parsing(name: str) -> Iterator[None]:
 
 
 def as_text(value: Any) -> str:
-    """A value as plain text on one line; several values are joined by backslashes, as in the file."""
+    """Return a value as plain text on one line; multiple values are joined by backslashes, as in the file."""
     if value is None:
         return ""
     if isinstance(value, MultiValue | list | tuple):
@@ -50,46 +50,46 @@ def as_text(value: Any) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """``text`` with a space for whatever cannot be printed."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+    """Return ``text`` with a space for every unprintable character."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def as_integer(value: Any) -> int | None:
-    """A whole number, or None when it is absent or something else."""
+    """Return a whole number, or None if the value is missing or anything else."""
     text = as_text(value)
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else None
 
 
 def as_numbers(value: Any, count: int, name: str) -> tuple[float, ...] | None:
-    """``count`` finite numbers, or None when the element is absent or empty.
+    """Return ``count`` finite numbers, or None if the element is missing or empty.
 
     Raises:
-        InputError: for anything else; calls the element ``name``.
+        InputError: the value is anything else; the message calls it ``name``.
     """
     text = as_text(value)
     if not text:
         return None
     try:
-        found = tuple(float(part) for part in text.split("\\"))
+        numbers = tuple(float(part) for part in text.split("\\"))
     except ValueError:
-        found = ()
-    if len(found) != count or not np.isfinite(found).all():
+        numbers = ()
+    if len(numbers) != count or not np.isfinite(numbers).all():
         raise InputError(f"{name} is '{text[:MAX_QUOTED]}'", expected=f"{count} finite number(s)")
-    return found
+    return numbers
 
 
 def as_number(value: Any, default: float, name: str) -> float:
-    """One finite number, or ``default`` when the element is absent or empty.
+    """Return one finite number, or ``default`` if the element is missing or empty.
 
     Raises:
-        InputError: for anything else; calls the element ``name``.
+        InputError: the value is anything else; the message calls it ``name``.
     """
-    found = as_numbers(value, 1, name)
-    return found[0] if found else default
+    numbers = as_numbers(value, 1, name)
+    return numbers[0] if numbers else default
 
 
 def as_iso_date(value: Any) -> str | None:
-    """``YYYY-MM-DD`` of a DICOM date, date-time or ACR-NEMA date; None when it is none."""
+    """Return a DICOM date, date-time or ACR-NEMA date as ``YYYY-MM-DD``; None if it is not a date."""
     match = re.match(r"(\d{4})[.]?(\d\d)[.]?(\d\d)", as_text(value))
     try:
         return date(*(int(part) for part in match.groups())).isoformat() if match else None
@@ -98,7 +98,7 @@ def as_iso_date(value: Any) -> str | None:
 
 
 def as_iso_time(value: Any, name: str = "Time") -> str | None:
-    """``HH:MM:SS`` of a DICOM time, an ACR-NEMA time, or a date-time (by its ``name``); None when it is none."""
+    """Return a DICOM time, ACR-NEMA time, or date-time (by its ``name``) as ``HH:MM:SS``; None if it is not a time."""
     text = as_text(value)
     match = re.match(r"(\d\d):?(\d\d):?(\d\d)?", text[8:] if name.endswith("DateTime") else text)
     try:
@@ -109,7 +109,7 @@ def as_iso_time(value: Any, name: str = "Time") -> str | None:
 
 
 def positive(value: Any) -> float | None:
-    """A number above 0, or None for whatever else is there: of things that are only told, not reckoned with."""
+    """Return a number above 0, or None for any other value; for values that are only reported, not used."""
     try:
         number = float(as_text(value) or "nan")
     except ValueError:
@@ -118,39 +118,41 @@ def positive(value: Any) -> float | None:
 
 
 def contrast_agent(text: str) -> str | None:
-    """The agent's name; None when the text says that there was none."""
+    """Return the contrast agent; None if the text says that there was none."""
     return None if text.upper() in _NO_CONTRAST else text
 
 
 def patient_key(patient_id: str, name: str = "") -> str | None:
-    """A salted SHA-256 of the patient's number and name, to compare two scans read by this process.
+    """Return a salted SHA-256 of the patient's number and name, to compare two scans read by this process.
 
-    The salt is new in every process: a stored key is worthless, and none should be stored.
-    None when both are empty.
+    The salt is new in every process, so a stored key would be useless; do not store it.
+
+    Returns:
+        The key; None if number and name are empty.
     """
     words = _words((patient_id, name))
     return hashlib.sha256(_KEY_SALT + "\0".join(words).encode()).hexdigest() if words else None
 
 
 def without_identity(text: str, identity: Iterable[str]) -> str:
-    """``text``, or nothing when somebody typed the patient's name or number into it.
+    """Return ``text``, or an empty string if it contains the patient's name or number.
 
-    Nothing as well when it is longer than its kind of element may be: a damaged length swallows the elements behind it,
-    the patient's among them.
+    Also empty if the text is longer than its type of element allows: with a damaged length, it may include the elements
+    that follow, and with them the patient.
     """
     if len(text) > LONGEST_LO:
         return ""
     upper = text.upper()
     tokens = set(re.split(r"[\W_]+", upper))
-    found = any(
+    identifies = any(
         (len(word) > 3 and word in upper) or (len(word) > 1 and word.isalpha() and word in tokens)
         for word in _words(identity)
     )
-    return "" if found else text
+    return "" if identifies else text
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error, on one line that is not too long."""
+    """Return the message of an error on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

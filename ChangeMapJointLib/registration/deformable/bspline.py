@@ -1,4 +1,4 @@
-"""Displacement on a control grid coarser than the image: uniform cubic B-splines."""
+"""Displacements as uniform cubic B-splines on a control grid coarser than the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 
 def basis(distance: Tensor) -> Tensor:
-    """Cubic B-spline at ``distance`` (in control spacings) from its centre; support (-2, 2)."""
+    """The cubic B-spline at ``distance`` (in control spacings) from its centre; its support is (-2, 2)."""
     a = distance.abs()
     inner = 2 / 3 - a**2 + a**3 / 2
     outer = (2 - a).clamp_min(0) ** 3 / 6
@@ -31,14 +31,14 @@ def basis_derivative(distance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ControlGrid:
-    """Control points over a grid, one more than needed on every side.
+    """Control points over an image grid, with one extra point on every side.
 
-    Coefficients are ``[cz, cy, cx, 3]`` in mm with components (x, y, z) LPS; the displacement at a
-    voxel is the sum of the coefficients times the tensor-product basis.
+    Coefficients are ``[cz, cy, cx, 3]`` in mm with components (x, y, z) LPS. The displacement at a voxel is the sum of
+    the coefficients times the tensor-product basis.
 
     Attributes:
-        grid: the voxels at which the displacement is wanted.
-        stride: voxels between neighbouring control points along (x, y, z); any positive number.
+        grid: the image grid.
+        stride: voxels between neighbouring control points along (x, y, z), > 0; need not be integers.
     """
 
     grid: Grid
@@ -59,33 +59,35 @@ class ControlGrid:
         return x, y, z
 
     def positions(self) -> Grid:
-        """The control points as a grid; its first point lies one control spacing before voxel 0."""
+        """The grid of the control points; its first point lies one control spacing before voxel 0."""
         x, y, z = (float(v) for v in self.grid.to_physical(-np.asarray(self.stride)))
         return Grid(self.shape, self.spacing_mm, (x, y, z), self.grid.direction)
 
     def matrices(self, like: Tensor, derivative: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Dense basis matrices (z, y, x), each ``[voxels, control points]``.
+        """Dense basis matrices along (z, y, x), each ``[voxels, control points]``.
 
-        ``derivative``: axis (0 = x, 1 = y, 2 = z) along which the derivative per mm is taken.
+        Args:
+            like: tensor whose dtype and device the result gets.
+            derivative: axis (0 = x, 1 = y, 2 = z) along which the derivative per mm is taken; None for values.
         """
-        made = []
+        matrices = []
         for axis in (2, 1, 0):
             count = self.shape[2 - axis]
             voxels = torch.arange(self.grid.size[axis], dtype=torch.float64) / self.stride[axis]
             distance = voxels[:, None] - (torch.arange(count, dtype=torch.float64) - 1)
             values = basis_derivative(distance) / self.spacing_mm[axis] if derivative == axis else basis(distance)
-            made.append(values.to(like))
-        return made[0], made[1], made[2]
+            matrices.append(values.to(like))
+        return matrices[0], matrices[1], matrices[2]
 
     def at_points(self, index: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
-        """The 64 control points that reach each point, and what each of them counts.
+        """The 64 control points that influence each point, and their weights.
 
         Args:
-            index: ``[n, 3]`` voxel index (x, y, z), any real number; beyond the grid its border is taken.
+            index: ``[n, 3]`` continuous voxel index (x, y, z); points outside the grid are moved to its border.
 
         Returns:
-            Positions among the flattened ``[cz cy cx]`` coefficients, int64 ``[n, 64]``, and their factors, float64
-            ``[n, 64]``, which add up to 1.
+            Indices of the control points in the flattened ``[cz, cy, cx]`` coefficients, int64 ``[n, 64]``, and their
+            weights, float64 ``[n, 64]``, which sum to 1.
         """
         nodes, values = [], []
         for axis in range(3):
@@ -108,7 +110,7 @@ class ControlGrid:
             coefficients: ``[cz, cy, cx, 3]`` in mm.
 
         Returns:
-            Three tensors ``[cz-2, cy-2, cx-2, 3]``, without unit.
+            Three tensors ``[cz-2, cy-2, cx-2, 3]``, dimensionless.
         """
         smooth = (1 / 6, 2 / 3, 1 / 6)
         slope = (-0.5, 0.0, 0.5)
@@ -123,31 +125,31 @@ class ControlGrid:
 
 
 def stencil(values: Tensor, taps: tuple[float, float, float], dim: int) -> Tensor:
-    """Three-point stencil along ``dim``; the result is two shorter there."""
+    """Apply a three-point stencil along ``dim``; the result is two shorter there."""
     n = values.shape[dim] - 2
     parts = [tap * values.narrow(dim, k, n) for k, tap in enumerate(taps) if tap]
     return torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1]
 
 
 def expand(coefficients: Tensor, matrices: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Coefficients ``[cz, cy, cx, c]`` to voxels ``[z, y, x, c]`` by three matrix products."""
+    """The spline at the voxels, ``[z, y, x, c]``, from coefficients ``[cz, cy, cx, c]`` by three matrix products."""
     bz, by, bx = matrices
     value = torch.einsum("ai,zyic->zyac", bx, coefficients)
     value = torch.einsum("ai,zixc->zaxc", by, value)
     return torch.einsum("ai,iyxc->ayxc", bz, value)
 
 
-def refine(coefficients: Tensor, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
+def refine_coefficients(coefficients: Tensor, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
     """Coefficients on ``fine`` whose displacement equals that of ``coarse`` at every fine control point.
 
-    Both grids have the same axes. Beyond its grid the coarse displacement goes on linearly.
+    Both grids have the same axes. Outside its image grid, the coarse displacement is extrapolated linearly.
     """
     bz, by, bx = (_refinement(axis, coarse, fine).to(coefficients) for axis in (2, 1, 0))
     return expand(coefficients, (bz, by, bx))
 
 
 def _refinement(axis: int, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
-    """``[fine, coarse]`` matrix along one axis: evaluate, then solve for the interpolating coefficients."""
+    """Matrix ``[fine, coarse]`` along one axis: evaluate, then solve for the interpolating coefficients."""
     points = fine.positions()
     count = points.size[axis]
     along = np.zeros((count, 3))
@@ -160,24 +162,25 @@ def _refinement(axis: int, coarse: ControlGrid, fine: ControlGrid) -> Tensor:
     return refinement
 
 
-def interpolating(values: Tensor) -> Tensor:
-    """Coefficients whose displacement takes ``values`` at the control points.
+def interpolation_coefficients(values: Tensor) -> Tensor:
+    """Coefficients of the spline that takes ``values`` at the control points.
 
     Args:
-        values: ``[cz, cy, cx, c]`` in mm, two control points or more along every axis.
+        values: ``[cz, cy, cx, c]`` in mm, at least two control points along every axis.
 
     Returns:
         ``[cz, cy, cx, c]``.
     """
-    found = values
+    result = values
     for axis, count in enumerate(values.shape[:3]):
-        solved = torch.linalg.solve(_collocation(count).to(found), found.movedim(axis, 0).reshape(count, -1))
-        found = solved.reshape(count, *found.movedim(axis, 0).shape[1:]).movedim(0, axis)
-    return found
+        lines = result.movedim(axis, 0)
+        solution = torch.linalg.solve(_collocation(count).to(result), lines.reshape(count, -1))
+        result = solution.reshape(count, *lines.shape[1:]).movedim(0, axis)
+    return result
 
 
 def _collocation(count: int) -> Tensor:
-    """``[count, count]``: values at control points from their coefficients, along one axis."""
+    """Matrix ``[count, count]`` from coefficients to values at the control points, along one axis."""
     matrix = basis(torch.arange(count, dtype=torch.float64)[:, None] - torch.arange(count))
     # a linear ghost coefficient, c[-1] = 2 c[0] - c[1], makes the value at the first point c[0] itself
     for end, neighbour in ((0, 1), (-1, -2)):

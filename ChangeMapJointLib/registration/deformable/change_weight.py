@@ -1,9 +1,9 @@
-"""Which voxels of the reference have a partner in the template.
+"""Weight of the NGF term by whether a voxel of the reference has a match in the template.
 
-Where a lesion is new, resolved, grown or shrunk there is none, and a data term that insists on one drags tissue there:
-the paper's overcompensation. The change is therefore estimated from the current residual, as Dufresne et al. 2022
-(doi:10.3389/fnimg.2022.1008128) couple the two, and NGF counts less where it is large; the regularisers carry the
-deformation across.
+Where a lesion is new, resolved, grown or shrunk there is no match, and a data term that insists on one drags tissue
+there (the overcompensation of Kohlbrandt et al. 2024). The change is therefore estimated from the current residual, as
+in Dufresne et al. 2022 (doi:10.3389/fnimg.2022.1008128), and NGF counts less where it is large; there the regularisers
+continue the deformation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand
 from ChangeMapJointLib.registration.pyramid import ScanView
 
-SIGMA_MM = 2.0  # over which the residual is averaged: noise and half-matched vessels cancel, nodules do not
-SLAB = 32
+SIGMA_MM = 2.0  # of the Gaussian mean of the residual: noise and half-matched vessels cancel, nodules do not
+SLAB = 32  # slices at a time
 
 
 def change_weight(
@@ -31,7 +31,7 @@ def change_weight(
     *,
     change_hu: float = 0.0,
 ) -> Tensor:
-    """How far every voxel of R has a partner in T, given the deformation so far.
+    """The weight of every voxel of R, given the deformation so far: 1 where it has a match in T, 0 where it has none.
 
     Args:
         reference: R and its mask at this level.
@@ -39,11 +39,11 @@ def change_weight(
         coefficients: ``[cz, cy, cx, 3]`` in mm.
         control: their control grid, over R.
         rigid: 4x4, reference to template.
-        change_hu: residual at which a voxel counts half; 0: change is not looked for.
+        change_hu: residual at which the weight is one half; 0 to ignore the residual.
 
     Returns:
-        Tensor ``[z, y, x]`` in [0, 1]: 0 where y(x) lies beyond T; otherwise ``1 / (1 + (d / change_hu)^4)`` with d the
-        mean residual round the voxel, less the median over the lungs (breathing changes their density).
+        Tensor ``[z, y, x]`` in [0, 1]: 0 where y(x) lies outside T, otherwise ``1 / (1 + (d / change_hu)^4)``, where d
+        is the mean residual around the voxel minus the median over the lungs (breathing changes their density).
     """
     image, mask, inside = warp_view(reference, template, coefficients, control, rigid)
     if not change_hu:
@@ -60,12 +60,12 @@ def residual_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float
 
     Args:
         residual: R - T(y) in HU, ``[z, y, x]``.
-        both: 1 in the lungs of R and T(y), at one voxel at least; elsewhere 0.
-        grid: of both.
-        change_hu: where the weight is half.
+        both: 1 in the lungs of both R and T(y), 0 elsewhere; at least one voxel must be 1.
+        grid: grid of both arrays.
+        change_hu: residual at which the weight is one half.
 
     Returns:
-        Tensor ``[z, y, x]``; d is the mean residual round the voxel, less the median over ``both``.
+        Tensor ``[z, y, x]``; d is the mean residual around the voxel minus the median over ``both``.
     """
     residual = (residual - residual[both > 0].median()) * both
     mean, share = gaussian(torch.stack([residual, both]), [SIGMA_MM / h for h in reversed(grid.spacing_mm)])
@@ -76,7 +76,18 @@ def residual_weight(residual: Tensor, both: Tensor, grid: Grid, change_hu: float
 def warp_view(
     reference: ScanView, template: ScanView, coefficients: Tensor, control: ControlGrid, rigid: FloatArray
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """T(y), M_T(y) and 1 where y(x) lies in T's box, each ``[z, y, x]`` on R's grid; arguments as above."""
+    """Warp T and its mask onto R's grid.
+
+    Args:
+        reference: gives R's grid.
+        template: T and its mask.
+        coefficients: ``[cz, cy, cx, 3]`` in mm.
+        control: their control grid, over R.
+        rigid: 4x4, reference to template.
+
+    Returns:
+        T(y), M_T(y), and 1 where y(x) lies in T's box (0 elsewhere), each ``[z, y, x]``.
+    """
     grid, moving = reference.grid, torch.stack([template.image, template.mask])[None]
     to_unit = template.grid.unit_from_index @ template.grid.inverse_affine
     linear = torch.as_tensor(to_unit[:3, :3].T).to(coefficients)
@@ -96,7 +107,7 @@ def warp_view(
 
 
 def gaussian(volumes: Tensor, sigma_vox: list[float]) -> Tensor:
-    """``volumes`` (``[c, z, y, x]``) smoothed along z, y and x, with zeros beyond the border."""
+    """Smooth ``volumes`` (``[c, z, y, x]``) along z, y and x, with zeros beyond the border."""
     matrices = [_gaussian_matrix(n, sigma).to(volumes) for n, sigma in zip(volumes.shape[1:], sigma_vox, strict=True)]
     return torch.stack(
         [expand(volume[..., None], (matrices[0], matrices[1], matrices[2]))[..., 0] for volume in volumes]
@@ -104,7 +115,7 @@ def gaussian(volumes: Tensor, sigma_vox: list[float]) -> Tensor:
 
 
 def _gaussian_matrix(n: int, sigma: float) -> Tensor:
-    """``[n, n]``: a product with it smooths along one axis, faster than a convolution and on any device."""
+    """Matrix ``[n, n]`` that smooths along one axis: faster than a convolution, and on any device."""
     half = max(round(3 * sigma), 1)
     steps = torch.arange(n, dtype=torch.float64)[:, None] - torch.arange(n)
     total = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / max(sigma, 1e-6)) ** 2).sum()

@@ -1,7 +1,7 @@
-"""The data terms with their closed-form gradient on any device: in torch, or fused by Triton on a CUDA device.
+"""The data terms with their closed-form gradient on any device: in torch, or in fused Triton kernels on a CUDA device.
 
-Both expand the B-spline and gather its adjoint by matrix products with the dense basis matrices, and work on a list of
-the voxels near the lung in between. Nothing builds a graph, and buffers are used again by every evaluation.
+Both evaluate the B-spline and its adjoint by products with the dense basis matrices; in between they work on a list of
+the voxels near the lungs. No autograd graph is built, and every evaluation reuses the buffers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.nn import functional
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms, compiled_available
-from ChangeMapJointLib.registration.deformable.similarity import share_among_ends
+from ChangeMapJointLib.registration.deformable.similarity import edges_to_voxels
 from ChangeMapJointLib.registration.pyramid import ScanView
 
-BLOCK = 256  # voxels a Triton program handles
+BLOCK = 256  # voxels per Triton program
 
 
 class ClosedFormData:
-    """In torch, on any device and in any precision; see :class:`FusedData` for the fast one."""
+    """The data terms in torch, on any device and in any precision; :class:`FusedData` is faster."""
 
     def __init__(
         self,
@@ -37,15 +37,15 @@ class ClosedFormData:
         *,
         edges: tuple[float, float],
         weight: Tensor,
-        partner: Tensor | None = None,
+        change_weight: Tensor | None = None,
     ) -> None:
-        """As :class:`~ChangeMapJointLib.registration.deformable.data_terms.CompiledData`.
+        """Arguments as of :class:`~ChangeMapJointLib.registration.deformable.data_terms.CompiledData`.
 
-        ``self.matched`` may be replaced between evaluations by other weights that are 0 where ``weight`` is.
+        Between evaluations, ``self.matched`` may be replaced by other weights that are 0 where ``weight`` is 0.
         """
         self.reference, self.template = reference, template
         self.weight = (weight / weight.sum().clamp_min(1e-12)).contiguous()
-        self.matched = self.weight if partner is None else self.weight * partner
+        self.matched = self.weight if change_weight is None else self.weight * change_weight
         self.edges = edges
         like, (nz, ny, nx) = reference.image, reference.grid.shape
         to_index = template.grid.inverse_affine
@@ -53,14 +53,14 @@ class ClosedFormData:
         self.affine = to_index @ rigid @ reference.grid.affine
         self.matrices = control.matrices(like)
         self.voxels = torch.nonzero(_grown(weight > 0).flatten())[:, 0]
-        # what every evaluation writes again; beyond the listed voxels these stay 0
+        # every evaluation overwrites these at the listed voxels; elsewhere they stay 0
         self.warped = torch.zeros_like(like)
         self.pull = like.new_zeros((3, nz * ny * nx))
         self.displacement = torch.empty_like(self.pull)
         self._prepare()
 
     def _prepare(self) -> None:
-        """Index points of the listed voxels, T and its mask as channels, R's differences and norms."""
+        """Prepare the listed voxels' positions, T and its mask as channels, and R's differences and norms."""
         image, grid = self.reference.image, self.template.grid
         _, ny, nx = image.shape
         affine = torch.as_tensor(self.affine[:3], device=image.device)
@@ -72,10 +72,10 @@ class ClosedFormData:
         self.moving = torch.stack([self.template.image, self.template.mask])[None]
         self.reference_mask = self.reference.mask.flatten()[v]
         self.edges_r = [self._along(image, axis) for axis in range(3)]
-        self.norm_r = share_among_ends([d * d for d in self.edges_r]).add_(self.edges[0] ** 2)
+        self.norm_r = edges_to_voxels([d * d for d in self.edges_r]).add_(self.edges[0] ** 2)
 
     def _along(self, image: Tensor, axis: int) -> Tensor:
-        """Differences between neighbours along ``axis`` per mm."""
+        """Differences per mm between neighbours along ``axis``."""
         return image.diff(dim=2 - axis).div_(self.reference.grid.spacing_mm[axis])
 
     def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
@@ -88,21 +88,21 @@ class ClosedFormData:
         return {"ngf": ngf, "mask": mask}, gradient
 
     def _expand(self, coefficients: Tensor) -> None:
-        """``self.displacement`` in T's index, ``[3, voxels]``, by three matrix products."""
+        """Fill ``self.displacement`` (``[3, voxels]``, in T's index) by three matrix products."""
         bz, by, bx = self.matrices
         value = (coefficients @ self.linear.T).movedim(-1, 0)  # [3, cz, cy, cx]
         value = by @ (value @ bx.T)  # [3, cz, y, x]
         torch.matmul(bz, value.flatten(2), out=self.displacement.view(3, bz.shape[0], -1))
 
     def _gather(self) -> Tensor:
-        """``self.pull`` by the coefficients, ``[cz, cy, cx, 3]``: the adjoint of :meth:`_expand`."""
+        """The gradient by the coefficients, ``[cz, cy, cx, 3]``, from ``self.pull``: the adjoint of :meth:`_expand`."""
         bz, by, bx = self.matrices
         value = bz.T @ self.pull.view(3, bz.shape[0], -1)
         value = by.T @ value.view(3, -1, by.shape[0], bx.shape[0]) @ bx
         return value.movedim(0, -1) @ self.linear
 
     def _pull(self, ngf_weight: float, mask_weight: float) -> Tensor:
-        """Fill ``self.pull`` with the terms' gradient by T's index; the two terms, float64."""
+        """Fill ``self.pull`` with the gradient by T's index, and return both terms (float64)."""
         points = self.displacement[:, self.voxels].mul_(self.to_unit).add_(self.base)
         points = points.T[None, None, None]  # [1, 1, 1, listed, 3]
         sampled = functional.grid_sample(self.moving, points, "bilinear", "border", align_corners=ALIGN_CORNERS)
@@ -113,7 +113,7 @@ class ClosedFormData:
         apart = mask - self.reference_mask
         pushed = weight * apart
         push = torch.stack([ngf_weight * slope.view(-1)[self.voxels], mask_weight * pushed])
-        # grid_sample's own adjoint for the points alone: 0 (bilinear), 1 (border)
+        # grid_sample's own adjoint, for the points only: 0 is bilinear, 1 is border
         _, by_points = torch.ops.aten.grid_sampler_3d_backward(
             push.view_as(sampled), self.moving, points, 0, 1, ALIGN_CORNERS, [False, True]
         )
@@ -121,12 +121,12 @@ class ClosedFormData:
         return torch.stack([ngf, 0.5 * (pushed * apart).sum(dtype=torch.float64)])
 
     def _ngf(self) -> tuple[Tensor, Tensor]:
-        """NGF, float64, and its derivative by T(y), ``[z, y, x]``."""
+        """NGF (float64) and its derivative by T(y), ``[z, y, x]``."""
         edges_t = [self._along(self.warped, axis) for axis in range(3)]
-        s = share_among_ends([a * b for a, b in zip(self.edges_r, edges_t, strict=True)]).add_(
+        s = edges_to_voxels([a * b for a, b in zip(self.edges_r, edges_t, strict=True)]).add_(
             self.edges[0] * self.edges[1]
         )
-        n = share_among_ends([b * b for b in edges_t]).add_(self.edges[1] ** 2)
+        n = edges_to_voxels([b * b for b in edges_t]).add_(self.edges[1] ** 2)
         ratio = s / self.norm_r.mul(n)
         a = self.matched * ratio
         b = a * s
@@ -143,7 +143,7 @@ class ClosedFormData:
 
 
 class FusedData(ClosedFormData):
-    """On a CUDA device by :mod:`ChangeMapJointLib.registration.deformable.triton_kernels`; needs Triton."""
+    """The data terms on a CUDA device, by the kernels in ``triton_kernels.py``; needs Triton."""
 
     def _prepare(self) -> None:
         from ChangeMapJointLib.registration.deformable import triton_kernels
@@ -162,7 +162,7 @@ class FusedData(ClosedFormData):
         ]
 
     def _pull(self, ngf_weight: float, mask_weight: float) -> Tensor:
-        """See :class:`ClosedFormData`; in three launches."""
+        """As in :class:`ClosedFormData`, in three launches."""
         if self.weights != (ngf_weight, mask_weight):
             self.weights = (ngf_weight, mask_weight)
             self.constants[18:] = torch.tensor(self.weights, dtype=torch.float64)
@@ -190,26 +190,26 @@ class FusedData(ClosedFormData):
 
 
 def fused_available(device: torch.device) -> bool:
-    """Can :class:`FusedData` run on ``device``? Triton is optional: without it the same terms run in torch, slower."""
+    """Whether :class:`FusedData` runs on ``device``. Without Triton the same terms run in torch, more slowly."""
     return device.type == "cuda" and _triton_runs(device)
 
 
 @functools.cache
 def _triton_runs(device: torch.device) -> bool:
-    """Triton comes with torch, but needs a C compiler, Python's headers and a device it knows: one launch tells."""
+    """Try one launch: Triton needs a C compiler, Python's headers and a supported device."""
     grid = Grid((2, 2, 2))
     control = ControlGrid(grid, (2.0, 2.0, 2.0))
     try:
-        some = ScanView(torch.zeros(grid.shape, device=device), torch.ones(grid.shape, device=device), grid)
-        data = FusedData(some, some, control, np.eye(4), edges=(1.0, 1.0), weight=torch.ones_like(some.image))
+        view = ScanView(torch.zeros(grid.shape, device=device), torch.ones(grid.shape, device=device), grid)
+        data = FusedData(view, view, control, np.eye(4), edges=(1.0, 1.0), weight=torch.ones_like(view.image))
         data.evaluate(torch.zeros(*control.shape, 3, device=device), 1.0, 1.0)
-    except Exception:  # each of these fails in its own way
+    except Exception:  # every missing part fails with an error of its own
         return False
     return True
 
 
 def _grown(region: Tensor) -> Tensor:
-    """``region`` (bool ``[z, y, x]``) and the neighbours of its voxels."""
+    """``region`` (bool ``[z, y, x]``) dilated by one voxel along every axis in turn."""
     grown = region.clone()
     for dim in range(3):
         n = region.shape[dim] - 1
@@ -219,11 +219,14 @@ def _grown(region: Tensor) -> Tensor:
 
 
 def fastest_terms(device: torch.device, *, compiled: bool) -> Callable[..., DataTerms]:
-    """What to build the data terms with: the same arguments give the same values, by the fastest code that is there.
+    """The fastest available implementation of :class:`DataTerms`; all agree to rounding.
 
     Args:
-        device: where the images live.
+        device: device of the images.
         compiled: use Numba or Triton where they are installed.
+
+    Returns:
+        A class, to be called as :class:`~ChangeMapJointLib.registration.deformable.data_terms.CompiledData`.
     """
     if compiled and device.type == "cpu" and compiled_available():
         return CompiledData

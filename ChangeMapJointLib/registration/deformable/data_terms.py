@@ -1,4 +1,4 @@
-"""The terms of Eq. (1) that look at the images, with their gradient, compiled for the CPU."""
+"""The data terms of Eq. (1), NGF and mask distance, with their gradient, compiled for the CPU."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ IntArray = NDArray[np.int64]
 
 
 class DataTerms(Protocol):
-    """NGF and mask distance of one level as a function of the control coefficients."""
+    """NGF and mask distance on one level, as a function of the control coefficients."""
 
     def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
-        """The unweighted terms ``ngf`` and ``mask``, and the gradient of their weighted sum.
+        """Evaluate both terms and the gradient of their weighted sum.
 
         Args:
-            coefficients: ``[cz, cy, cx, 3]`` in mm; no graph is needed.
+            coefficients: ``[cz, cy, cx, 3]`` in mm; they need no autograd graph.
             ngf_weight: beta0 of Eq. (1).
             mask_weight: beta2 of Eq. (1).
+
+        Returns:
+            The terms ``ngf`` and ``mask``, not weighted, and the gradient ``[cz, cy, cx, 3]``.
         """
 
 
 class CompiledData:
-    """On the CPU in float32 by the kernels of :mod:`ChangeMapJointLib.registration.deformable.kernels`; needs Numba."""
+    """The data terms on the CPU in float32, by the kernels in ``kernels.py``; needs Numba."""
 
     def __init__(
         self,
@@ -44,9 +47,9 @@ class CompiledData:
         *,
         edges: tuple[float, float],
         weight: Tensor,
-        partner: Tensor | None = None,
+        change_weight: Tensor | None = None,
     ) -> None:
-        """Prepare what does not change during the optimisation.
+        """Prepare what stays the same during the optimisation.
 
         Args:
             reference: R and its mask at this level.
@@ -54,9 +57,9 @@ class CompiledData:
             control: control points over R's grid.
             rigid: 4x4, reference to template.
             edges: NGF edge parameters (eR, eT) in HU/mm.
-            weight: of every voxel of R, ``[z, y, x]``; the terms are weighted means.
-            partner: in [0, 1], ``[z, y, x]``: how far a voxel of R has a partner in T. NGF counts so much there;
-                the mean is still taken over ``weight``. All ones by default.
+            weight: weight of every voxel of R, ``[z, y, x]``; the terms are weighted means.
+            change_weight: further weight of NGF, ``[z, y, x]`` in [0, 1]: near 0 where a voxel of R has no match in
+                T. The mean is still taken over ``weight``. 1 everywhere by default.
         """
         from ChangeMapJointLib.registration.deformable import kernels
 
@@ -64,7 +67,7 @@ class CompiledData:
         self.image, self.mask = template.image.numpy(), template.mask.numpy()
         self.reference, self.reference_mask = reference.image.numpy(), reference.mask.numpy()
         mean = weight / weight.sum().clamp_min(1e-12)
-        self.weight, self.matched = mean.numpy(), (mean if partner is None else mean * partner).numpy()
+        self.weight, self.matched = mean.numpy(), (mean if change_weight is None else mean * change_weight).numpy()
         to_index = template.grid.inverse_affine
         self.affine = np.ascontiguousarray((to_index @ rigid @ reference.grid.affine)[:3])
         self.linear = np.ascontiguousarray(to_index[:3, :3])
@@ -77,7 +80,7 @@ class CompiledData:
         kernels.reference_norms(self.reference, self.inverse_spacing, np.float32(edges[0] ** 2), self.norm)
 
     def _allocate(self, control: ControlGrid) -> None:
-        """Buffers that every evaluation uses again."""
+        """Allocate the buffers that every evaluation reuses."""
         shape, (cz, cy, cx) = self.reference.shape, control.shape
         self.norm = np.empty(shape, np.float32)
         self.warped = np.zeros(shape, np.float32)
@@ -114,19 +117,19 @@ class CompiledData:
 
 @functools.cache
 def compiled_available() -> bool:
-    """Is Numba there, and does it run? It is optional: without it the same terms run in torch, slower.
+    """Whether Numba can be imported. It is optional: without it the same terms run in torch, more slowly.
 
-    One that is installed may refuse to be imported beside the numpy that is there.
+    An installed Numba may still fail to import next to an incompatible NumPy.
     """
     try:
         importlib.import_module("numba")
-    except Exception:  # ImportError, SystemError, whatever a half-fitting package raises
+    except Exception:  # ImportError, SystemError, or whatever an incompatible package raises
         return False
     return True
 
 
 def _reaching_splines(control: ControlGrid, axis: int) -> tuple[NDArray[np.float32], IntArray]:
-    """Values ``[n, 4]`` of the splines that reach every voxel along ``axis``, and the first of them ``[n]``."""
+    """Values ``[n, 4]`` of the four splines that reach each voxel along ``axis``, and the first of them, ``[n]``."""
     voxels = torch.arange(control.grid.size[axis], dtype=torch.float64) / control.stride[axis]
     first = voxels.floor().clamp(max=control.shape[2 - axis] - 4).long()
     offset = voxels[:, None] - (first[:, None] + torch.arange(4) - 1)
@@ -134,12 +137,12 @@ def _reaching_splines(control: ControlGrid, axis: int) -> tuple[NDArray[np.float
 
 
 def _rows(region: NDArray[np.bool_]) -> tuple[tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
-    """First and last (exclusive) voxel of every row of ``region``, and of it grown by one voxel."""
-    found = []
+    """First and last (exclusive) voxel of every row of ``region``, and of ``region`` dilated by one voxel."""
+    bounds = []
     cross = ndimage.generate_binary_structure(3, 1)
     for mask in (region, ndimage.binary_dilation(region, cross)):
-        some = mask.any(axis=2)
-        first = np.where(some, mask.argmax(axis=2), 0)
-        last = np.where(some, mask.shape[2] - mask[:, :, ::-1].argmax(axis=2), 0)
-        found.append((first, last))
-    return found[0], found[1]
+        occupied = mask.any(axis=2)
+        first = np.where(occupied, mask.argmax(axis=2), 0)
+        last = np.where(occupied, mask.shape[2] - mask[:, :, ::-1].argmax(axis=2), 0)
+        bounds.append((first, last))
+    return bounds[0], bounds[1]

@@ -1,20 +1,19 @@
-"""Warp, NGF and mask distance with their closed-form gradient, compiled by Numba for the CPU.
+"""Warping, NGF and mask distance with their closed-form gradient, compiled by Numba for the CPU.
 
-One evaluation reads both images once, works on the voxels near the lung only, and never builds an
-autograd graph. The same formulas in plain torch are in
-:class:`~ChangeMapJointLib.registration.deformable.closed_form.ClosedFormData`; the tests compare both with autograd.
+One evaluation reads both images once, works only on the voxels near the lungs, and builds no autograd graph. The same
+formulas in plain torch are in :class:`~ChangeMapJointLib.registration.deformable.closed_form.ClosedFormData`; the tests
+compare both with autograd.
 
-Per voxel i with weight w_i, and for every edge e between two neighbours (differences d R_e, d T_e per
-mm, shared by both ends; see :func:`~ChangeMapJointLib.registration.deformable.similarity.share_among_ends`):
+For every voxel i with weight w_i, and every edge e between two neighbours (differences dR_e, dT_e per
+mm, shared by both ends; see :func:`~ChangeMapJointLib.registration.deformable.similarity.edges_to_voxels`):
 
     s = 1/2 sum_e dR_e dT_e + eR eT,   N_R = 1/2 sum_e dR_e^2 + eR^2,   N_T = 1/2 sum_e dT_e^2 + eT^2
     D = sum_i w_i (1 - s^2 / (N_R N_T))
     A = dD/ds = -2 w s / (N_R N_T),    B = dD/dN_T = w s^2 / (N_R N_T^2)
     dD/d(dT_e) = sum over both ends of 1/2 (A dR_e + 2 B dT_e)
 
-Arrays are float32 ``[z, y, x]``; sums are taken in float64 slice by slice, so that the result does
-not depend on the number of threads. Rows are bounded by ``first``/``last`` (``[z, y]``): only the
-voxels between them are touched.
+Arrays are float32 ``[z, y, x]``. Sums are taken in float64 slice by slice, so that the result does not depend on the
+number of threads. ``first`` and ``last`` (``[z, y]``) bound each row: only the voxels between them are touched.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ def warp_rows(
     coefficients, bz, by, bx, kz, ky, kx, affine, linear, image, mask, reference_mask, weight, mask_scale,
     first, last, warped, slope, mask_pull, mask_value,
 ):  # fmt: skip
-    """T(y) with its slope, and the mask term with its pull, for the voxels of every row.
+    """Warp T, and compute its gradient and the mask term with its gradient, for the voxels of every row.
 
     Args:
         coefficients: ``[cz, cy, cx, 3]`` mm.
-        bz: ``[z, 4]`` values of the four splines that reach slice z.
+        bz: ``[z, 4]`` values of the four splines that reach each slice.
         by: the same along y.
         bx: the same along x.
-        kz: ``[z]`` first of those four splines.
+        kz: ``[z]`` index of the first of those splines.
         ky: the same along y.
         kx: the same along x.
         affine: ``[3, 4]`` from R's index to T's index (rigid part).
@@ -46,14 +45,14 @@ def warp_rows(
         image: T.
         mask: M_T.
         reference_mask: M_R.
-        weight: of every voxel, already divided by its sum.
+        weight: weight of every voxel, already divided by the sum of all.
         mask_scale: weight of the mask term.
-        first: first voxel of a row, ``[z, y]``.
-        last: one beyond the last.
-        warped: out, T(y).
-        slope: out, ``[z, y, x, 3]`` derivative of T(y) by T's index.
-        mask_pull: out, the same of the scaled mask term.
-        mask_value: out, ``[z]`` the mask term of every slice, not scaled.
+        first: first voxel of each row, ``[z, y]``.
+        last: one past the last voxel of each row.
+        warped: output, T(y).
+        slope: output, ``[z, y, x, 3]``: derivative of T(y) by T's index.
+        mask_pull: output, ``[z, y, x, 3]``: derivative of the scaled mask term by T's index.
+        mask_value: output, ``[z]``: the mask term of every slice, not scaled.
     """
     nz, ny = first.shape
     tz, ty, tx = image.shape
@@ -87,7 +86,7 @@ def warp_rows(
                 px += linear[0, 0] * u0 + linear[0, 1] * u1 + linear[0, 2] * u2
                 py += linear[1, 0] * u0 + linear[1, 1] * u1 + linear[1, 2] * u2
                 pz += linear[2, 0] * u0 + linear[2, 1] * u1 + linear[2, 2] * u2
-                # beyond the border the border value is repeated, with slope 0
+                # outside the image its border value is repeated, with slope 0
                 gx = np.float32(1.0 if 0.0 < px < tx - 1 else 0.0)
                 gy = np.float32(1.0 if 0.0 < py < ty - 1 else 0.0)
                 gz = np.float32(1.0 if 0.0 < pz < tz - 1 else 0.0)
@@ -112,7 +111,7 @@ def warp_rows(
 
 @njit(cache=True, inline="always")
 def _trilinear(volume, i, j, k, i1, j1, k1, fx, fy, fz):
-    """Value and slope by index of ``volume`` between eight voxels."""
+    """Trilinear value of ``volume`` between eight voxels, and its derivative by index."""
     v000, v001 = volume[k, j, i], volume[k, j, i1]
     v010, v011 = volume[k, j1, i], volume[k, j1, i1]
     v100, v101 = volume[k1, j, i], volume[k1, j, i1]
@@ -127,7 +126,7 @@ def _trilinear(volume, i, j, k, i1, j1, k1, fx, fy, fz):
 
 @njit(**OPTIONS)
 def reference_norms(reference, inverse_spacing, edge_square, norm):
-    """``norm`` = N_R, once a level."""
+    """Compute ``norm`` = N_R, once per level."""
     nz, ny, nx = reference.shape
     hx, hy, hz = inverse_spacing
     for z in prange(nz):
@@ -154,20 +153,20 @@ def reference_norms(reference, inverse_spacing, edge_square, norm):
 def ngf_rows(
     reference, warped, norm, weight, inverse_spacing, edge_product, edge_square, first, last, factors, value
 ):  # fmt: skip
-    """The NGF distance, and A and B of every voxel.
+    """Compute the NGF distance, and A and B of every voxel.
 
     Args:
         reference: R.
         warped: T(y), valid on the rows and their neighbours.
         norm: N_R.
-        weight: w, already divided by its sum; 0 outside of the rows.
+        weight: w, already divided by the sum of all; 0 outside the rows.
         inverse_spacing: 1/h along (x, y, z).
         edge_product: eR eT.
         edge_square: eT^2.
-        first: rows, ``[z, y]``.
-        last: rows, ``[z, y]``.
-        factors: out, ``[z, y, x, 2]`` holding A and B.
-        value: out, ``[z]``.
+        first: first voxel of each row, ``[z, y]``.
+        last: one past the last voxel of each row.
+        factors: output, ``[z, y, x, 2]``: A and B.
+        value: output, ``[z]``: the distance of every slice.
     """
     nz, ny, nx = reference.shape
     h = (inverse_spacing[0] ** 2, inverse_spacing[1] ** 2, inverse_spacing[2] ** 2)
@@ -219,22 +218,22 @@ def ngf_rows(
 def gradient_rows(
     reference, warped, factors, slope, mask_pull, inverse_spacing, linear, scale, bx, kx, first, last, rows
 ):  # fmt: skip
-    """Gradient of the data terms by the coefficients of every row.
+    """Compute the gradient of the data terms by the coefficients along x, for every row.
 
     Args:
         reference: R.
         warped: T(y).
-        factors: A and B of every voxel, 0 where it has no weight.
-        slope: of T(y) by T's index.
-        mask_pull: of the mask term by T's index.
+        factors: A and B of every voxel, 0 where its weight is 0.
+        slope: derivative of T(y) by T's index.
+        mask_pull: derivative of the mask term by T's index.
         inverse_spacing: 1/h along (x, y, z).
         linear: ``[3, 3]`` from mm to T's index.
         scale: weight of the NGF term.
-        bx: ``[x, 4]`` splines along x.
-        kx: ``[x]`` first of them.
-        first: rows, ``[z, y]``.
-        last: rows, ``[z, y]``.
-        rows: out, ``[z, y, cx, 3]``.
+        bx: ``[x, 4]`` values of the four splines that reach each voxel.
+        kx: ``[x]`` index of the first of those splines.
+        first: first voxel of each row, ``[z, y]``.
+        last: one past the last voxel of each row.
+        rows: output, ``[z, y, cx, 3]``.
     """
     nz, ny, nx = reference.shape
     h = (inverse_spacing[0] ** 2, inverse_spacing[1] ** 2, inverse_spacing[2] ** 2)
@@ -251,7 +250,7 @@ def gradient_rows(
                     i, j, k = x + STEPS[side, 0], y + STEPS[side, 1], np.int64(z) + STEPS[side, 2]
                     if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
                         continue
-                    # this voxel minus its neighbour, on either side: the sign of the difference cancels
+                    # this voxel minus its neighbour, on either side: the signs of both differences cancel
                     a2, b2 = a + factors[k, j, i, 0], b + factors[k, j, i, 1]
                     g += h[side // 2] * (a2 * (r - reference[k, j, i]) + two * b2 * (t - warped[k, j, i]))
                 g *= half

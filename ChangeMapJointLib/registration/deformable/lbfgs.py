@@ -1,7 +1,7 @@
 """Limited-memory BFGS (Nocedal & Wright, Numerical Optimization, 2006, chapter 7) on tensors of any device.
 
-torch's own brings in its compiler at the first step, which costs more than a whole registration at the coarse levels,
-and scipy's would take every gradient from the device to double precision and back.
+torch's own implementation loads its compiler at the first step, which takes longer than a whole registration on the
+coarse levels, and SciPy's would copy every gradient to the CPU in double precision and back.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 
-DECREASE, CURVATURE = 1e-4, 0.9  # of Wolfe's conditions
-HISTORY = 8
-LONGEST_SEARCH = 10
-FLAT = 1e-30  # a gradient that is as small is 0
+DECREASE, CURVATURE = 1e-4, 0.9  # constants of the Wolfe conditions
+HISTORY = 8  # number of correction pairs
+LONGEST_SEARCH = 10  # evaluations in one line search
+FLAT = 1e-30  # a gradient as small as this counts as 0
 
 
 def minimise_lbfgs(
@@ -29,18 +29,18 @@ def minimise_lbfgs(
     tolerance: float = 0.0,
     patience: int = 3,
 ) -> Tensor:
-    """Minimise from ``start``.
+    """Minimise a function from ``start``.
 
     Args:
-        evaluate: value and gradient at a tensor of the shape of ``start``; each gradient a tensor of its own.
-        start: any shape; stays as it is.
-        iterations: at most so many; a line search rarely needs more than one evaluation.
+        evaluate: returns value and gradient at a tensor of the shape of ``start``; every call returns a new gradient.
+        start: any shape; it is not modified.
+        iterations: maximum number of iterations; a line search rarely needs more than one evaluation.
         first_step: largest change of any element in the first step.
-        tolerance: stop when :attr:`patience` iterations together lowered the value by less than this part of it.
-        patience: see above.
+        tolerance: stop when ``patience`` iterations together lower the value by less than this fraction of it.
+        patience: number of iterations for ``tolerance``.
 
     Returns:
-        The best point that was found; ``start`` where it is a minimum already.
+        The best point found; ``start`` where it is a minimum already.
     """
     x, (value, gradient) = start, evaluate(start)
     pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=HISTORY)
@@ -51,14 +51,14 @@ def minimise_lbfgs(
             break
         direction = _direction(gradient, pairs)
         slope = float((direction * gradient).sum())
-        if slope >= 0:  # rounding has spoilt the history
+        if slope >= 0:  # rounding errors have spoilt the history
             pairs.clear()
             direction, slope = -gradient, -float(gradient.square().sum())
         step = 1.0 if pairs else first_step / largest
-        found = _search(evaluate, x, direction, value, slope, step)
-        if found is None:
+        best = _line_search(evaluate, x, direction, value, slope, step)
+        if best is None:
             break
-        new, new_value, new_gradient = found
+        new, new_value, new_gradient = best
         s, y = new - x, new_gradient - gradient
         curvature = (s * y).sum()
         if float(curvature) > 1e-10 * float(y.square().sum()):
@@ -71,7 +71,7 @@ def minimise_lbfgs(
 
 
 def _direction(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Minus the inverse Hessian's estimate times the gradient, by the two loops."""
+    """Minus the estimated inverse Hessian times the gradient, by the two-loop recursion."""
     q, along = -gradient, []
     for s, y, rho in reversed(pairs):
         along.append(rho * (s * q).sum())
@@ -84,23 +84,24 @@ def _direction(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, Tensor]]) ->
     return q
 
 
-def _search(
+def _line_search(
     evaluate: Evaluate, x: Tensor, direction: Tensor, value: float, slope: float, step: float
 ) -> tuple[Tensor, float, Tensor] | None:
-    """The lowest point seen along ``direction`` on the way to one that meets Wolfe's weak conditions, by bracketing.
+    """Bracket a point along ``direction`` that meets the weak Wolfe conditions.
 
-    None where none is lower.
+    Returns:
+        The lowest point seen, with its value and gradient; None where none is lower than the current value.
     """
     low, high = 0.0, float("inf")
     best: tuple[Tensor, float, Tensor] | None = None
     for _ in range(LONGEST_SEARCH):
         point = torch.add(x, direction, alpha=step)
-        there, gradient = evaluate(point)
-        if there < (value if best is None else best[1]):
-            best = (point, there, gradient)
-        if not there <= value + DECREASE * step * slope:  # NaN is too far as well
+        new_value, gradient = evaluate(point)
+        if new_value < (value if best is None else best[1]):
+            best = (point, new_value, gradient)
+        if not new_value <= value + DECREASE * step * slope:  # NaN counts as too far
             high = step
-            bend = there - value - step * slope  # the parabola through both values and the slope here
+            bend = new_value - value - step * slope  # of the parabola through both values and the slope at the start
             guess = -slope * step**2 / (2 * bend) if bend > 0 else 0.0
             step = min(max(guess, low + 0.1 * (high - low)), low + 0.5 * (high - low))
         elif float((direction * gradient).sum()) < CURVATURE * slope:

@@ -1,4 +1,4 @@
-"""Eq. (1) at one level of the pyramid, as a function of the control coefficients."""
+"""Eq. (1) on one level of the pyramid, as a function of the control coefficients."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.data_terms import DataTerms
-from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_change
+from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_regulariser
 
-MATCH_MM = 3.0  # what a match is worth
+MATCH_MM = 3.0  # accuracy of a keypoint match
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The betas of Eq. (1) and of the volume control, all >= 0. Empirical: the paper prints none.
+    """The weights of the terms of Eq. (1) and of the volume term, all >= 0.
 
-    The curvature is that of the spline's coefficients on the control grid, in 1/mm^2.
+    They were found by experiment, since the paper gives none.
+
+    Attributes:
+        ngf: beta0, of the NGF distance.
+        keypoints: beta1, of the squared distance between matched keypoints in mm^2.
+        mask: beta2, of the distance of the lung masks.
+        curvature: beta3, of the curvature of the spline's coefficients on the control grid, in 1/mm^2.
+        volume: of the volume term, which keeps the deformation from folding.
     """
 
     ngf: float = 1.0
@@ -33,32 +40,38 @@ class Weights:
     volume: float = 0.05
 
     def __post_init__(self) -> None:
-        good = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}
-        require(self, **good)
+        checks = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}
+        require(self, **checks)
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Corresponding points, ``[n, 3]`` in mm LPS, and a weight for each."""
+    """Corresponding points.
+
+    Attributes:
+        reference_mm: points ``[n, 3]`` (x, y, z in mm, LPS) in the reference.
+        template_mm: the same anatomical points in the template.
+        weight: weight of each pair, ``[n]``, >= 0.
+    """
 
     reference_mm: FloatArray
     template_mm: FloatArray
     weight: FloatArray
 
     def swapped(self) -> Keypoints:
-        """The same from template to reference."""
+        """The same correspondences from template to reference."""
         return Keypoints(self.template_mm, self.reference_mm, self.weight)
 
 
 class KeypointTerm:
     """D_key of Eq. (1) for coefficients on a control grid, with its gradient in closed form.
 
-    It is computed on the CPU in double precision by a sparse matrix, wherever the images are: autograd would add up the
-    gradient of a gather in an order that changes from run to run.
+    It is computed on the CPU in double precision by a sparse matrix, wherever the images are: autograd would sum the
+    gradient of a gather in an order that varies from run to run.
     """
 
     def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray) -> None:
-        """Prepare ``keypoints`` for ``control``, whose displacement comes on top of ``rigid``."""
+        """Prepare ``keypoints`` for ``control``, whose displacement is added to ``rigid``."""
         nodes, values = control.at_points(apply_affine(control.grid.inverse_affine, keypoints.reference_mm))
         count, reach = nodes.shape
         rows = np.repeat(np.arange(count), reach)
@@ -70,7 +83,7 @@ class KeypointTerm:
         self.weight: FloatArray = np.asarray(keypoints.weight, dtype=float)
 
     def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor]:
-        """Weighted mean of the squared distances in mm^2, and its gradient by the coefficients."""
+        """The weighted mean of the squared distances in mm^2, and its gradient by the coefficients."""
         apart = self._moved(coefficients) - self.wanted
         total = max(float(self.weight.sum()), float(np.finfo(float).tiny))
         value = float((self.weight * (apart**2).sum(axis=1)).sum()) / total
@@ -78,10 +91,10 @@ class KeypointTerm:
         return value, torch.from_numpy(gradient).reshape(coefficients.shape).to(coefficients)
 
     def downweight_outliers(self, coefficients: Tensor) -> None:
-        """Let those count less that lie far from where the deformation so far takes them: wrong matches.
+        """Reduce the weight of keypoints that lie far from where the deformation so far takes them: wrong matches.
 
-        Geman and McClure's weight ``1 / (1 + (d / s)^2)^2`` of the distance d, with s twice the median distance, but at
-        least :data:`MATCH_MM`.
+        The factor is that of Geman and McClure, ``1 / (1 + (d / s)^2)^2`` for the distance d, where s is twice the
+        median distance but at least :data:`MATCH_MM`.
         """
         apart = np.linalg.norm(self._moved(coefficients) - self.wanted, axis=1)
         if len(apart):
@@ -96,8 +109,8 @@ class KeypointTerm:
 class Objective:
     """Value and gradient of Eq. (1) for coefficients ``[cz, cy, cx, 3]`` in mm on a control grid.
 
-    ``y(x) = A x + u(x)`` with A the rigid pre-alignment, so that T is interpolated once and the
-    regularisers see the deformation alone.
+    ``y(x) = A x + u(x)`` with A the rigid pre-alignment, so that T is interpolated only once and the regularisers see
+    only the deformation.
     """
 
     def __init__(
@@ -109,36 +122,36 @@ class Objective:
         *,
         rigid: FloatArray | None = None,
     ) -> None:
-        """Put the terms together.
+        """Combine the terms.
 
         Args:
-            data: NGF and masks.
+            data: NGF and mask distance.
             control: control points over R's grid.
-            weights: the betas.
+            weights: the weights of the terms.
             keypoints: optional correspondences.
-            rigid: A, 4x4; the volume term needs det(A + grad u). The identity by default.
+            rigid: 4x4 matrix A, which the volume term needs for det(A + grad u). The identity by default.
         """
         self.data, self.control, self.weights, self.keypoints = data, control, weights, keypoints
         turn = np.eye(3) if rigid is None else rigid[:3, :3]
         self.turn = (turn - np.eye(3)) @ np.asarray(control.grid.direction)  # columns: along the array's axes
 
     def smoothness(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """The terms that do not look at the images, with a graph; by their names in :class:`Weights`."""
+        """The regularisers by their names in :class:`Weights`, with an autograd graph."""
         turn = torch.as_tensor(self.turn).to(coefficients)
         gradient = [g + turn[:, axis] for axis, g in enumerate(self.control.knot_gradient(coefficients))]
-        volume = volume_change(determinant(gradient, self.control.grid))
+        volume = volume_regulariser(determinant(gradient, self.control.grid))
         return {"curvature": curvature(coefficients.movedim(-1, 0), self.control.spacing_mm), "volume": volume}
 
     def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor, dict[str, float]]:
         """The weighted sum, its gradient ``[cz, cy, cx, 3]``, and the terms before weighting."""
         leaf = coefficients.detach().requires_grad_(True)
-        named = self.smoothness(leaf)
-        total = torch.stack([getattr(self.weights, name) * term for name, term in named.items()]).sum()
+        regularisers = self.smoothness(leaf)
+        total = torch.stack([getattr(self.weights, name) * term for name, term in regularisers.items()]).sum()
         (gradient,) = torch.autograd.grad(total, leaf)
         terms, pull = self.data.evaluate(coefficients, self.weights.ngf, self.weights.mask)
         value = float(total.detach()) + self.weights.ngf * terms["ngf"] + self.weights.mask * terms["mask"]
         gradient = gradient + pull
-        terms |= {name: float(term.detach()) for name, term in named.items()}
+        terms |= {name: float(term.detach()) for name, term in regularisers.items()}
         if self.keypoints is not None:
             terms["keypoints"], pull = self.keypoints.evaluate(coefficients)
             value += self.weights.keypoints * terms["keypoints"]

@@ -1,7 +1,8 @@
-"""Settings of the registration by what they cost and give.
+"""Presets of the registration, with their cost and accuracy.
 
-Seconds of the whole process on two cores (start-up, lung masks, rigid alignment, keypoints, registration) and mean
-error in the lungs, on known20mm and on a pair of 38 mm with 40 HU of noise (``Testing/benchmarks/registration.py``):
+Run time of the whole process on two cores (start-up, lung masks, rigid alignment, keypoints, registration) and mean
+error in the lungs, on known20mm and on a pair with 38 mm of motion and 40 HU of noise
+(``Testing/benchmarks/registration.py``):
 
 =========== =============== ===============
 preset      known20mm       38 mm
@@ -11,8 +12,8 @@ default     22 s, 0.17 mm   18 s, 0.25 mm
 accurate    24 s, 0.17 mm   19 s, 0.25 mm
 =========== =============== ===============
 
-The registration itself takes 2 to 4 s of them; ``fast`` pays where voxels are much finer than 2.25 mm.
-``accurate`` pays where voxels are finer than 1.5 mm: it works at 1 mm.
+The registration itself takes 2 to 4 s of that. ``fast`` is worthwhile where voxels are much finer than 2.25 mm,
+``accurate``, which works at 1 mm, where they are finer than 1.5 mm.
 """
 
 from __future__ import annotations

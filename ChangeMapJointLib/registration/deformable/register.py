@@ -1,8 +1,9 @@
-"""The variational registration of Eq. (1), coarse to fine."""
+"""Variational registration: minimise Eq. (1) of Kohlbrandt et al. 2024 from coarse to fine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import index_points, resample, sample
-from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolating, refine
+from ChangeMapJointLib.registration.deformable.bspline import (
+    ControlGrid,
+    expand,
+    interpolation_coefficients,
+    refine_coefficients,
+)
 from ChangeMapJointLib.registration.deformable.change_weight import change_weight
 from ChangeMapJointLib.registration.deformable.closed_form import fastest_terms
 from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
@@ -26,29 +32,29 @@ from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.pair import ScanPair
 
-FIRST_STEP_MM = 1.0  # of the first iteration on a level
-START_MM = 12.0  # standard deviation of the smoothing of a given start: control points lie further apart at first
-FAR = 0.02  # weight of the rigid map beside the lungs' share of a point's surroundings
-ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few, and those not well
+FIRST_STEP_MM = 1.0  # largest change of a coefficient in the first iteration on a level
+START_MM = 12.0  # a given start is smoothed with this sigma: control points lie farther apart at first
+RIGID_SHARE = 0.02  # weight of the rigid map, against the share of lung around a point
+ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few keypoints, and those poorly
 
 
 @dataclass(frozen=True)
 class RegistrationOptions:
-    """Options of :func:`register`; the defaults were chosen on known motion and on real 4D CT.
+    """Options of :func:`register`. The defaults were chosen on known motion and on real 4D CT.
 
     Attributes:
-        iterations: L-BFGS iterations per level, coarsest first; its length is the number of levels.
-        working_mm: voxel size of the finest level; the scan's own where that is coarser.
-        control_mm: distance of control points on the finest level, at least two voxels; doubled per coarser level.
-            Wider than most nodules, so that their growth cannot be registered away.
-        window_hu: intensities are clipped to it before gradients are taken.
-        edge_factor: the NGF edge parameter is this times the 80 % quantile rule.
-        change_hu: residual at which NGF counts half, from the second level on: what changed has no partner, see
-            :mod:`~ChangeMapJointLib.registration.deformable.change_weight`. 0 switches it off.
-        compiled: use the compiled kernels, on the CPU where Numba is installed, on a GPU where Triton is.
-        margin_mm: kept round the lungs when the scans are cut out.
-        weights: the betas of Eq. (1).
-        tolerance: a level ends when three iterations together lowered Eq. (1) by less than this part of it.
+        iterations: L-BFGS iterations per level, coarsest first; their number is the number of levels.
+        working_mm: voxel size of the finest level; the scan's own voxel size where that is coarser.
+        control_mm: distance between control points on the finest level, at least two voxels; it doubles with every
+            coarser level. It is wider than most nodules, so that their growth cannot be registered away.
+        window_hu: intensities are clipped to this range before gradients are computed.
+        edge_factor: factor on the NGF edge parameter that the 80 % quantile rule gives.
+        change_hu: residual at which the weight of NGF falls to one half, from the second level on: tissue that changed
+            has no match, see :mod:`~ChangeMapJointLib.registration.deformable.change_weight`. 0 switches it off.
+        compiled: use the compiled kernels: Numba on the CPU, Triton on a GPU, where they are installed.
+        margin_mm: margin around the lungs to which the scans are cropped.
+        weights: the weights of the terms of Eq. (1).
+        tolerance: a level ends when three iterations together lower Eq. (1) by less than this fraction.
     """
 
     iterations: tuple[int, ...] = (60, 40, 20)
@@ -59,7 +65,7 @@ class RegistrationOptions:
     change_hu: float = 100.0
     compiled: bool = True
     margin_mm: float = MARGIN_MM
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights = dataclass_field(default_factory=Weights)
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -68,7 +74,7 @@ class RegistrationOptions:
             self,
             iterations=(
                 within(len(self.iterations), 1, 6) and all(within(n, 1, 10_000) for n in self.iterations),
-                "1 to 6 numbers from 1 to 10000, one a level",
+                "1 to 6 numbers from 1 to 10000, one per level",
             ),
             working_mm=(within(self.working_mm, 0.3, 20.0), "0.3 to 20"),
             control_mm=(within(self.control_mm, 0.5, 200.0), "0.5 to 200"),
@@ -82,7 +88,14 @@ class RegistrationOptions:
 
 @dataclass(frozen=True)
 class LevelReport:
-    """What happened on one level: voxel size, effort, and the unweighted terms before and after."""
+    """What the optimisation did on one level.
+
+    Attributes:
+        spacing_mm: voxel size (x, y, z).
+        evaluations: how often the objective was evaluated.
+        terms_before: the terms of Eq. (1), not weighted, at the start of the level.
+        terms_after: the same at its end.
+    """
 
     spacing_mm: tuple[float, float, float]
     evaluations: int
@@ -95,11 +108,11 @@ class Registration:
     """Result of :func:`register`.
 
     Attributes:
-        field: u in mm on a grid that covers the whole reference; the rigid part is included.
-        rigid: 4x4, reference to template: what the optimisation started from.
-        levels: one report a level, coarsest first.
-        folding_percent: share of the reference's lung voxels with det grad y <= 0.
-        status: a sentence; says what to do when something did not go well.
+        field: u in mm on a grid that covers the whole reference; it includes the rigid part.
+        rigid: 4x4, reference to template: the alignment that the optimisation started from.
+        levels: one report per level, coarsest first.
+        folding_percent: percentage of the reference's lung voxels with det grad y <= 0.
+        status: one sentence; it says what to do when something did not go well.
     """
 
     field: DisplacementField
@@ -118,43 +131,47 @@ def register(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> Registration:
-    """Find y so that ``T(y(x))`` is like ``R(x)``, by minimising Eq. (1) from coarse to fine.
+    """Find y so that ``T(y(x))`` matches ``R(x)``, by minimising Eq. (1) from coarse to fine.
 
     Args:
-        pair: R (current), whose grid is where y lives, and T (prior), both with lungs, and the rigid motion to start
-            from.
-        start: a y that is near already in the lungs, such as the network's; the first level starts from it instead.
-        keypoints: correspondences for D_key; they count when ``options.weights.keypoints`` > 0.
+        pair: R (current) and T (prior), both with lungs, and the rigid alignment to start from. y is defined on R's
+            grid.
+        start: a deformation that is close in the lungs already, such as the network's; the first level then starts
+            from it instead of the rigid alignment.
+        keypoints: correspondences for D_key; used when ``options.weights.keypoints`` > 0.
         options: levels, grids and weights.
-        device: torch device; the result is the same within rounding.
-        progress: told the fraction done; raise from it to stop.
+        device: torch device; results on different devices agree to rounding.
+        progress: called with the fraction done; raise from it to stop.
 
     Returns:
-        The displacement with its figures. Where y folds in the lung, the finest level is solved again
-        with a heavier volume term; ``folding_percent`` and ``status`` say how it ended.
+        The deformation and its figures. Where y folds in the lung, the finest level is optimised again with a larger
+        weight of the volume term; ``folding_percent`` and ``status`` describe the final result.
     """
-    affine, lungs, whole = pair.rigid, pair.reference.mask, pair.reference.grid
+    rigid, lungs, grid = pair.rigid, pair.reference.mask, pair.reference.grid
     if start is not None:
-        start = smooth_start(start, lungs, whole, affine)
+        start = smooth_start(start, lungs, grid, rigid)
     levels = _levels(pair, options, device)
     ticks = _Ticks(
-        progress, [float(np.prod(r.grid.shape)) * n for (r, _), n in zip(levels, options.iterations, strict=True)]
+        progress,
+        [
+            float(np.prod(reference.grid.shape)) * n
+            for (reference, _), n in zip(levels, options.iterations, strict=True)
+        ],
     )
     reports: list[LevelReport] = []
     coefficients: Tensor | None = None
     previous: ControlGrid | None = None
-    for number, ((r, t), iterations) in enumerate(zip(levels, options.iterations, strict=True)):
-        control = control_grid(r.grid, options.control_mm * 2 ** (len(levels) - 1 - number))
+    for number, ((reference, template), iterations) in enumerate(zip(levels, options.iterations, strict=True)):
+        control = control_grid(reference.grid, options.control_mm * 2 ** (len(levels) - 1 - number))
         if coefficients is None or previous is None:
-            coefficients = starting_from(start, control, affine, like=r.image)
+            coefficients = initial_coefficients(start, control, rigid, like=reference.image)
         else:
-            coefficients = refine(coefficients, previous, control)
-        change_hu = options.change_hu if number or start else 0.0  # without a start every residual is motion at first
-        partner = change_weight(r, t, coefficients, control, affine, change_hu=change_hu)
-        # what a match is worth stays the same in mm, what the images say becomes finer
-        believed = 4.0**-number * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
-        weights = replace(options.weights, keypoints=options.weights.keypoints * believed)
-        objective = _objective(r, t, control, affine, options, weights, keypoints, partner)
+            coefficients = refine_coefficients(coefficients, previous, control)
+        # on the first level without a start, every residual is motion
+        change_hu = options.change_hu if number or start else 0.0
+        unchanged = change_weight(reference, template, coefficients, control, rigid, change_hu=change_hu)
+        weights = _level_weights(options.weights, keypoints, number)
+        objective = _objective(reference, template, control, rigid, options, weights, keypoints, unchanged)
         if objective.keypoints is not None and number:
             objective.keypoints.downweight_outliers(coefficients)
         coefficients, report = minimise(
@@ -163,22 +180,28 @@ def register(
         reports.append(report)
         previous = control
     assert coefficients is not None
-    u = cover_reference(coefficients, control, affine, whole, levels[-1][0].grid)
-    folding = folding_percent(u, lungs, whole)
+    field = cover_reference(coefficients, control, rigid, grid, levels[-1][0].grid)
+    folding = folding_percent(field, lungs, grid)
     for factor in (10.0, 100.0):
         if folding == 0.0:
             break
         weights = replace(weights, volume=options.weights.volume * factor)
-        # the same terms: what was doubted of the keypoints stays doubted
-        objective = Objective(objective.data, control, weights, objective.keypoints, rigid=affine)
+        # the keypoint term keeps the weights of its outliers
+        objective = Objective(objective.data, control, weights, objective.keypoints, rigid=rigid)
         coefficients, report = minimise(
             objective, coefficients, options.iterations[-1], ticks.level(len(levels)), tolerance=options.tolerance
         )
         reports.append(report)
-        u = cover_reference(coefficients, control, affine, whole, r.grid)
-        folding = folding_percent(u, lungs, whole)
+        field = cover_reference(coefficients, control, rigid, grid, reference.grid)
+        folding = folding_percent(field, lungs, grid)
     progress(1.0)
-    return Registration(u, affine, tuple(reports), folding, _status(folding))
+    return Registration(field, rigid, tuple(reports), folding, _status(folding))
+
+
+def _level_weights(weights: Weights, keypoints: Keypoints | None, level: int) -> Weights:
+    """The weights on a level (0 is the coarsest): matches are equally accurate on all, but images grow sharper."""
+    share = 4.0**-level * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
+    return replace(weights, keypoints=weights.keypoints * share)
 
 
 def _status(folding: float) -> str:
@@ -190,7 +213,7 @@ def _status(folding: float) -> str:
 def _levels(
     pair: ScanPair, options: RegistrationOptions, device: torch.device | str
 ) -> list[tuple[ScanView, ScanView]]:
-    """Both pyramids, coarsest first, at the same voxel sizes."""
+    """Views of the reference and the template, one pair per level, coarsest first, at the same voxel sizes."""
     working = working_spacing(pair.reference.grid, pair.template.grid, options.working_mm)
     pyramids = [
         scan_pyramid(
@@ -207,67 +230,75 @@ def _levels(
 
 
 def _objective(
-    r: ScanView,
-    t: ScanView,
+    reference: ScanView,
+    template: ScanView,
     control: ControlGrid,
     rigid: FloatArray,
     options: RegistrationOptions,
     weights: Weights,
     keypoints: Keypoints | None,
-    partner: Tensor,
+    unchanged: Tensor,
 ) -> Objective:
-    lungs = [p.mask > 0.5 for p in (r, t)]
-    edge_r, edge_t = (
-        options.edge_factor * edge_parameter(p.image, p.grid.spacing_mm, inside)
-        for p, inside in zip((r, t), lungs, strict=True)
+    lungs = [view.mask > 0.5 for view in (reference, template)]
+    edges = [
+        options.edge_factor * edge_parameter(view.image, view.grid.spacing_mm, inside)
+        for view, inside in zip((reference, template), lungs, strict=True)
+    ]
+    # only in the lungs: they slide along the ribs, which would hold them back
+    weight = lungs[0].to(reference.image)
+    terms = fastest_terms(reference.image.device, compiled=options.compiled)
+    data = terms(
+        reference, template, control, rigid, edges=(edges[0], edges[1]), weight=weight, change_weight=unchanged
     )
-    # in the lungs alone: the ribs, on which they slide, would hold them back
-    weight = lungs[0].to(r.image)
-    terms = fastest_terms(r.image.device, compiled=options.compiled)
-    data = terms(r, t, control, rigid, edges=(edge_r, edge_t), weight=weight, partner=partner)
-    pull = None
+    keypoint_term = None
     if keypoints is not None and weights.keypoints > 0:
-        pull = KeypointTerm(keypoints, control, rigid)
-    return Objective(data, control, weights, pull, rigid=rigid)
+        keypoint_term = KeypointTerm(keypoints, control, rigid)
+    return Objective(data, control, weights, keypoint_term, rigid=rigid)
 
 
 def smooth_start(
     field: DisplacementField, lungs: NDArray[np.bool_], grid: Grid, rigid: FloatArray
 ) -> DisplacementField:
-    """What ``field`` says in the lungs, smoothed, and carried on beyond them; far away ``rigid``.
+    """Smooth ``field`` in the lungs and extrapolate it beyond them, towards ``rigid`` far away.
 
-    The data terms count in the lungs alone: what a network says of the ribs would stay, and T's lungs would lie where
-    they do not belong.
+    The data terms count in the lungs only, so nothing would correct the network's displacement of the ribs, and T's
+    lungs would end up in the wrong place.
 
     Args:
-        field: y, rigid part included.
-        lungs: bool ``[z, y, x]``, where it is believed.
-        grid: of the lungs.
+        field: y, including the rigid part.
+        lungs: bool ``[z, y, x]``: where ``field`` can be believed.
+        grid: grid of ``lungs``.
         rigid: 4x4, reference to template.
+
+    Returns:
+        The smooth field, including the rigid part, on voxels of 6 mm over ``grid``.
     """
     coarse = grid.with_spacing((START_MM / 2,) * 3)
-    believed = resample(gaussian_filter(lungs.astype(np.float32), _sigma(START_MM / 4, grid)), grid, coarse)
+    inside = resample(gaussian_filter(lungs.astype(np.float32), _sigma(START_MM / 4, grid)), grid, coarse)
     points = coarse.to_physical(np.indices(coarse.shape)[::-1].reshape(3, -1).T.astype(float))
-    added = (field.apply(points) - apply_affine(rigid, points)).reshape(*coarse.shape, 3)
+    nonrigid = (field.apply(points) - apply_affine(rigid, points)).reshape(*coarse.shape, 3)
     sigma = _sigma(START_MM, coarse)
-    weight = gaussian_filter(believed, sigma)
-    smooth = [gaussian_filter(added[..., c] * believed, sigma) / (weight + FAR) for c in range(3)]
+    weight = gaussian_filter(inside, sigma)
+    smooth = [gaussian_filter(nonrigid[..., c] * inside, sigma) / (weight + RIGID_SHARE) for c in range(3)]
     moved = apply_affine(rigid, points) - points
     return DisplacementField((np.stack(smooth, -1) + moved.reshape(*coarse.shape, 3)).astype(np.float32), coarse)
 
 
 def _sigma(mm: float, grid: Grid) -> list[float]:
+    """A standard deviation in mm as voxels along (z, y, x)."""
     return [mm / h for h in grid.spacing_mm[::-1]]
 
 
-def starting_from(field: DisplacementField | None, control: ControlGrid, rigid: FloatArray, *, like: Tensor) -> Tensor:
-    """Coefficients of the displacement that ``field`` adds to ``rigid``, exact at the control points.
+def initial_coefficients(
+    field: DisplacementField | None, control: ControlGrid, rigid: FloatArray, *, like: Tensor
+) -> Tensor:
+    """B-spline coefficients of the displacement that ``field`` adds to ``rigid``, exact at the control points.
 
     Args:
-        field: y, rigid part included; None: ``rigid`` alone.
-        control: where coefficients are wanted.
+        field: y, including the rigid part; None for ``rigid`` alone.
+        control: the control grid.
         rigid: 4x4, reference to template.
-        like: gives precision and device.
+        like: tensor whose dtype and device the result gets.
 
     Returns:
         ``[cz, cy, cx, 3]`` in mm.
@@ -276,13 +307,13 @@ def starting_from(field: DisplacementField | None, control: ControlGrid, rigid: 
         return like.new_zeros((*control.shape, 3))
     grid = control.positions()
     index = field.grid.to_index(index_points(grid, grid.affine).numpy().reshape(-1, 3))
-    points = field.grid.to_physical(np.clip(index, 0, np.array(field.grid.size) - 1))  # beyond it, its border
+    points = field.grid.to_physical(np.clip(index, 0, np.array(field.grid.size) - 1))  # repeat its border
     values = field.apply(points) - apply_affine(rigid, points)
-    return interpolating(torch.as_tensor(values).reshape(*control.shape, 3)).to(like)
+    return interpolation_coefficients(torch.as_tensor(values).reshape(*control.shape, 3)).to(like)
 
 
 def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
-    """Control points over ``grid`` every ``distance_mm``, but not closer than two voxels."""
+    """Control points over ``grid``, ``distance_mm`` apart but at least two voxels."""
     x, y, z = (max(distance_mm / h, 2.0) for h in grid.spacing_mm)
     return ControlGrid(grid, (x, y, z))
 
@@ -290,10 +321,17 @@ def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
 def minimise(
     objective: Objective, start: Tensor, iterations: int, progress: Progress = silent, *, tolerance: float = 0.0
 ) -> tuple[Tensor, LevelReport]:
-    """L-BFGS from ``start``; it ends early where the last iterations gained next to nothing.
+    """Minimise ``objective`` by L-BFGS.
+
+    Args:
+        objective: value and gradient.
+        start: coefficients ``[cz, cy, cx, 3]`` in mm.
+        iterations: maximum number of iterations.
+        progress: called with the fraction done.
+        tolerance: stop when three iterations together lower the value by less than this fraction of it.
 
     Returns:
-        The coefficients and what happened. An objective that is already minimal returns ``start``.
+        The coefficients and a report. Where ``start`` is a minimum already, ``start`` itself.
     """
     history: list[dict[str, float]] = []
     lowest: tuple[float, dict[str, float]] | None = None
@@ -317,19 +355,18 @@ def minimise(
 def cover_reference(
     coefficients: Tensor, control: ControlGrid, rigid: FloatArray, whole: Grid, finest: Grid
 ) -> DisplacementField:
-    """The displacement of the whole reference, rigid part included.
+    """The displacement field over the whole reference, including the rigid part.
 
     Args:
         coefficients: ``[cz, cy, cx, 3]`` in mm.
-        control: their control grid, over the box round the lungs.
-        rigid: 4x4, added as ``(A - 1) x``.
+        control: their control grid, over the box around the lungs.
+        rigid: 4x4 matrix A, added as ``(A - 1) x``.
         whole: the reference's own grid.
-        finest: the grid of the finest level; its voxel size is that of the result, unless it is the
-            reference's own.
+        finest: the grid of the finest level, which gives the voxel size of the result.
 
     Returns:
-        u on ``whole`` where the voxel sizes agree, otherwise on a coarser grid that covers it. Beyond
-        the box round the lungs the border displacement is repeated.
+        u on ``whole`` where the voxel sizes agree, otherwise on a coarser grid that covers it. Beyond the box around
+        the lungs, the displacement at its border is repeated.
     """
     same = np.allclose(finest.spacing_mm, whole.spacing_mm, rtol=1e-3)
     target = whole if same else whole.with_spacing(finest.spacing_mm)
@@ -344,21 +381,21 @@ def cover_reference(
     return DisplacementField(result, target)
 
 
-def folding_percent(u: DisplacementField, lungs: NDArray[np.bool_], grid: Grid) -> float:
-    """Share of the lung voxels (``lungs`` on ``grid``) at which det grad y <= 0, in percent."""
-    determinant = u.jacobian_determinant()
-    inside = lungs if u.grid.same_as(grid) else resample(lungs, grid, u.grid) > 0.5
+def folding_percent(field: DisplacementField, lungs: NDArray[np.bool_], grid: Grid) -> float:
+    """Percentage of the lung voxels (``lungs`` on ``grid``) with det grad y <= 0."""
+    determinant = field.jacobian_determinant()
+    inside = lungs if field.grid.same_as(grid) else resample(lungs, grid, field.grid) > 0.5
     return 100.0 * float((determinant[inside] <= 0).mean()) if inside.any() else 0.0
 
 
 class _Ticks:
-    """Progress of the levels, each weighted by its voxels times its iterations."""
+    """Progress over all levels, each weighted by its number of voxels times iterations."""
 
     def __init__(self, progress: Progress, work: list[float]) -> None:
         self.progress, self.ends = progress, np.concatenate([[0.0], np.cumsum(work) / np.sum(work)])
 
     def level(self, number: int) -> Progress:
-        """A progress for one level; levels beyond the plan stay at the end."""
+        """The progress callback of one level; levels beyond the planned ones stay at the end."""
         low, high = (float(self.ends[min(n, len(self.ends) - 1)]) for n in (number, number + 1))
 
         def report(fraction: float, message: str = "") -> None:

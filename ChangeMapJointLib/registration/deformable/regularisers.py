@@ -1,4 +1,4 @@
-"""The regularisers of Eq. (1) and the volume control: pure functions of a displacement."""
+"""The regularisers: the curvature of Eq. (1) and the volume term, as pure functions of a displacement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ChangeMapJointLib.registration.deformable.similarity import Spacing, weight
 
 
 def curvature(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
-    """R_curv: half the mean over voxels of ``sum_l |Laplace u_l|^2``, in 1/mm^2.
+    """R_curv: half the mean over all voxels of ``sum_l |Laplace u_l|^2``, in 1/mm^2.
 
     A second derivative counts only where both neighbours exist, so that affine motion costs nothing.
 
@@ -18,7 +18,7 @@ def curvature(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
         spacing_mm: ordered (x, y, z).
 
     Returns:
-        A scalar >= 0. The mean is taken over all voxels.
+        A scalar >= 0.
     """
     laplace = torch.zeros_like(displacement_mm)
     for axis in range(3):
@@ -33,12 +33,12 @@ def curvature(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
 def volume_penalty(determinant: Tensor, threshold: float = 0.1) -> Tensor:
     """psi(v) = (v - 1)^2 / v, continued below ``threshold`` by its tangent.
 
-    ``psi(v) = psi(1/v)``: halving and doubling a volume cost the same (Ruehaak 2017, Hering 2021).
+    ``psi(v) = psi(1/v)``: halving and doubling a volume cost the same (Ruehaak et al. 2017, Hering et al. 2021).
     The tangent gives a folded voxel (v <= 0) a finite value and a gradient that unfolds it.
 
     Args:
         determinant: det grad y, any shape.
-        threshold: d in (0, 1) where the tangent takes over.
+        threshold: determinant in (0, 1) below which the tangent is used.
 
     Returns:
         psi, same shape, >= 0.
@@ -49,6 +49,6 @@ def volume_penalty(determinant: Tensor, threshold: float = 0.1) -> Tensor:
     return value + slope * (determinant - v)
 
 
-def volume_change(determinant: Tensor, weight: Tensor | None = None) -> Tensor:
-    """R_vol: weighted mean of :func:`volume_penalty`; 0 when the weights are all 0."""
+def volume_regulariser(determinant: Tensor, weight: Tensor | None = None) -> Tensor:
+    """R_vol: weighted mean of :func:`volume_penalty`; 0 where all weights are 0."""
     return weighted_mean(volume_penalty(determinant), weight)

@@ -1,15 +1,15 @@
 # mypy: ignore-errors
 """Kernels of :class:`~ChangeMapJointLib.registration.deformable.closed_form.FusedData`, in Triton for a CUDA device.
 
-One lane a voxel of a sorted list, so that neighbours along x are neighbours in memory and voxels far from the lung cost
-nothing. Every lane writes its own voxel only: no atomics, and the same input gives the same bytes. The formulas are
-those of :mod:`ChangeMapJointLib.registration.deformable.kernels`. Three launches, because a voxel needs its
-neighbours' warped values and factors; values that are cheaper to compute again than to store (slopes of T, norms of R)
-are.
+Each lane handles one voxel of a sorted list, so that neighbours along x are neighbours in memory, and voxels far from
+the lungs cost nothing. A lane writes only its own voxel: there are no atomics, and the same input gives the same bytes.
+The formulas are those of :mod:`ChangeMapJointLib.registration.deformable.kernels`. There are three launches, because a
+voxel needs its neighbours' warped values and factors. Values that are cheaper to recompute than to store (slopes of T,
+norms of R) are recomputed.
 
-``constants`` holds, in the precision of the images: 12 numbers of the affine map from R's to T's index, 1/h^2 along
+``constants`` holds, in the precision of the images: the 12 numbers of the affine map from R's to T's index, 1/h^2 along
 (x, y, z), eR eT, eR^2, eT^2, and the weights of NGF and of the mask term. Displacement and pull are ``[3, voxels of the
-box]`` in T's index; ``size`` stands for (x, y, z) extents.
+box]`` in T's index; (nx, ny, nz) and (tx, ty, tz) are the sizes of R and T.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import triton.language as tl
 
 @triton.jit
 def _place(at, constants, displacement, count, on, nx, ny):
-    """T's index (x, y, z) of voxels ``at`` of R."""
+    """T's index (x, y, z) of the voxels ``at`` of R."""
     x, row = at % nx, at // nx
     y, z = row % ny, row // ny
     u0 = tl.load(displacement + at, mask=on, other=0.0)
@@ -36,16 +36,16 @@ def _place(at, constants, displacement, count, on, nx, ny):
 
 @triton.jit
 def _cell(p, n):
-    """Along one axis: the voxel before ``p`` and the one behind, the fraction between, and 1 where p lies inside."""
+    """Along one axis: the voxels before and after ``p``, the fraction between them, and 1 where ``p`` lies inside."""
     free = ((p > 0) & (p < n - 1)).to(p.dtype)
-    p = tl.minimum(tl.maximum(p, 0.0), n - 1.0)  # also takes NaN to an address that exists
+    p = tl.minimum(tl.maximum(p, 0.0), n - 1.0)  # also maps NaN to a valid address
     low = p.to(tl.int32)
     return low, tl.minimum(low + 1, n - 1), p - low.to(p.dtype), free
 
 
 @triton.jit
 def _trilinear(volume, i, i1, fx, j, j1, fy, k, k1, fz, on, tx, ty):
-    """Value and slope by index of ``volume`` between eight voxels."""
+    """Trilinear value of ``volume`` between eight voxels, and its derivative by index."""
     r00, r01, r10, r11 = (k * ty + j) * tx, (k * ty + j1) * tx, (k1 * ty + j) * tx, (k1 * ty + j1) * tx
     v000 = tl.load(volume + r00 + i, mask=on, other=0.0)
     d00 = tl.load(volume + r00 + i1, mask=on, other=0.0) - v000
@@ -66,7 +66,7 @@ def _trilinear(volume, i, i1, fx, j, j1, fy, k, k1, fz, on, tx, ty):
 def warp_voxels(
     voxels, listed, constants, displacement, image, warped, count, nx, ny, tx, ty, tz, block: tl.constexpr
 ):  # fmt: skip
-    """``warped`` = T(y) at the listed voxels."""
+    """Compute ``warped`` = T(y) at the listed voxels."""
     lane = tl.program_id(0) * block + tl.arange(0, block)
     on = lane < listed
     at = tl.load(voxels + lane, mask=on, other=0)
@@ -80,7 +80,7 @@ def warp_voxels(
 
 @triton.jit
 def _side(reference, warped, at, r, t, step, there, h):
-    """What one neighbour adds to twice s, N_R and N_T."""
+    """Contributions of one neighbour to twice s, N_R and N_T."""
     dr = tl.where(there, r - tl.load(reference + at + step, mask=there, other=0.0), 0.0)
     dt = tl.where(there, t - tl.load(warped + at + step, mask=there, other=0.0), 0.0)
     return h * dr * dt, h * dr * dr, h * dt * dt
@@ -90,7 +90,7 @@ def _side(reference, warped, at, r, t, step, there, h):
 def ngf_voxels(
     voxels, listed, constants, reference, warped, matched, factors, partial, count, nx, ny, nz, block: tl.constexpr
 ):  # fmt: skip
-    """NGF's A and B (``factors``, ``[2, voxels]``), and its value summed over every block."""
+    """Compute A and B of NGF (``factors``, ``[2, voxels]``) and its value, summed over every block."""
     lane = tl.program_id(0) * block + tl.arange(0, block)
     on = lane < listed
     at = tl.load(voxels + lane, mask=on, other=0)
@@ -118,7 +118,7 @@ def ngf_voxels(
 
 @triton.jit
 def _edge(reference, warped, factors, count, at, r, t, a, b, step, there, h):
-    """dD/dT(y) of a voxel through the edge to one neighbour, without the half."""
+    """Part of dD/dT(y) of a voxel from the edge to one neighbour, without the factor 1/2."""
     near = at + step
     a2 = a + tl.load(factors + near, mask=there, other=0.0)
     b2 = b + tl.load(factors + count + near, mask=there, other=0.0)
@@ -132,7 +132,7 @@ def pull_voxels(
     voxels, listed, constants, displacement, image, mask, reference, reference_mask, weight, warped, factors,
     pull, partial, count, nx, ny, nz, tx, ty, tz, block: tl.constexpr,
 ):  # fmt: skip
-    """``pull`` = gradient of both weighted terms by T's index, and the mask term summed over every block."""
+    """Compute ``pull``, the gradient of both weighted terms by T's index, and the mask term summed over every block."""
     lane = tl.program_id(0) * block + tl.arange(0, block)
     on = lane < listed
     at = tl.load(voxels + lane, mask=on, other=0)

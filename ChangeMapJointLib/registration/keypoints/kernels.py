@@ -1,6 +1,6 @@
 """Cost volumes and min-convolutions of the keypoint matching, compiled by Numba for the CPU.
 
-The same in numpy is in :mod:`ChangeMapJointLib.registration.keypoints.match`, which the tests compare this with.
+:mod:`ChangeMapJointLib.registration.keypoints.match` holds the same in NumPy; the tests compare both.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ OPTIONS = {"parallel": True, "cache": True, "fastmath": {"contract", "nsz", "arc
 
 @njit(**OPTIONS)
 def ngf_costs(fixed, moving, allowed, fixed_vox, moving_vox, patch, steps, costs):
-    """Mean NGF distance of a patch of the fixed scan and of the moving one, for every displacement.
+    """Compute the mean NGF distance between a patch of the fixed and of the moving scan, for every displacement.
 
     Args:
         fixed: unit vectors ``[z, y, x, 4]``.
         moving: the same of the other scan, on the same grid.
-        allowed: bool ``[z, y, x]``: where a partner may lie.
+        allowed: bool ``[z, y, x]``: where a match may lie.
         fixed_vox: keypoints, int ``[n, 3]`` (z, y, x).
-        moving_vox: where their search starts, int ``[n, 3]``.
-        patch: int ``[p, 3]`` offsets.
-        steps: displacements along one axis, in voxels, rising.
-        costs: out, float32 ``[n, s, s, s]``; 1 where no partner may lie.
+        moving_vox: where their search starts, int ``[n, 3]`` (z, y, x).
+        patch: offsets of the patch's voxels, int ``[p, 3]``.
+        steps: displacements along one axis, in voxels, ascending.
+        costs: output, float32 ``[n, s, s, s]``; 1 where no match may lie.
     """
     count, side = fixed_vox.shape[0], steps.shape[0]
     nz, ny, nx, _ = moving.shape
@@ -62,14 +62,14 @@ def ngf_costs(fixed, moving, allowed, fixed_vox, moving_vox, patch, steps, costs
 
 @njit(**OPTIONS)
 def min_convolve(costs, weights, shifts, spacing, result):
-    """``result[n, d] = min over e of costs[n, e] + w_n |spacing (e - d) + shift_n|^2``, axis by axis.
+    """Compute ``result[n, d] = min over e of costs[n, e] + w_n |spacing (e - d) + shift_n|^2``, axis by axis.
 
     Args:
         costs: float32 ``[n, s, s, s]``.
         weights: float32 ``[n]``, >= 0, per mm^2.
         shifts: float32 ``[n, 3]`` in mm, (z, y, x).
         spacing: mm between neighbouring displacements, float32 ``[3]`` (z, y, x).
-        result: out, as ``costs``; may not be ``costs``.
+        result: output, of the shape of ``costs``; must be another array.
     """
     count, side = costs.shape[0], costs.shape[1]
     for n in prange(count):

@@ -1,4 +1,4 @@
-"""One local registration with SimpleITK: correlation, a transform refined from where it starts."""
+"""One local registration with SimpleITK: refine a linear transform by correlation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SEED = 20240306
 
 @dataclass(frozen=True)
 class Descent:
-    """How far and how fine one local registration goes.
+    """Options of one local registration by gradient descent.
 
     Attributes:
-        step_mm: first and largest step, as movement of the voxels.
-        stop_mm: ends when steps are smaller than this.
-        iterations: at most so many steps.
-        sampling: fraction of the voxels looked at, in (0, 1].
+        step_mm: first and largest step, as displacement of the voxels.
+        stop_mm: stop when steps become smaller than this.
+        iterations: maximum number of steps.
+        sampling: fraction of the voxels that are used, in (0, 1].
     """
 
     step_mm: float
@@ -34,7 +34,7 @@ class Descent:
 
 
 def euler_transform(matrix: FloatArray, centre_mm: FloatArray) -> sitk.Euler3DTransform:
-    """The rigid 4x4 physical ``matrix`` as SimpleITK's transform that turns about ``centre_mm``."""
+    """The rigid 4x4 ``matrix`` as a SimpleITK transform that rotates about ``centre_mm``."""
     transform = sitk.Euler3DTransform()
     transform.SetCenter(np.asarray(centre_mm, dtype=float).tolist())
     transform.SetMatrix(matrix[:3, :3].ravel().tolist(), 1e-6)
@@ -43,7 +43,7 @@ def euler_transform(matrix: FloatArray, centre_mm: FloatArray) -> sitk.Euler3DTr
 
 
 def affine_transform(matrix: FloatArray, centre_mm: FloatArray) -> sitk.AffineTransform:
-    """The affine 4x4 physical ``matrix`` as SimpleITK's transform with a fixed ``centre_mm``."""
+    """The affine 4x4 ``matrix`` as a SimpleITK transform with the fixed centre ``centre_mm``."""
     transform = sitk.AffineTransform(3)
     transform.SetCenter(np.asarray(centre_mm, dtype=float).tolist())
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
@@ -52,7 +52,7 @@ def affine_transform(matrix: FloatArray, centre_mm: FloatArray) -> sitk.AffineTr
 
 
 def matrix_of(transform: sitk.Euler3DTransform | sitk.AffineTransform) -> FloatArray:
-    """The 4x4 physical matrix of a transform."""
+    """The 4x4 matrix of a transform, in physical space."""
     linear: Any = transform  # SimpleITK's methods have no types
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(linear.GetMatrix(), (3, 3))
@@ -61,25 +61,24 @@ def matrix_of(transform: sitk.Euler3DTransform | sitk.AffineTransform) -> FloatA
     return matrix
 
 
-def refine(
+def refine_alignment(
     reference: WorkingScan,
     template: WorkingScan,
     region: BoolArray,
     start: sitk.Euler3DTransform | sitk.AffineTransform,
     descent: Descent,
 ) -> FloatArray:
-    """Improve ``start`` until the correlation inside ``region`` is largest.
+    """Refine ``start`` by maximising the correlation inside ``region``.
 
     Args:
         reference: fixed scan.
         template: moving scan.
-        region: bool on the reference's grid; only there the scans are compared.
-        start: where to begin; it is changed.
+        region: bool on the reference's grid; the scans are compared only there.
+        start: the initial transform; it is modified.
         descent: step lengths and sampling.
 
     Returns:
-        The 4x4 physical matrix, reference to template. The start's own matrix when the scans
-        have nothing in common to compare.
+        The 4x4 matrix from reference to template, in physical space; that of ``start`` where the scans do not overlap.
     """
     before = matrix_of(start)
     images = reference.grid.to_image(reference.array), template.grid.to_image(template.array)
@@ -103,7 +102,7 @@ def refine(
 def correlation(
     reference: WorkingScan, template: WorkingScan, region: BoolArray, transform: sitk.Euler3DTransform
 ) -> float:
-    """Squared correlation in [0, 1] of the scans inside ``region``, over every voxel."""
+    """Squared correlation of the scans inside ``region``, in [0, 1], over all voxels."""
     images = reference.grid.to_image(reference.array), template.grid.to_image(template.array)
     with _one_thread():
         method = _correlation(reference, template, region)
@@ -113,9 +112,10 @@ def correlation(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums over another number of parts differ in the last digits, and so would results from machine to machine.
+    """Limit SimpleITK to one thread, so that results do not depend on the machine.
 
-    The metric does not follow the method's own number of threads, so that the process's default is changed meanwhile.
+    Sums over a different number of parts differ in the last digits. The metric ignores the number of threads of the
+    registration method, so the default of the process is changed for the time being.
     """
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -126,6 +126,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _correlation(reference: WorkingScan, template: WorkingScan, region: BoolArray) -> sitk.ImageRegistrationMethod:
+    """A registration method with the correlation inside ``region``, where both scans have data."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
     method.SetInterpolator(sitk.sitkLinear)
@@ -136,5 +137,6 @@ def _correlation(reference: WorkingScan, template: WorkingScan, region: BoolArra
 
 
 def _shift(matrix: FloatArray, centre_mm: FloatArray) -> list[float]:
+    """The displacement of ``centre_mm`` by ``matrix``."""
     shift: list[float] = (matrix[:3, :3] @ centre_mm + matrix[:3, 3] - centre_mm).tolist()
     return shift

@@ -1,4 +1,4 @@
-"""Where to begin: many cheap guesses of the rigid pose, scored by correlation at a coarse resolution."""
+"""Initial poses of the rigid alignment: many candidates, scored by correlation at a coarse resolution."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from scipy.spatial.transform import Rotation
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.registration.rigid.working_scan import WorkingScan
 
-TURN_DEG = 14.0  # tried about one axis at a time; the local search bridges the rest
-TURNED_SHIFTS = 8  # the best translations, which are tried with a turn as well
-DISTINCT_MM = 15.0  # starts that move the lungs by less than this lead to the same place
+TURN_DEG = 14.0  # rotations tried about one axis at a time; the local search covers the rest
+TURNED_SHIFTS = 8  # number of the best translations that are tried with a rotation as well
+DISTINCT_MM = 15.0  # starts whose lungs lie closer together than this lead to the same optimum
 POINTS = 5000  # samples of the score
-FULL_OVERLAP = 0.5  # from here on more overlap earns nothing
+FULL_OVERLAP = 0.5  # more overlap than this does not raise the score
 
 
 @dataclass(frozen=True)
 class PoseScore:
-    """Correlation of the scans under a rigid pose, by sampling.
+    """Correlation of the scans under a rigid pose, at sample points.
 
     Attributes:
-        points_mm: physical reference points ``[n, 3]`` round the lungs.
-        values: the reference's HU there.
+        points_mm: points ``[n, 3]`` of the reference in and around its lungs (x, y, z in mm, LPS).
+        values: HU of the reference there, ``[n]``.
         template: the template at the same coarse resolution.
     """
 
@@ -35,19 +35,19 @@ class PoseScore:
 
     @classmethod
     def of(cls, reference: WorkingScan, template: WorkingScan, margin_mm: float) -> PoseScore:
-        """All voxels of ``reference`` within ``margin_mm`` of its lungs."""
+        """Sample the voxels of ``reference`` within ``margin_mm`` of its lungs."""
         region = reference.region(margin_mm)
         index = np.argwhere(region)
         index = index[:: max(1, len(index) // POINTS)]
         return cls(reference.grid.to_physical(index[:, ::-1]), reference.array[tuple(index.T)].astype(float), template)
 
-    def __call__(self, matrix: FloatArray) -> float:
-        """Correlation in [-1, 1] where both scans have data, less for small overlaps.
+    def __call__(self, pose: FloatArray) -> float:
+        """Correlation in [-1, 1] where both scans have data, reduced for small overlaps.
 
         Args:
-            matrix: 4x4 physical map from reference to template.
+            pose: 4x4 matrix from reference to template, in physical space.
         """
-        points_mm = apply_affine(matrix, self.points_mm)
+        points_mm = apply_affine(pose, self.points_mm)
         inside = self.template.has_data_at(points_mm)
         index = self.template.grid.to_index(points_mm[inside])[:, ::-1]
         overlap = float(inside.mean())
@@ -60,7 +60,7 @@ class PoseScore:
 
 
 def rigid_matrix(centre_mm: FloatArray, turns_deg: FloatArray, shift_mm: FloatArray) -> FloatArray:
-    """4x4 matrix that turns about ``centre_mm`` (Euler angles x, y, z) and then adds ``shift_mm``."""
+    """4x4 matrix that rotates about ``centre_mm`` (Euler angles x, y, z) and then adds ``shift_mm``."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", turns_deg, degrees=True).as_matrix()
     matrix[:3, 3] = centre_mm + shift_mm - matrix[:3, :3] @ centre_mm
@@ -70,14 +70,14 @@ def rigid_matrix(centre_mm: FloatArray, turns_deg: FloatArray, shift_mm: FloatAr
 def start_poses(
     reference: WorkingScan, template: WorkingScan, score: PoseScore, count: int, least_overlap: float
 ) -> list[FloatArray]:
-    """The ``count`` best-scoring starts that differ from each other; the identity is always the first.
+    """The ``count`` best-scoring distinct starts; the identity is always the first.
 
     Args:
-        reference: coarse copy.
-        template: coarse copy.
-        score: rates a pose.
-        count: how many to return.
-        least_overlap: smallest common length of the lungs along z, as a fraction of the shorter.
+        reference: the reference at coarse resolution.
+        template: the template at coarse resolution.
+        score: scores a pose.
+        count: number of poses to return.
+        least_overlap: smallest common length of the lungs along z, as a fraction of the shorter lungs.
     """
     centre = reference.lung_points_mm().mean(axis=0)
     turns = [np.eye(3)[axis] * angle for axis in range(3) for angle in (-TURN_DEG, TURN_DEG)]
@@ -95,7 +95,7 @@ def start_poses(
 
 
 def shifts_mm(reference: WorkingScan, template: WorkingScan, least_overlap: float) -> Iterator[FloatArray]:
-    """Translations worth a look: none, boxes centred, lungs centred, and the lungs slid along each other in z."""
+    """Candidate translations: none, centred boxes, centred lungs, and the lungs shifted along each other in z."""
     a, b = reference.lung_points_mm(), template.lung_points_mm()
     yield np.zeros(3)
     yield np.subtract(template.grid.centre_mm, reference.grid.centre_mm)
@@ -104,8 +104,8 @@ def shifts_mm(reference: WorkingScan, template: WorkingScan, least_overlap: floa
     (a0, a1), (b0, b1) = np.percentile(a[:, 2], (1, 99)), np.percentile(b[:, 2], (1, 99))
     common = least_overlap * min(a1 - a0, b1 - b0)
     tops_and_bottoms = np.array([b1 - a1, b0 - a0])
-    scan = np.arange(b0 - a1 + common, b1 - a0 - common, min(reference.grid.spacing_mm))
-    for z in np.concatenate([tops_and_bottoms, scan]):
+    steps = np.arange(b0 - a1 + common, b1 - a0 - common, min(reference.grid.spacing_mm))
+    for z in np.concatenate([tops_and_bottoms, steps]):
         yield np.array([between[0], between[1], z])
 
 

@@ -1,4 +1,4 @@
-"""What the figures of a rigid alignment mean: refuse the pair, warn, or go on."""
+"""Whether to refuse a pair, warn or continue, by the figures of its rigid alignment."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from typing import NamedTuple
 from ChangeMapJointLib.core.errors import Argument
 from ChangeMapJointLib.core.options import require, within
 
-TOO_LITTLE = "too little lung and chest wall to tell whether they show the same chest"
-GIVE_MORE = (
-    "give more of the chest, or set ",
+TOO_LITTLE = "they share too little lung and chest wall to tell whether they show the same chest"
+TOO_LITTLE_REMEDY = (
+    "use scans that show more of the chest, or set ",
     Argument("config.rigid.refuse_wall_below", 0),
-    " where you know that they do",
+    " if you know that they do",
 )
 
 
 @dataclass(frozen=True)
 class RigidOptions:
-    """Settings of :func:`align_rigid`.
+    """Options of :func:`~ChangeMapJointLib.registration.rigid.align.align_rigid`.
 
-    The bars were measured, on voxels of 0.7 to 5 mm: ``Testing/benchmarks/results/rigid_robustness.json``. Agreement is
-    that beyond chance, see :mod:`~ChangeMapJointLib.registration.rigid.same_chest`. Walls separate less: some are
-    nearly their own mirror image, and pairs that are let pass by them alone are always marked as doubtful.
+    The limits were measured on voxels of 0.7 to 5 mm (``Testing/benchmarks/results/rigid_robustness.json``). Agreement
+    means agreement beyond chance, see :mod:`~ChangeMapJointLib.registration.rigid.same_chest`. The chest wall separates
+    patients less well, since some are nearly their own mirror image; pairs accepted by the chest wall alone always get
+    a warning.
 
     Attributes:
-        margin_mm: how far round the reference's lungs the scans are compared.
-        starts: how many of the best first guesses are followed.
-        least_overlap: refuse when less than this fraction of the lungs of *both* scans is seen by the other.
+        margin_mm: distance from the reference's lungs within which the scans are compared.
+        starts: number of the best initial poses that are refined.
+        least_overlap: refuse the pair when less than this fraction of the lungs of *each* scan lies in the other's
+            field of view.
         least_lung_ml: refuse a scan with less lung than this.
-        refuse_below: refuse when the vessels' agreement is lower.
-        warn_below: warn when the vessels' agreement is lower.
-        refuse_wall_below: refuse by the chest wall alone, where there are no vessels to compare.
+        refuse_below: refuse the pair when the agreement of lung vessels is lower.
+        warn_below: warn when the agreement of lung vessels is lower.
+        refuse_wall_below: refuse the pair when there are too few vessels to compare and the agreement of the chest
+            wall is lower; 0 accepts such pairs.
         warn_overlap_below: warn when the template covers less than this fraction of the reference's lungs.
-        warn_turn_deg: warn when the scans are turned by more.
-        identity_mm: motions of the lungs smaller than this are taken as none.
+        warn_turn_deg: warn when the scans are rotated against each other by more than this.
+        identity_mm: an alignment that moves the lungs by less than this is replaced by the identity.
     """
 
     margin_mm: float = 20.0
@@ -61,14 +64,14 @@ class RigidOptions:
 
 
 class Overlap(NamedTuple):
-    """Fractions of the lungs, in [0, 1], that lie in the other scan's field of view after alignment."""
+    """Fractions of each scan's lungs, in [0, 1], that lie in the other scan's field of view after alignment."""
 
     reference_in_template: float
     template_in_reference: float
 
 
-def unlike_place(overlap: Overlap, options: RigidOptions) -> str:
-    """Why the scans share too little; empty when they share enough."""
+def overlap_problem(overlap: Overlap, options: RigidOptions) -> str:
+    """Why the scans share too little of the lungs; empty when they share enough."""
     if max(overlap) >= options.least_overlap:
         return ""
     return (
@@ -77,12 +80,12 @@ def unlike_place(overlap: Overlap, options: RigidOptions) -> str:
     )
 
 
-def unlike_chests(vessels: float | None, wall: float | None, options: RigidOptions) -> str:
-    """Why the scans are not of one chest, from what agrees by how much; empty when nothing speaks against it."""
+def chest_problem(vessels: float | None, wall: float | None, options: RigidOptions) -> str:
+    """Why the scans cannot show the same chest, by their agreement; empty when nothing speaks against it."""
     if vessels is not None and vessels < options.refuse_below:
-        figures = f"lung vessels agree by {vessels:.2f}, at least {options.refuse_below:.2f} is needed"
+        figures = f"the agreement of lung vessels is {vessels:.2f}, at least {options.refuse_below:.2f} is needed"
     elif vessels is None and wall is not None and wall < options.refuse_wall_below:
-        figures = f"chest walls agree by {wall:.2f}, at least {options.refuse_wall_below:.2f} is needed"
+        figures = f"the agreement of the chest walls is {wall:.2f}, at least {options.refuse_wall_below:.2f} is needed"
     elif vessels is None and wall is None and options.refuse_wall_below > 0:
         return TOO_LITTLE
     else:
@@ -90,23 +93,41 @@ def unlike_chests(vessels: float | None, wall: float | None, options: RigidOptio
     return f"they do not show the same chest: {figures}"
 
 
-def doubts(vessels: float | None, overlap: Overlap, turn_deg: float, options: RigidOptions) -> tuple[str, ...]:
-    """What the user should look at, one sentence each."""
-    found = []
+# how the warnings of an alignment begin, and the gate's rules that they belong to
+FEW_VESSELS, UNLIKE_VESSELS = "There are too few lung vessels", "The agreement of lung vessels"
+PART_COVERED, ROTATED = "The template covers", "The scans are rotated"
+_RULES = {FEW_VESSELS: "vessels", UNLIKE_VESSELS: "vessels", PART_COVERED: "coverage", ROTATED: "turned"}
+
+
+def rule_of_warning(sentence: str) -> str:
+    """Return the name of the gate's rule that a sentence of :func:`alignment_warnings` belongs to.
+
+    Raises:
+        ValueError: the sentence is none of them.
+    """
+    for start, rule in _RULES.items():
+        if sentence.startswith(start):
+            return rule
+    raise ValueError(f"rule_of_warning() 'sentence' is no warning of an alignment: {sentence}")
+
+
+def alignment_warnings(
+    vessels: float | None, overlap: Overlap, turn_deg: float, options: RigidOptions
+) -> tuple[str, ...]:
+    """What the user should check, one sentence each."""
+    warnings = []
     if vessels is None:
-        found.append(
-            "Too few lung vessels to compare: look at the aligned scans to see whether they show the same chest."
-        )
+        warnings.append(f"{FEW_VESSELS} to compare: check in the aligned scans that they show the same chest.")
     elif vessels < options.warn_below:
-        found.append(
-            f"Lung vessels agree by {vessels:.2f} only (usual from {options.warn_below:.2f}): "
-            "check that both scans are of one patient, and look at the aligned scans before using the map."
+        warnings.append(
+            f"{UNLIKE_VESSELS} is only {vessels:.2f} (usually {options.warn_below:.2f} or more): check "
+            "that both scans are of the same patient, and look at the aligned scans before you use the map."
         )
     if overlap.reference_in_template < options.warn_overlap_below:
-        found.append(
-            f"The template covers {overlap.reference_in_template:.0%} of the reference's lungs: "
-            "nothing can be said about change in the rest."
+        warnings.append(
+            f"{PART_COVERED} {overlap.reference_in_template:.0%} of the reference's lungs: "
+            "change in the rest cannot be assessed."
         )
     if turn_deg > options.warn_turn_deg:
-        found.append(f"The scans are turned by {turn_deg:.0f} degrees against each other: check the positioning.")
-    return tuple(found)
+        warnings.append(f"{ROTATED} by {turn_deg:.0f} degrees against each other: check the patient's position.")
+    return tuple(warnings)

@@ -112,13 +112,13 @@ def test_a_number_sign_in_a_path_is_no_selector_when_the_path_exists(tmp_path):
     assert split_selector("a/b") == (Path("a/b"), None)
     assert_same_scan(read_volume(folder), expected)
     assert_same_scan(read_volume(f"{folder}#3"), expected)
-    assert "fits no series" in input_error(f"{folder}#2")
+    assert "matches no series" in input_error(f"{folder}#2")
     assert "give the path without it" in input_error(f"{save(tmp_path / 'a.nrrd')}#1")
 
 
 def test_a_file_that_does_not_say_how_the_patient_lies_gets_a_note(tmp_path):
     array = random_scan().array
-    expected = "The file does not say how the patient lies (no orientation)."
+    expected = "The file does not give the orientation of the patient."
     assert read_volume(nifti(tmp_path / "a.nii", array, codes=(0, 0))).notes == (expected,)
     header = b"NRRD0004\ntype: int16\ndimension: 3\nsizes: 5 6 7\nspacings: 1 2 3\nendian: little\nencoding: raw\n\n"
     (tmp_path / "a.nrrd").write_bytes(header + array.tobytes())
@@ -133,9 +133,9 @@ def test_missing_empty_and_foreign_files(tmp_path):
         (tmp_path / name).write_bytes(content)
         assert name in input_error(tmp_path / name)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" * 99)
-    assert "not a kind of file that can be read, expected NRRD" in input_error(tmp_path / "photo.jpg")
+    assert "unknown file format, expected NRRD" in input_error(tmp_path / "photo.jpg")
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 no archive")
-    assert "not a kind of file" in input_error(tmp_path / "a.zip")
+    assert "unknown file format" in input_error(tmp_path / "a.zip")
 
 
 def refused(name: str) -> PermissionError:
