@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import queue
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,18 @@ import numpy as np
 import psutil
 from phantoms import Sphere, chest_phantom
 
+from ChangeMapJointLib.background import worker
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.change.method_table import METHODS
 
 QUICK = {
-    "lungs": {"spacing_mm": 4.0},
-    "registration": {"iterations": [10, 10, 5]},
-    "backward": {"iterations": [5, 5]},
-}  # a whole run takes some seconds
+    "lungs": {"spacing_mm": 6.0},
+    "rigid": {"starts": 1},
+    "keypoints": {"most": 200},
+    "matching": {"compiled": False, "searches": [{"voxel_mm": 5.0, "reach": 2, "patch": 2}]},
+    "registration": {"iterations": [5, 3], "compiled": False},
+    "backward": {"iterations": [3], "compiled": False},
+}  # a whole run takes some seconds, half of them for what it imports; loading the compiled kernels would take longer
 DEADLINE_S = 120.0  # for anything that is waited for, on a machine with much else to do
 STAGES = tuple(METHODS["sequential"].shares)
 Event = dict[str, Any]
@@ -50,21 +56,56 @@ def sample_job(root: Path, **changes: Any) -> Job:
     return job
 
 
+FORKS = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+FORKS.set_forkserver_preload(["job_samples", "ChangeMapJointLib.comparison.run", "ChangeMapJointLib.export.report"])
+COMMAND = [sys.executable, "-m", "ChangeMapJointLib.background.worker"]
+
+
+def _work(stdout: Connection, arguments: list[str]) -> None:
+    """A worker from its start to its end; standard output and error go to ``stdout``."""
+    for number in (1, 2):
+        os.dup2(stdout.fileno(), number)
+    stdout.close()
+    code = worker.main(arguments)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Forked:
+    """A worker forked from a process that has imported everything, which takes longest; used as a Popen is."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        told, stdout = FORKS.Pipe(duplex=False)
+        self._process = FORKS.Process(target=_work, args=(stdout, arguments), daemon=True)
+        self._process.start()
+        stdout.close()
+        self.stdout = os.fdopen(os.dup(told.fileno()), encoding="utf-8")
+        self.pid = self._process.pid
+
+    def wait(self, timeout: float) -> int | None:
+        """The exit code; of a signal, its number below 0."""
+        self._process.join(timeout)
+        return self._process.exitcode
+
+
 class Running:
     """A worker process; its events are read as they come."""
 
-    def __init__(self, job: Job, *options: object, command: list[str] | None = None, **popen: Any) -> None:
+    def __init__(self, job: Job, *options: object, command: list[str] | None = None) -> None:
+        """Without ``command`` it is forked; :data:`COMMAND` starts it as Slicer does."""
         self.job = job
-        start = command or [sys.executable, "-m", "ChangeMapJointLib.background.worker"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [*start, str(job.folder), *map(str, options)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,  # as Slicer starts it
-            text=True,
-            env=environment,
-            **popen,
-        )
+        arguments = [str(job.folder), *map(str, options)]
+        self.process: Any
+        if command is None:
+            self.process = Forked(arguments)
+        else:
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,  # as Slicer starts it
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
         self.events: list[Event] = []
         self.other: list[str] = []  # lines that are no events
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -96,7 +137,8 @@ class Running:
     def end(self) -> int:
         """Wait for the end; the exit code."""
         self.until()
-        return self.process.wait(timeout=DEADLINE_S)
+        code: int = self.process.wait(timeout=DEADLINE_S)
+        return code
 
     @property
     def pid(self) -> int:

@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.lungs.body import inside_body
 from ChangeMapJointLib.lungs.check import UnlikelyLungs, lung_faults
-from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 H = 3.0
@@ -30,6 +30,7 @@ LUNGS = [np.sqrt(((XMM - x) / 50) ** 2 + (YMM / 65) ** 2 + (ZMM / 90) ** 2) < 1 
 EITHER = LUNGS[0] | LUNGS[1]
 NOTHING = np.zeros(SHAPE, dtype=bool)
 LITRE = 1e6 / H**3
+QUICK = LungOptions(spacing_mm=4.0)  # where it does not matter how well the lungs are found
 
 
 def chest(lung_hu: float = -850.0, seed: int = 0) -> np.ndarray:
@@ -106,13 +107,13 @@ def test_a_mask_that_cannot_be_lungs_is_refused_with_a_picture(tmp_path: Path, m
     monkeypatch.setattr("ChangeMapJointLib.lungs.segment.lung_faults", lambda *_, **__: ("too good to be true",))
     volume = chest_phantom()
     with pytest.raises(UnlikelyLungs, match="too good to be true") as raised:
-        segment_lungs(volume)
+        segment_lungs(volume, options=QUICK)
     assert raised.value.labels.any()
     scan = tmp_path / "scan.nrrd"
     write_nrrd(scan, volume.array, volume.grid)
     out = tmp_path / "runs" / "one"
     with pytest.raises(InputError, match=r"lungs not found reliably .*\(picture: .*one\.refused\.png\)"):
-        run(Request(scan, scan, out, RunConfig(method="rigid")))
+        run(Request(scan, scan, out, RunConfig(method="rigid", lungs=QUICK)))
     assert not out.exists()
     picture = np.array(Image.open(tmp_path / "runs" / f"one{run_module.REFUSED}").convert("RGB")).astype(int)
     assert (picture[..., 0] > picture[..., 1] + 40).mean() > 0.02  # the mask in red
@@ -143,7 +144,7 @@ def test_a_second_attempt_that_keeps_little_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr("ChangeMapJointLib.lungs.segment.lung_faults", faults)
     monkeypatch.setattr("ChangeMapJointLib.lungs.segment.USUAL_ML", (1e6, 1e7))
     with pytest.raises(UnlikelyLungs, match="too much air"):
-        segment_lungs(chest_phantom())
+        segment_lungs(chest_phantom(), options=QUICK)
 
 
 def test_a_second_attempt_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +154,6 @@ def test_a_second_attempt_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch
         return next(answers) if threading.get_ident() == here else ()  # a run that was refused may still be ending
 
     monkeypatch.setattr("ChangeMapJointLib.lungs.segment.lung_faults", faults)
-    lungs = segment_lungs(chest_phantom(noise_hu=10.0))
+    lungs = segment_lungs(chest_phantom(noise_hu=10.0), options=QUICK)
     assert any("The first lung mask was wrong (air outside the body)" in note for note in lungs.notes)
     assert lungs.mask.any()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from job_samples import QUICK, sample_request
 from phantoms import chest_phantom, write_dicom
 
 from ChangeMapJointLib.change.findings import FindingOptions
@@ -56,6 +57,17 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         paths.append(folder / f"{name} größe.nrrd")
         write_nrrd(paths[-1], np.rint(small).astype(np.int16), grid)
     return paths[0], paths[1]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A chest of closed form, which takes a few seconds to compare."""
+    folder, request = tmp_path_factory.mktemp("small"), sample_request()
+    (folder / "quick.json").write_text(json.dumps(QUICK))
+    paths = folder / "now.nrrd", folder / "before.nrrd"
+    for path, scan in zip(paths, (request.reference, request.template), strict=True):
+        write_nrrd(path, scan.volume.array, scan.volume.grid)
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -150,9 +162,9 @@ def test_the_configuration_of_a_run_is_a_config_file(finished: Path, tmp_path: P
     assert read_config(config) == replace(RunConfig(), findings=FindingOptions(threshold=THRESHOLD))
 
 
-def test_rigid_makes_no_map_and_json_progress_ends_with_finished(pair, tmp_path, capsys) -> None:
-    arguments = ["--reference", pair[0], "--template", pair[1], "--out", tmp_path / "a" / "b", "--method", "rigid"]
-    assert changemap("run", *arguments, "--progress", "json") == 0
+def test_rigid_makes_no_map_and_json_progress_ends_with_finished(small, tmp_path, capsys) -> None:
+    arguments = ["--reference", small[0], "--template", small[1], "--out", tmp_path / "a" / "b", "--method", "rigid"]
+    assert changemap("run", *arguments, "--config", small[0].with_name("quick.json"), "--progress", "json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == ALWAYS
     assert events[-1]["event"] == "finished"
@@ -162,11 +174,15 @@ def test_rigid_makes_no_map_and_json_progress_ends_with_finished(pair, tmp_path,
     assert {"stage", "elapsed_s", "remaining_s"} <= set(events[5])
 
 
-def test_finer_reference_and_coarser_template(pair, tmp_path) -> None:
+@pytest.mark.parametrize("finer", ["reference", "template"])
+def test_finer_reference_and_coarser_template(finer, small, tmp_path) -> None:
     """Reference and template at very different resolutions must work, either way round."""
-    fine, coarse = resource("SamplePair", "reference.nrrd"), pair[1]
-    out = tmp_path / "out"
-    assert changemap("run", "--reference", coarse, "--template", fine, "--out", out, "--method", "rigid") == 0
+    fine = chest_phantom((100, 130, 180), (2.0, 2.0, 2.0), edge_mm=5.0)
+    write_nrrd(tmp_path / "fine.nrrd", fine.array, fine.grid)
+    scans = {"reference": small[1], "template": small[1], finer: tmp_path / "fine.nrrd"}
+    inputs = [word for side, path in scans.items() for word in (f"--{side}", path)]
+    config = small[0].with_name("quick.json")
+    assert changemap("run", *inputs, "--out", tmp_path / "out", "--method", "rigid", "--config", config) == 0
 
 
 # -- bad input -------------------------------------------------------------------------
@@ -251,8 +267,8 @@ BAD = [v for k, v in sorted(globals().items()) if k.startswith("bad_")]
 
 @pytest.mark.parametrize("make", BAD, ids=[f.__name__[4:] for f in BAD])
 @pytest.mark.parametrize("side", ["reference", "template"])
-def test_bad_input_gets_one_line_and_nothing_is_written(make, side, pair, tmp_path, capsys) -> None:
-    inputs = {"reference": pair[0], "template": pair[1], side: make(tmp_path)}
+def test_bad_input_gets_one_line_and_nothing_is_written(make, side, small, tmp_path, capsys) -> None:
+    inputs = {"reference": small[0], "template": small[1], side: make(tmp_path)}
     before = sorted(tmp_path.rglob("*"))
     out = tmp_path / "out"
     code = changemap("run", "--reference", inputs["reference"], "--template", inputs["template"], "--out", out,
@@ -273,31 +289,32 @@ def test_bad_input_gets_one_line_and_nothing_is_written(make, side, pair, tmp_pa
         (["--config", "nowhere.json"], "nowhere.json"),
     ],
 )
-def test_bad_options_get_one_line(arguments, word, pair, tmp_path, capsys) -> None:
+def test_bad_options_get_one_line(arguments, word, small, tmp_path, capsys) -> None:
     if arguments[1] == "cuda" and __import__("torch").cuda.is_available():
         pytest.skip("CUDA works here")
     out, weights = tmp_path / "out", tmp_path / "weights.json"
     weights.write_text(json.dumps({"joint": {"model": str(tmp_path / "none.safetensors")}}))
     arguments = [str(weights) if one == "WEIGHTS" else one for one in arguments]
-    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, *arguments) == 2
+    assert changemap("run", "--reference", small[0], "--template", small[1], "--out", out, *arguments) == 2
     said = capsys.readouterr().err.strip()
     assert word in said.splitlines()[-1]
     assert not out.exists()
 
 
-def test_out_that_exists_is_kept(pair, tmp_path, capsys) -> None:
+def test_out_that_exists_is_kept(small, tmp_path, capsys) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").write_text("x")
     for extra in ([], ["--overwrite"]):
         out = tmp_path / "out"
-        assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, *extra) == 2
+        assert changemap("run", "--reference", small[0], "--template", small[1], "--out", out, *extra) == 2
     assert (tmp_path / "out" / "precious.txt").read_text() == "x"
 
 
-def test_sigterm_leaves_nothing(pair, tmp_path) -> None:
+def test_sigterm_leaves_nothing(small, tmp_path) -> None:
     """Stopped in the middle of the registration by the signal that schedulers send."""
     command = [sys.executable, "-m", "ChangeMapJointLib", "run", "--progress", "json", "--out", str(tmp_path / "out")]
-    command += ["--reference", str(pair[0]), "--template", str(pair[1])]
+    command += ["--reference", str(small[0]), "--template", str(small[1])]
+    command += ["--config", str(small[0].with_name("quick.json"))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -313,24 +330,25 @@ def test_sigterm_leaves_nothing(pair, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fault_keeps_its_log(pair, tmp_path, monkeypatch, capsys) -> None:
+def test_a_fault_keeps_its_log(small, tmp_path, monkeypatch, capsys) -> None:
     def break_down(*args, **kwargs):
         raise ZeroDivisionError("made to fail")
 
     monkeypatch.setattr("ChangeMapJointLib.comparison.steps.align_any_size", break_down)
     out = tmp_path / "out"
-    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out) == 1
+    assert changemap("run", "--reference", small[0], "--template", small[1], "--out", out) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out.fault.log"]
     assert "made to fail" in (tmp_path / "out.fault.log").read_text()
 
 
-def test_disk_full_while_writing_is_one_line_and_leaves_nothing(pair, tmp_path, monkeypatch, capsys) -> None:
+def test_disk_full_while_writing_is_one_line_and_leaves_nothing(small, tmp_path, monkeypatch, capsys) -> None:
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ChangeMapJointLib.io.write._write_data", full)
     out = tmp_path / "out"
-    assert changemap("run", "--reference", pair[0], "--template", pair[1], "--out", out, "--method", "rigid") == 2
+    inputs = ["--reference", small[0], "--template", small[1], "--config", small[0].with_name("quick.json")]
+    assert changemap("run", *inputs, "--out", out, "--method", "rigid") == 2
     assert "No space left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,26 +124,31 @@ def test_a_closed_pipe_is_not_taken_for_a_damaged_file(monkeypatch, tmp_path) ->
     assert not isinstance(caught.value, (OSError, InputError))
 
 
-def test_a_killed_run_leaves_only_what_the_next_one_removes(inputs, tmp_path) -> None:
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def after_a_kill(inputs, tmp_path_factory) -> tuple[list[str], Path]:
+    """What a run left that was killed while it wrote, and the folder of the next one."""
+    out = tmp_path_factory.mktemp("killed") / "out"
     with start("run", *inputs, "--out", out) as process:
         until_stage(process, "write")
         process.kill()
         process.communicate()
-    left = names(tmp_path)
-    assert not out.exists()
-    assert all(name.startswith(".out.") and name.endswith(".partial") for name in left), left
+    left = names(out.parent)
     with start("run", *inputs, "--out", out) as process:
         said = process.communicate(timeout=DEADLINE_S)[1]
     assert process.returncode == 0, said
-    assert names(tmp_path) == ["out"]
+    return left, out
+
+
+def test_a_killed_run_leaves_only_what_the_next_one_removes(after_a_kill) -> None:
+    left, out = after_a_kill
+    assert all(name.startswith(".out.") and name.endswith(".partial") for name in left), left
+    assert names(out.parent) == ["out"]
     assert is_run(out)
 
 
-def test_a_run_killed_while_replacing_leaves_the_old_or_the_new(inputs, tmp_path) -> None:
+def test_a_run_killed_while_replacing_leaves_the_old_or_the_new(inputs, after_a_kill, tmp_path) -> None:
     out = tmp_path / "out"
-    with start("run", *inputs, "--out", out) as process:
-        assert process.communicate(timeout=DEADLINE_S)
+    shutil.copytree(after_a_kill[1], out)
     before = (out / "run.json").read_text()
     with start("run", *inputs, "--out", out, "--overwrite") as process:
         until_stage(process, "write")

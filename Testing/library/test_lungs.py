@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from phantoms import (
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_both, segment_lungs
-from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 GRID = centred_grid((88, 92, 128), (2.5, 2.5, 2.5))
@@ -64,6 +65,12 @@ def chest(**options: object) -> Volume:
     return chest_phantom(**{"grid": GRID, "edge_mm": EDGE_MM, **options})  # type: ignore[arg-type]
 
 
+@cache
+def lungs_of_chest() -> Lungs:
+    """Of :func:`chest` as it is."""
+    return segment_lungs(chest())
+
+
 @pytest.mark.parametrize(
     ("shape", "spacing_mm", "least"),
     [
@@ -88,7 +95,7 @@ def test_both_lungs_at_their_true_border(
 
 
 def test_right_is_the_patients_right() -> None:
-    lungs = segment_lungs(chest())
+    lungs = lungs_of_chest()
     points = voxel_points(GRID)
     assert points[lungs.labels == RIGHT][:, 0].max() < 0 < points[lungs.labels == LEFT][:, 0].min()
     np.testing.assert_array_equal(lungs.mask, lungs.labels > 0)
@@ -98,12 +105,12 @@ def test_the_border_does_not_depend_on_the_lungs_density() -> None:
     """Breathing out adds 100 HU and must not move the border between the two scans."""
     volume = chest()
     denser = volume.array + (100 * truth(GRID) * (volume.array < -700) / np.maximum(truth(GRID), 1)).astype(np.int16)
-    one, other = segment_lungs(volume), segment_lungs(Volume(denser.astype(np.int16), GRID))
+    one, other = lungs_of_chest(), segment_lungs(Volume(denser.astype(np.int16), GRID))
     assert dice(one.mask, other.mask) > 0.99
 
 
 def test_trachea_stays_out() -> None:
-    lungs = segment_lungs(chest())
+    lungs = lungs_of_chest()
     points = voxel_points(GRID)
     across = np.hypot(points[..., 0] - TRACHEA_AXIS_MM[0], points[..., 1] - TRACHEA_AXIS_MM[1])
     lumen = (across <= TRACHEA_RADIUS_MM) & (points[..., 2] >= TRACHEA_BOTTOM_MM)
@@ -151,7 +158,7 @@ def test_nodules_half_in_the_wall_are_covered(radius_mm: float) -> None:
     for name, nodule in zip(NODULES, nodules, strict=True):
         inside = (np.linalg.norm(points - np.asarray(nodule.centre_mm), axis=-1) <= radius_mm) & expected
         assert lungs.mask[inside].mean() >= 0.9, name
-    plain = segment_lungs(chest())
+    plain = lungs_of_chest()
     grown_ml = lungs.right_ml + lungs.left_ml - plain.right_ml - plain.left_ml
     assert abs(grown_ml) < 0.005 * (plain.right_ml + plain.left_ml)
 
@@ -198,12 +205,19 @@ def test_touching_lungs_are_divided_at_the_membrane() -> None:
     assert any("touch" in note for note in lungs.notes)
 
 
+@cache
+def coarse() -> tuple[Volume, Lungs]:
+    """The chest on voxels of three sizes, and its lungs."""
+    volume = chest(grid=centred_grid((58, 62, 86), (3.6, 3.7, 3.8)))
+    return volume, segment_lungs(volume)
+
+
 @pytest.mark.parametrize(
     ("order", "flips"), [((2, 1, 0), (True, False, True)), ((1, 2, 0), (False, True, False)), ((0, 2, 1), (True,) * 3)]
 )
 def test_axes_may_be_stored_in_any_order(order: tuple[int, int, int], flips: tuple[bool, ...]) -> None:
     """The same voxels stored along other axes get the same labels."""
-    volume = chest(grid=centred_grid((58, 62, 86), (3.6, 3.7, 3.8)))
+    volume, expected = coarse()
     index = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
     array = volume.array.transpose(order)[index]
     step = volume.grid.affine[:3, :3] / np.asarray(volume.grid.spacing_mm)
@@ -217,7 +231,7 @@ def test_axes_may_be_stored_in_any_order(order: tuple[int, int, int], flips: tup
     direction = tuple(tuple(row) for row in np.stack(columns, axis=1).tolist())
     grid = Grid(array.shape, tuple(spacing), (x, y, z), direction)  # type: ignore[arg-type]
     labels = segment_lungs(Volume(np.ascontiguousarray(array), grid)).labels
-    np.testing.assert_array_equal(labels, segment_lungs(volume).labels.transpose(order)[index])
+    np.testing.assert_array_equal(labels, expected.labels.transpose(order)[index])
 
 
 def test_oblique_scan_far_from_the_origin() -> None:
@@ -266,7 +280,7 @@ def test_lungs_of_unusual_size_are_noted() -> None:
     notes = segment_lungs(Volume(hu.astype(np.int16), GRID)).notes
     assert any("which is unusual" in note for note in notes)
     assert not any("small" in note for note in notes)
-    assert segment_lungs(chest()).notes == ()
+    assert lungs_of_chest().notes == ()
 
 
 def test_round_field_of_view_that_cuts_both_lungs() -> None:
@@ -370,8 +384,8 @@ def test_both_scans_at_once_give_what_each_gives_alone() -> None:
     other = Volume(np.ascontiguousarray(one.array[:, :, 10:]), one.grid.crop((0, 0, 10), one.grid.shape))
     told: list[float] = []
     found = segment_both(one, other, progress=lambda fraction, message="": told.append(fraction))
-    for lungs, volume in zip(found, (one, other), strict=True):
-        np.testing.assert_array_equal(lungs.labels, segment_lungs(volume).labels)
+    for lungs, alone in zip(found, (lungs_of_chest(), segment_lungs(other)), strict=True):
+        np.testing.assert_array_equal(lungs.labels, alone.labels)
     assert told == sorted(told)
     assert all(0 <= fraction <= 1 for fraction in told)
 

@@ -1,11 +1,13 @@
 """``changemap train`` on small pairs: weights, tables, pictures and TensorBoard, and what it refuses."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +25,11 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
+from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
+from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.draw import DrawOptions
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
+from ChangeMapJointLib.training import samples
 from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
 
@@ -41,6 +46,23 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     synthesize([SourceScan("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
     synthesize([SourceScan("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
     return out / "train", out / "held"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _aligned_once() -> Iterator[None]:
+    """The same scans have the same alignment: it is computed once for all tests."""
+    kept: dict[str, RigidAlignment] = {}
+
+    def remembered(*scans: Scan) -> RigidAlignment:
+        data = b"".join(part for scan in scans for part in (scan.array.tobytes(), scan.lungs.labels.tobytes()))
+        key = hashlib.sha256(data).hexdigest()
+        if key not in kept:
+            kept[key] = align_rigid(*scans)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "align_rigid", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +114,9 @@ def test_tables_hold_every_step_and_the_validation_of_every_epoch(trained: Path)
 
 
 def test_validation_is_told_by_patient_as_well(pairs: tuple[Path, Path], tmp_path: Path) -> None:
-    volume, lungs, _ = phantom()
-    synthesize([SourceScan("third", volume, lungs)], tmp_path / "third", pairs=2, seed=20, options=COARSE)
+    shutil.copytree(pairs[0], tmp_path / "third")
+    for path in (tmp_path / "third").glob("*/truth.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "source": "third"}))
     values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
     config = tmp_path / "short.json"
     asked = TrainingRequest((pairs[0],), tmp_path / "run", str(config), (pairs[1], tmp_path / "third"), device="cpu")
@@ -161,12 +184,13 @@ def test_it_starts_from_coarser_weights_and_may_freeze_them(
         run_training(replace(asked, out=tmp_path / "other"))
 
 
-def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_processes_by_torchrun_write_one_run(pairs: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
     values = json.loads((Path(__file__).parents[2] / "Resources/Configurations/smoke.json").read_text())
     config = tmp_path / "two.json"
     config.write_text(json.dumps({**values, "epochs": 1}))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = ["-m", "ChangeMapJointLib", "train", "--config", str(config), "--pairs", str(pairs[0])]
+    command += ["--cache", str(trained / "samples")]
     done = subprocess.run(
         [*torchrun, *command, "--out", str(tmp_path / "run"), "--device", "cpu", "--progress", "none"],
         capture_output=True,

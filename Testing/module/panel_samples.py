@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +23,42 @@ NEW_MM, GONE_MM, WEAK_MM = (-60.0, 10.0, -200.0), (60.0, 20.0, -190.0), (62.0, 0
 RADIUS_MM = 10.0
 
 
+@cache
+def points_mm() -> NDArray[np.float64]:
+    """Of every voxel of :data:`GRID`."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
+    return GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3)
+
+
+@cache
 def distance_mm(centre: tuple[float, float, float]) -> NDArray[np.float64]:
     """From every voxel of :data:`GRID` to a point."""
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
-    return np.linalg.norm(GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3) - centre, axis=-1)
+    return np.linalg.norm(points_mm() - centre, axis=-1)
 
 
 def lungs() -> NDArray[np.uint8]:
     """Two ellipsoids, 1 the patient's right, 2 the left."""
+    return _lungs().copy()
+
+
+@cache
+def _lungs() -> NDArray[np.uint8]:
     labels = np.zeros(GRID.shape, np.uint8)
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
-    points = GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3)
     for label, x in ((1, -60.0), (2, 60.0)):
-        labels[(((points - (x, 0.0, -205.0)) / (42.0, 70.0, 85.0)) ** 2).sum(axis=-1) < 1] = label
+        labels[(((points_mm() - (x, 0.0, -205.0)) / (42.0, 70.0, 85.0)) ** 2).sum(axis=-1) < 1] = label
     return labels
 
 
 def chest(*nodules_mm: tuple[float, float, float]) -> NDArray[np.int16]:
     """HU of the chest with a solid nodule at each point."""
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)[..., ::-1]
-    points = GRID.to_physical(index.reshape(-1, 3)).reshape(*GRID.shape, 3)
-    body = ((points[..., 0] / 120.0) ** 2 + (points[..., 1] / 100.0) ** 2) < 1
+    return _chest(*nodules_mm).copy()
+
+
+@cache
+def _chest(*nodules_mm: tuple[float, float, float]) -> NDArray[np.int16]:
+    body = ((points_mm()[..., 0] / 120.0) ** 2 + (points_mm()[..., 1] / 100.0) ** 2) < 1
     hu = np.where(body, 40, -1000).astype(np.int16)
-    hu[lungs() > 0] = -850
+    hu[_lungs() > 0] = -850
     for centre in nodules_mm:
         hu[distance_mm(centre) <= RADIUS_MM] = 30
     return hu

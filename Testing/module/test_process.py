@@ -71,11 +71,14 @@ def launchOf512(
     return process
 
 
-@pytest.fixture(params=[launchOf510, launchOf512], ids=["5.10", "5.12"])
+LAUNCHERS = {"5.10": launchOf510, "5.12": launchOf512}
+
+
+@pytest.fixture(params=LAUNCHERS)
 def launcher(request, monkeypatch) -> None:
     """Both ways in which Slicer starts a process."""
-    monkeypatch.setattr(slicer.util, "launchConsoleProcess", request.param)
-    assert hasCallbacks(slicer.util) == (request.param is launchOf512)
+    monkeypatch.setattr(slicer.util, "launchConsoleProcess", LAUNCHERS[request.param])
+    assert hasCallbacks(slicer.util) == (request.param == "5.12")
 
 
 class Followed:
@@ -132,7 +135,11 @@ def test_a_run_to_the_end(launcher, jobs) -> None:
     assert job.folder.exists()
 
 
-@pytest.mark.parametrize("stage", ["started", "lungs", "register", "write"])
+@pytest.mark.parametrize(
+    ("launcher", "stage"),
+    [("5.10", "started"), ("5.12", "started"), ("5.10", "register"), ("5.12", "write")],
+    indirect=["launcher"],
+)
 def test_cancel_leaves_no_process_and_no_file(launcher, stage, jobs) -> None:
     numbers = []
     followed = Followed(sample_job(jobs), stage, lambda run: (numbers.append(pid(run)), run.cancel()))
@@ -155,7 +162,7 @@ def test_cancel_while_the_scans_are_handed_over(launcher, jobs, monkeypatch) -> 
     assert list(jobs.iterdir()) == []
 
 
-@pytest.mark.parametrize("hang", ["library", "deaf"])
+@pytest.mark.parametrize(("launcher", "hang"), [("5.10", "library"), ("5.12", "deaf")], indirect=["launcher"])
 def test_cancel_of_a_worker_that_hangs(launcher, hang, jobs, tmp_path) -> None:
     """Started by a launcher, as Slicer does, whose death would leave it running."""
     script = tmp_path / "stuck.py"
@@ -176,7 +183,14 @@ def test_cancel_of_a_worker_that_hangs(launcher, hang, jobs, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGKILL, KILLED), (signal.SIGSEGV, "crashed"), (signal.SIGTERM, "signal")]
+    ("launcher", "number", "words"),
+    [
+        ("5.10", signal.SIGKILL, KILLED),
+        ("5.12", signal.SIGKILL, KILLED),
+        ("5.12", signal.SIGSEGV, "crashed"),
+        ("5.12", signal.SIGTERM, "signal"),
+    ],
+    indirect=["launcher"],
 )
 def test_killed_or_crashed(launcher, number, words, jobs) -> None:
     job = sample_job(jobs)
@@ -191,6 +205,7 @@ def test_killed_or_crashed(launcher, number, words, jobs) -> None:
     assert {path.name for path in job.folder.iterdir()} == {"job.json", "state.json", "worker.log", "lock"}
 
 
+@pytest.mark.parametrize("launcher", ["5.12"], indirect=True)
 def test_bad_input_is_told_in_the_workers_words(launcher, jobs) -> None:
     end = Followed(sample_job(jobs, configuration={"nothing": 1})).end()
     assert end.state == "failed"
@@ -229,7 +244,7 @@ def test_a_python_that_cannot_load_the_library(launcher, jobs, tmp_path) -> None
 
 def test_an_error_in_a_callback_is_shown_and_the_run_goes_on(launcher, jobs) -> None:
     with errors.expected("made to fail", "slot"):
-        followed = Followed(sample_job(jobs), "read", lambda run: json.loads("made to fail" + 1))
+        followed = Followed(sample_job(jobs, method="rigid"), "read", lambda run: json.loads("made to fail" + 1))
         assert followed.end().state == "finished"
 
 
