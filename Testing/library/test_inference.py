@@ -18,7 +18,8 @@ from ChangeMapJointLib.joint.inference import JointOptions, run_network, trained
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolation_coefficients
-from ChangeMapJointLib.registration.deformable.register import initial_coefficients, register, smooth_start
+from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.deformable.start import initial_coefficients, smooth_start
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 

@@ -8,12 +8,11 @@ from dataclasses import field as dataclass_field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ChangeMapJointLib.core.choices import DEFAULT_PRESET, WORKING_MM
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -21,7 +20,6 @@ from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.deformable.bspline import (
     ControlGrid,
     expand,
-    interpolation_coefficients,
     refine_coefficients,
 )
 from ChangeMapJointLib.registration.deformable.change_weight import change_weight
@@ -29,12 +27,11 @@ from ChangeMapJointLib.registration.deformable.closed_form import fastest_terms
 from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
+from ChangeMapJointLib.registration.deformable.start import initial_coefficients, smooth_start
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.pair import ScanPair
 
 FIRST_STEP_MM = 1.0  # largest change of a coefficient in the first iteration on a level
-START_MM = 12.0  # a given start is smoothed with this sigma: control points lie farther apart at first
-RIGID_SHARE = 0.02  # weight of the rigid map, against the share of lung around a point
 ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few keypoints, and those poorly
 
 
@@ -180,22 +177,32 @@ def register(
         reports.append(report)
         previous = control
     assert coefficients is not None
-    field = cover_reference(coefficients, control, rigid, grid, levels[-1][0].grid)
+    field, folding, more = _without_folding(pair, objective, coefficients, options, ticks.level(len(levels)))
+    progress(1.0)
+    return Registration(field, rigid, (*reports, *more), folding, _status(folding))
+
+
+def _without_folding(
+    pair: ScanPair, objective: Objective, coefficients: Tensor, options: RegistrationOptions, progress: Progress
+) -> tuple[DisplacementField, float, list[LevelReport]]:
+    """The deformation and its folding in percent; where it folds, optimise again with a larger volume weight."""
+    lungs, grid, rigid, control = pair.reference.mask, pair.reference.grid, pair.rigid, objective.control
+    reports: list[LevelReport] = []
+    field = cover_reference(coefficients, control, rigid, grid, control.grid)
     folding = folding_percent(field, lungs, grid)
     for factor in (10.0, 100.0):
         if folding == 0.0:
             break
-        weights = replace(weights, volume=options.weights.volume * factor)
+        weights = replace(objective.weights, volume=options.weights.volume * factor)
         # the keypoint term keeps the weights of its outliers
         objective = Objective(objective.data, control, weights, objective.keypoints, rigid=rigid)
         coefficients, report = minimise(
-            objective, coefficients, options.iterations[-1], ticks.level(len(levels)), tolerance=options.tolerance
+            objective, coefficients, options.iterations[-1], progress, tolerance=options.tolerance
         )
         reports.append(report)
-        field = cover_reference(coefficients, control, rigid, grid, reference.grid)
+        field = cover_reference(coefficients, control, rigid, grid, control.grid)
         folding = folding_percent(field, lungs, grid)
-    progress(1.0)
-    return Registration(field, rigid, tuple(reports), folding, _status(folding))
+    return field, folding, reports
 
 
 def _level_weights(weights: Weights, keypoints: Keypoints | None, level: int) -> Weights:
@@ -254,62 +261,6 @@ def _objective(
     if keypoints is not None and weights.keypoints > 0:
         keypoint_term = KeypointTerm(keypoints, control, rigid)
     return Objective(data, control, weights, keypoint_term, rigid=rigid)
-
-
-def smooth_start(
-    field: DisplacementField, lungs: NDArray[np.bool_], grid: Grid, rigid: FloatArray
-) -> DisplacementField:
-    """Smooth ``field`` in the lungs and extrapolate it beyond them, towards ``rigid`` far away.
-
-    The data terms count in the lungs only, so nothing would correct the network's displacement of the ribs, and T's
-    lungs would end up in the wrong place.
-
-    Args:
-        field: y, including the rigid part.
-        lungs: bool ``[z, y, x]``: where ``field`` can be believed.
-        grid: grid of ``lungs``.
-        rigid: 4x4, reference to template.
-
-    Returns:
-        The smooth field, including the rigid part, on voxels of 6 mm over ``grid``.
-    """
-    coarse = grid.with_spacing((START_MM / 2,) * 3)
-    inside = resample(gaussian_filter(lungs.astype(np.float32), _sigma(START_MM / 4, grid)), grid, coarse)
-    points = coarse.to_physical(np.indices(coarse.shape)[::-1].reshape(3, -1).T.astype(float))
-    nonrigid = (field.apply(points) - apply_affine(rigid, points)).reshape(*coarse.shape, 3)
-    sigma = _sigma(START_MM, coarse)
-    weight = gaussian_filter(inside, sigma)
-    smooth = [gaussian_filter(nonrigid[..., c] * inside, sigma) / (weight + RIGID_SHARE) for c in range(3)]
-    moved = apply_affine(rigid, points) - points
-    return DisplacementField((np.stack(smooth, -1) + moved.reshape(*coarse.shape, 3)).astype(np.float32), coarse)
-
-
-def _sigma(mm: float, grid: Grid) -> list[float]:
-    """A standard deviation in mm as voxels along (z, y, x)."""
-    return [mm / h for h in grid.spacing_mm[::-1]]
-
-
-def initial_coefficients(
-    field: DisplacementField | None, control: ControlGrid, rigid: FloatArray, *, like: Tensor
-) -> Tensor:
-    """B-spline coefficients of the displacement that ``field`` adds to ``rigid``, exact at the control points.
-
-    Args:
-        field: y, including the rigid part; None for ``rigid`` alone.
-        control: the control grid.
-        rigid: 4x4, reference to template.
-        like: tensor whose dtype and device the result gets.
-
-    Returns:
-        ``[cz, cy, cx, 3]`` in mm.
-    """
-    if field is None:
-        return like.new_zeros((*control.shape, 3))
-    grid = control.positions()
-    index = field.grid.to_index(index_points(grid, grid.affine).numpy().reshape(-1, 3))
-    points = field.grid.to_physical(np.clip(index, 0, np.array(field.grid.size) - 1))  # repeat its border
-    values = field.apply(points) - apply_affine(rigid, points)
-    return interpolation_coefficients(torch.as_tensor(values).reshape(*control.shape, 3)).to(like)
 
 
 def control_grid(grid: Grid, distance_mm: float) -> ControlGrid:
