@@ -53,7 +53,7 @@ def installed(request, sources, tmp_path_factory):
 def test_the_command_runs_from_what_was_installed(installed, tmp_path):
     program = "import sys; sys.argv[0] = 'changemap'; from ChangeMapJointLib.__main__ import main; main()"
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {program}", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
     assert "compare" in result.stdout or "run" in result.stdout
 

@@ -132,7 +132,7 @@ FAULTS: dict[str, Callable[[Path], None]] = {
 # -- the two ways to start a run -------------------------------------------------------
 def at(stage: str | None, fault: Callable[[Path], None], disk: Path) -> None:
     """Let ``fault`` strike at the first word of ``stage``."""
-    tell, struck = Stages._tell, []
+    tell, struck = Stages._notify, []
 
     def told(self: Stages, name: str, fraction: float, message: str) -> None:
         if name == stage and not struck:
@@ -140,7 +140,7 @@ def at(stage: str | None, fault: Callable[[Path], None], disk: Path) -> None:
             fault(disk)
         tell(self, name, fraction, message)
 
-    Stages._tell = told  # type: ignore[method-assign]
+    Stages._notify = told  # type: ignore[method-assign]
 
 
 def command_line(disk: Path, stage: str | None, fault: Callable[[Path], None] = kill, *more: str) -> None:

@@ -216,7 +216,7 @@ def test_masks_of_another_shape_are_refused():
 
 def test_lesion_that_does_not_fit_is_refused():
     volume, lungs, _ = phantom()
-    with pytest.raises(InputError, match="no place"):
+    with pytest.raises(InputError, match="fits nowhere"):
         make_pair(volume, lungs, seed=0, options=PairOptions(lesions=(LesionPlan("new", 130.0, 0.0),)))
 
 

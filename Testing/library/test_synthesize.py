@@ -257,7 +257,7 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
     error = displacement_at(found.registered_mm, found.keypoints_vox) - found.partners_mm
     assert float(error.norm(dim=1).mean()) < 0.3 * float(breathing.mean())
     assert not torch.equal(found.registered_mm, found.true_mm)
-    with pytest.raises(InputError, match="no pair"):
+    with pytest.raises(InputError, match="not a pair"):
         PairDataset([tmp_path], (32, 32, 32), tmp_path / "cache")[0]
 
 
