@@ -24,7 +24,7 @@ from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method, Preset
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.lungs.segment import segment_both
+from ChangeMapJointLib.lungs.segment import segment_both, segment_lungs
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
@@ -121,10 +121,12 @@ def compare_scans(
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     with stages.stage("lungs") as progress:
-        if lungs[0] is None or lungs[1] is None:
-            segmented = segment_both(reference, template, options=config.lungs, progress=progress)
-            lungs = lungs[0] or segmented[0], lungs[1] or segmented[1]
-    assert lungs[0] is not None
-    assert lungs[1] is not None
-    scans = Scan(reference, lungs[0]), Scan(template, lungs[1])
+        if lungs == (None, None):
+            masks = segment_both(reference, template, options=config.lungs, progress=progress)
+        else:
+            masks = (
+                lungs[0] or segment_lungs(reference, options=config.lungs, progress=progress),
+                lungs[1] or segment_lungs(template, options=config.lungs, progress=progress),
+            )
+    scans = Scan(reference, masks[0]), Scan(template, masks[1])
     return find_changes(register(*scans, config=config, device=device, stages=stages, model=model), stages=stages)

@@ -21,12 +21,10 @@ from ChangeMapJointLib.core.options import from_mapping
 from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
-from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
 from ChangeMapJointLib.io.write import read_displacement, read_rigid
 from ChangeMapJointLib.registration.quality import Quality
 from ChangeMapJointLib.scan.deformation import Deformation
-
-AGAIN = "run the comparison again"
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
@@ -140,12 +138,12 @@ def load_result(folder: Path | str) -> SavedResult:
             f"found schema {run.get('schema')!r}",
             field=folder / run_files.RUN,
             expected=run_files.SCHEMA,
-            remedy=AGAIN,
+            remedy=RUN_AGAIN,
         )
     if run.get("configuration", {}).get("method") != "rigid":
         for name in (run_files.FINDINGS, run_files.CHANGE_MAP):
             if not (folder / name).exists():
-                raise InputError(f"has no {name}", field=folder, remedy=AGAIN)
+                raise InputError(f"has no {name}", field=folder, remedy=RUN_AGAIN)
     return SavedResult(
         folder,
         _from_json(Quality, quality.get("quality"), folder / run_files.QUALITY),
@@ -174,7 +172,7 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
     for entry in content["findings"]:
         for side in ("lesion_reference", "lesion_template"):
             if isinstance(entry.get(side), Mapping) and "centre_mm" not in entry[side]:
-                raise InputError("was written by an older version", field=path, remedy=AGAIN)
+                raise InputError("was written by an older version", field=path, remedy=RUN_AGAIN)
         items.append(_from_json(Finding, entry, path))
     return Findings(tuple(items), None, head.dropped, head.threshold, head.withheld, head.why)
 
@@ -182,9 +180,9 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
 def _from_json(kind: type[Any], values: Any, path: Path) -> Any:
     """Make a dataclass from its JSON; skip fields that only a newer version knows."""
     if not isinstance(values, Mapping):
-        raise InputError(f"found {type(values).__name__}", field=path, expected="an object", remedy=AGAIN)
+        raise InputError(f"found {type(values).__name__}", field=path, expected="an object", remedy=RUN_AGAIN)
     known = {field.name for field in fields(kind)}
     try:
         return from_mapping(kind, {name: value for name, value in values.items() if name in known}, path)
     except InputError as error:
-        raise error.with_remedy(AGAIN) from error
+        raise error.with_remedy(RUN_AGAIN) from error

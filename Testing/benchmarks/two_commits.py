@@ -11,7 +11,6 @@ turns, so that both meet the same machine. Kernels are compiled in one run of ea
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -22,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from main_job import columns, errors_mm, read_rows
 from record import Measured, measure, median, write_results
-
-from ChangeMapJointLib.io.write import read_displacement
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,17 +37,12 @@ class Pair:
     points: np.ndarray | None = None
 
 
-def read_points(path: Path, *names: str) -> np.ndarray:
-    with path.open(newline="") as stream:
-        return np.array([[float(line[name]) for name in names] for line in csv.DictReader(stream)])
-
-
 def pairs(data: Path) -> dict[str, Pair]:
     """The pairs by name."""
     sample, known, popi = ROOT / "Resources" / "SamplePair", data / "pairs" / "known20mm", data / "pairs" / "popi"
     scans = sample / "reference.nrrd", sample / "template.nrrd"
-    marks = [read_points(popi / f"phase_{phase}_landmarks.csv", "x", "y", "z") for phase in ("00", "50")]
-    points = read_points(known / "points.csv", "rx", "ry", "rz", "tx", "ty", "tz")
+    marks = [columns(read_rows(popi / f"phase_{phase}_landmarks.csv"), "x", "y", "z") for phase in ("00", "50")]
+    points = columns(read_rows(known / "points.csv"), "rx", "ry", "rz", "tx", "ty", "tz")
     return {
         "known20mm": Pair(known / "reference.nii.gz", known / "template.nii.gz", points=points),
         "sample": Pair(*scans),
@@ -81,8 +74,7 @@ def figures(out: Path, points: np.ndarray | None) -> dict[str, Any]:
         listed = json.loads(findings.read_text("utf-8"))["findings"]
         row["findings"] = [[one["kind"], one["peak"], one["volume_change_percent"]] for one in listed]
     if points is not None:
-        field = read_displacement(out / "deformation.nrrd")
-        error = np.linalg.norm(field.apply(points[:, :3]) - points[:, 3:], axis=1)
+        error = errors_mm(out, points[:, :3], points[:, 3:])
         row |= {"tre_mm": round(float(error.mean()), 4), "tre_p95_mm": round(float(np.percentile(error, 95)), 4)}
     return row
 

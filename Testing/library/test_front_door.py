@@ -137,6 +137,9 @@ def test_lungs_that_are_given_are_taken(scans: tuple[cmj.Volume, cmj.Volume], ri
     pair = rigid.pair
     result = cmj.compare(pair.reference, pair.template, method="rigid", device="cpu", progress=None)
     assert result.pair.reference.lungs is pair.reference.lungs
+    one_side = cmj.compare(pair.reference, scans[1], method="rigid", device="cpu")
+    assert one_side.pair.reference.lungs is pair.reference.lungs
+    assert np.array_equal(one_side.pair.template.lungs.labels, pair.template.lungs.labels)
     assert np.array_equal(result.rigid.matrix, rigid.rigid.matrix)
 
 

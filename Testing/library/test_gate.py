@@ -15,11 +15,11 @@ from ChangeMapJointLib.gate.anatomy import chest_view, orientation
 from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.gate.comparable import covered_fractions
-from ChangeMapJointLib.gate.rules import RULES
+from ChangeMapJointLib.gate.rules import BY_NAME, RULES
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.registration.rigid import any_size
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
-from ChangeMapJointLib.registration.rigid.verdict import Overlap
+from ChangeMapJointLib.registration.rigid.verdict import Overlap, RigidOptions, alignment_warnings, rule_of_warning
 from ChangeMapJointLib.scan.body_size import as_adult, body_scale
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.scan import Scan
@@ -305,3 +305,18 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
     assert np.linalg.det(found.matrix[:3, :3]) == pytest.approx(1.0)
     assert found.translation_mm[0] == pytest.approx(10.0 * body_scale(child))
     assert found.status == f"Aligned: the lungs moved by {10.0 * body_scale(child):.1f} mm, x."
+
+
+@pytest.mark.parametrize(
+    ("vessels", "covered", "turn_deg", "rule"),
+    [(None, 1.0, 0.0, "vessels"), (0.5, 1.0, 0.0, "vessels"), (0.9, 0.3, 0.0, "coverage"), (0.9, 1.0, 90.0, "turned")],
+)
+def test_every_warning_of_an_alignment_belongs_to_a_rule(vessels, covered, turn_deg, rule) -> None:
+    (sentence,) = alignment_warnings(vessels, Overlap(covered, 1.0), turn_deg, RigidOptions())
+    assert rule_of_warning(sentence) == rule
+    assert rule in BY_NAME
+
+
+def test_a_sentence_that_is_no_warning_is_not_guessed_at() -> None:
+    with pytest.raises(ValueError, match="no warning of an alignment"):
+        rule_of_warning("The lungs moved by 3 mm.")
