@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import slicer
 from numpy.typing import NDArray
 
@@ -147,3 +148,32 @@ def finished_job(root: Path, current: Any, prior: Any, **run: Any) -> Job:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content))
+
+
+def children() -> list[psutil.Process]:
+    """Processes that the panel has started and that still run, with those below them.
+
+    A test worker has some of its own, which tests of other files may have started: the servers of
+    :mod:`multiprocessing` (``python -c "from multiprocessing.forkserver import main; ..."``).
+    """
+    panels = [one for one in psutil.Process().children() if not _is_test_server(one)]
+    below = [one for child in panels for one in _below(child)]
+    return [one for one in panels + below if _runs(one)]
+
+
+def _is_test_server(process: psutil.Process) -> bool:
+    try:
+        return any("from multiprocessing." in word for word in process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one of these
+        return False
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

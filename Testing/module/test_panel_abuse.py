@@ -7,10 +7,9 @@ import sys
 
 import numpy as np
 import panel_samples
-import psutil
 import pytest
 import slicer
-from panel_samples import GRID, NEW_MM
+from panel_samples import GRID, NEW_MM, children
 from panel_views import look_at, painted, rows
 from slicerhost import dialogs, errors, leave_module, load_module, open_module, user
 
@@ -18,10 +17,6 @@ from ChangeMapJointLib.comparison.outcome import End
 from ChangeMapJointLib.scene.volumes import node_of
 
 DEADLINE_S = 120.0
-
-
-def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
 
 
 def finish(widget, job) -> None:

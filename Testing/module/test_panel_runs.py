@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import panel_samples
-import psutil
 import pytest
 import slicer
+from panel_samples import children
 from panel_views import look_at, on_screen, only_the_overlay, painted, rows
 from slicerhost import boot, dialogs, errors, leave_module, user
 
@@ -34,10 +34,6 @@ def choose(widget, reference, template) -> None:
 def wait_for_end(widget) -> None:
     user.wait_until(lambda: not widget.logic.runs.running, DEADLINE_S)
     slicer.app.processEvents()
-
-
-def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
 
 
 def in_scene(volume, name):
