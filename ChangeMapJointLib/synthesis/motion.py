@@ -13,6 +13,7 @@ from ChangeMapJointLib.synthesis.breathing import BreathingMotion, Bump, LungFra
 from ChangeMapJointLib.synthesis.real_motion import CarriedMotion, LungBoxes, RealMotion, relative_shift_mm
 
 REAL_POINTS = 4000  # by which the size of real motion is measured
+HEADROOM = 0.05  # of det grad y, for the other parts of the motion
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _carried(lungs: NDArray[np.bool_], grid: Grid, options: MotionOptions) -> Ca
     plain = CarriedMotion(options.real, LungBoxes.of_points(points))
     shifts = plain(np.random.default_rng(0).choice(points, size=REAL_POINTS))
     gain = options.real_mm / max(relative_shift_mm(shifts), 1e-6)
-    return replace(plain, motion=options.real.unfolded(gain, options.minimum_det), gain=gain)
+    return replace(plain, motion=options.real.unfolded(gain, options.minimum_det + HEADROOM), gain=gain)
 
 
 def _draw_bump(rng: np.random.Generator, frame: LungFrame, options: MotionOptions) -> Bump:

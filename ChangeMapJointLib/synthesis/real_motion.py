@@ -25,9 +25,7 @@ KNOTS_MM = 12.0
 KNOTS_BEYOND_MM = 48.0  # of the lungs' boxes
 ANCHORS_MM, ANCHORS_FROM_MM = 45.0, 35.0  # that far from the points the motion levels off
 SMOOTHING = 30.0  # of the thin-plate spline: 0 predicts left-out points 4 % better, but folds more easily
-LARGEST_SMOOTHING = 3e4
 FIT_MIN_DET = 0.1
-CHECK_MM = 5.0
 BLEND_MM = 25.0  # on either side of the middle, where the maps of both lungs blend
 SMOOTHINGS = 40  # until nothing folds
 OUTLIER = 6.0  # median distances from what the neighbours say
@@ -111,11 +109,10 @@ class RealMotion:
 
     def unfolded(self, gain: float, minimum_det: float) -> RealMotion:
         """The motion, smoothed around the places where ``gain`` times it has a det grad y below ``minimum_det``."""
-        motion, step = self, self.knots_mm / 3
-        size = np.array(self.coefficients.shape[2::-1]) - 1
-        places = _lattice(np.asarray(self.low_mm), self.low_mm + size * self.knots_mm, step)
+        motion = self
+        places = self._places()
         for _ in range(SMOOTHINGS):
-            low = _det(motion, places, step, gain) < minimum_det
+            low = motion._det(places, gain) < minimum_det
             if not low.any():
                 break
             index = np.rint((places[low] - self.low_mm) / self.knots_mm).astype(int)[:, ::-1]
@@ -125,6 +122,20 @@ class RealMotion:
             smooth = gaussian_filter(motion.coefficients, (1.0, 1.0, 1.0, 0.0), mode="nearest")
             motion = replace(motion, coefficients=_rounded(motion.coefficients * (1 - weight) + smooth * weight))
         return motion
+
+    def smallest_det(self, gain: float = 1.0) -> float:
+        """The smallest det grad y of ``gain`` times the motion."""
+        return float(self._det(self._places(), gain).min())
+
+    def _places(self) -> FloatArray:
+        """Places ``[z, y, x, 3]``, three for each knot and axis."""
+        size = np.array(self.coefficients.shape[2::-1]) - 1
+        return _lattice(np.asarray(self.low_mm), self.low_mm + size * self.knots_mm, self.knots_mm / 3)
+
+    def _det(self, places: FloatArray, gain: float) -> FloatArray:
+        shift = gain * self.displacement(places.reshape(-1, 3)).reshape(places.shape)
+        gradient = np.stack([np.gradient(shift, self.knots_mm / 3, axis=2 - c) for c in range(3)], axis=-1)
+        return np.asarray(np.linalg.det(np.eye(3) + gradient))
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain numbers for a JSON file."""
@@ -224,12 +235,9 @@ def fit_motion(name: str, from_mm: NDArray[np.generic], to_mm: NDArray[np.generi
         )
     lungs = LungBoxes.of_points(start)
     start, shift = _consistent(start, shift)
-    smoothing = SMOOTHING
-    while smoothing <= LARGEST_SMOOTHING:
-        motion = _fitted(name, lungs, start, shift - shift.mean(axis=0), smoothing)
-        if _smallest_det(motion, start) >= FIT_MIN_DET:
-            return motion
-        smoothing *= 2
+    motion = _fitted(name, lungs, start, shift - shift.mean(axis=0)).unfolded(1.0, FIT_MIN_DET)
+    if motion.smallest_det() >= FIT_MIN_DET:
+        return motion
     raise InputError(
         "its points fold", field=name, expected="a motion without folding", remedy="check the correspondences"
     )
@@ -249,13 +257,13 @@ def _consistent(start: FloatArray, shift: FloatArray) -> tuple[FloatArray, Float
     return start[kept], shift[kept]
 
 
-def _fitted(name: str, lungs: LungBoxes, start: FloatArray, shift: FloatArray, smoothing: float) -> RealMotion:
+def _fitted(name: str, lungs: LungBoxes, start: FloatArray, shift: FloatArray) -> RealMotion:
     low = np.minimum(lungs.right_low_mm, lungs.left_low_mm) - KNOTS_BEYOND_MM
     high = np.maximum(lungs.right_high_mm, lungs.left_high_mm) + KNOTS_BEYOND_MM
     anchors = _lattice(low, high, ANCHORS_MM).reshape(-1, 3)
     anchors = anchors[cKDTree(start).query(anchors)[0] > ANCHORS_FROM_MM]
     places, shifts = np.concatenate([start, anchors]), np.concatenate([shift, _mean_shift(start, shift, anchors)])
-    spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline", degree=1, smoothing=smoothing)
+    spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline", degree=1, smoothing=SMOOTHING)
     knots = _lattice(low, high, KNOTS_MM)
     values = spline(knots.reshape(-1, 3)).reshape(knots.shape)
     coefficients = np.stack([spline_filter(values[..., c], order=3, mode="nearest") for c in range(3)], axis=-1)
@@ -279,20 +287,6 @@ def _lattice(low: FloatArray, high: FloatArray, step: float) -> FloatArray:
 def _rounded(coefficients: FloatArray) -> NDArray[np.float32]:
     """To the micrometre, as a file holds them."""
     return np.asarray(np.rint(coefficients.astype(float) * 1000) / 1000, dtype=np.float32)
-
-
-def _smallest_det(motion: RealMotion, points: FloatArray) -> float:
-    """The smallest det grad y within :data:`CHECK_MM` of the points."""
-    places = _lattice(points.min(axis=0) - CHECK_MM, points.max(axis=0) + CHECK_MM, CHECK_MM)
-    near = cKDTree(points).query(places.reshape(-1, 3), distance_upper_bound=CHECK_MM)[0] < np.inf
-    return float(_det(motion, places, CHECK_MM).ravel()[near].min())
-
-
-def _det(motion: RealMotion, places: FloatArray, step: float, gain: float = 1.0) -> FloatArray:
-    """The det grad y of ``gain`` times the motion on a lattice ``[z, y, x, 3]``."""
-    shift = gain * motion.displacement(places.reshape(-1, 3)).reshape(places.shape)
-    gradient = np.stack([np.gradient(shift, step, axis=2 - c) for c in range(3)], axis=-1)
-    return np.asarray(np.linalg.det(np.eye(3) + gradient))
 
 
 def _vector(values: Any) -> Vector3:
