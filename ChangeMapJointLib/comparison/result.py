@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.comparison.config import RunConfig
+from ChangeMapJointLib.comparison.given import GivenReport
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.stages import StageReport
@@ -89,9 +90,10 @@ class Result:
         maps: the change map and the maps it is computed from.
         findings: what changed, measured in both scans. If the registration cannot be used, the list is empty and
             ``findings.why`` gives the reasons.
-        candidates: the same, from the method's lower threshold on; a threshold slider shows them below the threshold
-            of the findings.
+        candidates: the changes that are not findings, as in ``findings.others``; a threshold slider takes its figures
+            from them.
         joint: figures of the joint method.
+        given: where the deformation comes from, if it was given.
         notes: sentences on anything that was computed differently than requested.
         record: how the result was computed.
     """
@@ -106,6 +108,7 @@ class Result:
     findings: Findings | None = None
     candidates: Findings | None = None
     joint: JointReport | None = None
+    given: GivenReport | None = None
     notes: tuple[str, ...] = ()
     gate: GateAnswer = ALL_FINE
     record: RunRecord = field(default_factory=RunRecord)
