@@ -18,7 +18,7 @@ DEPTH_SHARE = 0.4  # standard deviation of the diaphragm's own motion relative t
 
 
 def draw_real(rng: np.random.Generator, shift_mm: tuple[float, float], translation_mm: float) -> MotionOptions:
-    """Draw the motion of a pair that moves as one of those that ship, to or fro.
+    """Draw the motion of a pair that moves as one of those that ship, in either direction.
 
     The diaphragm's motion is added, because the correspondences lack the overall change of volume.
 

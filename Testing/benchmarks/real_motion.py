@@ -131,8 +131,8 @@ def judged(case: Case, vectors_mm: NDArray[np.float32]) -> dict[str, Any]:
     deep = (ndimage.distance_transform_edt(inside, sampling=grid.spacing_mm[::-1]) > RIM_MM)[inside]
     template_grid = read_array(case.template)[1]
     found = DisplacementField(vectors_mm, grid)
-    surface = surface_mm(truth.lungs_template, template_grid, inside, found)
-    at_best = surface_mm(truth.lungs_template, template_grid, inside, truth.field)
+    levels = signed_distance(truth.lungs_template, template_grid), signed_distance(inside, grid)
+    surface, at_best = (surface_mm(levels, template_grid, field) for field in (found, truth.field))
     figures = judge(case, vectors_mm)
     return {
         **spread("", error),
@@ -153,15 +153,15 @@ def spread(prefix: str, values: NDArray[np.floating]) -> dict[str, float]:
 
 
 def surface_mm(
-    template: NDArray[np.bool_], template_grid: Grid, reference: NDArray[np.bool_], field: DisplacementField
+    levels: tuple[NDArray[np.float32], NDArray[np.float32]], template_grid: Grid, field: DisplacementField
 ) -> NDArray[np.floating]:
     """Distances in mm from the surface of the warped template lungs to that of the reference's, below voxel size.
 
-    The signed distance of the template's lungs is warped; its zeros between neighbouring voxels are the surface.
+    The signed distance of the template's lungs, the first of ``levels``, is warped; its zeros between neighbours
+    are the surface. The second is that of the reference's lungs.
     """
-    grid = field.grid
-    level = warp(signed_distance(template, template_grid), template_grid, grid, field, outside=100.0)
-    to_surface = signed_distance(reference, grid)
+    to_surface = levels[1]
+    level = warp(levels[0], template_grid, field.grid, field, outside=100.0)
     found = []
     for axis in range(3):
         a, b = (np.moveaxis(level, axis, 0)[s] for s in (slice(None, -1), slice(1, None)))
