@@ -176,10 +176,20 @@ def surface_mm(
 
 def signed_distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
     """Distance to the surface in mm, negative inside; the surface lies halfway between voxels."""
-    spacing = grid.spacing_mm[::-1]
-    outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~mask, mask))
-    half = 0.5 * min(spacing)
-    return np.where(mask, half - inside, outside - half).astype(np.float32)
+    outside, inside = (_to_surface(part, grid) for part in (~mask, mask))
+    return np.where(mask, -inside, outside).astype(np.float32)
+
+
+def _to_surface(part: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
+    """Distance of the voxels in ``part`` to the nearest voxel beyond it, less half a voxel in that direction."""
+    spacing = np.array(grid.spacing_mm[::-1], dtype=np.float32)
+    distance, nearest = ndimage.distance_transform_edt(part, sampling=spacing, return_indices=True)
+    half = np.zeros(part.shape, np.float32)
+    for axis in range(3):
+        along = np.arange(part.shape[axis], dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        away = np.abs(nearest[axis] - along) * spacing[axis]
+        half = np.maximum(half, 0.5 * spacing[axis] * away / np.maximum(distance, 1e-6))
+    return np.asarray(distance - half, dtype=np.float32)
 
 
 def labels(document: dict[str, Any]) -> list[str]:
