@@ -7,7 +7,8 @@ DATA holds ``pairs/known20mm``: real CT, a known motion of up to 20 mm, six synt
 they are and with ``refine``; our own registration stands beside them. Of each: the error at 4,500 points; of every
 lesion that the prior shows ``|L^T(y)| / |L^T(y_true)|`` (1: it keeps its size; above 1: growth is registered away;
 below: shrinkage); of the tissue that truly changed (grown, new) the mean of the map and the share at or above two
-thresholds; findings, verdict, trust, and how many places the verdict names. Writes ``results/given_field.json``.
+thresholds; findings, verdict, trust, and the places that the verdict names. On ``pairs/popi``, two phases of one real
+4D CT, nothing changed: every place that is named there is named in vain. Writes ``results/given_field.json``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from record import measure, metadata, write_results
-from registration_cases import Case, known20mm, rows_of
+from registration_cases import Case, known20mm, popi, rows_of
 from registration_measures import distances, preserved
 
 import ChangeMapJointLib as cmj
+from ChangeMapJointLib.comparison.given_check import look_for_a_better_reading
+from ChangeMapJointLib.comparison.swallowed import find_swallowed
 from ChangeMapJointLib.core.displacement import warp
+from ChangeMapJointLib.io.deformation_files import read_deformation
+from ChangeMapJointLib.io.mappings import sampled
 
 FILES = {"greedy": ("warp.nii.gz", "affine.mat"), "demons": ("field.mha",)}
 THRESHOLDS = (0.4, 0.68)
@@ -47,18 +52,44 @@ def main() -> None:
         rows = {"ours": figures(case, cmj.compare(*scans), changed)}
         report("ours", rows)
         for name in arguments.methods:
-            folder = Path(scratch) / name
-            folder.mkdir()
-            program = str(Path(__file__).with_name("registration_peers.py"))
-            command = [str(arguments.peers), program, "register", name, str(case.reference), str(case.template)]
-            measure([*command, str(folder)])
-            files = [folder / file for file in FILES[name]]
+            files = registered(name, case, Path(scratch), arguments.peers)
             for refine in (False, True):
                 label = f"{name}, refined" if refine else f"{name}, as given"
                 rows[label] = figures(case, cmj.compare(*scans, deformation=files, refine=refine), changed)
                 report(label, rows)
-    what = "known20mm: lesions and motion are synthetic on real CT; nothing was chosen on it for this table"
-    write_results("given_field", {"known20mm": {"what": what, "fields": rows}}, started)
+        still = popi(arguments.data, Path(scratch), "popi")
+        vain = {
+            name: in_vain(still, registered(name, still, Path(scratch), arguments.peers)) for name in arguments.methods
+        }
+    print("popi", json.dumps(vain))
+    what = "known20mm: lesions and motion are synthetic on real CT; the limit of the places named was chosen on it"
+    results = {
+        "known20mm": {"what": what, "fields": rows},
+        "popi": {"what": "real breathing without change; not used in choosing", "fields": vain},
+    }
+    write_results("given_field", results, started)
+
+
+def registered(name: str, case: Case, scratch: Path, peers: Path) -> list[Path]:
+    """Files of a peer's registration, in the order in which points pass through them."""
+    folder = scratch / f"{name} {case.name}"
+    folder.mkdir()
+    program = str(Path(__file__).with_name("registration_peers.py"))
+    measure([str(peers), program, "register", name, str(case.reference), str(case.template), str(folder)])
+    return [folder / file for file in FILES[name]]
+
+
+def in_vain(case: Case, files: list[Path]) -> dict[str, Any]:
+    """What is named of a field though nothing changed."""
+    scans = [cmj.Scan(volume, cmj.segment_lungs(volume)) for volume in map(cmj.read, (case.reference, case.template))]
+    mapping, grid = read_deformation(files), scans[0].grid
+    error = np.linalg.norm(mapping.apply(case.points.reference_mm) - case.points.template_mm, axis=1)
+    places = find_swallowed(sampled(mapping, grid), scans[0].mask, grid)
+    return {
+        "landmarks_mm": round(float(error.mean()), 3),
+        "places_named": [[*place.centre_mm, place.factor, place.volume_ml] for place in places],
+        "better_reading": look_for_a_better_reading(mapping, cmj.ScanPair(*scans)),
+    }
 
 
 def report(label: str, rows: dict[str, Any]) -> None:
