@@ -16,7 +16,7 @@ from ChangeMapJointLib.comparison.swallowed import Swallowed, sentence
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.io.deformation_files import check_finite, read_deformation
+from ChangeMapJointLib.io.deformation_files import check_finite, read_with_files
 from ChangeMapJointLib.io.mappings import Dense, Mapping, sampled
 from ChangeMapJointLib.io.provenance import sha256_of
 from ChangeMapJointLib.registration.quality import Quality, Verdict
@@ -158,8 +158,8 @@ def read_given(deformation: AnyDeformation, reference: Grid) -> Given:
         paths = [Path(path) for path in deformation if isinstance(path, (str, Path))]
         if not paths or len(paths) != len(deformation):
             raise InputError("found something else than paths", field=ARGUMENT.name, expected="one or more files")
-        mapping = read_deformation(paths)
-        return Given(mapping, tuple(Source(path.name, sha256_of(path)) for path in paths))
+        mapping, files = read_with_files(paths)
+        return Given(mapping, tuple(Source(path.name, sha256_of(path)) for path in files))
     try:
         return _from_memory(deformation, reference)
     except InputError as error:

@@ -87,4 +87,6 @@ def _mean(values: NDArray[np.float32], inside: NDArray[np.bool_], mm: float, gri
     sigma = [mm / h for h in grid.spacing_mm[::-1]]
     weight = inside.astype(np.float32)
     total: NDArray[np.float32] = ndimage.gaussian_filter(values.astype(np.float32) * weight, sigma)
-    return total / np.maximum(ndimage.gaussian_filter(weight, sigma), np.float32(1e-3))
+    share: NDArray[np.float32] = np.maximum(ndimage.gaussian_filter(weight, sigma), np.float32(1e-3))
+    mean: NDArray[np.float32] = total / share
+    return mean

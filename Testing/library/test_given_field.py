@@ -231,6 +231,9 @@ def test_initial_transforms_of_elastix(how: str, tmp_path: Path) -> None:
     )
     expected = 6 * POINTS + (1, 2, 3) if how == "Compose" else 4 * POINTS + (1, 2, 3)
     assert read_deformation([last]).apply(POINTS) == pytest.approx(expected)
+    assert [source.name for source in read_given(last, GRID).sources] == [
+        f"TransformParameters.{n}.txt" for n in (0, 1)
+    ]
 
 
 def test_files_act_in_their_order(tmp_path: Path) -> None:
