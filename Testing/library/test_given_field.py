@@ -285,6 +285,12 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     fnirt = nifti(folder / "fnirt.nii.gz", vectors, GRID, code=2006)
     labels = nifti(folder / "labels.nii.gz", vectors, GRID, code=1002)
     sitk.WriteTransform(sitk.TranslationTransform(2, (1.0, 2.0)), str(folder / "plane.tfm"))
+    one = itk_transform(".tfm")(folder).read_text()
+    (folder / "two.tfm").write_text(one + one.partition("\n")[2].replace("#Transform 0", "#Transform 1"))
+    matlab = itk_transform(".mat")(folder).read_bytes()
+    (folder / "two.mat").write_bytes(2 * matlab)
+    (folder / "cut.mat").write_bytes(matlab[:-30])
+    (folder / "huge.mat").write_bytes(matlab[:4] + b"\xff\xff\xff\x7f" + matlab[8:])
     return cases | {
         "missing": (folder / "missing.nrrd", "no such file"),
         "folder": (folder, "not a file"),
@@ -296,6 +302,10 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "velocity": (velocity, "reg_transform -disp"),
         "fnirt": (fnirt, "FSL fnirt"),
         "labels": (labels, "intent code 1002"),
+        "two.tfm": (folder / "two.tfm", "2 transforms"),
+        "two.mat": (folder / "two.mat", "several transforms"),
+        "cut.mat": (folder / "cut.mat", "truncated"),
+        "huge.mat": (folder / "huge.mat", "truncated"),
         "plane": (folder / "plane.tfm", "2-D points"),
     }
 
