@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding, Lung
+from ChangeMapJointLib.change.judgement import Judgement
 from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair
 from ChangeMapJointLib.change.naming import classify_change, write_remark
 from ChangeMapJointLib.change.regions import Region, SignedArray
+from ChangeMapJointLib.change.sections import reason_sentence
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.lesions.diameter import axial_diameters
@@ -32,6 +34,7 @@ def build_finding(
     reference: Scan,
     template: Scan,
     trust: NDArray[np.floating] | TrustFunction | None,
+    judgement: Judgement | None = None,
 ) -> Finding:
     """Compute the figures of one finding.
 
@@ -45,16 +48,21 @@ def build_finding(
         reference: the current scan R.
         template: the prior scan T.
         trust: trust on the maps' grid, or a function of points ``[n, 3]`` in mm; None where unknown.
+        judgement: probability, section and reason; None where nothing judged the change.
     """
     region, pair = change.region, change.pair
     points = region.points_mm(grid)
     centre = points.mean(axis=0)
-    kind = classify_change(region.sign, pair, displaced=partner is not None)
+    displaced = partner is not None and (judgement is None or judgement.reason == "displaced")
+    kind = classify_change(region.sign, pair, displaced=displaced)
     signed = signed_hu[tuple(region.voxels.T)].astype(float)
     long_mm, across_mm = _region_diameters(region, grid)
     shape = elongation(points, float(np.cbrt(np.prod(grid.spacing_mm))))
     percent, interval, diameter = _differences(pair)
     mean_trust = _mean_trust(trust, region, points)
+    remark = write_remark(kind, change, elongation=shape, partner=partner, trust=mean_trust)
+    if judgement is not None and judgement.reason not in (None, "displaced"):  # that one the remark says already
+        remark = f"{remark} {reason_sentence(judgement.reason)}"
     return Finding(
         id=number,
         kind=kind,
@@ -76,7 +84,10 @@ def build_finding(
         diameter_change_mm=diameter,
         trust=mean_trust,
         partner=partner,
-        remark=write_remark(kind, change, elongation=shape, partner=partner, trust=mean_trust),
+        remark=remark,
+        probability=None if judgement is None else judgement.probability,
+        section="finding" if judgement is None else judgement.section,
+        reason=None if judgement is None else judgement.reason,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ChangeMapJointLib.change.kinds import Kind
+from ChangeMapJointLib.change.sections import Section
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.lesions.measure import LesionMeasure
 
@@ -39,6 +40,10 @@ class Finding:
         partner: id of a finding of the opposite sign that is probably the same structure, displaced by an error of the
             registration; None where there is none.
         remark: a few sentences for the reader.
+        probability: that a lesion really changed, 0 to 1; None where nothing judged it: after :func:`list_findings
+            <ChangeMapJointLib.change.findings.list_findings>` and in the folders of older runs.
+        section: where it is listed, see :data:`~ChangeMapJointLib.change.sections.Section`.
+        reason: key of :data:`~ChangeMapJointLib.change.sections.REASONS` that explains it; None where none does.
     """
 
     id: int
@@ -62,6 +67,9 @@ class Finding:
     trust: float | None
     partner: int | None
     remark: str
+    probability: float | None = None
+    section: Section = "finding"
+    reason: str | None = None
 
     @property
     def dipole(self) -> bool:

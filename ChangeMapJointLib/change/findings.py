@@ -17,16 +17,21 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.change.build_finding import TrustFunction, build_finding
 from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.kinds import Kind
-from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_lesion_pair, local_motions
+from ChangeMapJointLib.change.measured import measure_lesions
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, MOST_FINDINGS, SMALLEST_REGION_VOX
-from ChangeMapJointLib.change.naming import classify_change, dipole_partners
+from ChangeMapJointLib.change.naming import dipole_partners
 from ChangeMapJointLib.change.regions import CONNECTIVITY_RANK, Region, SignedArray, change_regions
+from ChangeMapJointLib.change.sections import (
+    DEFAULT_OPERATING_POINT,
+    OPERATING_POINTS,
+    OperatingPoint,
+    Section,
+)
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOptions
+from ChangeMapJointLib.lesions.measure import LesionMeasure, MeasureOptions
 from ChangeMapJointLib.scan.pair import ScanPair
-from ChangeMapJointLib.scan.scan import Scan
 
 __all__ = ["Finding", "FindingOptions", "Findings", "Kind", "LesionMeasure", "Lung", "list_findings"]
 
@@ -36,11 +41,11 @@ class FindingOptions:
     """What counts as a finding.
 
     Attributes:
-        threshold: lowest value of the change map, in (0, 1]; by default that of the sequential
-            method in :data:`~ChangeMapJointLib.change.method_table.METHODS`.
-        proven_threshold: if given, in (0, threshold]: weaker change down to this value is listed as well, but only
-            where a lesion proves to be new, grown, shrunk or resolved. The map stays below ``threshold`` on shells
-            thinner than a voxel, such as that of a nodule that grew.
+        threshold: value from which the change map shows a region and :func:`list_findings` lists it, in (0, 1]; by
+            default that of the sequential method in :data:`~ChangeMapJointLib.change.method_table.METHODS`. A run
+            measures weaker change as well, and lists what is probable.
+        operating_point: how probable a finding must be, ``sensitive``, ``standard`` or ``specific``; see
+            :data:`~ChangeMapJointLib.change.sections.OPERATING_POINT_HINTS`.
         min_voxels: smallest number of voxels of a region, >= 1.
         connectivity: 6, 18 or 26 neighbours.
         merge_mm: widest gap between fragments that is bridged by weaker change, >= 0.
@@ -52,7 +57,7 @@ class FindingOptions:
     """
 
     threshold: float = DEFAULT_THRESHOLD
-    proven_threshold: float | None = None
+    operating_point: OperatingPoint = DEFAULT_OPERATING_POINT
     min_voxels: int = SMALLEST_REGION_VOX
     connectivity: int = 26
     merge_mm: float = 4.0
@@ -64,10 +69,7 @@ class FindingOptions:
     def __post_init__(self) -> None:
         checks = {
             "threshold": (0 < self.threshold <= 1, "in (0, 1]"),
-            "proven_threshold": (
-                self.proven_threshold is None or 0 < self.proven_threshold <= self.threshold,
-                "above 0 and at most the threshold",
-            ),
+            "operating_point": (self.operating_point in OPERATING_POINTS, f"one of {', '.join(OPERATING_POINTS)}"),
             "min_voxels": (self.min_voxels >= 1, "1 or more"),
             "connectivity": (self.connectivity in CONNECTIVITY_RANK, "6, 18 or 26"),
             "merge_mm": (self.merge_mm >= 0, "0 or more"),
@@ -82,16 +84,22 @@ class FindingOptions:
 
 @dataclass(frozen=True)
 class Findings:
-    """All findings of a pair, sorted by volume times peak, the largest first.
+    """The changes of a pair: what is listed, and what else was measured.
+
+    :func:`list_findings` sorts by volume times peak, a run as :func:`~ChangeMapJointLib.change.judged.judge_changes`
+    says.
 
     Attributes:
         items: the findings; ``items[i].id == i + 1``.
-        labels: int32 ``[z, y, x]`` on the map's grid with the findings' ids, 0 elsewhere; None where the findings were
-            read from a table.
+        labels: int32 ``[z, y, x]`` on the map's grid with the ids of findings and others, 0 elsewhere; None where they
+            were read from a table.
         dropped: number of smaller regions that ``max_findings`` left out.
         threshold: threshold of the change map.
         withheld: number of findings that are not shown because the registration failed; then ``items`` is empty.
         why: the reasons for that, one sentence each.
+        others: the changes of the other sections, ``possible``, ``explained`` and ``stable``; their ids go on after
+            those of the findings.
+        operating_point: how probable a finding must be; None where nothing judged the changes.
     """
 
     items: tuple[Finding, ...]
@@ -100,6 +108,8 @@ class Findings:
     threshold: float = DEFAULT_THRESHOLD
     withheld: int = 0
     why: tuple[str, ...] = ()
+    others: tuple[Finding, ...] = ()
+    operating_point: OperatingPoint | None = None
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.items)
@@ -107,10 +117,15 @@ class Findings:
     def __len__(self) -> int:
         return len(self.items)
 
+    def section(self, name: Section) -> tuple[Finding, ...]:
+        """The changes of one section, in order."""
+        return tuple(item for item in (*self.items, *self.others) if item.section == name)
+
     def withhold(self, why: tuple[str, ...]) -> Findings:
-        """Withhold all findings for the reasons ``why``: after a failed registration they show no real change."""
+        """Withhold all changes for the reasons ``why``: after a failed registration they show no real change."""
         labels = None if self.labels is None else np.zeros_like(self.labels)
-        return replace(self, items=(), labels=labels, dropped=0, withheld=len(self.items) + self.dropped, why=why)
+        withheld = len(self.items) + len(self.others) + self.dropped
+        return replace(self, items=(), others=(), labels=labels, dropped=0, withheld=withheld, why=why)
 
 
 def list_findings(
@@ -122,7 +137,9 @@ def list_findings(
     trust: NDArray[np.floating] | TrustFunction | None = None,
     options: FindingOptions | None = None,
 ) -> Findings:
-    """List what changed, with the lesions measured in both scans.
+    """List the regions where the change map reaches the threshold, with the lesions measured in both scans.
+
+    Nothing judges them: :func:`~ChangeMapJointLib.change.judged.judge_changes` does.
 
     Args:
         change_map: float32 ``[z, y, x]`` in [0, 1] on the reference's grid.
@@ -143,12 +160,7 @@ def list_findings(
     grid, scans = pair.reference.grid, (pair.reference, pair.template)
     _check_shapes(change_map, signed_hu, grid)
     regions = _regions(change_map, signed_hu, grid, options.threshold, options)
-    changes = _measure_lesions(regions[: options.max_findings], grid, field, *scans, options=options.measure)
-    if options.proven_threshold is not None:
-        weak = _regions(change_map, signed_hu, grid, options.proven_threshold, options)
-        weak = _not_listed(weak, regions, changes, grid)[: options.max_findings]
-        candidates = _measure_lesions(weak, grid, field, *scans, options=options.measure)
-        changes += [c for c in candidates if classify_change(c.region.sign, c.pair) not in ("increase", "decrease")]
+    changes = measure_lesions(regions[: options.max_findings], grid, field, *scans, options=options.measure)
     changes.sort(key=lambda change: -change.region.weight)
     partners = dipole_partners(changes, grid, farthest_mm=options.dipole_mm)
     labels = np.zeros(grid.shape, dtype=np.int32)
@@ -200,55 +212,3 @@ def _check_shapes(
             raise ValueError(
                 f"list_findings() '{name}' must have the reference's shape {grid.shape}, got {array.shape}"
             )
-
-
-def _measure_lesions(
-    regions: list[Region],
-    grid: Grid,
-    field: DisplacementField,
-    reference: Scan,
-    template: Scan,
-    *,
-    options: MeasureOptions,
-) -> list[Change]:
-    """Find the lesion behind each region; regions of the same sign in one lesion are merged."""
-    motions = local_motions(regions, grid, field)
-    remaining = list(range(len(regions)))
-    changes = []
-    while remaining:
-        first = remaining.pop(0)
-        region, motion = regions[first], motions[first]
-        pair = find_lesion_pair(region, grid, motion, reference=reference, template=template, options=options)
-        lesion = pair.primary(region.sign)
-        if lesion is not None:
-            same = [i for i in remaining if _lies_in_lesion(regions[i], region.sign, lesion, motion, grid)]
-            remaining = [i for i in remaining if i not in same]
-            region = region.merged_with([regions[i] for i in same])
-        changes.append(Change(region, motion, pair))
-    return changes
-
-
-def _lies_in_lesion(region: Region, sign: int, lesion: Lesion, motion: LocalMotion, grid: Grid) -> bool:
-    """Whether most of ``region`` lies in a lesion that was found from another region, of sign ``sign``."""
-    if region.sign != sign:
-        return False
-    points = region.points_mm(grid)
-    points = points if sign > 0 else motion.to_template(points)
-    return lesion.may_contain(points) and lesion.contains(points, margin_mm=max(grid.spacing_mm)).mean() > 0.5
-
-
-def _not_listed(weak: list[Region], strong: list[Region], changes: list[Change], grid: Grid) -> list[Region]:
-    """The weak regions that neither contain a strong one nor lie in a lesion that is listed already."""
-    listed = np.zeros(grid.shape, dtype=bool)
-    for region in strong:
-        listed[tuple(region.voxels.T)] = True
-    lesions = [(c, c.pair.primary(c.region.sign)) for c in changes]
-    return [
-        region
-        for region in weak
-        if not listed[tuple(region.voxels.T)].any()
-        and not any(
-            lesion is not None and _lies_in_lesion(region, c.region.sign, lesion, c.motion, grid)
-            for c, lesion in lesions
-        )
-    ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.findings import FindingOptions, Findings, list_findings
+from ChangeMapJointLib.change.judged import ChangeEvidence, judge_changes, other_changes
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.config import RunConfig
@@ -80,7 +80,7 @@ def assess_deformable(
 ) -> Result:
     """Check y, warp the template, make the change maps, and list the findings.
 
-    If the verdict on the registration is ``do not use``, the findings and candidates are withheld.
+    If the verdict on the registration is ``do not use``, all changes are withheld.
     """
     registration = output.registration
     field = registration.field
@@ -90,16 +90,16 @@ def assess_deformable(
     with stages.stage("warp"):
         warped, maps = warp_and_map(pair, output, check.trust, fallback)
     with stages.stage("findings"):
-        options = config.findings
-        findings = _list_findings(pair, maps, field, options)
-        lowest = min(METHODS[config.method].candidates, options.threshold)
-        candidate_options = replace(options, threshold=lowest, proven_threshold=None)
-        candidates = _list_findings(pair, maps, field, candidate_options)
+        findings = judge_changes(
+            change_evidence(pair, maps, field, warped.lungs),
+            lowest=METHODS[config.method].candidates,
+            options=config.findings,
+        )
         verdict = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
         if output.given is not None:
             verdict = output.given.on_verdict(verdict)
         if verdict.verdict == "do not use":
-            findings, candidates = (listed.withhold(verdict.reasons) for listed in (findings, candidates))
+            findings = findings.withhold(verdict.reasons)
     return Result(
         pair,
         rigid,
@@ -109,7 +109,7 @@ def assess_deformable(
         registration,
         maps,
         findings,
-        candidates,
+        other_changes(findings, min(METHODS[config.method].candidates, config.findings.threshold)),
         output.joint,
         output.given,
     )
@@ -195,14 +195,18 @@ def _warp(
     return fallback.call(lambda device: warp(array, *grids, field, outside=outside, device=str(device)))
 
 
-def _list_findings(pair: ScanPair, maps: Maps, field: DisplacementField, options: FindingOptions) -> Findings:
-    return list_findings(
+def change_evidence(
+    pair: ScanPair, maps: Maps, field: DisplacementField, lungs_warped: NDArray[np.bool_]
+) -> ChangeEvidence:
+    """Collect what the judge looks at."""
+    return ChangeEvidence(
         maps.change_map,
         maps.signed_hu,
         pair,
         field,
+        lungs_warped,
         trust=lambda points: sample_array(maps.trust, field.grid, points),
-        options=options,
+        learned=maps.learned,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.change.sections import OperatingPoint
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
@@ -38,7 +39,8 @@ class SavedResult:
         quality: the verdict on the registration, with reasons and figures.
         gate: whether the two scans may be compared at all.
         findings: what changed, without a label map.
-        candidates: the same, from the method's lower threshold on.
+        candidates: the changes of the other sections, as in ``findings.others``; in the folders of older runs, what
+            the map shows from the method's lower threshold on.
         record: the content of ``run.json``: options, versions, stages, names and hashes of the scans.
     """
 
@@ -144,12 +146,14 @@ def load_result(folder: Path | str) -> SavedResult:
         for name in (run_files.FINDINGS, run_files.CHANGE_MAP):
             if not (folder / name).exists():
                 raise InputError(f"has no {name}", field=folder, remedy=RUN_AGAIN)
+    findings = _findings(records.get("findings"), folder / run_files.FINDINGS)
+    candidates = _findings(records.get("candidates"), folder / run_files.CANDIDATES)
     return SavedResult(
         folder,
         _from_json(Quality, quality.get("quality"), folder / run_files.QUALITY),
         _from_json(GateAnswer, quality["gate"], folder / run_files.QUALITY) if "gate" in quality else ALL_FINE,
-        _findings(records.get("findings"), folder / run_files.FINDINGS),
-        _findings(records.get("candidates"), folder / run_files.CANDIDATES),
+        _with_others(findings, candidates),
+        candidates,
         run,
     )
 
@@ -162,6 +166,7 @@ class _Head:
     dropped: int = 0
     withheld: int = 0
     why: tuple[str, ...] = ()
+    operating_point: OperatingPoint | None = None
 
 
 def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
@@ -174,7 +179,22 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
             if isinstance(entry.get(side), Mapping) and "centre_mm" not in entry[side]:
                 raise InputError("was written by an older version", field=path, remedy=RUN_AGAIN)
         items.append(_from_json(Finding, entry, path))
-    return Findings(tuple(items), None, head.dropped, head.threshold, head.withheld, head.why)
+    return Findings(
+        tuple(items),
+        None,
+        head.dropped,
+        head.threshold,
+        head.withheld,
+        head.why,
+        operating_point=head.operating_point,
+    )
+
+
+def _with_others(findings: Findings | None, candidates: Findings | None) -> Findings | None:
+    """The findings with the other sections; older runs have none, and their candidates repeat the findings."""
+    if findings is None or candidates is None:
+        return findings
+    return replace(findings, others=tuple(item for item in candidates.items if item.section != "finding"))
 
 
 def _from_json(kind: type[Any], values: Any, path: Path) -> Any:

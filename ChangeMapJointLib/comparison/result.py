@@ -90,8 +90,8 @@ class Result:
         maps: the change map and the maps it is computed from.
         findings: what changed, measured in both scans. If the registration cannot be used, the list is empty and
             ``findings.why`` gives the reasons.
-        candidates: the same, from the method's lower threshold on; a threshold slider shows them below the threshold
-            of the findings.
+        candidates: the changes that are not findings, as in ``findings.others``; a threshold slider takes its figures
+            from them.
         joint: figures of the joint method.
         given: where the deformation comes from, if it was given.
         notes: sentences on anything that was computed differently than requested.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ChangeMapJointLib.change.sections import reason_sentence
 from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ COLUMNS = (
     "trust",
     "partner",
     "remark",
+    "section",
+    "probability",
+    "reason",
+    "reason_text",
 )
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet would evaluate such a text as a formula
 
@@ -84,6 +89,8 @@ def write_findings_json(path: Path, findings: Findings) -> None:
     """
     items = [_nested(finding) for finding in findings.items]
     head: dict[str, object] = {"coordinates": "LPS, mm", "threshold": findings.threshold, "dropped": findings.dropped}
+    if findings.operating_point is not None:
+        head["operating_point"] = findings.operating_point
     if findings.why:
         head |= {"withheld": findings.withheld, "why": list(findings.why)}
     _write_json(path, "changemap.findings", {**head, "findings": items})
@@ -110,6 +117,7 @@ def finding_row(finding: Finding) -> dict[str, Value]:
         for field in LESION_FIELDS:
             row[f"{name}_{field}"] = None if lesion is None else _scalar(getattr(lesion, field))
     low, high = finding.volume_change_interval_percent or (None, None)
+    row["reason_text"] = reason_sentence(finding.reason) or None
     row["volume_change_low_percent"], row["volume_change_high_percent"] = _scalar(low), _scalar(high)
     return row
 

@@ -72,7 +72,7 @@ def main() -> None:
 
 def registered(name: str, case: Case, scratch: Path, peers: Path) -> list[Path]:
     """Files of a peer's registration, in the order in which points pass through them."""
-    folder = scratch / f"{name} {case.name}"
+    folder = scratch / f"{name}-{case.name}"
     folder.mkdir()
     program = str(Path(__file__).with_name("registration_peers.py"))
     measure([str(peers), program, "register", name, str(case.reference), str(case.template), str(folder)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finding_samples import CENTRE, FAINT, compare, labels_of, only, pair
+from finding_samples import CENTRE, compare, labels_of, only, pair
 from lung_shapes import Tube, cube, scan
 from phantoms import Sphere
 
@@ -118,7 +118,7 @@ def test_order_ids_labels_and_the_number_of_findings_kept() -> None:
         {"threshold": 0.0},
         {"threshold": 1.2},
         {"threshold": float("nan")},
-        {"proven_threshold": 0.7},
+        {"operating_point": "bold"},
         {"min_voxels": 0},
         {"connectivity": 8},
         {"merge_mm": -1.0},
@@ -143,24 +143,7 @@ def test_arrays_of_another_shape_are_refused() -> None:
         ScanPair.of(volume, volume, labels, labels[1:])
 
 
-# -- weaker change that is proven, and trust --------------------------------------------
-def test_weak_change_is_listed_where_it_can_be_named() -> None:
-    vessel, moved = Tube((12, 0, 0), (0.1, 0.2, 1), 1.5), Tube((13, 0, 0), (0.1, 0.2, 1), 1.5)
-    now, before = [Sphere((-8, 0, 0), 4.6), moved], [Sphere((-8, 0, 0), 3.7), vessel]
-    assert pair(now, before).items == ()  # the shell is thinner than a voxel, the vessel less than one off
-    plain = pair(now, before, options=FAINT)
-    assert {f.kind for f in plain.items} == {"grown", "increase", "decrease"}
-    proven = only(pair(now, before, options=FindingOptions(proven_threshold=0.3)))
-    assert proven.kind == "grown"
-    assert proven.centre_mm[0] == pytest.approx(-8, abs=1)
-
-
-def test_proven_change_does_not_repeat_what_is_listed() -> None:
-    found = pair([Sphere(CENTRE, 7.0)], [Sphere(CENTRE, 4.5)], options=FindingOptions(proven_threshold=0.2))
-    plain = pair([Sphere(CENTRE, 7.0)], [Sphere(CENTRE, 4.5)])
-    assert only(found) == only(plain)
-
-
+# -- trust -------------------------------------------------------------------------------
 def test_trust_from_a_map_or_a_function() -> None:
     grid = cube()
     low = np.full(grid.shape, 0.2, dtype=np.float32)

@@ -13,6 +13,7 @@ from export_samples import finding, findings, grown
 from phantoms import chest_phantom
 
 import ChangeMapJointLib as cmj
+from ChangeMapJointLib.change.judged import other_changes
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.compare import compare
 from ChangeMapJointLib.comparison.config import config_for
@@ -263,6 +264,32 @@ def test_findings_are_read_as_they_were_written(rigid: cmj.Result, tmp_path: Pat
     (out / "findings.json").write_text('{"findings": [{"id": 1, "kind": "new", "centre_mm": [0, 0, 0]}]}', "utf-8")
     with pytest.raises(cmj.InputError, match=r"findings\.json.*run the comparison again"):
         cmj.load_result(out)
+
+
+def test_the_other_sections_are_read_back_and_an_older_run_has_none(rigid: cmj.Result, tmp_path: Path) -> None:
+    rim = replace(grown(2), section="explained", probability=0.04, reason="wall")
+    written = replace(findings(replace(finding(1), probability=0.9)), others=(rim,), operating_point="specific")
+    out = rigid.save(tmp_path / "out")
+    write_findings_json(out / "findings.json", written)
+    write_findings_json(out / "candidates.json", other_changes(written, 0.5))
+    loaded = cmj.load_result(out)
+    assert [(item.id, item.section, item.probability, item.reason) for item in loaded.findings.others] == [
+        (2, "explained", 0.04, "wall")
+    ]
+    assert (loaded.findings.items[0].probability, loaded.findings.operating_point) == (0.9, "specific")
+    assert loaded.candidates.items == loaded.findings.others
+    for name in ("findings", "candidates"):  # without the newer fields, and what is a finding is a candidate as well
+        document = json.loads((out / f"{name}.json").read_text("utf-8"))
+        document.pop("operating_point")
+        document["findings"] = [
+            {key: value for key, value in entry.items() if key not in ("section", "probability", "reason")}
+            for entry in document["findings"]
+        ]
+        (out / f"{name}.json").write_text(json.dumps(document), "utf-8")
+    older = cmj.load_result(out)
+    assert (len(older.findings), older.findings.others, older.findings.operating_point) == (1, (), None)
+    assert older.findings.items[0].probability is None
+    assert len(older.candidates) == 1
 
 
 def test_a_report_is_never_written_over_a_scan(

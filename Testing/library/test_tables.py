@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from export_samples import finding, findings, grown, quality
 
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.change.judged import other_changes
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.tables import write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
@@ -24,7 +26,7 @@ HEADER = (
     "template_volume_ml,template_long_diameter_mm,template_perpendicular_diameter_mm,"
     "template_mean_hu,template_peak_hu,"
     "volume_change_percent,volume_change_low_percent,volume_change_high_percent,"
-    "diameter_change_mm,trust,partner,remark"
+    "diameter_change_mm,trust,partner,remark,section,probability,reason,reason_text"
 )
 
 
@@ -65,7 +67,28 @@ def test_what_is_not_known_is_an_empty_cell(tmp_path):
         "diameter_change_mm",
         "trust",
         "partner",
+        "probability",
+        "reason",
+        "reason_text",
     }
+
+
+def test_a_judged_change_says_how_probable_it_is_and_what_explains_it(tmp_path):
+    rim = replace(grown(), id=2, section="explained", probability=0.04, reason="wall")
+    judged = replace(findings(replace(finding(), probability=0.97)), others=(rim,), operating_point="standard")
+    write_findings_csv(tmp_path / "findings.csv", judged)
+    (row,) = rows_of(tmp_path / "findings.csv")  # what is explained is no finding
+    assert (row["section"], row["probability"], row["reason"]) == ("finding", "0.97", "")
+    write_findings_json(tmp_path / "findings.json", judged)
+    document = json.loads((tmp_path / "findings.json").read_text("utf-8"))
+    assert document["operating_point"] == "standard"
+    assert [item["probability"] for item in document["findings"]] == [0.97]
+    write_findings_json(tmp_path / "candidates.json", other_changes(judged, 0.5))
+    document = json.loads((tmp_path / "candidates.json").read_text("utf-8"))
+    (item,) = document["findings"]
+    assert (item["id"], item["section"], item["probability"], item["reason"]) == (2, "explained", 0.04, "wall")
+    assert item["reason_text"].startswith("It lies along the surface of the lung")
+    assert document["threshold"] == 0.5
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
