@@ -206,9 +206,7 @@ def _without_folding(
             break
         weights = replace(objective.weights, volume=options.weights.volume * factor)
         # the keypoint term keeps the weights of its outliers
-        objective = Objective(
-            objective.data, control, weights, objective.keypoints, objective.surface, rigid=rigid
-        )
+        objective = Objective(objective.data, control, weights, objective.keypoints, objective.surface, rigid=rigid)
         coefficients, report = minimise(
             objective, coefficients, options.iterations[-1], progress, tolerance=options.tolerance
         )

@@ -253,7 +253,7 @@ class _BlockSearch:
             low[:, axis], high[:, axis] = np.maximum(peak[:, axis] - 1, 0), np.minimum(peak[:, axis] + 1, width - 1)
             before, after = (correlation[rows, p[:, 0], p[:, 1], p[:, 2]] for p in (low, high))
             bend = before - 2 * best + after
-            inner = (0 < peak[:, axis]) & (peak[:, axis] < width - 1) & (bend < 0)
+            inner = (peak[:, axis] > 0) & (peak[:, axis] < width - 1) & (bend < 0)
             shift[inner, axis] += 0.5 * ((before - after) / np.where(inner, bend, 1.0))[inner]
         return best.astype(np.float64), shift
 
