@@ -63,7 +63,8 @@ def main() -> None:
         found = {"what": describe(case, made.PAIRS[name]), "methods": {}}
         for method in methods:
             figures = kept(folder, method, started["commit"], arguments.again) or run(case, method, arguments, folder)
-            (folder / f"{method}.json").write_text(json.dumps({**figures, "commit": started["commit"]}))
+            figures.setdefault("commit", started["commit"])
+            (folder / f"{method}.json").write_text(json.dumps(figures))
             found["methods"][PEERS.get(method, f"changemap {method}")] = figures
             print(name, method, json.dumps(figures), flush=True)
         if not arguments.dry:
@@ -72,7 +73,7 @@ def main() -> None:
         document = json.loads(write_results("real_motion", {}, started).read_text("utf-8"))
         summary = {label: summarised(document, label) for label in labels(document)}
         write_results("real_motion", {"summary": {"bars": BARS, **summary}}, started)
-        print(json.dumps(summary, indent=1))
+        print(json.dumps(summary), flush=True)
 
 
 def kept(folder: Path, method: str, commit: str, again: bool) -> dict[str, Any] | None:
