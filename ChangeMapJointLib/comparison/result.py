@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.change.not_seen import NotSeen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
@@ -94,6 +95,7 @@ class Result:
         joint: figures of the joint method.
         notes: sentences on anything that was computed differently than requested.
         record: how the result was computed.
+        not_seen: what this comparison cannot see, whether or not anything was found; empty without maps.
     """
 
     pair: ScanPair
@@ -109,6 +111,7 @@ class Result:
     notes: tuple[str, ...] = ()
     gate: GateAnswer = ALL_FINE
     record: RunRecord = field(default_factory=RunRecord)
+    not_seen: tuple[NotSeen, ...] = ()
 
     @property
     def change_map(self) -> NDArray[np.float32] | None:
