@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -103,6 +103,15 @@ def run_command(
         Path | None,
         typer.Option(readable=False, help="JSON file with options, named as under configuration in any run.json."),
     ] = None,
+    field: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            help="Deformation of another program, used instead of our registration: field, ITK or elastix transform. "
+            "It maps points of the current scan (fixed) to the prior (moving). Give warp and matrix in this order.",
+        ),
+    ] = None,
+    refine: Annotated[bool, typer.Option("--refine", help="Start our registration from --field.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
@@ -111,7 +120,9 @@ def run_command(
         options = read_config(config, preset=preset, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
-        request = Request(reference, template, out, options, device, overwrite)
+        request = Request(
+            reference, template, out, options, device, overwrite, deformation=tuple(field or ()), refine=refine
+        )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):
         print_result(result, out, progress)
@@ -222,10 +233,16 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     count = None if result.findings is None else len(result.findings.items)
     if progress is ProgressStyle.json:
         withheld = 0 if result.findings is None else result.findings.withheld
-        summary = {"verdict": result.quality.verdict, "findings": count, "withheld": withheld}
+        summary: dict[str, Any] = {"verdict": result.quality.verdict, "findings": count, "withheld": withheld}
+        if result.given is not None:
+            summary["deformation"] = plain(result.given)
         emit("finished", out=str(out), report=str(report), gate=plain(result.gate), **summary)
         return
     typer.echo(result.gate.text)
+    if result.given is not None:
+        typer.echo(" ".join((result.given.sentence, *result.given.notes)))
+        if result.given.warning and result.given.refined:  # else it is the first reason of the verdict
+            typer.echo(result.given.warning)
     typer.echo(f"Registration: {result.quality.verdict}. {' '.join(result.quality.reasons)}")
     if result.findings is not None and result.findings.why:
         typer.echo(

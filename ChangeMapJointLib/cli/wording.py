@@ -9,10 +9,11 @@ OPTIONS = {
         name: f"--{name}"
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
-            *("pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
+            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
         )
     },
     "current": "--reference",
+    "deformation": "--field",
     "prior": "--template",
     "scans": "--scan",
     "sources": "--scan",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from ChangeMapJointLib.change.evidence import ChangeEvidence
 from ChangeMapJointLib.change.judged import judge_changes, other_changes
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.change.not_seen import not_seen
+from ChangeMapJointLib.change.not_seen import NotSeen, not_seen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput, keypoint_error
@@ -95,12 +95,9 @@ def assess_deformable(
         evidence = change_evidence(pair, maps, field, warped.lungs)
         findings = judge_changes(evidence, lowest=METHODS[config.method].candidates, options=config.findings)
         verdict = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
-        unseen = not_seen(
-            evidence,
-            shared_percent=100.0 * _shared(pair, warped),
-            trusted_percent=100.0 if verdict.trusted_percent is None else verdict.trusted_percent,
-            nodule=config.findings.measure.nodule,
-        )
+        unseen = _not_seen(evidence, warped, verdict, config)
+        if output.given is not None and output.given.warning and not output.given.refined:
+            verdict = replace(verdict, verdict="do not use", reasons=(output.given.warning, *verdict.reasons))
         if verdict.verdict == "do not use":
             findings = findings.withhold(verdict.reasons)
     return Result(
@@ -114,6 +111,7 @@ def assess_deformable(
         findings,
         other_changes(findings, min(METHODS[config.method].candidates, config.findings.threshold)),
         output.joint,
+        output.given,
         not_seen=unseen,
     )
 
@@ -215,10 +213,18 @@ def change_evidence(
     )
 
 
-def _shared(pair: ScanPair, warped: WarpedTemplate) -> float:
-    """Share of R's lungs that both scans measured."""
-    lungs = pair.reference.mask
-    return float(warped.shared[lungs].mean()) if lungs.any() else 1.0
+def _not_seen(
+    evidence: ChangeEvidence, warped: WarpedTemplate, verdict: quality.Quality, config: RunConfig
+) -> tuple[NotSeen, ...]:
+    """State what the comparison cannot see."""
+    lungs = evidence.pair.reference.mask
+    shared = float(warped.shared[lungs].mean()) if lungs.any() else 1.0
+    return not_seen(
+        evidence,
+        shared_percent=100.0 * shared,
+        trusted_percent=100.0 if verdict.trusted_percent is None else verdict.trusted_percent,
+        nodule=config.findings.measure.nodule,
+    )
 
 
 def _figures(

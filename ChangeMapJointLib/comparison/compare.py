@@ -15,11 +15,12 @@ import torch
 
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
+from ChangeMapJointLib.comparison.given import AnyDeformation, read_given
 from ChangeMapJointLib.comparison.inputs import AnyScan, as_input, check_inputs
 from ChangeMapJointLib.comparison.methods import read_model
 from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
-from ChangeMapJointLib.comparison.steps import find_changes, register
+from ChangeMapJointLib.comparison.steps import check_given, find_changes, register
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method, Preset
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
@@ -41,6 +42,8 @@ def compare(
     device: str | torch.device = DEFAULT_DEVICE,
     progress: Listener | None = None,
     stages: Stages | None = None,
+    deformation: AnyDeformation | None = None,
+    refine: bool = False,
 ) -> Result:
     """Register the prior scan to the current one and list what changed.
 
@@ -57,13 +60,20 @@ def compare(
         progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` as the work proceeds; raise
             :class:`~ChangeMapJointLib.core.errors.Cancelled` in it to stop.
         stages: the stages of a larger run that the comparison is part of; replaces ``progress``.
+        deformation: y of another program, which is then used instead of our registration (method ``sequential``). It
+            maps points of the current scan (fixed) to the prior (moving), in mm, LPS, as a transform with which ITK
+            resamples the prior. One of: a file, see :mod:`~ChangeMapJointLib.io.deformation_files`, or several in the
+            order in which points pass through them (warp, then affine matrix); a SimpleITK transform or vector image;
+            a :class:`~ChangeMapJointLib.scan.deformation.Deformation`; or an array ``[z, y, x, 3]`` of displacements
+            (x, y, z) on the current scan's grid.
+        refine: start our registration from ``deformation``, so that change which it deformed away comes back.
 
     Returns:
         The result; ``result.save(folder)`` writes it.
 
     Raises:
         InputError: a scan cannot be read, is not a chest CT, or has no lungs; the two scans do not show the same
-            chest; or an option is invalid.
+            chest; an option is invalid; or ``deformation`` cannot be read or does not belong to the scans.
         Cancelled: ``progress`` asked to stop.
 
     Examples:
@@ -77,6 +87,7 @@ def compare(
     inputs = as_input(current, "current"), as_input(prior, "prior")
     check_inputs([split_selector(scan.path)[0] for scan in inputs if scan.path is not None])
     config = config_for(method, config, preset=preset, threshold=threshold)
+    check_given(config, given=deformation is not None, refine=refine)
     torch_device = choose_device(device)
     model = read_model(config.joint) if config.method == "joint" else None
     stages = stages or Stages(METHODS[config.method].shares, progress or ignore_progress)
@@ -84,9 +95,18 @@ def compare(
     with stages.stage("read") as report:
         reference, reference_input = inputs[0].read(lambda f, m="": report(0.5 * f, m))
         template, template_input = inputs[1].read(lambda f, m="": report(0.5 + 0.5 * f, m))
+        given = None if deformation is None else read_given(deformation, reference.grid)
     lungs = inputs[0].lungs, inputs[1].lungs
     result = compare_scans(
-        reference, template, config=config, device=torch_device, stages=stages, model=model, lungs=lungs
+        reference,
+        template,
+        config=config,
+        device=torch_device,
+        stages=stages,
+        model=model,
+        lungs=lungs,
+        deformation=given,
+        refine=refine,
     )
     record = RunRecord(config, torch_device, (reference_input, template_input), started, tuple(stages.reports))
     return replace(result, record=record)
@@ -101,6 +121,8 @@ def compare_scans(
     stages: Stages,
     model: Checkpoint | None = None,
     lungs: tuple[Lungs | None, Lungs | None] = (None, None),
+    deformation: AnyDeformation | None = None,
+    refine: bool = False,
 ) -> Result:
     """Compare two volumes that are already read and checked, as :func:`compare` does.
 
@@ -112,6 +134,8 @@ def compare_scans(
         stages: receives the progress, and keeps the time and memory of each stage.
         model: the network of method ``joint``; if None, the one that ``config`` names.
         lungs: of reference and template, where they are known.
+        deformation: see :func:`compare`.
+        refine: see :func:`compare`.
 
     Raises:
         InputError: the gate refuses the pair, a scan has no lungs, the scans cannot be aligned, or the network's
@@ -129,4 +153,7 @@ def compare_scans(
                 lungs[1] or segment_lungs(template, options=config.lungs, progress=progress),
             )
     scans = Scan(reference, masks[0]), Scan(template, masks[1])
-    return find_changes(register(*scans, config=config, device=device, stages=stages, model=model), stages=stages)
+    registered = register(
+        *scans, config=config, device=device, stages=stages, model=model, deformation=deformation, refine=refine
+    )
+    return find_changes(registered, stages=stages)

@@ -1,4 +1,4 @@
-"""Find the deformation y between two rigidly aligned scans: by the sequential method or by the joint network."""
+"""Find the deformation y between two rigidly aligned scans: by the sequential method or the joint network, or given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
+from ChangeMapJointLib.comparison.given import GivenReport, PlacedDeformation
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
@@ -68,12 +69,14 @@ class MethodOutput:
         matches: keypoint matches, which measure the error of y.
         learned: CM_learn of the joint method, float32 [0, 1] on the reference's grid; else None.
         joint: figures of the joint method; else None.
+        given: where y comes from, if another program's was given; else None.
     """
 
     registration: Registration
     matches: Matches
     learned: NDArray[np.float32] | None = None
     joint: JointReport | None = None
+    given: GivenReport | None = None
 
 
 def register_sequential(pair: ScanPair, config: RunConfig, fallback: DeviceFallback, stages: Stages) -> MethodOutput:
@@ -82,6 +85,34 @@ def register_sequential(pair: ScanPair, config: RunConfig, fallback: DeviceFallb
     with stages.stage("register") as progress:
         registration = _register(pair, matches, config.registration, fallback, progress)
     return MethodOutput(registration, matches)
+
+
+def register_given(
+    pair: ScanPair,
+    placed: PlacedDeformation,
+    config: RunConfig,
+    fallback: DeviceFallback,
+    stages: Stages,
+    *,
+    refine: bool,
+) -> MethodOutput:
+    """Take a given y as it is, or refine it by Eq. (1) with keypoints, as method ``joint`` refines the network's.
+
+    Keypoints are matched without it; where y is not refined they measure it independently.
+    """
+    matches = _match_keypoints(pair, config, stages)
+    field = placed.field
+    folding = folding_percent(field, pair.reference.mask, pair.reference.grid)
+    report = GivenReport(
+        placed.sources, refine, keypoint_error(field, matches.keypoints), folding, placed.notes, placed.warning
+    )
+    with stages.stage("register") as progress:
+        if refine:
+            registration = _register(pair, matches, config.registration, fallback, progress, start=field)
+        else:
+            status = f"{report.sentence} It folds in {folding:.3f} % of the lung."
+            registration = Registration(field, pair.rigid, (), folding, status)
+    return MethodOutput(registration, matches, given=report)
 
 
 def register_joint(

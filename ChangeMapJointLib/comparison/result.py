@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.change.not_seen import NotSeen
 from ChangeMapJointLib.comparison.config import RunConfig
+from ChangeMapJointLib.comparison.given import GivenReport
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.stages import StageReport
@@ -93,6 +94,7 @@ class Result:
         candidates: the changes that are not findings, as in ``findings.others``; a threshold slider takes its figures
             from them.
         joint: figures of the joint method.
+        given: where the deformation comes from, if it was given.
         notes: sentences on anything that was computed differently than requested.
         record: how the result was computed.
         not_seen: what this comparison cannot see, whether or not anything was found; empty without maps.
@@ -108,6 +110,7 @@ class Result:
     findings: Findings | None = None
     candidates: Findings | None = None
     joint: JointReport | None = None
+    given: GivenReport | None = None
     notes: tuple[str, ...] = ()
     gate: GateAnswer = ALL_FINE
     record: RunRecord = field(default_factory=RunRecord)

@@ -37,6 +37,8 @@ class Request:
         reference_label: name and acquisition of the reference, where its file does not hold them.
         template_label: likewise for the template.
         compress: compress the volumes; without it they are written and loaded faster.
+        deformation: files of another program's deformation; see :func:`~ChangeMapJointLib.comparison.compare.compare`.
+        refine: start our registration from it.
     """
 
     reference: Path
@@ -50,6 +52,8 @@ class Request:
     reference_label: Label | None = None
     template_label: Label | None = None
     compress: bool = True
+    deformation: tuple[Path, ...] = ()
+    refine: bool = False
 
 
 def run(request: Request, listener: Listener = ignore_progress) -> Result:
@@ -66,7 +70,7 @@ def run(request: Request, listener: Listener = ignore_progress) -> Result:
     """
     inputs = [split_selector(path)[0] for path in (request.reference, request.template)]
     check_inputs(inputs)
-    check_output(request.out, inputs, overwrite=request.overwrite)
+    check_output(request.out, [*inputs, *request.deformation], overwrite=request.overwrite)
     stages = Stages(METHODS[request.config.method].shares, listener)
     try:
         result = compare(
@@ -75,6 +79,8 @@ def run(request: Request, listener: Listener = ignore_progress) -> Result:
             config=request.config,
             device=request.device,
             stages=stages,
+            deformation=request.deformation or None,
+            refine=request.refine,
         )
     except UnlikelyLungs as error:
         raise error.with_remedy(_write_picture(request.out, error)) from error

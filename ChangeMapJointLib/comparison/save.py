@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.comparison.assess import round_to_hu, warp_rigidly
+from ChangeMapJointLib.comparison.given import GivenReport, how_computed
 from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.output import check_no_input, check_output, run_folder
@@ -100,7 +101,15 @@ def all_notes(result: Result) -> tuple[str, ...]:
     """Collect the notes of lung segmentation, network and pipeline, one sentence each."""
     sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
     lung_notes = [f"{side}: {note}" for side, lungs in sides for note in lungs.notes]
-    return (*lung_notes, *(() if result.joint is None else result.joint.notes), *result.notes)
+    return (*lung_notes, *given_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
+
+
+def given_notes(result: Result) -> tuple[str, ...]:
+    """Return the sentences on a given deformation: where it comes from, how it was read, and what speaks against it."""
+    if result.given is None:
+        return ()
+    given = result.given
+    return (given.sentence, *given.notes, *((given.warning,) if given.warning else ()))
 
 
 def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageReport]) -> dict[str, Any]:
@@ -122,6 +131,7 @@ def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageRe
         "registration": None
         if registration is None
         else {"status": registration.status, "levels": [asdict(level) for level in registration.levels]},
+        "deformation": None if result.given is None else plain(result.given),
         "model_sha256": None if result.joint is None else result.joint.sha256,
         "joint": None if result.joint is None else asdict(result.joint),
     }
@@ -160,6 +170,19 @@ def joint_rows(joint: JointReport) -> dict[str, Any]:
     return rows
 
 
+def given_rows(given: GivenReport, result: Result) -> dict[str, Any]:
+    """Return the report's rows on a given deformation: files, and figures of it and of what was made of it."""
+    rows: dict[str, Any] = {"refined": "yes" if given.refined else "no"}
+    for source in given.sources:
+        rows[source.name] = f"SHA-256 {source.sha256}" if source.sha256 else "not a file"
+    rows["distance of keypoints (mm), as given"] = given.keypoint_error_mm
+    rows["folding (% of the lung), as given"] = given.folding_percent
+    if given.refined:
+        rows["distance of keypoints (mm), refined"] = result.quality.keypoint_error_mm
+        rows["folding (% of the lung), refined"] = result.quality.folding_percent
+    return rows
+
+
 def report_content(
     result: Result,
     inputs: tuple[Input, Input],
@@ -173,12 +196,15 @@ def report_content(
     rows = {name: record[name] for name in ("started", "device", "versions", "stages")}
     if result.joint is not None:
         rows["joint network"] = joint_rows(result.joint)
+    if result.given is not None:
+        rows["given deformation"] = given_rows(result.given, result)
     unusable = result.quality.verdict == "do not use"
     return ReportContent(
         reference=reference.volume,
         template=result.pair.template.volume,
         warped_template=result.warped_template,
         method=config.method,
+        how="" if result.given is None else how_computed(result.given),
         threshold=config.findings.threshold,
         change_map=result.change_map,
         signed_hu=result.signed_change,

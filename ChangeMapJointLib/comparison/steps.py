@@ -14,12 +14,19 @@ from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.assess import assess_deformable, assess_rigid
 from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
-from ChangeMapJointLib.comparison.methods import MethodOutput, read_model, register_joint, register_sequential
+from ChangeMapJointLib.comparison.given import AnyDeformation, place_given, read_given
+from ChangeMapJointLib.comparison.methods import (
+    MethodOutput,
+    read_model,
+    register_given,
+    register_joint,
+    register_sequential,
+)
 from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, StageReport, Stages, ignore_progress
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
@@ -76,6 +83,8 @@ def register(
     progress: Listener | None = None,
     stages: Stages | None = None,
     model: Checkpoint | None = None,
+    deformation: AnyDeformation | None = None,
+    refine: bool = False,
 ) -> Registered:
     """Align the prior to the current scan, first rigidly, then by the method.
 
@@ -88,12 +97,17 @@ def register(
         progress: called with a :class:`~ChangeMapJointLib.comparison.stages.ProgressEvent` as the work proceeds.
         stages: the stages of a larger run that the registration is part of; replaces ``progress``.
         model: the network of method ``joint``; if None, the one that ``config`` names.
+        deformation: of another program, instead of our registration; see
+            :func:`~ChangeMapJointLib.comparison.compare.compare`. The rigid alignment is computed all the same: the
+            gate asks by it whether both scans show the same chest.
+        refine: start our registration from ``deformation``.
 
     Returns:
         Both scans, the deformation, and the gate's answer.
 
     Raises:
-        InputError: the gate refuses the pair, the scans cannot be aligned, or the network's weights cannot be used.
+        InputError: the gate refuses the pair, the scans cannot be aligned, the network's weights cannot be used, or
+            ``deformation`` cannot be read or does not belong to the scans.
 
     Examples:
         >>> import ChangeMapJointLib as cmj
@@ -110,6 +124,8 @@ def register(
             expected = "a Scan: a volume from read() with its lungs from segment_lungs()"
             raise InputError(f"found {type(scan).__name__}", field=name, expected=expected)
     started, config = datetime.now(timezone.utc), config_for(method, config)
+    check_given(config, given=deformation is not None, refine=refine)
+    given = None if deformation is None else read_given(deformation, current.grid)
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     fallback = DeviceFallback(choose_device(device))
@@ -119,13 +135,30 @@ def register(
     pair = ScanPair(current, prior, rigid.matrix)
     with stages.stage("gate"):
         gate = _check_gate(current, prior, rigid)
+        placed = None if given is None else place_given(given, pair, rigid)
     output = None
-    if config.method == "joint":
+    if placed is not None:
+        output = register_given(pair, placed, config, fallback, stages, refine=refine)
+    elif config.method == "joint":
         assert model is not None
         output = register_joint(pair, config, model, fallback, stages)
     elif config.method == "sequential":
         output = register_sequential(pair, config, fallback, stages)
     return Registered(pair, rigid, gate, config, fallback, output, started, tuple(stages.reports))
+
+
+def check_given(config: RunConfig, *, given: bool, refine: bool) -> None:
+    """Check that the options go with a given deformation, before anything is computed.
+
+    Raises:
+        InputError: they do not.
+    """
+    if refine and not given:
+        raise InputError(
+            "there is nothing to refine", field="refine", value=True, remedy=("give ", Argument("deformation"))
+        )
+    if given and config.method != "sequential":
+        raise InputError(field="method", value=config.method, expected="sequential, the method for a given deformation")
 
 
 def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer:

@@ -30,6 +30,7 @@ class ReportContent:
         template: T, the prior scan, as acquired.
         warped_template: T(y) in HU, int16 ``[z, y, x]`` on R's grid; with method ``rigid`` T after rigid alignment.
         method: ``rigid``, ``sequential`` or ``joint``. ``rigid`` shows both scans, without map and findings.
+        how: how the scans were registered and the map computed, where it is not as ``method`` says; else empty.
         threshold: of the change map, in [0, 1]; colour is shown where the map reaches it.
         change_map: float32 [0, 1] ``[z, y, x]`` on R's grid; None with ``rigid``.
         signed_hu: R - T(y) in HU on R's grid; None with ``rigid``.
@@ -54,6 +55,7 @@ class ReportContent:
     template: Volume
     warped_template: NDArray[np.int16] | NDArray[np.float32]
     method: Method
+    how: str = ""
     threshold: float = DEFAULT_THRESHOLD
     change_map: NDArray[np.float32] | None = None
     signed_hu: NDArray[np.int16] | NDArray[np.float32] | None = None

@@ -74,7 +74,7 @@ def render_report(content: ReportContent) -> str:
         verdict=wording.verdict(content),
         gate=wording.gate(content),
         stopped=content.unusable,
-        method=METHODS[content.method].description,
+        method=content.how or METHODS[content.method].description,
         counts=wording.counts(items),
         none_mark=wording.DASH,
         finding_lines=[wording.finding_line(finding) for finding in items],

@@ -9,6 +9,7 @@ Format: https://nifti.nimh.nih.gov/nifti-1 and nifti-2.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +59,7 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
         InputError: not NIfTI, not a three-dimensional volume, a data type that cannot hold HU, voxel sizes that are not
             positive, or positions that contradict each other.
     """
-    with path.open("rb") as plain:
-        content = plain.read(HEADER_BYTES)
-    packed = content[:2] == b"\x1f\x8b"
-    if packed:
-        content = unpacked_start(path, HEADER_BYTES)
-    header = _header(content)
+    header, packed = _read_header(path)
     datatype = int(header["datatype"])
     if datatype not in KINDS:
         kind = UNUSABLE_KINDS.get(datatype, f"datatype {datatype}")
@@ -83,6 +79,52 @@ def read_nifti_header(path: Path, *, scalar: bool) -> ImageHeader:
         offset=0 if packed else start,
     )
     return ImageHeader(shape, affine, data, count, interleaved=False, slope=slope, intercept=intercept, notes=notes)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a NIfTI header says about the meaning of its voxels.
+
+    Attributes:
+        code: NIfTI's number, such as 1007 for vectors.
+        name: free text of the program.
+        parameter: ``intent_p1``.
+        sizes: of the array along x, y, z, t and so on.
+        extended: whether other data follow the header.
+    """
+
+    code: int
+    name: str
+    parameter: float
+    sizes: tuple[int, ...]
+    extended: bool
+
+
+def read_intent(path: Path) -> Intent:
+    """Read what the header says about the meaning of the voxels.
+
+    Raises:
+        InputError: not NIfTI.
+    """
+    header, _ = _read_header(path)
+    dim = header["dim"].tolist()
+    return Intent(
+        int(header["intent_code"]),
+        header["intent_name"].item().decode("ascii", "replace").rstrip("\0"),
+        float(header["intent_p1"]),
+        tuple(dim[1 : 1 + max(0, min(dim[0], 7))]),
+        header["vox_offset"].item() > len(header.binaryblock) + 4,
+    )
+
+
+def _read_header(path: Path) -> tuple[Nifti1Header, bool]:
+    """The header, and whether the file is compressed."""
+    with path.open("rb") as plain:
+        content = plain.read(HEADER_BYTES)
+    packed = content[:2] == b"\x1f\x8b"
+    if packed:
+        content = unpacked_start(path, HEADER_BYTES)
+    return _header(content), packed
 
 
 def _header(content: bytes) -> Nifti1Header:

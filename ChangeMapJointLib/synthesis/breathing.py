@@ -2,7 +2,9 @@
 
 It is a sum of analytic terms, deliberately unlike the control grids that registration solves for: the diaphragm
 descends, the chest wall moves forward and sideways, a few random bumps disturb both, and a small rigid motion models a
-different position on the table. A frozen dataclass holds all parameters, so that a file reproduces the same map.
+different position on the table. The motion of a real patient may be added (see
+:mod:`~ChangeMapJointLib.synthesis.real_motion`). A frozen dataclass holds all parameters, so that a file reproduces the
+same map.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import IDENTITY3, FloatArray, Grid, Matrix3, Vector3
+from ChangeMapJointLib.synthesis.real_motion import CarriedMotion
 
 SLAB_VOXELS = 400_000  # points evaluated at a time, to bound the memory on large scans
 INVERSE_STEPS = 100
 INVERSE_TOLERANCE_MM = 1e-5
 LARGEST_GRADIENT = 0.9  # below 1 the fixed-point inverse converges
+SLOPE_MM = 0.1  # for derivatives by central differences
+LONGEST_STEP_MM = 8.0
 CHECK_SPACING_MM = 4.0
 
 
@@ -123,6 +128,7 @@ class BreathingMotion:
         dorsal_gain: relative increase of the descent from the middle to the back.
         left_gain: relative increase of the descent from the middle to the left.
         bumps: random disturbances.
+        carried: motion of another patient, added to that of the other parameters.
         stiff: lesions, which move rigidly.
         rotation: 3x3, orthonormal.
         pivot_mm: the centre of the rotation, in the reference.
@@ -137,6 +143,7 @@ class BreathingMotion:
     dorsal_gain: float = 0.0
     left_gain: float = 0.0
     bumps: tuple[Bump, ...] = ()
+    carried: CarriedMotion | None = None
     stiff: tuple[StiffBall, ...] = ()
     rotation: Matrix3 = field(default=IDENTITY3)
     pivot_mm: Vector3 = (0.0, 0.0, 0.0)
@@ -150,21 +157,46 @@ class BreathingMotion:
         return aligned + self.breathing(aligned)
 
     def inverse(self, points_mm: NDArray[np.generic]) -> FloatArray:
-        """Map template points ``[..., 3]`` (mm, LPS) to the reference, by fixed-point iteration.
+        """Map template points ``[..., 3]`` (mm, LPS) to the reference, by iteration.
 
         Raises:
             RuntimeError: the iteration did not converge, because the motion is too strong.
         """
         target = np.asarray(points_mm, dtype=float)
+        aligned = self._fixed_point(target) if self.carried is None else self._newton(target)
+        pivot = np.asarray(self.pivot_mm)
+        back: FloatArray = (aligned - pivot - self.translation_mm) @ np.asarray(self.rotation) + pivot
+        return back
+
+    def _fixed_point(self, target: FloatArray) -> FloatArray:
         aligned = target.copy()
         for _ in range(INVERSE_STEPS):
             update = target - self.breathing(aligned)
             change = np.abs(update - aligned).max(initial=0.0)
             aligned = update
             if change < INVERSE_TOLERANCE_MM:
-                pivot = np.asarray(self.pivot_mm)
-                back: FloatArray = (aligned - pivot - self.translation_mm) @ np.asarray(self.rotation) + pivot
-                return back
+                return aligned
+        raise RuntimeError("BreathingMotion.inverse() did not converge; call limited() first")
+
+    def _newton(self, target: FloatArray) -> FloatArray:
+        """Carried motion may be steeper than a fixed point allows."""
+        wanted = target.reshape(-1, 3)
+        aligned = wanted.copy()
+        left = np.arange(len(wanted))
+        for _ in range(INVERSE_STEPS):
+            at = aligned[left]
+            rest = wanted[left] - at - self.breathing(at)
+            going = np.abs(rest).max(axis=1) >= INVERSE_TOLERANCE_MM
+            left, at, rest = left[going], at[going], rest[going]
+            if not len(left):
+                return aligned.reshape(target.shape)
+            slope = np.stack(
+                [(self.breathing(at + h) - self.breathing(at - h)) / (2 * SLOPE_MM) for h in SLOPE_MM * np.eye(3)],
+                axis=-1,
+            )
+            step = np.linalg.solve(np.eye(3) + slope, rest[..., None])[..., 0]
+            length = np.linalg.norm(step, axis=1, keepdims=True)
+            aligned[left] = at + step * np.minimum(1.0, LONGEST_STEP_MM / np.maximum(length, 1e-9))
         raise RuntimeError("BreathingMotion.inverse() did not converge; call limited() first")
 
     def align(self, points_mm: NDArray[np.generic]) -> FloatArray:
@@ -211,7 +243,7 @@ class BreathingMotion:
         for bump in self.bumps:
             squared = ((points - bump.centre_mm) ** 2).sum(-1)
             moved += np.exp(-squared / (2 * bump.radius_mm**2))[:, None] * np.asarray(bump.shift_mm)
-        return moved
+        return moved if self.carried is None else moved + self.carried(points)
 
     def _stiffening(self, points: FloatArray, moved: FloatArray) -> FloatArray:
         """The correction of ``moved`` that makes every stiff ball move like its centre."""
@@ -236,8 +268,8 @@ class BreathingMotion:
     def limited(self, minimum_det: float) -> BreathingMotion:
         """The same motion, scaled down if needed until det grad y is at least ``minimum_det``.
 
-        It is checked every 4 mm in the box around the lungs and 40 mm beyond. The gradient is also kept small enough
-        for the inverse to converge.
+        It is checked every 4 mm in the box around the lungs and 40 mm beyond. Without carried motion the gradient is
+        also kept small enough for the inverse's fixed point to converge.
         """
         low, high = self.lungs.low_mm - 40.0, self.lungs.high_mm + 40.0
         nx, ny, nz = (int(n) for n in np.ceil((high - low) / CHECK_SPACING_MM) + 1)
@@ -247,8 +279,10 @@ class BreathingMotion:
         vectors = _sampled(box, lambda points: points + full.breathing(points)).vectors_mm
         # gradient[i, j] = d b_i / d x_j; np.gradient walks the array's axes z, y, x
         gradient = np.stack([np.gradient(vectors, CHECK_SPACING_MM, axis=2 - j) for j in range(3)], axis=-1)
-        steepest = float(np.sqrt((gradient**2).sum((-2, -1)).max()))
-        scale = min(self.scale, LARGEST_GRADIENT / max(steepest, 1e-9))
+        scale = self.scale
+        if self.carried is None:
+            steepest = float(np.sqrt((gradient**2).sum((-2, -1)).max()))
+            scale = min(scale, LARGEST_GRADIENT / max(steepest, 1e-9))
         while np.linalg.det(np.eye(3) + scale * gradient).min() < minimum_det:
             scale *= 0.95
         return replace(self, scale=scale)
@@ -279,7 +313,10 @@ class BreathingMotion:
     # -- files ------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain numbers for a JSON file."""
-        return asdict(self)
+        values = asdict(replace(self, carried=None))
+        carried = {} if self.carried is None else {"carried": self.carried.to_dict()}
+        del values["carried"]
+        return {**values, **carried}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BreathingMotion:
@@ -294,6 +331,8 @@ class BreathingMotion:
             parts["bumps"] = tuple(
                 Bump(as_vector(b["centre_mm"]), as_vector(b["shift_mm"]), b["radius_mm"]) for b in parts["bumps"]
             )
+            if "carried" in parts:
+                parts["carried"] = CarriedMotion.from_dict(parts["carried"])
             parts["stiff"] = tuple(StiffBall(as_vector(b["centre_mm"]), b["radius_mm"]) for b in parts["stiff"])
             parts["rotation"] = tuple(as_vector(row) for row in parts["rotation"])
             parts["pivot_mm"] = as_vector(parts["pivot_mm"])

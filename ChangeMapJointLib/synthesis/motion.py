@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion, Bump, LungFrame, as_vector
+from ChangeMapJointLib.synthesis.real_motion import CarriedMotion, LungBoxes, RealMotion, relative_shift_mm
+
+REAL_POINTS = 4000  # by which the size of real motion is measured
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class MotionOptions:
         translation_mm: length of its translation; the direction is random.
         frame_shift_mm: added to the translation (x, y, z), for another table position.
         minimum_det: the breathing is scaled down until det grad y is at least this.
+        real: motion of a real patient, added to the rest; None: none.
+        real_mm: its size: the median distance by which two points in the lungs move against each other.
     """
 
     diaphragm_mm: float = 20.0
@@ -40,6 +45,8 @@ class MotionOptions:
     translation_mm: float = 5.0
     frame_shift_mm: Vector3 = (0.0, 0.0, 0.0)
     minimum_det: float = 0.4
+    real: RealMotion | None = None
+    real_mm: float = 8.0
 
 
 def draw_motion(
@@ -73,12 +80,24 @@ def draw_motion(
         dorsal_gain=float(rng.uniform(0.1, 0.3)),
         left_gain=float(rng.uniform(-0.12, 0.12)),
         bumps=bumps,
+        carried=_carried(lungs, grid, options),
         rotation=tuple(as_vector(row) for row in rotation),  # type: ignore[arg-type]
         # the pivot is a point of the reference: the lungs' centre before the translation
         pivot_mm=as_vector(frame.centre_mm - translation),
         translation_mm=as_vector(translation),
     )
     return motion.limited(options.minimum_det)
+
+
+def _carried(lungs: NDArray[np.bool_], grid: Grid, options: MotionOptions) -> CarriedMotion | None:
+    """The real motion in these lungs, of the size that ``options`` say."""
+    if options.real is None:
+        return None
+    points = grid.to_physical(np.argwhere(lungs)[:, ::-1])
+    plain = CarriedMotion(options.real, LungBoxes.of_points(points))
+    shifts = plain(np.random.default_rng(0).choice(points, size=REAL_POINTS))
+    gain = options.real_mm / max(relative_shift_mm(shifts), 1e-6)
+    return replace(plain, motion=options.real.unfolded(gain, options.minimum_det), gain=gain)
 
 
 def _draw_bump(rng: np.random.Generator, frame: LungFrame, options: MotionOptions) -> Bump:

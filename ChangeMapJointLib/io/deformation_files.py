@@ -1,0 +1,200 @@
+"""Deformations that other registration programs write.
+
+All of them map points of the current scan (fixed, reference) to the prior (moving, template), as a transform with which
+the prior is resampled. Read are:
+
+- displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS), and
+  NIfTI of NiftyReg (RAS, displacements or positions, or a grid of B-spline control points);
+- transforms of ITK, ANTs, Slicer and uniGradICON: ``.tfm``, ``.txt``, ``.h5``, ``.mat``, composites too;
+- parameter files of elastix (``TransformParameters.1.txt``);
+- 4 x 4 matrices as text, in RAS, of greedy, c3d and NiftyReg.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
+from ChangeMapJointLib.io.data_files import read_header_bytes
+from ChangeMapJointLib.io.elastix import looks_like_elastix, read_elastix
+from ChangeMapJointLib.io.itk_transforms import read_itk_transform
+from ChangeMapJointLib.io.mappings import Chain, Dense, Linear, Mapping, Spline
+from ChangeMapJointLib.io.nifti import Intent, read_intent
+from ChangeMapJointLib.io.read import META, NIFTI, NRRD, read_array
+from ChangeMapJointLib.io.sources import reason_of
+
+MATRICES = (".mat", ".txt", ".tfm", ".xfm", ".h5", ".hdf5", ".hdf")
+FORMATS = (
+    "a displacement field (.nrrd, .nii.gz, .mha), an ITK transform (.tfm, .h5, .mat, .txt), "
+    "TransformParameters.txt of elastix, or a 4 x 4 matrix"
+)
+NOT_A_FIELD = "give the displacement field, in mm, and not a scan or a map"
+MATRIX_BYTES = 4096  # of a text with 16 numbers
+# of NIfTI's intents
+VECTORS, FNIRT = (0, 1006, 1007), range(2006, 2010)
+NIFTYREG = "NREG_TRANS"
+# NiftyReg's kinds of transforms, in intent_p1
+POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE = 0, 1, 2, 6
+NIFTYREG_DENSE = "convert it with reg_transform -disp"
+
+
+def read_deformation(paths: Sequence[Path]) -> Mapping:
+    """Read a deformation from one file, or from several that act one after another.
+
+    Args:
+        paths: in the order in which the points of the current scan pass through them: the warp before the affine
+            matrix, as for ``antsApplyTransforms -t`` and ``greedy -r``.
+
+    Returns:
+        The mapping of points (x, y, z in mm, LPS) of the current scan to the prior.
+
+    Raises:
+        InputError: a file is missing or damaged, or holds no deformation that is read here.
+    """
+    parts, elastix = [], 0
+    for path in paths:
+        try:
+            if not path.exists():
+                raise InputError("no such file", expected=FORMATS)
+            if not path.is_file():
+                raise InputError("not a file", expected=FORMATS)
+            if path.stat().st_size == 0:
+                raise InputError("an empty file", expected=FORMATS, remedy="export or copy it again")
+            part, is_elastix = _read(path)
+            elastix += is_elastix
+            if elastix > 1:
+                raise InputError("a second file of elastix", remedy="give the last one only, it names those before")
+            parts.append(part)
+        except InputError as error:
+            raise error.at(path) from error
+        except (MemoryError, OSError) as error:
+            raise InputError(f"cannot be read ({reason_of(error)})", field=path) from error
+    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+
+
+def _read(path: Path) -> tuple[Mapping, bool]:
+    """The mapping of one file, and whether it is of elastix."""
+    name = path.name.lower()
+    if name.endswith(NIFTI):
+        return _read_nifti(path), False
+    if name.endswith((*NRRD, *META)):
+        if name.endswith(NRRD):
+            _check_nrrd(path)
+        return Dense(_field(path)), False
+    if not name.endswith(MATRICES):
+        raise InputError("unknown file format", expected=FORMATS)
+    with path.open("rb") as stream:
+        start = stream.read(MATRIX_BYTES)
+    if looks_like_elastix(start):
+        return read_elastix(path), True
+    matrix = _ras_matrix(start) if path.stat().st_size <= MATRIX_BYTES else None
+    return (read_itk_transform(path) if matrix is None else Linear(matrix)), False
+
+
+def _ras_matrix(content: bytes) -> FloatArray | None:
+    """A matrix of 4 x 4 numbers in RAS, in LPS; None where the text is anything else.
+
+    Raises:
+        InputError: sixteen numbers that are no affine matrix.
+    """
+    try:
+        numbers = np.array([float(word) for word in content.decode("ascii").split()])
+    except ValueError:
+        return None
+    if numbers.size != 16:
+        return None
+    matrix = numbers.reshape(4, 4)
+    volume = np.linalg.det(matrix[:3, :3]) if np.isfinite(matrix).all() else np.nan
+    if not (np.allclose(matrix[3], (0, 0, 0, 1)) and 1e-3 < volume < 1e3):
+        raise InputError("4 x 4 numbers that are no affine matrix", expected="a last row of 0 0 0 1, and no mirror")
+    moved: FloatArray = LPS_TO_RAS @ matrix @ LPS_TO_RAS
+    return moved
+
+
+def _check_nrrd(path: Path) -> None:
+    """Refuse a field of Slicer that moves points the other way.
+
+    Raises:
+        InputError: it does.
+    """
+    if re.search(rb"\ndisplacement field type:=\s*modeling", read_header_bytes(path)[:65536]):
+        raise InputError(
+            "a modeling field, which maps the prior to the current scan",
+            expected="a resampling field",
+            remedy="invert the transform in Slicer and save it again",
+        )
+
+
+def _vectors(path: Path) -> tuple[np.ndarray, Grid]:  # type: ignore[type-arg]
+    """Vectors ``[z, y, x, 3]`` as the file holds them, finite, and their grid."""
+    array, grid = read_array(path)
+    count = 1 if array.ndim == 3 else array.shape[-1]
+    if count != 3:
+        raise InputError(
+            f"{count} component(s) per voxel", expected="three (x, y, z of a displacement)", remedy=NOT_A_FIELD
+        )
+    check_finite(array)
+    return array, grid
+
+
+def check_finite(vectors: np.ndarray) -> None:  # type: ignore[type-arg]
+    """Check that all vectors ``[z, y, x, 3]`` are finite.
+
+    Raises:
+        InputError: some are not.
+    """
+    wrong = sum(int((~np.isfinite(plane).all(axis=-1)).sum()) for plane in vectors)
+    if wrong:
+        share = 100 * wrong / (vectors.size // 3)
+        raise InputError(
+            f"{share:.2g} % of the vectors are not finite numbers", remedy="set them to 0, or export again"
+        )
+
+
+def _field(path: Path) -> DisplacementField:
+    array, grid = _vectors(path)
+    return DisplacementField(np.ascontiguousarray(array, dtype=np.float32), grid)
+
+
+def _read_nifti(path: Path) -> Mapping:
+    intent = read_intent(path)
+    if len(intent.sizes) == 4 and intent.sizes[3] == 3:
+        raise InputError(
+            "a 4-dimensional image, which does not say whether it holds mm or voxels, LPS or RAS",
+            expected="a 5-dimensional image of vectors, as ITK, ANTs and greedy write",
+            remedy="convert it to a displacement field in mm, for example with SimpleITK",
+        )
+    if intent.code in FNIRT:
+        raise InputError("a field of FSL fnirt", expected=FORMATS, remedy="convert it to an ITK displacement field")
+    if intent.name == NIFTYREG:
+        return _read_niftyreg(path, intent)
+    if intent.code not in VECTORS:
+        raise InputError(f"NIfTI intent code {intent.code}", expected="a vector (1007)", remedy=NOT_A_FIELD)
+    return Dense(_field(path))
+
+
+def _read_niftyreg(path: Path, intent: Intent) -> Mapping:
+    """A field or a grid of control points of NiftyReg: in RAS, mostly positions instead of displacements."""
+    kind = int(intent.parameter) if np.isfinite(intent.parameter) else -1
+    if kind not in (POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE):
+        raise InputError(
+            f"a transform of NiftyReg of kind {kind} (a velocity)", expected="a deformation", remedy=NIFTYREG_DENSE
+        )
+    if intent.extended and kind in (CUBIC_SPLINE, LINEAR_SPLINE):
+        raise InputError("a symmetric control point grid of NiftyReg, with matrices", remedy=NIFTYREG_DENSE)
+    array, grid = _vectors(path)
+    vectors = np.array(array, dtype=np.float64) * np.diag(LPS_TO_RAS)[:3]
+    if kind != DISPLACEMENTS:
+        index = np.indices((1, *grid.shape[1:]))[::-1].reshape(3, -1).T.astype(float)
+        for z in range(grid.shape[0]):  # slice by slice: positions of all voxels would need as much memory again
+            index[:, 2] = z
+            vectors[z] -= grid.to_physical(index).reshape(vectors[z].shape)
+    if kind in (POSITIONS, DISPLACEMENTS):
+        return Dense(DisplacementField(vectors.astype(np.float32), grid))
+    return Spline(vectors, grid, 3 if kind == CUBIC_SPLINE else 1)
