@@ -60,6 +60,8 @@ def faint_candidates(
         Regions on the reference's grid that share no voxel with ``taken`` or each other, the most conspicuous first.
     """
     options = options or CandidateOptions()
+    if not evidence.responses:
+        return []
     extremes: list[_Extreme] = []
     for response, floor in zip(evidence.responses, options.floor_hu, strict=False):
         least = max(options.noise * response.noise_hu, floor)

@@ -5,7 +5,8 @@
 DATA holds ``ct15`` and ``native``. A pair that is in SCRATCH already is kept, so that a stopped run goes on. Every pair
 has about 12 lesions of 3 to 16 mm (solid, part-solid, ground glass; free, at a vessel, at the pleura), or only stable
 ones and other kernels and slices (null). Each is registered as the product does it; pairs to fit on also in a way that
-is spoilt on purpose, since no synthetic motion is as hard to follow as that of a real follow-up.
+is spoilt on purpose, since no synthetic motion is as hard to follow as that of a real follow-up. The later pairs to
+test on have both lungs and move as real patients breathed (``real_motion_pairs.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from real_motion_pairs import motion_of
 
 from ChangeMapJointLib.comparison.assess import check_registration
 from ChangeMapJointLib.comparison.config import RunConfig
@@ -90,6 +92,11 @@ class Case:
         return Path(self.scan).name.removesuffix("_ct").removesuffix("_full").removesuffix("_40pct")
 
     @property
+    def real(self) -> bool:
+        """Whether it moves as a real patient breathed; the motions are those that nothing is fitted on."""
+        return not self.fitted and self.number > 0
+
+    @property
     def name(self) -> str:
         """Name of its file in SCRATCH."""
         return f"{self.patient}_{self.number}{'_null' if self.null else ''}"
@@ -105,7 +112,7 @@ def cases(pairs: int = 3) -> list[Case]:
     """All pairs, so ordered that every patient has one with change before any has two."""
     result = []
     for number in range(pairs):
-        for scans, fitted in ((FITTED, True), (TESTED, False)):
+        for scans, fitted in ((FITTED, True), (TESTED, False))[:: -1 if number else 1]:
             result += [Case(scan, number, null=False, fitted=fitted) for scan in scans]
         if number == 0:
             result += [Case(scan, number, null=True, fitted=False) for scan in TESTED[:NULL_PAIRS]]
@@ -144,11 +151,17 @@ def make(data: Path, scratch: Path, case: Case) -> KnownPair:
     labels = np.load(kept)
     side = 1 + (case.seed // 2) % 2
     lungs = labels == (side if (labels == side).any() else 3 - side)
+    if case.real:
+        lungs = labels > 0
     start, stop = bounding_box(lungs, np.ceil(MARGIN_MM / np.array(volume.grid.spacing_mm)[::-1]).astype(int))
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     volume = Volume(volume.array[box], volume.grid.crop(start, stop), volume.source, volume.acquisition)
     for attempt, (count, pleural_mm) in enumerate(((12, 0.0), (12, 8.0), (9, 12.0), (6, 99.0))):
         options = draw_pair(case.seed, NULL if case.null else DRAWN)
+        if case.real:
+            real = motion_of(data, 2 * (1 + TESTED.index(case.scan)), backward=options.motion.diaphragm_mm < 0)
+            motion = replace(options.motion, bumps=0, minimum_det=0.25, real=real, real_mm=8.0)
+            options = replace(options, motion=motion, sliding=0.8)
         drawn = plans(np.random.default_rng([case.seed, attempt, 9]), count, null=case.null)
         drawn = tuple(
             replace(plan, place="free") if plan.place == "pleura" and plan.largest_mm < pleural_mm else plan
