@@ -66,7 +66,7 @@ class Features:
         coarseness: scale of that response, 0 for the finest to 1.
         opposite: opposite change beside it over its own, at most 1.5.
         displaced: 1 where an opposite change was found to be the same structure.
-        peak: largest value of the change map.
+        peak: largest value of CM_seq or CM_diff in the region.
         attached: share of the shell around the lesion that is as dense as the lesion.
         at_wall: share of that shell outside the lungs.
         thickness: larger slice spacing or voxel size in 5 mm.
@@ -129,7 +129,7 @@ def measure_features(change: Change, evidence: ChangeEvidence, *, displaced: boo
         **_response_features(change, evidence),
         distrust=0.3 if trust is None else 1.0 - float(np.mean(trust)),
         displaced=float(displaced),
-        peak=change.region.peak,
+        peak=float((evidence.change_map if evidence.difference is None else evidence.difference)[voxels].max()),
         learned=learned,
         **_acquisition(evidence),
     )

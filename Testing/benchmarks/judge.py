@@ -1,11 +1,10 @@
 """Fits the judge of the findings on some patients, and tests the list of findings on others.
 
-    python Testing/benchmarks/judge.py DATA SCRATCH [--fit]
+    python Testing/benchmarks/judge.py SCRATCH [--fit]
 
-SCRATCH holds the pairs of ``judge_pairs.py``; DATA holds ``pairs``. With ``--fit``, the coefficients in
-``Resources/Models/judge.json`` are fitted anew. Every figure is of patients that nothing was fitted on, and of the
-known and the real pair. Writes ``results/findings.json`` and ``findings.png`` (reliability: how often what is called
-probable by so much is true).
+SCRATCH holds the pairs of ``judge_pairs.py``. With ``--fit``, the coefficients in ``Resources/Models/judge.json`` are
+fitted anew. Every figure is of patients that nothing was fitted on, and of the same kind of pairs. Writes
+``results/findings.json`` and ``findings.png`` (reliability: how often what is called probable by so much is true).
 """
 
 from __future__ import annotations
