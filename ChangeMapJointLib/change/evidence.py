@@ -82,8 +82,8 @@ class ChangeEvidence:
         """The part of the grid that holds the lungs, in whole blocks."""
         if not self.lungs.any():
             return (slice(0, 0),) * 3
-        start, stop = bounding_box(self.lungs, 4)
-        start = np.minimum(start, np.array(self.grid.shape) - self.block)
+        first, stop = bounding_box(self.lungs, 4)
+        start = [min(a, n - f) for a, n, f in zip(first, self.grid.shape, self.block, strict=True)]
         ends = [a + max((b - a) // f, 1) * f for a, b, f in zip(start, stop, self.block, strict=True)]
         z, y, x = (slice(int(a), int(b)) for a, b in zip(start, ends, strict=True))
         return z, y, x

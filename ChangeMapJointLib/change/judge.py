@@ -97,7 +97,7 @@ def judge_change(features: Features, operating_point: OperatingPoint, model: Jud
     """
     model = model or read_judge()
     probability = model.probability(features)
-    if probability >= model.operating_points[operating_point] and not is_unchanged(features):
+    if probability >= listed_from(features, operating_point, model):
         return Judgement(probability, "finding")
     reason = explain(features)
     if is_unchanged(features) and not features.massive and reason not in ("wall", "vessel"):
@@ -106,6 +106,19 @@ def judge_change(features: Features, operating_point: OperatingPoint, model: Jud
     if reason is None or not (faint or reason in _SURE):
         return Judgement(probability, "possible")
     return Judgement(probability, "explained", reason)
+
+
+def listed_from(features: Features, operating_point: OperatingPoint, model: JudgeModel) -> float:
+    """The probability from which a change is a finding.
+
+    It is that of the operating point; except with ``sensitive``, at least that of ``specific`` where a reason holds
+    against the change; and out of reach for a lesion that is measured in both scans without a proven change.
+    """
+    if is_unchanged(features):
+        return math.inf
+    least, specific = model.operating_points[operating_point], model.operating_points["specific"]
+    doubtful = operating_point != "sensitive" and explain(features) in _SURE
+    return max(least, specific) if doubtful else least
 
 
 def is_unchanged(features: Features) -> bool:

@@ -27,10 +27,11 @@ from record import RESULTS, commit, write_results
 from scipy.optimize import minimize
 
 from ChangeMapJointLib.change.features import Features
-from ChangeMapJointLib.change.judge import TERMS, is_unchanged, terms
+from ChangeMapJointLib.change.judge import TERMS, JudgeModel, is_unchanged, listed_from, terms
 from ChangeMapJointLib.change.judged import MeasuredCandidates, measure_candidates
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.change.naming import classify_change
+from ChangeMapJointLib.change.sections import OperatingPoint
 from ChangeMapJointLib.comparison.assess import change_evidence, warp_and_map
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput
@@ -42,7 +43,7 @@ from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
-FALSE_PER_SCAN = {"sensitive": 1.0, "standard": 0.25}
+FALSE_PER_SCAN: dict[OperatingPoint, float] = {"sensitive": 1.0, "standard": 0.25}
 PENALTIES = (0.003, 0.01, 0.03, 0.1)
 # whatever the pairs show: these never speak for a lesion that changed, and those never against it
 AGAINST = {
@@ -308,7 +309,6 @@ def test(candidates: list[Candidate], lesions: list[Lesion], model: dict[str, An
     lesions = [lesion for lesion in lesions if not lesion.fitted and lesion.default]
     w = np.array([model["constant"], *(model["coefficients"][name] for name in TERMS)])
     p = probability(matrix(used), w)
-    may = np.array([not is_unchanged(Features(**c.features)) for c in used])
     pairs = sorted({c.pair for c in used})
     null = [name for name in pairs if "_null" in name]
     result: dict[str, Any] = {
@@ -318,8 +318,8 @@ def test(candidates: list[Candidate], lesions: list[Lesion], model: dict[str, An
     }
     result["candidates"] = {"all": len(used), "of_changes": sum(c.truth > 0 for c in used)}
     result["found_among_candidates"] = recall(lesions, {(c.pair, c.truth) for c in used if c.truth})
-    for name, least in {**model["operating_points"], **rates(used, p * may)}.items():
-        listed = [c for c, v in zip(used, p * may, strict=True) if v >= least]
+    for name, least, reachable in tested_points(used, p, model["operating_points"]):
+        listed = [c for c, v in zip(used, reachable, strict=True) if v >= least]
         false = [c for c in listed if not c.truth and not c.opposite]
         hits = {(c.pair, c.truth) for c in listed if c.truth}
         result[name] = {
@@ -335,9 +335,26 @@ def test(candidates: list[Candidate], lesions: list[Lesion], model: dict[str, An
     return result
 
 
-def rates(used: list[Candidate], p: NDArray[np.float64]) -> dict[str, float]:
-    """The probabilities at which the tested pairs have exactly these rates of false findings."""
-    return {f"at {rate:g} false a scan": operating_point(used, p, rate) for rate in (0.25, 1.0)}
+def tested_points(
+    used: list[Candidate], p: NDArray[np.float64], points: dict[OperatingPoint, float]
+) -> list[tuple[str, float, NDArray[np.float64]]]:
+    """The operating points, and those at which the tested pairs have exactly the wanted rates of false findings.
+
+    Each with its probability, and with the probabilities of all candidates: 0 where the point cannot list one.
+    """
+    judge = JudgeModel(0.0, (), points)
+    result = []
+    for name, least in points.items():
+        limits = [listed_from(Features(**c.features), name, judge) for c in used]
+        reachable = np.where(p >= limits, p, 0.0)
+        result.append((str(name), least, reachable))
+        if name in FALSE_PER_SCAN:
+            free = JudgeModel(0.0, (), {**points, name: 0.0})
+            limits = [listed_from(Features(**c.features), name, free) for c in used]
+            reachable = np.where(p >= limits, p, 0.0)
+            rate = FALSE_PER_SCAN[name]
+            result.append((f"at {rate:g} false a scan", operating_point(used, reachable, rate), reachable))
+    return result
 
 
 def kinds(listed: Sequence[Candidate], lesions: Sequence[Lesion]) -> list[int]:

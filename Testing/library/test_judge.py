@@ -63,6 +63,15 @@ def test_the_operating_point_decides_and_an_unchanged_lesion_is_never_listed() -
     assert judge_change(replace(same, growth=0.0), "standard", model).section == "finding"  # measured in one scan only
 
 
+def test_where_a_reason_holds_against_it_a_finding_must_be_nearly_certain() -> None:
+    points = dict(zip(OPERATING_POINTS, (0.2, 0.5, 0.9), strict=True))
+    restless = replace(NEW, restless=0.9)
+    fair, certain = (JudgeModel(constant, (0.0,) * len(TERMS), points) for constant in (1.0, 4.0))  # 0.73 and 0.98
+    assert judge_change(restless, "standard", fair).section == "explained"
+    assert judge_change(restless, "standard", certain).section == "finding"
+    assert judge_change(restless, "sensitive", fair).section == "finding"
+
+
 def test_a_fairly_probable_change_is_explained_only_by_what_holds_against_it() -> None:
     points = dict(zip(OPERATING_POINTS, (0.2, 0.8, 0.9), strict=True))
     model = JudgeModel(1.0, (0.0,) * len(TERMS), points)
