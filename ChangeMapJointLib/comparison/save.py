@@ -78,7 +78,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write.write_rigid(folder / run_files.RIGID, result.rigid.matrix)
     write_nrrd(folder / run_files.LUNGS_REFERENCE, pair.reference.lungs.labels, grid)
     write_nrrd(folder / run_files.LUNGS_TEMPLATE, pair.template.lungs.labels, pair.template.grid)
-    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate)
+    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
     if maps is None or result.findings is None:
         return
     write_nrrd(folder / run_files.CHANGE_MAP, maps.change_map, grid)
