@@ -31,6 +31,7 @@ from ChangeMapJointLib.export.pictures import (
     WINDOW_LEVEL_HU,
     WINDOW_WIDTH_HU,
 )
+from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -77,6 +78,9 @@ def render_report(content: ReportContent) -> str:
         method=content.how or METHODS[content.method].description,
         counts=wording.counts(items),
         none_mark=wording.DASH,
+        sections=[wording.section(content, name) for name in ("possible", "explained", "stable")],
+        operating_point=wording.operating_point(content),
+        unseen_title=UNSEEN_TITLE,
         finding_lines=[wording.finding_line(finding) for finding in items],
         numbered_ids={finding.id for finding in numbered},
         details=[_detail(content, finding, boxes) for finding in numbered],

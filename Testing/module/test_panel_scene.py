@@ -41,7 +41,7 @@ def test_a_saved_scene_comes_back_whole(widget, tmp_path) -> None:
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
     assert widget.panel.session is None
-    assert widget.ui.findingsTable.rowCount == 0
+    assert widget.ui.findingsTable.topLevelItemCount == 0
     slicer.util.loadScene(str(tmp_path / "comparison.mrb"))
     slicer.app.processEvents()
 
