@@ -46,8 +46,7 @@ def listNames() -> dict[str, str]:
         "standard": _("Standard: {hint}"),
         "specific": _("Specific: {hint}"),
     }
-    hints: dict[str, str] = dict(OPERATING_POINT_HINTS)
-    lists = {key: name.format(hint=_(hints[key])) for key, name in names.items()}
+    lists = {str(key): names[key].format(hint=_(hint)) for key, hint in OPERATING_POINT_HINTS.items()}
     return {**lists, BY_MAP: _("By the map: its regions at the threshold above")}
 
 

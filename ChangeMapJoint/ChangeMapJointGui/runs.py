@@ -132,7 +132,10 @@ class Runs:
         if self.running:
             raise RuntimeError(_("A comparison is already running; cancel it first."))
         _checkMethod(method)
-        configuration = {"preset": preset, **_configuration(configurationFile, threshold, smallestVoxels, operatingPoint)}
+        configuration = {
+            "preset": preset,
+            **_configuration(configurationFile, threshold, smallestVoxels, operatingPoint),
+        }
         try:
             ensure(offlineFolder)
         except PackagesDeclined as declined:

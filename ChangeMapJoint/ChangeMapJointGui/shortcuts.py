@@ -96,7 +96,7 @@ class Shortcuts:
             ("-", lambda: panel.map.step(-1)),
             ("n", lambda: panel.findings.step(1)),
             ("p", lambda: panel.findings.step(-1)),
-            ("m", lambda: panel.findings.toggleGroups()),
+            ("m", panel.findings.toggleGroups),
             ("a", lambda: panel.findings.toggle("accepted")),
             ("x", lambda: panel.findings.toggle("rejected")),
             ("o", toggle("showOverlay")),

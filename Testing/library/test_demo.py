@@ -25,7 +25,9 @@ def result(reference, changes, field, possible=()):
         now, before, box = change.inside(reference.grid)
         labels[box][now ^ before] = number
         section = "finding" if number <= len(changes) else "possible"
-        items.append(SimpleNamespace(id=number, kind=change.kind, centre_mm=change.centre_reference_mm, section=section))
+        items.append(
+            SimpleNamespace(id=number, kind=change.kind, centre_mm=change.centre_reference_mm, section=section)
+        )
     return SimpleNamespace(
         pair=SimpleNamespace(reference=reference),
         findings=SimpleNamespace(

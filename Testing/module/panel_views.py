@@ -73,9 +73,7 @@ def items(widget) -> list:
     """The rows of the list that are on screen, from top to bottom, those of the groups included."""
     tree = widget.ui.findingsTable
     tops = [tree.topLevelItem(i) for i in range(tree.topLevelItemCount)]
-    return [
-        one for top in tops for one in (top, *(top.child(i) for i in range(top.childCount()) if top.isExpanded()))
-    ]
+    return [one for top in tops for one in (top, *(top.child(i) for i in range(top.childCount()) if top.isExpanded()))]
 
 
 def rows(widget) -> list[list[str]]:

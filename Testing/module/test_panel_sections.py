@@ -1,4 +1,4 @@
-"""The judged list: findings, and groups of possible, explained and stable changes that fold; and the list by the map."""
+"""The judged list: findings, groups of possible, explained and stable changes that fold, and the list by the map."""
 
 from __future__ import annotations
 
