@@ -84,6 +84,7 @@ class FindingsSection:
             self._fill(None if selected is None else selected.key)
         else:
             self._fold()
+            self._showDetails()
         self._showCount()
 
     def _listKey(self) -> str:
@@ -306,4 +307,9 @@ class FindingsSection:
         self.ui.acceptButton.checked = review["verdict"] == "accepted"
         self.ui.rejectButton.checked = review["verdict"] == "rejected"
         self.ui.commentLineEdit.text = review["comment"]
-        self.ui.findingRemarkLabel.text = words.details(row)
+        self._showDetails()
+
+    def _showDetails(self) -> None:
+        row = self._selectedRow()
+        threshold = 0.0 if row is None else self.panel.parameters.threshold
+        self.ui.findingRemarkLabel.text = words.details(row, threshold)

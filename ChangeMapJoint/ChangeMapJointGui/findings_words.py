@@ -120,8 +120,13 @@ def changeText(measured: Any) -> str:
     return "" if percent is None else f"{percent:+.0f} %"
 
 
-def details(row: Row | None) -> str:
-    """Return what is known of a change beyond the table: why it is explained, both measurements, remarks."""
+def details(row: Row | None, threshold: float = 0.0) -> str:
+    """Return what is known of a change beyond the table: why it is explained, both measurements, remarks.
+
+    Args:
+        row: of the list; None without one.
+        threshold: of the map; a weaker change has no color in the views, and that is said.
+    """
     if row is None:
         return ""
     measured = row.change.measured
@@ -129,7 +134,13 @@ def details(row: Row | None) -> str:
         return _("{volume} ml changed; not measured as a lesion.").format(volume=f"{row.change.volume_ml:.2f}")
     remark = str(measured.get("remark") or "")
     reason = reasonText(row)
-    lines = [reason if reason not in remark else "", _sizes(measured), remark]
+    pale = (
+        _("No color here: the map reaches {peak}, less than the threshold of {threshold}.") if row.change.peak else ""
+    )
+    if row.change.peak >= threshold:
+        pale = ""
+    pale = pale.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
+    lines = [reason if reason not in remark else "", _sizes(measured), remark, pale]
     return "\n".join(line for line in lines if line)
 
 

@@ -82,7 +82,6 @@ def finding_line(finding: Finding) -> dict[str, object]:
     now, before = finding.lesion_reference, finding.lesion_template
     absent_now = "none" if finding.kind == "resolved" else "not measured"
     absent_before = "none" if finding.kind == "new" else "not measured"
-    why, remark = reason_sentence(finding.reason), finding.remark or ""
     return {
         "id": finding.id,
         "kind": KINDS.get(finding.kind, finding.kind),
@@ -100,9 +99,10 @@ def finding_line(finding: Finding) -> dict[str, object]:
         "peak": number(finding.peak, 2),
         "peak_hu": signed(finding.peak_hu, 0, "HU"),
         "trust": trust(finding.trust),
+        "trust_value": number(finding.trust, 2),
         "probability": probability(finding.probability),
-        "reason": why,
-        "remark": remark if why not in remark else remark.replace(why, "").strip(),
+        "reason": reason_sentence(finding.reason),
+        "remark": finding.remark or "",
     }
 
 
@@ -116,10 +116,16 @@ def probability(value: float | None) -> str:
 
 def section(content: ReportContent, name: Section) -> dict[str, object]:
     """Title, hint and table lines of a section beside the findings; without lines where it is empty."""
-    lines = [finding_line(item) for item in content.section(name)]
+    lines = [{**finding_line(item), "slice": stored_slice(content, item)} for item in content.section(name)]
     if name == "stable":
         lines = [{**line, "kind": "Stable", "denser": None} for line in lines]
     return {"name": name, "title": SECTION_TITLES[name], "hint": SECTION_HINTS[name], "lines": lines}
+
+
+def stored_slice(content: ReportContent, finding: Finding) -> str:
+    """The slice of the current scan's file that holds the centre, counted from 1."""
+    index = content.reference.grid.to_index(finding.centre_mm)
+    return f"{round(float(index[2])) + 1} of {content.reference.grid.shape[0]}"
 
 
 def operating_point(content: ReportContent) -> str:
