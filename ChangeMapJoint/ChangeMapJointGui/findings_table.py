@@ -9,7 +9,7 @@ import qt
 from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.change_map import DENSER_COLOR, LESS_DENSE_COLOR
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
-from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, Row
+from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, STRENGTH, TRUST, Row
 from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.parameters import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
@@ -135,6 +135,7 @@ class FindingsSection:
         self._filling = True
         table.clear()
         table.setHeaderLabels(words.columnNames(judged))
+        table.headerItem().setToolTip(STRENGTH, words.strengthHint(judged))
         table.rootIsDecorated = judged
         table.setColumnHidden(LISTED, judged or session is None or session.lists.own is None)
         self._items = []

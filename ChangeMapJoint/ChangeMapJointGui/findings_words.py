@@ -35,8 +35,15 @@ class Row(NamedTuple):
 
 def columnNames(judged: bool) -> list[str]:
     """Return the headers of the table."""
-    strength = _("Probability") if judged else _("Peak")
+    strength = _("Prob.") if judged else _("Peak")
     return [_("No."), _("Kind"), _("Size"), _("Change"), strength, _("Trust"), _("Listed"), _("Reader")]
+
+
+def strengthHint(judged: bool) -> str:
+    """Return what the column of probabilities, or by the map that of peaks, means."""
+    if judged:
+        return _("Probability that a lesion really changed, judged from the measurements in both scans.")
+    return _("Highest value of the change map in the region.")
 
 
 def listNames() -> dict[str, str]:
@@ -140,7 +147,9 @@ def details(row: Row | None, threshold: float = 0.0) -> str:
     if row.change.peak >= threshold:
         pale = ""
     pale = pale.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
-    lines = [reason if reason not in remark else "", _sizes(measured), remark, pale]
+    if reason:  # it comes first, and once
+        remark = remark.replace(reason, "").strip()
+    lines = [reason, _sizes(measured), remark, pale]
     return "\n".join(line for line in lines if line)
 
 
@@ -155,21 +164,17 @@ def tooltip(row: Row) -> str:
 
 
 def _sizes(measured: Any) -> str:
-    """Return the lesion now and before; empty unless both scans show it."""
+    """Return the lesion's diameters now and before; empty unless both scans show it. The remark holds its volumes."""
     sides = [measured.get("lesion_reference"), measured.get("lesion_template")]
     if None in sides:
         return ""
     now, before = (
-        _("{long} x {across} mm, {volume} ml").format(
-            long=f"{lesion['long_diameter_mm']:.1f}",
-            across=f"{lesion['perpendicular_diameter_mm']:.1f}",
-            volume=f"{lesion['volume_ml']:.2f}",
+        _("{long} x {across} mm").format(
+            long=f"{lesion['long_diameter_mm']:.1f}", across=f"{lesion['perpendicular_diameter_mm']:.1f}"
         )
         for lesion in sides
     )
-    interval = measured.get("volume_change_interval_percent")
-    error = _(" Volume: {low} to {high} % (95 %).").format(low=f"{interval[0]:+.0f}", high=f"{interval[1]:+.0f}")
-    return _("Now {now}; before {before}.").format(now=now, before=before) + (error if interval else "")
+    return _("Now {now}; before {before}.").format(now=now, before=before)
 
 
 def countText(session: Any, judged: dict[str, list[Any]] | None, rows: list[Row], threshold: float) -> str:

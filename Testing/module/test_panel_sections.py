@@ -50,7 +50,7 @@ def test_findings_are_listed_with_their_probability_and_the_rest_is_folded(judge
     ]
     assert groups(judged) == ["Possible (1)", "Explained (1)", "Stable (1)"]
     assert judged.ui.findingsCountLabel.text == "2 findings, 0 reviewed."
-    assert judged.ui.findingsTable.headerItem().text(4) == "Probability"
+    assert judged.ui.findingsTable.headerItem().text(4) == "Prob."
     assert marked(judged) == ["1 new", "2 resolved"]
 
 
@@ -124,16 +124,16 @@ def test_an_explained_change_gives_its_reason_and_is_shown_where_it_is(judged) -
     click_row(judged, item)
     for name in CURRENT:
         np.testing.assert_allclose(centre_lps(name), WALL_MM, atol=2.0)
-    assert judged.ui.findingRemarkLabel.text.splitlines() == [REASONS["wall"], "Flat."]
+    said = judged.ui.findingRemarkLabel.text.splitlines()
+    assert said == [REASONS["wall"], "Flat.", "No color here: the map reaches 0.60, less than the threshold of 0.68."]
+    user.drag(judged.ui.thresholdSlider, 0.5)
+    assert judged.ui.findingRemarkLabel.text.splitlines() == said[:2]
 
 
-def test_a_stable_lesion_is_told_with_both_measurements(judged) -> None:
+def test_a_stable_lesion_is_told_with_its_size_in_both_scans(judged) -> None:
     click_row(judged, group(judged, "Stable"))
     click_row(judged, items(judged)[-1])
-    assert (
-        "Now 20.0 x 19.0 mm, 4.20 ml; before 18.0 x 17.0 mm, 3.00 ml. Volume: -18 to +31 % (95 %)."
-        in judged.ui.findingRemarkLabel.text
-    )
+    assert "Now 20.0 x 19.0 mm; before 18.0 x 17.0 mm." in judged.ui.findingRemarkLabel.text
 
 
 def test_a_verdict_stays_with_its_change_in_every_list(judged) -> None:
