@@ -244,8 +244,8 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     typer.echo(result.gate.text)
     if result.given is not None:
         typer.echo(" ".join((result.given.sentence, *result.given.notes)))
-        if result.given.warning and result.given.refined:  # else it is the first reason of the verdict
-            typer.echo(result.given.warning)
+        if result.given.refined and result.given.doubts:  # else they are the first reasons of the verdict
+            typer.echo(" ".join(result.given.doubts))
     typer.echo(f"Registration: {result.quality.verdict}. {' '.join(result.quality.reasons)}")
     if result.findings is not None and result.findings.why:
         typer.echo(

@@ -96,8 +96,8 @@ def assess_deformable(
             options=config.findings,
         )
         verdict = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
-        if output.given is not None and output.given.warning and not output.given.refined:
-            verdict = replace(verdict, verdict="do not use", reasons=(output.given.warning, *verdict.reasons))
+        if output.given is not None:
+            verdict = output.given.on_verdict(verdict)
         if verdict.verdict == "do not use":
             findings = findings.withhold(verdict.reasons)
     return Result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.given_check import look_for_a_better_reading
+from ChangeMapJointLib.comparison.swallowed import Swallowed, sentence
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.io.deformation_files import check_finite, read_deformation
+from ChangeMapJointLib.io.deformation_files import check_finite, read_with_files
 from ChangeMapJointLib.io.mappings import Dense, Mapping, sampled
 from ChangeMapJointLib.io.provenance import sha256_of
+from ChangeMapJointLib.registration.quality import Quality, Verdict
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.deformation import Deformation
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -54,6 +56,7 @@ class GivenReport:
         folding_percent: percentage of the reference's lung voxels where it folds.
         notes: sentences on how it was read.
         warning: a sentence that says as what it fits the lungs far better; empty where it fits best as it is.
+        swallowed: places where it deforms change away, as far as its volume change tells.
     """
 
     sources: tuple[Source, ...]
@@ -62,6 +65,7 @@ class GivenReport:
     folding_percent: float
     notes: tuple[str, ...] = ()
     warning: str = ""
+    swallowed: tuple[Swallowed, ...] = ()
 
     @property
     def names(self) -> str:
@@ -74,6 +78,24 @@ class GivenReport:
         if self.refined:
             return f"The registration started from the given deformation {self.names}."
         return f"The deformation was given ({self.names}) and used as it is."
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the given deformation, one sentence each."""
+        return tuple(filter(None, (self.warning, sentence(self.swallowed, refined=self.refined))))
+
+    def on_verdict(self, quality: Quality) -> Quality:
+        """Return the verdict on the registration with the doubts about a deformation that was used as it is.
+
+        One that fits far better when it is read differently must not be used.
+        """
+        if self.refined or not self.doubts:
+            return quality
+        verdict: Verdict = "do not use" if self.warning else "look closely"
+        if quality.verdict == "do not use":
+            verdict = quality.verdict
+        reasons = self.doubts if quality.verdict == "good" else (*self.doubts, *quality.reasons)
+        return replace(quality, verdict=verdict, reasons=reasons)
 
 
 def how_computed(given: GivenReport) -> str:
@@ -136,8 +158,8 @@ def read_given(deformation: AnyDeformation, reference: Grid) -> Given:
         paths = [Path(path) for path in deformation if isinstance(path, (str, Path))]
         if not paths or len(paths) != len(deformation):
             raise InputError("found something else than paths", field=ARGUMENT.name, expected="one or more files")
-        mapping = read_deformation(paths)
-        return Given(mapping, tuple(Source(path.name, sha256_of(path)) for path in paths))
+        mapping, files = read_with_files(paths)
+        return Given(mapping, tuple(Source(path.name, sha256_of(path)) for path in files))
     try:
         return _from_memory(deformation, reference)
     except InputError as error:

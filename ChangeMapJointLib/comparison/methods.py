@@ -12,6 +12,7 @@ from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.given import GivenReport, PlacedDeformation
 from ChangeMapJointLib.comparison.stages import Stages
+from ChangeMapJointLib.comparison.swallowed import find_swallowed
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Shape3
@@ -102,9 +103,16 @@ def register_given(
     """
     matches = _match_keypoints(pair, config, stages)
     field = placed.field
-    folding = folding_percent(field, pair.reference.mask, pair.reference.grid)
+    lungs, grid = pair.reference.mask, pair.reference.grid
+    folding = folding_percent(field, lungs, grid)
     report = GivenReport(
-        placed.sources, refine, keypoint_error(field, matches.keypoints), folding, placed.notes, placed.warning
+        placed.sources,
+        refine,
+        keypoint_error(field, matches.keypoints),
+        folding,
+        placed.notes,
+        placed.warning,
+        find_swallowed(field, lungs, grid),
     )
     with stages.stage("register") as progress:
         if refine:

@@ -111,7 +111,7 @@ def given_notes(result: Result) -> tuple[str, ...]:
     if result.given is None:
         return ()
     given = result.given
-    return (given.sentence, *given.notes, *((given.warning,) if given.warning else ()))
+    return (given.sentence, *given.notes, *given.doubts)
 
 
 def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageReport]) -> dict[str, Any]:

@@ -45,6 +45,11 @@ NIFTYREG_DENSE = "convert it with reg_transform -disp"
 
 
 def read_deformation(paths: Sequence[Path]) -> Mapping:
+    """Read a deformation; see :func:`read_with_files`."""
+    return read_with_files(paths)[0]
+
+
+def read_with_files(paths: Sequence[Path]) -> tuple[Mapping, tuple[Path, ...]]:
     """Read a deformation from one file, or from several that act one after another.
 
     Args:
@@ -52,12 +57,15 @@ def read_deformation(paths: Sequence[Path]) -> Mapping:
             matrix, as for ``antsApplyTransforms -t`` and ``greedy -r``.
 
     Returns:
-        The mapping of points (x, y, z in mm, LPS) of the current scan to the prior.
+        The mapping of points (x, y, z in mm, LPS) of the current scan to the prior, and all files that it was read
+        from: elastix names its initial transforms.
 
     Raises:
         InputError: a file is missing or damaged, or holds no deformation that is read here.
     """
-    parts, elastix = [], 0
+    parts: list[Mapping] = []
+    files: list[Path] = []
+    elastix = 0
     for path in paths:
         try:
             if not path.exists():
@@ -66,35 +74,36 @@ def read_deformation(paths: Sequence[Path]) -> Mapping:
                 raise InputError("not a file", expected=FORMATS)
             if path.stat().st_size == 0:
                 raise InputError("an empty file", expected=FORMATS, remedy="export or copy it again")
-            part, is_elastix = _read(path)
-            elastix += is_elastix
+            part, of_elastix = _read(path)
+            elastix += bool(of_elastix)
             if elastix > 1:
                 raise InputError("a second file of elastix", remedy="give the last one only, it names those before")
             parts.append(part)
+            files += of_elastix or [path]
         except InputError as error:
             raise error.at(path) from error
         except (MemoryError, OSError) as error:
             raise InputError(f"cannot be read ({reason_of(error)})", field=path) from error
-    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+    return parts[0] if len(parts) == 1 else Chain(tuple(parts)), tuple(files)
 
 
-def _read(path: Path) -> tuple[Mapping, bool]:
-    """The mapping of one file, and whether it is of elastix."""
+def _read(path: Path) -> tuple[Mapping, tuple[Path, ...]]:
+    """The mapping of one file; and of elastix all files that belong to it."""
     name = path.name.lower()
     if name.endswith(NIFTI):
-        return _read_nifti(path), False
+        return _read_nifti(path), ()
     if name.endswith((*NRRD, *META)):
         if name.endswith(NRRD):
             _check_nrrd(path)
-        return Dense(_field(path)), False
+        return Dense(_field(path)), ()
     if not name.endswith(MATRICES):
         raise InputError("unknown file format", expected=FORMATS)
     with path.open("rb") as stream:
         start = stream.read(MATRIX_BYTES)
     if looks_like_elastix(start):
-        return read_elastix(path), True
+        return read_elastix(path)
     matrix = _ras_matrix(start) if path.stat().st_size <= MATRIX_BYTES else None
-    return (read_itk_transform(path) if matrix is None else Linear(matrix)), False
+    return (read_itk_transform(path) if matrix is None else Linear(matrix)), ()
 
 
 def _ras_matrix(content: bytes) -> FloatArray | None:

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.io.mappings import Added, Chain, Linear, Mapping, Spline
+from ChangeMapJointLib.io.placing import LARGEST_MM
 
 MOST_BYTES = 2**30
 MOST_FILES = 16  # initial transforms of initial transforms
@@ -31,7 +32,7 @@ class Parameters(dict[str, list[str]]):
         return (self.get(name) or [default])[0]
 
     def numbers(self, name: str, count: int, default: FloatArray | None = None) -> FloatArray:
-        """Return exactly ``count`` finite numbers.
+        """Return exactly ``count`` finite numbers, none too large for a length.
 
         Raises:
             InputError: they are missing, or others were found.
@@ -43,7 +44,7 @@ class Parameters(dict[str, list[str]]):
             numbers = np.array([float(word) for word in words])
         except ValueError:
             numbers = np.array([np.nan])
-        if len(words) != count or not np.isfinite(numbers).all():
+        if len(words) != count or not (np.abs(numbers) < LARGEST_MM).all():
             raise InputError(f"{len(words)} value(s) in {name}", expected=f"{count} numbers", remedy=TEXT_AGAIN)
         return numbers
 
@@ -53,30 +54,44 @@ def looks_like_elastix(start: bytes) -> bool:
     return bool(re.match(rb"(?:\s|//[^\n]*\n)*\(\s*\w+\s", start))
 
 
-def read_elastix(path: Path, *, others: int = 0) -> Mapping:
+def read_elastix(path: Path) -> tuple[Mapping, tuple[Path, ...]]:
     """Read a transform parameter file, and the initial transforms that it names.
 
     Those are looked for beside the file first, since they are named by the path at which elastix wrote them.
 
+    Returns:
+        The mapping, and all files that it was read from, in the order in which points pass through them.
+
     Raises:
         InputError: a file is missing or damaged, or of a kind that is not read here.
     """
-    if others >= MOST_FILES:
-        raise InputError(f"names more than {MOST_FILES} initial transforms", remedy=TEXT_AGAIN)
-    values = _parsed(path)
-    if values.word("FixedImageDimension", "3") != "3" or values.word("MovingImageDimension", "3") != "3":
-        raise InputError(f"a transform of {values.word('FixedImageDimension')}-D images", expected="of 3-D images")
-    own = _mapping(values)
+    chain = [(path, _parsed(path))]
+    while (initial := _initial_path(*chain[0])) is not None:
+        if len(chain) > MOST_FILES:
+            raise InputError(f"names more than {MOST_FILES} initial transforms", remedy=TEXT_AGAIN)
+        chain.insert(0, (initial, _parsed(initial)))
+    mapping = _mapping(chain[0][1])
+    for _, values in chain[1:]:
+        own = _mapping(values)
+        add = values.word("HowToCombineTransforms", "Compose") == "Add"
+        mapping = Added(mapping, own) if add else Chain((mapping, own))
+    return mapping, tuple(file for file, _ in chain)
+
+
+def _initial_path(path: Path, values: Parameters) -> Path | None:
+    """Where the initial transform is that the file at ``path`` names; None where it names none.
+
+    Raises:
+        InputError: it is missing.
+    """
     named = values.word("InitialTransformParameterFileName") or values.word("InitialTransformParametersFileName")
     if named in ("", "NoInitialTransform"):
-        return own
+        return None
     places = (path.parent / Path(named.replace("\\", "/")).name, Path(named))
-    initial_path = next((place for place in places if place.is_file()), None)
-    if initial_path is None:
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
         raise InputError(f"its initial transform {places[0].name} is missing", remedy="put it into the same folder")
-    initial = read_elastix(initial_path, others=others + 1)
-    combine = values.word("HowToCombineTransforms", "Compose")
-    return Added(initial, own) if combine == "Add" else Chain((initial, own))
+    return found
 
 
 def _parsed(path: Path) -> Parameters:
@@ -89,6 +104,8 @@ def _parsed(path: Path) -> Parameters:
             values[entry[1]] = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', entry[2])]
     if "Transform" not in values:
         raise InputError("not a transform parameter file of elastix (it names no Transform)", remedy=TEXT_AGAIN)
+    if values.word("FixedImageDimension", "3") != "3" or values.word("MovingImageDimension", "3") != "3":
+        raise InputError(f"a transform of {values.word('FixedImageDimension')[:9]}-D images", expected="of 3-D images")
     return values
 
 

@@ -6,6 +6,8 @@ uniGradICON and BRAINS write such files.
 
 from __future__ import annotations
 
+import re
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 KINDS = "a linear, B-spline or displacement field transform, or a composite of these"
+NOT_READABLE, ITK_FILE = "not a readable transform file", "a file of ITK, or 4 x 4 numbers"
+ONE_EACH = "save each as a file of its own and give them in their order"
+TEXTS = (".txt", ".tfm", ".xfm")
+MOST_BYTES = 2**28  # bytes, of a displacement field as text
+MATLAB_BYTES = {0: 8, 10: 4}  # of a number: double, float
 NEEDS = "install the Python package SimpleITK, which reads ITK transform files, or give a displacement field"
 
 
@@ -33,13 +40,56 @@ def read_itk_transform(path: Path) -> Mapping:
         import SimpleITK as sitk
     except ModuleNotFoundError as error:
         raise InputError("SimpleITK is not installed", remedy=NEEDS) from error
+    if path.suffix.lower() == ".mat":
+        _check_matlab(path)
+    elif path.suffix.lower() in TEXTS:
+        _check_text(path)
     try:
         transform = sitk.ReadTransform(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter from a message that quotes the file
-        raise InputError(
-            "not a readable transform file", expected="a file of ITK, or 4 x 4 numbers", remedy="export it again"
-        ) from error
+        raise InputError(NOT_READABLE, expected=ITK_FILE, remedy="export it again") from error
     return mapping_of(transform)
+
+
+def _content(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise InputError(f"{size} bytes", expected=f"at most {MOST_BYTES}", remedy="give a displacement field or .h5")
+    return path.read_bytes()
+
+
+def _check_text(path: Path) -> None:
+    """Refuse several transforms in one file: ITK would read the first alone.
+
+    Raises:
+        InputError: there are several, and they are no composite.
+    """
+    kinds = re.findall(rb"^\s*Transform:\s*(\w+)", _content(path), re.MULTILINE)
+    if len(kinds) > 1 and not kinds[0].startswith(b"CompositeTransform"):
+        raise InputError(f"{len(kinds)} transforms", expected="one, or a composite", remedy=ONE_EACH)
+
+
+def _check_matlab(path: Path) -> None:
+    """Check that the variables fill the file: ITK reads on for ever where they do not.
+
+    Each is five int32 (type, rows, columns, imaginary, length of the name), the name and the numbers (MATLAB 4).
+
+    Raises:
+        InputError: they do not, or there are several transforms, of which ITK would read the first alone.
+    """
+    content = _content(path)
+    place, count = 0, 0
+    while place < len(content):
+        header = content[place : place + 20]
+        order = "<" if header[1:2] == header[2:3] == header[3:4] == b"\0" else ">"
+        kind, rows, columns, imaginary, name = struct.unpack(f"{order}5i", header) if len(header) == 20 else (-1,) * 5
+        if kind % 100 not in MATLAB_BYTES or min(rows, columns) < 1 or imaginary or not 1 <= name <= 200:
+            raise InputError(NOT_READABLE, expected=ITK_FILE, remedy="export it again")
+        place, count = place + 20 + name + rows * columns * MATLAB_BYTES[kind % 100], count + 1
+    if place != len(content):
+        raise InputError(f"truncated, {len(content)} of {place} bytes", remedy="copy or export it again")
+    if count > 2:  # parameters and fixed parameters
+        raise InputError("several transforms", expected="one", remedy=ONE_EACH)
 
 
 def mapping_of(transform: sitk.Transform) -> Mapping:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from ChangeMapJointLib.core.grid import Grid, Vector3
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, apply_affine
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 
@@ -122,6 +123,32 @@ class ControlGrid:
                 value = stencil(value, taps, dim=2 - other)
             gradients.append(value / self.spacing_mm[axis])
         return gradients
+
+
+class PointSplines:
+    """The displacement at fixed points as a linear function of the coefficients.
+
+    It is computed on the CPU in double precision by a sparse matrix, wherever the images are: autograd would sum the
+    gradient of a gather in an order that varies from run to run.
+    """
+
+    def __init__(self, points_mm: FloatArray, control: ControlGrid) -> None:
+        """Prepare ``points_mm``, ``[n, 3]`` (x, y, z) LPS, for ``control``."""
+        nodes, values = control.at_points(apply_affine(control.grid.inverse_affine, points_mm))
+        count, reach = nodes.shape
+        rows = np.repeat(np.arange(count), reach)
+        size = (count, int(np.prod(control.shape)))
+        self._matrix = csr_matrix((values.numpy().ravel(), (rows, nodes.numpy().ravel())), shape=size)
+        self._adjoint = self._matrix.T.tocsr()
+
+    def displacement(self, coefficients: Tensor) -> FloatArray:
+        """The displacement in mm at the points, ``[n, 3]``."""
+        moved: FloatArray = self._matrix @ coefficients.detach().cpu().double().numpy().reshape(-1, 3)
+        return moved
+
+    def gradient(self, pull: FloatArray, coefficients: Tensor) -> Tensor:
+        """The gradient by ``coefficients``, from that by the displacement at the points, ``[n, 3]``."""
+        return torch.from_numpy(self._adjoint @ pull).reshape(coefficients.shape).to(coefficients)
 
 
 def stencil(values: Tensor, taps: tuple[float, float, float], dim: int) -> Tensor:

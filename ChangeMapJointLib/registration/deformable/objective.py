@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ChangeMapJointLib.core.displacement import determinant
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
+from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
 from ChangeMapJointLib.registration.deformable.data_terms import DataTerms
 from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_regulariser
+from ChangeMapJointLib.registration.deformable.surface_term import SurfaceTerm
 
 MATCH_MM = 3.0  # accuracy of a keypoint match
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of the terms of Eq. (1) and of the volume term, all >= 0.
+    """The weights of the terms of Eq. (1), of the volume term and of the surface term, all >= 0.
 
     They were found by experiment, since the paper gives none.
 
@@ -31,6 +31,8 @@ class Weights:
         mask: beta2, of the distance of the lung masks.
         curvature: beta3, of the curvature of the spline's coefficients on the control grid, in 1/mm^2.
         volume: of the volume term, which keeps the deformation from folding.
+        surface: of the squared distance in mm^2 between the lungs' surfaces, see
+            :mod:`~ChangeMapJointLib.registration.deformable.surface_term`.
     """
 
     ngf: float = 1.0
@@ -38,6 +40,7 @@ class Weights:
     mask: float = 0.1
     curvature: float = 150.0
     volume: float = 0.05
+    surface: float = 0.05
 
     def __post_init__(self) -> None:
         checks = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}
@@ -64,31 +67,20 @@ class Keypoints:
 
 
 class KeypointTerm:
-    """D_key of Eq. (1) for coefficients on a control grid, with its gradient in closed form.
-
-    It is computed on the CPU in double precision by a sparse matrix, wherever the images are: autograd would sum the
-    gradient of a gather in an order that varies from run to run.
-    """
+    """D_key of Eq. (1) for coefficients on a control grid, with its gradient in closed form."""
 
     def __init__(self, keypoints: Keypoints, control: ControlGrid, rigid: FloatArray) -> None:
         """Prepare ``keypoints`` for ``control``, whose displacement is added to ``rigid``."""
-        nodes, values = control.at_points(apply_affine(control.grid.inverse_affine, keypoints.reference_mm))
-        count, reach = nodes.shape
-        rows = np.repeat(np.arange(count), reach)
-        size = (count, int(np.prod(control.shape)))
-        self.spline = csr_matrix((values.numpy().ravel(), (rows, nodes.numpy().ravel())), shape=size)
-        self.adjoint = self.spline.T.tocsr()
-        start = keypoints.reference_mm @ rigid[:3, :3].T + rigid[:3, 3]
-        self.wanted: FloatArray = keypoints.template_mm - start
+        self.splines = PointSplines(keypoints.reference_mm, control)
+        self.wanted: FloatArray = keypoints.template_mm - apply_affine(rigid, keypoints.reference_mm)
         self.weight: FloatArray = np.asarray(keypoints.weight, dtype=float)
 
     def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor]:
         """The weighted mean of the squared distances in mm^2, and its gradient by the coefficients."""
-        apart = self._moved(coefficients) - self.wanted
+        apart = self.splines.displacement(coefficients) - self.wanted
         total = max(float(self.weight.sum()), float(np.finfo(float).tiny))
         value = float((self.weight * (apart**2).sum(axis=1)).sum()) / total
-        gradient = self.adjoint @ (apart * (2 / total * self.weight)[:, None])
-        return value, torch.from_numpy(gradient).reshape(coefficients.shape).to(coefficients)
+        return value, self.splines.gradient(apart * (2 / total * self.weight)[:, None], coefficients)
 
     def downweight_outliers(self, coefficients: Tensor) -> None:
         """Reduce the weight of keypoints that lie far from where the deformation so far takes them: wrong matches.
@@ -96,14 +88,10 @@ class KeypointTerm:
         The factor is that of Geman and McClure, ``1 / (1 + (d / s)^2)^2`` for the distance d, where s is twice the
         median distance but at least :data:`MATCH_MM`.
         """
-        apart = np.linalg.norm(self._moved(coefficients) - self.wanted, axis=1)
+        apart = np.linalg.norm(self.splines.displacement(coefficients) - self.wanted, axis=1)
         if len(apart):
             scale = max(2 * float(np.median(apart)), MATCH_MM)
             self.weight = self.weight / (1 + (apart / scale) ** 2) ** 2
-
-    def _moved(self, coefficients: Tensor) -> FloatArray:
-        moved: FloatArray = self.spline @ coefficients.detach().cpu().double().numpy().reshape(-1, 3)
-        return moved
 
 
 class Objective:
@@ -119,6 +107,7 @@ class Objective:
         control: ControlGrid,
         weights: Weights,
         keypoints: KeypointTerm | None = None,
+        surface: SurfaceTerm | None = None,
         *,
         rigid: FloatArray | None = None,
     ) -> None:
@@ -129,9 +118,11 @@ class Objective:
             control: control points over R's grid.
             weights: the weights of the terms.
             keypoints: optional correspondences.
+            surface: optional distance of the lungs' surfaces.
             rigid: 4x4 matrix A, which the volume term needs for det(A + grad u). The identity by default.
         """
-        self.data, self.control, self.weights, self.keypoints = data, control, weights, keypoints
+        self.data, self.control, self.weights = data, control, weights
+        self.keypoints, self.surface = keypoints, surface
         turn = np.eye(3) if rigid is None else rigid[:3, :3]
         self.turn = (turn - np.eye(3)) @ np.asarray(control.grid.direction)  # columns: along the array's axes
 
@@ -152,8 +143,9 @@ class Objective:
         value = float(total.detach()) + self.weights.ngf * terms["ngf"] + self.weights.mask * terms["mask"]
         gradient = gradient + pull
         terms |= {name: float(term.detach()) for name, term in regularisers.items()}
-        if self.keypoints is not None:
-            terms["keypoints"], pull = self.keypoints.evaluate(coefficients)
-            value += self.weights.keypoints * terms["keypoints"]
-            gradient = gradient + self.weights.keypoints * pull
+        for name, points in (("keypoints", self.keypoints), ("surface", self.surface)):
+            if points is not None:
+                terms[name], pull = points.evaluate(coefficients)
+                value += getattr(self.weights, name) * terms[name]
+                gradient = gradient + getattr(self.weights, name) * pull
         return value, gradient.contiguous(), terms

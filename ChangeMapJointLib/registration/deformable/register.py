@@ -28,10 +28,18 @@ from ChangeMapJointLib.registration.deformable.lbfgs import minimise_lbfgs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.deformable.start import initial_coefficients, smooth_start
+from ChangeMapJointLib.registration.deformable.surface_term import (
+    DISTANCE_MM,
+    OUTLIER_MM,
+    SurfaceDistance,
+    SurfaceTerm,
+    surface_points,
+)
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.pair import ScanPair
 
 FIRST_STEP_MM = 1.0  # largest change of a coefficient in the first iteration on a level
+SHARP_MM = 2.5  # largest voxels with which the surface of the lungs counts in full
 ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few keypoints, and those poorly
 
 
@@ -148,6 +156,7 @@ def register(
     if start is not None:
         start = smooth_start(start, lungs, grid, rigid)
     levels = _levels(pair, options, device)
+    surface = _LungSurfaces.of(levels) if options.weights.surface else None
     ticks = _Ticks(
         progress,
         [
@@ -167,8 +176,10 @@ def register(
         # on the first level without a start, every residual is motion
         change_hu = options.change_hu if number or start else 0.0
         unchanged = change_weight(reference, template, coefficients, control, rigid, change_hu=change_hu)
-        weights = _level_weights(options.weights, keypoints, number)
+        weights = _level_weights(options.weights, keypoints, number, levels[-1])
         objective = _objective(reference, template, control, rigid, options, weights, keypoints, unchanged)
+        if surface is not None:
+            objective.surface = surface.term(control, rigid, outlier_mm=OUTLIER_MM * 2 ** (len(levels) - 1 - number))
         if objective.keypoints is not None and number:
             objective.keypoints.downweight_outliers(coefficients)
         coefficients, report = minimise(
@@ -195,7 +206,7 @@ def _without_folding(
             break
         weights = replace(objective.weights, volume=options.weights.volume * factor)
         # the keypoint term keeps the weights of its outliers
-        objective = Objective(objective.data, control, weights, objective.keypoints, rigid=rigid)
+        objective = Objective(objective.data, control, weights, objective.keypoints, objective.surface, rigid=rigid)
         coefficients, report = minimise(
             objective, coefficients, options.iterations[-1], progress, tolerance=options.tolerance
         )
@@ -205,10 +216,35 @@ def _without_folding(
     return field, folding, reports
 
 
-def _level_weights(weights: Weights, keypoints: Keypoints | None, level: int) -> Weights:
-    """The weights on a level (0 is the coarsest): matches are equally accurate on all, but images grow sharper."""
+@dataclass(frozen=True)
+class _LungSurfaces:
+    """Points on the surface of R's lungs, and the distance to that of T's."""
+
+    points_mm: FloatArray
+    distance: SurfaceDistance
+
+    @classmethod
+    def of(cls, levels: list[tuple[ScanView, ScanView]]) -> _LungSurfaces:
+        """Points from the finest level, the distance from the coarsest one that is fine enough for it."""
+        templates = [template for _, template in levels]
+        fine = [view for view in templates if max(view.grid.spacing_mm) <= DISTANCE_MM]
+        return cls(surface_points(levels[-1][0]), SurfaceDistance([*fine, templates[-1]][0]))
+
+    def term(self, control: ControlGrid, rigid: FloatArray, *, outlier_mm: float) -> SurfaceTerm:
+        return SurfaceTerm(self.points_mm, self.distance, control, rigid, outlier_mm=outlier_mm)
+
+
+def _level_weights(
+    weights: Weights, keypoints: Keypoints | None, level: int, finest: tuple[ScanView, ScanView]
+) -> Weights:
+    """The weights on a level (0 is the coarsest): matches are equally accurate on all, but images grow sharper.
+
+    The surface of the lungs is known to a part of a voxel; in thick slices it counts little.
+    """
     share = 4.0**-level * (min(len(keypoints.weight) / ENOUGH_KEYPOINTS, 1.0) if keypoints else 0.0)
-    return replace(weights, keypoints=weights.keypoints * share)
+    voxel_mm = max(max(view.grid.spacing_mm) for view in finest)
+    sharp = min(1.0, SHARP_MM / voxel_mm) ** 2
+    return replace(weights, keypoints=weights.keypoints * share, surface=weights.surface * sharp)
 
 
 def _status(folding: float) -> str:

@@ -13,13 +13,13 @@ size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.core.hu import AIR_HU
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid.optimise import Descent, affine_transform, refine_alignment
@@ -38,6 +38,7 @@ STRUCTURE_VOX = 2.0  # sigma of the local mean that is subtracted: 6 mm, wider t
 LEAST_CONTRAST_HU = 15.0  # a block of the reference with a smaller standard deviation shows no structure
 NOISE_HU = 10.0  # smaller standard deviations in the template count as this
 LEAST_BLUR_MM2 = 0.3  # smaller differences in resolution are ignored
+SURE = 0.5  # agreement beyond chance from which the place of a block of lung is believed
 AFFINE = Descent(step_mm=1.0, stop_mm=0.01, iterations=60)
 
 
@@ -49,10 +50,14 @@ class Agreement:
         vessels: upper quartile of :meth:`BlockMatches.agreement` over blocks of lung, at most 1, about 0.1 for two
             different chests; None where fewer than ``FEWEST_BLOCKS`` blocks with structure lie in both scans.
         wall: median over blocks of chest wall.
+        places_mm: centres of the blocks of lung whose place in the template is sure, ``[n, 3]`` (x, y, z) LPS.
+        matched_mm: those places in the template, ``[n, 3]``.
     """
 
     vessels: float | None
     wall: float | None
+    places_mm: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
+    matched_mm: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,19 @@ class BlockMatches:
     Attributes:
         own: the best correlation of each block near its own place, ``[n]`` in [-1, 1].
         elsewhere: the best correlations near the places of other blocks, ``[n, ELSEWHERE]``.
+        centres: voxel (z, y, x) of the centre of each block, ``[n, 3]``.
+        shifts: how far from there its best place lies, in voxels (z, y, x), ``[n, 3]``.
     """
 
     own: FloatArray
     elsewhere: FloatArray
+    centres: FloatArray
+    shifts: FloatArray
+
+    @classmethod
+    def none(cls) -> BlockMatches:
+        """No blocks."""
+        return cls(np.zeros(0), np.zeros((0, ELSEWHERE)), np.zeros((0, 3)), np.zeros((0, 3)))
 
     def agreement(self) -> FloatArray:
         """Agreement beyond chance of each block, ``[n]``: 0 as good as any other place, 1 a perfect match."""
@@ -109,7 +123,10 @@ def compare_structures(
         fixed.region(margin_mm) & ~ndimage.binary_dilation(fixed.lungs, iterations=2),
         moved.valid,
     )
-    return Agreement(_percentile(vessels, 75), _percentile(bones, 50))
+    sure = vessels.agreement() > SURE
+    here = fixed.grid.to_physical(vessels.centres[sure][:, ::-1])
+    there = fixed.grid.to_physical((vessels.centres + vessels.shifts)[sure][:, ::-1])
+    return Agreement(_percentile(vessels, 75), _percentile(bones, 50), here, apply_affine(affine, there))
 
 
 def fine_structure(hu: NDArray[np.float32], mask: BoolArray, window_hu: tuple[float, float]) -> NDArray[np.float32]:
@@ -155,7 +172,7 @@ def block_matches(
     lattice[::STRIDE_VOX, ::STRIDE_VOX, ::STRIDE_VOX] = True
     corners = np.argwhere(lattice & mask)  # a block's corner in the padded array is its centre in the unpadded one
     corners = corners[:: max(1, len(corners) // MOST_BLOCKS)]
-    blocks, weights, surroundings = [], [], []
+    blocks, weights, surroundings, centres = [], [], [], []
     for z, y, x in corners:
         block = np.s_[z : z + BLOCK_VOX, y : y + BLOCK_VOX, x : x + BLOCK_VOX]
         around = np.s_[z : z + 2 * pad + 1, y : y + 2 * pad + 1, x : x + 2 * pad + 1]
@@ -164,14 +181,17 @@ def block_matches(
         weight = w[block].astype(np.float32)
         centred = (a[block] - (a[block] * weight).sum() / weight.sum()) * weight
         if (centred**2).sum() >= LEAST_CONTRAST_HU**2 * weight.sum():
+            centres.append((z, y, x))
             blocks.append(centred)
             weights.append(weight)
             surroundings.append(b[around] - b[around].mean())  # keeps float32 sums of squares accurate
     if len(blocks) < FEWEST_BLOCKS:
-        return BlockMatches(np.zeros(0), np.zeros((0, ELSEWHERE)))
+        return BlockMatches.none()
     search = _BlockSearch.of(np.array(blocks), np.array(weights), np.array(surroundings))
     shifts = [1 + int((k + 0.5) * (len(blocks) - 1) / ELSEWHERE) for k in range(ELSEWHERE)]
-    return BlockMatches(search.best(0), np.stack([search.best(shift) for shift in shifts], axis=1))
+    own, place = search.best_place()
+    elsewhere = np.stack([search.best(shift) for shift in shifts], axis=1)
+    return BlockMatches(own, elsewhere, np.array(centres, dtype=float), place)
 
 
 @dataclass(frozen=True)
@@ -213,15 +233,40 @@ class _BlockSearch:
 
     def best(self, shift: int) -> FloatArray:
         """The largest correlation of block i in the surroundings of block i + ``shift``, ``[n]``."""
+        correlation = self._correlation(shift)
+        return np.asarray(correlation.reshape(len(correlation), -1).max(axis=1), dtype=np.float64)
+
+    def best_place(self) -> tuple[FloatArray, FloatArray]:
+        """The largest correlation of each block near its own place, ``[n]``, and the shift to there, ``[n, 3]``.
+
+        The shift is in voxels (z, y, x); a parabola through the neighbours gives its fraction.
+        """
+        correlation = self._correlation(0)
+        count, width = len(correlation), correlation.shape[1]
+        flat = correlation.reshape(count, -1).argmax(axis=1)
+        peak = np.stack(np.unravel_index(flat, (width,) * 3), axis=1)
+        rows = np.arange(count)
+        best = correlation[rows, peak[:, 0], peak[:, 1], peak[:, 2]]
+        shift = peak.astype(float) - width // 2
+        for axis in range(3):
+            low, high = peak.copy(), peak.copy()
+            low[:, axis], high[:, axis] = np.maximum(peak[:, axis] - 1, 0), np.minimum(peak[:, axis] + 1, width - 1)
+            before, after = (correlation[rows, p[:, 0], p[:, 1], p[:, 2]] for p in (low, high))
+            bend = before - 2 * best + after
+            inner = (peak[:, axis] > 0) & (peak[:, axis] < width - 1) & (bend < 0)
+            shift[inner, axis] += 0.5 * ((before - after) / np.where(inner, bend, 1.0))[inner]
+        return best.astype(np.float64), shift
+
+    def _correlation(self, shift: int) -> NDArray[np.float32]:
+        """Correlations of block i with every window of the surroundings of block i + ``shift``, ``[n, z, y, x]``."""
         surroundings = np.roll(self.surroundings, -shift, axis=0)
         squares = np.roll(self.squares, -shift, axis=0)
         mean = self._windows(self.weights * surroundings) / self.count
         spread = self._windows(self.weights * squares) - self.count * mean**2
         spread = np.maximum(spread, self.count * np.float32(NOISE_HU**2))
         correlation = self._windows(self.blocks * surroundings) / np.sqrt(self.energy * spread)
-        largest = correlation.reshape(len(correlation), -1).max(axis=1)
-        best: FloatArray = np.minimum(largest, 1.0).astype(np.float64)
-        return best
+        largest: NDArray[np.float32] = np.minimum(correlation, np.float32(1))
+        return largest
 
     def _windows(self, product: NDArray[np.complex64]) -> NDArray[np.float32]:
         """Sums over every window inside the surroundings, from the product of two spectra."""
