@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GUTTER = 46  # pixels on either side of the chest, for the numbers
 WIDTH = 520  # of the chest, in pixels
 COARSE_MM = 2.0
-PALE = 0.3  # opacity of changes that registration or acquisition explains
+PALE = 0.35  # opacity of changes that registration or acquisition explains
 
 
 def overview_pictures(content: ReportContent, numbered: Sequence[Finding]) -> tuple[Picture, ...]:

@@ -43,19 +43,24 @@ def listed_from(findings: Record) -> dict[OperatingPoint, float]:
     return {point: float(stored[point]) for point in OPERATING_POINTS if isinstance(stored.get(point), (int, float))}
 
 
-def section_of(entry: Entry, least: float) -> Section | None:
-    """The section of a change; None for one that was not judged.
+def section_of(entry: Entry, point: OperatingPoint, points: Mapping[OperatingPoint, float]) -> Section | None:
+    """The section of a change at an operating point; None for one that was not judged.
 
-    What is no longer probable enough for a finding is *possible*: nothing explains it.
+    As the judge does: what is stable stays so, and what a reason explains must be as probable as ``specific`` asks for,
+    except with ``sensitive``. What is no longer probable enough for a finding is *possible*: nothing explains it.
 
     Args:
         entry: of ``findings.json`` or ``candidates.json``.
-        least: probability from which a change is a finding.
+        point: how probable a finding must be.
+        points: from :func:`listed_from`.
     """
     probability, stored = entry.get("probability"), entry.get("section")
     if not isinstance(probability, (int, float)) or stored not in SECTIONS:
         return None
-    if probability >= least:
+    least = points.get(point, 1.0)
+    if stored == "explained" and point != "sensitive":
+        least = max(least, points.get("specific", 1.0))
+    if stored != "stable" and probability >= least:
         return "finding"
     return "possible" if stored == "finding" else stored
 
@@ -74,10 +79,10 @@ def judged_sections(
         grid: of the change map.
         point: how probable a finding must be; the run's own, or one of :func:`listed_from`.
     """
-    own, least = operating_point_of(findings), listed_from(findings).get(point, 1.0)
+    own, points = operating_point_of(findings), listed_from(findings)
     sections: dict[Section, list[Entry]] = {name: [] for name in SECTIONS}
     for entry in (*findings.get("findings", ()), *candidates.get("findings", ())):
-        section = entry.get("section") if point == own else section_of(entry, least)
+        section = entry.get("section") if point == own else section_of(entry, point, points)
         if section in sections:
             sections[section].append(entry)
     if point != own:

@@ -56,6 +56,19 @@ def test_a_more_specific_point_makes_findings_possible() -> None:
     assert ids("specific") == {"finding": [1, 3], "possible": [2, 4, 5], "explained": [6, 7], "stable": [8]}
 
 
+def test_an_explained_change_must_be_nearly_certain_and_a_stable_one_stays_so() -> None:
+    others = {"findings": [entry(4, "new", "explained", 0.7), entry(5, "new", "stable", 0.99)]}
+    at = {
+        point: [row.measured["id"] for row in judged_sections(FINDINGS, others, GRID, point)["finding"]]
+        for point in POINTS
+    }
+    assert 4 in at["sensitive"]
+    assert 4 not in at["specific"]
+    assert not any(5 in listed for listed in at.values())
+    as_sensitive = {**FINDINGS, "operating_point": "sensitive"}
+    assert 4 not in [row.measured["id"] for row in judged_sections(as_sensitive, others, GRID, "standard")["finding"]]
+
+
 def test_rows_hold_sign_place_and_a_key_of_their_own() -> None:
     at = (6.0, 4.0, 2.0)
     twice = {"operating_point": "standard", "findings": [entry(n, "new", "finding", 0.9, at) for n in (1, 2)]}
