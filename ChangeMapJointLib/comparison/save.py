@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.judge import LISTED_FROM
+from ChangeMapJointLib.change.judge import read_judge
 from ChangeMapJointLib.comparison.assess import round_to_hu, warp_rigidly
 from ChangeMapJointLib.comparison.given import GivenReport, how_computed
 from ChangeMapJointLib.comparison.inputs import Input
@@ -94,7 +94,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid)
     write_nrrd(folder / run_files.TRUST, maps.trust, field.grid)
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
-    write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=LISTED_FROM)
+    write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=read_judge().operating_points)
     if result.candidates is not None:
         write_findings_json(folder / run_files.CANDIDATES, result.candidates)
 

@@ -24,7 +24,7 @@ POINTS = 8000  # about one for every 16 mm^2 of two lungs
 OUTLIER_MM = 2.0  # on the finest level; a point at this distance pulls a quarter as much as it would otherwise
 DISTANCE_MM = 3.5  # largest voxels on which the distance to T's surface is kept
 REACH_MM = 40.0  # farther away, the distance to the surface is not needed
-ACCURACY_VOX = 0.1  # distances are accurate to this part of a voxel; equal scans are not moved
+ACCURACY_VOX = 0.05  # distances are accurate to this part of a voxel; equal scans are not moved
 SMOOTH_VOX = 0.8  # sigma of the smoothing of the share of lung, in voxels
 SEED = 20241130
 
