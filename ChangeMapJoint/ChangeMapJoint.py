@@ -170,6 +170,6 @@ class ChangeMapJointTest(ScriptedLoadableModuleTest):
         self.delayDisplay(_("Comparing: about a minute"))
         results = ChangeMapJointLogic().process(reference, template)
         self.assertEqual(results.verdict, "good")
-        self.assertEqual(len(results.rows), 8)
+        self.assertEqual(len(results.rows), 9)
         self.assertEqual({f["kind"] for f in results.rows}, {"new", "grown", "shrunk", "resolved"})
         self.delayDisplay(_("Passed"))

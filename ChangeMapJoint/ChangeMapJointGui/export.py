@@ -45,8 +45,8 @@ class ExportSection:
         self._save(_("Save the report"), run_files.REPORT, "HTML (*.html)", self._saveReport)
 
     def onTable(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Save the listed findings with the reader's verdicts."""
-        rows = self.panel.findings.rows
+        """Save the list, folded groups included, with the reader's verdicts."""
+        rows = self.panel.findings.listed
         self._save(
             _("Save the findings"),
             run_files.FINDINGS_CSV,

@@ -1,38 +1,53 @@
-"""Section Findings: the list at the current threshold, and the reader's verdict on each finding."""
+"""Section Findings: the judged list in its sections, or the regions of the map, and the reader's verdict on each."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import qt
-from slicer.i18n import tr as _
 
+from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.change_map import DENSER_COLOR, LESS_DENSE_COLOR
+from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, STRENGTH, TRUST, Row
 from ChangeMapJointGui.inputs import BAD_COLOR
-from ChangeMapJointLib.change.kinds import KIND_WORDS
+from ChangeMapJointGui.parameters import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 
-COLUMNS = 6
+COLUMNS = READER + 1
+GROUPS = ("possible", "explained", "stable")  # sections that can be folded; the findings always show
+INDENT, GROUP_MARGIN = 14, 8  # pixels
 
 
 class FindingsSection:
-    """Table, previous and next, accept and reject, comment."""
+    """List, groups, previous and next, accept and reject, comment.
+
+    Attributes:
+        listed: all rows of the list, folded ones included.
+    """
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
-        self.rows: list[Any] = []
+        self.listed: list[Row] = []
+        self._items: list[Any] = []  # of the table, one for each row of the list
+        self._shownGroups: set[str] = set()
+        self._judged: dict[str, list[Any]] | None = None
         self._shown: tuple[Any, ...] = ()
         self._filling = False
         table = self.ui.findingsTable
-        table.setColumnCount(COLUMNS)
-        table.setHorizontalHeaderLabels(columnNames())
-        table.verticalHeader().setVisible(False)
-        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        table.columnCount = COLUMNS
+        table.indentation = INDENT
+        table.expandsOnDoubleClick = False  # a click does
+        table.allColumnsShowFocus = True
         table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        table.horizontalHeader().setStretchLastSection(True)
+        table.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        table.header().setStretchLastSection(True)
         table.connect("itemSelectionChanged()", self.onSelected)
+        table.connect("itemClicked(QTreeWidgetItem*,int)", self.onClicked)
+        table.connect("itemExpanded(QTreeWidgetItem*)", self.onFolded)
+        table.connect("itemCollapsed(QTreeWidgetItem*)", self.onFolded)
+        onChosen(self.ui.listComboBox, self.onList)
         self.ui.previousFindingButton.connect("clicked(bool)", lambda checked=False: self.step(-1))  # noqa: ARG005
         self.ui.nextFindingButton.connect("clicked(bool)", lambda checked=False: self.step(1))  # noqa: ARG005
         self.ui.acceptButton.connect("clicked(bool)", lambda checked: self.judge("accepted" if checked else ""))
@@ -41,114 +56,233 @@ class FindingsSection:
 
     # -- what is listed ---------------------------------------------------------------
     def showResult(self) -> None:
-        """Clear the list for the run that was loaded; :meth:`update` fills it."""
+        """Offer the lists of the run that was loaded; :meth:`update` fills the table."""
+        session = self.panel.session
+        choices = () if session is None else session.listChoices
+        names = words.listNames()
+        fillChoices(self.ui.listComboBox, [(key, names[key]) for key in choices])
+        self.ui.listComboBox.enabled = len(choices) > 1
+        self.ui.notSeenLabel.text = words.notSeenText(() if session is None else session.notSeen)
         self._shown = ()
-        self.rows = []
+        self.listed = []
 
     def update(self) -> None:
-        """List the findings again if the run or a setting of the list has changed."""
+        """List the changes again if the run or a setting of the list has changed."""
         parameters, session = self.panel.parameters, self.panel.session
         self.ui.findingsCollapsibleButton.enabled = session is not None and session.hasFindings
-        state = (
-            session,
-            parameters.map,
-            parameters.threshold,
-            parameters.smallestVoxels,
-            parameters.increases,
-            parameters.decreases,
-        )
-        if state == self._shown:
-            return
-        self._shown = state
-        selected = self.selected
-        if session is None or not session.hasFindings:
-            self.rows = []
+        chooseKey(self.ui.listComboBox, parameters.listBy)
+        byMap = session is None or self._listKey() == BY_MAP
+        state: tuple[Any, ...] = (session, self._listKey())
+        if byMap:
+            state += (parameters.map, parameters.threshold, parameters.smallestVoxels)
+            state += (parameters.increases, parameters.decreases)
+        if state != self._shown:
+            self._shown = state
+            selected = self.selected
+            self._judged = None if byMap else session.sections(self._listKey())
+            self.listed = self._regions() if byMap else self._changes()
+            self._fill(None if selected is None else selected.key)
         else:
-            signs = [sign for sign, shown in ((1, parameters.increases), (-1, parameters.decreases)) if shown]
-            self.rows = session.findings(parameters.threshold, parameters.smallestVoxels, signs)
-        self._fill(None if selected is None else selected.key)
+            self._fold()
+            self._showDetails()
+        self._showCount()
+
+    def _listKey(self) -> str:
+        session, key = self.panel.session, self.panel.parameters.listBy
+        choices = () if session is None else session.listChoices
+        return key if key in choices else BY_MAP
+
+    def _regions(self) -> list[Row]:
+        parameters, session = self.panel.parameters, self.panel.session
+        if session is None or not session.hasFindings:
+            return []
+        signs = [sign for sign, shown in ((1, parameters.increases), (-1, parameters.decreases)) if shown]
+        regions = session.findings(parameters.threshold, parameters.smallestVoxels, signs)
+        return [Row(i, session.lists.sectionOf(region), region) for i, region in enumerate(regions, start=1)]
+
+    def _changes(self) -> list[Row]:
+        judged = self._judged or {}
+        return [Row(change.measured["id"], name, change) for name, changes in judged.items() for change in changes]
+
+    @property
+    def rows(self) -> list[Any]:
+        """The changes whose rows are on screen, from top to bottom; those of folded groups are not."""
+        return [row.change for row in self._visible()]
 
     @property
     def selected(self) -> Any:
-        """The selected row, or None."""
-        index = self.ui.findingsTable.currentRow()
-        return self.rows[index] if 0 <= index < len(self.rows) else None
+        """The change whose row is selected, or None."""
+        row = self._selectedRow()
+        return None if row is None else row.change
 
+    def _selectedRow(self) -> Row | None:
+        item = self.ui.findingsTable.currentItem()
+        index = -1 if item is None or not item.isSelected() else int(item.data(NUMBER, qt.Qt.UserRole))
+        return self.listed[index] if 0 <= index < len(self.listed) else None
+
+    def _visible(self) -> list[Row]:
+        folded = set(GROUPS) - self._unfolded() if self._judged is not None else set()
+        return [row for row in self.listed if row.section not in folded]
+
+    def _unfolded(self) -> set[str]:
+        return set(self.panel.parameters.unfolded.split()) if self.panel.parameters is not None else set()
+
+    # -- the table --------------------------------------------------------------------
     def _fill(self, key: int | None) -> None:
+        """Fill the table; select the row of the change ``key`` if it shows."""
         table, session = self.ui.findingsTable, self.panel.session
+        judged = self._judged is not None
         self._filling = True
-        table.setRowCount(len(self.rows))
-        names, marks = kindNames(), markNames()  # once: translating takes longer than filling a cell
-        for i, row in enumerate(self.rows):
-            self._fillRow(i, row, session.review(row.key)["verdict"], names, marks)
-        matches = [i for i, row in enumerate(self.rows) if row.key == key]
-        if matches:
-            table.selectRow(matches[0])
-        else:
-            table.clearSelection()
-            table.setCurrentCell(-1, -1)
+        table.clear()
+        table.setHeaderLabels(words.columnNames(judged))
+        table.headerItem().setToolTip(STRENGTH, words.strengthHint(judged))
+        table.rootIsDecorated = judged
+        table.setColumnHidden(LISTED, judged or session is None or session.lists.own is None)
+        self._items = []
+        names, marks, sections = words.kindNames(), words.markNames(), words.sectionNames()  # once: translating is slow
+        groups: dict[str, Any] = {}
+        for i, row in enumerate(self.listed):  # in the order of the sections, the findings first
+            grouped = judged and row.section in GROUPS
+            if grouped and row.section not in groups:
+                groups[row.section] = self._addGroup(row.section)
+            item = qt.QTreeWidgetItem(groups[row.section] if grouped else table)
+            item.setData(NUMBER, qt.Qt.UserRole, i)
+            self._fillItem(item, row, words.rowTexts(row, judged, names, sections))
+            self._mark(item, session.review(row.change.key)["verdict"], marks)
+            self._items.append(item)
+        for name, group in groups.items():
+            group.setExpanded(name in self._unfolded())
+        self._shownGroups = self._unfolded()
+        table.setCurrentItem(None)
+        table.clearSelection()
+        shown = self._visible()
+        for item, row in zip(self._items, self.listed, strict=True):
+            if row.change.key == key and row in shown:
+                table.setCurrentItem(item)
         self._filling = False
-        self._showCount()
         self._showSelected()
-        if session is not None:
-            session.markFindings(self.rows, self.selected)
+        self._markViews()
 
-    def _fillRow(self, i: int, row: Any, verdict: str, names: dict[str, str], marks: dict[str, str]) -> None:
-        texts = rowTexts(row, names)
+    def _addGroup(self, name: str) -> Any:
+        """Add the row that folds and unfolds a section."""
+        table = self.ui.findingsTable
+        count = sum(row.section == name for row in self.listed)
+        hint = words.sectionHints()[name]
+        group = qt.QTreeWidgetItem(table)
+        group.setText(NUMBER, f"{words.sectionNames()[name]} ({count}): {hint}")
+        group.setToolTip(NUMBER, hint)
+        group.setData(NUMBER, qt.Qt.UserRole, -1)
+        group.setData(NUMBER, qt.Qt.UserRole + 1, name)
+        group.setFirstColumnSpanned(True)
+        # else the column of numbers would be as wide as this text
+        group.setSizeHint(NUMBER, qt.QSize(INDENT, table.fontMetrics().height() + GROUP_MARGIN))
+        return group
+
+    def _fillItem(self, item: Any, row: Row, texts: list[str]) -> None:
+        hint = words.tooltip(row)
         for column, text in enumerate(texts):
-            item = qt.QTableWidgetItem(text)
-            if column == 0:
-                item.setForeground(qt.QBrush(qt.QColor(DENSER_COLOR if row.sign > 0 else LESS_DENSE_COLOR)))
-            if column == 4 and row.trust is not None and row.trust < LOW_TRUST:
-                item.setForeground(qt.QBrush(qt.QColor(BAD_COLOR)))
-            if verdict == "rejected":
-                font = item.font()
-                font.setStrikeOut(True)
-                item.setFont(font)
-            self.ui.findingsTable.setItem(i, column, item)
-        self.ui.findingsTable.setItem(i, COLUMNS - 1, qt.QTableWidgetItem(marks.get(verdict, "")))
+            item.setText(column, text)
+            item.setToolTip(column, hint)
+        color = DENSER_COLOR if row.change.sign > 0 else LESS_DENSE_COLOR
+        item.setForeground(KIND, qt.QBrush(qt.QColor(color)))
+        if row.change.trust is not None and row.change.trust < LOW_TRUST:
+            item.setForeground(TRUST, qt.QBrush(qt.QColor(BAD_COLOR)))
+
+    def _mark(self, item: Any, verdict: str, marks: dict[str, str]) -> None:
+        """Show the reader's verdict on a row."""
+        item.setText(READER, marks.get(verdict, ""))
+        for column in range(READER):
+            font = item.font(column)
+            font.setStrikeOut(verdict == "rejected")
+            item.setFont(column, font)
+
+    def _markViews(self) -> None:
+        """Mark the changes whose rows are on screen in the views."""
+        if self.panel.session is not None:
+            self.panel.session.markFindings(self._visible(), self.selected)
 
     def _showCount(self) -> None:
-        session = self.panel.session
-        if session is None:
-            self.ui.findingsCountLabel.text = _("No comparison yet.")
-        elif not session.hasFindings:
-            self.ui.findingsCountLabel.text = _("Rigid only: no change map and no findings.")
-        elif self.rows:
-            total = len(self.rows)
-            reviewed = sum(bool(session.review(row.key)["verdict"]) for row in self.rows)
-            text = _("1 finding, {reviewed} reviewed.") if total == 1 else _("{count} findings, {reviewed} reviewed.")
-            self.ui.findingsCountLabel.text = text.format(count=total, reviewed=reviewed)
-        else:
-            self.ui.findingsCountLabel.text = noFindings(session, self.panel.parameters.threshold)
+        parameters, session = self.panel.parameters, self.panel.session
+        rows = [row for row in self.listed if self._judged is None or row.section == "finding"]
+        threshold = 0.0 if parameters is None else parameters.threshold
+        self.ui.findingsCountLabel.text = words.countText(session, self._judged, rows, threshold)
 
-    # -- one finding ------------------------------------------------------------------
+    # -- groups -----------------------------------------------------------------------
+    def onList(self, key: str) -> None:
+        """Show another list of the run."""
+        self.panel.parameters.listBy = key
+
+    def onClicked(self, item: Any, column: int = 0) -> None:  # noqa: ARG002
+        """Fold or unfold a group that was clicked; its arrow does so by itself."""
+        if self._groupOf(item):
+            item.setExpanded(not item.isExpanded())
+
+    def onFolded(self, item: Any) -> None:
+        """Remember a group that was folded or unfolded."""
+        if self._filling:
+            return
+        name, unfolded = self._groupOf(item), self._unfolded()
+        self._remember(unfolded | {name} if item.isExpanded() else unfolded - {name})
+
+    def toggleGroups(self) -> None:
+        """Unfold all groups; if none is folded, fold them all: a key was pressed."""
+        groups = {row.section for row in self.listed if row.section in GROUPS} if self._judged is not None else set()
+        if groups:
+            unfolded = self._unfolded()
+            self._remember(unfolded - groups if groups <= unfolded else unfolded | groups)
+
+    def _remember(self, unfolded: set[str]) -> None:
+        self.panel.parameters.unfolded = " ".join(name for name in GROUPS if name in unfolded)
+
+    def _fold(self) -> None:
+        """Fold and unfold the groups as the parameter node says."""
+        unfolded = self._unfolded()
+        if unfolded == self._shownGroups or self._judged is None:
+            return
+        self._shownGroups = unfolded
+        table = self.ui.findingsTable
+        self._filling = True
+        for i in range(table.topLevelItemCount):
+            item = table.topLevelItem(i)
+            if self._groupOf(item):
+                item.setExpanded(self._groupOf(item) in unfolded)
+        row = self._selectedRow()
+        if row is not None and row not in self._visible():
+            table.setCurrentItem(None)
+        self._filling = False
+        self._showSelected()
+        self._markViews()
+
+    def _groupOf(self, item: Any) -> str:
+        """Return the section that a row folds; empty for the row of a change."""
+        return str(item.data(NUMBER, qt.Qt.UserRole + 1) or "")
+
+    # -- one change -------------------------------------------------------------------
     def step(self, by: int) -> None:
-        """Select the next (+1) or previous (-1) finding; after the last comes the first."""
-        if self.rows:
-            table = self.ui.findingsTable
-            current = table.currentRow()
-            table.selectRow((current + by) % len(self.rows) if current >= 0 else (0 if by > 0 else len(self.rows) - 1))
+        """Select the next (+1) or previous (-1) row that shows a change; after the last comes the first."""
+        shown = self._visible()
+        if shown:
+            row = self._selectedRow()
+            at = shown.index(row) if row in shown else (-1 if by > 0 else 0)
+            target = shown[(at + by) % len(shown)]
+            self.ui.findingsTable.setCurrentItem(self._items[self.listed.index(target)])
 
     def onSelected(self) -> None:
-        """Center all views on the selected finding."""
+        """Center all views on the selected change."""
         if self._filling:
             return
         row = self.selected
         self._showSelected()
         if row is not None:
             self.panel.session.jumpTo(row)
-        if self.panel.session is not None:
-            self.panel.session.markFindings(self.rows, row)
+        self._markViews()
 
     def judge(self, verdict: str) -> None:
-        """Store the reader's verdict on the selected finding: accepted, rejected, or empty for none."""
-        row = self.selected
+        """Store the reader's verdict on the selected change: accepted, rejected, or empty for none."""
+        row = self._selectedRow()
         if row is not None:
-            self.panel.session.setReview(row.key, verdict=verdict)
-            self._filling = True
-            self._fillRow(self.ui.findingsTable.currentRow(), row, verdict, kindNames(), markNames())
-            self._filling = False
+            self.panel.session.setReview(row.change.key, verdict=verdict)
+            self._mark(self._items[self.listed.index(row)], verdict, words.markNames())
             self._showCount()
         self._showSelected()
 
@@ -159,83 +293,24 @@ class FindingsSection:
             self.judge("" if self.panel.session.review(row.key)["verdict"] == verdict else verdict)
 
     def onComment(self) -> None:
-        """Store the comment on the selected finding."""
+        """Store the comment on the selected change."""
         row = self.selected
         if row is not None:
             self.panel.session.setReview(row.key, comment=self.ui.commentLineEdit.text)
 
     def _showSelected(self) -> None:
-        row, session = self.selected, self.panel.session
-        review = session.review(row.key) if row is not None else {"verdict": "", "comment": ""}
+        row, session = self._selectedRow(), self.panel.session
+        review = session.review(row.change.key) if row is not None else {"verdict": "", "comment": ""}
         for widget in (self.ui.acceptButton, self.ui.rejectButton, self.ui.commentLineEdit):
             widget.enabled = row is not None
         for widget in (self.ui.previousFindingButton, self.ui.nextFindingButton):
-            widget.enabled = bool(self.rows)
+            widget.enabled = bool(self._visible())
         self.ui.acceptButton.checked = review["verdict"] == "accepted"
         self.ui.rejectButton.checked = review["verdict"] == "rejected"
         self.ui.commentLineEdit.text = review["comment"]
-        self.ui.findingRemarkLabel.text = remark(row)
+        self._showDetails()
 
-
-def columnNames() -> list[str]:
-    """Return the headers of the table."""
-    return [_("Kind"), _("Size"), _("Change"), _("Peak"), _("Trust"), _("Reader")]
-
-
-def kindNames() -> dict[str, str]:
-    """Return the kinds of change in the user's language."""
-    return {kind: _(words) for kind, words in KIND_WORDS.items()}
-
-
-def markNames() -> dict[str, str]:
-    """Return the reader's possible verdicts on a finding in the user's language."""
-    return {"accepted": _("accepted"), "rejected": _("rejected")}
-
-
-def rowTexts(row: Any, names: dict[str, str]) -> list[str]:
-    """Return kind, size, change, peak and trust of a finding as text; ``names`` comes from :func:`kindNames`."""
-    return [
-        names[row.kind],
-        sizeText(row),
-        changeText(row.measured),
-        f"{row.peak:.2f}",
-        "?" if row.trust is None else f"{row.trust:.2f}",
-    ]
-
-
-def sizeText(row: Any) -> str:
-    """Return the axial diameters of the lesion now (if resolved, in the prior); else the volume of the change."""
-    measured = row.measured or {}
-    lesion = measured.get("lesion_reference") or measured.get("lesion_template")
-    if lesion is None:
-        return _("{volume} ml").format(volume=f"{row.volume_ml:.2f}")
-    long, across = lesion["long_diameter_mm"], lesion["perpendicular_diameter_mm"]
-    return _("{long} x {across} mm").format(long=f"{long:.0f}", across=f"{across:.0f}")
-
-
-def changeText(measured: Any) -> str:
-    """Return the change of the lesion's volume in percent; empty if it was not measured in both scans."""
-    percent = (measured or {}).get("volume_change_percent")
-    return "" if percent is None else f"{percent:+.0f} %"
-
-
-def remark(row: Any) -> str:
-    """Return what is known of a finding beyond the table."""
-    if row is None:
-        return ""
-    if row.measured is not None:
-        return str(row.measured["remark"])
-    return _("{volume} ml changed; not measured as a lesion.").format(volume=f"{row.volume_ml:.2f}")
-
-
-def noFindings(session: Any, threshold: float) -> str:
-    """Say why the list is empty; never "no change" if the registration cannot be used."""
-    if session.unusable:
-        text = _(
-            "No findings can be given: the registration cannot be used. {why} "
-            "{count} regions of remaining difference are withheld; see Registration check."
-        )
-        return text.format(why=" ".join(session.reasons), count=session.withheld)
-    return _("No region reaches {threshold}. Lower the threshold to see weaker change.").format(
-        threshold=f"{threshold:.2f}"
-    )
+    def _showDetails(self) -> None:
+        row = self._selectedRow()
+        threshold = 0.0 if row is None else self.panel.parameters.threshold
+        self.ui.findingRemarkLabel.text = words.details(row, threshold)

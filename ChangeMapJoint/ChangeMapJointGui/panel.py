@@ -107,8 +107,11 @@ class Panel(VTKObservationMixin):
         """Show results that the panel or a script has just loaded."""
         if self.parameters is None:  # the scene was closed while another module is shown
             self.setParameters(self.logic.getParameterNode())
+        from ChangeMapJointLib.scene.judged_list import operating_point_of
+
         with self.oneChange() as parameters:
             parameters.reference, parameters.template = results.reference, results.template
+            parameters.listBy = operating_point_of(results.content.get("findings", {})) or parameters.listBy
         self.show(results)
 
     def show(self, results: Results) -> None:

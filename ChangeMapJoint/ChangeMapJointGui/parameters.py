@@ -6,10 +6,12 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS, SMALLEST_REGION_VOX, MethodEntry
+from ChangeMapJointLib.change.sections import DEFAULT_OPERATING_POINT
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
 
 DEFAULT_OPACITY = 0.7
 LOWEST_THRESHOLD = 0.05
+BY_MAP = "map"  # the list of the map's regions; the other lists are operating points
 
 
 def methodEntry(method: str) -> MethodEntry:
@@ -41,6 +43,8 @@ class ChangeMapJointParameterNode:
     increases: bool = True
     decreases: bool = True
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = DEFAULT_OPACITY
+    listBy: str = DEFAULT_OPERATING_POINT
+    unfolded: str = ""
     smallestVoxels: Annotated[int, WithinRange(1, 100000)] = SMALLEST_REGION_VOX
 
     edges: bool = False

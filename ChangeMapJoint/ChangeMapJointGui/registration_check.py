@@ -107,7 +107,7 @@ class CheckSection:
 def verdictInWords(verdict: str) -> tuple[str, str]:
     """Return color and text of the program's verdict."""
     return {
-        "good": (OK_COLOR, _("Registration good")),
-        "look closely": (WARN_COLOR, _("Look closely at the registration")),
-        "do not use": (BAD_COLOR, _("Do not use: the registration failed")),
+        "good": (OK_COLOR, _("Registration: good")),
+        "look closely": (WARN_COLOR, _("Registration: look closely")),
+        "do not use": (BAD_COLOR, _("Registration: do not use, it failed")),
     }.get(verdict, (WARN_COLOR, verdict))

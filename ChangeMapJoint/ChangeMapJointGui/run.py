@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.messages import PanelWording, showErrors
+from ChangeMapJointGui.parameters import BY_MAP
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
 
 TICK_MS = 500  # Cancel is enabled after the first tick, so that a double click on Apply does not cancel
@@ -85,6 +86,7 @@ class RunSection:
             device=parameters.device,
             threshold=parameters.threshold,
             smallestVoxels=parameters.smallestVoxels,
+            operatingPoint=None if parameters.listBy == BY_MAP else parameters.listBy,
             preset=parameters.preset,
             configurationFile=self.ui.configurationPathLineEdit.currentPath,
             offlineFolder=self.ui.offlinePathLineEdit.currentPath,

@@ -95,6 +95,7 @@ class Runs:
         device: str = DEFAULT_DEVICE,
         threshold: float | None = None,
         smallestVoxels: int | None = None,
+        operatingPoint: str | None = None,
         preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
@@ -110,6 +111,8 @@ class Runs:
             device: ``auto``, ``cpu`` or ``cuda``.
             threshold: of the change map for the findings in the report, in (0, 1]; None for the method's default.
             smallestVoxels: size in voxels from which a region is a finding; None for the default.
+            operatingPoint: how probable a finding must be, ``sensitive``, ``standard`` or ``specific``; None for the
+                default; one in the file takes precedence.
             preset: of the registration: ``fast``, ``default`` or ``accurate``; a preset in the file takes precedence.
             configurationFile: JSON file with options; empty for the defaults.
             offlineFolder: folder of wheels for computers without a network; empty for none.
@@ -129,7 +132,10 @@ class Runs:
         if self.running:
             raise RuntimeError(_("A comparison is already running; cancel it first."))
         _checkMethod(method)
-        configuration = {"preset": preset, **_configuration(configurationFile, threshold, smallestVoxels)}
+        configuration = {
+            "preset": preset,
+            **_configuration(configurationFile, threshold, smallestVoxels, operatingPoint),
+        }
         try:
             ensure(offlineFolder)
         except PackagesDeclined as declined:
@@ -274,7 +280,9 @@ def _loadScan(file: Path, name: str) -> Any:
     return node
 
 
-def _configuration(file: str, threshold: float | None, smallestVoxels: int | None) -> dict[str, Any]:
+def _configuration(
+    file: str, threshold: float | None, smallestVoxels: int | None, operatingPoint: str | None = None
+) -> dict[str, Any]:
     """Collect the options for the worker, which checks them."""
     values: dict[str, Any] = {}
     where = Argument("configurationFile", file)
@@ -297,4 +305,6 @@ def _configuration(file: str, threshold: float | None, smallestVoxels: int | Non
         findings["threshold"] = threshold
     if smallestVoxels is not None:
         findings["min_voxels"] = smallestVoxels
+    if operatingPoint is not None:
+        findings.setdefault("operating_point", operatingPoint)
     return {**values, "findings": findings} if findings else values

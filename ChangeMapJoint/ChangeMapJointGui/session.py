@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
 
+from ChangeMapJointGui.findings_csv import writeTable
+from ChangeMapJointGui.findings_words import Row
+from ChangeMapJointGui.lists import RunLists
 from ChangeMapJointGui.runs import REPORT
-from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
-from ChangeMapJointLib.change.threshold_tree import ThresholdTree
-from ChangeMapJointLib.export.tables import cell
+from ChangeMapJointLib.change.threshold_list import ListedChange
+from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
-from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.results import Results
-from ChangeMapJointLib.scene.volumes import grid_of
 
 MAPS = ("change_combined", "change_learned", "change_difference", "change_map")
 SIGNED = "signed_change"
 LAYOUTS = {"compare": layouts.COMPARE, "read": layouts.READ, "check": layouts.CHECK}
 CHECK_OPACITY = 0.5
 MOST_MARKED = 50  # points in the views: more would hide the lesions
-COLUMNS = (
-    "number",
-    "kind",
-    "long_diameter_mm",
-    "perpendicular_diameter_mm",
-    "volume_change_percent",
-    "region_volume_ml",
-    "peak",
-    "trust",
-    "centre_x_mm",
-    "centre_y_mm",
-    "centre_z_mm",
-    "verdict",
-    "comment",
-    "remark",
-)
 
 
 class Session:
@@ -55,6 +35,7 @@ class Session:
     Attributes:
         results: the run's nodes and tables.
         maps: keys of the maps that the run has; empty for method ``rigid``.
+        lists: what changed, by section and by the map.
     """
 
     def __init__(self, results: Results) -> None:
@@ -64,13 +45,13 @@ class Session:
             self.maps = tuple(name for name in self.maps if name != "change_map")
         if self.maps and results.signed is not None:
             self.maps += (SIGNED,)
+        self.lists = RunLists(results)
         self._reading = Decisions(results.reading)
         self._overlay = Overlay()
         self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
         self._mapOnScreen = self._priorOnScreen = ""
-        self._lists: dict[str, ThresholdList] = {}
         self._checking = False
         self._shown = True
         self._outlines: Any = None
@@ -150,7 +131,7 @@ class Session:
 
     # -- findings ---------------------------------------------------------------------
     def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[ListedChange]:
-        """List the findings at a threshold.
+        """List the regions of the map at a threshold.
 
         Args:
             threshold: of the map on screen, in (0, 1].
@@ -163,34 +144,26 @@ class Session:
         if self.unusable:
             return []
         key = self._mapOnScreen if self._mapOnScreen in MAPS else self.maps[0]
-        if key not in self._lists:
-            self._lists[key] = self._listOf(key)
-        return [row for row in self._lists[key].at(threshold, min_voxels=smallest) if row.sign in signs]
+        return self.lists.regions(key, threshold, smallest, signs)
 
-    def _listOf(self, key: str) -> ThresholdList:
-        node = getattr(self.results, key)
-        arrays = [slicer.util.arrayFromVolume(n) for n in (node, self.results.signed)]
-        regions = ThresholdTree.of(arrays[0], arrays[1], grid_of(node))
-        candidates = self.results.content.get("candidates", {})
-        return ThresholdList(
-            regions,
-            self.results.rows,
-            candidates.get("findings", []),
-            candidate_threshold=candidates.get("threshold", 1.0),
-            trust=self._trustAt,
-        )
+    @property
+    def listChoices(self) -> tuple[str, ...]:
+        """Keys of the lists that can be shown: operating points of the judge, and by the map."""
+        return self.lists.choices if self.hasFindings and not self.unusable else ()
 
-    def _trustAt(self, pointsMm: Any) -> Any:
-        """Return trust in [0, 1] at physical points ``[n, 3]`` (LPS, mm); 1 if the run has no trust map."""
-        if self.results.trust is None:
-            return np.ones(len(pointsMm))
-        array, grid = self._trust
-        index = np.rint(grid.to_index(pointsMm)).astype(int)[:, ::-1]
-        return array[tuple(np.clip(index, 0, np.array(array.shape) - 1).T)]
+    def sections(self, point: str) -> dict[str, list[ListedChange]]:
+        """Return the judged changes by section at an operating point; empty if the registration failed."""
+        return {} if self.unusable else self.lists.judged(point)
 
-    @cached_property
-    def _trust(self) -> tuple[Any, Any]:
-        return slicer.util.arrayFromVolume(self.results.trust), grid_of(self.results.trust)
+    @property
+    def mapThreshold(self) -> float:
+        """The threshold of the map with which the run was made."""
+        return float(self.results.content.get("findings", {}).get("threshold", 1.0))
+
+    @property
+    def notSeen(self) -> tuple[str, ...]:
+        """What the comparison cannot see, one sentence each; empty for method ``rigid`` and a failed registration."""
+        return () if self.unusable else unseen_of_records(self.results.content)
 
     def jumpTo(self, row: ListedChange) -> None:
         """Center all views on a finding; the prior's views on its place in the prior."""
@@ -199,20 +172,21 @@ class Session:
             views += existing(PRIOR)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
-    def markFindings(self, rows: Sequence[ListedChange], selected: ListedChange | None) -> None:
+    def markFindings(self, rows: Sequence[Row], selected: ListedChange | None) -> None:
         """Mark the listed findings in the views, except the selected one: it is in the middle, and nothing hides it."""
         if self.results.findings is None:
             return
-        numbered = [(i, row) for i, row in enumerate(rows, start=1) if selected is None or row.key != selected.key]
+        marked = [row for row in rows if selected is None or row.change.key != selected.key]
         findings.markups(
             [
                 {
-                    "id": i,
-                    "kind": row.kind,
-                    "centre_mm": row.centre_mm,
-                    "remark": (row.measured or {}).get("remark", ""),
+                    "id": row.number,
+                    "kind": row.change.kind,
+                    "centre_mm": row.change.centre_mm,
+                    "remark": (row.change.measured or {}).get("remark", ""),
+                    "label": row.section if row.section in ("possible", "explained", "stable") else row.change.kind,
                 }
-                for i, row in numbered[:MOST_MARKED]
+                for row in marked[:MOST_MARKED]
             ],
             node=self.results.findings,
         )
@@ -227,36 +201,9 @@ class Session:
         verdict = old["verdict"] if verdict is None else verdict
         self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
 
-    def saveTable(self, path: Path, rows: Sequence[ListedChange]) -> None:
-        """Write the listed findings with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for number, row in enumerate(rows, start=1):
-            values = self._tableRow(number, row)
-            writer.writerow([cell(values[name]) for name in COLUMNS])
-        with atomic_path(path) as temporary:
-            temporary.write_text(stream.getvalue(), encoding="utf-8", newline="")
-
-    def _tableRow(self, number: int, row: ListedChange) -> dict[str, Any]:
-        measured = row.measured or {}
-        lesion = measured.get("lesion_reference") or measured.get("lesion_template") or {}
-        x, y, z = (round(float(v), 2) for v in row.centre_mm)
-        return {
-            "number": number,
-            "kind": row.kind,
-            "long_diameter_mm": lesion.get("long_diameter_mm"),
-            "perpendicular_diameter_mm": lesion.get("perpendicular_diameter_mm"),
-            "volume_change_percent": measured.get("volume_change_percent"),
-            "region_volume_ml": round(row.volume_ml, 4),
-            "peak": round(row.peak, 4),
-            "trust": None if row.trust is None else round(row.trust, 3),
-            "centre_x_mm": x,
-            "centre_y_mm": y,
-            "centre_z_mm": z,
-            "remark": measured.get("remark"),
-            **self.review(row.key),
-        }
+    def saveTable(self, path: Path, rows: Sequence[Row]) -> None:
+        """Write rows of the list with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
+        writeTable(path, rows, self.review)
 
     # -- registration check -----------------------------------------------------------
     @property

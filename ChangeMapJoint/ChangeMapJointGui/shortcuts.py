@@ -96,6 +96,7 @@ class Shortcuts:
             ("-", lambda: panel.map.step(-1)),
             ("n", lambda: panel.findings.step(1)),
             ("p", lambda: panel.findings.step(-1)),
+            ("m", panel.findings.toggleGroups),
             ("a", lambda: panel.findings.toggle("accepted")),
             ("x", lambda: panel.findings.toggle("rejected")),
             ("o", toggle("showOverlay")),
@@ -111,6 +112,7 @@ def keyHelp() -> list[tuple[str, str]]:
     return [
         ("+ / -", _("threshold up / down")),
         ("N / P", _("next / previous finding")),
+        ("M", _("more: unfold / fold possible, explained and stable changes")),
         ("A / X", _("accept / reject the finding; press again to undo")),
         ("O", _("overlay on / off")),
         ("E", _("edges of the warped prior on / off")),

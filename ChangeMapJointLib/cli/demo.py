@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,13 @@ class Score:
         detection: true changes that were found, and false findings.
         error_before_mm: mean distance of corresponding lung points before registration.
         error_after_mm: the same after registration.
+        elsewhere: section in which a missed true change is listed, by its id in the truth.
     """
 
     detection: Detection
     error_before_mm: float
     error_after_mm: float
+    elsewhere: Mapping[object, str] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float | int]:
         """Return the figures by name."""
@@ -62,7 +65,11 @@ class Score:
             f" {n['error_after_mm']} mm after it (mean).",
         ]
         missed = self.detection.missed()
-        texts = [f"{c.kind} {c.texture} {c.diameter_template_mm:g} to {c.diameter_reference_mm:g} mm" for c in missed]
+        texts = [
+            f"{c.kind} {c.texture} {c.diameter_template_mm:g} to {c.diameter_reference_mm:g} mm"
+            + (f" (listed as {self.elsewhere[c.id]})" if c.id in self.elsewhere else "")
+            for c in missed
+        ]
         return [*lines, *([f"Missed: {'; '.join(texts)}."] if texts else [])]
 
 
@@ -102,10 +109,16 @@ def score(result: Result) -> Score:
     assert result.findings is not None
     assert truth.points is not None
     grid = result.pair.reference.grid
-    detection = match_findings(result.findings.items, truth.changes, grid, labels=result.findings.labels)
+    labels, items = result.findings.labels, result.findings.items
+    assert labels is not None
+    listed = np.isin(labels, [item.id for item in items])  # the others are labelled, too
+    detection = match_findings(items, truth.changes, grid, labels=np.where(listed, labels, 0))
+    others = {item.id: item.section for item in result.findings.others}
+    folded = match_findings(result.findings.others, truth.changes, grid, labels=np.where(listed, 0, labels))
     reference_mm, template_mm = truth.points.reference_mm, truth.points.template_mm
     return Score(
         detection,
         float(np.linalg.norm(reference_mm - template_mm, axis=1).mean()),
         float(np.linalg.norm(result.deformation.apply(reference_mm) - template_mm, axis=1).mean()),
+        {change.id: others[min(folded.hits[change.id])] for change in detection.missed() if folded.hits[change.id]},
     )

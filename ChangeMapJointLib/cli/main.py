@@ -13,6 +13,7 @@ import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
+from ChangeMapJointLib.change.sections import SECTIONS
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.comparison.config import read_config
@@ -234,6 +235,8 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     if progress is ProgressStyle.json:
         withheld = 0 if result.findings is None else result.findings.withheld
         summary: dict[str, Any] = {"verdict": result.quality.verdict, "findings": count, "withheld": withheld}
+        if result.findings is not None and result.findings.operating_point is not None:
+            summary["sections"] = {name: len(result.findings.section(name)) for name in SECTIONS}
         if result.given is not None:
             summary["deformation"] = plain(result.given)
         emit("finished", out=str(out), report=str(report), gate=plain(result.gate), **summary)
@@ -251,6 +254,9 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
         )
     elif count is not None:
         typer.echo(f"Findings: {count}")
+    if result.findings is not None and result.findings.operating_point is not None and not result.findings.why:
+        others = [f"{name} {len(result.findings.section(name))}" for name in SECTIONS if name != "finding"]
+        typer.echo(f"{', '.join(others).capitalize()}.")
     typer.echo(f"Report: {report}")
 
 

@@ -17,6 +17,7 @@ from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
+    from ChangeMapJointLib.change.sections import Section
     from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
@@ -43,6 +44,7 @@ class ReportContent:
             to it. None: the whole scan.
         trust: [0, 1] on R's grid; regions below ``trust_limit`` are hatched. None: nothing is hatched.
         trust_limit: see ``trust``.
+        not_seen: what the comparison cannot see, one sentence each; always shown, whatever was found.
         notices: sentences shown at the top, for example that a scan is synthetic.
         reference_sha256: SHA-256 of the input file or series.
         template_sha256: the same of the template.
@@ -67,6 +69,7 @@ class ReportContent:
     lungs: NDArray[np.bool_] | None = None
     trust: NDArray[np.float32] | None = None
     trust_limit: float = LOW_TRUST
+    not_seen: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     reference_sha256: str = ""
     template_sha256: str = ""
@@ -90,6 +93,16 @@ class ReportContent:
         """The findings in table order; empty with ``rigid`` and where the registration failed."""
         none = self.method == "rigid" or self.findings is None or self.unusable
         return () if none or self.findings is None else tuple(self.findings.items)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the changes were judged, so that the list has sections and probabilities."""
+        return self.findings is not None and self.findings.operating_point is not None
+
+    def section(self, name: Section) -> tuple[Finding, ...]:
+        """The changes of a section that is not listed; empty with ``rigid`` and where the registration failed."""
+        none = self.method == "rigid" or self.findings is None or self.unusable
+        return () if none or self.findings is None else self.findings.section(name)
 
     @property
     def unusable(self) -> bool:

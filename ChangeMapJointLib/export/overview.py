@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 GUTTER = 46  # pixels on either side of the chest, for the numbers
 WIDTH = 520  # of the chest, in pixels
 COARSE_MM = 2.0
+PALE = 0.35  # opacity of changes that registration or acquisition explains
 
 
 def overview_pictures(content: ReportContent, numbered: Sequence[Finding]) -> tuple[Picture, ...]:
@@ -42,12 +43,14 @@ def overview_pictures(content: ReportContent, numbered: Sequence[Finding]) -> tu
     low, high = physical_box(content.reference.grid, content.lungs, margin_mm=10.0)
     coarse = _coarse_grid(low, high)
     hu = resample(content.reference.array, content.reference.grid, coarse, outside=float("nan"))
-    points, signed_hu = change_points(content)
+    points, signed_hu, explained = change_points(content)
     pictures, count = [], len(numbered)
     for name, axis in (("coronal", 1), ("axial", 0)):
         plane = box_plane(name, low, high, pixel_mm=float(high[0] - low[0]) / WIDTH)
         pixels = _radiograph(hu, axis, plane)
-        pixels = _overlay_change(pixels, project_change(plane, points, signed_hu, content.reference.grid))
+        for shown, opacity in ((explained, PALE), (~explained, 1.0)):
+            layer = project_change(plane, points[shown], signed_hu[shown], content.reference.grid)
+            pixels = _overlay_change(pixels, layer, opacity)
         pixels = _number_findings(
             annotate(pixels, plane, Marks(warning=content.warning, letters_at=0.12)), plane, numbered
         )
@@ -89,13 +92,20 @@ def project_change(
     return result
 
 
-def change_points(content: ReportContent) -> tuple[FloatArray, NDArray[np.float32]]:
-    """The voxels where the map reaches the threshold: LPS points in mm ``[n, 3]`` and signed change in HU ``[n]``."""
+def change_points(content: ReportContent) -> tuple[FloatArray, NDArray[np.float32], NDArray[np.bool_]]:
+    """The voxels where the map reaches the threshold.
+
+    Returns:
+        LPS points in mm ``[n, 3]``, signed change in HU ``[n]``, and whether the list explains the change ``[n]``.
+    """
     if content.change_map is None or content.signed_hu is None:
-        return np.zeros((0, 3)), np.zeros(0, dtype=np.float32)
+        return np.zeros((0, 3)), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
     voxels = np.nonzero(content.change_map >= content.threshold)
     points = content.reference.grid.to_physical(np.stack(voxels[::-1], axis=-1))
-    return points, content.signed_hu[voxels].astype(np.float32)
+    labels = None if content.findings is None else content.findings.labels
+    ids = [item.id for item in content.section("explained")]
+    explained = np.isin(labels[voxels], ids) if labels is not None else np.zeros(len(points), dtype=bool)
+    return points, content.signed_hu[voxels].astype(np.float32), explained
 
 
 def _coarse_grid(low: FloatArray, high: FloatArray) -> Grid:
@@ -116,9 +126,10 @@ def _radiograph(hu: NDArray[np.float32], axis: int, plane: Plane) -> Pixels:
     return lung_window(smooth, level=float(dark + light) / 2, width=max(float(light - dark), 1.0) * 1.15)
 
 
-def _overlay_change(grey: Pixels, signed_hu: NDArray[np.float32]) -> Pixels:
-    colour = np.rint(change_colour(signed_hu / FULL_SCALE_HU)).astype(np.uint8)
-    return np.where((signed_hu != 0)[..., None], colour, grey)
+def _overlay_change(grey: Pixels, signed_hu: NDArray[np.float32], opacity: float) -> Pixels:
+    colour = change_colour(signed_hu / FULL_SCALE_HU)
+    mixed = np.rint((1 - opacity) * grey + opacity * colour).astype(np.uint8)
+    return np.where((signed_hu != 0)[..., None], mixed, grey)
 
 
 def _number_findings(pixels: Pixels, plane: Plane, findings: Sequence[Finding]) -> Pixels:

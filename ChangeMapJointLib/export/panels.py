@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding
 
 FIELD_MM = 64.0
+WEAK_SHARE = 0.6  # of its peak: from here on a finding is coloured whose peak is below the threshold of the map
 SIGNED_LIMIT_HU = 500.0  # full colour in pictures without a threshold, low enough to show registration residuals
 COLUMNS = {
     "reference": "Reference (current)",
@@ -144,17 +145,22 @@ def _finding_row(
         "reference": annotate(grey, plane, marks),
         "warped": annotate(lung_window(reslice(content.warped_template, index)), plane, registered_marks),
         "template": annotate(template_grey, template_plane, template_marks),
-        "overlay": annotate(_with_change(content, grey, index), plane, registered_marks),
+        "overlay": annotate(_with_change(content, grey, index, shown_from(content, finding)), plane, registered_marks),
     }
     about = f"finding {finding.id}, {finding.kind}, {finding.lung} lung"
     return tuple(picture(role, pixels, f"{name} plane, {COLUMNS[role]}, {about}") for role, pixels in images.items())
 
 
-def _with_change(content: ReportContent, grey: Pixels, index: FloatArray) -> Pixels:
+def shown_from(content: ReportContent, finding: Finding) -> float:
+    """Value of the map from which a finding's pictures are coloured: a weak one would have no colour else."""
+    return content.threshold if finding.peak >= content.threshold else WEAK_SHARE * finding.peak
+
+
+def _with_change(content: ReportContent, grey: Pixels, index: FloatArray, threshold: float) -> Pixels:
     if content.change_map is None or content.signed_hu is None:
         return grey
     change, signed_hu = (reslice_nearest(array, index) for array in (content.change_map, content.signed_hu))
-    return overlay(grey, change, signed_hu, threshold=content.threshold)
+    return overlay(grey, change, signed_hu, threshold=threshold)
 
 
 # -- both lungs -----------------------------------------------------------------------------

@@ -23,7 +23,14 @@ from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.export import wording
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.overview import overview_pictures
-from ChangeMapJointLib.export.panels import SIGNED_LIMIT_HU, field_mm, finding_boxes_mm, finding_rows, lung_rows
+from ChangeMapJointLib.export.panels import (
+    SIGNED_LIMIT_HU,
+    field_mm,
+    finding_boxes_mm,
+    finding_rows,
+    lung_rows,
+    shown_from,
+)
 from ChangeMapJointLib.export.pictures import (
     DENSER,
     LESS_DENSE,
@@ -31,6 +38,7 @@ from ChangeMapJointLib.export.pictures import (
     WINDOW_LEVEL_HU,
     WINDOW_WIDTH_HU,
 )
+from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -77,6 +85,9 @@ def render_report(content: ReportContent) -> str:
         method=content.how or METHODS[content.method].description,
         counts=wording.counts(items),
         none_mark=wording.DASH,
+        sections=[wording.section(content, name) for name in ("possible", "explained", "stable")],
+        operating_point=wording.operating_point(content),
+        unseen_title=UNSEEN_TITLE,
         finding_lines=[wording.finding_line(finding) for finding in items],
         numbered_ids={finding.id for finding in numbered},
         details=[_detail(content, finding, boxes) for finding in numbered],
@@ -130,14 +141,14 @@ def _template() -> Template:
 
 
 def _detail(content: ReportContent, finding: Finding, boxes: dict[int, FloatArray]) -> dict[str, object]:
-    index = content.reference.grid.to_index(finding.centre_mm)
     box = boxes[finding.id]
     return {
         "line": wording.finding_line(finding),
         "rows": finding_rows(content, finding, box),
         "field_mm": field_mm(box),
+        "shown_from": shown_from(content, finding),
         "centre": ", ".join(wording.signed(v, 1) for v in finding.centre_mm),
-        "slice": f"{round(float(index[2])) + 1} of {content.reference.grid.shape[0]}",
+        "slice": wording.stored_slice(content, finding),
     }
 
 

@@ -23,6 +23,8 @@ from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
+    from ChangeMapJointLib.change.not_seen import NotSeen
+    from ChangeMapJointLib.change.sections import OperatingPoint
     from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
@@ -78,11 +80,18 @@ def write_findings_csv(path: Path, findings: Findings) -> None:
     _write(path, stream.getvalue())
 
 
-def write_findings_json(path: Path, findings: Findings) -> None:
+def write_findings_json(
+    path: Path, findings: Findings, *, listed_from: Mapping[OperatingPoint, float] | None = None
+) -> None:
     """Write the values of :func:`write_findings_csv` with points as lists, and all measurements of the lesions.
 
     Where the registration failed the list is empty: ``withheld`` is the number of findings that are not listed, and
     ``why`` holds the reasons.
+
+    Args:
+        path: the JSON file; it appears whole or not at all.
+        findings: what is listed.
+        listed_from: probability from which a change is a finding, by operating point; None where nothing judged them.
 
     Raises:
         InputError: the file cannot be written; nothing is left behind.
@@ -91,19 +100,24 @@ def write_findings_json(path: Path, findings: Findings) -> None:
     head: dict[str, object] = {"coordinates": "LPS, mm", "threshold": findings.threshold, "dropped": findings.dropped}
     if findings.operating_point is not None:
         head["operating_point"] = findings.operating_point
+        if listed_from is not None:
+            head["listed_from"] = plain(listed_from)
     if findings.why:
         head |= {"withheld": findings.withheld, "why": list(findings.why)}
     _write_json(path, "changemap.findings", {**head, "findings": items})
 
 
-def write_quality_json(path: Path, quality: Quality, gate: GateAnswer | None = None) -> None:
-    """Write the registration figures, the verdict with its reasons, and the gate's answer on the inputs.
+def write_quality_json(
+    path: Path, quality: Quality, gate: GateAnswer | None = None, not_seen: Sequence[NotSeen] = ()
+) -> None:
+    """Write the registration figures, the verdict with its reasons, the gate's answer, and what cannot be seen.
 
     Raises:
         InputError: the file cannot be written; nothing is left behind.
     """
     gate_entry = {} if gate is None else {"gate": plain(gate)}
-    _write_json(path, "changemap.quality", {"quality": plain(quality), **gate_entry})
+    unseen = {"not_seen": plain(not_seen)} if not_seen else {}
+    _write_json(path, "changemap.quality", {"quality": plain(quality), **gate_entry, **unseen})
 
 
 def finding_row(finding: Finding) -> dict[str, Value]:

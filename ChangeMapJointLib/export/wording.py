@@ -7,6 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
+from ChangeMapJointLib.change.sections import (
+    OPERATING_POINT_HINTS,
+    SECTION_HINTS,
+    SECTION_TITLES,
+    Section,
+    reason_sentence,
+)
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.gate.answer import FINE
 from ChangeMapJointLib.registration.quality import CRITERIA, LOW_TRUST
@@ -37,15 +44,15 @@ GATES = {
     "refuse": ("stop", "\u2715", "Inputs: refused", "The scans cannot be compared."),
 }
 VERDICTS = {
-    "good": ("good", "\u2713", "Good", "The registration can be used."),
-    "look closely": ("look", "!", "Look closely", "Check the registration wherever you rely on it."),
+    "good": ("good", "\u2713", "Registration: good", "The registration can be used."),
+    "look closely": ("look", "!", "Registration: look closely", "Check the registration wherever you rely on it."),
     "do not use": (
         "stop",
         "\u2715",
-        "Do not use",
+        "Registration: do not use",
         "The registration failed: the remaining differences are not changes of the patient, and no finding is listed.",
     ),
-    "not measured": ("look", "?", "Not measured", "The quality of the registration was not measured."),
+    "not measured": ("look", "?", "Registration: not measured", "The quality of the registration was not measured."),
 }
 
 
@@ -92,8 +99,41 @@ def finding_line(finding: Finding) -> dict[str, object]:
         "peak": number(finding.peak, 2),
         "peak_hu": signed(finding.peak_hu, 0, "HU"),
         "trust": trust(finding.trust),
+        "trust_value": number(finding.trust, 2),
+        "probability": probability(finding.probability),
+        "reason": reason_sentence(finding.reason),
         "remark": finding.remark or "",
     }
+
+
+def probability(value: float | None) -> str:
+    """A probability in percent, never 0 or 100 %, which nothing measured can be; a dash where unknown."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    percent = round(100 * value)
+    return ">\u00a099\u00a0%" if percent > 99 else "<\u00a01\u00a0%" if percent < 1 else f"{percent}\u00a0%"
+
+
+def section(content: ReportContent, name: Section) -> dict[str, object]:
+    """Title, hint and table lines of a section beside the findings; without lines where it is empty."""
+    lines = [{**finding_line(item), "slice": stored_slice(content, item)} for item in content.section(name)]
+    if name == "stable":
+        lines = [{**line, "kind": "Stable", "denser": None} for line in lines]
+    return {"name": name, "title": SECTION_TITLES[name], "hint": SECTION_HINTS[name], "lines": lines}
+
+
+def stored_slice(content: ReportContent, finding: Finding) -> str:
+    """The slice of the current scan's file that holds the centre, counted from 1."""
+    index = content.reference.grid.to_index(finding.centre_mm)
+    return f"{round(float(index[2])) + 1} of {content.reference.grid.shape[0]}"
+
+
+def operating_point(content: ReportContent) -> str:
+    """A sentence on how probable a finding is; empty where nothing judged the changes."""
+    if content.findings is None or content.findings.operating_point is None:
+        return ""
+    point = content.findings.operating_point
+    return f"Operating point: {point} ({OPERATING_POINT_HINTS[point]})."
 
 
 def size(lesion: LesionMeasure | Finding | None) -> str:
@@ -134,7 +174,11 @@ def verdict(content: ReportContent) -> dict[str, object]:
     """CSS class, symbol, words and reasons of the verdict, and the sentence for a page without findings."""
     css, symbol, words, sentence = VERDICTS[content.verdict]
     reasons = () if content.quality is None else content.quality.reasons
-    if content.verdict == "good":
+    if content.verdict == "good" and content.judged:
+        no_findings = (
+            "No finding: no change was probable enough to be listed. Smaller or fainter changes cannot be excluded."
+        )
+    elif content.verdict == "good":
         no_findings = (
             f"No finding: no change reached {content.threshold:.2f} on the map. "
             "Smaller or fainter changes cannot be excluded."

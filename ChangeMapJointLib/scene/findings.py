@@ -22,7 +22,8 @@ def markups(
     """Make a locked point list with one point per finding: orange if denser now, blue if less dense.
 
     Args:
-        findings: each with ``id``, ``kind``, ``centre_mm`` (LPS) and optionally ``remark``.
+        findings: each with ``id``, ``kind``, ``centre_mm`` (LPS) and optionally ``remark``, and ``label``, which stands
+            beside the point instead of the kind.
         name: of a new node.
         node: an existing list to fill instead.
         views: where a new list is shown; in the prior's views the points would be in the wrong place.
@@ -31,7 +32,8 @@ def markups(
     was = target.StartModify()
     target.RemoveAllControlPoints()
     for finding in findings:
-        index = target.AddControlPoint(lps_to_ras(finding["centre_mm"]).tolist(), f"{finding['id']} {finding['kind']}")
+        label = f"{finding['id']} {finding.get('label', finding['kind'])}"
+        index = target.AddControlPoint(lps_to_ras(finding["centre_mm"]).tolist(), label)
         target.SetNthControlPointDescription(index, str(finding.get("remark", "")))
         target.SetNthControlPointSelected(
             index, finding["kind"] in DENSER_KINDS

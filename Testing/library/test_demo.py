@@ -17,17 +17,22 @@ def reference():
     return read_volume(resource("SamplePair", "reference.nrrd"))
 
 
-def result(reference, changes, field):
-    """A run's result whose findings are exactly the true regions of ``changes``."""
+def result(reference, changes, field, possible=()):
+    """A run's result whose findings are exactly the true regions of ``changes``; those of ``possible`` are no more."""
     labels = np.zeros(reference.grid.shape, np.int32)
     items = []
-    for number, change in enumerate(changes, 1):
+    for number, change in enumerate((*changes, *possible), 1):
         now, before, box = change.inside(reference.grid)
         labels[box][now ^ before] = number
-        items.append(SimpleNamespace(id=number, kind=change.kind, centre_mm=change.centre_reference_mm))
+        section = "finding" if number <= len(changes) else "possible"
+        items.append(
+            SimpleNamespace(id=number, kind=change.kind, centre_mm=change.centre_reference_mm, section=section)
+        )
     return SimpleNamespace(
         pair=SimpleNamespace(reference=reference),
-        findings=SimpleNamespace(items=tuple(items), labels=labels),
+        findings=SimpleNamespace(
+            items=tuple(items[: len(changes)]), others=tuple(items[len(changes) :]), labels=labels
+        ),
         deformation=field,
     )
 
@@ -53,6 +58,16 @@ def test_nothing_found_is_said(reference) -> None:
     assert scored.error_after_mm == pytest.approx(scored.error_before_mm)
     assert scored.lines()[0].startswith("Found 0 of 8")
     assert "Missed: new solid 0 to 8 mm" in scored.lines()[-1]
+
+
+def test_a_missed_change_is_told_with_the_section_that_holds_it(reference) -> None:
+    truth = read_truth(resource("SamplePair", "truth.json"))
+    changes = [c for c in truth.changes if c.is_change]
+    still = DisplacementField.from_affine(np.eye(4), reference.grid.corners())
+    scored = score(result(reference, changes[:-1], still, possible=changes[-1:]))
+    assert scored.figures()["false_findings"] == 0
+    assert scored.lines()[-1].startswith("Missed: ")
+    assert scored.lines()[-1].endswith(" mm (listed as possible).")
 
 
 def test_a_stable_lesion_called_changed_is_a_false_finding(reference) -> None:

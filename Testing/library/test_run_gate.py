@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export_samples import finding
 from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
 from report_page import Page
 
+from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.cli.main import ProgressStyle, print_result
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.result import Result
@@ -92,6 +94,18 @@ def test_every_output_says_what_the_gate_says(failed, capsys) -> None:
     event = json.loads(capsys.readouterr().out)
     assert (event["findings"], event["withheld"]) == (0, result.findings.withheld)
     assert event["gate"]["answer"] == "look"
+
+
+def test_the_console_counts_every_section(failed, capsys) -> None:
+    result, out = failed
+    others = (finding(2, section="explained", reason="wall"), finding(3, section="explained", reason="vessel"))
+    listed = Findings((finding(1),), None, others=others, operating_point="standard")
+    print_result(replace(result, findings=listed), out, ProgressStyle.bar)
+    said = capsys.readouterr().out.splitlines()
+    assert said[2:4] == ["Findings: 1", "Possible 0, explained 2, stable 0."]
+    print_result(replace(result, findings=listed), out, ProgressStyle.json)
+    event = json.loads(capsys.readouterr().out)
+    assert event["sections"] == {"finding": 1, "possible": 0, "explained": 2, "stable": 0}
 
 
 def test_what_the_gate_refuses_is_refused_before_any_work(tmp_path) -> None:

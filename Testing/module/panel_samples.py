@@ -21,6 +21,7 @@ from ChangeMapJointLib.scene.volumes import node_of
 GRID = Grid((66, 74, 84), (3.0, 3.0, 3.0), (-126.0, -110.0, -300.0))
 SHIFT_MM = np.array([3.0, -5.0, 8.0])  # the prior lies there: y(x) = x + SHIFT_MM
 NEW_MM, GONE_MM, WEAK_MM = (-60.0, 10.0, -200.0), (60.0, 20.0, -190.0), (62.0, 0.0, -240.0)
+WALL_MM, STABLE_MM = (-60.0, -50.0, -200.0), (60.0, -20.0, -170.0)  # of changes that only a judged run lists
 RADIUS_MM = 10.0
 
 
@@ -101,8 +102,50 @@ def finding(number: int, kind: str, point: tuple[float, float, float], peak: flo
     }
 
 
-def write_run(folder: Path, *, verdict: str = "good", gate: tuple[str, ...] = ()) -> Path:
-    """The run that compares :func:`nodes`, as the worker would leave it; ``gate``: reasons to look."""
+def judged(number: int, kind: str, point: tuple[float, float, float], section: str, **values: Any) -> dict[str, Any]:
+    """An entry of the files of a judged run."""
+    plain = {"probability": 0.85, "reason": None}
+    return finding(number, kind, point, values.pop("peak", 0.6), section=section, **{**plain, **values})
+
+
+def judged_records() -> dict[str, dict[str, Any]]:
+    """``findings.json`` and ``candidates.json`` of a judged run: two findings, and one change in each other section."""
+    grown = {"volume_ml": 3.0, "long_diameter_mm": 18.0, "perpendicular_diameter_mm": 17.0}
+    found = [
+        judged(1, "new", NEW_MM, "finding", peak=0.838),
+        judged(2, "resolved", GONE_MM, "finding", peak=0.838, trust=0.2, probability=0.9999),
+    ]
+    others = [
+        judged(3, "increase", WEAK_MM, "possible", peak=0.5, probability=0.31),
+        judged(4, "decrease", WALL_MM, "explained", probability=0.002, reason="wall", remark="Flat."),
+        judged(
+            5,
+            "increase",
+            STABLE_MM,
+            "stable",
+            probability=0.08,
+            lesion_template=grown,
+            volume_change_percent=4.0,
+            volume_change_interval_percent=[-18.0, 31.0],
+        ),
+    ]
+    head = {"operating_point": "standard", "threshold": 0.68}
+    points = {"sensitive": 0.25, "standard": 0.5, "specific": 0.95}
+    return {
+        "findings": {**head, "listed_from": points, "findings": found},
+        "candidates": {**head, "threshold": 0.4, "findings": others},
+    }
+
+
+def write_run(folder: Path, *, verdict: str = "good", gate: tuple[str, ...] = (), is_judged: bool = False) -> Path:
+    """The run that compares :func:`nodes`, as the worker would leave it.
+
+    Args:
+        folder: of the run.
+        verdict: on the registration.
+        gate: reasons to look.
+        is_judged: whether its changes have sections; else it is as older versions wrote it.
+    """
     folder.mkdir(parents=True)
     change_map, signed = change()
     write_nrrd(folder / "warped_template.nrrd", chest(GONE_MM), GRID, compress=False)
@@ -124,6 +167,9 @@ def write_run(folder: Path, *, verdict: str = "good", gate: tuple[str, ...] = ()
         if verdict == "do not use":
             content = {"threshold": threshold, "findings": [], "withheld": len(listed), "why": quality["reasons"]}
         _write(folder / f"{name}.json", content)
+    if is_judged:
+        for name, content in judged_records().items():
+            _write(folder / f"{name}.json", content)
     reasons = [
         {"rule": "breathing", "answer": "look", "sentence": text, "remedy": "", "value": 1.7, "scan": ""}
         for text in gate

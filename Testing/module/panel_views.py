@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import panel_samples
 import slicer
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtTest import QTest
 from slicerhost import user
 
 from ChangeMapJointLib.core.grid import Grid, lps_to_ras
@@ -67,6 +69,28 @@ def painted(name: str) -> np.ndarray:
     return np.where(red > blue + 20, 1, np.where(blue > red + 20, -1, 0))
 
 
+def items(widget) -> list:
+    """The rows of the list that are on screen, from top to bottom, those of the groups included."""
+    tree = widget.ui.findingsTable
+    tops = [tree.topLevelItem(i) for i in range(tree.topLevelItemCount)]
+    return [one for top in tops for one in (top, *(top.child(i) for i in range(top.childCount()) if top.isExpanded()))]
+
+
 def rows(widget) -> list[list[str]]:
-    table = widget.ui.findingsTable
-    return [[table.item(i, c).text() for c in range(6)] for i in range(table.rowCount)]
+    """Kind, size, change, peak or probability, trust and the reader's verdict of each row on screen; no groups."""
+    changes = [item for item in items(widget) if not item.isFirstColumnSpanned()]
+    return [[item.text(column) for column in (1, 2, 3, 4, 5, 7)] for item in changes]
+
+
+def click_row(widget, item) -> None:
+    """Click into a row of the list."""
+    tree = widget.ui.findingsTable
+    tree.scrollToItem(item)
+    rect = tree.visualItemRect(item)
+    QTest.mouseClick(tree.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(rect.left() + 60, rect.center().y()))
+    slicer.app.processEvents()
+
+
+def groups(widget) -> list[str]:
+    """The titles of the groups, with their counts."""
+    return [item.text(0).split(":")[0] for item in items(widget) if item.isFirstColumnSpanned()]

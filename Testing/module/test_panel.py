@@ -41,7 +41,7 @@ widget = slicerhost.open_module(slicerhost.load_module({str(MODULE)!r}))
 import slicer
 slicer.util.loadScene({str(tmp_path / "comparison.mrb")!r})
 slicer.app.processEvents()
-print(widget.ui.findingsTable.rowCount, widget.ui.applyButton.enabled, slicerhost.errors)
+print(widget.ui.findingsTable.topLevelItemCount, widget.ui.applyButton.enabled, slicerhost.errors)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "2 True"

@@ -272,7 +272,7 @@ def test_the_scene_is_closed_while_the_result_is_shown(widget, monkeypatch) -> N
     choose(widget, *pair)
     finish(widget, panel_samples.finished_job(widget.logic.runs.root, *pair))
     assert widget.panel.session is None
-    assert widget.ui.findingsTable.rowCount == 0
+    assert widget.ui.findingsTable.topLevelItemCount == 0
 
 
 # -- many, none, and the ends ----------------------------------------------------------

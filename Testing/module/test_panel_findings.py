@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import slicer
 from panel_samples import GONE_MM, NEW_MM, SHIFT_MM, finished_job, nodes
-from panel_views import centre_lps, look_at, painted, picture, rows, view
+from panel_views import centre_lps, click_row, items, look_at, painted, picture, rows, view
 from PySide6.QtCore import Qt
-from PySide6.QtTest import QTest
 from slicerhost import user
 
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existing
@@ -90,12 +89,8 @@ def test_next_and_previous_go_there_in_all_views(shown) -> None:
 
 
 def test_a_click_on_a_row_goes_there(shown) -> None:
-    table = shown.ui.findingsTable
-    for i, row in enumerate(shown.panel.findings.rows):
-        QTest.mouseClick(
-            table.viewport(), Qt.MouseButton.LeftButton, pos=table.visualItemRect(table.item(i, 2)).center()
-        )
-        slicer.app.processEvents()
+    for item, row in zip(items(shown), shown.panel.findings.rows, strict=True):
+        click_row(shown, item)
         assert shown.panel.findings.selected is row
         for name in (*CURRENT, *PRIOR):
             np.testing.assert_allclose(centre_lps(name), row.centre_mm, atol=1e-3)
@@ -121,7 +116,7 @@ def test_verdicts_and_comments_stay_with_their_finding(shown) -> None:
 
 # -- registration check ----------------------------------------------------------------
 def test_the_verdict_is_told_with_its_reasons(shown) -> None:
-    assert "Registration good" in shown.ui.verdictLabel.text
+    assert "Registration: good" in shown.ui.verdictLabel.text
     assert shown.ui.reasonsLabel.text == "The lungs overlap by Dice 0.990. Nothing folds."
 
 

@@ -41,7 +41,7 @@ def test_a_saved_scene_comes_back_whole(widget, tmp_path) -> None:
     slicer.mrmlScene.Clear(0)
     slicer.app.processEvents()
     assert widget.panel.session is None
-    assert widget.ui.findingsTable.rowCount == 0
+    assert widget.ui.findingsTable.topLevelItemCount == 0
     slicer.util.loadScene(str(tmp_path / "comparison.mrb"))
     slicer.app.processEvents()
 
@@ -60,7 +60,7 @@ def test_a_saved_scene_comes_back_whole(widget, tmp_path) -> None:
     )
     look_at(NEW_MM)
     assert (painted("Red") == 1).any()
-    assert "Registration good" in widget.ui.verdictLabel.text
+    assert "Registration: good" in widget.ui.verdictLabel.text
 
 
 def test_six_runs_on_one_scene_leave_no_more_than_two(widget) -> None:

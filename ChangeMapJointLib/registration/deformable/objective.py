@@ -38,9 +38,9 @@ class Weights:
     ngf: float = 1.0
     keypoints: float = 0.01
     mask: float = 0.1
-    curvature: float = 150.0
+    curvature: float = 75.0
     volume: float = 0.05
-    surface: float = 0.05
+    surface: float = 0.1
 
     def __post_init__(self) -> None:
         checks = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}

@@ -1,0 +1,232 @@
+"""Words of the list of findings: what stands in its cells, groups, tooltips and details; without Qt."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from slicer.i18n import tr as _
+
+from ChangeMapJointGui.parameters import BY_MAP
+from ChangeMapJointLib.change.kinds import KIND_WORDS
+from ChangeMapJointLib.change.sections import (
+    OPERATING_POINT_HINTS,
+    SECTION_HINTS,
+    SECTION_TITLES,
+    reason_sentence,
+)
+from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
+
+NUMBER, KIND, SIZE, CHANGE, STRENGTH, TRUST, LISTED, READER = range(8)  # columns
+
+
+class Row(NamedTuple):
+    """One change as it is listed.
+
+    Attributes:
+        number: the run's number of a judged change, as in its report; else its place in the list.
+        section: where it is listed, or, by the map, where the run lists it; empty where nothing judged it.
+        change: what changed.
+    """
+
+    number: int
+    section: str
+    change: Any
+
+
+def columnNames(judged: bool) -> list[str]:
+    """Return the headers of the table."""
+    strength = _("Prob.") if judged else _("Peak")
+    return [_("No."), _("Kind"), _("Size"), _("Change"), strength, _("Trust"), _("Listed"), _("Reader")]
+
+
+def strengthHint(judged: bool) -> str:
+    """Return what the column of probabilities, or by the map that of peaks, means."""
+    if judged:
+        return _("Probability that a lesion really changed, judged from the measurements in both scans.")
+    return _("Highest value of the change map in the region.")
+
+
+def listNames() -> dict[str, str]:
+    """Return the lists that can be chosen, by key."""
+    names = {
+        "sensitive": _("Sensitive: {hint}"),
+        "standard": _("Standard: {hint}"),
+        "specific": _("Specific: {hint}"),
+    }
+    lists = {str(key): names[key].format(hint=_(hint)) for key, hint in OPERATING_POINT_HINTS.items()}
+    return {**lists, BY_MAP: _("By the map: its regions at the threshold above")}
+
+
+def kindNames() -> dict[str, str]:
+    """Return the kinds of change in the user's language."""
+    return {**{kind: _(words) for kind, words in KIND_WORDS.items()}, "stable": _("stable")}
+
+
+def sectionNames() -> dict[str, str]:
+    """Return the titles of the sections in the user's language."""
+    return {section: _(title) for section, title in SECTION_TITLES.items()}
+
+
+def sectionHints() -> dict[str, str]:
+    """Return what each section holds, in the user's language."""
+    return {section: _(hint) for section, hint in SECTION_HINTS.items()}
+
+
+def markNames() -> dict[str, str]:
+    """Return the reader's possible verdicts on a finding in the user's language."""
+    return {"accepted": _("accepted"), "rejected": _("rejected")}
+
+
+def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, str]) -> list[str]:
+    """Return the cells of a row except the reader's.
+
+    Args:
+        row: the change.
+        judged: whether the list is the judged one; else by the map.
+        names: from :func:`kindNames`.
+        sections: from :func:`sectionNames`.
+    """
+    change = row.change
+    return [
+        str(row.number),
+        names["stable" if judged and row.section == "stable" else change.kind],
+        sizeText(change),
+        changeText(change.measured),
+        probabilityText((change.measured or {}).get("probability")) if judged else f"{change.peak:.2f}",
+        "?" if change.trust is None else f"{change.trust:.2f}",
+        "" if judged else sections.get(row.section, ""),
+    ]
+
+
+def probabilityText(probability: Any) -> str:
+    """Return a probability in percent; never 0 % or 100 %, which nothing measured can be.
+
+    Examples:
+        >>> probabilityText(0.853), probabilityText(0.9999), probabilityText(0.0001)
+        ('85 %', '> 99 %', '< 1 %')
+    """
+    if not isinstance(probability, (int, float)):
+        return "?"
+    percent = round(100 * probability)
+    return "> 99 %" if percent > 99 else "< 1 %" if percent < 1 else f"{percent} %"
+
+
+def sizeText(row: Any) -> str:
+    """Return the axial diameters of the lesion now (if resolved, in the prior); else the volume of the change."""
+    measured = row.measured or {}
+    lesion = measured.get("lesion_reference") or measured.get("lesion_template")
+    if lesion is None:
+        return _("{volume} ml").format(volume=f"{row.volume_ml:.2f}")
+    long, across = lesion["long_diameter_mm"], lesion["perpendicular_diameter_mm"]
+    return _("{long} x {across} mm").format(long=f"{long:.0f}", across=f"{across:.0f}")
+
+
+def changeText(measured: Any) -> str:
+    """Return the change of the lesion's volume in percent; empty if it was not measured in both scans."""
+    percent = (measured or {}).get("volume_change_percent")
+    return "" if percent is None else f"{percent:+.0f} %"
+
+
+def details(row: Row | None, threshold: float = 0.0) -> str:
+    """Return what is known of a change beyond the table: why it is explained, both measurements, remarks.
+
+    Args:
+        row: of the list; None without one.
+        threshold: of the map; a weaker change has no color in the views, and that is said.
+    """
+    if row is None:
+        return ""
+    measured = row.change.measured
+    if measured is None:
+        return _("{volume} ml changed; not measured as a lesion.").format(volume=f"{row.change.volume_ml:.2f}")
+    remark = str(measured.get("remark") or "")
+    reason = reasonText(row)
+    pale = (
+        _("No color here: the map reaches {peak}, less than the threshold of {threshold}.") if row.change.peak else ""
+    )
+    if row.change.peak >= threshold:
+        pale = ""
+    pale = pale.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
+    if reason:  # it comes first, and once
+        remark = remark.replace(reason, "").strip()
+    lines = [reason, _sizes(measured), remark, pale]
+    return "\n".join(line for line in lines if line)
+
+
+def reasonText(row: Row) -> str:
+    """Return the sentence that explains a change away; empty for one that nothing explains."""
+    return _(reason_sentence(row.change.measured.get("reason"))) if row.section == "explained" else ""
+
+
+def tooltip(row: Row) -> str:
+    """Return the reason of an explained change; else an invitation to click."""
+    return (reasonText(row) if row.change.measured else "") or _("Click to see it in all views.")
+
+
+def _sizes(measured: Any) -> str:
+    """Return the lesion's diameters now and before; empty unless both scans show it. The remark holds its volumes."""
+    sides = [measured.get("lesion_reference"), measured.get("lesion_template")]
+    if None in sides:
+        return ""
+    now, before = (
+        _("{long} x {across} mm").format(
+            long=f"{lesion['long_diameter_mm']:.1f}", across=f"{lesion['perpendicular_diameter_mm']:.1f}"
+        )
+        for lesion in sides
+    )
+    return _("Now {now}; before {before}.").format(now=now, before=before)
+
+
+def countText(session: Any, judged: dict[str, list[Any]] | None, rows: list[Row], threshold: float) -> str:
+    """Return the sentence above the list.
+
+    Args:
+        session: the run on screen; None without one.
+        judged: the changes by section; None for a list by the map.
+        rows: what is listed: by the map its regions, else the findings.
+        threshold: of the map.
+    """
+    if session is None:
+        return _("No comparison yet.")
+    if not session.hasFindings:
+        return _("Rigid only: no change map and no findings.")
+    if session.unusable:
+        return _withheld(session)
+    total, reviewed = len(rows), sum(bool(session.review(row.change.key)["verdict"]) for row in rows)
+    if judged is None:
+        return _byMap(session, total, reviewed, threshold)
+    if total:
+        text = _("1 finding, {reviewed} reviewed.") if total == 1 else _("{count} findings, {reviewed} reviewed.")
+    else:
+        text = _("No finding: nothing was probable enough. What was measured is below, folded.")
+    if not total and not any(judged.values()):
+        text = _("No finding: nothing was probable enough.")
+    if threshold != session.mapThreshold:
+        text += " " + _("The colors show the map from {threshold}; this list does not follow it.")
+    return text.format(count=total, reviewed=reviewed, threshold=f"{threshold:.2f}")
+
+
+def _byMap(session: Any, total: int, reviewed: int, threshold: float) -> str:
+    if not total:
+        text = _("No region reaches {threshold}. Lower the threshold to see weaker change.")
+    elif session.lists.own is None:  # its regions are its findings
+        text = _("1 finding, {reviewed} reviewed.") if total == 1 else _("{count} findings, {reviewed} reviewed.")
+    elif total == 1:
+        text = _("By the map at {threshold}: 1 region, {reviewed} reviewed.")
+    else:
+        text = _("By the map at {threshold}: {count} regions, {reviewed} reviewed.")
+    return text.format(count=total, reviewed=reviewed, threshold=f"{threshold:.2f}")
+
+
+def _withheld(session: Any) -> str:
+    """Say why the list is empty; never "no change" if the registration cannot be used."""
+    text = _(
+        "No findings can be given: the registration cannot be used. {why} "
+        "{count} regions of remaining difference are withheld; see Registration check."
+    )
+    return text.format(why=" ".join(session.reasons), count=session.withheld)
+
+
+def notSeenText(sentences: tuple[str, ...]) -> str:
+    """Return what the comparison cannot see, as one paragraph; empty without sentences."""
+    return f"{_(UNSEEN_TITLE)}: {' '.join(sentences)}" if sentences else ""
