@@ -25,6 +25,7 @@ from ChangeMapJointLib.registration import quality
 from ChangeMapJointLib.registration.deformable.register import Registration, RegistrationOptions, register
 from ChangeMapJointLib.registration.keypoints.match import Matches
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
+from ChangeMapJointLib.registration.surface_agreement import surface_agreement
 from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consistency, trust_map
 from ChangeMapJointLib.scan.deformation import Deformation
 from ChangeMapJointLib.scan.padding import unseen_mask
@@ -244,6 +245,7 @@ def _figures(
     on_field_grid = lungs if grid.same_as(reference.grid) else resample(lungs, reference.grid, grid) >= 0.5
     inside = on_field_grid if on_field_grid.any() else np.ones(grid.shape, dtype=bool)
     determinant = maps.jacobian[inside]
+    surface = surface_agreement(pair, registration.field)
     return quality.Figures(
         residual_hu=quality.mean_residual(reference.array, warped.hu, lungs),
         residual_rigid_hu=quality.mean_residual(reference.array, warp_rigidly(pair), lungs),
@@ -260,4 +262,5 @@ def _figures(
         keypoints_dropped=matches.dropped,
         overlap=rigid.overlap.reference_in_template,
         trusted_percent=100.0 * float((maps.trust[inside] >= quality.LOW_TRUST).mean()),
+        **({} if surface is None else quality.surface_figures(surface)),
     )

@@ -225,6 +225,7 @@ def quality_lines(quality: Quality | None) -> list[tuple[str, str, str]]:
     return [
         ("Mean remaining difference in the lungs", residual, "well below that of rigid alignment alone"),
         ("Lung overlap (Dice)", dice, _usual("lung_dice")),
+        ("Distance of the lung surfaces, 95th percentile", _surface(q), _usual("surface_p95_mm", "mm")),
         ("Inverse consistency error, mean", mean, _usual("inverse_consistency_mm", "mm")),
         ("Inverse consistency error, 95th percentile", tail, _usual("inverse_consistency_p95_mm", "mm")),
         (
@@ -245,6 +246,17 @@ def _confirmed(q: Quality) -> str:
     if q.keypoints_found is None or q.keypoints_dropped is None:
         return "not measured"
     return f"{q.keypoints_found - q.keypoints_dropped} of {q.keypoints_found}"
+
+
+def _surface(q: Quality) -> str:
+    """The distance of the lung surfaces, whole and by region."""
+    regions = {
+        "ribs": q.surface_ribs_p95_mm,
+        "diaphragm": q.surface_diaphragm_p95_mm,
+        "mediastinum": q.surface_mediastinum_p95_mm,
+    }
+    parts = [f"{name} {number(value, 1)}" for name, value in regions.items() if value is not None]
+    return _measured(q.surface_p95_mm) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _measured(value_mm: float | None) -> str:

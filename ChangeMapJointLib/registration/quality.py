@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
+from ChangeMapJointLib.registration.surface_agreement import SurfaceAgreement
 
 Verdict = Literal["good", "look closely", "do not use"]
 LOW_TRUST = 0.5  # below it the predicted error exceeds TrustOptions.half_error_mm
@@ -36,6 +37,13 @@ class Figures:
         overlap: fraction of R's lungs inside the template's field of view, in [0, 1].
         trusted_percent: percentage of lung voxels with a trust of at least :data:`LOW_TRUST`; None with rigid
             alignment alone.
+        surface_mean_mm: mean distance between the surfaces of R's and T's lungs after registration. The registration
+            drew them together, so this is a residual. None where it was not measured.
+        surface_p95_mm: its 95th percentile.
+        surface_max_mm: the largest distance.
+        surface_ribs_p95_mm: the 95th percentile where the lungs face the chest wall.
+        surface_diaphragm_p95_mm: the same where they face down.
+        surface_mediastinum_p95_mm: the same where they face the midline.
     """
 
     residual_hu: float
@@ -53,6 +61,12 @@ class Figures:
     keypoints_dropped: int | None
     overlap: float
     trusted_percent: float | None
+    surface_mean_mm: float | None = None
+    surface_p95_mm: float | None = None
+    surface_max_mm: float | None = None
+    surface_ribs_p95_mm: float | None = None
+    surface_diaphragm_p95_mm: float | None = None
+    surface_mediastinum_p95_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,13 @@ CRITERIA = (
     Criterion(
         "trusted_percent", "{value:.0f} % of the lung is registered with confidence", 95.0, 70.0, higher_is_worse=False
     ),
+    Criterion(  # an effusion or a collapse moves a surface without any error of the registration
+        "surface_p95_mm",
+        "the surfaces of the lungs lie {value:.1f} mm or more apart over 5 % of their area",
+        3.0,
+        float("inf"),
+        higher_is_worse=True,
+    ),
 )
 
 
@@ -161,6 +182,13 @@ def rigid_figures(residual_hu: float, lung_dice: float, overlap: float) -> Figur
         overlap=overlap,
         trusted_percent=None,
     )
+
+
+def surface_figures(surface: SurfaceAgreement) -> dict[str, float]:
+    """The figures of :class:`Figures` on the surface of the lungs, by their names."""
+    regions = {f"surface_{name}_p95_mm": value for name, value in surface.p95_by_region_mm.items()}
+    whole = {"mean": surface.mean_mm, "p95": surface.p95_mm, "max": surface.max_mm}
+    return {f"surface_{name}_mm": value for name, value in whole.items()} | regions
 
 
 def assess_rigid_quality(figures: Figures) -> Quality:

@@ -1,0 +1,95 @@
+"""How far the surfaces of the lungs lie apart after a registration, whole and by region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
+from ChangeMapJointLib.registration.deformable.surface_term import SurfaceDistance, lung_surface
+from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
+
+VOXEL_MM = 3.0  # the surface is known to a tenth of that
+FACING = 0.6  # cosine from which a surface faces down (the diaphragm) or the midline (the mediastinum)
+INWARDS_MM = 4.0  # from a point of the surface to where its lung is looked up
+FEWEST_POINTS = 50  # of a region: fewer say nothing about it
+REGIONS = ("ribs", "diaphragm", "mediastinum")
+
+
+@dataclass(frozen=True)
+class SurfaceAgreement:
+    """Distances in mm of R's lung surface, moved by y, from T's, where both scans show it.
+
+    Attributes:
+        mean_mm: mean distance, >= 0.
+        p95_mm: 95th percentile.
+        max_mm: largest distance.
+        p95_by_region_mm: the 95th percentile for each of :data:`REGIONS` that R shows.
+    """
+
+    mean_mm: float
+    p95_mm: float
+    max_mm: float
+    p95_by_region_mm: dict[str, float]
+
+
+def surface_agreement(pair: ScanPair, field: DisplacementField) -> SurfaceAgreement | None:
+    """Measure how far the surfaces of the lungs lie apart under y.
+
+    The masks of the two scans were made apart from one another, but the registration drew them together: it is a
+    residual, and where a mask is wrong it is the mask's error.
+
+    Args:
+        pair: R and T with their lungs.
+        field: y from R to T.
+
+    Returns:
+        The distances; None where the scans share no surface.
+    """
+    surface, other = (lung_surface(_view(scan, pair)) for scan in (pair.reference, pair.template))
+    if not len(surface.voxels) or not len(other.voxels):
+        return None
+    moved = field.apply(surface.points_mm)
+    shown = other.grid.contains(moved)
+    if not shown.any():
+        return None
+    distance = np.abs(SurfaceDistance(other).at(moved[shown])[0])
+    region = surface_regions(pair.reference, surface.points_mm[shown], surface.outwards[shown])
+    return SurfaceAgreement(
+        float(distance.mean()),
+        float(np.percentile(distance, 95)),
+        float(distance.max()),
+        {
+            name: float(np.percentile(distance[region == name], 95))
+            for name in REGIONS
+            if (region == name).sum() >= FEWEST_POINTS
+        },
+    )
+
+
+def surface_regions(scan: Scan, points_mm: FloatArray, outwards: FloatArray) -> NDArray[np.str_]:
+    """Name the region of each point on the surface of the lungs, ``[n]`` of :data:`REGIONS`, by where it faces.
+
+    Args:
+        scan: the scan with labelled lungs.
+        points_mm: points on the surface, ``[n, 3]`` (x, y, z) LPS.
+        outwards: unit vectors out of the lungs there, ``[n, 3]``.
+    """
+    lung = scan.lung_at(points_mm - INWARDS_MM * outwards)
+    # x runs to the patient's left: out of the right lung towards the midline is +x
+    to_midline = np.select([lung == RIGHT, lung == LEFT], [outwards[:, 0], -outwards[:, 0]], 0.0)
+    names = np.select([outwards[:, 2] < -FACING, to_midline > FACING], ["diaphragm", "mediastinum"], "ribs")
+    return np.asarray(names)
+
+
+def _view(scan: Scan, pair: ScanPair) -> ScanView:
+    """The scan at :data:`VOXEL_MM`, or its own voxel size where that is larger."""
+    working = working_spacing(pair.reference.grid, pair.template.grid, VOXEL_MM)
+    return scan_pyramid(scan, margin_mm=MARGIN_MM, working_mm=working, levels=1, window_hu=REGISTRATION_WINDOW_HU)[0]

@@ -1,0 +1,69 @@
+"""How far the lungs' surfaces lie apart: known gaps, by region."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.registration.surface_agreement import surface_agreement, surface_regions
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
+from ChangeMapJointLib.scan.pair import ScanPair
+from ChangeMapJointLib.scan.scan import Scan
+from ChangeMapJointLib.scan.volume import Volume
+
+GRID = Grid((60, 50, 80), (2.0, 2.0, 2.0), (-79.0, -49.0, -59.0))
+
+
+def box_lungs(*, deeper_mm: float = 0.0, grid: Grid = GRID) -> Scan:
+    """Two boxes as lungs, 20 to 60 mm to either side, 60 mm high; the floor of both may lie deeper."""
+    points = grid.to_physical(np.indices(grid.shape)[::-1].reshape(3, -1).T.astype(float)).reshape(*grid.shape, 3)
+    x, y, z = np.moveaxis(points, -1, 0)
+    inside = (np.abs(x) > 20) & (np.abs(x) < 60) & (np.abs(y) < 30) & (z < 36) & (z > -24 - deeper_mm)
+    labels = np.where(inside, np.where(x < 0, RIGHT, LEFT), 0).astype(np.uint8)
+    return Scan.of(Volume(np.where(inside, -850.0, 40.0).astype(np.float32), grid), labels)
+
+
+def field_of(shift_mm: tuple[float, float, float]) -> DisplacementField:
+    matrix = np.eye(4)
+    matrix[:3, 3] = shift_mm
+    return DisplacementField.from_affine(matrix, GRID.corners())
+
+
+def test_equal_lungs_lie_on_one_another() -> None:
+    scan = box_lungs()
+    found = surface_agreement(ScanPair(scan, scan, np.eye(4)), field_of((0.0, 0.0, 0.0)))
+    assert found is not None
+    assert found.p95_mm < 0.3  # a tenth of a voxel
+    assert set(found.p95_by_region_mm) == {"ribs", "diaphragm", "mediastinum"}
+
+
+def test_a_diaphragm_that_lies_deeper_is_told_from_the_ribs() -> None:
+    pair = ScanPair(box_lungs(), box_lungs(deeper_mm=8.0), np.eye(4))
+    found = surface_agreement(pair, field_of((0.0, 0.0, 0.0)))
+    assert found is not None
+    assert found.p95_by_region_mm["diaphragm"] == pytest.approx(8.0, abs=0.5)
+    assert found.p95_by_region_mm["mediastinum"] < 0.5
+    assert found.max_mm == pytest.approx(8.0, abs=1.0)
+
+
+def test_where_the_prior_was_not_scanned_nothing_is_measured() -> None:
+    scan = box_lungs()
+    assert surface_agreement(ScanPair(scan, scan, np.eye(4)), field_of((900.0, 0.0, 0.0))) is None
+
+
+@pytest.mark.parametrize(
+    ("point", "outwards", "region"),
+    [
+        ((-20.0, 0.0, 0.0), (1.0, 0.0, 0.0), "mediastinum"),
+        ((20.0, 0.0, 0.0), (-1.0, 0.0, 0.0), "mediastinum"),
+        ((-60.0, 0.0, 0.0), (-1.0, 0.0, 0.0), "ribs"),
+        ((60.0, 0.0, 0.0), (1.0, 0.0, 0.0), "ribs"),
+        ((40.0, 30.0, 0.0), (0.0, 1.0, 0.0), "ribs"),
+        ((40.0, 0.0, -24.0), (0.0, 0.0, -1.0), "diaphragm"),
+        ((40.0, 0.0, 36.0), (0.0, 0.0, 1.0), "ribs"),
+    ],
+)
+def test_regions_by_where_the_surface_faces(point: FloatArray, outwards: FloatArray, region: str) -> None:
+    assert surface_regions(box_lungs(), np.array([point]), np.array([outwards])).tolist() == [region]
