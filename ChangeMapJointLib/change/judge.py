@@ -1,58 +1,144 @@
-"""The judge: how probable it is that a lesion really changed, and what explains a change where none did."""
+"""The judge: how probable it is that a lesion really changed, and what explains a change where none did.
+
+A logistic model weighs the features of a change. Its coefficients lie in ``Resources/Models/judge.json``, with the
+patients that they were fitted on (``Testing/benchmarks/judge.py``).
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+
+from ChangeMapJointLib.change.features import Features
 from ChangeMapJointLib.change.judgement import Judgement
-from ChangeMapJointLib.change.lesion_pairs import Change
-from ChangeMapJointLib.change.naming import classify_change
-from ChangeMapJointLib.change.sections import OperatingPoint, Reason
-from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.lesions.segment import elongation
-from ChangeMapJointLib.registration.quality import LOW_TRUST
+from ChangeMapJointLib.change.sections import OPERATING_POINTS, OperatingPoint, Reason
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.resources import resource
 
-LISTED_FROM: dict[OperatingPoint, float] = {"sensitive": 0.25, "standard": 0.5, "specific": 0.8}
-_LONG = 3.0  # elongation of a rim or a vessel
-_RIM = 0.35  # share of a region in the rim that only one mask holds
+_UNUSED = ("nameless", "learned")  # follows from others; not measured by the sequential method
+_PLAIN = tuple(f.name for f in fields(Features) if f.name not in _UNUSED)
+_PRODUCTS = (
+    *(("appeared", name) for name in ("size", "contrast", "rim", "along_surface", "gap", "distrust", "restless")),
+    *(("appeared", name) for name in ("attached", "at_wall", "opposite", "prominence", "lesion_length", "fullness")),
+    *(("changed", name) for name in ("size", "rim", "gap", "distrust", "restless", "attached", "at_wall", "opposite")),
+    *(("changed", name) for name in ("growth", "prominence", "covered", "region_length")),
+    *(("unproven", name) for name in ("growth", "prominence", "rim", "attached")),
+    *(("nameless", name) for name in ("rim", "region_length", "prominence", "size", "opposite", "restless", "gap")),
+    ("rim", "gap"),
+    ("rim", "along_surface"),
+    ("rim", "at_wall"),
+    ("gap", "restless"),
+    ("attached", "gap"),
+    ("size", "size"),
+    ("prominence", "significance"),
+)
+TERMS = (*_PLAIN, *(f"{a}*{b}" for a, b in _PRODUCTS))
+"""Names of the terms of the model: features, and products of two."""
 
 
-def judge_change(
-    change: Change,
-    grid: Grid,
-    *,
-    rim_share: float,
-    trust: float | None,
-    displaced: bool,
-    operating_point: OperatingPoint,
-) -> Judgement:
+def terms(features: Features) -> list[float]:
+    """The values of :data:`TERMS`."""
+    plain = [getattr(features, name) for name in _PLAIN]
+    return [*plain, *(getattr(features, a) * getattr(features, b) for a, b in _PRODUCTS)]
+
+
+@dataclass(frozen=True)
+class JudgeModel:
+    """The coefficients of the judge.
+
+    Attributes:
+        constant: the constant term.
+        coefficients: one for each of :data:`TERMS`.
+        operating_points: probability from which a change is a finding.
+    """
+
+    constant: float
+    coefficients: tuple[float, ...]
+    operating_points: dict[OperatingPoint, float]
+
+    def probability(self, features: Features) -> float:
+        """How probable it is that a lesion really changed, 0 to 1."""
+        weighed = zip(self.coefficients, terms(features), strict=True)
+        logit = self.constant + sum(weight * value for weight, value in weighed)
+        return 1.0 / (1.0 + math.exp(-min(max(logit, -30.0), 30.0)))
+
+
+@cache
+def read_judge() -> JudgeModel:
+    """Read the coefficients that ship.
+
+    Raises:
+        InputError: they are missing, or do not fit this version.
+    """
+    path = resource("Models", "judge.json")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        coefficients = tuple(float(content["coefficients"][name]) for name in TERMS)
+        points: dict[OperatingPoint, float] = {
+            name: float(content["operating_points"][name]) for name in OPERATING_POINTS
+        }
+        return JudgeModel(float(content["constant"]), coefficients, points)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"does not hold the judge's coefficients ({error!r})", field=path, remedy="install the program again"
+        ) from error
+
+
+def judge_change(features: Features, operating_point: OperatingPoint, model: JudgeModel | None = None) -> Judgement:
     """Judge one change.
 
     Args:
-        change: its region and the lesion behind it.
-        grid: grid of the change map.
-        rim_share: share of the region where only one of the two lung masks has lung.
-        trust: mean trust in the registration over the region; None where unknown.
-        displaced: whether an opposite change of the same size lies beside it.
+        features: of the change.
         operating_point: how probable a finding must be.
+        model: the coefficients; those that ship by default.
     """
-    kind = classify_change(change.region.sign, change.pair)
-    lesion = change.pair.primary(change.region.sign)
-    shape = elongation(change.region.points_mm(grid), min(grid.spacing_mm))
-    proven = kind not in ("increase", "decrease")
-    probability = 0.85 if proven else 0.2 if lesion is not None else 0.1
-    reason: Reason | None = None
-    if displaced:
-        probability, reason = 0.5 * probability, "displaced"
-    elif shape >= _LONG and not proven:
-        reason = "wall" if rim_share > 0 else "vessel"
-    elif rim_share >= _RIM and not proven:
-        reason = "wall"
-    elif trust is not None and trust < LOW_TRUST:
-        probability *= 0.5
-        reason = None if proven else "registration"
-    if probability >= LISTED_FROM[operating_point]:
+    model = model or read_judge()
+    probability = model.probability(features)
+    if probability >= listed_from(features, operating_point, model):
         return Judgement(probability, "finding")
-    if reason is not None:
-        return Judgement(probability, "explained", reason)
-    if change.pair.both is not None and lesion is not None and lesion.nodule.compact:
+    reason = explain(features)
+    if is_unchanged(features) and not features.massive and reason not in ("wall", "vessel"):
         return Judgement(probability, "stable")
-    return Judgement(probability, "possible")
+    faint = probability < model.operating_points["sensitive"]
+    if reason is None or not (faint or reason in _SURE):
+        return Judgement(probability, "possible")
+    return Judgement(probability, "explained", reason)
+
+
+def listed_from(features: Features, operating_point: OperatingPoint, model: JudgeModel) -> float:
+    """The probability from which a change is a finding.
+
+    It is that of the operating point; except with ``sensitive``, at least that of ``specific`` where a reason holds
+    against the change; and out of reach for a lesion that is measured in both scans without a proven change.
+    """
+    if is_unchanged(features):
+        return math.inf
+    least, specific = model.operating_points[operating_point], model.operating_points["specific"]
+    doubtful = operating_point != "sensitive" and explain(features) in _SURE
+    return max(least, specific) if doubtful else least
+
+
+def is_unchanged(features: Features) -> bool:
+    """Whether a lesion is measured in both scans and its volume does not differ by more than the measurement error."""
+    return features.unproven > 0 and features.growth != 0
+
+
+_SURE = ("displaced", "wall", "registration")  # these hold against a change that is fairly probable, too
+_REASONS: tuple[tuple[Reason, Callable[[Features], bool]], ...] = (
+    ("displaced", lambda f: f.displaced > 0 or f.opposite > 0.7),
+    ("wall", lambda f: f.rim > 0.5 and (f.along_surface > 0.25 or f.beyond > 0.2 or f.region_length > 1.1)),
+    ("wall", lambda f: f.rim > 0.25 and f.along_surface > 0.25),
+    ("vessel", lambda f: f.region_length > 1.1 or f.lesion_length > 0.9),
+    ("registration", lambda f: f.distrust > 0.5 or f.gap > 1.0 or f.restless > 0.6 or f.prominence < 0.35),
+    ("vessel", lambda f: f.attached > 0.25 or (f.nameless > 0 and f.coarseness == 0 and f.region_length > 0.7)),
+    ("diffuse", lambda f: f.coarseness == 1 and f.contrast < 0.25),
+    ("acquisition", lambda f: f.nameless > 0 and f.significance < 2.3),
+)
+
+
+def explain(features: Features) -> Reason | None:
+    """What explains a change that is none of a lesion; None where nothing does."""
+    return next((reason for reason, holds in _REASONS if holds(features)), None)

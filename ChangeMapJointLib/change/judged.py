@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.build_finding import build_finding
+from ChangeMapJointLib.change.candidates import faint_candidates
+from ChangeMapJointLib.change.evidence import ChangeEvidence
+from ChangeMapJointLib.change.features import Features, measure_features
 from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.findings import FindingOptions, Findings
 from ChangeMapJointLib.change.judge import judge_change
@@ -16,36 +17,60 @@ from ChangeMapJointLib.change.judgement import Judgement
 from ChangeMapJointLib.change.lesion_pairs import Change
 from ChangeMapJointLib.change.measured import measure_lesions
 from ChangeMapJointLib.change.naming import classify_change, dipole_partners
-from ChangeMapJointLib.change.regions import SignedArray, change_regions
+from ChangeMapJointLib.change.regions import change_regions
 from ChangeMapJointLib.change.sections import SECTIONS
-from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.scan.pair import ScanPair
 
 _KIND_ORDER = {"new": 0, "grown": 0, "resolved": 1, "shrunk": 1, "increase": 2, "decrease": 2}
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
-class ChangeEvidence:
-    """What a comparison knows about change; arrays are ``[z, y, x]`` on the reference's grid.
+class MeasuredCandidates:
+    """The candidates of a pair before they are judged.
 
     Attributes:
-        change_map: CM_seq or CM_comb, float32 [0, 1].
-        signed_hu: R - T(y) in HU, at equal blur.
-        pair: the current scan R and the prior T, not warped, with their lungs.
-        field: y from R to T.
-        lungs_warped: M_T(y), bool.
-        trust: trust in [0, 1] at points ``[n, 3]`` (x, y, z in mm, LPS); None where unknown.
-        learned: CM_learn of the joint method, float32 [0, 1]; None without it.
+        changes: each with its region and the lesion in both scans.
+        features: of each.
+        partners: from the index of a change to that of the opposite change that is the same structure.
+        dropped: number of smaller regions that were not measured.
     """
 
-    change_map: NDArray[np.float32]
-    signed_hu: SignedArray
-    pair: ScanPair
-    field: DisplacementField
-    lungs_warped: NDArray[np.bool_]
-    trust: Callable[[FloatArray], NDArray[np.floating]] | None = None
-    learned: NDArray[np.float32] | None = None
+    changes: list[Change]
+    features: list[Features]
+    partners: dict[int, int]
+    dropped: int
+
+
+def measure_candidates(
+    evidence: ChangeEvidence, *, lowest: float, options: FindingOptions | None = None
+) -> MeasuredCandidates:
+    """Find the candidates and measure each in both scans.
+
+    Args:
+        evidence: maps, scans and deformation.
+        lowest: value of the change map from which every region is a candidate, in (0, 1].
+        options: how regions and lesions are measured.
+    """
+    options = options or FindingOptions()
+    grid, scans = evidence.grid, (evidence.pair.reference, evidence.pair.template)
+    regions = change_regions(
+        evidence.change_map,
+        evidence.signed_hu,
+        grid,
+        threshold=min(lowest, options.threshold),
+        min_voxels=options.min_voxels,
+        connectivity=options.connectivity,
+        merge_mm=options.merge_mm,
+        bridge=options.bridge,
+    )
+    kept = regions[: options.max_findings]
+    taken = np.zeros(grid.shape, dtype=bool)
+    for region in kept:
+        taken[tuple(region.voxels.T)] = True
+    kept = kept + faint_candidates(evidence, taken)
+    changes = measure_lesions(kept, grid, evidence.field, *scans, options=options.measure)
+    partners = dipole_partners(changes, grid, farthest_mm=options.dipole_mm)
+    features = [measure_features(change, evidence, displaced=i in partners) for i, change in enumerate(changes)]
+    return MeasuredCandidates(changes, features, partners, max(len(regions) - options.max_findings, 0))
 
 
 def judge_changes(evidence: ChangeEvidence, *, lowest: float, options: FindingOptions | None = None) -> Findings:
@@ -60,36 +85,10 @@ def judge_changes(evidence: ChangeEvidence, *, lowest: float, options: FindingOp
         options: operating point, and how lesions are measured.
     """
     options = options or FindingOptions()
-    grid = evidence.pair.reference.grid
-    reference, template = evidence.pair.reference, evidence.pair.template
-    regions = change_regions(
-        evidence.change_map,
-        evidence.signed_hu,
-        grid,
-        threshold=min(lowest, options.threshold),
-        min_voxels=options.min_voxels,
-        connectivity=options.connectivity,
-        merge_mm=options.merge_mm,
-        bridge=options.bridge,
-    )
-    changes = measure_lesions(
-        regions[: options.max_findings], grid, evidence.field, reference, template, options=options.measure
-    )
-    partners = dipole_partners(changes, grid, farthest_mm=options.dipole_mm)
-    judged = []
-    for i, change in enumerate(changes):
-        points = change.region.points_mm(grid)
-        trust = None if evidence.trust is None else float(evidence.trust(points).mean())
-        judged.append(
-            judge_change(
-                change,
-                grid,
-                rim_share=_rim_share(evidence, change),
-                trust=trust,
-                displaced=i in partners,
-                operating_point=options.operating_point,
-            )
-        )
+    grid = evidence.grid
+    measured = measure_candidates(evidence, lowest=lowest, options=options)
+    changes = measured.changes
+    judged = [judge_change(features, options.operating_point) for features in measured.features]
     order = sorted(range(len(changes)), key=lambda i: _sort_key(changes[i], judged[i]))
     number = {i: n for n, i in enumerate(order, start=1)}
     labels = np.zeros(grid.shape, dtype=np.int32)
@@ -100,12 +99,12 @@ def judge_changes(evidence: ChangeEvidence, *, lowest: float, options: FindingOp
             build_finding(
                 number[i],
                 changes[i],
-                partner=number[partners[i]] if i in partners else None,
+                partner=number[measured.partners[i]] if i in measured.partners else None,
                 signed_hu=evidence.signed_hu,
                 grid=grid,
                 field=evidence.field,
-                reference=reference,
-                template=template,
+                reference=evidence.pair.reference,
+                template=evidence.pair.template,
                 trust=evidence.trust,
                 judgement=judged[i],
             )
@@ -114,7 +113,7 @@ def judge_changes(evidence: ChangeEvidence, *, lowest: float, options: FindingOp
     return Findings(
         listed,
         labels,
-        max(len(regions) - options.max_findings, 0),
+        measured.dropped,
         options.threshold,
         others=tuple(items[len(listed) :]),
         operating_point=options.operating_point,
@@ -142,9 +141,3 @@ def _sort_key(change: Change, judgement: Judgement) -> tuple[float, ...]:
         -round(judgement.probability, 1),
         -size,
     )
-
-
-def _rim_share(evidence: ChangeEvidence, change: Change) -> float:
-    """Share of a region where only one of the two lung masks has lung."""
-    voxels = tuple(change.region.voxels.T)
-    return float((evidence.pair.reference.mask[voxels] != evidence.lungs_warped[voxels]).mean())

@@ -35,7 +35,7 @@ REASONS: dict[Reason, str] = {
     "wall": "It lies along the surface of the lung, long or thin: the borders of the lung do not match exactly there.",
     "displaced": "An opposite change of the same size lies beside it: one structure that was left displaced.",
     "vessel": "It runs along a vessel or another thin structure that the registration did not match exactly.",
-    "registration": "The registration is uncertain here, and the surroundings differ as much as this place does.",
+    "registration": "The registration is uncertain here: the surroundings or the surfaces of the lungs do not match.",
     "acquisition": "It is no stronger than noise and blur make such places in these two scans.",
     "diffuse": "A wide, faint change of density without a border, as with another depth of breathing.",
 }

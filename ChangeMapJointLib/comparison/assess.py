@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.judged import ChangeEvidence, judge_changes, other_changes
+from ChangeMapJointLib.change.evidence import ChangeEvidence
+from ChangeMapJointLib.change.judged import judge_changes, other_changes
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
 from ChangeMapJointLib.change.method_table import METHODS
+from ChangeMapJointLib.change.not_seen import NotSeen, not_seen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput, keypoint_error
@@ -90,14 +92,12 @@ def assess_deformable(
     with stages.stage("warp"):
         warped, maps = warp_and_map(pair, output, check.trust, fallback)
     with stages.stage("findings"):
-        findings = judge_changes(
-            change_evidence(pair, maps, field, warped.lungs),
-            lowest=METHODS[config.method].candidates,
-            options=config.findings,
-        )
+        evidence = change_evidence(pair, maps, field, warped.lungs)
+        findings = judge_changes(evidence, lowest=METHODS[config.method].candidates, options=config.findings)
         verdict = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
         if output.given is not None:
             verdict = output.given.on_verdict(verdict)
+        unseen = _not_seen(evidence, warped, verdict, config)
         if verdict.verdict == "do not use":
             findings = findings.withhold(verdict.reasons)
     return Result(
@@ -112,6 +112,7 @@ def assess_deformable(
         other_changes(findings, min(METHODS[config.method].candidates, config.findings.threshold)),
         output.joint,
         output.given,
+        not_seen=unseen,
     )
 
 
@@ -204,9 +205,25 @@ def change_evidence(
         maps.signed_hu,
         pair,
         field,
+        maps.lungs,
         lungs_warped,
         trust=lambda points: sample_array(maps.trust, field.grid, points),
+        difference=maps.difference,
         learned=maps.learned,
+    )
+
+
+def _not_seen(
+    evidence: ChangeEvidence, warped: WarpedTemplate, verdict: quality.Quality, config: RunConfig
+) -> tuple[NotSeen, ...]:
+    """State what the comparison cannot see."""
+    lungs = evidence.pair.reference.mask
+    shared = float(warped.shared[lungs].mean()) if lungs.any() else 1.0
+    return not_seen(
+        evidence,
+        shared_percent=100.0 * shared,
+        trusted_percent=100.0 if verdict.trusted_percent is None else verdict.trusted_percent,
+        nodule=config.findings.measure.nodule,
     )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.change.not_seen import NotSeen, NotSeenKey
 from ChangeMapJointLib.change.sections import OperatingPoint
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
@@ -42,6 +43,7 @@ class SavedResult:
         candidates: the changes of the other sections, as in ``findings.others``; in the folders of older runs, what
             the map shows from the method's lower threshold on.
         record: the content of ``run.json``: options, versions, stages, names and hashes of the scans.
+        not_seen: what the comparison could not see; empty in the folders of older runs.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class SavedResult:
     findings: Findings | None
     candidates: Findings | None
     record: Mapping[str, Any]
+    not_seen: tuple[NotSeen, ...] = ()
 
     @cached_property
     def change_map(self) -> NDArray[np.float32] | None:
@@ -155,6 +158,7 @@ def load_result(folder: Path | str) -> SavedResult:
         _with_others(findings, candidates),
         candidates,
         run,
+        _not_seen(quality.get("not_seen", []), folder / run_files.QUALITY),
     )
 
 
@@ -188,6 +192,14 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
         head.why,
         operating_point=head.operating_point,
     )
+
+
+def _not_seen(content: Any, path: Path) -> tuple[NotSeen, ...]:
+    if not isinstance(content, list):
+        raise InputError("'not_seen' is no list", field=path, remedy=RUN_AGAIN)
+    known = get_args(NotSeenKey)
+    entries = [entry for entry in content if not isinstance(entry, dict) or entry.get("key") in known]
+    return tuple(_from_json(NotSeen, entry, path) for entry in entries)
 
 
 def _with_others(findings: Findings | None, candidates: Findings | None) -> Findings | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.change.not_seen import NotSeen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.given import GivenReport
 from ChangeMapJointLib.comparison.inputs import Input
@@ -96,6 +97,7 @@ class Result:
         given: where the deformation comes from, if it was given.
         notes: sentences on anything that was computed differently than requested.
         record: how the result was computed.
+        not_seen: what this comparison cannot see, whether or not anything was found; empty without maps.
     """
 
     pair: ScanPair
@@ -112,6 +114,7 @@ class Result:
     notes: tuple[str, ...] = ()
     gate: GateAnswer = ALL_FINE
     record: RunRecord = field(default_factory=RunRecord)
+    not_seen: tuple[NotSeen, ...] = ()
 
     @property
     def change_map(self) -> NDArray[np.float32] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ChangeMapJointLib.change.judge import LISTED_FROM
+from ChangeMapJointLib.change.judge import read_judge
 from ChangeMapJointLib.comparison.assess import round_to_hu, warp_rigidly
 from ChangeMapJointLib.comparison.given import GivenReport, how_computed
 from ChangeMapJointLib.comparison.inputs import Input
@@ -24,7 +24,6 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
-from ChangeMapJointLib.export.unseen import unseen_sentences
 from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions
 from ChangeMapJointLib.io.read import split_selector
@@ -80,7 +79,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write.write_rigid(folder / run_files.RIGID, result.rigid.matrix)
     write_nrrd(folder / run_files.LUNGS_REFERENCE, pair.reference.lungs.labels, grid)
     write_nrrd(folder / run_files.LUNGS_TEMPLATE, pair.template.lungs.labels, pair.template.grid)
-    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate)
+    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
     if maps is None or result.findings is None:
         return
     write_nrrd(folder / run_files.CHANGE_MAP, maps.change_map, grid)
@@ -94,7 +93,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid)
     write_nrrd(folder / run_files.TRUST, maps.trust, field.grid)
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
-    write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=LISTED_FROM)
+    write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=read_judge().operating_points)
     if result.candidates is not None:
         write_findings_json(folder / run_files.CANDIDATES, result.candidates)
 
@@ -217,22 +216,13 @@ def report_content(
         rigid_template=round_to_hu(warp_rigidly(result.pair)) if unusable else None,  # still shows both scans
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
-        not_seen=() if unusable else cannot_see(result),
+        not_seen=() if unusable else tuple(one.sentence for one in result.not_seen),
         notices=(*notices, *all_notes(result)),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",
         attribution=attribution,
         provenance=rows,
     )
-
-
-def cannot_see(result: Result) -> tuple[str, ...]:
-    """Return what the comparison cannot see, one sentence each; empty with method ``rigid``."""
-    if result.findings is None:
-        return ()
-    source = result.candidates if result.candidates is not None else result.findings
-    quality = result.quality
-    return unseen_sentences(lowest=source.threshold, overlap=quality.overlap, trusted_percent=quality.trusted_percent)
 
 
 def _trust_on_reference(result: Result) -> NDArray[np.float32] | None:

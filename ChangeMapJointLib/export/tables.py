@@ -23,6 +23,7 @@ from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
+    from ChangeMapJointLib.change.not_seen import NotSeen
     from ChangeMapJointLib.change.sections import OperatingPoint
     from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
@@ -106,14 +107,17 @@ def write_findings_json(
     _write_json(path, "changemap.findings", {**head, "findings": items})
 
 
-def write_quality_json(path: Path, quality: Quality, gate: GateAnswer | None = None) -> None:
-    """Write the registration figures, the verdict with its reasons, and the gate's answer on the inputs.
+def write_quality_json(
+    path: Path, quality: Quality, gate: GateAnswer | None = None, not_seen: Sequence[NotSeen] = ()
+) -> None:
+    """Write the registration figures, the verdict with its reasons, the gate's answer, and what cannot be seen.
 
     Raises:
         InputError: the file cannot be written; nothing is left behind.
     """
     gate_entry = {} if gate is None else {"gate": plain(gate)}
-    _write_json(path, "changemap.quality", {"quality": plain(quality), **gate_entry})
+    unseen = {"not_seen": plain(not_seen)} if not_seen else {}
+    _write_json(path, "changemap.quality", {"quality": plain(quality), **gate_entry, **unseen})
 
 
 def finding_row(finding: Finding) -> dict[str, Value]:

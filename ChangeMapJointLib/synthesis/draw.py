@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.synthesis.cutting import CutLesion
+from ChangeMapJointLib.synthesis.draw_real import draw_real
 from ChangeMapJointLib.synthesis.lesions import Texture
 from ChangeMapJointLib.synthesis.motion import MotionOptions
 from ChangeMapJointLib.synthesis.pairs import LesionPlan, PairOptions
@@ -24,6 +25,7 @@ MEDIAN_MM, SPREAD, SMALLEST_MM, LARGEST_MM = 8.65, 0.7, 5.0, 25.0
 TEXTURES: dict[Texture, float] = {"solid": 0.7, "part-solid": 0.15, "ground-glass": 0.15}
 CUT_SIZES = (0.6, 1.0)  # sizes of an inserted cut lesion relative to its own diameter
 MOST_ERODED = 3.0  # largest ratio of the two diameters of an eroded lesion
+MOST_EQUAL = 1.05  # ratio of two slice spacings that count as equal
 PLACES: dict[Place, float] = {"free": 0.4, "vessel": 0.35, "pleura": 0.25}
 
 
@@ -37,10 +39,13 @@ LIMITS: dict[str, Range] = {
     "noise_hu": (0.0, 500.0),
     "kernel": (-5.0, 5.0),
     "margin_mm": (0.0, 200.0),
+    "shift_mm": (0.5, 60.0),
 }
 
 
-SHARES = ("sliding_share", "cut_share", "eroded_share")
+SHARES = (
+    "sliding_share", "cut_share", "eroded_share", "real_share", "equal_slices_share"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,14 @@ class DrawOptions:
         kernels_apart: smallest difference of the two kernels.
         slices_apart: smallest ratio of the thicker to the thinner slice spacing.
         cut_share: fraction of lesions that are cut from a real CT, where such lesions are given.
+        real_share: fraction of pairs that move as a real patient breathed; the others move by a smooth model.
+        shift_mm: how strongly those move: median and 95th percentile, over pairs and places, of the distance by which
+            two places in the lungs move against each other, rotation included. ``diaphragm_mm``, ``rotation_deg`` are
+            those of the others.
+        equal_slices_share: fraction of pairs whose slice spacings differ by at most 5 %.
+        double_slices_share: fraction of pairs in which one spacing is at least twice the other. The spacings of the
+            remaining pairs lie in between. With both shares 0, or with ``slices_apart``, the spacings of both scans are
+            drawn independently.
         eroded_share: fraction of the other lesions whose smaller size is made by erosion instead of scaling; only up to
             a ratio of diameters of 3, because more erosion leaves little of an outline.
     """
@@ -84,6 +97,10 @@ class DrawOptions:
     slices_apart: float = 1.0
     cut_share: float = 0.5
     eroded_share: float = 0.5
+    real_share: float = 0.5
+    shift_mm: Range = (8.3, 29.0)
+    equal_slices_share: float = 0.9
+    double_slices_share: float = 0.02
 
     def __post_init__(self) -> None:
         least, most = self.lesions
@@ -107,7 +124,16 @@ class DrawOptions:
                 "0 to half the width of the range kernel",
             ),
             slices_apart=(self._slices_can_differ(), "1 to the square root of the ratio that slice_mm allows"),
+            double_slices_share=(
+                within(self.double_slices_share, 0.0, 1.0 - self.equal_slices_share + 1e-9),
+                "0 to 1 minus equal_slices_share",
+            ),
         )
+
+    @property
+    def slices_follow(self) -> bool:
+        """Whether the slice spacing of one scan follows that of the other."""
+        return self.equal_slices_share + self.double_slices_share > 0 and self.slices_apart == 1.0
 
     def _slices_can_differ(self) -> bool:
         """Whether at least about a tenth of random draws satisfy ``slices_apart``, so that redrawing ends soon."""
@@ -121,6 +147,8 @@ def _width(limits: Range) -> float:
 
 # pairs without change: only breathing, kernel and slice spacing differ
 NULL_PAIRS = DrawOptions(kinds=(0.0, 0.0, 0.0, 0.0, 1.0), kernels_apart=0.4, slices_apart=1.5)
+# what options of old files meant: smooth motion alone, both spacings drawn independently
+SMOOTH_PAIRS = DrawOptions(real_share=0.0, equal_slices_share=0.0, double_slices_share=0.0)
 
 
 def draw_pair(
@@ -160,11 +188,16 @@ def draw_pair(
     spacings, margins = _draw_voxels(rng, options)
     while _ratio(spacings[0][2], spacings[1][2]) < options.slices_apart:
         spacings, _ = _draw_voxels(rng, options)
+    if options.slices_follow:
+        spacings[1] = _following(np.random.default_rng([seed, 9]), spacings[0], spacings[1], options)
     sliding = uniform((0.3, 1.0)) if slides else 0.0
     noise = uniform(options.noise_hu), uniform(options.noise_hu)
     kernels = uniform(options.kernel), uniform(options.kernel)
     while abs(kernels[0] - kernels[1]) < options.kernels_apart:
         kernels = uniform(options.kernel), uniform(options.kernel)
+    real_rng = np.random.default_rng([seed, 10])
+    if real_rng.random() < options.real_share:
+        motion = draw_real(real_rng, options.shift_mm, motion.translation_mm)
     return PairOptions(
         motion=motion,
         sliding=sliding,
@@ -190,6 +223,22 @@ def _draw_voxels(rng: np.random.Generator, options: DrawOptions) -> tuple[list[V
         spacings.append((h, h, max(slices, h)))
         margins.append((margin,) * 3)
     return spacings, margins
+
+
+def _following(rng: np.random.Generator, first: Vector3, own: Vector3, options: DrawOptions) -> Vector3:
+    """The spacing of a second scan, whose slices follow those of the first as in follow-up exams."""
+    kind = rng.random() - options.equal_slices_share
+    if kind < 0:
+        factor = float(rng.uniform(1.0, MOST_EQUAL))
+    elif kind < options.double_slices_share:
+        factor = float(rng.uniform(2.0, 4.0))
+    else:
+        factor = float(rng.uniform(MOST_EQUAL, 2.0))
+    # slices are not thinner than voxels are wide
+    thinnest, thickest = own[0], max(options.slice_mm[1], own[0])
+    fits = [h for h in (first[2] * factor, first[2] / factor) if thinnest <= h <= thickest]
+    wanted = fits[int(rng.integers(len(fits)))] if fits else first[2] * factor
+    return (own[0], own[1], float(np.clip(wanted, thinnest, thickest)))
 
 
 def _ratio(a: float, b: float) -> float:

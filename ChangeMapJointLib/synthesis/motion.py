@@ -11,8 +11,10 @@ from scipy.spatial.transform import Rotation
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion, Bump, LungFrame, as_vector
 from ChangeMapJointLib.synthesis.real_motion import CarriedMotion, LungBoxes, RealMotion, relative_shift_mm
+from ChangeMapJointLib.synthesis.shipped_motion import ShippedMotion
 
 REAL_POINTS = 4000  # by which the size of real motion is measured
+HEADROOM = 0.05  # of det grad y, for the other parts of the motion
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class MotionOptions:
     translation_mm: float = 5.0
     frame_shift_mm: Vector3 = (0.0, 0.0, 0.0)
     minimum_det: float = 0.4
-    real: RealMotion | None = None
+    real: RealMotion | ShippedMotion | None = None
     real_mm: float = 8.0
 
 
@@ -93,11 +95,12 @@ def _carried(lungs: NDArray[np.bool_], grid: Grid, options: MotionOptions) -> Ca
     """The real motion in these lungs, of the size that ``options`` say."""
     if options.real is None:
         return None
+    real = options.real.fitted() if isinstance(options.real, ShippedMotion) else options.real
     points = grid.to_physical(np.argwhere(lungs)[:, ::-1])
-    plain = CarriedMotion(options.real, LungBoxes.of_points(points))
+    plain = CarriedMotion(real, LungBoxes.of_points(points))
     shifts = plain(np.random.default_rng(0).choice(points, size=REAL_POINTS))
     gain = options.real_mm / max(relative_shift_mm(shifts), 1e-6)
-    return replace(plain, motion=options.real.unfolded(gain, options.minimum_det), gain=gain)
+    return replace(plain, motion=real.unfolded(gain, options.minimum_det + HEADROOM), gain=gain)
 
 
 def _draw_bump(rng: np.random.Generator, frame: LungFrame, options: MotionOptions) -> Bump:

@@ -25,11 +25,11 @@ KNOTS_MM = 12.0
 KNOTS_BEYOND_MM = 48.0  # of the lungs' boxes
 ANCHORS_MM, ANCHORS_FROM_MM = 45.0, 35.0  # that far from the points the motion levels off
 SMOOTHING = 30.0  # of the thin-plate spline: 0 predicts left-out points 4 % better, but folds more easily
-LARGEST_SMOOTHING = 3e4
 FIT_MIN_DET = 0.1
-CHECK_MM = 5.0
 BLEND_MM = 25.0  # on either side of the middle, where the maps of both lungs blend
+PLACES = 3  # from knot to knot, at which folding is looked for
 SMOOTHINGS = 40  # until nothing folds
+LARGEST_IN_GAP = 0.6  # of the mean number of points for the same width
 OUTLIER = 6.0  # median distances from what the neighbours say
 SHIFT_POINTS = 2000
 
@@ -48,23 +48,21 @@ class LungBoxes:
         """Measure the lungs by points ``[n, 3]`` in them; x is parted where fewest points lie.
 
         Raises:
-            InputError: one lung holds less than a tenth of the points, or there are fewer than 100.
+            InputError: there is no gap between two lungs, one holds less than a tenth of the points, or they are few.
         """
         points = np.asarray(points_mm, dtype=float)
         if len(points) < 100:
             raise InputError(f"found {len(points)} points", field="lungs", expected="at least 100 in both lungs")
         low, high = np.percentile(points[:, 0], (0.5, 99.5))
-        counts, edges = np.histogram(
-            points[:, 0], bins=15, range=(low + 0.35 * (high - low), high - 0.35 * (high - low))
-        )
-        smooth = np.convolve(np.pad(counts, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
-        middle = float(edges[int(np.argmin(smooth))] + edges[1] - edges[0])
-        corners: list[Vector3] = []
-        for part in (points[points[:, 0] < middle], points[points[:, 0] >= middle]):
-            if len(part) < 0.1 * len(points):
-                raise InputError("found one lung only", field="lungs", expected="both, to carry real motion to them")
-            corners += [_vector(corner) for corner in np.percentile(part, (0.5, 99.5), axis=0)]
-        return cls(*corners)
+        counts, edges = np.histogram(points[:, 0], bins=50, range=(low, high))
+        smooth = np.convolve(counts, (0.25, 0.5, 0.25), mode="same")
+        fewest = 17 + int(np.argmin(smooth[17:33]))  # in the middle third
+        middle = float(edges[fewest : fewest + 2].mean())
+        parts = points[points[:, 0] < middle], points[points[:, 0] >= middle]
+        if smooth[fewest] > LARGEST_IN_GAP * counts.mean() or min(map(len, parts)) < 0.1 * len(points):
+            raise InputError("found one lung only", field="lungs", expected="both, to carry real motion to them")
+        corners = (np.percentile(part, end, axis=0) for part in parts for end in (0.5, 99.5))
+        return cls(*map(_vector, corners))
 
     @property
     def middle_mm(self) -> float:
@@ -111,20 +109,29 @@ class RealMotion:
 
     def unfolded(self, gain: float, minimum_det: float) -> RealMotion:
         """The motion, smoothed around the places where ``gain`` times it has a det grad y below ``minimum_det``."""
-        motion, step = self, self.knots_mm / 3
-        size = np.array(self.coefficients.shape[2::-1]) - 1
-        places = _lattice(np.asarray(self.low_mm), self.low_mm + size * self.knots_mm, step)
+        motion = self
         for _ in range(SMOOTHINGS):
-            low = _det(motion, places, step, gain) < minimum_det
+            low = motion._det(gain) < minimum_det
             if not low.any():
                 break
-            index = np.rint((places[low] - self.low_mm) / self.knots_mm).astype(int)[:, ::-1]
             at = np.zeros(self.coefficients.shape[:3], np.float32)
-            at[tuple(np.clip(index, 0, np.array(at.shape) - 1).T)] = 1.0
+            at[tuple(np.rint(np.argwhere(low) / PLACES).astype(int).T)] = 1.0
             weight = np.minimum(4 * gaussian_filter(maximum_filter(at, 3), 1.0), 1.0)[..., None]
             smooth = gaussian_filter(motion.coefficients, (1.0, 1.0, 1.0, 0.0), mode="nearest")
             motion = replace(motion, coefficients=_rounded(motion.coefficients * (1 - weight) + smooth * weight))
         return motion
+
+    def smallest_det(self, gain: float = 1.0) -> float:
+        """The smallest det grad y of ``gain`` times the motion."""
+        return float(self._det(gain).min())
+
+    def _det(self, gain: float) -> FloatArray:
+        """The det grad y of ``gain`` times the motion, ``[z, y, x]``, at :data:`PLACES` places from knot to knot."""
+        shift = self.coefficients.astype(float)
+        for axis in range(3):
+            shift = np.moveaxis(np.tensordot(_spline_matrix(shift.shape[axis]), shift, (1, axis)), 0, axis)
+        gradient = np.stack([np.gradient(shift, self.knots_mm / PLACES, axis=2 - c) for c in range(3)], axis=-1)
+        return np.asarray(np.linalg.det(np.eye(3) + gain * gradient))
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain numbers for a JSON file."""
@@ -215,21 +222,18 @@ def fit_motion(name: str, from_mm: NDArray[np.generic], to_mm: NDArray[np.generi
     Raises:
         InputError: the shapes differ, both lungs are not there, or the points fold however smooth the fit.
     """
-    start, shift = np.asarray(from_mm, dtype=float), np.asarray(to_mm, dtype=float) - np.asarray(from_mm, dtype=float)
-    if start.ndim != 2 or start.shape[1] != 3 or start.shape != np.shape(to_mm):
+    start, end = np.asarray(from_mm, dtype=float), np.asarray(to_mm, dtype=float)
+    if start.ndim != 2 or start.shape[1] != 3 or start.shape != end.shape:
         raise InputError(
-            f"found shapes {start.shape} and {np.shape(to_mm)}",
+            f"found shapes {start.shape} and {end.shape}",
             field=name,
             expected="two lists of as many points in mm",
         )
     lungs = LungBoxes.of_points(start)
-    start, shift = _consistent(start, shift)
-    smoothing = SMOOTHING
-    while smoothing <= LARGEST_SMOOTHING:
-        motion = _fitted(name, lungs, start, shift - shift.mean(axis=0), smoothing)
-        if _smallest_det(motion, start) >= FIT_MIN_DET:
-            return motion
-        smoothing *= 2
+    start, shift = _consistent(start, end - start)
+    motion = _fitted(name, lungs, start, shift - shift.mean(axis=0)).unfolded(1.0, FIT_MIN_DET)
+    if motion.smallest_det() >= FIT_MIN_DET:
+        return motion
     raise InputError(
         "its points fold", field=name, expected="a motion without folding", remedy="check the correspondences"
     )
@@ -249,13 +253,13 @@ def _consistent(start: FloatArray, shift: FloatArray) -> tuple[FloatArray, Float
     return start[kept], shift[kept]
 
 
-def _fitted(name: str, lungs: LungBoxes, start: FloatArray, shift: FloatArray, smoothing: float) -> RealMotion:
+def _fitted(name: str, lungs: LungBoxes, start: FloatArray, shift: FloatArray) -> RealMotion:
     low = np.minimum(lungs.right_low_mm, lungs.left_low_mm) - KNOTS_BEYOND_MM
     high = np.maximum(lungs.right_high_mm, lungs.left_high_mm) + KNOTS_BEYOND_MM
     anchors = _lattice(low, high, ANCHORS_MM).reshape(-1, 3)
     anchors = anchors[cKDTree(start).query(anchors)[0] > ANCHORS_FROM_MM]
     places, shifts = np.concatenate([start, anchors]), np.concatenate([shift, _mean_shift(start, shift, anchors)])
-    spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline", degree=1, smoothing=smoothing)
+    spline = RBFInterpolator(places, shifts, kernel="thin_plate_spline", degree=1, smoothing=SMOOTHING)
     knots = _lattice(low, high, KNOTS_MM)
     values = spline(knots.reshape(-1, 3)).reshape(knots.shape)
     coefficients = np.stack([spline_filter(values[..., c], order=3, mode="nearest") for c in range(3)], axis=-1)
@@ -276,23 +280,16 @@ def _lattice(low: FloatArray, high: FloatArray, step: float) -> FloatArray:
     return np.stack(np.meshgrid(*along[::-1], indexing="ij"), axis=-1)[..., ::-1]
 
 
+def _spline_matrix(knots: int) -> FloatArray:
+    """The values of a cubic B-spline at :data:`PLACES` places from knot to knot, ``[places, knots]``."""
+    places = np.arange(PLACES * (knots - 1) + 1)[None] / PLACES
+    rows = [map_coordinates(unit, places, order=3, mode="nearest", prefilter=False) for unit in np.eye(knots)]
+    return np.stack(rows, axis=1)
+
+
 def _rounded(coefficients: FloatArray) -> NDArray[np.float32]:
     """To the micrometre, as a file holds them."""
     return np.asarray(np.rint(coefficients.astype(float) * 1000) / 1000, dtype=np.float32)
-
-
-def _smallest_det(motion: RealMotion, points: FloatArray) -> float:
-    """The smallest det grad y within :data:`CHECK_MM` of the points."""
-    places = _lattice(points.min(axis=0) - CHECK_MM, points.max(axis=0) + CHECK_MM, CHECK_MM)
-    near = cKDTree(points).query(places.reshape(-1, 3), distance_upper_bound=CHECK_MM)[0] < np.inf
-    return float(_det(motion, places, CHECK_MM).ravel()[near].min())
-
-
-def _det(motion: RealMotion, places: FloatArray, step: float, gain: float = 1.0) -> FloatArray:
-    """The det grad y of ``gain`` times the motion on a lattice ``[z, y, x, 3]``."""
-    shift = gain * motion.displacement(places.reshape(-1, 3)).reshape(places.shape)
-    gradient = np.stack([np.gradient(shift, step, axis=2 - c) for c in range(3)], axis=-1)
-    return np.asarray(np.linalg.det(np.eye(3) + gradient))
 
 
 def _vector(values: Any) -> Vector3:

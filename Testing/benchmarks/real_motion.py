@@ -131,8 +131,8 @@ def judged(case: Case, vectors_mm: NDArray[np.float32]) -> dict[str, Any]:
     deep = (ndimage.distance_transform_edt(inside, sampling=grid.spacing_mm[::-1]) > RIM_MM)[inside]
     template_grid = read_array(case.template)[1]
     found = DisplacementField(vectors_mm, grid)
-    surface = surface_mm(truth.lungs_template, template_grid, inside, found)
-    at_best = surface_mm(truth.lungs_template, template_grid, inside, truth.field)
+    levels = signed_distance(truth.lungs_template, template_grid), signed_distance(inside, grid)
+    surface, at_best = (surface_mm(levels, template_grid, field) for field in (found, truth.field))
     figures = judge(case, vectors_mm)
     return {
         **spread("", error),
@@ -153,15 +153,15 @@ def spread(prefix: str, values: NDArray[np.floating]) -> dict[str, float]:
 
 
 def surface_mm(
-    template: NDArray[np.bool_], template_grid: Grid, reference: NDArray[np.bool_], field: DisplacementField
+    levels: tuple[NDArray[np.float32], NDArray[np.float32]], template_grid: Grid, field: DisplacementField
 ) -> NDArray[np.floating]:
     """Distances in mm from the surface of the warped template lungs to that of the reference's, below voxel size.
 
-    The signed distance of the template's lungs is warped; its zeros between neighbouring voxels are the surface.
+    The signed distance of the template's lungs, the first of ``levels``, is warped; its zeros between neighbours
+    are the surface. The second is that of the reference's lungs.
     """
-    grid = field.grid
-    level = warp(signed_distance(template, template_grid), template_grid, grid, field, outside=100.0)
-    to_surface = signed_distance(reference, grid)
+    to_surface = levels[1]
+    level = warp(levels[0], template_grid, field.grid, field, outside=100.0)
     found = []
     for axis in range(3):
         a, b = (np.moveaxis(level, axis, 0)[s] for s in (slice(None, -1), slice(1, None)))
@@ -176,10 +176,20 @@ def surface_mm(
 
 def signed_distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
     """Distance to the surface in mm, negative inside; the surface lies halfway between voxels."""
-    spacing = grid.spacing_mm[::-1]
-    outside, inside = (ndimage.distance_transform_edt(part, sampling=spacing) for part in (~mask, mask))
-    half = 0.5 * min(spacing)
-    return np.where(mask, half - inside, outside - half).astype(np.float32)
+    outside, inside = (_to_surface(part, grid) for part in (~mask, mask))
+    return np.where(mask, -inside, outside).astype(np.float32)
+
+
+def _to_surface(part: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
+    """Distance of the voxels in ``part`` to the nearest voxel beyond it, less half a voxel in that direction."""
+    spacing = np.array(grid.spacing_mm[::-1], dtype=np.float32)
+    distance, nearest = ndimage.distance_transform_edt(part, sampling=spacing, return_indices=True)
+    half = np.zeros(part.shape, np.float32)
+    for axis in range(3):
+        along = np.arange(part.shape[axis], dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        away = np.abs(nearest[axis] - along) * spacing[axis]
+        half = np.maximum(half, 0.5 * spacing[axis] * away / np.maximum(distance, 1e-6))
+    return np.asarray(distance - half, dtype=np.float32)
 
 
 def labels(document: dict[str, Any]) -> list[str]:

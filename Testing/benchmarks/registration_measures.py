@@ -10,6 +10,8 @@ from registration_cases import Case
 from scipy import ndimage
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.grid import Grid, bounding_box
+from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.scan.volume import Volume
@@ -72,8 +74,24 @@ def preserved(
     """``|L^T(y)| / |L^T(y_true)|``, nothing for a lesion that the template does not show."""
     if not lesion.any():
         return {}
-    volumes = [float(warp(lesion, template.grid, field.grid, y).sum()) for y in (field, truth)]
+    volumes = [warped_sum(lesion, template.grid, y) for y in (field, truth)]
     return {"preserved": round(volumes[0] / volumes[1], 3)}
+
+
+def warped_sum(lesion: NDArray[np.bool_], grid: Grid, field: DisplacementField) -> float:
+    """The sum of L^T(y) over the field's grid, warped only where y reaches the lesion."""
+    index = np.argwhere(lesion)[:, ::-1]
+    near = np.stack([index.min(axis=0) - 1.0, index.max(axis=0) + 1.0])
+    corners = grid.to_physical(np.stack(np.meshgrid(*near.T, indexing="ij"), axis=-1).reshape(-1, 3))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    y = index_points(field.grid, field.grid.affine).numpy() + field.vectors_mm
+    reached = ((y >= low) & (y <= high)).all(axis=-1)
+    if not reached.any():
+        return 0.0
+    start, stop = bounding_box(reached)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    part_of = DisplacementField(np.ascontiguousarray(field.vectors_mm[box]), field.grid.crop(start, stop))
+    return float(warp(lesion, grid, part_of.grid, part_of).sum())
 
 
 def correlation(reference: Volume, template: Volume, field: DisplacementField, inside: NDArray[np.bool_]) -> float:

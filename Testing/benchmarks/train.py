@@ -31,7 +31,7 @@ from ChangeMapJointLib.cli.console import line_listener
 from ChangeMapJointLib.cli.train import WEIGHTS, TrainingRequest, run_training, training_options
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
-from ChangeMapJointLib.synthesis.draw import DrawOptions
+from ChangeMapJointLib.synthesis.draw import SMOOTH_PAIRS
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 
 # trainings on what Eq. (1) leaves over, one after the other: folder, configuration, pairs
@@ -44,7 +44,9 @@ REFINED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 LAST = REFINED[-1][0]
 CONFIGURATIONS = ("coarse", "default", *(config for _, config, _ in REFINED))
 MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-DRAWN = DrawOptions(
+# all with smooth motion and independent slices, as the weights that ship were trained
+DRAWN = replace(
+    SMOOTH_PAIRS,
     lesions=(4, 9),
     diaphragm_mm=(4.0, 36.0),
     in_plane_mm=(1.5, 1.5),
@@ -52,7 +54,7 @@ DRAWN = DrawOptions(
     cut_share=0.0,
     eroded_share=0.0,
 )
-LATER = DrawOptions(lesions=(4, 9), diaphragm_mm=(12.0, 40.0), in_plane_mm=(1.5, 1.5), slice_mm=(1.5, 5.0))
+LATER = replace(SMOOTH_PAIRS, lesions=(4, 9), diaphragm_mm=(12.0, 40.0), in_plane_mm=(1.5, 1.5), slice_mm=(1.5, 5.0))
 DEEP = replace(LATER, diaphragm_mm=(24.0, 46.0))
 SMALL = replace(LATER, kinds=(0.15, 0.3, 0.25, 0.1, 0.2), growth=(1.1, 1.6), diaphragm_mm=(16.0, 46.0))
 # small changes among stable lesions, the two scans' kernels and slices always others

@@ -16,6 +16,7 @@ RUNTIME_FOLDERS = (
     "SamplePair",
     "Configurations",
     "Models",
+    "Motion",
     "Colors",
 )  # of Resources; the others are for readers of the repository
 IGNORED = ("CMakeLists.txt", ".DS_Store")

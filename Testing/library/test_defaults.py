@@ -43,6 +43,8 @@ DIGITS = re.compile("|".join(f"{n:g}" for n in THRESHOLDS | UNMISTAKABLE))
 # rooms that know nothing of methods and maps: there, 0.3 or 0.4 is something else unless it is called a threshold
 BELOW = ("core", "scan", "io", "gate", "lungs", "registration", "lesions", "joint", "synthesis")
 MEANS_SOMETHING_ELSE = {
+    "ChangeMapJointLib/change/candidates.py:_SHARED": "a share of voxels",
+    "ChangeMapJointLib/change/features.py:measure_features": "a trust, where none is known",
     "ChangeMapJointLib/change/lesion_pairs.py:_OWN_SHARE": "share of a region's voxels",
     "ChangeMapJointLib/change/lesion_pairs.py:_PALER_SHARE": "ratio of two densities",
     "ChangeMapJointLib/export/panels.py:lung_rows": "where a lung is cut, as a share of its extent",

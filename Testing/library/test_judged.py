@@ -10,8 +10,9 @@ from finding_samples import labels_of
 from lung_shapes import Tube, cube, scan
 from phantoms import Sphere
 
+from ChangeMapJointLib.change.evidence import ChangeEvidence
 from ChangeMapJointLib.change.findings import FindingOptions, Findings
-from ChangeMapJointLib.change.judged import ChangeEvidence, judge_changes, other_changes
+from ChangeMapJointLib.change.judged import judge_changes, other_changes
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, signed_change
 from ChangeMapJointLib.change.sections import REASONS, reason_sentence
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
@@ -34,6 +35,7 @@ def judged(reference: Volume, template: Volume, **options: Any) -> Findings:
         signed_change(reference.array, moved),
         ScanPair.of(reference, template, *lungs),
         field,
+        inside,
         lungs[1] > 0,
         trust=lambda points: np.full(len(points), 0.9),
     )

@@ -21,7 +21,7 @@ from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 from ChangeMapJointLib.joint.warping import displacement_at, warp
 from ChangeMapJointLib.synthesis.acquisition import apply_kernel
-from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions, draw_pair
+from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, SMOOTH_PAIRS, DrawOptions, draw_pair
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
@@ -45,7 +45,7 @@ def test_a_seed_always_draws_the_same_and_another_another() -> None:
 
 
 def test_many_draws_cover_what_was_asked_for() -> None:
-    drawn = [draw_pair(seed) for seed in range(400)]
+    drawn = [draw_pair(seed, SMOOTH_PAIRS) for seed in range(400)]
     lesions = [plan for pair in drawn for plan in pair.lesions]
     share = {kind: n / len(lesions) for kind, n in Counter(plan.kind for plan in lesions).items()}
     assert share == pytest.approx({"new": 0.2, "grown": 0.2, "shrunk": 0.15, "resolved": 0.2, "stable": 0.25}, abs=0.04)

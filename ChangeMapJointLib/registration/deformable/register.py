@@ -33,7 +33,7 @@ from ChangeMapJointLib.registration.deformable.surface_term import (
     OUTLIER_MM,
     SurfaceDistance,
     SurfaceTerm,
-    surface_points,
+    lung_surface,
 )
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -224,11 +224,17 @@ class _LungSurfaces:
     distance: SurfaceDistance
 
     @classmethod
-    def of(cls, levels: list[tuple[ScanView, ScanView]]) -> _LungSurfaces:
-        """Points from the finest level, the distance from the coarsest one that is fine enough for it."""
+    def of(cls, levels: list[tuple[ScanView, ScanView]]) -> _LungSurfaces | None:
+        """Points from the finest level, the distance from the coarsest one that is fine enough for it.
+
+        None where a scan shows no surface, only lung.
+        """
         templates = [template for _, template in levels]
         fine = [view for view in templates if max(view.grid.spacing_mm) <= DISTANCE_MM]
-        return cls(surface_points(levels[-1][0]), SurfaceDistance([*fine, templates[-1]][0]))
+        reference, template = lung_surface(levels[-1][0]), lung_surface([*fine, templates[-1]][0])
+        if not len(reference.voxels) or not len(template.voxels):
+            return None
+        return cls(reference.some_points(), SurfaceDistance(template))
 
     def term(self, control: ControlGrid, rigid: FloatArray, *, outlier_mm: float) -> SurfaceTerm:
         return SurfaceTerm(self.points_mm, self.distance, control, rigid, outlier_mm=outlier_mm)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import ndtri
 from torch import Tensor
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
@@ -23,6 +24,8 @@ POINTS = 8000  # about one for every 16 mm^2 of two lungs
 OUTLIER_MM = 2.0  # on the finest level; a point at this distance pulls a quarter as much as it would otherwise
 DISTANCE_MM = 3.5  # largest voxels on which the distance to T's surface is kept
 REACH_MM = 40.0  # farther away, the distance to the surface is not needed
+ACCURACY_VOX = 0.1  # distances are accurate to this part of a voxel; equal scans are not moved
+SMOOTH_VOX = 0.8  # sigma of the smoothing of the share of lung, in voxels
 SEED = 20241130
 
 
@@ -33,45 +36,62 @@ class LungSurface:
     Attributes:
         points_mm: points on it, ``[n, 3]`` (x, y, z) LPS.
         voxels: the voxel (z, y, x) of each, ``[n, 3]``.
+        outwards: unit vectors across the surface, out of the lungs, ``[n, 3]``.
+        lung: bool ``[z, y, x]``: voxels that are mostly lung.
+        grid: grid of the voxels.
     """
 
     points_mm: FloatArray
     voxels: NDArray[np.int64]
+    outwards: FloatArray
+    lung: NDArray[np.bool_]
+    grid: Grid
+
+    def some_points(self, count: int = POINTS) -> FloatArray:
+        """At most ``count`` of the points, spread evenly; always the same."""
+        chosen = np.random.default_rng(SEED).permutation(len(self.points_mm))[:count]
+        picked: FloatArray = self.points_mm[np.sort(chosen)]
+        return picked
 
 
 def lung_surface(view: ScanView) -> LungSurface:
     """Find the surface of the lungs in ``view``, to a fraction of a voxel.
 
-    Where the field of view cuts the lungs there is no surface. The mask is smoothed by half a voxel: where a scan has
-    its own resolution the share of lung is 0 or 1, and the surface would be stairs.
+    The share of lung is smoothed a little: in a scan at its own resolution it is 0 or 1, and the surface would be
+    stairs. Across a smoothed plane it is the normal distribution, so that its quantile falls evenly with the distance.
+    Where the field of view cuts the lungs there is no surface.
     """
-    share = ndimage.gaussian_filter(view.mask.cpu().numpy(), 0.5, mode="nearest")
-    lung = share >= 0.5
+    share = ndimage.gaussian_filter(view.mask.cpu().numpy(), SMOOTH_VOX, mode="nearest")
+    lung, cross = share >= 0.5, ndimage.generate_binary_structure(3, 1)
     # voxels with a neighbour on the other side
-    cross = ndimage.generate_binary_structure(3, 1)
-    edge = lung & ~ndimage.binary_erosion(lung, cross, border_value=1)
-    edge |= ~lung & ndimage.binary_dilation(lung, cross)
+    edge = ndimage.binary_dilation(lung, cross) & ~ndimage.binary_erosion(lung, cross, border_value=1)
     voxels = np.argwhere(edge)
     slope = _slope(share, voxels, view.grid)
-    steep = np.linalg.norm(slope, axis=1)
+    steep = np.maximum(np.linalg.norm(slope, axis=1), 1e-3)
     # along the steepest rise; at most one voxel, or flat places would be thrown far
-    away = np.divide(0.5 - share[tuple(voxels.T)], steep, out=np.zeros_like(steep), where=steep > 0)
     farthest = max(view.grid.spacing_mm)
-    unit = np.divide(slope, steep[:, None], out=np.zeros_like(slope), where=steep[:, None] > 0)
-    points = view.grid.to_physical(voxels[:, ::-1].astype(float))
-    return LungSurface(points + np.clip(away, -farthest, farthest)[:, None] * unit, voxels)
+    beyond = np.clip(-_quantile(share[tuple(voxels.T)]) / steep, -farthest, farthest)
+    outwards = -slope / steep[:, None]
+    points = view.grid.to_physical(voxels[:, ::-1].astype(float)) - beyond[:, None] * outwards
+    return LungSurface(points, voxels, outwards, lung, view.grid)
 
 
-def _slope(values: NDArray[np.float32], voxels: NDArray[np.int64], grid: Grid) -> FloatArray:
-    """Gradient of ``values`` per mm at ``voxels``, ``[n, 3]`` (x, y, z) in LPS, by central differences."""
+def _quantile(share: NDArray[np.float32]) -> FloatArray:
+    """Quantile of the normal distribution for a share of lung in [0, 1]."""
+    quantile: FloatArray = ndtri(np.clip(share.astype(float), 1e-3, 1 - 1e-3))
+    return quantile
+
+
+def _slope(share: NDArray[np.float32], voxels: NDArray[np.int64], grid: Grid) -> FloatArray:
+    """Gradient of the quantile per mm at ``voxels``, ``[n, 3]`` (x, y, z) in LPS, by central differences."""
     along = []
     for axis in (2, 1, 0):
         low, high = voxels.copy(), voxels.copy()
         low[:, axis] = np.maximum(low[:, axis] - 1, 0)
-        high[:, axis] = np.minimum(high[:, axis] + 1, values.shape[axis] - 1)
+        high[:, axis] = np.minimum(high[:, axis] + 1, share.shape[axis] - 1)
         width = np.maximum(high[:, axis] - low[:, axis], 1) * grid.spacing_mm[2 - axis]
-        along.append((values[tuple(high.T)] - values[tuple(low.T)]) / width)
-    slope: FloatArray = np.stack(along, axis=1).astype(float) @ np.asarray(grid.direction, dtype=float).T
+        along.append((_quantile(share[tuple(high.T)]) - _quantile(share[tuple(low.T)])) / width)
+    slope: FloatArray = np.stack(along, axis=1) @ np.asarray(grid.direction, dtype=float).T
     return slope
 
 
@@ -79,23 +99,28 @@ class SurfaceDistance:
     """The signed distance to the surface of the lungs, in mm, negative in the lungs.
 
     Args:
-        view: T at the resolution where the distance is kept; between its voxels it is interpolated linearly.
+        surface: the surface, with at least one point; the distance is kept on its grid, and between the voxels it is
+            interpolated linearly.
     """
 
-    def __init__(self, view: ScanView) -> None:
-        surface, self.grid = lung_surface(view), view.grid
-        spacing = view.grid.spacing_mm[::-1]
-        empty = np.ones(view.grid.shape, dtype=bool)
+    def __init__(self, surface: LungSurface) -> None:
+        self.grid = surface.grid
+        self.accuracy_mm = ACCURACY_VOX * max(surface.grid.spacing_mm)
+        spacing, shape = self.grid.spacing_mm[::-1], self.grid.shape
+        empty = np.ones(shape, dtype=bool)
         empty[tuple(surface.voxels.T)] = False
-        number = np.zeros(view.grid.shape, dtype=np.int64)
+        number = np.zeros(shape, dtype=np.int64)
         number[tuple(surface.voxels.T)] = np.arange(len(surface.voxels))
         nearest = ndimage.distance_transform_edt(empty, sampling=spacing, return_distances=False, return_indices=True)
-        points = surface.points_mm[number[tuple(nearest)]].astype(np.float32)
-        index = np.indices(view.grid.shape, dtype=np.float32)[::-1].reshape(3, -1).T
-        centres = view.grid.to_physical(index).reshape(*view.grid.shape, 3)
-        away = np.linalg.norm(centres - points, axis=-1).astype(np.float32)
-        sign = np.where(ndimage.gaussian_filter(view.mask.cpu().numpy(), 0.5, mode="nearest") >= 0.5, -1, 1)
-        self.distance_mm: NDArray[np.float32] = np.clip(sign * away, -REACH_MM, REACH_MM).astype(np.float32)
+        nearest_number = number[tuple(nearest)]
+        index = np.indices(shape, dtype=np.float32)[::-1].reshape(3, -1).T
+        centres = self.grid.to_physical(index).reshape(*shape, 3)
+        apart = centres - surface.points_mm[nearest_number]
+        away = np.linalg.norm(apart, axis=-1)
+        # near the surface, across it: the points lie a voxel apart
+        across = (apart * surface.outwards[nearest_number]).sum(axis=-1)
+        signed = np.where(away < 2 * max(spacing), across, np.where(surface.lung, -away, away))
+        self.distance_mm: NDArray[np.float32] = np.clip(signed, -REACH_MM, REACH_MM).astype(np.float32)
 
     def at(self, points_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The distance at points ``[n, 3]`` and its gradient ``[n, 3]``; both 0 outside the scan."""
@@ -120,7 +145,7 @@ class SurfaceDistance:
 class SurfaceTerm:
     """Mean robust squared distance of R's surface, moved by y, to T's surface, with its gradient in closed form.
 
-    The distance d counts as ``d^2 / (1 + (d / s)^2)`` (Geman and McClure), s in mm.
+    The distance d, less what it is accurate to, counts as ``d^2 / (1 + (d / s)^2)`` (Geman and McClure), s in mm.
     """
 
     def __init__(
@@ -148,16 +173,9 @@ class SurfaceTerm:
     def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor]:
         """The mean in mm^2, and its gradient by the coefficients."""
         d, slope = self.distance.at(self.start + self.splines.displacement(coefficients))
+        d = np.sign(d) * np.maximum(np.abs(d) - self.distance.accuracy_mm, 0.0)
         near = 1 / (1 + (d / self.outlier_mm) ** 2)
         count = max(len(d), 1)
         value = float((d**2 * near).sum()) / count
         pull = (2 / count * d * near**2)[:, None] * slope
         return value, self.splines.gradient(pull, coefficients)
-
-
-def surface_points(view: ScanView, count: int = POINTS) -> FloatArray:
-    """At most ``count`` points on the surface of the lungs in ``view``, ``[n, 3]``, spread evenly; always the same."""
-    points = lung_surface(view).points_mm
-    chosen = np.random.default_rng(SEED).permutation(len(points))[:count]
-    picked: FloatArray = points[np.sort(chosen)]
-    return picked
