@@ -24,7 +24,6 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
-from ChangeMapJointLib.export.unseen import unseen_sentences
 from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions
 from ChangeMapJointLib.io.read import split_selector
@@ -217,22 +216,13 @@ def report_content(
         rigid_template=round_to_hu(warp_rigidly(result.pair)) if unusable else None,  # still shows both scans
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
-        not_seen=() if unusable else cannot_see(result),
+        not_seen=() if unusable else tuple(one.sentence for one in result.not_seen),
         notices=(*notices, *all_notes(result)),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",
         attribution=attribution,
         provenance=rows,
     )
-
-
-def cannot_see(result: Result) -> tuple[str, ...]:
-    """Return what the comparison cannot see, one sentence each; empty with method ``rigid``."""
-    if result.findings is None:
-        return ()
-    source = result.candidates if result.candidates is not None else result.findings
-    quality = result.quality
-    return unseen_sentences(lowest=source.threshold, overlap=quality.overlap, trusted_percent=quality.trusted_percent)
 
 
 def _trust_on_reference(result: Result) -> NDArray[np.float32] | None:

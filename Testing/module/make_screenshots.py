@@ -42,6 +42,7 @@ def main(folder: Path) -> None:
         select(widget, "grown")
         take(folder / "module-result.png")
         show_section(widget, "findingsCollapsibleButton")
+        widget.panel.parameters.unfolded = "possible stable"
         select(widget, "resolved")
         widget.ui.priorComboBox.setCurrentIndex(1)
         take(folder / "module-findings.png")
