@@ -40,7 +40,7 @@ class Weights:
     mask: float = 0.1
     curvature: float = 75.0
     volume: float = 0.05
-    surface: float = 0.1
+    surface: float = 0.07
 
     def __post_init__(self) -> None:
         checks = {name: (within(value, 0.0, 1e9), "0 or more") for name, value in vars(self).items()}
