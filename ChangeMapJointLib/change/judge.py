@@ -18,6 +18,7 @@ from ChangeMapJointLib.change.sections import OPERATING_POINTS, OperatingPoint, 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resources import resource
 
+UNMEASURABLE = 0.9  # times the lowest operating point: the highest probability of a change of one or two voxels
 _UNUSED = ("nameless", "learned")  # follows from others; not measured by the sequential method
 _PLAIN = tuple(f.name for f in fields(Features) if f.name not in _UNUSED)
 _PRODUCTS = (
@@ -87,16 +88,22 @@ def read_judge() -> JudgeModel:
         ) from error
 
 
-def judge_change(features: Features, operating_point: OperatingPoint, model: JudgeModel | None = None) -> Judgement:
+def judge_change(
+    features: Features, operating_point: OperatingPoint, model: JudgeModel | None = None, *, measurable: bool = True
+) -> Judgement:
     """Judge one change.
 
     Args:
         features: of the change.
         operating_point: how probable a finding must be.
         model: the coefficients; those that ship by default.
+        measurable: whether its region has voxels enough for its features to mean what they say; otherwise it is
+            possible at most, at any operating point.
     """
     model = model or read_judge()
     probability = model.probability(features)
+    if not measurable:
+        probability = min(probability, UNMEASURABLE * min(model.operating_points.values()))
     if probability >= listed_from(features, operating_point, model):
         return Judgement(probability, "finding")
     reason = explain(features)

@@ -20,6 +20,7 @@ from ChangeMapJointLib.change.naming import classify_change, dipole_partners
 from ChangeMapJointLib.change.regions import change_regions
 from ChangeMapJointLib.change.sections import SECTIONS
 
+FEWEST_VOXELS = 3  # of a region: fewer cannot be told from what interpolation leaves
 _KIND_ORDER = {"new": 0, "grown": 0, "resolved": 1, "shrunk": 1, "increase": 2, "decrease": 2}
 
 
@@ -88,7 +89,10 @@ def judge_changes(evidence: ChangeEvidence, *, lowest: float, options: FindingOp
     grid = evidence.grid
     measured = measure_candidates(evidence, lowest=lowest, options=options)
     changes = measured.changes
-    judged = [judge_change(features, options.operating_point) for features in measured.features]
+    judged = [
+        judge_change(features, options.operating_point, measurable=len(change.region.voxels) >= FEWEST_VOXELS)
+        for change, features in zip(changes, measured.features, strict=True)
+    ]
     order = sorted(range(len(changes)), key=lambda i: _sort_key(changes[i], judged[i]))
     number = {i: n for n, i in enumerate(order, start=1)}
     labels = np.zeros(grid.shape, dtype=np.int32)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
-from ChangeMapJointLib.registration.surface_agreement import SurfaceAgreement
+
+if TYPE_CHECKING:  # it needs torch, which Slicer lacks until the first run
+    from ChangeMapJointLib.registration.surface_agreement import SurfaceAgreement
 
 Verdict = Literal["good", "look closely", "do not use"]
 LOW_TRUST = 0.5  # below it the predicted error exceeds TrustOptions.half_error_mm

@@ -282,7 +282,7 @@ def test_from_a_start_that_is_near_few_iterations_do() -> None:
     """A motion so large that a fine level alone does not find it; from a rough start it does."""
     reference, template, lungs_r, lungs_t, y = moved_pair(GRID, 22.0)
     rough = DisplacementField((0.8 * y.vectors_mm).astype(np.float32), GRID)
-    fine = replace(FAST, iterations=(8,))
+    fine = replace(FAST, iterations=(10,))
     errors = []
     for start in (None, rough):
         found = register(ScanPair.of(reference, template, lungs_r, lungs_t), start=start, options=fine)

