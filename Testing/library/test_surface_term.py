@@ -78,7 +78,7 @@ def test_two_balls_give_the_formula() -> None:
     """Every point of a ball of 22 mm lies 3 mm within one of 25 mm: d^2 / (1 + (d / s)^2), d less 0.1 mm."""
     grid = GRIDS[0]
     control = ControlGrid(grid, (6.0, 6.0, 6.0))
-    points = lung_surface(view(ball(grid, 22.0), grid)).some_points(2000)
+    points = lung_surface(view(ball(grid, 22.0), grid)).clear_points(2000)
     term = SurfaceTerm(
         points, SurfaceDistance(lung_surface(view(ball(grid, 25.0), grid))), control, np.eye(4), outlier_mm=2.0
     )
@@ -91,7 +91,7 @@ def test_the_gradient_is_that_of_the_value() -> None:
     control = ControlGrid(grid, (6.0, 5.0, 7.0))
     shift = np.eye(4)
     shift[:3, 3] = 1.0, -2.0, 0.5
-    points = lung_surface(view(ball(grid, 22.0), grid)).some_points(500)
+    points = lung_surface(view(ball(grid, 22.0), grid)).clear_points(500)
     term = SurfaceTerm(
         points, SurfaceDistance(lung_surface(view(ball(grid, 25.0), grid))), control, shift, outlier_mm=3.0
     )
@@ -115,7 +115,7 @@ def off_the_surface_mm(weights: Weights, prior: tuple[Volume, np.ndarray], radiu
     options = RegistrationOptions(iterations=(30, 20), working_mm=2.0, weights=weights)
     found = register(ScanPair.of(current, prior[0], lungs, prior[1]), options=options)
     assert found.folding_percent == 0.0
-    moved = found.field.apply(lung_surface(view(lungs, GRIDS[0])).some_points(2000))
+    moved = found.field.apply(lung_surface(view(lungs, GRIDS[0])).clear_points(2000))
     return np.abs(np.linalg.norm(moved - (2.0, 0.0, 3.0), axis=1) - radius_mm)
 
 
@@ -141,6 +141,6 @@ def test_where_half_the_lung_filled_up_the_other_half_still_fits() -> None:
     current[prior_lungs & ~lungs] = 10.0
     options = RegistrationOptions(iterations=(30, 20), working_mm=2.0)
     found = register(ScanPair.of(Volume(current, grid), Volume(prior, grid), lungs, prior_lungs), options=options)
-    above = lung_surface(view(lungs, grid)).some_points(4000)
+    above = lung_surface(view(lungs, grid)).clear_points(4000)
     above = above[above[:, 2] > 4.0]
     assert np.linalg.norm(found.field.at(above), axis=1).max() < 1.0

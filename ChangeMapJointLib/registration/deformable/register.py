@@ -225,16 +225,15 @@ class _LungSurfaces:
 
     @classmethod
     def of(cls, levels: list[tuple[ScanView, ScanView]]) -> _LungSurfaces | None:
-        """Points from the finest level, the distance from the coarsest one that is fine enough for it.
+        """Both from the coarsest level that is fine enough.
 
-        None where a scan shows no surface, only lung.
+        Both from one level, so that equal scans have equal surfaces. None where a scan shows no surface, only lung.
         """
-        templates = [template for _, template in levels]
-        fine = [view for view in templates if max(view.grid.spacing_mm) <= DISTANCE_MM]
-        reference, template = lung_surface(levels[-1][0]), lung_surface([*fine, templates[-1]][0])
+        fine = [views for views in levels if max(max(view.grid.spacing_mm) for view in views) <= DISTANCE_MM]
+        reference, template = (lung_surface(view) for view in [*fine, levels[-1]][0])
         if not len(reference.voxels) or not len(template.voxels):
             return None
-        return cls(reference.some_points(), SurfaceDistance(template))
+        return cls(reference.clear_points(), SurfaceDistance(template))
 
     def term(self, control: ControlGrid, rigid: FloatArray, *, outlier_mm: float) -> SurfaceTerm:
         return SurfaceTerm(self.points_mm, self.distance, control, rigid, outlier_mm=outlier_mm)

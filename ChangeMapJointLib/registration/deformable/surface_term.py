@@ -47,10 +47,16 @@ class LungSurface:
     lung: NDArray[np.bool_]
     grid: Grid
 
-    def some_points(self, count: int = POINTS) -> FloatArray:
-        """At most ``count`` of the points, spread evenly; always the same."""
-        chosen = np.random.default_rng(SEED).permutation(len(self.points_mm))[:count]
-        picked: FloatArray = self.points_mm[np.sort(chosen)]
+    def clear_points(self, count: int = POINTS) -> FloatArray:
+        """At most ``count`` of the points, spread evenly; always the same.
+
+        Where the surface is thinner or sharper than voxels show, points lie off the surface that their own neighbours
+        make; those are left out, so that equal scans are not moved.
+        """
+        own = SurfaceDistance(self)
+        clear = self.points_mm[np.abs(own.at(self.points_mm)[0]) <= own.accuracy_mm]
+        chosen = np.random.default_rng(SEED).permutation(len(clear))[:count]
+        picked: FloatArray = clear[np.sort(chosen)]
         return picked
 
 
