@@ -57,10 +57,10 @@ def surface_agreement(pair: ScanPair, field: DisplacementField) -> SurfaceAgreem
     if not len(surface.voxels) or not len(other.voxels):
         return None
     moved = field.apply(surface.points_mm)
-    shown = other.grid.contains(moved)
+    shown = pair.template.grid.contains(moved)  # not by the view, which ends 15 mm from T's lungs
     if not shown.any():
         return None
-    distance = np.abs(SurfaceDistance(other).at(moved[shown])[0])
+    distance = np.abs(SurfaceDistance(other).anywhere_mm(moved[shown]))
     region = surface_regions(pair.reference, surface.points_mm[shown], surface.outwards[shown])
     return SurfaceAgreement(
         float(distance.mean()),

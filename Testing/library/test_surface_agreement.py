@@ -48,6 +48,17 @@ def test_a_diaphragm_that_lies_deeper_is_told_from_the_ribs() -> None:
     assert found.max_mm == pytest.approx(8.0, abs=1.0)
 
 
+@pytest.mark.parametrize("higher_mm", [6.0, 14.0, 16.0, 24.0, 32.0])
+def test_a_diaphragm_far_off_is_measured_however_far(higher_mm: float) -> None:
+    """The prior's lungs end higher, by more than the box around them reaches."""
+    pair = ScanPair(box_lungs(), box_lungs(deeper_mm=-higher_mm), np.eye(4))
+    found = surface_agreement(pair, field_of((0.0, 0.0, 0.0)))
+    assert found is not None
+    assert found.p95_by_region_mm["diaphragm"] == pytest.approx(higher_mm, rel=0.1, abs=1.0)
+    assert found.max_mm == pytest.approx(higher_mm, rel=0.15, abs=2.0)
+    assert found.p95_mm > 3.0
+
+
 def test_where_the_prior_was_not_scanned_nothing_is_measured() -> None:
     scan = box_lungs()
     assert surface_agreement(ScanPair(scan, scan, np.eye(4)), field_of((900.0, 0.0, 0.0))) is None
