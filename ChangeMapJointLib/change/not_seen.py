@@ -21,6 +21,7 @@ NotSeenKey = Literal["ground_glass", "small", "growth", "outside", "distrusted",
 
 SOLID_CONTRAST_HU = 850.0  # contrast of a solid nodule in lung
 GLASS_MM = 8.0  # diameter of the ground glass that a limit is given for
+OFTEN_MISSED_MM = 6.0  # changes of solid nodules below it: 3 of 7 were listed on pairs of another generator
 GROWTH_MM = 6.0  # diameter of the nodule that a limit of growth is given for
 
 
@@ -77,7 +78,7 @@ def not_seen(
         )
         statements = [
             NotSeen("ground_glass", glass, round(glass_hu, 1), "HU"),
-            NotSeen("small", f"Solid nodules below about {small_mm:.1f} mm.", round(small_mm, 2), "mm"),
+            NotSeen("small", _small_sentence(small_mm), round(small_mm, 2), "mm"),
             NotSeen("growth", growth_sentence, round(growth, 1), "percent"),
         ]
     if shared_percent < 99.5:
@@ -139,3 +140,9 @@ def _blur_mm(evidence: ChangeEvidence) -> float:
     """Blur of the voxels of both scans, the larger one, as one sigma."""
     grids = evidence.pair.reference.grid, evidence.pair.template.grid
     return math.sqrt(max(float(voxel_variance_mm2(grid.spacing_mm).mean()) for grid in grids))
+
+
+def _small_sentence(small_mm: float) -> str:
+    """What is below the resolution cannot be seen; somewhat larger nodules are often missed."""
+    often = f" Of those below {OFTEN_MISSED_MM:g} mm many are missed." if small_mm < OFTEN_MISSED_MM else ""
+    return f"Solid nodules below about {small_mm:.1f} mm.{often}"

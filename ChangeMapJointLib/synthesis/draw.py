@@ -245,18 +245,36 @@ def _ratio(a: float, b: float) -> float:
     return max(a, b) / min(a, b)
 
 
-def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
-    weights = np.asarray(options.kinds) / sum(options.kinds)
-    kind: ChangeKind = CHANGE_KINDS[int(rng.choice(len(CHANGE_KINDS), p=weights))]
-    large = float(np.clip(MEDIAN_MM * np.exp(SPREAD * rng.standard_normal()), SMALLEST_MM, LARGEST_MM))
-    small = large / float(rng.uniform(*options.growth))
-    now, before = {
+def sizes_mm(kind: ChangeKind, large: float, small: float) -> tuple[float, float]:
+    """The diameters of a lesion in the current and in the prior scan, 0 where it is absent.
+
+    Args:
+        kind: how it changes.
+        large: its larger diameter in mm.
+        small: the smaller one, of a lesion that grows or shrinks.
+
+    Examples:
+        >>> sizes_mm("grown", 9.0, 6.0)
+        (9.0, 6.0)
+        >>> sizes_mm("resolved", 9.0, 6.0)
+        (0.0, 9.0)
+    """
+    sizes: dict[ChangeKind, tuple[float, float]] = {
         "new": (large, 0.0),
         "grown": (large, small),
         "shrunk": (small, large),
         "resolved": (0.0, large),
         "stable": (large, large),
-    }[kind]
+    }
+    return sizes[kind]
+
+
+def _draw_lesion(rng: np.random.Generator, options: DrawOptions) -> LesionPlan:
+    weights = np.asarray(options.kinds) / sum(options.kinds)
+    kind: ChangeKind = CHANGE_KINDS[int(rng.choice(len(CHANGE_KINDS), p=weights))]
+    large = float(np.clip(MEDIAN_MM * np.exp(SPREAD * rng.standard_normal()), SMALLEST_MM, LARGEST_MM))
+    small = large / float(rng.uniform(*options.growth))
+    now, before = sizes_mm(kind, large, small)
     texture = _choice(rng, TEXTURES)
     place = _choice(rng, PLACES)
     spiculated = bool(texture == "solid" and rng.random() < 0.2)

@@ -36,6 +36,7 @@ from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.write import write_nrrd
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion
+from ChangeMapJointLib.synthesis.draw import sizes_mm
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 from ChangeMapJointLib.synthesis.sliding import sliding_field
 
@@ -134,13 +135,7 @@ def draw_plan(rng: np.random.Generator) -> Plan:
     smallest = (SMALLEST_MM if kind in ("new", "resolved", "stable") else 3.0) if density == "solid" else 5.0
     large = float(np.exp(rng.uniform(np.log(smallest), np.log(LARGEST_MM))))
     small = max(large - float(rng.uniform(1.0, 6.0)), 0.5 * large, SMALLEST_MM)
-    sizes = {
-        "new": (large, 0.0),
-        "grown": (large, small),
-        "shrunk": (small, large),
-        "resolved": (0.0, large),
-        "stable": (large, large),
-    }[kind]
+    sizes = sizes_mm(kind, large, small)
     return Plan(kind, round(sizes[0], 2), round(sizes[1], 2), density, site)
 
 

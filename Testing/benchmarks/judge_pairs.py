@@ -37,7 +37,7 @@ from ChangeMapJointLib.registration.rigid.any_size import align_any_size
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Volume
-from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
+from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair, sizes_mm
 from ChangeMapJointLib.synthesis.lesions import Texture
 from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, make_pair
 from ChangeMapJointLib.synthesis.sites import Place
@@ -129,13 +129,7 @@ def plans(rng: np.random.Generator, count: int, *, null: bool) -> tuple[LesionPl
         smallest = SMALLEST_GLASS_MM if texture != "solid" else SMALLEST_MM
         large = float(np.exp(rng.uniform(np.log(smallest), np.log(LARGEST_MM))))
         small = large / float(rng.uniform(1.2, 1.8))
-        now, before = {
-            "new": (large, 0.0),
-            "grown": (large, small),
-            "shrunk": (small, large),
-            "resolved": (0.0, large),
-            "stable": (large, large),
-        }[kind]
+        now, before = sizes_mm(kind, large, small)
         place = PLACES[int(rng.choice(3, p=(0.4, 0.25, 0.35)))]
         spiculated = bool(texture == "solid" and large > 6 and rng.random() < 0.2)
         drawn.append(LesionPlan(kind, round(now, 2), round(before, 2), texture, place, None, spiculated))  # type: ignore[arg-type]

@@ -6,17 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finding_samples import labels_of
+from judge_samples import evidence_of
 from lung_shapes import Tube, cube, scan
 from phantoms import Sphere
 
-from ChangeMapJointLib.change.evidence import ChangeEvidence
 from ChangeMapJointLib.change.findings import FindingOptions, Findings
 from ChangeMapJointLib.change.judged import judge_changes, other_changes
-from ChangeMapJointLib.change.maps import change_map, lungs_of_both, signed_change
 from ChangeMapJointLib.change.sections import REASONS, reason_sentence
-from ChangeMapJointLib.core.displacement import DisplacementField, warp
-from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 
 GROWN_NOW, GROWN_BEFORE = Sphere((-8, 0, 0), 4.6), Sphere((-8, 0, 0), 3.7)
@@ -25,20 +21,7 @@ VESSEL, MOVED = Tube((12, 0, 0), (0.1, 0.2, 1), 1.5), Tube((13.5, 0, 0), (0.1, 0
 
 def judged(reference: Volume, template: Volume, **options: Any) -> Findings:
     """The list of a pair that is aligned already."""
-    grid = reference.grid
-    field = DisplacementField.from_affine(np.eye(4), grid)
-    lungs = labels_of(reference), labels_of(template)
-    moved = warp(template.array, template.grid, grid, field, outside=np.nan)
-    inside = lungs_of_both(lungs[0] > 0, lungs[1] > 0, grid)
-    evidence = ChangeEvidence(
-        change_map(reference.array, moved, inside),
-        signed_change(reference.array, moved),
-        ScanPair.of(reference, template, *lungs),
-        field,
-        inside,
-        lungs[1] > 0,
-        trust=lambda points: np.full(len(points), 0.9),
-    )
+    evidence = evidence_of(reference, template)
     return judge_changes(evidence, lowest=0.4, options=FindingOptions(**options))
 
 

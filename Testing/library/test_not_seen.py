@@ -47,3 +47,9 @@ def test_regions_are_named_only_where_there_are_any_and_the_rest_always() -> Non
     assert "12 %" in statements["outside"].sentence
     assert statements["distrusted"].value == pytest.approx(7.0)
     assert all(s.sentence.endswith(".") for s in statements.values())
+
+
+def test_small_nodules_are_said_to_be_missed_only_where_voxels_would_show_them() -> None:
+    fine = {s.key: s for s in not_seen(evidence([], []), shared_percent=100, trusted_percent=100)}["small"]
+    assert fine.value < 6.0
+    assert "Of those below 6 mm many are missed." in fine.sentence
