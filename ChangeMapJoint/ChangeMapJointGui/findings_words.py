@@ -14,9 +14,11 @@ from ChangeMapJointLib.change.sections import (
     SECTION_TITLES,
     reason_sentence,
 )
+from ChangeMapJointLib.export import finding_text
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 
-NUMBER, KIND, SIZE, CHANGE, STRENGTH, TRUST, LISTED, READER = range(8)  # columns
+# columns; what a reader needs least is on the right
+NUMBER, KIND, PLACE, SIZE, CHANGE, DOUBLING, TRUST, READER, STRENGTH, LISTED = range(10)
 
 
 class Row(NamedTuple):
@@ -35,8 +37,20 @@ class Row(NamedTuple):
 
 def columnNames(judged: bool) -> list[str]:
     """Return the headers of the table."""
-    strength = _("Prob.") if judged else _("Peak")
-    return [_("No."), _("Kind"), _("Size"), _("Change"), strength, _("Trust"), _("Listed"), _("Reader")]
+    names = [_("No."), _("Kind"), _("Where"), _("Size before \u2192 now"), _("Volume"), _("Doubling")]
+    return [*names, _("Trust"), _("Reader"), _("Prob.") if judged else _("Peak"), _("Listed")]
+
+
+def columnHints(judged: bool) -> dict[int, str]:
+    """Return what the columns mean, by their number."""
+    return {
+        PLACE: _("Side, and stored slice of the current scan."),
+        SIZE: _("Mean of long and perpendicular axial diameter, before and now."),
+        CHANGE: _("Change of the lesion's volume with its 95 % interval."),
+        DOUBLING: _("Volume doubling time, where both dates are known and growth exceeds the measurement error."),
+        TRUST: _("How reliable the registration is there, from 0 to 1."),
+        STRENGTH: strengthHint(judged),
+    }
 
 
 def strengthHint(judged: bool) -> str:
@@ -77,7 +91,9 @@ def markNames() -> dict[str, str]:
     return {"accepted": _("accepted"), "rejected": _("rejected")}
 
 
-def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, str]) -> list[str]:
+def rowTexts(
+    row: Row, judged: bool, names: dict[str, str], sections: dict[str, str], facts: Any = None
+) -> list[str]:
     """Return the cells of a row except the reader's.
 
     Args:
@@ -85,17 +101,32 @@ def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, 
         judged: whether the list is the judged one; else by the map.
         names: from :func:`kindNames`.
         sections: from :func:`sectionNames`.
+        facts: of the two scans, see :class:`~ChangeMapJointGui.pair_facts.PairFacts`.
     """
-    change = row.change
+    change, entry = row.change, entryOf(row)
     return [
         str(row.number),
         names["stable" if judged and row.section == "stable" else change.kind],
-        sizeText(change),
-        changeText(change.measured),
-        probabilityText((change.measured or {}).get("probability")) if judged else f"{change.peak:.2f}",
+        finding_text.place_words(entry, None if facts is None else facts.sliceOf(change.centre_mm)),
+        finding_text.size_words(entry) or _("{volume} ml").format(volume=f"{change.volume_ml:.2f}"),
+        finding_text.change_words(entry),
+        finding_text.doubling_cell(entry, None if facts is None else facts.days),
         "?" if change.trust is None else f"{change.trust:.2f}",
+        "",
+        probabilityText((change.measured or {}).get("probability")) if judged else f"{change.peak:.2f}",
         "" if judged else sections.get(row.section, ""),
     ]
+
+
+def entryOf(row: Row) -> dict[str, Any]:
+    """Return what was measured of a change, with the kind and the section by which it is listed."""
+    return {**(row.change.measured or {}), "kind": row.change.kind, "section": row.section}
+
+
+def copyText(row: Row, facts: Any) -> str:
+    """Return a change as text for a dictation."""
+    at = facts.sliceOf(row.change.centre_mm)
+    return finding_text.finding_text(entryOf(row), number=row.number, days=facts.days, slice_number=at)
 
 
 def probabilityText(probability: Any) -> str:
@@ -111,46 +142,41 @@ def probabilityText(probability: Any) -> str:
     return "> 99 %" if percent > 99 else "< 1 %" if percent < 1 else f"{percent} %"
 
 
-def sizeText(row: Any) -> str:
-    """Return the axial diameters of the lesion now (if resolved, in the prior); else the volume of the change."""
-    measured = row.measured or {}
-    lesion = measured.get("lesion_reference") or measured.get("lesion_template")
-    if lesion is None:
-        return _("{volume} ml").format(volume=f"{row.volume_ml:.2f}")
-    long, across = lesion["long_diameter_mm"], lesion["perpendicular_diameter_mm"]
-    return _("{long} x {across} mm").format(long=f"{long:.0f}", across=f"{across:.0f}")
-
-
-def changeText(measured: Any) -> str:
-    """Return the change of the lesion's volume in percent; empty if it was not measured in both scans."""
-    percent = (measured or {}).get("volume_change_percent")
-    return "" if percent is None else f"{percent:+.0f} %"
-
-
-def details(row: Row | None, threshold: float = 0.0) -> str:
-    """Return what is known of a change beyond the table: why it is explained, both measurements, remarks.
+def details(row: Row | None, threshold: float = 0.0, days: int | None = None) -> str:
+    """Return what is known of a change beyond the table: why it is explained, both measurements, rules, remarks.
 
     Args:
         row: of the list; None without one.
         threshold: of the map; a weaker change has no color in the views, and that is said.
+        days: between the scans; None where unknown.
     """
     if row is None:
         return ""
     measured = row.change.measured
     if measured is None:
         return _("{volume} ml changed; not measured as a lesion.").format(volume=f"{row.change.volume_ml:.2f}")
-    remark = str(measured.get("remark") or "")
-    reason = reasonText(row)
-    pale = (
-        _("No color here: the map reaches {peak}, less than the threshold of {threshold}.") if row.change.peak else ""
-    )
-    if row.change.peak >= threshold:
-        pale = ""
-    pale = pale.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
+    entry = entryOf(row)
+    remark, reason = str(measured.get("remark") or ""), reasonText(row)
     if reason:  # it comes first, and once
         remark = remark.replace(reason, "").strip()
-    lines = [reason, _sizes(measured), remark, pale]
+    sizes = " ".join(finding_text.growth_sentences(entry, days)) if any(finding_text.lesions(entry)) else ""
+    kind = finding_text.nodule_kind(entry)
+    lines = [reason, f"{kind.capitalize()}. {sizes}" if kind else sizes, remark, _pale(row, threshold)]
     return "\n".join(line for line in lines if line)
+
+
+def rulesText(row: Row | None, days: int | None) -> str:
+    """Return each rule of growth with its answer on a line of its own; empty where none applies."""
+    answers = () if row is None else finding_text.rules_of(entryOf(row), days)
+    return "\n".join(answer.sentence for answer in answers)
+
+
+def _pale(row: Row, threshold: float) -> str:
+    """Say that a change is too weak for a color in the views; empty if it is not."""
+    if not row.change.peak or row.change.peak >= threshold:
+        return ""
+    text = _("No color here: the map reaches {peak}, less than the threshold of {threshold}.")
+    return text.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
 
 
 def reasonText(row: Row) -> str:
@@ -161,20 +187,6 @@ def reasonText(row: Row) -> str:
 def tooltip(row: Row) -> str:
     """Return the reason of an explained change; else an invitation to click."""
     return (reasonText(row) if row.change.measured else "") or _("Click to see it in all views.")
-
-
-def _sizes(measured: Any) -> str:
-    """Return the lesion's diameters now and before; empty unless both scans show it. The remark holds its volumes."""
-    sides = [measured.get("lesion_reference"), measured.get("lesion_template")]
-    if None in sides:
-        return ""
-    now, before = (
-        _("{long} x {across} mm").format(
-            long=f"{lesion['long_diameter_mm']:.1f}", across=f"{lesion['perpendicular_diameter_mm']:.1f}"
-        )
-        for lesion in sides
-    )
-    return _("Now {now}; before {before}.").format(now=now, before=before)
 
 
 def countText(session: Any, judged: dict[str, list[Any]] | None, rows: list[Row], threshold: float) -> str:
@@ -222,7 +234,7 @@ def _withheld(session: Any) -> str:
     """Say why the list is empty; never "no change" if the registration cannot be used."""
     text = _(
         "No findings can be given: the registration cannot be used. {why} "
-        "{count} regions of remaining difference are withheld; see Registration check."
+        "{count} regions of remaining difference are withheld; see above."
     )
     return text.format(why=" ".join(session.reasons), count=session.withheld)
 

@@ -11,6 +11,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from ChangeMapJointGui.change_map import MapSection
+from ChangeMapJointGui.dictation import Dictation
 from ChangeMapJointGui.export import ExportSection
 from ChangeMapJointGui.findings_table import FindingsSection
 from ChangeMapJointGui.inputs import InputsSection
@@ -20,6 +21,7 @@ from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
+from ChangeMapJointGui.verdict import VerdictSection
 from ChangeMapJointGui.views import ViewsSection
 
 if TYPE_CHECKING:  # importing them takes most of a second, and an empty panel does not need them
@@ -50,10 +52,12 @@ class Panel(VTKObservationMixin):
         self.map = MapSection(self)
         self.findings = FindingsSection(self)
         self.check = CheckSection(self)
+        self.verdict = VerdictSection(self)
+        self.dictation = Dictation(self)
         self.views = ViewsSection(self)
         self.export = ExportSection(self)
         self.shortcuts = Shortcuts(self)
-        self._results = (self.views, self.map, self.findings, self.check, self.export)  # views first: they are made
+        self._results = (self.views, self.map, self.findings, self.verdict, self.check, self.dictation, self.export)  # views first: they are made
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
         resultsLoaded.connect(self.showLoaded)

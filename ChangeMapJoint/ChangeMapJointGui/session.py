@@ -165,11 +165,18 @@ class Session:
         """What the comparison cannot see, one sentence each; empty for method ``rigid`` and a failed registration."""
         return () if self.unusable else unseen_of_records(self.results.content)
 
-    def jumpTo(self, row: ListedChange) -> None:
-        """Center all views on a finding; the prior's views on its place in the prior."""
+    def jumpTo(self, row: ListedChange, *, zoom: bool = False) -> None:
+        """Center all views on a finding; the prior's views on its place in the prior.
+
+        Args:
+            row: the finding.
+            zoom: also make it fill a third of each view.
+        """
         views = existing(CURRENT)
         if self._follower is None:
             views += existing(PRIOR)
+        if zoom:
+            findings.zoom_to(findings.extent_mm(row.measured, row.volume_ml), views)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
     def markFindings(self, rows: Sequence[Row], selected: ListedChange | None) -> None:

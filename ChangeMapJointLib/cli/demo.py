@@ -12,14 +12,10 @@ import numpy as np
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.core.sample_pair import NOTICE
 from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.provenance import sha256_of
-
-NOTICE = (
-    "Sample pair: the second time point is SYNTHETIC change on a real CT: breathing motion, density, noise and "
-    "lesions were added to the same patient's scan. It shows what the program does, not how well it reads patients."
-)
 
 
 @dataclass(frozen=True)

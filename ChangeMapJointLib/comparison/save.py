@@ -21,6 +21,7 @@ from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import StageReport, Stages
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
@@ -103,6 +104,12 @@ def all_notes(result: Result) -> tuple[str, ...]:
     sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
     lung_notes = [f"{side}: {note}" for side, lungs in sides for note in lungs.notes]
     return (*lung_notes, *given_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
+
+
+def synthetic_notice(result: Result) -> tuple[str, ...]:
+    """Return the notice that a scan is of the sample pair, whose change is synthetic; empty for all others."""
+    pair = result.pair
+    return (NOTICE,) if is_sample(pair.reference.volume.array) or is_sample(pair.template.volume.array) else ()
 
 
 def given_notes(result: Result) -> tuple[str, ...]:
@@ -217,7 +224,7 @@ def report_content(
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
         not_seen=() if unusable else tuple(one.sentence for one in result.not_seen),
-        notices=(*notices, *all_notes(result)),
+        notices=tuple(dict.fromkeys((*notices, *synthetic_notice(result), *all_notes(result)))),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",
         attribution=attribution,
