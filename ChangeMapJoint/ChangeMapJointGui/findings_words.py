@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from slicer.i18n import tr as _
@@ -20,6 +21,8 @@ from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 # columns; what a reader needs least is on the right
 NUMBER, KIND, PLACE, SIZE, CHANGE, DOUBLING, TRUST, READER, STRENGTH, LISTED = range(10)
 
+VOLUMES_AGAIN = re.compile(r"\b(Grown|Shrunk) from [^()]* ml \([^()]*\)\. ?")  # the figures stand above it
+
 
 class Row(NamedTuple):
     """One change as it is listed.
@@ -37,7 +40,7 @@ class Row(NamedTuple):
 
 def columnNames(judged: bool) -> list[str]:
     """Return the headers of the table."""
-    names = [_("No."), _("Kind"), _("Where"), _("Size before \u2192 now"), _("Volume"), _("Doubling")]
+    names = [_("No."), _("Kind"), _("Where"), _("mm before \u2192 now"), _("Volume"), _("Doubling")]
     return [*names, _("Trust"), _("Reader"), _("Prob.") if judged else _("Peak"), _("Listed")]
 
 
@@ -108,8 +111,8 @@ def rowTexts(
         str(row.number),
         names["stable" if judged and row.section == "stable" else change.kind],
         finding_text.place_words(entry, None if facts is None else facts.sliceOf(change.centre_mm)),
-        finding_text.size_words(entry) or _("{volume} ml").format(volume=f"{change.volume_ml:.2f}"),
-        finding_text.change_words(entry),
+        finding_text.size_words(entry).removesuffix(" mm") or _("{volume} ml").format(volume=f"{change.volume_ml:.2f}"),
+        finding_text.change_words(entry, short=True),
         finding_text.doubling_cell(entry, None if facts is None else facts.days),
         "?" if change.trust is None else f"{change.trust:.2f}",
         "",
@@ -160,6 +163,8 @@ def details(row: Row | None, threshold: float = 0.0, days: int | None = None) ->
     if reason:  # it comes first, and once
         remark = remark.replace(reason, "").strip()
     sizes = " ".join(finding_text.growth_sentences(entry, days)) if any(finding_text.lesions(entry)) else ""
+    if sizes:
+        remark = VOLUMES_AGAIN.sub("", remark)
     kind = finding_text.nodule_kind(entry)
     lines = [reason, f"{kind.capitalize()}. {sizes}" if kind else sizes, remark, _pale(row, threshold)]
     return "\n".join(line for line in lines if line)

@@ -30,8 +30,8 @@ class CheckSection:
         fillChoices(
             self.ui.priorComboBox,
             [
-                ("warped", _("Warped onto the current scan")),
                 ("acquired", _("As acquired, follows the cursor")),
+                ("warped", _("Warped onto the current scan: sizes are not its own")),
                 ("rigid", _("As acquired, rigidly side by side")),
             ],
         )

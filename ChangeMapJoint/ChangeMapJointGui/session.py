@@ -11,6 +11,7 @@ import slicer
 from ChangeMapJointGui.findings_csv import writeTable
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
+from ChangeMapJointGui.panes import Panes
 from ChangeMapJointGui.runs import REPORT
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
@@ -48,6 +49,7 @@ class Session:
         self.lists = RunLists(results)
         self._reading = Decisions(results.reading)
         self._overlay = Overlay()
+        self._panes = Panes(results)
         self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
@@ -275,31 +277,45 @@ class Session:
             self._follower = None
         layouts.set_layers(views, background=run.template if acquired else run.warped)
         layouts.link(views, layouts.PRIOR_GROUP if acquired else layouts.CURRENT_GROUP)
-        if acquired and len(views) == len(PRIOR) and len(existing(CURRENT)) == len(CURRENT):
-            self._follower = PriorFollower(mapping)
+        pairs = [pair for pair in zip(CURRENT, PRIOR, strict=True) if len(existing(pair)) == len(pair)]
+        if acquired and pairs:
+            self._follower = PriorFollower(mapping, *zip(*pairs, strict=True))
         elif not acquired:
             for view, like in zip(PRIOR, CURRENT, strict=True):
                 if view in views and existing([like]):
                     layouts.match(view, like)
+        self._panes.show(warped=not acquired)
 
     def flicker(self, on: bool) -> None:
-        """While on, the current views show the warped prior."""
+        """While on, the current views show the warped prior, without overlay and markers."""
         if existing(CURRENT):
             self._flicker.show_second(on)
+            self._panes.flicker(on)
+            self._showMarks(not on)
+
+    def _showMarks(self, shown: bool) -> None:
+        """Show or hide what is drawn over the scans: a flicker compares the scans alone."""
+        if self.maps:
+            self._overlay.set_visible(shown and self._shown and not self._checking)
+        if self.results.findings is not None:
+            self.results.findings.GetDisplayNode().SetVisibility(shown)
 
     def swipe(self, share: float) -> None:
-        """Show the warped prior in this share of the views, from the patient's left; 0 hides it."""
+        """Show the warped prior in this share of what the axial view shows, from the patient's left; 0 hides it."""
+        self._showMarks(share <= 0)
         if share <= 0:
             self._dropReveal()
             return
         if self._reveal is None:
             self._reveal = check.Reveal(existing(CURRENT), self.results.warped)
-        self._reveal.swipe(1 - share)
+        self._reveal.swipe(self._reveal.fraction_at(layouts.across(CURRENT[0], 1 - share)))
+        self._panes.divide(self._reveal.plane)
 
     def _dropReveal(self) -> None:
         if self._reveal is not None:
             self._reveal.remove()
             self._reveal = None
+            self._panes.divide(None)
 
     # -- views ------------------------------------------------------------------------
     def arrange(self, layout: str) -> None:
@@ -322,6 +338,7 @@ class Session:
 
     def close(self) -> None:
         """Remove the run from the screen and stop observing; its nodes stay in the scene."""
+        self._panes.remove()
         for part in (self._follower, self._reveal, self._overlay):
             if part is not None:
                 part.remove()

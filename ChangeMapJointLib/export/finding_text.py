@@ -120,18 +120,27 @@ def size_words(entry: Entry) -> str:
     return f"{texts[1]} \u2192 {texts[0]} mm"
 
 
-def change_words(entry: Entry) -> str:
+def change_words(entry: Entry, *, short: bool = False) -> str:
     """Return the change of volume with its 95 % interval; empty where it was not measured in both scans.
+
+    Args:
+        entry: of the finding.
+        short: for a narrow column.
 
     Examples:
         >>> change_words({"volume_change_percent": 146.2, "volume_change_interval_percent": [80.0, 212.4]})
         '+146 % (+80 to +212)'
+        >>> change_words({"volume_change_percent": 146.2, "volume_change_interval_percent": [80.0, 212.4]}, short=True)
+        '+146 % (80..212)'
     """
     percent, interval = entry.get("volume_change_percent"), entry.get("volume_change_interval_percent")
     if percent is None:
         return ""
     text = f"{percent:+.0f} %"
-    return text if not interval else f"{text} ({interval[0]:+.0f} to {interval[1]:+.0f})"
+    if not interval:
+        return text
+    low, high = interval
+    return f"{text} ({low:.0f}..{high:.0f})" if short else f"{text} ({low:+.0f} to {high:+.0f})"
 
 
 def doubling_cell(entry: Entry, days: int | None = None) -> str:
