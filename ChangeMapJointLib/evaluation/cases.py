@@ -301,6 +301,11 @@ def _checked(case: Case) -> Case:
             f"case {case.name!r} has no truth",
             expected="one of pair, lesions, lesions_reference, landmarks, ..., or null = yes",
         )
+    if bool(case.lesions_reference) != bool(case.lesions_template) and not case.lesions:
+        raise InputError(
+            f"case {case.name!r} has the lesions of one scan only",
+            remedy="give lesions_reference and lesions_template (an empty map where there is none), or lesions",
+        )
     if case.null and any((case.lesions, case.lesions_reference, case.lesions_template)):
         raise InputError(
             f"case {case.name!r} is null, but has lesions", remedy="list unchanged lesions as stable instead"

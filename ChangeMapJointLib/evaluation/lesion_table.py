@@ -86,6 +86,11 @@ class Lesion:
         return 100.0 * (self.volume_reference_ml / self.volume_template_ml - 1.0)
 
 
+def sphere_ml(diameter_mm: float) -> float:
+    """Volume in ml of the sphere of a diameter in mm."""
+    return math.pi / 6000 * diameter_mm**3
+
+
 def kind_of_sizes(reference_ml: float, template_ml: float) -> ChangeKind:
     """The kind of a lesion by its two volumes, where nobody said it.
 
@@ -184,7 +189,7 @@ def _lesion(row: Mapping[str, str], number: int, unit: str) -> Lesion:
     for side, diameter in zip(("reference", "template"), diameters, strict=True):
         column = f"volume_{side}_ml"
         given = _number(row, column, 0.0) if row.get(column) else 0.0
-        volumes.append(given if given and diameter else math.pi / 6000 * diameter**3)
+        volumes.append(given if given and diameter else sphere_ml(diameter))
     centres = [_centre(row, names) for names in CENTRES]
     if diameters[0] and centres[0] is None:
         raise InputError("the lesion has no centre in the current scan", expected="rx, ry and rz in mm, LPS")
