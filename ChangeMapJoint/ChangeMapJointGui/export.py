@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.messages import showErrors
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
 
 
@@ -29,7 +30,7 @@ class ExportSection:
         self.ui.exportCollapsibleButton.enabled = session is not None
         self.ui.exportLabel.text = ""
         if session is not None:
-            self.ui.reportButton.enabled = session.report is not None
+            self.ui.reportButton.enabled = True
             self.ui.mapButton.enabled = session.hasFindings
             self.ui.csvButton.enabled = session.hasFindings and not session.unusable
 
@@ -37,11 +38,7 @@ class ExportSection:
         """Do nothing: this section does not depend on the parameter node."""
 
     def onReport(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Save the report to a file that the user chooses, and open it."""
-        report = self.panel.session.report
-        if report is None or not Path(report).exists():
-            slicer.util.errorDisplay(_("The report of this run no longer exists; run the comparison again."))
-            return
+        """Make the report with the reader's decisions, save it to a file that the user chooses, and open it."""
         self._save(_("Save the report"), run_files.REPORT, "HTML (*.html)", self._saveReport)
 
     def onTable(self, checked: bool = False) -> None:  # noqa: ARG002
@@ -50,7 +47,7 @@ class ExportSection:
         self._save(
             _("Save the findings"),
             run_files.FINDINGS_CSV,
-            "CSV (*.csv)",
+            "CSV (*.csv);;JSON (*.json)",
             lambda path: self.panel.session.saveTable(path, rows),
         )
 
@@ -73,7 +70,13 @@ class ExportSection:
         )
 
     def _saveReport(self, path: Path) -> None:
-        path.write_bytes(Path(self.panel.session.report).read_bytes())
+        try:
+            self.panel.session.saveReport(path, self.panel.findings.listed)
+        except ImportError as error:  # a scene from another computer, and nothing was compared here yet
+            raise InputError(
+                _("the report needs a package that is not installed: {name}").format(name=error.name),
+                remedy=_("press Apply once: it offers to install what is missing"),
+            ) from error
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
     def _save(self, title: str, name: str, kinds: str, write: Any) -> None:

@@ -38,6 +38,11 @@ class PairFacts:
         """Return both dates, current first; ``date unknown`` where there is none."""
         return self.current or _("date unknown"), self.prior or _("date unknown")
 
+    @property
+    def asColumns(self) -> dict[str, Any]:
+        """Dates and interval, by the column of a table."""
+        return {"current_date": self.current, "prior_date": self.prior, "interval_days": self.days}
+
     def sliceOf(self, pointMm: Any) -> int | None:
         """Return the stored slice of the current scan that holds a point (LPS, mm), counted from 1 as in the report."""
         return None if self._grid is None else round(float(self._grid.to_index(pointMm)[2])) + 1

@@ -11,7 +11,9 @@ import slicer
 from ChangeMapJointGui.findings_csv import writeTable
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
+from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointGui.panes import Panes
+from ChangeMapJointGui.reading import readingOf
 from ChangeMapJointGui.runs import REPORT
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
@@ -211,8 +213,23 @@ class Session:
         self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
 
     def saveTable(self, path: Path, rows: Sequence[Row]) -> None:
-        """Write rows of the list with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
-        writeTable(path, rows, self.review)
+        """Write rows of the list with the reader's decisions as CSV or JSON (UTF-8, LPS, mm)."""
+        writeTable(path, rows, self.review, PairFacts(self.results), self.decided)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """Return the threshold and both verdicts on the registration, by the column of a table."""
+        return {
+            "map_threshold": self._reading.threshold,
+            "registration_verdict": self.verdict,
+            "reader_registration_verdict": self.readerVerdict,
+        }
+
+    def saveReport(self, path: Path, rows: Sequence[Row]) -> None:
+        """Make the report from the scene, with the reader's decisions on these rows."""
+        from ChangeMapJointLib.scene.report import write_scene_report
+
+        write_scene_report(path, self.results, readingOf(self, rows))
 
     # -- registration check -----------------------------------------------------------
     @property

@@ -13,9 +13,10 @@ from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.core.sample_pair import NOTICE
-from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
+from ChangeMapJointLib.evaluation.detection import Detection, match_findings
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.provenance import sha256_of
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
     if existing_node is not None:
         return existing_node
     grid = grid_of(lungs)
-    values = _on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
+    values = on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
     doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
     return _label(hatched(doubtful, grid), lungs, "untrusted", "Untrusted")
 
@@ -79,7 +79,7 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
 def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     """Fill a region with stripes at 45 degrees in each of the three planes, and draw its border.
 
-    A third of every 9 mm is filled, or of every six voxels if that is more.
+    A third of every 9 mm is filled, or of every six voxels, or four of their longest edges, if that is more.
 
     Args:
         region: bool ``[z, y, x]``.
@@ -94,7 +94,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     start, stop = bounding_box(region, 1)  # usually a small part of the scan
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     hx, hy, hz = grid.spacing_mm
-    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm)))
+    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm), 4 * max(grid.spacing_mm)))  # seen on thick slices
     z, y, x = (np.arange(a, b) for a, b in zip(start, stop, strict=True))
     along = z[:, None, None] * hz + y[:, None] * hy + x * hx
     stripes = along.astype(np.float32) % period < period / 3
@@ -102,7 +102,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     return result
 
 
-def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
+def on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
     """Resample ``array`` from ``source`` to ``target``: trilinear, the border repeated."""
     if source.same_as(target):
         return array

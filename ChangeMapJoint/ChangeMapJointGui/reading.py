@@ -1,0 +1,41 @@
+"""The reader's decisions as the report takes them; without Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ChangeMapJointGui.findings_words import Row
+from ChangeMapJointGui.pair_facts import PairFacts
+from ChangeMapJointLib.change.kinds import KIND_WORDS
+from ChangeMapJointLib.export import finding_text
+from ChangeMapJointLib.export.reading import ReaderLine, Reading
+
+
+def readingOf(session: Any, rows: Sequence[Row]) -> Reading:
+    """Return the decisions on the rows of the list, in their order.
+
+    Args:
+        session: the run on screen.
+        rows: of the list on screen, folded ones included.
+    """
+    facts = PairFacts(session.results)
+    reviewed = [(row, session.review(row.change.key)) for row in rows]
+    lines = tuple(
+        ReaderLine(_name(row, facts), review["verdict"], review["comment"], row.number if _isFinding(row) else None)
+        for row, review in reviewed
+        if review["verdict"] or review["comment"]
+    )
+    threshold = session.decided["map_threshold"] if session.hasFindings else None
+    return Reading(lines, session.readerVerdict, threshold, sum(map(_isFinding, rows)))
+
+
+def _isFinding(row: Row) -> bool:
+    return row.section in ("finding", "")  # by the map, nothing judged it
+
+
+def _name(row: Row, facts: PairFacts) -> str:
+    measured = row.change.measured or {}
+    kind = KIND_WORDS.get(row.change.kind, row.change.kind)
+    place = finding_text.place_words(measured, facts.sliceOf(row.change.centre_mm))
+    return ", ".join(filter(None, [str(measured.get("id") or row.number), kind, place]))
