@@ -15,7 +15,7 @@ from ChangeMapJointLib.io import run_files
 
 
 class ExportSection:
-    """Four buttons; each shows where the file was saved."""
+    """Each button shows where the file was saved, or the node made."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
@@ -23,6 +23,8 @@ class ExportSection:
         self.ui.csvButton.connect("clicked(bool)", self.onTable)
         self.ui.mapButton.connect("clicked(bool)", self.onMap)
         self.ui.sceneButton.connect("clicked(bool)", self.onScene)
+        self.ui.segmentationButton.connect("clicked(bool)", self.onSegmentation)
+        self.ui.tableButton.connect("clicked(bool)", self.onTableNode)
 
     def showResult(self) -> None:
         """Enable the buttons for what the loaded run has."""
@@ -32,7 +34,9 @@ class ExportSection:
         if session is not None:
             self.ui.reportButton.enabled = True
             self.ui.mapButton.enabled = session.hasFindings
-            self.ui.csvButton.enabled = session.hasFindings and not session.unusable
+            lists = session.hasFindings and not session.unusable
+            for button in (self.ui.csvButton, self.ui.segmentationButton, self.ui.tableButton):
+                button.enabled = lists
 
     def update(self) -> None:
         """Do nothing: this section does not depend on the parameter node."""
@@ -59,6 +63,25 @@ class ExportSection:
             "NRRD (*.nrrd);;NIfTI (*.nii.gz)",
             lambda path: _checkSaved(slicer.util.saveNode(self.panel.session.mapNode, str(path)), path),
         )
+
+    def onSegmentation(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Make a segmentation of the findings that are not rejected, for Slicer's own tools."""
+        rows = [row for row in self.panel.findings.ownRows if self._review(row)["verdict"] != "rejected"]
+        with showErrors(_("The segmentation could not be made.")):
+            node = self.panel.session.makeSegmentation(rows)
+            self._showMade(node, _("Segments of the change, not of whole lesions: {name}, in the Data module."))
+
+    def onTableNode(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Make a table of the list in the scene, folded groups included, with the reader's verdicts."""
+        with showErrors(_("The table could not be made.")):
+            node = self.panel.session.makeTable(self.panel.findings.listed)
+            self._showMade(node, _("Made: {name}, in the Data module."))
+
+    def _review(self, row: Any) -> dict[str, str]:
+        return dict(self.panel.session.review(row.change.key))
+
+    def _showMade(self, node: Any, text: str) -> None:
+        self.ui.exportLabel.text = text.format(name=node.GetName())
 
     def onScene(self, checked: bool = False) -> None:  # noqa: ARG002
         """Save the whole scene as one file."""

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.dates import acquisitionOf
+from ChangeMapJointGui.patients import bodyPartWarning, patientWarning
 from ChangeMapJointLib.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
         return "bad", str(error), False
     gate = check_pair(*volumes)
     text = gateInWords(gate.answer, gate.sentences)
+    two, part = patientWarning(reference, template), bodyPartWarning(reference, template)
+    if two or part:  # a warning, not a refusal: numbers change when patients move
+        texts = [two, part, "" if gate.answer == "fine" else text]
+        return "bad" if two else GATE_COLORS[gate.answer], " ".join(filter(None, texts)), gate.answer != "refuse"
     if gate.answer == "fine":  # the comparison also checks the anatomy, and may still refuse the pair
         text = _("Headers and voxels: nothing speaks against a comparison. Apply also checks the anatomy.")
     return GATE_COLORS[gate.answer], text, gate.answer != "refuse"

@@ -6,6 +6,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.patients import patientWarning
 from ChangeMapJointGui.sample_data import isSynthetic
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.finding_text import interval_days, scan_dates
@@ -21,6 +22,7 @@ class PairFacts:
         prior: date of the prior scan.
         days: between them; None where a date is unknown.
         synthetic: whether a scan is not a patient's.
+        twoPatients: what says that the scans are of two patients; empty if nothing does.
     """
 
     def __init__(self, results: Results) -> None:
@@ -28,6 +30,7 @@ class PairFacts:
         self.days = interval_days(self.current, self.prior)
         nodes = [node for node in (results.reference, results.template) if node is not None and node.GetScene()]
         self.synthetic = any(isSynthetic(node) for node in nodes)
+        self.twoPatients = patientWarning(*nodes) if len(nodes) == 2 else ""
         try:
             self._grid = grid_of(results.reference) if results.reference in nodes else None
         except InputError:  # moved since by a transform that is not linear

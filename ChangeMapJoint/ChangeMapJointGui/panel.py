@@ -11,6 +11,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from ChangeMapJointGui.change_map import MapSection
+from ChangeMapJointGui.cursor import CursorSection
 from ChangeMapJointGui.dictation import Dictation
 from ChangeMapJointGui.export import ExportSection
 from ChangeMapJointGui.findings_table import FindingsSection
@@ -21,6 +22,7 @@ from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
+from ChangeMapJointGui.stored import StoredSection
 from ChangeMapJointGui.verdict import VerdictSection
 from ChangeMapJointGui.views import ViewsSection
 
@@ -54,10 +56,12 @@ class Panel(VTKObservationMixin):
         self.check = CheckSection(self)
         self.verdict = VerdictSection(self)
         self.dictation = Dictation(self)
+        self.cursor = CursorSection(self)
+        self.stored = StoredSection(self)
         self.views = ViewsSection(self)
         self.export = ExportSection(self)
         self.shortcuts = Shortcuts(self)
-        self._results = (self.views, self.map, self.findings, self.verdict, self.check, self.dictation, self.export)  # views first: they are made
+        self._results = (self.views, self.map, self.findings, self.verdict, self.check, self.dictation, self.cursor, self.stored, self.export)  # views first: they are made
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
         resultsLoaded.connect(self.showLoaded)
@@ -179,5 +183,6 @@ class Panel(VTKObservationMixin):
         self.hide()
         for section in (self.run, self.method):
             section.close()
+        self.cursor.removeObservers()
         resultsLoaded.disconnect(self.showLoaded)
         self.removeObservers()

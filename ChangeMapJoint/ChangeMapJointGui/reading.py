@@ -1,10 +1,11 @@
-"""The reader's decisions as the report takes them; without Qt."""
+"""The reader's decisions as the report takes them, and the list as nodes of the scene; without Qt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ChangeMapJointGui.findings_csv import COLUMNS, rowValues
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointLib.change.kinds import KIND_WORDS
@@ -28,6 +29,31 @@ def readingOf(session: Any, rows: Sequence[Row]) -> Reading:
     )
     threshold = session.decided["map_threshold"] if session.hasFindings else None
     return Reading(lines, session.readerVerdict, threshold, sum(map(_isFinding, rows)))
+
+
+def segmentationOf(session: Any, rows: Sequence[Row], threshold: float) -> Any:
+    """Return a segmentation node with one segment for each of the rows.
+
+    Args:
+        session: the run on screen.
+        rows: what is segmented.
+        threshold: of the map.
+    """
+    from ChangeMapJointLib.scene.segments import Marked, make_segmentation
+
+    facts = PairFacts(session.results)
+    marked = [Marked(_name(row, facts), row.change.sign, row.change.peak_mm) for row in rows]
+    return make_segmentation(session.results, session.mapNode, marked, threshold)
+
+
+def tableOf(session: Any, rows: Sequence[Row]) -> Any:
+    """Return a table node of the rows with the reader's decisions; the columns are those of the CSV file."""
+    from ChangeMapJointLib.scene.segments import make_table
+
+    facts = PairFacts(session.results)
+    about = {**facts.asColumns, **session.decided}
+    values = [{**rowValues(row, facts), **session.review(row.change.key), **about} for row in rows]
+    return make_table(session.results, COLUMNS, values)
 
 
 def _isFinding(row: Row) -> bool:

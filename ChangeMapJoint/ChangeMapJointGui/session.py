@@ -13,7 +13,7 @@ from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
 from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointGui.panes import Panes
-from ChangeMapJointGui.reading import readingOf
+from ChangeMapJointGui.reading import readingOf, segmentationOf, tableOf
 from ChangeMapJointGui.runs import REPORT
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
@@ -224,6 +224,14 @@ class Session:
             "registration_verdict": self.verdict,
             "reader_registration_verdict": self.readerVerdict,
         }
+
+    def makeSegmentation(self, rows: Sequence[Row]) -> Any:
+        """Return a segmentation node of these changes."""
+        return segmentationOf(self, rows, self.results.content.get("findings", {}).get("threshold", 1.0))
+
+    def makeTable(self, rows: Sequence[Row]) -> Any:
+        """Return a table node of these changes, with the reader's decisions."""
+        return tableOf(self, rows)
 
     def saveReport(self, path: Path, rows: Sequence[Row]) -> None:
         """Make the report from the scene, with the reader's decisions on these rows."""

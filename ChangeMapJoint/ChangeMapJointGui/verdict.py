@@ -41,8 +41,11 @@ class VerdictSection:
         self.ui.reasonsLabel.text = " ".join(session.reasons)
         self.ui.reasonsLabel.visible = bool(session.reasons)
         self.ui.rigidButton.visible = session.unusable
-        self.ui.syntheticLabel.text = f'<b style="color:{textColor("look")}">{html.escape(syntheticText())}</b>'
-        self.ui.syntheticLabel.visible = self.panel.findings.facts is not None and self.panel.findings.facts.synthetic
+        facts = self.panel.findings.facts
+        warnings = [("bad", facts.twoPatients), ("look", syntheticText() if facts.synthetic else "")]
+        lines = [f'<b style="color:{textColor(name)}">{html.escape(text)}</b>' for name, text in warnings if text]
+        self.ui.warningLabel.text = "<br>".join(lines)
+        self.ui.warningLabel.visible = bool(lines)
         self._showNotes()
 
     def update(self) -> None:

@@ -245,5 +245,4 @@ def dictation(
     listed = list(findings)
     if can_list:
         listed = listed or ["No finding was listed. Smaller or fainter changes cannot be excluded."]
-    lines += listed
-    return "\n".join([*lines, *notes, "Software for research, not a medical device; to be confirmed by the reader."])
+    return "\n".join([*lines, *notes, *listed, "Software for research, not a medical device; to be confirmed by the reader."])
