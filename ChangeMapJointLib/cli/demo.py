@@ -87,6 +87,7 @@ def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
         device=device,
         overwrite=overwrite or is_demo(out),
         notices=(NOTICE,),
+        keep_names=True,  # of the sample pair
         attribution=tuple(line for line in attribution.splitlines() if line.strip()),
     )
 

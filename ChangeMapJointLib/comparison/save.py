@@ -41,6 +41,7 @@ def save_result(
     notices: tuple[str, ...],
     attribution: tuple[str, ...],
     stages: Stages | None,
+    keep_names: bool = False,
 ) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
@@ -53,8 +54,9 @@ def save_result(
         with stages.stage("write") as progress:
             write_maps(folder, result, compress=compress)
             progress(0.5)
-            record = provenance(result, inputs, stages.reports)
-            page = report_content(result, inputs, record, notices=notices, attribution=attribution)
+            names = shown_names(inputs, keep_names=keep_names)
+            record = provenance(result, inputs, stages.reports, names)
+            page = report_content(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.6)
             write_report(folder / run_files.REPORT, page)
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
@@ -68,7 +70,9 @@ def write_page(result: Result, path: Path) -> Path:
     for scan in inputs:
         if scan.path is not None:
             check_no_input(path, split_selector(scan.path)[0])
-    write_report(path, report_content(result, inputs, provenance(result, inputs, list(result.record.stages))))
+    names = shown_names(inputs)
+    record = provenance(result, inputs, list(result.record.stages), names)
+    write_report(path, report_content(result, inputs, record, names))
     return path
 
 
@@ -120,15 +124,31 @@ def given_notes(result: Result) -> tuple[str, ...]:
     return (given.sentence, *given.notes, *given.doubts)
 
 
-def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageReport]) -> dict[str, Any]:
-    """Return the content of ``run.json``; it names files without their folders, which are private."""
+def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tuple[str, str]:
+    """Return the names of both scans for the outputs; a file or a folder may be named after the patient.
+
+    Args:
+        inputs: the current and the prior scan.
+        keep_names: return their own names, without the folders they lie in; else a part of their hash, or their side
+            where they were no files.
+    """
+    sides = ("current scan", "prior scan")
+    hashed = [f"scan {scan.sha256[:12]}" if scan.sha256 else side for scan, side in zip(inputs, sides, strict=True)]
+    reference, template = [scan.name for scan in inputs] if keep_names else hashed
+    return reference, template
+
+
+def provenance(
+    result: Result, inputs: tuple[Input, Input], stages: list[StageReport], names: tuple[str, str]
+) -> dict[str, Any]:
+    """Return the content of ``run.json``; ``names`` are those of the scans, see :func:`shown_names`."""
     registration, record, pair = result.registration, result.record, result.pair
     return {
         "schema": run_files.SCHEMA,
         "research_use_only": "Research use, not a medical device.",
         "started": record.started.isoformat(timespec="seconds"),
-        "reference": _input(inputs[0], pair.reference.volume),
-        "template": _input(inputs[1], pair.template.volume),
+        "reference": _input(names[0], inputs[0], pair.reference.volume),
+        "template": _input(names[1], inputs[1], pair.template.volume),
         "gate": plain(result.gate),
         "notes": [*result.gate.sentences, *all_notes(result)],
         "configuration": _without_folders(to_mapping(record.config)),
@@ -155,9 +175,9 @@ def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _input(scan: Input, volume: Volume) -> dict[str, Any]:
+def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
     return {
-        "name": scan.name,
+        "name": name,
         "sha256": scan.sha256,
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
@@ -195,6 +215,7 @@ def report_content(
     result: Result,
     inputs: tuple[Input, Input],
     record: dict[str, Any],
+    names: tuple[str, str],
     *,
     notices: tuple[str, ...] = (),
     attribution: tuple[str, ...] = (),
@@ -208,8 +229,8 @@ def report_content(
         rows["given deformation"] = given_rows(result.given, result)
     unusable = result.quality.verdict == "do not use"
     return ReportContent(
-        reference=reference.volume,
-        template=result.pair.template.volume,
+        reference=replace(reference.volume, source=Path(names[0])),
+        template=replace(result.pair.template.volume, source=Path(names[1])),
         warped_template=result.warped_template,
         method=config.method,
         how="" if result.given is None else how_computed(result.given),

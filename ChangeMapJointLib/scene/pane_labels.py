@@ -93,7 +93,7 @@ class _Pane:
         for actor in (self._cut, *self._cut_texts):
             actor.SetVisibility(False)
         for actor in self._actors:
-            self._renderer.AddActor2D(actor)
+            self._renderer.AddViewProp(actor)
         self._observer = self._node.AddObserver("ModifiedEvent", lambda *_: self._place())
         self.letters: tuple[str, ...] = ()
         self._place()
@@ -117,7 +117,7 @@ class _Pane:
     def remove(self) -> None:
         self._node.RemoveObserver(self._observer)
         for actor in self._actors:
-            self._renderer.RemoveActor2D(actor)
+            self._renderer.RemoveViewProp(actor)
         self._widget.scheduleRender()
 
     def _place(self) -> None:
