@@ -146,7 +146,7 @@ def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageRe
         "template": _input(inputs[1], pair.template.volume),
         "gate": plain(result.gate),
         "notes": [*result.gate.sentences, *all_notes(result)],
-        "configuration": _without_folders(to_mapping(record.config)),
+        "configuration": without_folders(to_mapping(record.config)),
         "device": None if record.device is None else describe_device(record.device),
         "versions": versions(),
         "stages": [asdict(report) for report in stages],
@@ -160,7 +160,8 @@ def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageRe
     }
 
 
-def _without_folders(configuration: dict[str, Any]) -> dict[str, Any]:
+def without_folders(configuration: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration as ``run.json`` holds it: the network's weights without their folder, which is private."""
     joint = configuration["joint"]
     return {**configuration, "joint": {**joint, "model": Path(joint["model"]).name}}
 
