@@ -12,9 +12,10 @@ import numpy as np
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
-from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
+from ChangeMapJointLib.evaluation.detection import Detection, match_findings
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.provenance import sha256_of
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 NOTICE = (
     "Sample pair: the second time point is SYNTHETIC change on a real CT: breathing motion, density, noise and "
