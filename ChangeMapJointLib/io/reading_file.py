@@ -40,8 +40,8 @@ class ReadingFile:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> one, other = ReadingFile(folder, "R1"), ReadingFile(folder, "R2")
-        >>> one.decide(4711, decision="accepted", about={"id": 1})
-        >>> other.decide(4711, comment="two of them")
+        >>> content = one.decide(4711, decision="accepted", about={"id": 1})
+        >>> content = other.decide(4711, comment="two of them")
         >>> entry = one.read()["findings"]["4711"]
         >>> entry["decision"], entry["comment"]
         ('accepted', 'two of them')
