@@ -29,6 +29,7 @@ from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_fin
 from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions
 from ChangeMapJointLib.io.read import split_selector
+from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -60,6 +61,7 @@ def save_result(
                 partial(write_report, folder / run_files.REPORT, page),
             )
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
+        record["files"] = seal_of(folder)
         (folder / run_files.RUN).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return out
 
