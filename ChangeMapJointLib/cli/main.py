@@ -228,6 +228,36 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
+@app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")
+def evaluate_command(
+    cases: Annotated[
+        Path, typer.Argument(readable=False, help="Table (CSV) of pairs with truth and of what methods made of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to create for page, tables, figures and JSON.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder that holds one run a case, in sub-folders of the cases' names; NAME=FOLDER names its method. "
+            "May be given several times."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the folder of an earlier evaluation.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Score change maps, deformations and lists of findings of any program against a known truth."""
+    from ChangeMapJointLib.cli.evaluate import headline, run_evaluation
+
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        scores = run_evaluation(cases, out, tuple(runs or ()), listener, overwrite=overwrite)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), cases=len(scores.cases))
+        else:
+            typer.echo("\n".join(headline(scores, out)))
+
+
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     """Print the gate's answer, the verdict, the number of findings, and the path of the report."""
     report = out / run_files.REPORT
