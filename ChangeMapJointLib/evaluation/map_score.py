@@ -157,7 +157,7 @@ def _at_one_threshold(labels: NDArray[np.int32], sizes: NDArray[np.intp], target
 def _one_to_one(iou: FloatArray) -> NDArray[np.bool_]:
     """The matches with an intersection over union above 0.1, of the largest sum, bool ``[changes, regions]``."""
     matched = np.zeros(iou.shape, dtype=bool)
-    columns = np.flatnonzero(np.asarray(iou > LEAST_IOU).any(axis=0)) if iou.size else np.zeros(0, np.intp)
+    columns: NDArray[np.intp] = np.flatnonzero((iou > LEAST_IOU).sum(axis=0)) if iou.size else np.zeros(0, np.intp)
     if columns.size:
         candidates = np.where(iou[:, columns] > LEAST_IOU, iou[:, columns], 0.0)
         rows, chosen = linear_sum_assignment(candidates, maximize=True)
