@@ -54,3 +54,4 @@ class ChangeMapJointParameterNode:
     layout: str = "compare"
     window: str = "lung"
     readerVerdict: str = ""
+    comparison: str = ""

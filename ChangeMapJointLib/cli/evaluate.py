@@ -4,12 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from ChangeMapJointLib.cli.console import exit_codes, progress_listener
+from ChangeMapJointLib.cli.options import ProgressOption, ProgressStyle, log_beside
+from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.evaluation.evaluate import Evaluation, evaluate
-from ChangeMapJointLib.evaluation.output.folder import PAGE
-from ChangeMapJointLib.evaluation.output.tables import figure
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.evaluation.evaluate import Evaluation
+
+
+def evaluate_command(
+    cases: Annotated[
+        Path, typer.Argument(readable=False, help="Table (CSV) of pairs with truth and of what methods made of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to create for page, tables, figures and JSON.")],
+    runs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder that holds one run a case, in sub-folders of the cases' names; NAME=FOLDER names its method. "
+            "May be given several times."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Score change maps, deformations and lists of findings of any program against a known truth."""
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        scores = run_evaluation(cases, out, tuple(runs or ()), listener, overwrite=overwrite)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), cases=len(scores.cases))
+        else:
+            typer.echo("\n".join(headline(scores, out)))
 
 
 def run_evaluation(
@@ -27,6 +58,8 @@ def run_evaluation(
     Raises:
         InputError: a case cannot be scored, or the folder cannot be written.
     """
+    from ChangeMapJointLib.evaluation.evaluate import evaluate
+
     stages = Stages({"score": 1.0}, listener)
     with stages.stage("score") as progress:
         return evaluate(cases, out, runs=named_runs(runs), overwrite=overwrite, progress=progress)
@@ -55,6 +88,9 @@ def named_runs(runs: Sequence[str]) -> dict[str, Path]:
 
 def headline(scores: Evaluation, out: Path) -> list[str]:
     """What the command prints: recall and false positives of every map, the error of every registration, the page."""
+    from ChangeMapJointLib.evaluation.output.folder import PAGE
+    from ChangeMapJointLib.evaluation.output.tables import figure
+
     document = scores.document
     about = document["about"]
     lines = [f"{about['cases']} cases of {about['patients']} patients, {about['changes']} changes."]
