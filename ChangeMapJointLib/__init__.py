@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.steps import register as register
     from ChangeMapJointLib.core.errors import Cancelled as Cancelled
     from ChangeMapJointLib.core.errors import InputError as InputError
+    from ChangeMapJointLib.evaluation.cases import Case as Case
+    from ChangeMapJointLib.evaluation.evaluate import Evaluation as Evaluation
+    from ChangeMapJointLib.evaluation.evaluate import evaluate as evaluate
     from ChangeMapJointLib.lungs.segment import segment_lungs as segment_lungs
     from ChangeMapJointLib.registration.quality import Quality as Quality
     from ChangeMapJointLib.scan.deformation import Deformation as Deformation
@@ -60,6 +63,9 @@ _HOMES = {
     "register": "comparison.steps",
     "Cancelled": "core.errors",
     "InputError": "core.errors",
+    "Case": "evaluation.cases",
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
     "read": "comparison.inputs",
     "segment_lungs": "lungs.segment",
     "Deformation": "scan.deformation",
@@ -70,7 +76,9 @@ _HOMES = {
 }
 __all__ = [
     "Cancelled",
+    "Case",
     "Deformation",
+    "Evaluation",
     "Finding",
     "FindingOptions",
     "Findings",
@@ -87,6 +95,7 @@ __all__ = [
     "ScanPair",
     "Volume",
     "compare",
+    "evaluate",
     "find_changes",
     "load_result",
     "read",

@@ -14,6 +14,7 @@ from ChangeMapJointLib.change.sections import SECTIONS
 from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
+from ChangeMapJointLib.cli.evaluate import evaluate_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -195,6 +196,7 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
+app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 
 

@@ -9,7 +9,7 @@ OPTIONS = {
         name: f"--{name}"
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
-            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
+            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
             *("scheduler", "workers", "memory", "retries", "check"),
         )
     },
