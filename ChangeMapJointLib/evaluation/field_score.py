@@ -89,7 +89,11 @@ def kept_volume(known: KnownLesion, mapping: Mapping) -> float | None:
         grid = Grid((size, size, size), (spacing,) * 3, tuple(corner.tolist()))  # type: ignore[arg-type]
         volumes.append(
             sum(
-                int(each.inside(index_points(grid, grid.affine, slice(z, z + SLAB)).reshape(-1, 3).double().numpy()).sum())
+                int(
+                    each.inside(
+                        index_points(grid, grid.affine, slice(z, z + SLAB)).reshape(-1, 3).double().numpy()
+                    ).sum()
+                )
                 for z in range(0, size, SLAB)
             )
         )
@@ -146,6 +150,8 @@ def _on(mask: Mask, grid: Grid) -> NDArray[np.bool_]:
 
 def _lung_dice(mapping: Mapping, reference: Mask, template: Mask) -> float:
     """Dice of the lungs of R with those of T(y)."""
-    dense = mapping.field if isinstance(mapping, Dense) else sampled(mapping, reference.grid.with_spacing((FIELD_MM,) * 3))
+    dense = (
+        mapping.field if isinstance(mapping, Dense) else sampled(mapping, reference.grid.with_spacing((FIELD_MM,) * 3))
+    )
     moved = warp(template.array, template.grid, reference.grid, dense)
     return dice(reference.array, moved >= 0.5)

@@ -153,11 +153,7 @@ def read_known(case: Case) -> KnownCase:
         points = read_points(files["landmarks"])
     mapping = read_deformation(files["true_deformation"]) if files["true_deformation"] else None
     given = any((case.lesions, case.lesions_reference, case.lesions_template))
-    lesions = (
-        _lesions(case, mapping, points)
-        if given
-        else tuple(_of_change(change) for change in changes)
-    )
+    lesions = _lesions(case, mapping, points) if given else tuple(_of_change(change) for change in changes)
     lost = [str(known.lesion.id) for known in lesions if known.lesion.is_change and not known.placed]
     notes = (
         (f"Lesions {', '.join(lost)}: it is not known where they lay in the current scan; they are left out.",)
@@ -318,4 +314,3 @@ def _lesion_of(number: int, volumes: list[dict[int, float]], outlines: list[dict
     here, there = (None if number not in side else side[number].centre_mm for side in outlines)
     diameters = [sphere_diameter_mm(volume) for volume in (now, before)]
     return Lesion(number, kind_of_sizes(now, before), here, there, diameters[0], diameters[1], now, before)
-

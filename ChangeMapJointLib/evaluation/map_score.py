@@ -5,6 +5,9 @@ regions of fewer than 5 voxels are dropped, and a lesion is found if any remaini
 threshold one giant region overlaps every lesion, so everything is also counted the guarded way: regions and lesions are
 matched one to one, and a match needs an intersection over union above 0.1. Both are done with the union of the lesion's
 masks in the two scans and with their symmetric difference (XOR), which is what changed.
+
+A false region of the overlap rules overlaps no change. A false region of the guarded rules has no match: a fragment of a
+lesion that was found already is one, too.
 """
 
 from __future__ import annotations
