@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.steps import register as register
     from ChangeMapJointLib.core.errors import Cancelled as Cancelled
     from ChangeMapJointLib.core.errors import InputError as InputError
+    from ChangeMapJointLib.evaluation.readers.study import ReaderStudy as ReaderStudy
+    from ChangeMapJointLib.evaluation.readers.study import evaluate_readers as evaluate_readers
     from ChangeMapJointLib.lungs.segment import segment_lungs as segment_lungs
     from ChangeMapJointLib.registration.quality import Quality as Quality
     from ChangeMapJointLib.scan.deformation import Deformation as Deformation
@@ -60,6 +62,8 @@ _HOMES = {
     "register": "comparison.steps",
     "Cancelled": "core.errors",
     "InputError": "core.errors",
+    "ReaderStudy": "evaluation.readers.study",
+    "evaluate_readers": "evaluation.readers.study",
     "read": "comparison.inputs",
     "segment_lungs": "lungs.segment",
     "Deformation": "scan.deformation",
@@ -79,6 +83,7 @@ __all__ = [
     "Lungs",
     "ProgressEvent",
     "Quality",
+    "ReaderStudy",
     "Registered",
     "Result",
     "RunConfig",
@@ -87,6 +92,7 @@ __all__ = [
     "ScanPair",
     "Volume",
     "compare",
+    "evaluate_readers",
     "find_changes",
     "load_result",
     "read",

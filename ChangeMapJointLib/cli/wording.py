@@ -10,10 +10,12 @@ OPTIONS = {
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
+            *("logs", "truth"),
         )
     },
     "current": "--reference",
     "deformation": "--field",
+    "margin_mm": "--margin",
     "prior": "--template",
     "scans": "--scan",
     "sources": "--scan",
