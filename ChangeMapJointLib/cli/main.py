@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ChangeMapJointLib import __version__
-from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.change.sections import SECTIONS
+from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
+from ChangeMapJointLib.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    MethodOption,
+    PresetOption,
+    ProgressOption,
+    ProgressStyle,
+    ThresholdOption,
+    log_beside,
+)
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
-from ChangeMapJointLib.core.choices import (
-    DEFAULT_DEVICE,
-    DEFAULT_METHOD,
-    DEFAULT_PRESET,
-    WORKING_MM,
-    DeviceName,
-    Method,
-    Preset,
-)
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import plain
 from ChangeMapJointLib.io import run_files
@@ -40,24 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What changed between two chest CTs. Research use, not a medical device.",
 )
-
-
-class ProgressStyle(str, Enum):
-    """Choices of ``--progress``."""
-
-    bar = "bar"
-    json = "json"
-    none = "none"
-
-
-DeviceOption = Annotated[DeviceName, typer.Option(help="Device that computes the registration.")]
-ProgressOption = Annotated[ProgressStyle, typer.Option(help="Progress bar, JSON lines on standard output, or nothing.")]
-
-
-def _default_thresholds() -> str:
-    """Return the defaults of ``--threshold``: the default method's, then those that differ from it."""
-    others = [m for m in METHODS.values() if m.threshold != DEFAULT_THRESHOLD]
-    return "; ".join([f"{DEFAULT_THRESHOLD:g}", *(f"{m.name}: {m.threshold:g}" for m in others)])
 
 
 def _version(wanted: bool) -> None:
@@ -85,26 +67,11 @@ def run_command(
     ],
     template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
     out: Annotated[Path, typer.Option(help="Result folder to create; it appears when the run is complete.")],
-    method: Annotated[
-        Method | None, typer.Option(help="Method; rigid makes no change map.", show_default=DEFAULT_METHOD)
-    ] = None,
+    method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Threshold of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
-    ] = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(
-            help=f"Resolution of the registration: fast {WORKING_MM['fast']:g} mm, default "
-            f"{WORKING_MM['default']:g} mm, accurate {WORKING_MM['accurate']:g} mm.",
-            show_default=DEFAULT_PRESET,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="JSON file with options, named as under configuration in any run.json."),
-    ] = None,
+    threshold: ThresholdOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
     field: Annotated[
         list[Path] | None,
         typer.Option(
@@ -265,6 +232,9 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
+app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
+
+
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
     """Print the gate's answer, the verdict, the number of findings, and the path of the report."""
     report = out / run_files.REPORT
@@ -295,12 +265,6 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
         others = [f"{name} {len(result.findings.section(name))}" for name in SECTIONS if name != "finding"]
         typer.echo(f"{', '.join(others).capitalize()}.")
     typer.echo(f"Report: {report}")
-
-
-def log_beside(out: Path) -> Path:
-    """Return the path of the log for the traceback of a fault: beside ``out``, which does not exist then."""
-    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
-    return absolute.parent / f"{absolute.name or 'changemap'}.fault.log"
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ OPTIONS = {
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
             *("logs", "truth"),
+            *("scheduler", "workers", "memory", "retries", "check"),
         )
     },
     "current": "--reference",
