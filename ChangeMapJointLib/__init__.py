@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.evaluation.cases import Case as Case
     from ChangeMapJointLib.evaluation.evaluate import Evaluation as Evaluation
     from ChangeMapJointLib.evaluation.evaluate import evaluate as evaluate
+    from ChangeMapJointLib.evaluation.readers.study import ReaderStudy as ReaderStudy
+    from ChangeMapJointLib.evaluation.readers.study import evaluate_readers as evaluate_readers
     from ChangeMapJointLib.lungs.segment import segment_lungs as segment_lungs
     from ChangeMapJointLib.registration.quality import Quality as Quality
     from ChangeMapJointLib.scan.deformation import Deformation as Deformation
@@ -66,6 +68,8 @@ _HOMES = {
     "Case": "evaluation.cases",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
+    "ReaderStudy": "evaluation.readers.study",
+    "evaluate_readers": "evaluation.readers.study",
     "read": "comparison.inputs",
     "segment_lungs": "lungs.segment",
     "Deformation": "scan.deformation",
@@ -87,6 +91,7 @@ __all__ = [
     "Lungs",
     "ProgressEvent",
     "Quality",
+    "ReaderStudy",
     "Registered",
     "Result",
     "RunConfig",
@@ -96,6 +101,7 @@ __all__ = [
     "Volume",
     "compare",
     "evaluate",
+    "evaluate_readers",
     "find_changes",
     "load_result",
     "read",

@@ -30,6 +30,7 @@ from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import plain
 from ChangeMapJointLib.io import run_files
 
@@ -155,6 +156,42 @@ def synthesize_command(
             emit("finished", out=str(out), pairs=len(folders))
         else:
             typer.echo(f"{len(folders)} pairs in {out}")
+
+
+@app.command("readers", epilog="Example: changemap readers logs/ --truth cases.csv --out readers")
+def readers_command(
+    logs: Annotated[
+        list[Path], typer.Argument(readable=False, help="Reading logs of one study, or folders that hold them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to create for page, tables, figures, JSON and exports.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Table (CSV) of the true lesions, or the table of cases of changemap evaluate. Without it, reading "
+            "times alone are evaluated.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="How far outside a lesion a mark may lie, in mm, from 0 to 100.")
+    ] = MARGIN_MM,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the folder of an earlier evaluation.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Evaluate a reader study: reading time, recall and precision of every reader in every arm, with tests."""
+    from ChangeMapJointLib.cli.readers import ReadersRequest, run_readers
+    from ChangeMapJointLib.evaluation.readers.folder import PAGE
+
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        lines = run_readers(ReadersRequest(tuple(logs), out, truth, margin, seed, overwrite), listener)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), page=str(out / PAGE), lines=lines)
+        else:
+            typer.echo("\n".join([*lines, f"Page: {out / PAGE}"]))
 
 
 @app.command("train", epilog="Example: changemap train --pairs pairs --validation held-out --out training")
