@@ -52,7 +52,15 @@ class ChangeMapJoint(ScriptedLoadableModule):
             "After T. Kohlbrandt et al., Joint Learning of Image Registration and Change Detection for Lung CT Images, "
             "BVM 2024."
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", onStartup)
+
+
+def onStartup() -> None:
+    """Make sample data and layouts known: a scene that was saved with one of these layouts would open gray."""
+    from ChangeMapJointLib.scene import layouts
+
+    registerSampleData()
+    layouts.register(slicer.app.layoutManager())
 
 
 class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -80,7 +88,8 @@ class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
         slicer.app.connect("aboutToQuit()", self.cleanup)
-        self.panel.setParameters(self.logic.getParameterNode())
+        if self.parent.isEntered:  # reloaded: Slicer does not call enter() again
+            self.panel.enter()
 
     def enter(self) -> None:
         """Activate the panel: the user opened the module."""

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.messages import showErrors
+from ChangeMapJointGui.reading import saveReport, saveTable, segmentationOf, tableOf
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
 
@@ -52,7 +53,7 @@ class ExportSection:
             _("Save the findings"),
             run_files.FINDINGS_CSV,
             "CSV (*.csv);;JSON (*.json)",
-            lambda path: self.panel.session.saveTable(path, rows),
+            lambda path: saveTable(path, self.panel.session, rows),
         )
 
     def onMap(self, checked: bool = False) -> None:  # noqa: ARG002
@@ -68,13 +69,13 @@ class ExportSection:
         """Make a segmentation of the findings that are not rejected, for Slicer's own tools."""
         rows = [row for row in self.panel.findings.ownRows if self._review(row)["verdict"] != "rejected"]
         with showErrors(_("The segmentation could not be made.")):
-            node = self.panel.session.makeSegmentation(rows)
+            node = segmentationOf(self.panel.session, rows)
             self._showMade(node, _("Segments of the change, not of whole lesions: {name}, in the Data module."))
 
     def onTableNode(self, checked: bool = False) -> None:  # noqa: ARG002
         """Make a table of the list in the scene, folded groups included, with the reader's verdicts."""
         with showErrors(_("The table could not be made.")):
-            node = self.panel.session.makeTable(self.panel.findings.listed)
+            node = tableOf(self.panel.session, self.panel.findings.listed)
             self._showMade(node, _("Made: {name}, in the Data module."))
 
     def _review(self, row: Any) -> dict[str, str]:
@@ -94,7 +95,7 @@ class ExportSection:
 
     def _saveReport(self, path: Path) -> None:
         try:
-            self.panel.session.saveReport(path, self.panel.findings.listed)
+            saveReport(path, self.panel.session, self.panel.findings.listed)
         except ImportError as error:  # a scene from another computer, and nothing was compared here yet
             raise InputError(
                 _("the report needs a package that is not installed: {name}").format(name=error.name),

@@ -14,7 +14,7 @@ from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.findings_order import readingOrder, sortedBy
 from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, Row
 from ChangeMapJointGui.pair_facts import PairFacts
-from ChangeMapJointGui.parameters import BY_MAP
+from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 
 COLUMNS = LISTED + 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.parameters import BY_MAP
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.change.sections import (
+    BY_MAP,
     OPERATING_POINT_HINTS,
     SECTION_HINTS,
     SECTION_TITLES,
@@ -17,11 +16,10 @@ from ChangeMapJointLib.change.sections import (
 )
 from ChangeMapJointLib.export import finding_text
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
+from ChangeMapJointLib.scene.finding_words import details_text, probability_text
 
 # columns; what a reader needs least is on the right
 NUMBER, KIND, PLACE, SIZE, CHANGE, DOUBLING, TRUST, READER, STRENGTH, LISTED = range(10)
-
-VOLUMES_AGAIN = re.compile(r"\b(Grown|Shrunk) from [^()]* ml \([^()]*\)\. ?")  # the figures stand above it
 
 
 class Row(NamedTuple):
@@ -133,16 +131,8 @@ def copyText(row: Row, facts: Any) -> str:
 
 
 def probabilityText(probability: Any) -> str:
-    """Return a probability in percent; never 0 % or 100 %, which nothing measured can be.
-
-    Examples:
-        >>> probabilityText(0.853), probabilityText(0.9999), probabilityText(0.0001)
-        ('85 %', '> 99 %', '< 1 %')
-    """
-    if not isinstance(probability, (int, float)):
-        return "?"
-    percent = round(100 * probability)
-    return "> 99 %" if percent > 99 else "< 1 %" if percent < 1 else f"{percent} %"
+    """Return a probability in percent."""
+    return probability_text(probability)
 
 
 def details(row: Row | None, threshold: float = 0.0, days: int | None = None) -> str:
@@ -153,35 +143,13 @@ def details(row: Row | None, threshold: float = 0.0, days: int | None = None) ->
         threshold: of the map; a weaker change has no color in the views, and that is said.
         days: between the scans; None where unknown.
     """
-    if row is None:
-        return ""
-    measured = row.change.measured
-    if measured is None:
-        return _("{volume} ml changed; not measured as a lesion.").format(volume=f"{row.change.volume_ml:.2f}")
-    entry = entryOf(row)
-    remark, reason = str(measured.get("remark") or ""), reasonText(row)
-    if reason:  # it comes first, and once
-        remark = remark.replace(reason, "").strip()
-    sizes = " ".join(finding_text.growth_sentences(entry, days)) if any(finding_text.lesions(entry)) else ""
-    if sizes:
-        remark = VOLUMES_AGAIN.sub("", remark)
-    kind = finding_text.nodule_kind(entry)
-    lines = [reason, f"{kind.capitalize()}. {sizes}" if kind else sizes, remark, _pale(row, threshold)]
-    return "\n".join(line for line in lines if line)
+    return "" if row is None else details_text(row.section, row.change, threshold, _, days)
 
 
 def rulesText(row: Row | None, days: int | None) -> str:
     """Return each rule of growth with its answer on a line of its own; empty where none applies."""
     answers = () if row is None else finding_text.rules_of(entryOf(row), days)
     return "\n".join(answer.sentence for answer in answers)
-
-
-def _pale(row: Row, threshold: float) -> str:
-    """Say that a change is too weak for a color in the views; empty if it is not."""
-    if not row.change.peak or row.change.peak >= threshold:
-        return ""
-    text = _("No color here: the map reaches {peak}, less than the threshold of {threshold}.")
-    return text.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
 
 
 def reasonText(row: Row) -> str:

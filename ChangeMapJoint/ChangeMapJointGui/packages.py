@@ -27,7 +27,7 @@ except ImportError:  # it comes with pip in any case
 
 TITLE = "ChangeMapJoint"
 OPTIONAL = {"extra": "fast"}
-BUILT_IN = ("numpy", "SimpleITK")  # Slicer is linked against them and would not start with other versions
+BUILT_IN = ("numpy", "pillow", "pydicom", "requests", "scipy", "SimpleITK")  # Slicer's own, which it uses itself
 
 
 class PackagesDeclined(RuntimeError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ChangeMapJointGui.findings_csv import COLUMNS, rowValues
+from ChangeMapJointGui.findings_csv import COLUMNS, rowValues, writeTable
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointLib.change.kinds import KIND_WORDS
@@ -31,19 +32,25 @@ def readingOf(session: Any, rows: Sequence[Row]) -> Reading:
     return Reading(lines, session.readerVerdict, threshold, sum(map(_isFinding, rows)))
 
 
-def segmentationOf(session: Any, rows: Sequence[Row], threshold: float) -> Any:
-    """Return a segmentation node with one segment for each of the rows.
+def saveTable(path: Path, session: Any, rows: Sequence[Row]) -> None:
+    """Write rows of the list with the reader's decisions as CSV or JSON (UTF-8, LPS, mm)."""
+    writeTable(path, rows, session.review, PairFacts(session.results), session.decided)
 
-    Args:
-        session: the run on screen.
-        rows: what is segmented.
-        threshold: of the map.
-    """
+
+def saveReport(path: Path, session: Any, rows: Sequence[Row]) -> None:
+    """Make the report from the scene, with the reader's decisions on these rows."""
+    from ChangeMapJointLib.scene.report import write_scene_report
+
+    write_scene_report(path, session.results, readingOf(session, rows))
+
+
+def segmentationOf(session: Any, rows: Sequence[Row]) -> Any:
+    """Return a segmentation node with one segment for each of the rows, cut at the threshold of the run."""
     from ChangeMapJointLib.scene.segments import Marked, make_segmentation
 
     facts = PairFacts(session.results)
     marked = [Marked(_name(row, facts), row.change.sign, row.change.peak_mm) for row in rows]
-    return make_segmentation(session.results, session.mapNode, marked, threshold)
+    return make_segmentation(session.results, session.mapNode, marked, session.mapThreshold)
 
 
 def tableOf(session: Any, rows: Sequence[Row]) -> Any:

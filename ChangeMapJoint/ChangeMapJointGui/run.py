@@ -10,8 +10,9 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.messages import PanelWording, showErrors
-from ChangeMapJointGui.parameters import BY_MAP
+from ChangeMapJointGui.parameters import defaultThreshold
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
+from ChangeMapJointLib.change.sections import BY_MAP
 
 TICK_MS = 500  # Cancel is enabled after the first tick, so that a double click on Apply does not cancel
 LOG_LINES = 2000
@@ -84,7 +85,7 @@ class RunSection:
             parameters.template,
             method=parameters.method,
             device=parameters.device,
-            threshold=parameters.threshold,
+            threshold=self._threshold(),
             smallestVoxels=parameters.smallestVoxels,
             operatingPoint=None if parameters.listBy == BY_MAP else parameters.listBy,
             preset=parameters.preset,
@@ -101,6 +102,13 @@ class RunSection:
         self.ui.progressBar.visible = True
         self._timer.start()
         self.refresh()
+
+    def _threshold(self) -> float:
+        """Return the threshold for a run: that on the slider, unless it is that of a run by another method."""
+        parameters, session = self.panel.parameters, self.panel.session
+        if session is not None and session.results.method != parameters.method:
+            return defaultThreshold(parameters.method)
+        return round(float(parameters.threshold), 3)
 
     def onTick(self) -> None:
         """Enable Cancel and show the elapsed time."""

@@ -93,10 +93,11 @@ def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
 
 
 def is_demo(out: Path) -> bool:
-    """Return whether ``out`` is the folder of an earlier demo."""
+    """Return whether ``out`` is the folder of an earlier demo that no reader has decided on."""
     try:
         record = json.loads((out / run_files.RUN).read_text("utf-8"))
-        return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
+        same = bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
+        return same and not (out / run_files.READING).exists()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

@@ -116,13 +116,16 @@ class Case:
         return self.null or any(getattr(self, name) for name in TRUTH_FILES)
 
 
-def read_cases(path: Path | str, *, runs: Mapping[str, Path] | Sequence[Path] = ()) -> tuple[Case, ...]:
+def read_cases(
+    path: Path | str, *, runs: Mapping[str, Path] | Sequence[Path] = (), results: bool = True
+) -> tuple[Case, ...]:
     r"""Read the table of cases.
 
     Args:
         path: the CSV file.
         runs: folders that hold one run of ``changemap run`` a case, in a sub-folder of the case's name; as a mapping,
             by the name that their method shall have. Rows may then hold truth alone.
+        results: False where the truth alone is wanted, so that no row needs a result.
 
     Returns:
         The cases in the order of the table. All files exist; none has been read.
@@ -155,7 +158,7 @@ def read_cases(path: Path | str, *, runs: Mapping[str, Path] | Sequence[Path] = 
     checked = []
     for case in cases.values():
         try:
-            checked.append(_checked(_with_runs(case, named)))
+            checked.append(_checked(_with_runs(case, named), results))
         except InputError as error:
             raise error.at(path, Argument(f"line {lines[case.name]}")) from error
     return tuple(checked)
@@ -294,7 +297,7 @@ def _with_runs(case: Case, runs: Mapping[str, Path]) -> Case:
     return replace(case, methods=tuple(found))
 
 
-def _checked(case: Case) -> Case:
+def _checked(case: Case, results: bool) -> Case:
     """The case with its patient, once truth and results are there."""
     if not case.has_truth:
         raise InputError(
@@ -310,7 +313,7 @@ def _checked(case: Case) -> Case:
         raise InputError(
             f"case {case.name!r} is null, but has lesions", remedy="list unchanged lesions as stable instead"
         )
-    if not case.methods:
+    if results and not case.methods:
         raise InputError(f"case {case.name!r} has no result", expected=f"one of {', '.join(SCORED)}")
     for method in case.methods:
         if not any(getattr(method, name) for name in SCORED):

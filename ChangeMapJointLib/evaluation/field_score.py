@@ -57,7 +57,9 @@ def score_field(
         lungs: of the current scan and the prior; None where there are no masks.
         trust: in [0, 1], ``[z, y, x]`` with its grid; None where the method gives none.
     """
-    errors, before, believed = np.zeros(0), np.zeros(0), np.zeros(0)
+    errors: FloatArray = np.zeros(0)
+    before: FloatArray = np.zeros(0)
+    believed: FloatArray = np.zeros(0)
     if known.points is not None:
         reference, template = known.points
         errors = np.linalg.norm(mapping.apply(reference) - template, axis=1)
@@ -86,7 +88,7 @@ def kept_volume(known: KnownLesion, mapping: Mapping) -> float | None:
         reach = each.radius_mm + spacing
         size = 2 * int(np.ceil(reach / spacing)) + 1
         corner = np.asarray(each.centre_mm) - spacing * (size - 1) / 2
-        grid = Grid((size, size, size), (spacing,) * 3, tuple(corner.tolist()))  # type: ignore[arg-type]
+        grid = Grid((size, size, size), (spacing,) * 3, tuple(corner.tolist()))
         volumes.append(
             sum(
                 int(

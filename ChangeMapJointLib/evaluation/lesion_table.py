@@ -201,8 +201,10 @@ def _lesion(row: Mapping[str, str], number: int, unit: str) -> Lesion:
         _kind(row.get("kind", ""), diameters, volumes),
         centres[0],
         centres[1],
-        *diameters,
-        *volumes,
+        diameters[0],
+        diameters[1],
+        volumes[0],
+        volumes[1],
         inserted=row.get("inserted", "").lower() in ("1", "true", "yes"),
     )
 

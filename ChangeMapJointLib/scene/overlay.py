@@ -117,6 +117,12 @@ class Overlay:
         self._visible = visible
         self._update()
 
+    def set_views(self, views: Views) -> None:
+        """Show the overlay in these views alone."""
+        self._leave(views)
+        self._views = tuple(views)
+        self._update()
+
     def set_legend(self, shown: bool) -> None:
         """Show or hide the color scale at the border of the views whose foreground is free.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.decisions import Decisions
-from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
+from ChangeMapJointLib.scene.nodes import ROLE, RUN, Node, batch, of_run, remove, tag
 from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
 
+LOADED = "ChangeMapJoint.loaded"  # attribute of the record: when
+WHOLE = {"warped", "reading"}  # roles that every run has beside its record
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
 # role: file, kind of node, color table, values of its lowest and highest color
 VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
@@ -101,12 +104,16 @@ class Results:
 
     @classmethod
     def of_scene(cls) -> Results | None:
-        """Find the run in the scene, for example one loaded from a .mrb file; None if there is none."""
-        for record in slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1]:
-            nodes = of_run(record.GetAttribute(RUN))
-            if nodes.get("record") is record and {"warped", "reading"} <= nodes.keys():
-                return cls._of(record, nodes)
-        return None
+        """Find the newest run in the scene, for example one loaded from a .mrb file; None if there is none."""
+        return next(iter(cls.all_of_scene()), None)
+
+    @classmethod
+    def all_of_scene(cls) -> list[Results]:
+        """Find all runs in the scene, the newest first."""
+        records = [(record, of_run(record.GetAttribute(RUN))) for record in _records()]
+        return [
+            cls._of(record, nodes) for record, nodes in records if nodes.get("record") is record and set(nodes) >= WHOLE
+        ]
 
     @classmethod
     def _of(cls, record: Node, nodes: dict[str, Node]) -> Results:
@@ -133,6 +140,16 @@ class Results:
         verdict: str | None = self.content.get("quality", {}).get("quality", {}).get("verdict")
         return verdict
 
+    @property
+    def method(self) -> str:
+        """The method of the run; empty if its record does not say."""
+        return str(self.content.get("run", {}).get("configuration", {}).get("method", ""))
+
+    @property
+    def loaded(self) -> str:
+        """When the run was first loaded, local time in ISO format; empty for runs of older versions."""
+        return self.record.GetAttribute(LOADED) or ""
+
     def remove(self) -> None:
         """Remove all nodes of the run, and those derived from them, from the scene; the scans stay."""
         with batch():
@@ -141,8 +158,14 @@ class Results:
                 remove(node)
 
 
+def _records() -> list[Node]:
+    return [
+        node for node in slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1] if node.GetAttribute(ROLE) == "record"
+    ]
+
+
 def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:
-    """Load a finished run into the scene; a run that is in the scene already is replaced.
+    """Load a finished run into the scene, beside those that are there already.
 
     Args:
         run_folder: the result folder of the run.
@@ -155,19 +178,14 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
     folder, run = Path(run_folder), uuid.uuid4().hex[:12]
     content = read_records(folder)
     with batch():
-        before = Results.of_scene()
         try:
             _load_nodes(folder, run, content, reference_node, template_node)
         except BaseException:
             for node in of_run(run).values():
                 remove(node)
             raise
-        if before is not None:
-            before.remove()
     _file(run, content, reference_node)
-    results = Results.of_scene()
-    assert results is not None
-    return results
+    return next(results for results in Results.all_of_scene() if results.run == run)
 
 
 def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node, template: Node) -> None:
@@ -187,6 +205,7 @@ def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node
     record.SetText(json.dumps(content))
     record.SetNodeReferenceID(REFERENCE, reference.GetID())
     record.SetNodeReferenceID(TEMPLATE, template.GetID())
+    record.SetAttribute(LOADED, datetime.now().isoformat(" ", "minutes"))
     tag(record, "record", run)
 
 

@@ -41,7 +41,9 @@ class IOManager:
         volumes = slicer.app.applicationLogic().GetModuleLogic("Volumes")
         node = volumes.AddArchetypeVolume(path, name, 1 if properties.get("labelmap") else 0)
         if node is not None and properties.get("show", True) and not node.IsA("vtkMRMLLabelMapVolumeNode"):
-            slicer.util.setSliceViewerLayers(background=node, fit=True)
+            logic = slicer.app.applicationLogic()
+            logic.GetSelectionNode().SetActiveVolumeID(node.GetID())
+            logic.PropagateVolumeSelection()  # all views that take part; additional layers stay
         return node
 
     def _load_transform(self, path: str, _name: str, _properties: dict[str, Any]) -> Any:
