@@ -158,9 +158,8 @@ class FindingsSection:
         if self._sort is None:
             return rows
         review = self.panel.session.review
-        if self._judged is None:
-            return sortedBy(rows, *self._sort, self.facts, lambda row: review(row.change.key)["verdict"])
-        groups = [[row for row in rows if row.section == name] for name in self._judged]
+        sections = [None] if self._judged is None else list(self._judged)
+        groups = [[row for row in rows if name in (None, row.section)] for name in sections]
         sort = partial(sortedBy, facts=self.facts, verdict=lambda row: review(row.change.key)["verdict"])
         return [row for group in groups for row in sort(group, *self._sort)]
 

@@ -11,7 +11,6 @@ import slicer
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
 from ChangeMapJointGui.panes import Panes
-from ChangeMapJointGui.runs import REPORT
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
@@ -101,12 +100,6 @@ class Session:
         """Number of findings that are withheld since the registration failed."""
         record = self.results.content.get("findings", {})
         return int(record.get("withheld", 0)) or len(record.get("findings", []))
-
-    @property
-    def report(self) -> Path | None:
-        """Path of the run's report; None if it no longer exists."""
-        path = self.results.record.GetAttribute(REPORT)
-        return Path(path) if path and Path(path).exists() else None
 
     @property
     def mapNode(self) -> Any:
