@@ -21,7 +21,10 @@ def acquisitionOf(node: Any) -> Acquisition:
     """Return the acquisition of the scan in ``node``, which the gate checks; unknown values are None."""
     first = firstInstance(node)
     date = next((d for d in (_isoDate(instanceValue(first, tag)) for tag in DATE_TAGS) if d), None)
-    contrast, patient = contrast_agent(instanceValue(first, CONTRAST_TAG)), [instanceValue(first, tag) for tag in PATIENT_TAGS]
+    contrast, patient = (
+        contrast_agent(instanceValue(first, CONTRAST_TAG)),
+        [instanceValue(first, tag) for tag in PATIENT_TAGS],
+    )
     return Acquisition(
         date=date or _isoDate(node.GetAttribute(DATE_ATTRIBUTE) or "") or _studyDate(node),
         kernel=instanceValue(first, KERNEL_TAG) or None,

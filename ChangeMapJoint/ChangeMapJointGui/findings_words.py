@@ -92,9 +92,7 @@ def markNames() -> dict[str, str]:
     return {"accepted": _("accepted"), "rejected": _("rejected")}
 
 
-def rowTexts(
-    row: Row, judged: bool, names: dict[str, str], sections: dict[str, str], facts: Any = None
-) -> list[str]:
+def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, str], facts: Any = None) -> list[str]:
     """Return the cells of a row except the reader's.
 
     Args:

@@ -55,7 +55,9 @@ class InputsSection:
             answer, sentences = session.gate
             if answer:
                 color, text = GATE_COLORS.get(answer, "look"), gateInWords(answer, sentences)
-        self.ui.inputCheckLabel.text = f'<span style="color:{textColor(color)}">{html.escape(text)}</span>' if text else ""
+        self.ui.inputCheckLabel.text = (
+            f'<span style="color:{textColor(color)}">{html.escape(text)}</span>' if text else ""
+        )
 
     def onSwap(self, checked: bool = False) -> None:  # noqa: ARG002
         """Swap the two scans."""

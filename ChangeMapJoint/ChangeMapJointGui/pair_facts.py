@@ -49,4 +49,3 @@ class PairFacts:
     def sliceOf(self, pointMm: Any) -> int | None:
         """Return the stored slice of the current scan that holds a point (LPS, mm), counted from 1 as in the report."""
         return None if self._grid is None else round(float(self._grid.to_index(pointMm)[2])) + 1
-

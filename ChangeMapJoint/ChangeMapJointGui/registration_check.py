@@ -92,4 +92,3 @@ class CheckSection:
             (self.ui.priorComboBox, "prior"),
             (self.ui.readerVerdictComboBox, "readerVerdict"),
         )
-

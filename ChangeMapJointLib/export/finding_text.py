@@ -114,8 +114,7 @@ def size_words(entry: Entry) -> str:
         return ""
     absent = {"new": (None, "0"), "resolved": ("0", None)}.get(str(entry.get("kind")), (None, None))
     texts = [
-        f"{size:.1f}" if size is not None else none or UNKNOWN
-        for size, none in zip((now, before), absent, strict=True)
+        f"{size:.1f}" if size is not None else none or UNKNOWN for size, none in zip((now, before), absent, strict=True)
     ]
     return f"{texts[1]} \u2192 {texts[0]} mm"
 
@@ -245,4 +244,6 @@ def dictation(
     listed = list(findings)
     if can_list:
         listed = listed or ["No finding was listed. Smaller or fainter changes cannot be excluded."]
-    return "\n".join([*lines, *notes, *listed, "Software for research, not a medical device; to be confirmed by the reader."])
+    return "\n".join(
+        [*lines, *notes, *listed, "Software for research, not a medical device; to be confirmed by the reader."]
+    )

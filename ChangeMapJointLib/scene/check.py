@@ -13,8 +13,8 @@ from ChangeMapJointLib.core.grid import Grid, bounding_box, lps_to_ras
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
-from ChangeMapJointLib.scene.pane_labels import Plane
 from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, derived, existing, remove, tag
+from ChangeMapJointLib.scene.pane_labels import Plane
 from ChangeMapJointLib.scene.transforms import displacement
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
