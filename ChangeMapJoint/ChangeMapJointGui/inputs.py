@@ -91,7 +91,8 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
     text = gateInWords(gate.answer, gate.sentences)
     two, part = patientWarning(reference, template), bodyPartWarning(reference, template)
     if two or part:  # a warning, not a refusal: numbers change when patients move
-        texts = [two, part, "" if gate.answer == "fine" else text]
+        others = [reason.text for reason in gate.reasons if not (two and reason.rule == "patient")]
+        texts = [two, part, *others]
         return "bad" if two else GATE_COLORS[gate.answer], " ".join(filter(None, texts)), gate.answer != "refuse"
     if gate.answer == "fine":  # the comparison also checks the anatomy, and may still refuse the pair
         text = _("Headers and voxels: nothing speaks against a comparison. Apply also checks the anatomy.")

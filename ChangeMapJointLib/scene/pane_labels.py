@@ -20,7 +20,7 @@ BARS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 BAR_SHARE = 0.3  # of the width, at most
 MARGIN = 8  # pixels
 LAYER = 5  # above the image
-PALE: RGB = (1.0, 1.0, 0.85)
+PALE: RGB = (1.0, 1.0, 1.0)
 Plane = tuple[NDArray[np.float64], NDArray[np.float64]]  # a point and its normal (RAS, mm)
 
 
