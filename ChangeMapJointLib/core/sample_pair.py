@@ -13,7 +13,7 @@ NOTICE = (
     "lesions were added to the same patient's scan. It shows what the program does, not how well it reads patients."
 )
 # (z, y, x) and CRC-32 of the voxels as little-endian int16
-SAMPLE_SCANS = {(165, 158, 215): 2564725159, (203, 173, 235): 3427029733}
+SAMPLE_SCANS: dict[tuple[int, ...], int] = {(165, 158, 215): 2564725159, (203, 173, 235): 3427029733}
 
 
 def is_sample(array: NDArray[Any]) -> bool:

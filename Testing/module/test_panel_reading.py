@@ -168,7 +168,9 @@ def test_findings_become_a_segmentation_and_a_table_beside_the_run(read) -> None
     assert voxels.sum() == (panel_samples.distance_mm(NEW_MM) <= panel_samples.RADIUS_MM).sum()
     assert made["table"].GetNumberOfRows() == 5
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    parents = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(made[n])) for n in ("table", "segmentation", "record")}
+    parents = {
+        hierarchy.GetItemParent(hierarchy.GetItemByDataNode(made[n])) for n in ("table", "segmentation", "record")
+    }
     assert len(parents) == 1
 
 

@@ -133,7 +133,10 @@ def test_an_explained_change_gives_its_reason_and_is_shown_where_it_is(judged) -
 def test_a_stable_lesion_is_told_with_its_size_in_both_scans(judged) -> None:
     click_row(judged, group(judged, "Stable"))
     click_row(judged, items(judged)[-1])
-    assert "Mean diameter 17.5 mm (18.0 x 17.0 mm, 3000 mm3) before, 19.5 mm (20.0 x 19.0" in judged.ui.findingRemarkLabel.text
+    assert (
+        "Mean diameter 17.5 mm (18.0 x 17.0 mm, 3000 mm3) before, 19.5 mm (20.0 x 19.0"
+        in judged.ui.findingRemarkLabel.text
+    )
 
 
 def test_a_verdict_stays_with_its_change_in_every_list(judged) -> None:
