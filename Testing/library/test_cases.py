@@ -117,7 +117,7 @@ def test_lesions_by_radius_and_kinds_from_sizes(tmp_path: Path) -> None:
         "grown,1,2,3,4,5,6,6,4,1\n"
         ",1,2,3,,,,5,0,\n"
         ",1,2,3,4,5,6,5,4.9,0\n"
-        "resolved,,,,4,5,6,0,3,0\n"
+        "vanished,,,,4,5,6,0,3,0\n"
         "stable,1,2,3,4,5,6,5,4.5,0\n"
     )
     grown, new, stable, resolved, read_as_stable = read_lesion_table(path)
@@ -125,7 +125,7 @@ def test_lesions_by_radius_and_kinds_from_sizes(tmp_path: Path) -> None:
     assert grown.growth_percent == pytest.approx(100 * (12**3 / 8**3 - 1))
     assert (new.kind, new.id, new.centre_template_mm, new.growth_percent) == ("new", 2, None, None)
     assert (stable.kind, stable.diameter_change_mm) == ("stable", pytest.approx(0.2))
-    assert resolved.centre_reference_mm is None
+    assert (resolved.kind, resolved.centre_reference_mm) == ("resolved", None)
     assert not read_as_stable.is_change
 
 
