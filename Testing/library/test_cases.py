@@ -17,9 +17,10 @@ def table(tmp_path: Path):
     """Writes a table beside a few files that its rows may name."""
     for name in ("a.nrrd", "b.nrrd", "truth.csv", "other.csv"):
         (tmp_path / name).touch()
-    for name in ("run1", "run2", "outs/p1"):
+    for name in ("run1", "run2", "outs/p1", "cohort/pairs/p1/result"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "outs/p1/run.json").touch()
+    for name in ("outs/p1", "cohort/pairs/p1/result"):
+        (tmp_path / name / "run.json").touch()
 
     def write(text: str) -> Path:
         path = tmp_path / "cases.csv"
@@ -51,6 +52,8 @@ def test_a_cohort_of_runs_stands_for_the_rows_of_a_method(table) -> None:
     path = table("case,null\np1,yes\n")
     (case,) = read_cases(path, runs={"fast": path.parent / "outs"})
     assert case.methods == (MethodFiles("fast", path.parent / "outs/p1"),)
+    (case,) = read_cases(path, runs=[path.parent / "cohort"])
+    assert case.methods == (MethodFiles("", path.parent / "cohort/pairs/p1/result"),)
     with pytest.raises(InputError, match=r"case 'p1' has no run, expected a folder with run\.json"):
         read_cases(path, runs=[path.parent])
 
