@@ -33,8 +33,8 @@ class FieldScore:
         folding_percent: of the voxels in the lungs, or of all without a mask, with det grad y <= 0.
         sd_log_jacobian: standard deviation of the logarithm of det grad y there, where it is above 0.
         lung_dice: overlap of the lungs of R with those of T(y).
-        preserved: |L^T(y)| / |L^T| of every lesion in the prior, by its id; 1: its size is kept. Where the lung breathed
-            out, it lies below 1 for any smooth y.
+        preserved: |L^T(y)| / |L^T| of every lesion in the prior, by its id; 1: its size is kept. Where the lung
+            breathed out, it lies below 1 for any smooth y.
         preserved_of_true: |L^T(y)| over the same for the true y, by its id; empty where that is not known.
         trust: the method's trust at every landmark, ``[n]``; empty where it gives none.
     """

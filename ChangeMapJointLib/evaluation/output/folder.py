@@ -64,7 +64,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     try:
         absolute.parent.mkdir(parents=True, exist_ok=True)
         for old in absolute.parent.glob(f".{absolute.name}.*.partial"):  # left by a killed command
-            if not psutil.pid_exists(_process(old)):
+            if _left_behind(old):
                 shutil.rmtree(old, ignore_errors=True)
         part.mkdir()
         _write_files(part, evaluation)
@@ -80,10 +80,10 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     return out
 
 
-def _process(part: Path) -> int:
-    """The process that made a partial folder; 0, which always lives, where its name does not say."""
+def _left_behind(part: Path) -> bool:
+    """Whether the process that made a partial folder is gone."""
     number = part.name.split(".")[-2]
-    return int(number) if number.isdecimal() else 0
+    return number.isdecimal() and not psutil.pid_exists(int(number))
 
 
 def _write_files(part: Path, evaluation: Evaluation) -> None:
