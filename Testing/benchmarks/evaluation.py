@@ -1,6 +1,6 @@
 """All methods on synthetic pairs with fixed seeds, scored by ``changemap evaluate``: what ``make benchmark`` runs.
 
-    python Testing/benchmarks/evaluation.py [DATA] [--work FOLDER] [--changed 1] [--null 1] [--methods rigid sequential joint]
+    python Testing/benchmarks/evaluation.py [DATA] [--work FOLDER] [--changed 1] [--null 1] [--methods NAME ...]
 
 Without DATA the pairs are made from the scan of the sample pair that ships with the project: one patient, so there are
 no intervals. With DATA (``ct15`` and ``native``) they are made from the scans of four patients on whom nothing was
@@ -30,7 +30,7 @@ from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 
-JUDGED_ON = (  # neither the network nor the judge of findings nor the trust saw these patients
+JUDGED_ON = (  # nothing was trained or fitted on these patients
     "ct15/LIDC-IDRI-1011_ct.nii.gz",
     "native/QIN-LSC-0049_full_ct.nii.gz",
     "native/QIN-LUNG-01-0007_full_ct.nii.gz",

@@ -24,10 +24,17 @@ LEAST_ML = 1e-3  # volumes below it are drawn there, on a logarithmic axis
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that was drawn: the stem of its files, and what it shows."""
+    """A figure that was drawn.
+
+    Attributes:
+        name: stem of its files.
+        caption: what it shows.
+        wide: whether it takes the whole width of a page.
+    """
 
     name: str
     caption: str
+    wide: bool = False
 
 
 def draw_figures(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> list[Picture]:
@@ -71,6 +78,7 @@ def _recall_curves(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         f"Recall over {document['about']['paper_curves_over']} against the threshold, in the paper's protocol (left) "
         "and with regions and changes matched one to one (middle). Right: what is marked outside every change. At low "
         f"thresholds one region fills the lung and overlaps all. Vertical line: {AT:g}.",
+        wide=True,
     )
 
 
@@ -104,6 +112,7 @@ def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         "size_groups",
         f"Found and missed changes at {AT:g} by |diameter difference|, in {len(sizes)} groups of {min(sizes)} to "
         f"{max(sizes)} changes (the paper's Fig. 4); the limits of the groups stand on the axis.",
+        wide=columns > 1,
     )
 
 
@@ -218,6 +227,7 @@ def _growth(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any
         "Bland-Altman: agreement of measured with true growth, in doublings of the volume"
         + (" and as doubling time" if timed else "")
         + ". Lines: bias and bias ± 1.96 standard deviations of each method.",
+        wide=timed,
     )
 
 
