@@ -1,6 +1,6 @@
 """All methods on synthetic pairs with fixed seeds, scored by ``changemap evaluate``: what ``make benchmark`` runs.
 
-    python Testing/benchmarks/evaluation.py [DATA] [--work FOLDER] [--changed 2] [--null 1]
+    python Testing/benchmarks/evaluation.py [DATA] [--work FOLDER] [--changed 1] [--null 1] [--methods rigid sequential joint]
 
 Without DATA the pairs are made from the scan of the sample pair that ships with the project: one patient, so there are
 no intervals. With DATA (``ct15`` and ``native``) they are made from the scans of four patients on whom nothing was
@@ -47,15 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--work", type=Path, default=Path("build/benchmark"))
-    parser.add_argument("--changed", type=int, default=2, help="pairs with change for each patient")
+    parser.add_argument("--changed", type=int, default=1, help="pairs with change for each patient")
     parser.add_argument("--null", type=int, default=1, help="pairs without change for each patient")
-    parser.add_argument("--pairs-only", action="store_true")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     asked = parser.parse_args()
     start = metadata()
     pairs = make_pairs(asked.data, asked.work, asked.changed, asked.null)
-    if asked.pairs_only:
-        return
-    runs = [(pair, method, asked.work / "runs" / method / pair.name) for pair in pairs for method in METHODS]
+    runs = [(pair, method, asked.work / "runs" / method / pair.name) for pair in pairs for method in asked.methods]
     for number, (pair, method, out) in enumerate(runs, 1):
         print(f"{number} of {len(runs)}: {method} on {pair.name}", flush=True)
         run(pair, method, out)

@@ -264,6 +264,7 @@ def test_the_command_writes_page_tables_figures_and_json(
     cohort: Path, scores: cmj.Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(style, "DPI", 40)  # a tenth of the time
+    (tmp_path / ".out.999999999.partial" / "tables").mkdir(parents=True)  # of a command that was killed
     out = tmp_path / "out"
     ended = CliRunner().invoke(app, ["evaluate", str(cohort), "--out", str(out), "--progress", "none"])
     assert ended.exit_code == 0, ended.output

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.evaluation.output.data import data_tables
 from ChangeMapJointLib.evaluation.output.figures import draw_figures
@@ -61,6 +63,9 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
     try:
         absolute.parent.mkdir(parents=True, exist_ok=True)
+        for old in absolute.parent.glob(f".{absolute.name}.*.partial"):  # left by a killed command
+            if _left_behind(old):
+                shutil.rmtree(old, ignore_errors=True)
         part.mkdir()
         _write_files(part, evaluation)
         if absolute.exists():
@@ -73,6 +78,12 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _left_behind(part: Path) -> bool:
+    """Whether the process that made a partial folder is gone."""
+    number = part.name.split(".")[-2]
+    return number.isdecimal() and not psutil.pid_exists(int(number))
 
 
 def _write_files(part: Path, evaluation: Evaluation) -> None:

@@ -28,7 +28,6 @@ from ChangeMapJointLib.evaluation.known import KnownLesion, read_known
 from ChangeMapJointLib.evaluation.outline import Outline
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM, Mark
 
-
 COLUMNS = ("case", "x_mm", "y_mm", "z_mm", "diameter_mm")
 STEP_MM = 0.5  # of the search for the surface of a lesion that is known by its mask
 
