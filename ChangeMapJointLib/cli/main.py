@@ -16,6 +16,7 @@ from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.change.sections import SECTIONS
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
+from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
@@ -149,6 +150,8 @@ def demo_command(
         else:
             typer.echo("\n".join(demo_score.lines()))
         print_result(result, out, progress)
+        if progress is not ProgressStyle.json:
+            typer.echo(f"In a browser: changemap view {out}")
 
 
 @app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
@@ -226,6 +229,9 @@ def train_command(
             emit("finished", out=str(out), weights=str(weights))
         else:
             typer.echo(f"Weights: {weights}")
+
+
+app.command("view", epilog=EXAMPLE)(view_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

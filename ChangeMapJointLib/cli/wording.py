@@ -10,6 +10,7 @@ OPTIONS = {
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
+            *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
         )
     },
     "current": "--reference",
