@@ -25,6 +25,7 @@ from ChangeMapJointLib.cli.options import (
     ThresholdOption,
     log_beside,
 )
+from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
@@ -118,6 +119,8 @@ def demo_command(
         else:
             typer.echo("\n".join(demo_score.lines()))
         print_result(result, out, progress)
+        if progress is not ProgressStyle.json:
+            typer.echo(f"In a browser: changemap view {out}")
 
 
 @app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
@@ -235,6 +238,7 @@ def train_command(
 
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
+app.command("view", epilog=EXAMPLE)(view_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

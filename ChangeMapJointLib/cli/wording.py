@@ -12,6 +12,7 @@ OPTIONS = {
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
             *("logs", "truth"),
             *("scheduler", "workers", "memory", "retries", "check"),
+            *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
         )
     },
     "current": "--reference",
