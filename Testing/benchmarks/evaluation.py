@@ -4,9 +4,9 @@
 
 Without DATA the pairs are made from the scan of the sample pair that ships with the project: one patient, so there are
 no intervals. With DATA (``ct15`` and ``native``) they are made from the scans of four patients on whom nothing was
-trained or fitted; the network's training watched one of them, LIDC-IDRI-1011. Every pair goes through ``changemap run`` with the methods rigid, sequential and joint, as a
-user runs them. Change, motion and noise are synthetic on real CT. What was made stays in the work folder, so that a run
-that was stopped goes on.
+trained or fitted; the network's training watched one of them, LIDC-IDRI-1011. Every pair goes through ``changemap run``
+with the methods rigid, sequential and joint, as a user runs them. Change, motion and noise are synthetic on real CT.
+What was made stays in the work folder, so that a run that was stopped goes on.
 
 Writes ``results/evaluation.json`` and the recall curves, ``results/evaluation_*.png``; the page and all else stay in
 WORK/evaluation. ``result_tables.py`` makes the tables of README and docs from it.
