@@ -189,7 +189,7 @@ def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[st
         axis.plot([low, high], [low, high], color="#888888", linewidth=0.8, linestyle=":")
         for i, (name, points) in enumerate(found):
             axis.plot(*points.T, **{**look(i), "linestyle": "none"}, alpha=0.8, label=name)
-        axis.set(xscale="log", yscale="log", xlabel="true volume ratio, now / before", ylabel="|L$^T$(y)| / |L$^T$|")
+        axis.set(xscale="log", yscale="log", xlabel="true volume ratio, now / before", ylabel="|Lᵀ(y)| / |Lᵀ|")
         axis.legend(loc="upper left")
         save(figure, folder, "preservation")
     return Picture(
