@@ -108,10 +108,11 @@ def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         save(figure, folder, "size_groups")
     sizes = [g["found"] + g["missed"] for g in next(iter(maps.values()))["size_groups"]]
+    each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     return Picture(
         "size_groups",
-        f"Found and missed changes at {AT:g} by |diameter difference|, in {len(sizes)} groups of {min(sizes)} to "
-        f"{max(sizes)} changes (the paper's Fig. 4); the limits of the groups stand on the axis.",
+        f"Found and missed changes at {AT:g} by |diameter difference|, in {len(sizes)} groups of {each} "
+        "changes (the paper's Fig. 4); the limits of the groups stand on the axis.",
         wide=columns > 1,
     )
 
