@@ -5,9 +5,9 @@ As downloaded from dir-lab.com: ``Case1Pack/Images/case1_T00_s.img`` with ``Extr
 the cases (``extremePhases``, ``case6_dirLab300_T00_xyz.txt``, ``case6_T00.img``), so files are found by their names.
 
 Traps: landmarks are voxel numbers **from 1**, in the order x, y, z; images are int16 without a header, in HU + 1024,
--2000 or 0 outside the field of view; size and spacing stand on the web page alone (:data:`FOUR_D`, :data:`COPD`; Castillo
-et al., Phys Med Biol 2009 and 2010, and 2013); the first slice is the one at the head. The scans are written as NRRD
-with slices from the feet to the head, and the landmarks with them.
+-2000 or 0 outside the field of view; size and spacing stand on the web page alone (:data:`FOUR_D`, :data:`COPD`;
+Castillo et al., Phys Med Biol 2009 and 2010, and 2013); the first slice is the one at the head. The scans are written
+as NRRD with slices from the feet to the head, and the landmarks with them.
 
 Inhale is the reference and exhale the template.
 """

@@ -1,12 +1,12 @@
 """NLST-New-Lesion-LongCT (TCIA, doi 10.7937/eyvh-ag54): new lesions of NLST as points, with the prior scan.
 
-As downloaded: a folder for each participant with one folder for each date, which holds CTs (``2-11111.nii.gz``) and points
-(``point_1.nii.gz``), and folders ``register_Byr0_FUyr1`` with the prior registered to the follow-up, named after both CTs:
-``2-11111_3-22222.nii.gz`` (base line first). A point is an image that is 0 except at the lesion.
+As downloaded: a folder for each participant with one folder for each date, which holds CTs (``2-11111.nii.gz``) and
+points (``point_1.nii.gz``), and folders ``register_Byr0_FUyr1`` with the prior registered to the follow-up, named after
+both CTs: ``2-11111_3-22222.nii.gz`` (base line first). A point is an image that is 0 except at the lesion.
 
-The registered prior tells which two CTs belong together; the pair itself is made of the CTs as acquired. The points have
-no size: each lesion becomes a sphere of ``diameter_mm``, so a result finds it within half of that. Only new lesions were
-annotated: anything else that changed counts as false, and precision says little.
+The registered prior tells which two CTs belong together; the pair itself is made of the CTs as acquired. The points
+have no size: each lesion becomes a sphere of ``diameter_mm``, so a result finds it within half of that. Only new
+lesions were annotated: anything else that changed counts as false, and precision says little.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Label maps of lesions over time: the longitudinal CTs of autoPET/CT IV, and data sets in the format of LongiSeg.
 
 autoPET/CT IV, task 2 (doi 10.57754/FDAT.75kj1-64747): ``inputsTr/PID_BL_img_00.nii.gz``, ``PID_BL_mask_00.nii.gz``,
-``PID_FU_img_00.nii.gz`` and ``PID.csv``, and ``targetsTr/PID_FU_mask_00.nii.gz``; 00, 01, ... are body regions. The masks
-hold ``lesion_id`` in both scans. The table has, among others, the columns lesion_id, img_id_bl, img_id_fu, topology_class
-(UNCHANGED, MERGING, DISAPPEARING, NEWLYAPPEARING) and merged_into, the lesion of the follow-up.
+``PID_FU_img_00.nii.gz`` and ``PID.csv``, and ``targetsTr/PID_FU_mask_00.nii.gz``; 00, 01, ... are body regions. The
+masks hold ``lesion_id`` in both scans. The table has, among others, the columns lesion_id, img_id_bl, img_id_fu,
+topology_class (UNCHANGED, MERGING, DISAPPEARING, NEWLYAPPEARING) and merged_into, the lesion of the follow-up.
 
 LongiSeg (github.com/MIC-DKFZ/LongiSeg, ``documentation``): ``patientsTr.json`` lists the scans of every patient in
 their order, ``imagesTr/SCAN_0000.nii.gz`` and ``labelsTr/SCAN.nii.gz``; in tracking data sets every lesion has its own
@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ ENDING = ".nii.gz"
 
 
 def read_autopet(folder: Path) -> list[PublicPair]:
-    """The pairs of base line and follow-up of the same body region that both are there and share a lesion or a table row.
+    """The pairs of base line and follow-up that a row of a patient's table names.
 
     Raises:
         InputError: there is none, or a table or mask is missing or damaged.
@@ -76,7 +77,7 @@ def read_longiseg(folder: Path) -> list[PublicPair]:
     for patient, scans in patients.items():
         if not (isinstance(scans, list) and all(isinstance(scan, str) for scan in scans)):
             raise InputError(f"patient {patient!r} has no list of scans", field=folder / "patientsTr.json")
-        for before, after in zip(scans, scans[1:], strict=False):
+        for before, after in pairwise(scans):
             images = [_existing(folder / "imagesTr" / f"{scan}_0000{ENDING}") for scan in (after, before)]
             labels = [_existing(folder / "labelsTr" / f"{scan}{ENDING}") for scan in (after, before)]
             merged = list(_merged(tracking.get(patient, ()), before, after, folder))

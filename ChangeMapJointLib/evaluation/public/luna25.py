@@ -4,9 +4,9 @@ As downloaded (luna25.grand-challenge.org, CC BY 4.0): ``LUNA25_Public_Training_
 PatientID, SeriesInstanceUID, StudyDate (YYYYMMDD), CoordX, CoordY, CoordZ (mm, LPS), LesionID, AnnotationID, NoduleID,
 label, Age_at_StudyDate and Gender, and ``luna25_images/SERIES.mha``.
 
-A pair is two exams of one participant that follow each other. Nodules with the same NoduleID are corresponding points. The
-table has no diameters, and a nodule that is annotated in one exam alone need not be new: there is no truth of change here,
-but one for the registration at nodules and for nodule matching over time (``nodules.csv``).
+A pair is two exams of one participant that follow each other. Nodules with the same NoduleID are corresponding points.
+The table has no diameters, and a nodule that is annotated in one exam alone need not be new: there is no truth of
+change here, but one for the registration at nodules and for nodule matching over time (``nodules.csv``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import csv
 import math
 from collections.abc import Mapping
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def read_luna25(folder: Path) -> list[PublicPair]:
     pairs = []
     for patient, by_date in exams.items():
         days = sorted(by_date)
-        for before, after in zip(days, days[1:], strict=False):
+        for before, after in pairwise(days):
             series = [min(by_date[day]) for day in (after, before)]  # several series of one exam show the same
             notes = tuple(
                 f"{len(by_date[d])} series on {d}: the first is used." for d in (before, after) if len(by_date[d]) > 1

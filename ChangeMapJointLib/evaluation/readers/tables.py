@@ -94,8 +94,8 @@ def _tests(document: Mapping[str, Any]) -> Table:
         rows.append(row)
     note = (
         "Two-sided and exact. The rank-sum test is the paper's; it takes the times of both arms as independent. "
-        "They are of the same cases, so the signed-rank test fits better. Holm's correction is over all rows. With few cases the "
-        "least p that can be reached is large."
+        "They are of the same cases, so the signed-rank test fits better. Holm's correction is over all rows. "
+        "With few cases the least p that can be reached is large."
     )
     return Table("tests", "Tests of the reading time, each reader alone", note, rows)
 
