@@ -15,6 +15,7 @@ from ChangeMapJointLib.cli.cases import Dataset, run_cases
 from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
+from ChangeMapJointLib.cli.evaluate import evaluate_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -25,6 +26,7 @@ from ChangeMapJointLib.cli.options import (
     ThresholdOption,
     log_beside,
 )
+from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
@@ -118,6 +120,8 @@ def demo_command(
         else:
             typer.echo("\n".join(demo_score.lines()))
         print_result(result, out, progress)
+        if progress is not ProgressStyle.json:
+            typer.echo(f"In a browser: changemap view {out}")
 
 
 @app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
@@ -250,7 +254,9 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
+app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
+app.command("view", epilog=EXAMPLE)(view_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

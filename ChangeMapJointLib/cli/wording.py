@@ -9,9 +9,10 @@ OPTIONS = {
         name: f"--{name}"
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
-            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
+            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
             *("logs", "truth"),
             *("scheduler", "workers", "memory", "retries", "check"),
+            *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
         )
     },
     "current": "--reference",
