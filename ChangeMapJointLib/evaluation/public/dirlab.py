@@ -22,6 +22,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.hu import LOWEST_HU
 from ChangeMapJointLib.evaluation.public.pairs import PublicPair, RawScan
 
 Geometry = tuple[int, int, int, float]  # voxels along x, y and z, and the in-plane spacing in mm
@@ -50,7 +51,6 @@ COPD: Mapping[int, Geometry] = {
     9: (512, 512, 116, 0.664),
     10: (512, 512, 135, 0.742),
 }
-OFFSET_HU = -1024
 KINDS = {  # geometry; landmarks and image of a phase; phases of inhale and exhale
     "4dct": (FOUR_D, r"case(\d+)_.*300_(T\d\d)_xyz\.txt", r"case(\d+)_(T\d\d)(_s|-ssm)?\.img", ("T00", "T50")),
     "copd": (COPD, r"copd(\d+)_300_(iBH|eBH)_xyz_r1\.txt", r"copd(\d+)_(iBH|eBH)CT\.img", ("IBH", "EBH")),
@@ -97,7 +97,7 @@ def _read(folder: Path, kind: str, geometry: Mapping[int, Geometry]) -> list[Pub
             raise InputError(
                 f"case {case} has {len(points[0])} and {len(points[1])} landmarks", field=folder, expected="as many"
             )
-        scans = [RawScan(images[case, phase], grid, OFFSET_HU, flipped=True) for phase in phases]
+        scans = [RawScan(images[case, phase], grid, LOWEST_HU, flipped=True) for phase in phases]
         name = f"{kind}{case:02d}"
         pairs.append(PublicPair(name, name, scans[0], scans[1], points=(points[0], points[1])))
     if not pairs:

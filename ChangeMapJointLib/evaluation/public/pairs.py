@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
+from ChangeMapJointLib.core.hu import LOWEST_HU
 from ChangeMapJointLib.evaluation.known import read_labels
 from ChangeMapJointLib.io.write import write_nrrd
 
@@ -77,7 +78,7 @@ class RawScan:
             array = np.fromfile(self.path, "<i2").reshape(self.grid.shape)
         except OSError as error:
             raise InputError(f"cannot be read ({error.strerror})", field=self.path) from error
-        hu = np.clip(array.astype(np.int32) + self.offset_hu, -1024, 3071).astype(np.int16)
+        hu = np.clip(array.astype(np.int32) + self.offset_hu, LOWEST_HU, None).astype(np.int16)
         return hu[::-1] if self.flipped else hu
 
 
