@@ -8,7 +8,7 @@ import slicer
 from panel_samples import GONE_MM, NEW_MM, SHIFT_MM, finished_job, nodes
 from panel_views import centre_lps, click_row, items, look_at, painted, picture, rows, view
 from PySide6.QtCore import Qt
-from slicerhost import user
+from slicerhost import leave_module, user
 
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existing
 

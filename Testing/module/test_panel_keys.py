@@ -89,7 +89,7 @@ def test_paths_are_chosen_as_what_they_are_and_remembered(shown, tmp_path, monke
 
     (tmp_path / "options.json").write_text("{}")
     dialogs.answer("openFile", str(tmp_path / "options.json"))
-    dialogs.answer("folder", str(tmp_path))
+    dialogs.answer("directory", str(tmp_path))
     for field in (shown.ui.configurationPathLineEdit, shown.ui.offlinePathLineEdit):
         field.browse()
     monkeypatch.setattr(Runs, "start", lambda *_a, **_k: True)
