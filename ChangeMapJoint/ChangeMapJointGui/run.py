@@ -10,8 +10,9 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.messages import PanelWording, showErrors
-from ChangeMapJointGui.parameters import BY_MAP, defaultThreshold
+from ChangeMapJointGui.parameters import defaultThreshold
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
+from ChangeMapJointLib.change.sections import BY_MAP
 
 TICK_MS = 500  # Cancel is enabled after the first tick, so that a double click on Apply does not cancel
 LOG_LINES = 2000

@@ -9,7 +9,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-FLICKER_KEY = "w"  # for warped; Slicer's slice views use B, F, G, R, T and V
+from ChangeMapJointLib.scene.keys import FLICKER_KEY, HELD, KEY_HELP, KEYS, Action
+
 KEYS_OF_3D_VIEWS = ("+", "=", "-")  # they zoom there; the panel's own layouts have no 3D view
 
 
@@ -76,35 +77,30 @@ class Shortcuts:
         def toggle(name: str) -> Callable[[], None]:
             return lambda: setattr(panel.parameters, name, not getattr(panel.parameters, name))
 
-        return [
-            ("+", lambda: panel.map.step(1)),
-            ("=", lambda: panel.map.step(1)),  # the same key without shift
-            ("-", lambda: panel.map.step(-1)),
-            ("n", lambda: panel.findings.step(1)),
-            ("p", lambda: panel.findings.step(-1)),
-            ("m", panel.findings.toggleGroups),
-            ("a", lambda: panel.findings.toggle("accepted")),
-            ("x", lambda: panel.findings.toggle("rejected")),
-            ("c", panel.comparisons.next),
-            ("o", toggle("showOverlay")),
-            ("e", toggle("edges")),
-            (FLICKER_KEY, self.toggleFlicker),
-            ("1", lambda: panel.views.setWindow("lung")),
-            ("2", lambda: panel.views.setWindow("mediastinum")),
-            ("3", lambda: panel.views.setWindow("bone")),
-        ]
+        actions: dict[Action, Callable[[], None]] = {
+            "threshold_up": lambda: panel.map.step(1),
+            "threshold_down": lambda: panel.map.step(-1),
+            "next": lambda: panel.findings.step(1),
+            "previous": lambda: panel.findings.step(-1),
+            "more": panel.findings.toggleGroups,
+            "accept": lambda: panel.findings.toggle("accepted"),
+            "reject": lambda: panel.findings.toggle("rejected"),
+            "overlay": toggle("showOverlay"),
+            "edges": toggle("edges"),
+            "lung": lambda: panel.views.setWindow("lung"),
+            "mediastinum": lambda: panel.views.setWindow("mediastinum"),
+            "bone": lambda: panel.views.setWindow("bone"),
+        }
+        shared = [(key, actions[action]) for key, action in KEYS.items()]
+        own = [("c", panel.comparisons.next), (FLICKER_KEY, self.toggleFlicker)]  # only the panel holds several runs
+        return [*shared, *own]
 
 
 def keyHelp() -> list[tuple[str, str]]:
     """Return the keys and what they do, as listed in the panel."""
-    return [
-        ("+ / -", _("threshold up / down (in layouts without a 3D view)")),
-        ("N / P", _("next / previous finding")),
-        ("M", _("more: unfold / fold possible, explained and stable changes")),
-        ("A / X", _("accept / reject the finding; press again to undo")),
+    shared = [(_(key), _(words)) for key, words in KEY_HELP if key != HELD]  # a browser knows when W is let go
+    own = [
         ("C", _("next comparison of the same scans, for example by the other method")),
-        ("O", _("overlay on / off")),
-        ("E", _("edges of the warped prior on / off")),
-        ("W", _("flicker: show the warped prior; press again for the current scan")),
-        ("1 / 2 / 3", _("lung / mediastinum / bone window")),
+        (FLICKER_KEY.upper(), _("flicker: show the warped prior; press again for the current scan")),
     ]
+    return [*shared, *own]
