@@ -157,6 +157,7 @@ class Panel(VTKObservationMixin):
             slicer.util.showStatusMessage(text, STATUS_MS)
             return
         session = Session(results)
+        self.shortcuts.endFlicker()
         self._positions = None
         if self.session is not None:
             if self.session.results.reference is results.reference:
@@ -177,7 +178,6 @@ class Panel(VTKObservationMixin):
         for section in (self.inputs, *self._results):
             section.showResult()
         self.onParameters()
-        self.shortcuts.observeViews()
 
     def showResultsOfScene(self) -> None:
         """Show the run of the scene that was shown last, else the newest, if there is one."""

@@ -11,7 +11,7 @@ from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.export import finding_text
-from ChangeMapJointLib.export.reading import ReaderLine, Reading
+from ChangeMapJointLib.export.reader_decisions import ReaderLine, Reading
 
 
 def readingOf(session: Any, rows: Sequence[Row]) -> Reading:

@@ -28,6 +28,7 @@ class RunSection:
         self._remaining: float | None = None
         self._stage = ""
         self._cancellable = False
+        self.ui.configurationPathLineEdit.currentPath = ""  # one of earlier days is in the list, but never used unseen
         self.ui.progressBar.visible = False
         self.ui.logTextEdit.visible = False
         self.ui.logTextEdit.setMaximumBlockCount(LOG_LINES)
@@ -96,6 +97,8 @@ class RunSection:
         )
         if not started:
             return
+        for field in (self.ui.configurationPathLineEdit, self.ui.offlinePathLineEdit):
+            field.addCurrentPathToHistory()  # else nothing is remembered
         self._started, self._remaining, self._cancellable = time.monotonic(), None, False
         self._stage = _("Starting")
         self.ui.progressBar.value = 0

@@ -26,8 +26,8 @@ def evaluate_command(
     runs: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder that holds one run a case, in sub-folders of the cases' names; NAME=FOLDER names its method. "
-            "May be given several times."
+            help="Folder of changemap cohort, or of runs in sub-folders of the cases' names; NAME=FOLDER names the "
+            "method. May be given several times."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,

@@ -11,6 +11,7 @@ import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.sections import SECTIONS
+from ChangeMapJointLib.cli.cases import Dataset, run_cases
 from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
@@ -25,6 +26,7 @@ from ChangeMapJointLib.cli.options import (
     ThresholdOption,
     log_beside,
 )
+from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
@@ -130,6 +132,8 @@ def demo_command(
         else:
             typer.echo("\n".join(demo_score.lines()))
         print_result(result, out, progress)
+        if progress is not ProgressStyle.json:
+            typer.echo(f"In a browser: changemap view {out}")
 
 
 @app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
@@ -168,6 +172,23 @@ def synthesize_command(
             emit("finished", out=str(out), pairs=len(folders))
         else:
             typer.echo(f"{len(folders)} pairs in {out}")
+
+
+@app.command("cases", epilog="Example: changemap cases learn2reg NLST/ --out nlst")
+def cases_command(
+    dataset: Annotated[Dataset, typer.Argument(help="Public data set, or its format.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="Folder that holds it as downloaded.")],
+    out: Annotated[Path, typer.Option(help="Folder to create for the tables.")],
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Make tables for changemap cohort (pairs.csv) and changemap evaluate (cases.csv) from a public data set."""
+    with exit_codes(progress.value, log_beside(out)):
+        lines = run_cases(dataset, folder, out)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), lines=lines)
+        else:
+            typer.echo("\n".join(lines))
 
 
 @app.command("readers", epilog="Example: changemap readers logs/ --truth cases.csv --out readers")
@@ -247,6 +268,7 @@ def train_command(
 
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
+app.command("view", epilog=EXAMPLE)(view_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

@@ -139,6 +139,7 @@ def _method(cases: list[CaseScore], name: str) -> dict[str, Any]:
         "cases": len(cases),
         "registration": pooled_methods.registration(cases, name),
         "preservation": pooled_methods.preservation(cases, name),
+        "preservation_of_true": pooled_methods.preservation(cases, name, of_true=True),
         "list": {
             "cases": len(lists),
             "thresholds": thresholds,

@@ -35,6 +35,7 @@ from ChangeMapJointLib.lesions.growth import REPEAT_SCAN_LOWER, REPEAT_SCAN_UPPE
 from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS, ChangeKind
 
 LARGEST_MM = 500.0
+SAME = {"vanished": "resolved", "disappeared": "resolved"}  # other words for a kind
 CENTRES = (("rx", "ry", "rz"), ("tx", "ty", "tz"))
 TABLE = "a table (CSV, UTF-8) with a header"
 
@@ -221,8 +222,9 @@ def _kind(text: str, diameters: list[float], volumes: list[float]) -> ChangeKind
         "shrunk": before > now > 0,
         "stable": now > 0 and before > 0,
     }
+    word = SAME.get(text.lower(), text.lower())
     for kind in CHANGE_KINDS:
-        if kind == text.lower():
+        if kind == word:
             if not fits[kind]:
                 raise InputError(f"found {now:g} mm now and {before:g} mm before", field="kind", value=kind)
             return kind

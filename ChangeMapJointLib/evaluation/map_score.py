@@ -147,7 +147,7 @@ def _at_one_threshold(labels: NDArray[np.int32], sizes: NDArray[np.intp], target
             (which, (shared > 0).any(axis=1), (shared > 0).any(axis=0)),
             (which + 2, matched.any(axis=1), matched.any(axis=0)),
         ):
-            wrong = present[~true[present]]
+            wrong = present[~np.asarray(true)[present]]
             hit[rule], false[rule], false_vox[rule] = hits, len(wrong), sizes[wrong].sum()
     lesions = np.unique(np.concatenate(targets[0])) if count else np.zeros(0, np.intp)
     outside = int(sizes[1:].sum()) - int(np.count_nonzero(labels[lesions]))

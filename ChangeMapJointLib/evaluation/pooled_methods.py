@@ -89,23 +89,30 @@ FIELD_FIGURES: dict[str, Callable[[FieldScore], float | None]] = {
 }
 
 
-def preservation(cases: Sequence[CaseScore], method: str) -> dict[str, dict[str, float]]:
-    """|L^T(y)| / |L^T| by kind of lesion: number, median, 10th and 90th percentile."""
+def preservation(cases: Sequence[CaseScore], method: str, *, of_true: bool = False) -> dict[str, dict[str, float]]:
+    """|L^T(y)| / |L^T| by kind of lesion: number, median, 10th and 90th percentile.
+
+    Args:
+        cases: in which the method has a score.
+        method: its name.
+        of_true: |L^T(y)| over the same for the true y instead, where that is known.
+    """
     found: dict[str, list[float]] = {}
     for case in cases:
         scored = case.methods[method].field
         kinds = {lesion.id: lesion.kind for lesion in (*case.changes, *case.stable)}
-        for number, kept in (scored.preserved if scored else {}).items():
+        values = {} if scored is None else scored.preserved_of_true if of_true else scored.preserved
+        for number, kept in values.items():
             if number in kinds:
                 found.setdefault(kinds[number], []).append(kept)
     return {
         kind: {
-            "n": len(values),
-            "median": float(np.median(values)),
-            "p10": float(np.percentile(values, 10)),
-            "p90": float(np.percentile(values, 90)),
+            "n": len(ratios),
+            "median": float(np.median(ratios)),
+            "p10": float(np.percentile(ratios, 10)),
+            "p90": float(np.percentile(ratios, 90)),
         }
-        for kind, values in found.items()
+        for kind, ratios in found.items()
     }
 
 

@@ -18,7 +18,7 @@ from ChangeMapJointLib.scan.volume import Volume
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
     from ChangeMapJointLib.change.sections import Section
-    from ChangeMapJointLib.export.reading import Reading
+    from ChangeMapJointLib.export.reader_decisions import Reading
     from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 

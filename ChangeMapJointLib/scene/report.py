@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import from_mapping
 from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
 from ChangeMapJointLib.export.content import ReportContent
-from ChangeMapJointLib.export.reading import Reading
+from ChangeMapJointLib.export.reader_decisions import Reading
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.scan.volume import Acquisition, Volume

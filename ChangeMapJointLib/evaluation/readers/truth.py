@@ -6,9 +6,9 @@ scan, LPS) and ``diameter_mm``, and ``lesion`` (a number within the case; by def
 says that the case has no lesion.
 
 A mark hits a lesion if it lies in it or at most ``margin_mm`` outside: for a lesion that is known by centre and
-diameter, within half the diameter and the margin around the centre. Where several are near, it hits the one whose surface is
-nearest. Of several marks on one lesion the one rated highest counts, and the others count as nothing. A mark that hits
-no lesion is false.
+diameter, within half the diameter and the margin around the centre. Where several are near, it hits the one whose
+surface is nearest. Of several marks on one lesion the one rated highest counts, and the others count as nothing. A mark
+that hits no lesion is false.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from ChangeMapJointLib.evaluation.cases import read_cases
 from ChangeMapJointLib.evaluation.known import KnownLesion, read_known
 from ChangeMapJointLib.evaluation.outline import Outline
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM, Mark
-
 
 COLUMNS = ("case", "x_mm", "y_mm", "z_mm", "diameter_mm")
 STEP_MM = 0.5  # of the search for the surface of a lesion that is known by its mask
