@@ -10,7 +10,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.messages import showErrors
-from ChangeMapJointGui.reading import saveReport, saveTable, segmentationOf, tableOf
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
 
@@ -48,6 +47,8 @@ class ExportSection:
 
     def onTable(self, checked: bool = False) -> None:  # noqa: ARG002
         """Save the list, folded groups included, with the reader's verdicts."""
+        from ChangeMapJointGui.reading import saveTable  # not for an empty panel, which would open later
+
         rows = self.panel.findings.listed
         self._save(
             _("Save the findings"),
@@ -67,6 +68,8 @@ class ExportSection:
 
     def onSegmentation(self, checked: bool = False) -> None:  # noqa: ARG002
         """Make a segmentation of the findings that are not rejected, for Slicer's own tools."""
+        from ChangeMapJointGui.reading import segmentationOf
+
         rows = [row for row in self.panel.findings.ownRows if self._review(row)["verdict"] != "rejected"]
         with showErrors(_("The segmentation could not be made.")):
             node = segmentationOf(self.panel.session, rows)
@@ -74,6 +77,8 @@ class ExportSection:
 
     def onTableNode(self, checked: bool = False) -> None:  # noqa: ARG002
         """Make a table of the list in the scene, folded groups included, with the reader's verdicts."""
+        from ChangeMapJointGui.reading import tableOf
+
         with showErrors(_("The table could not be made.")):
             node = tableOf(self.panel.session, self.panel.findings.listed)
             self._showMade(node, _("Made: {name}, in the Data module."))
@@ -94,6 +99,8 @@ class ExportSection:
         )
 
     def _saveReport(self, path: Path) -> None:
+        from ChangeMapJointGui.reading import saveReport
+
         try:
             saveReport(path, self.panel.session, self.panel.findings.listed)
         except ImportError as error:  # a scene from another computer, and nothing was compared here yet

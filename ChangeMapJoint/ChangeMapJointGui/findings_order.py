@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointLib.export import finding_text
 
+SAME_PLACE_MM = 10.0
 FIRST = {"new": 0, "grown": 0, "resolved": 1, "shrunk": 1}  # then the others
 Key = Callable[[Row], Any]  # None where unknown: such rows come last
 
@@ -32,6 +34,22 @@ def sortedBy(rows: Sequence[Row], column: int, descending: bool, facts: Any, ver
     known = [row for row in rows if key(row) not in (None, "")]
     unknown = [row for row in rows if key(row) in (None, "")]
     return sorted(known, key=key, reverse=descending) + unknown
+
+
+def sortedWithin(
+    sections: Sequence[str] | None, rows: Sequence[Row], column: int, descending: bool, facts: Any, verdict: Key
+) -> list[Row]:
+    """As :func:`sortedBy`, within each section in its order; without sections, over all."""
+    groups = [rows] if sections is None else [[row for row in rows if row.section == name] for name in sections]
+    return [row for group in groups for row in sortedBy(group, column, descending, facts, verdict)]
+
+
+def nearest(rows: Sequence[Row], pointMm: Any) -> Row | None:
+    """Return the row of the change that another run of the same scans listed at a point (LPS); None without one."""
+    if pointMm is None or not rows:
+        return None
+    near = min(rows, key=lambda row: math.dist(row.change.centre_mm, pointMm))
+    return near if math.dist(near.change.centre_mm, pointMm) <= SAME_PLACE_MM else None
 
 
 def _keys(facts: Any, verdict: Key) -> dict[int, Key]:

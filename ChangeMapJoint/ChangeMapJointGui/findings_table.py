@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 
 from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
 from ChangeMapJointGui.colors import textColor
-from ChangeMapJointGui.findings_order import readingOrder, sortedBy
+from ChangeMapJointGui.findings_order import nearest, readingOrder, sortedWithin
 from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, Row
-from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
+
+if TYPE_CHECKING:
+    from ChangeMapJointGui.pair_facts import PairFacts
 
 COLUMNS = LISTED + 1
 GROUPS = ("possible", "explained", "stable")  # sections that can be folded; the findings always show
 INDENT, GROUP_MARGIN = 14, 8  # pixels
-SAME_PLACE_MM = 10.0  # a change of two runs of the same scans
 
 
 class FindingsSection:
@@ -79,7 +78,7 @@ class FindingsSection:
         self._shown = ()
         self.listed = []
         self._sort = None
-        self.facts = None if session is None else PairFacts(session.results)
+        self.facts = None if session is None else _factsOf(session)
         self._toFirst = session is not None
         if session is not None:
             if session.results.reference is not self._reference:
@@ -135,11 +134,7 @@ class FindingsSection:
         shown = self._visible()
         if not shown:
             return
-        row = shown[0]
-        if self._placeMm is not None:
-            near = min(shown, key=lambda one: math.dist(one.change.centre_mm, self._placeMm))
-            if math.dist(near.change.centre_mm, self._placeMm) <= SAME_PLACE_MM:
-                row = near
+        row = nearest(shown, self._placeMm) or shown[0]
         self.ui.findingsTable.setCurrentItem(self._items[self.listed.index(row)])
 
     # -- order ------------------------------------------------------------------------
@@ -149,19 +144,15 @@ class FindingsSection:
         at = orders.index(self._sort) if self._sort in orders[:2] else -1
         self._sort = orders[at + 1]
         key = None if self.selected is None else self.selected.key
-        rows = self._regions() if self._judged is None else self._changes()
-        self.listed = self._sorted(rows)
+        self.listed = self._sorted(self._regions() if self._judged is None else self._changes())
         self._fill(key)
 
     def _sorted(self, rows: list[Row]) -> list[Row]:
         """Return the rows in the order that was chosen, within each section."""
         if self._sort is None:
             return rows
-        review = self.panel.session.review
-        sections = [None] if self._judged is None else list(self._judged)
-        groups = [[row for row in rows if name in (None, row.section)] for name in sections]
-        sort = partial(sortedBy, facts=self.facts, verdict=lambda row: review(row.change.key)["verdict"])
-        return [row for group in groups for row in sort(group, *self._sort)]
+        review, sections = self.panel.session.review, None if self._judged is None else tuple(self._judged)
+        return sortedWithin(sections, rows, *self._sort, self.facts, lambda row: review(row.change.key)["verdict"])
 
     @property
     def ownRows(self) -> list[Row]:
@@ -407,3 +398,9 @@ class FindingsSection:
         days = None if self.facts is None else self.facts.days
         self.ui.findingRemarkLabel.text = words.details(row, threshold, days)
         self.ui.findingRemarkLabel.toolTip = words.rulesText(row, days)
+
+
+def _factsOf(session: Any) -> PairFacts:
+    from ChangeMapJointGui.pair_facts import PairFacts  # not for an empty panel, which would open later
+
+    return PairFacts(session.results)

@@ -84,7 +84,7 @@ def make_segmentation(results: Results, change_map: Node, marked: Sequence[Marke
     voxels = [np.rint(grid.to_index(one.peak_mm)).astype(int)[::-1] for one in marked]
     peaks = [tuple(np.clip(voxel, 0, np.subtract(grid.shape, 1)).tolist()) for voxel in voxels]
     array, signed = (slicer.util.arrayFromVolume(node) for node in (change_map, results.signed))
-    labels = region_labels(array, signed, peaks, threshold)  # type: ignore[arg-type]
+    labels = region_labels(array, signed, peaks, threshold)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Findings, segmented")
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetVisibility2DFill(False)  # outlines, so that the lesion stays visible
