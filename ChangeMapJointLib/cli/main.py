@@ -85,6 +85,10 @@ def run_command(
     ] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Start our registration from --field.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
+    ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
@@ -93,7 +97,15 @@ def run_command(
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(
-            reference, template, out, options, device, overwrite, deformation=tuple(field or ()), refine=refine
+            reference,
+            template,
+            out,
+            options,
+            device,
+            overwrite,
+            deformation=tuple(field or ()),
+            refine=refine,
+            keep_names=keep_names,
         )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):

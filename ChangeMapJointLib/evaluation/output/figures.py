@@ -24,10 +24,17 @@ LEAST_ML = 1e-3  # volumes below it are drawn there, on a logarithmic axis
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that was drawn: the stem of its files, and what it shows."""
+    """A figure that was drawn.
+
+    Attributes:
+        name: stem of its files.
+        caption: what it shows.
+        wide: whether it takes the whole width of a page.
+    """
 
     name: str
     caption: str
+    wide: bool = False
 
 
 def draw_figures(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> list[Picture]:
@@ -71,6 +78,7 @@ def _recall_curves(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         f"Recall over {document['about']['paper_curves_over']} against the threshold, in the paper's protocol (left) "
         "and with regions and changes matched one to one (middle). Right: what is marked outside every change. At low "
         f"thresholds one region fills the lung and overlaps all. Vertical line: {AT:g}.",
+        wide=True,
     )
 
 
@@ -100,10 +108,12 @@ def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         save(figure, folder, "size_groups")
     sizes = [g["found"] + g["missed"] for g in next(iter(maps.values()))["size_groups"]]
+    each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     return Picture(
         "size_groups",
-        f"Found and missed changes at {AT:g} by |diameter difference|, in {len(sizes)} groups of {min(sizes)} to "
-        f"{max(sizes)} changes (the paper's Fig. 4); the limits of the groups stand on the axis.",
+        f"Found and missed changes at {AT:g} by |diameter difference|, in {len(sizes)} groups of {each} "
+        "changes (the paper's Fig. 4); the limits of the groups stand on the axis.",
+        wide=columns > 1,
     )
 
 
@@ -180,7 +190,7 @@ def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[st
         axis.plot([low, high], [low, high], color="#888888", linewidth=0.8, linestyle=":")
         for i, (name, points) in enumerate(found):
             axis.plot(*points.T, **{**look(i), "linestyle": "none"}, alpha=0.8, label=name)
-        axis.set(xscale="log", yscale="log", xlabel="true volume ratio, now / before", ylabel="|L$^T$(y)| / |L$^T$|")
+        axis.set(xscale="log", yscale="log", xlabel="true volume ratio, now / before", ylabel="|Lᵀ(y)| / |Lᵀ|")
         axis.legend(loc="upper left")
         save(figure, folder, "preservation")
     return Picture(
@@ -218,6 +228,7 @@ def _growth(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any
         "Bland-Altman: agreement of measured with true growth, in doublings of the volume"
         + (" and as doubling time" if timed else "")
         + ". Lines: bias and bias ± 1.96 standard deviations of each method.",
+        wide=timed,
     )
 
 

@@ -30,6 +30,7 @@ SETTINGS: Any = {
     "svg.hashsalt": "changemap",
     "svg.fonttype": "none",
     "figure.dpi": 100,
+    "text.parse_math": False,  # the name of a method may hold a dollar sign
 }
 DPI = 300
 
