@@ -37,7 +37,7 @@ def read_long_ct(folder: Path, *, diameter_mm: float = DIAMETER_MM) -> list[Publ
     Raises:
         InputError: there is no registered pair, a CT or the points of one are missing, or a point is empty.
     """
-    pairs = []
+    pairs: list[PublicPair] = []
     for registered in sorted(folder.rglob(f"register_*/*{ENDING}")):
         patient = registered.parent.parent
         scans = {
