@@ -190,7 +190,7 @@ class ChangeMapJointTest(ScriptedLoadableModuleTest):
         self.assertTrue(usable, text)
         node = layouts.register(slicer.app.layoutManager())
         if node is None:
-            self.fail("there is no layout node")
+            raise AssertionError("there is no layout node")
         self.assertTrue(all(node.IsLayoutDescription(layout) for layout in layouts.OURS))
 
     def test_samplePair(self) -> None:

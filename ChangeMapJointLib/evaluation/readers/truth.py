@@ -6,9 +6,9 @@ scan, LPS) and ``diameter_mm``, and ``lesion`` (a number within the case; by def
 says that the case has no lesion.
 
 A mark hits a lesion if it lies in it or at most ``margin_mm`` outside: for a lesion that is known by centre and
-diameter, within half the diameter and the margin around the centre. Where several are near, it hits the one whose surface is
-nearest. Of several marks on one lesion the one rated highest counts, and the others count as nothing. A mark that hits
-no lesion is false.
+diameter, within half the diameter and the margin around the centre. Where several are near, it hits the one whose
+surface is nearest. Of several marks on one lesion the one rated highest counts, and the others count as nothing. A mark
+that hits no lesion is false.
 """
 
 from __future__ import annotations
