@@ -369,7 +369,7 @@ class Session:
 
     def _onLayers(self) -> None:
         """Show the run exactly in those views that show its scans: another patient's may have been loaded."""
-        ours = _ids(self.scans)
+        ours = {*_ids(self.scans), None}  # nothing: the scan was removed
         views = [view for view in existing(CURRENT) if composite_node(view).GetBackgroundVolumeID() in ours]
         if views == self._views:
             return
@@ -393,6 +393,9 @@ class Session:
                 part.remove()
         self._watch = self._follower = self._reveal = None
         self._clear(existing(self._views))
+        for view in existing(self._views):  # VTK reports an error where the last layers of a view go
+            if not composite_node(view).GetBackgroundVolumeID():
+                layouts.set_layers([view], background=next(iter(self.scans), None))
         self._overlay.set_views(())
         self._views, self._priorOnScreen = [], ""
         if self.results.findings is not None and self.results.findings.GetScene() is not None:

@@ -141,18 +141,6 @@ def _derive(node: Node, source: Node, role: str) -> Node:
 
 
 # -- flicker and swipe ----------------------------------------------------------------------------
-class Flicker:
-    """Switches the background of some views between two scans."""
-
-    def __init__(self, views: Views, first: Node, second: Node) -> None:
-        self.views = tuple(views)
-        self.first, self.second = first, second
-
-    def show_second(self, second: bool) -> None:
-        """Show the second scan if True, else the first."""
-        set_layers(existing(self.views), background=self.second if second else self.first)
-
-
 class Reveal:
     """Shows the second scan in a part of the views, as foreground: one side of a plane, or a box round a point.
 
