@@ -60,7 +60,7 @@ class ExportSection:
             _("Save the change map"),
             run_files.CHANGE_MAP,
             "NRRD (*.nrrd);;NIfTI (*.nii.gz)",
-            lambda path: _checkSaved(slicer.util.saveNode(self.panel.session.mapNode, str(path)), path),
+            lambda path: _checkSaved(slicer.util.exportNode(self.panel.session.mapNode, str(path), {}), path),
         )
 
     def onScene(self, checked: bool = False) -> None:  # noqa: ARG002

@@ -11,7 +11,7 @@ from ChangeMapJointGui.change_map import DENSER_COLOR, LESS_DENSE_COLOR
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
 from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, STRENGTH, TRUST, Row
 from ChangeMapJointGui.inputs import BAD_COLOR
-from ChangeMapJointGui.parameters import BY_MAP
+from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 
 COLUMNS = READER + 1

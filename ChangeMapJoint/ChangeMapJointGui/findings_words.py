@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.parameters import BY_MAP
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.change.sections import (
+    BY_MAP,
     OPERATING_POINT_HINTS,
     SECTION_HINTS,
     SECTION_TITLES,
     reason_sentence,
 )
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
+from ChangeMapJointLib.scene.finding_words import change_text, details_text, probability_text, size_text
 
 NUMBER, KIND, SIZE, CHANGE, STRENGTH, TRUST, LISTED, READER = range(8)  # columns
 
@@ -99,32 +100,18 @@ def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, 
 
 
 def probabilityText(probability: Any) -> str:
-    """Return a probability in percent; never 0 % or 100 %, which nothing measured can be.
-
-    Examples:
-        >>> probabilityText(0.853), probabilityText(0.9999), probabilityText(0.0001)
-        ('85 %', '> 99 %', '< 1 %')
-    """
-    if not isinstance(probability, (int, float)):
-        return "?"
-    percent = round(100 * probability)
-    return "> 99 %" if percent > 99 else "< 1 %" if percent < 1 else f"{percent} %"
+    """Return a probability in percent."""
+    return probability_text(probability)
 
 
 def sizeText(row: Any) -> str:
     """Return the axial diameters of the lesion now (if resolved, in the prior); else the volume of the change."""
-    measured = row.measured or {}
-    lesion = measured.get("lesion_reference") or measured.get("lesion_template")
-    if lesion is None:
-        return _("{volume} ml").format(volume=f"{row.volume_ml:.2f}")
-    long, across = lesion["long_diameter_mm"], lesion["perpendicular_diameter_mm"]
-    return _("{long} x {across} mm").format(long=f"{long:.0f}", across=f"{across:.0f}")
+    return size_text(row, _)
 
 
 def changeText(measured: Any) -> str:
     """Return the change of the lesion's volume in percent; empty if it was not measured in both scans."""
-    percent = (measured or {}).get("volume_change_percent")
-    return "" if percent is None else f"{percent:+.0f} %"
+    return change_text(measured)
 
 
 def details(row: Row | None, threshold: float = 0.0) -> str:
@@ -134,23 +121,7 @@ def details(row: Row | None, threshold: float = 0.0) -> str:
         row: of the list; None without one.
         threshold: of the map; a weaker change has no color in the views, and that is said.
     """
-    if row is None:
-        return ""
-    measured = row.change.measured
-    if measured is None:
-        return _("{volume} ml changed; not measured as a lesion.").format(volume=f"{row.change.volume_ml:.2f}")
-    remark = str(measured.get("remark") or "")
-    reason = reasonText(row)
-    pale = (
-        _("No color here: the map reaches {peak}, less than the threshold of {threshold}.") if row.change.peak else ""
-    )
-    if row.change.peak >= threshold:
-        pale = ""
-    pale = pale.format(peak=f"{row.change.peak:.2f}", threshold=f"{threshold:.2f}")
-    if reason:  # it comes first, and once
-        remark = remark.replace(reason, "").strip()
-    lines = [reason, _sizes(measured), remark, pale]
-    return "\n".join(line for line in lines if line)
+    return "" if row is None else details_text(row.section, row.change, threshold, _)
 
 
 def reasonText(row: Row) -> str:
@@ -161,20 +132,6 @@ def reasonText(row: Row) -> str:
 def tooltip(row: Row) -> str:
     """Return the reason of an explained change; else an invitation to click."""
     return (reasonText(row) if row.change.measured else "") or _("Click to see it in all views.")
-
-
-def _sizes(measured: Any) -> str:
-    """Return the lesion's diameters now and before; empty unless both scans show it. The remark holds its volumes."""
-    sides = [measured.get("lesion_reference"), measured.get("lesion_template")]
-    if None in sides:
-        return ""
-    now, before = (
-        _("{long} x {across} mm").format(
-            long=f"{lesion['long_diameter_mm']:.1f}", across=f"{lesion['perpendicular_diameter_mm']:.1f}"
-        )
-        for lesion in sides
-    )
-    return _("Now {now}; before {before}.").format(now=now, before=before)
 
 
 def countText(session: Any, judged: dict[str, list[Any]] | None, rows: list[Row], threshold: float) -> str:

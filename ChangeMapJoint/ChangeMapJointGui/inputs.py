@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.dates import acquisitionOf
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.scene.nodes import ROLE
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.scan.volume import Volume
@@ -48,6 +49,8 @@ class InputsSection:
 
     def showResult(self) -> None:
         """Show whether the two scans can be compared: as the run on screen found, else by the checks made now."""
+        for selector in (self.ui.referenceSelector, self.ui.templateSelector):
+            selector.sortFilterProxyModel().hiddenNodeIDs = _ownVolumes()
         color, text, _usable = self._check
         session, parameters = self.panel.session, self.panel.parameters
         if session is not None and parameters is not None and session.isOf(parameters.reference, parameters.template):
@@ -62,6 +65,12 @@ class InputsSection:
         nodes = (parameters.template, parameters.reference)
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.reference, parameters.template = nodes
+
+
+def _ownVolumes() -> list[str]:
+    """Return the IDs of the maps and warped scans of all runs, which are not scans to compare."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node.GetID() for node in volumes if node.GetAttribute(ROLE)]
 
 
 def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:

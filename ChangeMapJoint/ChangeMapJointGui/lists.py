@@ -1,86 +1,15 @@
-"""The lists of one run: its judged changes by section, and the regions of its map at any threshold; without Qt."""
+"""The lists of one run, as the library makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-import slicer
-
-from ChangeMapJointGui.parameters import BY_MAP
-from ChangeMapJointLib.change.sections import OPERATING_POINTS
-from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
-from ChangeMapJointLib.change.threshold_tree import ThresholdTree
-from ChangeMapJointLib.scene.judged_list import judged_sections, listed_from, operating_point_of
-from ChangeMapJointLib.scene.results import Results
-from ChangeMapJointLib.scene.volumes import grid_of
+from ChangeMapJointLib.scene import run_lists
 
 
-class RunLists:
-    """Lists what changed; each list is computed once.
+class RunLists(run_lists.RunLists):
+    """Lists what changed, by section and by the map."""
 
-    Attributes:
-        own: the operating point of the run; None where nothing judged its changes.
-        choices: keys of the lists that the run has: operating points, and :data:`~ChangeMapJointGui.parameters.BY_MAP`.
-    """
-
-    def __init__(self, results: Results) -> None:
-        self.results = results
-        record = results.content.get("findings", {})
-        self.own = operating_point_of(record)
-        points = listed_from(record)
-        self.choices = (*(point for point in OPERATING_POINTS if point in points or point == self.own), BY_MAP)
-        self._byMap: dict[str, ThresholdList] = {}
-        self._judged: dict[str, dict[str, list[ListedChange]]] = {}
-
-    def judged(self, point: str) -> dict[str, list[ListedChange]]:
-        """Return the changes by section at an operating point."""
-        if point not in self._judged:
-            content, grid = self.results.content, grid_of(self.results.signed)
-            self._judged[point] = judged_sections(  # type: ignore[assignment]
-                content.get("findings", {}),
-                content.get("candidates", {}),
-                grid,
-                point,  # type: ignore[arg-type]
-            )
-        return self._judged[point]
-
-    def regions(self, key: str, threshold: float, smallest: int, signs: Sequence[int]) -> list[ListedChange]:
-        """Return the regions of the map ``key`` at a threshold; see :meth:`Session.findings`."""
-        if key not in self._byMap:
-            self._byMap[key] = self._listOf(key)
-        return [row for row in self._byMap[key].at(threshold, min_voxels=smallest) if row.sign in signs]
-
-    def sectionOf(self, row: ListedChange) -> str:
-        """Return the section of a region at the run's operating point; empty where it was not measured or judged."""
-        return "" if self.own is None or row.measured is None else str(row.measured.get("section", ""))
-
-    def _listOf(self, key: str) -> ThresholdList:
-        node = getattr(self.results, key)
-        arrays = [slicer.util.arrayFromVolume(n) for n in (node, self.results.signed)]
-        regions = ThresholdTree.of(arrays[0], arrays[1], grid_of(node))
-        candidates = self.results.content.get("candidates", {})
-        found, others = self.results.rows, candidates.get("findings", [])
-        if self.own is not None:  # no change is in both files; parts of a finding, too, belong to it
-            found, others = [], [*found, *others]
-        return ThresholdList(
-            regions,
-            found,
-            others,
-            candidate_threshold=candidates.get("threshold", 1.0),
-            trust=self._trustAt,
-        )
-
-    def _trustAt(self, pointsMm: Any) -> Any:
-        """Return trust in [0, 1] at physical points ``[n, 3]`` (LPS, mm); 1 if the run has no trust map."""
-        if self.results.trust is None:
-            return np.ones(len(pointsMm))
-        array, grid = self._trust
-        index = np.rint(grid.to_index(pointsMm)).astype(int)[:, ::-1]
-        return array[tuple(np.clip(index, 0, np.array(array.shape) - 1).T)]
-
-    @cached_property
-    def _trust(self) -> tuple[Any, Any]:
-        return slicer.util.arrayFromVolume(self.results.trust), grid_of(self.results.trust)
+    def sectionOf(self, row: Any) -> str:
+        """Return the section of a region; see :meth:`~ChangeMapJointLib.scene.run_lists.RunLists.section_of`."""
+        return self.section_of(row)

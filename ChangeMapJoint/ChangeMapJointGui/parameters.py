@@ -11,7 +11,6 @@ from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAU
 
 DEFAULT_OPACITY = 0.7
 LOWEST_THRESHOLD = 0.05
-BY_MAP = "map"  # the list of the map's regions; the other lists are operating points
 
 
 def methodEntry(method: str) -> MethodEntry:
@@ -54,3 +53,4 @@ class ChangeMapJointParameterNode:
     layout: str = "compare"
     window: str = "lung"
     readerVerdict: str = ""
+    comparison: str = ""

@@ -76,6 +76,10 @@ class CheckSection:
             session.showCheck(*state)
         session.setReaderVerdict(parameters.readerVerdict)
 
+    def again(self) -> None:
+        """Make :meth:`update` draw edges, hatching, overlay and prior again: the views have changed."""
+        self._shown = ()
+
     def flicker(self, on: bool) -> None:
         """While on, the current views show the warped prior."""
         if self.panel.session is not None:

@@ -10,8 +10,9 @@ from slicer.i18n import tr as _
 
 from ChangeMapJointGui.inputs import BAD_COLOR
 from ChangeMapJointGui.messages import PanelWording, showErrors
-from ChangeMapJointGui.parameters import BY_MAP
+from ChangeMapJointGui.parameters import defaultThreshold
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
+from ChangeMapJointLib.change.sections import BY_MAP
 
 TICK_MS = 500  # Cancel is enabled after the first tick, so that a double click on Apply does not cancel
 LOG_LINES = 2000
@@ -27,6 +28,7 @@ class RunSection:
         self._remaining: float | None = None
         self._stage = ""
         self._cancellable = False
+        self.ui.configurationPathLineEdit.currentPath = ""  # one of earlier days is in the list, but never used unseen
         self.ui.progressBar.visible = False
         self.ui.logTextEdit.visible = False
         self.ui.logTextEdit.setMaximumBlockCount(LOG_LINES)
@@ -84,7 +86,7 @@ class RunSection:
             parameters.template,
             method=parameters.method,
             device=parameters.device,
-            threshold=parameters.threshold,
+            threshold=self._threshold(),
             smallestVoxels=parameters.smallestVoxels,
             operatingPoint=None if parameters.listBy == BY_MAP else parameters.listBy,
             preset=parameters.preset,
@@ -95,12 +97,21 @@ class RunSection:
         )
         if not started:
             return
+        for field in (self.ui.configurationPathLineEdit, self.ui.offlinePathLineEdit):
+            field.addCurrentPathToHistory()  # else nothing is remembered
         self._started, self._remaining, self._cancellable = time.monotonic(), None, False
         self._stage = _("Starting")
         self.ui.progressBar.value = 0
         self.ui.progressBar.visible = True
         self._timer.start()
         self.refresh()
+
+    def _threshold(self) -> float:
+        """Return the threshold for a run: that on the slider, unless it is that of a run by another method."""
+        parameters, session = self.panel.parameters, self.panel.session
+        if session is not None and session.results.method != parameters.method:
+            return defaultThreshold(parameters.method)
+        return round(float(parameters.threshold), 3)
 
     def onTick(self) -> None:
         """Enable Cancel and show the elapsed time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import slicer
@@ -29,6 +30,7 @@ def registerSampleData() -> None:
         uris=[path.as_uri() for path in files],
         fileNames=[f"ChangeMapJoint-{path.name}" for path in files],
         nodeNames=list(NAMES),
+        checksums=["SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest() for path in files],  # a new pair is loaded
         loadFileType=["VolumeFile", "VolumeFile"],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.follow import PriorFollower
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, LayerWatch, composite_node, existing, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.results import Results
 
@@ -48,13 +48,17 @@ class Session:
         self.lists = RunLists(results)
         self._reading = Decisions(results.reading)
         self._overlay = Overlay()
-        self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
         self._mapOnScreen = self._priorOnScreen = ""
         self._checking = False
         self._shown = True
         self._outlines: Any = None
+        self._hatching: tuple[Any, ...] = ()  # the label map, None where all can be trusted; empty before it is made
+        self._checkLayer: Any = None
+        self._checks: tuple[bool, bool, str] = (False, False, "none")
+        self._views: list[str] = []  # those of the current scan that show this run's scans
+        self._watch: LayerWatch | None = None
 
     # -- results of the run ------------------------------------------------------------
     @property
@@ -118,7 +122,7 @@ class Session:
         key = key if key in self.maps else self.maps[0]
         if key != self._mapOnScreen:
             mapNode = None if key == SIGNED else getattr(self.results, key)
-            self._overlay.show(mapNode, self.results.signed, existing(CURRENT))
+            self._overlay.show(mapNode, self.results.signed, self._views)
             self._mapOnScreen = key
         if threshold != self._overlay.threshold:
             self._overlay.set_threshold(threshold)
@@ -127,7 +131,7 @@ class Session:
         self._overlay.set_opacity(opacity)
         self._shown = shown
         self._overlay.set_visible(shown and not self._checking)
-        self._reading.threshold = threshold
+        self._reading.threshold = round(threshold, 3)  # sliders give 0.45999999999999996
 
     # -- findings ---------------------------------------------------------------------
     def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[ListedChange]:
@@ -154,6 +158,12 @@ class Session:
     def sections(self, point: str) -> dict[str, list[ListedChange]]:
         """Return the judged changes by section at an operating point; empty if the registration failed."""
         return {} if self.unusable else self.lists.judged(point)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold that the reader chose for this run; before that, the one with which it was made."""
+        stored = self._reading.threshold
+        return round(self.mapThreshold if stored is None else stored, 3)
 
     @property
     def mapThreshold(self) -> float:
@@ -224,28 +234,49 @@ class Session:
             overlay: shown instead of the change map: ``jacobian``, ``displacement``, ``trust``, or ``none``.
             prior: what the prior's views show: ``warped``, ``acquired`` or ``rigid``.
         """
-        views, run = existing(CURRENT), self.results
-        outlines = check.edges_of(run.warped) if edges else None
-        for view in views:
-            if outlines is not None:
-                show_extra(view, outlines)
-            elif self._outlines is not None:
-                hide_extra(view, self._outlines)
-        self._outlines = outlines
-        hatch = check.hatch_of(run.trust, run.lungs) if untrusted and run.trust is not None else None
-        layouts.set_layers(views, label=hatch)
-        self._showCheckOverlay(overlay)
+        self._checks = (edges, untrusted, overlay)
+        self._drawChecks(self._views)
         if prior != self._priorOnScreen:
             self._priorOnScreen = prior
             self._showPrior(prior)
 
-    def _showCheckOverlay(self, overlay: str) -> None:
-        node = self._checkNode(overlay)
+    def _drawChecks(self, views: Sequence[str]) -> None:
+        """Draw edges, hatching and overlay of the check in these views."""
+        edges, untrusted, overlay = self._checks
         self._dropReveal()
-        self._checking = node is not None
-        layouts.set_layers(existing(CURRENT), foreground=node, opacity=CHECK_OPACITY)
+        self._clear(views)
+        if edges:
+            self._outlines = check.edges_of(self.results.warped)
+        for view in views if edges else ():
+            show_extra(view, self._outlines)
+        self._checkLayer = self._checkNode(overlay)
+        self._checking = self._checkLayer is not None
+        layouts.set_layers(
+            views, foreground=self._checkLayer, label=self._hatch() if untrusted else None, opacity=CHECK_OPACITY
+        )
         if self.maps:
             self._overlay.set_visible(self._shown and not self._checking)
+
+    def _hatch(self) -> Any:
+        """Return the label map that hatches what cannot be trusted; None if all can, or nothing is known."""
+        if not self._hatching:
+            run = self.results
+            known = run.trust is not None and run.lungs is not None
+            node = check.hatch_of(run.trust, run.lungs) if known else None
+            self._hatching = (node if node is not None and slicer.util.arrayFromVolume(node).any() else None,)
+        return self._hatching[0]
+
+    def _clear(self, views: Sequence[str]) -> None:
+        """Take edges, hatching and overlay of the check off these views; other layers stay."""
+        labels, layers = _ids(self._hatching), _ids([self._checkLayer])
+        for view in views:
+            composite = composite_node(view)
+            if self._outlines is not None:
+                hide_extra(view, self._outlines)
+            if composite.GetLabelVolumeID() in labels:
+                composite.SetLabelVolumeID(None)
+            if composite.GetForegroundVolumeID() in layers:
+                composite.SetForegroundVolumeID(None)
 
     def checkRange(self, overlay: str) -> tuple[float, float]:
         """Return the values of the lowest and highest color of a check overlay."""
@@ -277,8 +308,7 @@ class Session:
 
     def flicker(self, on: bool) -> None:
         """While on, the current views show the warped prior."""
-        if existing(CURRENT):
-            self._flicker.show_second(on)
+        layouts.set_layers(self._views, background=self.results.warped if on else self.results.reference)
 
     def swipe(self, share: float) -> None:
         """Show the warped prior in this share of the views, from the patient's left; 0 hides it."""
@@ -286,7 +316,7 @@ class Session:
             self._dropReveal()
             return
         if self._reveal is None:
-            self._reveal = check.Reveal(existing(CURRENT), self.results.warped)
+            self._reveal = check.Reveal(self._views, self.results.warped)
         self._reveal.swipe(1 - share)
 
     def _dropReveal(self) -> None:
@@ -303,26 +333,57 @@ class Session:
         layouts.set_layers(existing(PRIOR), background=self.results.warped)
         layouts.link(current, layouts.CURRENT_GROUP)
         self._priorOnScreen = ""  # the layout may have created its views
+        if self._watch is None:
+            self._watch = LayerWatch(CURRENT, self._onLayers)
+        self._onLayers()
 
     def fitViews(self) -> None:
         """Fit the views to the whole scan."""
         if self.results.reference is not None:
             layouts.fit(existing(CURRENT), self.results.reference)
 
+    @property
+    def scans(self) -> tuple[Any, ...]:
+        """The nodes of the current, the prior and the warped prior scan that are still in the scene."""
+        run = self.results
+        return tuple(node for node in (run.reference, run.template, run.warped) if node is not None and node.GetScene())
+
+    def _onLayers(self) -> None:
+        """Show the run exactly in those views that show its scans: another patient's may have been loaded."""
+        ours = _ids(self.scans)
+        views = [view for view in existing(CURRENT) if composite_node(view).GetBackgroundVolumeID() in ours]
+        if views == self._views:
+            return
+        left, came = set(self._views) - set(views), [view for view in views if view not in self._views]
+        self._views = views
+        self._overlay.set_views(views)
+        self._clear(existing(list(left)))
+        self._drawChecks(came)
+        if self.results.findings is not None:
+            findings.show_in(self.results.findings, views)
+
     def setWindow(self, name: str) -> None:
         """Show all CTs in the window ``lung``, ``mediastinum`` or ``bone``."""
         layouts.apply_window((self.results.reference, self.results.template, self.results.warped), name)
 
-    def close(self) -> None:
-        """Remove the run from the screen and stop observing; its nodes stay in the scene."""
-        for part in (self._follower, self._reveal, self._overlay):
+    def leave(self) -> None:
+        """Take everything off the views and stop observing; :meth:`arrange` shows the run again."""
+        for part in (self._watch, self._follower, self._reveal):
             if part is not None:
                 part.remove()
-        self._follower = self._reveal = None
-        views = existing(CURRENT)
-        if self._outlines is not None:
-            for view in views:
-                hide_extra(view, self._outlines)
-        layouts.set_layers(views, label=None)  # the hatching
-        if self._checking:
-            layouts.set_layers(views, foreground=None)
+        self._watch = self._follower = self._reveal = None
+        self._clear(existing(self._views))
+        self._overlay.set_views(())
+        self._views, self._priorOnScreen = [], ""
+        if self.results.findings is not None and self.results.findings.GetScene() is not None:
+            findings.show_in(self.results.findings, ())
+
+    def close(self) -> None:
+        """Remove the run from the screen and stop observing; its nodes stay in the scene."""
+        self.leave()
+        self._overlay.remove()
+
+
+def _ids(nodes: Iterable[Any]) -> set[str]:
+    """Return the IDs of the nodes that are in the scene."""
+    return {node.GetID() for node in nodes if node is not None and node.GetScene() is not None}

@@ -43,6 +43,7 @@ REASONS: dict[Reason, str] = {
 OperatingPoint = Literal["sensitive", "standard", "specific"]
 OPERATING_POINTS: tuple[OperatingPoint, ...] = get_args(OperatingPoint)
 DEFAULT_OPERATING_POINT: OperatingPoint = "standard"
+BY_MAP = "map"  # the list of the map's regions; the other lists are operating points
 OPERATING_POINT_HINTS: dict[OperatingPoint, str] = {
     "sensitive": "more findings, about 1 false one in a scan",
     "standard": "about 1 false finding in 4 scans",

@@ -12,9 +12,10 @@ import numpy as np
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
-from ChangeMapJointLib.evaluation.detection import Detection, match_findings, read_truth
+from ChangeMapJointLib.evaluation.detection import Detection, match_findings
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.provenance import sha256_of
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 NOTICE = (
     "Sample pair: the second time point is SYNTHETIC change on a real CT: breathing motion, density, noise and "
@@ -95,10 +96,11 @@ def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
 
 
 def is_demo(out: Path) -> bool:
-    """Return whether ``out`` is the folder of an earlier demo."""
+    """Return whether ``out`` is the folder of an earlier demo that no reader has decided on."""
     try:
         record = json.loads((out / run_files.RUN).read_text("utf-8"))
-        return bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
+        same = bool(record["reference"]["sha256"] == sha256_of(resource("SamplePair", "reference.nrrd")))
+        return same and not (out / run_files.READING).exists()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

@@ -25,6 +25,7 @@ from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
 from ChangeMapJointLib.io.write import read_displacement, read_rigid
+from ChangeMapJointLib.lesions.measure import LesionMeasure
 from ChangeMapJointLib.registration.quality import Quality
 from ChangeMapJointLib.scan.deformation import Deformation
 
@@ -182,7 +183,7 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
         for side in ("lesion_reference", "lesion_template"):
             if isinstance(entry.get(side), Mapping) and "centre_mm" not in entry[side]:
                 raise InputError("was written by an older version", field=path, remedy=RUN_AGAIN)
-        items.append(_from_json(Finding, entry, path))
+        items.append(_from_json(Finding, _own_lesion_fields(entry), path))
     return Findings(
         tuple(items),
         None,
@@ -192,6 +193,16 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
         head.why,
         operating_point=head.operating_point,
     )
+
+
+def _own_lesion_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry whose lesions have the fields of :class:`LesionMeasure` alone; the others follow from them."""
+    known = {field.name for field in fields(LesionMeasure)}
+    result = dict(entry)
+    for side in ("lesion_reference", "lesion_template"):
+        if isinstance(entry.get(side), Mapping):
+            result[side] = {name: value for name, value in entry[side].items() if name in known}
+    return result
 
 
 def _not_seen(content: Any, path: Path) -> tuple[NotSeen, ...]:

@@ -112,7 +112,7 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise InputError("exists already", field="out", value=out, remedy=REPLACE)
     names = {path.name for path in target.iterdir()}
-    if names and (names - run_files.FILES or not is_run(target)):
+    if names and (names - run_files.REPLACEABLE or not is_run(target)):
         raise InputError(
             "holds other files than those of a run, and is not replaced",
             field="out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from ChangeMapJointLib.comparison.output import check_no_input, check_output, ru
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import StageReport, Stages
 from ChangeMapJointLib.core.options import to_mapping
+from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
@@ -27,6 +29,7 @@ from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_fin
 from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions
 from ChangeMapJointLib.io.read import split_selector
+from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -50,15 +53,36 @@ def save_result(
         stages.reports = list(result.record.stages)
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
-            write_maps(folder, result, compress=compress)
-            progress(0.5)
             record = provenance(result, inputs, stages.reports)
             page = report_content(result, inputs, record, notices=notices, attribution=attribution)
-            progress(0.6)
-            write_report(folder / run_files.REPORT, page)
+            progress(0.1)
+            _write_together(
+                partial(write_maps, folder, result, compress=compress),
+                partial(write_report, folder / run_files.REPORT, page),
+            )
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
+        record["files"] = seal_of(folder)
         (folder / run_files.RUN).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return out
+
+
+def _write_together(*writers: Callable[[], None]) -> None:
+    """Run the writers in parallel: compression and drawing leave the interpreter free for each other.
+
+    All have ended when an error of one is raised, so that nothing is written into a folder that is being removed.
+    """
+
+    def caught(writer: Callable[[], None]) -> BaseException | None:
+        try:
+            writer()
+        except BaseException as error:  # raised again below
+            return error
+        return None
+
+    errors = run_parallel([partial(caught, writer) for writer in writers], lambda: None)
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def write_page(result: Result, path: Path) -> Path:

@@ -110,7 +110,7 @@ def lock_until_exit(path: Path, *, patience_s: float = 1.0) -> bool:
     """
     stream = path.open("ab")
     deadline = time.monotonic() + patience_s
-    while not _lock(stream):
+    while not lock(stream.fileno()):
         if time.monotonic() > deadline:
             stream.close()
             return False
@@ -127,7 +127,7 @@ def hold_lock(path: Path) -> Iterator[bool]:
         OSError: the file cannot be created.
     """
     with path.open("ab") as stream:
-        yield _lock(stream)
+        yield lock(stream.fileno())
 
 
 def is_locked(path: Path) -> bool:
@@ -137,24 +137,28 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     with stream:
-        return not _lock(stream)
+        return not lock(stream.fileno())
 
 
-def _lock(stream: IO[bytes]) -> bool:
-    """Take the lock; return False if another process holds it.
+def lock(descriptor: int, *, at: int = 0) -> bool:
+    """Lock an open file until it is closed; return False if somebody else holds the lock.
 
     Where files cannot be locked, the lock counts as taken successfully.
+
+    Args:
+        descriptor: of the file, open for writing.
+        at: the byte that is locked on Windows, where others cannot read it then.
     """
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            stream.seek(0)
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, at, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:  # a network folder without locks

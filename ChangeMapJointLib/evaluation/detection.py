@@ -17,23 +17,7 @@ from scipy.ndimage import distance_transform_edt
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, Vector3
-from ChangeMapJointLib.synthesis.truth import Correspondences, TrueChange, Truth, read_truth
-
-__all__ = [
-    "ChangeRegion",
-    "Correspondences",
-    "Detection",
-    "FindingLike",
-    "HitRule",
-    "TrueChange",
-    "Truth",
-    "change_region",
-    "match_findings",
-    "match_labels",
-    "paint_findings",
-    "read_truth",
-    "region_of_masks",
-]
+from ChangeMapJointLib.synthesis.truth import TrueChange
 
 
 class FindingLike(Protocol):

@@ -12,6 +12,7 @@ FINDINGS = "findings.json"
 FINDINGS_CSV = "findings.csv"
 CANDIDATES = "candidates.json"
 REPORT = "report.html"
+READING = "reading.json"  # a reader's decisions, written later by a viewer
 
 # -- maps on the reference's grid -----------------------------------------------------------
 CHANGE_MAP = "change_map.nrrd"
@@ -34,4 +35,5 @@ RECORDS = (*NEEDED_RECORDS, FINDINGS, CANDIDATES)
 ALWAYS = frozenset({*NEEDED_RECORDS, REPORT, WARPED_TEMPLATE, RIGID, LUNGS_REFERENCE, LUNGS_TEMPLATE})
 WITH_MAP = ALWAYS | {FINDINGS, FINDINGS_CSV, CANDIDATES, CHANGE_MAP, SIGNED_CHANGE, DEFORMATION, JACOBIAN, TRUST}
 WITH_NETWORK = WITH_MAP | {CHANGE_DIFFERENCE, CHANGE_LEARNED, CHANGE_COMBINED}
-FILES = WITH_NETWORK  # everything that a run may write; a folder that holds anything else is never replaced
+FILES = WITH_NETWORK  # everything that a run may write
+REPLACEABLE = FILES | {READING}  # a folder that holds anything else is never replaced

@@ -31,7 +31,7 @@ def edges_of(warped: Node, levels_hu: tuple[float, ...] = EDGE_LEVELS_HU) -> Nod
         levels_hu: HU values at which outlines are drawn.
     """
     return derived(warped, "edges") or _label(
-        outlines(slicer.util.arrayFromVolume(warped), levels_hu), warped, "edges", "Prior, edges"
+        outlines(slicer.util.arrayFromVolume(warped), levels_hu), warped, "edges", "edges of the warped prior"
     )
 
 
@@ -72,7 +72,7 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
     grid = grid_of(lungs)
     values = _on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
     doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
-    return _label(hatched(doubtful, grid), lungs, "untrusted", "Untrusted")
+    return _label(hatched(doubtful, grid), lungs, "untrusted", "hatched where the registration is unreliable")
 
 
 def hatched(region: BoolArray, grid: Grid) -> BoolArray:
@@ -120,7 +120,7 @@ def displacement_of(deformation: Node) -> Node:
     if existing_node is not None:
         return existing_node
     length_mm, grid = displacement(deformation)
-    node = node_of(length_mm, grid, "Displacement (mm)")
+    node = node_of(length_mm, grid, "displacement in mm", hidden=True)
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(change_table("displacement").GetID())
     display.SetWindowLevelMinMax(0.0, max(1.0, float(np.ceil(np.percentile(length_mm[::4, ::4, ::4], 99)))))
@@ -128,15 +128,13 @@ def displacement_of(deformation: Node) -> Node:
 
 
 def _label(mask: BoolArray, like: Node, kind: Any, name: str) -> Node:
-    node = node_of(mask, grid_of(like), name, kind="label")
+    node = node_of(mask, grid_of(like), name, kind="label", hidden=True)
     node.GetDisplayNode().SetAndObserveColorNodeID(change_table(kind).GetID())
     return _derive(node, like, kind)
 
 
 def _derive(node: Node, source: Node, role: str) -> Node:
     """Add ``node`` to the run of ``source``; it is not saved with the scene, but made again."""
-    node.SetSaveWithScene(0)
-    node.GetDisplayNode().SetSaveWithScene(0)
     run = source.GetAttribute(RUN)
     return tag(node, role, run) if run else node
 
@@ -207,10 +205,9 @@ class Reveal:
             return
         (x0, y0, z0), (x1, y1, z1) = start, stop
         part, grid = self._array[z0:z1, y0:y1, x0:x1], self._grid.crop(start[::-1], stop[::-1])
-        self._node = node_of(np.ascontiguousarray(part), grid, "ChangeMap reveal", kind="scan", node=self._node)
-        self._node.SetSaveWithScene(0)
-        self._node.GetDisplayNode().SetSaveWithScene(0)
-        self._node.SetHideFromEditors(1)
+        self._node = node_of(
+            np.ascontiguousarray(part), grid, "warped prior", kind="scan", node=self._node, hidden=True
+        )
         display, source_display = self._node.GetDisplayNode(), self._source.GetDisplayNode()
         display.SetWindowLevel(source_display.GetWindow(), source_display.GetLevel())
         set_layers(self.views, foreground=self._node, opacity=1.0)

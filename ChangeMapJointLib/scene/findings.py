@@ -52,10 +52,20 @@ def _new(name: str, views: Views) -> Node:
     display.SetColor(*BLUE)
     display.SetGlyphTypeFromString("Vertex2D")  # a dot, so that the lesion stays visible
     display.SetGlyphScale(1.0)
+    display.SetTextScale(2.5)
+    show_in(node, views)
+    return node
+
+
+def show_in(node: Node, views: Views) -> None:
+    """Show the points in these views alone; without any, nowhere."""
+    display = node.GetDisplayNode()
+    was = display.StartModify()
+    display.RemoveAllViewNodeIDs()  # which alone would mean all views
     for view in views:
         display.AddViewNodeID(f"vtkMRMLSliceNode{view}")
-    display.SetTextScale(2.5)
-    return node
+    display.SetVisibility(bool(views))
+    display.EndModify(was)
 
 
 def go_to(finding: Finding, views: Views = CURRENT) -> None:

@@ -24,11 +24,11 @@ from ChangeMapJointLib.comparison.config import RunConfig, read_config
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resources import resource
-from ChangeMapJointLib.evaluation.detection import read_truth
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.run_files import ALWAYS, WITH_MAP
 from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
 from ChangeMapJointLib.registration.pyramid import resample_to_spacing
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 THRESHOLD = 0.35  # at 3.5 mm voxels hardly any lesion reaches 0.68
 

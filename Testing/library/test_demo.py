@@ -8,8 +8,8 @@ import pytest
 from ChangeMapJointLib.cli.demo import demo_request, is_demo, score
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.resources import resource
-from ChangeMapJointLib.evaluation.detection import read_truth
 from ChangeMapJointLib.io.read import read_volume
+from ChangeMapJointLib.synthesis.truth import read_truth
 
 
 @pytest.fixture(scope="module")

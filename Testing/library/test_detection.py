@@ -9,7 +9,6 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import (
     HitRule,
-    TrueChange,
     change_region,
     match_findings,
     match_labels,
@@ -17,6 +16,7 @@ from ChangeMapJointLib.evaluation.detection import (
     region_of_masks,
 )
 from ChangeMapJointLib.synthesis.shapes import LesionShape
+from ChangeMapJointLib.synthesis.truth import TrueChange
 
 GRID = Grid((50, 60, 80), (1.0, 1.0, 2.0), (-40.0, -30.0, -250.0))
 INDEX = GRID.to_physical(np.indices(GRID.shape)[::-1].transpose(1, 2, 3, 0))

@@ -9,9 +9,10 @@ from scipy import ndimage
 from training_samples import Pairs
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.evaluation import froc
-from ChangeMapJointLib.evaluation.froc import THRESHOLDS, connected_regions, count_scan, false_positives, recall_at
+from ChangeMapJointLib.evaluation import regions
+from ChangeMapJointLib.evaluation.froc import THRESHOLDS, count_scan, false_positives, recall_at
 from ChangeMapJointLib.evaluation.network import evaluate_pair, summarise
+from ChangeMapJointLib.evaluation.regions import MapRegions, connected_regions
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
@@ -75,10 +76,10 @@ def test_few_voxels_are_labelled_as_the_whole_volume_is(monkeypatch: pytest.Monk
     noise = np.random.default_rng(4).normal(size=GRID.shape)
     values = ndimage.gaussian_filter(noise, 1.0, mode="wrap")
     limits = np.quantile(values, [0.8, 0.9, 0.95, 0.99, 0.999, 1.0])
-    components = froc._Components(values)
+    components = MapRegions(values)
     counts = []
     for limit, few in zip(limits, (1.0, 0.0, 1.0, 1.0, 0.0, 1.0), strict=True):  # 0: the whole volume
-        monkeypatch.setattr(froc, "SPARSE_FRACTION", few)
+        monkeypatch.setattr(regions, "SPARSE_FRACTION", few)
         (found, sizes), expected = components.above(limit), connected_regions(values >= limit)
         counts.append(expected.max())
         assert found.max() == expected.max()

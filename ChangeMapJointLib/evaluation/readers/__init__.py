@@ -1,0 +1,1 @@
+"""Reader studies: the reading log that viewers write, and its statistics."""
