@@ -69,7 +69,7 @@ def read_long_ct(folder: Path, *, diameter_mm: float = DIAMETER_MM) -> list[Publ
 def _centre(path: Path) -> Vector3:
     """Middle of the voxels above 0, in mm, LPS."""
     array, grid = read_array(path)
-    index = np.argwhere(array > 0)
+    index = np.argwhere(np.asarray(array, dtype=float) > 0)
     if not len(index):
         raise InputError("is empty", field=path, expected="a point above 0")
     x, y, z = grid.to_physical(index.mean(axis=0)[::-1])

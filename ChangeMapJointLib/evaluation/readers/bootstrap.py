@@ -145,7 +145,8 @@ def _ratio(above: FloatArray, below: FloatArray) -> Statistic:
 
     def statistic(readers: FloatArray, cases: FloatArray) -> FloatArray:
         top, bottom = (((readers @ values) * cases).sum(axis=1) for values in (above, below))
-        return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        share: FloatArray = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        return share
 
     return statistic
 
