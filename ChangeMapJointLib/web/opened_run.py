@@ -187,8 +187,9 @@ def _found(folder: Path, record: Mapping[str, Any], side: str) -> Path | None:
     scan = record.get(side) or {}
     name = str(scan.get("name") or "")
     for place in _places(folder):
-        named = [place / name] if name and Path(name).name == name else []  # a path would lead anywhere
+        named: list[Path] = [place / name] if name and Path(name).name == name else []  # a path would lead anywhere
         others = _scans_in(place) if scan.get("sha256") and place != folder else ()
+        path: Path
         for path in (*named, *others):
             try:
                 if path.exists() and _is_scan(path, record, side):
