@@ -204,7 +204,7 @@ def _is_scan(path: Path, record: Mapping[str, Any], side: str) -> bool:
     """Whether ``path`` holds the scan that was compared, by its hash; without one, by its size in voxels."""
     sha256 = (record.get(side) or {}).get("sha256")
     if sha256:
-        return _sha256(split_selector(path)[0]) == sha256
+        return bool(_sha256(split_selector(path)[0]) == sha256)
     size = (record.get(side) or {}).get("size")
     return not size or list(read_volume(path).grid.size) == list(size)
 
