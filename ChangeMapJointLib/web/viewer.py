@@ -29,7 +29,8 @@ from ChangeMapJointLib.web.pictures import LAYOUTS, VIEWS, Pictures
 from ChangeMapJointLib.web.rows import Row, marked, rows_of, sections_of
 from ChangeMapJointLib.web.shown_run import CHECKS, DEFAULT_OPACITY, LOWEST_THRESHOLD, MAP_TITLES, Settings, ShownRun
 
-FINE_BELOW, FINE_STEP, STEP = 0.3, 0.005, 0.02
+FINE_BELOW = 0.3  # steps are finer at low thresholds, where one step changes much
+FINE_STEP, STEP = 0.005, 0.02
 WATCH_S = 1.0  # how often reading.json is looked at for decisions of others
 VERDICT_WORDS = {
     "good": "Registration: good",

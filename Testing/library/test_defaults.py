@@ -51,6 +51,7 @@ MEANS_SOMETHING_ELSE = {
     "ChangeMapJointLib/export/refusal.py:STRENGTH": "opacity",
     "ChangeMapJointLib/export/training_picture.py:SHOWN": "of an unfinished network's map, whatever the findings use",
     "ChangeMapJoint/ChangeMapJointGui/change_map.py:FINE_BELOW": "where the slider's steps get finer",
+    "ChangeMapJointLib/web/viewer.py:FINE_BELOW": "where the slider's steps get finer",
     "ChangeMapJointLib/gate/checks.py:RESCALE_INTERCEPT_HU": "what scanners add, not what a CT holds",
 }
 DOCS = sorted([ROOT / "README.md", ROOT / "Resources/SamplePair/README.md", *ROOT.glob("docs/**/*.md")])

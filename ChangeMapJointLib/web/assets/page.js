@@ -17,7 +17,7 @@
   const move = (view, kind, ...values) => {
     const key = `${view} ${kind}`, old = waiting.get(key);
     waiting.set(key, !old ? values : kind === "zoom" ? [old[0] * values[0]] : values.map((v, i) => v + old[i]));
-    if (!asked) { asked = true; requestAnimationFrame(flush); }
+    if (!asked) { asked = true; setTimeout(flush, 16); }
   };
   const ratio = () => window.devicePixelRatio || 1;
   const pixel = (glass, e) => { const box = glass.getBoundingClientRect(); return [(e.clientX - box.left) * ratio(), (box.bottom - e.clientY) * ratio()]; };
@@ -88,6 +88,16 @@
   window.addEventListener("blur", () => flicker(false));
   document.addEventListener("pointerdown", (e) => e.target instanceof Element && e.target.closest("[data-flicker]") && flicker(true));
   for (const kind of ["pointerup", "pointercancel"]) document.addEventListener(kind, () => flicker(false));
+
+  // -- sliders: what the server says must not undo what the reader does meanwhile ----------------
+  document.addEventListener("input", (e) => { if (e.target.dataset.setting) e.target.touched = Date.now(); }, true);
+  setInterval(() => {
+    const settings = state("settings") || {};
+    for (const slider of document.querySelectorAll("[data-setting]")) {
+      const value = String(settings[slider.dataset.setting]);
+      if (Date.now() - (slider.touched || 0) > 500 && slider.value !== value) slider.value = value;
+    }
+  }, 100);
 
   // -- reading session: a hidden page is a pause ------------------------------------------------
   document.addEventListener("visibilitychange", () => { if (document.hidden) send("pause", "page hidden"); });
