@@ -17,7 +17,7 @@
   const move = (view, kind, ...values) => {
     const key = `${view} ${kind}`, old = waiting.get(key);
     waiting.set(key, !old ? values : kind === "zoom" ? [old[0] * values[0]] : values.map((v, i) => v + old[i]));
-    if (!asked) { asked = true; setTimeout(flush, 16); }
+    if (!asked) { asked = true; requestAnimationFrame(flush); }
   };
   const ratio = () => window.devicePixelRatio || 1;
   const pixel = (glass, e) => { const box = glass.getBoundingClientRect(); return [(e.clientX - box.left) * ratio(), (box.bottom - e.clientY) * ratio()]; };
