@@ -103,6 +103,9 @@
   document.addEventListener("visibilitychange", () => { if (document.hidden) send("pause", "page hidden"); });
 
   // pictures are described by their pane
-  new MutationObserver(() => { for (const img of document.querySelectorAll(".picture img:not([alt])")) img.alt = ""; })
+  new MutationObserver(() => {
+    for (const picture of document.querySelectorAll(".picture[tabindex='0']")) picture.tabIndex = -1;
+    for (const img of document.querySelectorAll(".picture img:not([alt])")) img.alt = "";
+  })
     .observe(document.documentElement, { childList: true, subtree: true });
 })();
