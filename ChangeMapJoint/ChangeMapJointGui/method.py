@@ -59,9 +59,12 @@ class MethodSection:
         self.ui.methodNoteLabel.text = methodNote(parameters.method)
 
     def onMethod(self, key: str) -> None:
-        """Store the chosen method; a threshold that is still the old method's default becomes the new one's."""
+        """Store the chosen method; it changes nothing of the run on screen.
+
+        Without one, a threshold that is still the old method's default becomes the new one's.
+        """
         with self.panel.oneChange() as parameters:
-            if parameters.threshold == defaultThreshold(parameters.method):
+            if self.panel.session is None and parameters.threshold == defaultThreshold(parameters.method):
                 parameters.threshold = defaultThreshold(key)
             parameters.method = key
 

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ChangeMapJointGui.change_map import MapSection
+from ChangeMapJointGui.comparisons import ComparisonsSection
+from ChangeMapJointGui.cursor import CursorSection
+from ChangeMapJointGui.dictation import Dictation
 from ChangeMapJointGui.export import ExportSection
 from ChangeMapJointGui.findings_table import FindingsSection
 from ChangeMapJointGui.inputs import InputsSection
@@ -20,11 +24,17 @@ from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
+from ChangeMapJointGui.stored import StoredSection
+from ChangeMapJointGui.verdict import VerdictSection
 from ChangeMapJointGui.views import ViewsSection
+from ChangeMapJointLib.change.method_table import METHODS
 
 if TYPE_CHECKING:  # importing them takes most of a second, and an empty panel does not need them
     from ChangeMapJointGui.session import Session
     from ChangeMapJointLib.scene.results import Results
+    from ChangeMapJointLib.scene.view_state import ViewState
+
+STATUS_MS = 20000
 
 
 class Panel(VTKObservationMixin):
@@ -41,19 +51,39 @@ class Panel(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.widget, self.ui, self.logic = widget, ui, logic
         self.parameters: Any = None
+        self.entered = False
         self.session: Session | None = None
         self._connection: Any = None
+        self._pending: Results | None = None  # loaded while another module was shown
+        self._before: tuple[int, ViewState] | None = None  # layout and views before a run came on screen
+        self._positions: ViewState | None = None  # where the views go when the run is drawn
         self.legends = Legends()
         self.inputs = InputsSection(self)
         self.method = MethodSection(self)
         self.run = RunSection(self)
+        self.comparisons = ComparisonsSection(self)
         self.map = MapSection(self)
         self.findings = FindingsSection(self)
         self.check = CheckSection(self)
+        self.verdict = VerdictSection(self)
+        self.dictation = Dictation(self)
+        self.cursor = CursorSection(self)
+        self.stored = StoredSection(self)
         self.views = ViewsSection(self)
         self.export = ExportSection(self)
         self.shortcuts = Shortcuts(self)
-        self._results = (self.views, self.map, self.findings, self.check, self.export)  # views first: they are made
+        self._results = (
+            self.comparisons,
+            self.views,
+            self.map,
+            self.findings,
+            self.verdict,
+            self.check,
+            self.dictation,
+            self.cursor,
+            self.stored,
+            self.export,
+        )  # views are made before the rest
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
         resultsLoaded.connect(self.showLoaded)
@@ -74,6 +104,8 @@ class Panel(VTKObservationMixin):
 
     def onParameters(self, caller: Any = None, event: Any = None) -> None:  # noqa: ARG002
         """Update the sections: the user, a key or a script changed a parameter."""
+        if not self.entered:  # the views are another module's
+            return
         parameters = self.parameters
         for section in self._sections:
             if parameters is None or self.parameters is not parameters:  # a section's update may close the scene
@@ -112,41 +144,89 @@ class Panel(VTKObservationMixin):
         with self.oneChange() as parameters:
             parameters.reference, parameters.template = results.reference, results.template
             parameters.listBy = operating_point_of(results.content.get("findings", {})) or parameters.listBy
+            parameters.method = results.method if results.method in METHODS else parameters.method
         self.show(results)
 
     def show(self, results: Results) -> None:
-        """Show a run instead of the one on screen."""
+        """Show a run instead of the one on screen; if another module is shown, when the user comes back."""
         from ChangeMapJointGui.session import Session
 
-        self.hide()
+        if not self.entered:
+            self._pending = results
+            text = _("The comparison is done: open the module Change Map Joint to see it.")
+            slicer.util.showStatusMessage(text, STATUS_MS)
+            return
         session = Session(results)
+        self.shortcuts.endFlicker()
+        self._positions = None
+        if self.session is not None:
+            if self.session.results.reference is results.reference:
+                self._positions = self._viewState()  # another method on the same scan: at the same place
+            self.session.close()
+            self.session = None
         with self.oneChange() as parameters:
+            parameters.comparison = results.run
             if parameters.map not in session.maps and session.maps:
                 parameters.map = session.maps[0]
+            if session.maps:
+                parameters.threshold = session.threshold
             parameters.readerVerdict = session.readerVerdict
             if session.unusable:  # remaining misalignment would look like change
                 parameters.showOverlay = False
+        self._pending = None
         self.session = session  # only now, so that the changes above do not draw it twice
         for section in (self.inputs, *self._results):
             section.showResult()
         self.onParameters()
-        self.shortcuts.observeViews()
 
     def showResultsOfScene(self) -> None:
-        """Show the run that was saved with the scene, if there is one."""
+        """Show the run of the scene that was shown last, else the newest, if there is one."""
         if not slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLTextNode"):  # every run has one
             return
         from ChangeMapJointLib.scene.results import Results
 
-        results = Results.of_scene()
-        if results is not None and results.reference is not None:
+        runs = [results for results in Results.all_of_scene() if results.reference is not None]
+        last = [results for results in runs if results.run == self.parameters.comparison]
+        for results in (last or runs)[:1]:
             self.show(results)
 
     def hide(self) -> None:
-        """Remove the run from the screen; its nodes stay in the scene."""
+        """Remove the run from the screen, which is as it was before; its nodes stay in the scene."""
+        self._pending = self._positions = None
         if self.session is not None:
-            self.session.close()
+            session = self.session
+            session.close()
+            self._restoreViews(session)
         self._showNothing()
+
+    def keepViews(self) -> None:
+        """Remember layout, layers and windows before a run changes them."""
+        if self._before is None and self.session is not None:
+            from ChangeMapJointLib.scene import layouts
+
+            self._before = layouts.current(slicer.app.layoutManager()), self._viewState()
+
+    def placeViews(self) -> None:
+        """Put the views where the reader left them, if that is known."""
+        if self._positions is not None:
+            self._positions.restore_positions()
+            self._positions = None
+
+    def _viewState(self) -> ViewState:
+        from ChangeMapJointLib.scene.nodes import CURRENT
+        from ChangeMapJointLib.scene.view_state import ViewState
+
+        return ViewState(CURRENT, self.session.scans if self.session is not None else ())
+
+    def _restoreViews(self, session: Session) -> None:
+        """Give the views back as they were before the run came on screen."""
+        from ChangeMapJointLib.scene import layouts
+
+        if self._before is None:
+            return
+        (layout, views), self._before = self._before, None
+        layouts.leave(layout, slicer.app.layoutManager())
+        views.restore({node.GetID() for node in session.scans})
 
     def _showNothing(self) -> None:
         self.session = None
@@ -155,25 +235,39 @@ class Panel(VTKObservationMixin):
 
     # -- the module's life ------------------------------------------------------------
     def enter(self) -> None:
-        """Connect the parameter node and enable the keys: the module is shown."""
+        """Connect the parameter node, show the run, and enable the keys: the module is shown."""
+        self.entered = True
         if self.parameters is None or self.parameters.parameterNode.GetScene() is None:
             self.setParameters(
                 self.logic.getParameterNode()
             )  # once per scene: before Slicer 5.12 each call leaves observers
+        elif self._pending is not None and self._pending.record.GetScene() is not None:
+            self.show(self._pending)
+        elif self.session is not None:
+            for section in (self.views, self.map, self.check):
+                section.showResult()
+            self.onParameters()
         else:
             self.onParameters()
         self.shortcuts.enable()
 
     def exit(self) -> None:
-        """Disable the keys: another module is shown, and may use them."""
+        """Give views and keys back: another module is shown."""
         self.shortcuts.disable()
+        if self.session is not None and self.entered:
+            self._positions = self._viewState()
+            self.session.leave()
+            self._restoreViews(self.session)
+        self.entered = False
 
     def close(self) -> None:
         """Disconnect everything: the application quits or the module is unloaded."""
         self.shortcuts.disable()
         self.setParameters(None)
         self.hide()
+        self.entered = False
         for section in (self.run, self.method):
             section.close()
+        self.cursor.removeObservers()
         resultsLoaded.disconnect(self.showLoaded)
         self.removeObservers()

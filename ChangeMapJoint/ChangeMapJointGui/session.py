@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import slicer
 
-from ChangeMapJointGui.findings_csv import writeTable
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
-from ChangeMapJointGui.runs import REPORT
+from ChangeMapJointGui.panes import Panes
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.follow import PriorFollower
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing, hide_extra, show_extra
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, LayerWatch, composite_node, existing, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.results import Results
 
@@ -48,13 +46,18 @@ class Session:
         self.lists = RunLists(results)
         self._reading = Decisions(results.reading)
         self._overlay = Overlay()
-        self._flicker = check.Flicker(CURRENT, results.reference, results.warped)
+        self._panes = Panes(results)
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
         self._mapOnScreen = self._priorOnScreen = ""
         self._checking = False
         self._shown = True
         self._outlines: Any = None
+        self._hatching: tuple[Any, ...] = ()  # the label map, None where all can be trusted; empty before it is made
+        self._checkLayer: Any = None
+        self._checks: tuple[bool, bool, str] = (False, False, "none")
+        self._views: list[str] = []  # those of the current scan that show this run's scans
+        self._watch: LayerWatch | None = None
 
     # -- results of the run ------------------------------------------------------------
     @property
@@ -98,12 +101,6 @@ class Session:
         return int(record.get("withheld", 0)) or len(record.get("findings", []))
 
     @property
-    def report(self) -> Path | None:
-        """Path of the run's report; None if it no longer exists."""
-        path = self.results.record.GetAttribute(REPORT)
-        return Path(path) if path and Path(path).exists() else None
-
-    @property
     def mapNode(self) -> Any:
         """The node of the map that the run shows by default."""
         return getattr(self.results, self.maps[0]) if self.maps else None
@@ -118,7 +115,7 @@ class Session:
         key = key if key in self.maps else self.maps[0]
         if key != self._mapOnScreen:
             mapNode = None if key == SIGNED else getattr(self.results, key)
-            self._overlay.show(mapNode, self.results.signed, existing(CURRENT))
+            self._overlay.show(mapNode, self.results.signed, self._views)
             self._mapOnScreen = key
         if threshold != self._overlay.threshold:
             self._overlay.set_threshold(threshold)
@@ -127,7 +124,7 @@ class Session:
         self._overlay.set_opacity(opacity)
         self._shown = shown
         self._overlay.set_visible(shown and not self._checking)
-        self._reading.threshold = threshold
+        self._reading.threshold = round(threshold, 3)  # sliders give 0.45999999999999996
 
     # -- findings ---------------------------------------------------------------------
     def findings(self, threshold: float, smallest: int, signs: Sequence[int]) -> list[ListedChange]:
@@ -156,6 +153,12 @@ class Session:
         return {} if self.unusable else self.lists.judged(point)
 
     @property
+    def threshold(self) -> float:
+        """The threshold that the reader chose for this run; before that, the one with which it was made."""
+        stored = self._reading.threshold
+        return round(self.mapThreshold if stored is None else stored, 3)
+
+    @property
     def mapThreshold(self) -> float:
         """The threshold of the map with which the run was made."""
         return float(self.results.content.get("findings", {}).get("threshold", 1.0))
@@ -165,11 +168,18 @@ class Session:
         """What the comparison cannot see, one sentence each; empty for method ``rigid`` and a failed registration."""
         return () if self.unusable else unseen_of_records(self.results.content)
 
-    def jumpTo(self, row: ListedChange) -> None:
-        """Center all views on a finding; the prior's views on its place in the prior."""
+    def jumpTo(self, row: ListedChange, *, zoom: bool = False) -> None:
+        """Center all views on a finding; the prior's views on its place in the prior.
+
+        Args:
+            row: the finding.
+            zoom: also make it fill a third of each view.
+        """
         views = existing(CURRENT)
         if self._follower is None:
             views += existing(PRIOR)
+        if zoom:
+            findings.zoom_to(findings.extent_mm(row.measured, row.volume_ml), views)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
     def markFindings(self, rows: Sequence[Row], selected: ListedChange | None) -> None:
@@ -201,9 +211,14 @@ class Session:
         verdict = old["verdict"] if verdict is None else verdict
         self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
 
-    def saveTable(self, path: Path, rows: Sequence[Row]) -> None:
-        """Write rows of the list with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
-        writeTable(path, rows, self.review)
+    @property
+    def decided(self) -> dict[str, Any]:
+        """Return the threshold and both verdicts on the registration, by the column of a table."""
+        return {
+            "map_threshold": self._reading.threshold,
+            "registration_verdict": self.verdict,
+            "reader_registration_verdict": self.readerVerdict,
+        }
 
     # -- registration check -----------------------------------------------------------
     @property
@@ -224,28 +239,49 @@ class Session:
             overlay: shown instead of the change map: ``jacobian``, ``displacement``, ``trust``, or ``none``.
             prior: what the prior's views show: ``warped``, ``acquired`` or ``rigid``.
         """
-        views, run = existing(CURRENT), self.results
-        outlines = check.edges_of(run.warped) if edges else None
-        for view in views:
-            if outlines is not None:
-                show_extra(view, outlines)
-            elif self._outlines is not None:
-                hide_extra(view, self._outlines)
-        self._outlines = outlines
-        hatch = check.hatch_of(run.trust, run.lungs) if untrusted and run.trust is not None else None
-        layouts.set_layers(views, label=hatch)
-        self._showCheckOverlay(overlay)
+        self._checks = (edges, untrusted, overlay)
+        self._drawChecks(self._views)
         if prior != self._priorOnScreen:
             self._priorOnScreen = prior
             self._showPrior(prior)
 
-    def _showCheckOverlay(self, overlay: str) -> None:
-        node = self._checkNode(overlay)
+    def _drawChecks(self, views: Sequence[str]) -> None:
+        """Draw edges, hatching and overlay of the check in these views."""
+        edges, untrusted, overlay = self._checks
         self._dropReveal()
-        self._checking = node is not None
-        layouts.set_layers(existing(CURRENT), foreground=node, opacity=CHECK_OPACITY)
+        self._clear(views)
+        if edges:
+            self._outlines = check.edges_of(self.results.warped)
+        for view in views if edges else ():
+            show_extra(view, self._outlines)
+        self._checkLayer = self._checkNode(overlay)
+        self._checking = self._checkLayer is not None
+        layouts.set_layers(
+            views, foreground=self._checkLayer, label=self._hatch() if untrusted else None, opacity=CHECK_OPACITY
+        )
         if self.maps:
             self._overlay.set_visible(self._shown and not self._checking)
+
+    def _hatch(self) -> Any:
+        """Return the label map that hatches what cannot be trusted; None if all can, or nothing is known."""
+        if not self._hatching:
+            run = self.results
+            known = run.trust is not None and run.lungs is not None
+            node = check.hatch_of(run.trust, run.lungs) if known else None
+            self._hatching = (node if node is not None and slicer.util.arrayFromVolume(node).any() else None,)
+        return self._hatching[0]
+
+    def _clear(self, views: Sequence[str]) -> None:
+        """Take edges, hatching and overlay of the check off these views; other layers stay."""
+        labels, layers = _ids(self._hatching), _ids([self._checkLayer])
+        for view in views:
+            composite = composite_node(view)
+            if self._outlines is not None:
+                hide_extra(view, self._outlines)
+            if composite.GetLabelVolumeID() in labels:
+                composite.SetLabelVolumeID(None)
+            if composite.GetForegroundVolumeID() in layers:
+                composite.SetForegroundVolumeID(None)
 
     def checkRange(self, overlay: str) -> tuple[float, float]:
         """Return the values of the lowest and highest color of a check overlay."""
@@ -268,31 +304,44 @@ class Session:
             self._follower = None
         layouts.set_layers(views, background=run.template if acquired else run.warped)
         layouts.link(views, layouts.PRIOR_GROUP if acquired else layouts.CURRENT_GROUP)
-        if acquired and len(views) == len(PRIOR) and len(existing(CURRENT)) == len(CURRENT):
-            self._follower = PriorFollower(mapping)
+        pairs = [pair for pair in zip(CURRENT, PRIOR, strict=True) if len(existing(pair)) == len(pair)]
+        if acquired and pairs:
+            self._follower = PriorFollower(mapping, *zip(*pairs, strict=True))
         elif not acquired:
             for view, like in zip(PRIOR, CURRENT, strict=True):
                 if view in views and existing([like]):
                     layouts.match(view, like)
+        self._panes.show(warped=not acquired)
 
     def flicker(self, on: bool) -> None:
-        """While on, the current views show the warped prior."""
-        if existing(CURRENT):
-            self._flicker.show_second(on)
+        """While on, the current views show the warped prior, without overlay and markers."""
+        layouts.set_layers(self._views, background=self.results.warped if on else self.results.reference)
+        self._panes.flicker(on)
+        self._showMarks(not on)
+
+    def _showMarks(self, shown: bool) -> None:
+        """Show or hide what is drawn over the scans: a flicker compares the scans alone."""
+        if self.maps:
+            self._overlay.set_visible(shown and self._shown and not self._checking)
+        if self.results.findings is not None:
+            findings.show_in(self.results.findings, self._views if shown else ())
 
     def swipe(self, share: float) -> None:
-        """Show the warped prior in this share of the views, from the patient's left; 0 hides it."""
+        """Show the warped prior in this share of what the axial view shows, from the patient's left; 0 hides it."""
+        self._showMarks(share <= 0)
         if share <= 0:
             self._dropReveal()
             return
         if self._reveal is None:
-            self._reveal = check.Reveal(existing(CURRENT), self.results.warped)
-        self._reveal.swipe(1 - share)
+            self._reveal = check.Reveal(self._views, self.results.warped)
+        self._reveal.swipe(self._reveal.fraction_at(layouts.across(CURRENT[0], 1 - share)))
+        self._panes.divide(self._reveal.plane)
 
     def _dropReveal(self) -> None:
         if self._reveal is not None:
             self._reveal.remove()
             self._reveal = None
+            self._panes.divide(None)
 
     # -- views ------------------------------------------------------------------------
     def arrange(self, layout: str) -> None:
@@ -303,26 +352,61 @@ class Session:
         layouts.set_layers(existing(PRIOR), background=self.results.warped)
         layouts.link(current, layouts.CURRENT_GROUP)
         self._priorOnScreen = ""  # the layout may have created its views
+        if self._watch is None:
+            self._watch = LayerWatch(CURRENT, self._onLayers)
+        self._onLayers()
 
     def fitViews(self) -> None:
         """Fit the views to the whole scan."""
         if self.results.reference is not None:
             layouts.fit(existing(CURRENT), self.results.reference)
 
+    @property
+    def scans(self) -> tuple[Any, ...]:
+        """The nodes of the current, the prior and the warped prior scan that are still in the scene."""
+        run = self.results
+        return tuple(node for node in (run.reference, run.template, run.warped) if node is not None and node.GetScene())
+
+    def _onLayers(self) -> None:
+        """Show the run exactly in those views that show its scans: another patient's may have been loaded."""
+        ours = {*_ids(self.scans), None}  # nothing: the scan was removed
+        views = [view for view in existing(CURRENT) if composite_node(view).GetBackgroundVolumeID() in ours]
+        if views == self._views:
+            return
+        left, came = set(self._views) - set(views), [view for view in views if view not in self._views]
+        self._views = views
+        self._overlay.set_views(views)
+        self._clear(existing(list(left)))
+        self._drawChecks(came)
+        if self.results.findings is not None:
+            findings.show_in(self.results.findings, views)
+
     def setWindow(self, name: str) -> None:
         """Show all CTs in the window ``lung``, ``mediastinum`` or ``bone``."""
         layouts.apply_window((self.results.reference, self.results.template, self.results.warped), name)
 
-    def close(self) -> None:
-        """Remove the run from the screen and stop observing; its nodes stay in the scene."""
-        for part in (self._follower, self._reveal, self._overlay):
+    def leave(self) -> None:
+        """Take everything off the views and stop observing; :meth:`arrange` shows the run again."""
+        self._panes.remove()
+        for part in (self._watch, self._follower, self._reveal):
             if part is not None:
                 part.remove()
-        self._follower = self._reveal = None
-        views = existing(CURRENT)
-        if self._outlines is not None:
-            for view in views:
-                hide_extra(view, self._outlines)
-        layouts.set_layers(views, label=None)  # the hatching
-        if self._checking:
-            layouts.set_layers(views, foreground=None)
+        self._watch = self._follower = self._reveal = None
+        self._clear(existing(self._views))
+        for view in existing(self._views):  # VTK reports an error where the last layers of a view go
+            if not composite_node(view).GetBackgroundVolumeID():
+                layouts.set_layers([view], background=next(iter(self.scans), None))
+        self._overlay.set_views(())
+        self._views, self._priorOnScreen = [], ""
+        if self.results.findings is not None and self.results.findings.GetScene() is not None:
+            findings.show_in(self.results.findings, ())
+
+    def close(self) -> None:
+        """Remove the run from the screen and stop observing; its nodes stay in the scene."""
+        self.leave()
+        self._overlay.remove()
+
+
+def _ids(nodes: Iterable[Any]) -> set[str]:
+    """Return the IDs of the nodes that are in the scene."""
+    return {node.GetID() for node in nodes if node is not None and node.GetScene() is not None}

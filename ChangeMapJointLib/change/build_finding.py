@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.change.finding import Finding, Lung
 from ChangeMapJointLib.change.judgement import Judgement
 from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair
+from ChangeMapJointLib.change.location import Third, third
 from ChangeMapJointLib.change.naming import classify_change, write_remark
 from ChangeMapJointLib.change.regions import Region, SignedArray
 from ChangeMapJointLib.change.sections import reason_sentence
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.lesions.diameter import axial_diameters
+from ChangeMapJointLib.lesions.growth import doubling_time
 from ChangeMapJointLib.lesions.segment import elongation
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
 from ChangeMapJointLib.scan.scan import Scan
@@ -60,6 +63,8 @@ def build_finding(
     shape = elongation(points, float(np.cbrt(np.prod(grid.spacing_mm))))
     percent, interval, diameter = _differences(pair)
     mean_trust = _mean_trust(trust, region, points)
+    lung = _lung(change, points, reference, template)
+    days = _days_between(template, reference)
     remark = write_remark(kind, change, elongation=shape, partner=partner, trust=mean_trust)
     if judgement is not None and judgement.reason not in (None, "displaced"):  # that one the remark says already
         remark = f"{remark} {reason_sentence(judgement.reason)}"
@@ -69,7 +74,7 @@ def build_finding(
         centre_mm=_vector(centre),
         centre_template_mm=_vector(field.apply(centre[None])[0]),
         peak_mm=_vector(points[int(region.values.argmax())]),
-        lung=_lung(change, points, reference, template),
+        lung=lung,
         voxels=len(region.voxels),
         volume_ml=len(region.voxels) * grid.voxel_volume_ml,
         peak=region.peak,
@@ -88,6 +93,10 @@ def build_finding(
         probability=None if judgement is None else judgement.probability,
         section="finding" if judgement is None else judgement.section,
         reason=None if judgement is None else judgement.reason,
+        third=_third(change, centre, lung, reference, template),
+        interval_days=days,
+        doubling_time_days=None if percent is None else doubling_time(percent, days),
+        doubling_time_interval_days=_doubling_interval(interval, days),
     )
 
 
@@ -116,6 +125,32 @@ def _mean_trust(
         return None
     values = trust(points_mm) if callable(trust) else trust[tuple(region.voxels.T)]
     return float(values.mean())
+
+
+def _doubling_interval(
+    change_percent: tuple[float, float] | None, days: int | None
+) -> tuple[float, float | None] | None:
+    """Shortest and longest doubling time within the interval of the change of volume."""
+    if change_percent is None:
+        return None
+    slowest, fastest = (doubling_time(end, days) for end in change_percent)
+    return None if fastest is None else (fastest, slowest)
+
+
+def _days_between(template: Scan, reference: Scan) -> int | None:
+    """Days from the prior scan to the current one; None where a date is unknown."""
+    days = [scan.volume.acquisition.date for scan in (template, reference)]
+    before, now = (None if day is None else date.fromisoformat(day) for day in days)
+    return None if before is None or now is None else (now - before).days
+
+
+def _third(change: Change, centre_mm: FloatArray, lung: Lung, reference: Scan, template: Scan) -> Third | None:
+    """Third of the lung's height in the denser scan; in the other one where the denser one cuts the lung."""
+    label = LEFT if lung == "left" else RIGHT
+    now = third(reference, label, centre_mm)
+    before = third(template, label, change.motion.to_template(centre_mm[None])[0])
+    first, second = (now, before) if change.region.sign > 0 else (before, now)
+    return first or second
 
 
 def _lung(change: Change, points_mm: FloatArray, reference: Scan, template: Scan) -> Lung:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ChangeMapJointLib.change.kinds import Kind
+from ChangeMapJointLib.change.location import Third
 from ChangeMapJointLib.change.sections import Section
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.lesions.measure import LesionMeasure
@@ -43,6 +44,12 @@ class Finding:
         probability: that a lesion really changed, 0 to 1; None where nothing judged it: after :func:`list_findings
             <ChangeMapJointLib.change.findings.list_findings>` and in the folders of older runs.
         section: where it is listed, see :data:`~ChangeMapJointLib.change.sections.Section`.
+        third: 'upper', 'middle' or 'lower' third of the lung's height, where the denser scan shows the lung whole; else
+            None.
+        interval_days: days from the prior scan to the current one; None where a date is unknown.
+        doubling_time_days: volume doubling time of a lesion that is larger than before; else None.
+        doubling_time_interval_days: its confidence interval (about 95 %), from the shortest to the longest; the longest
+            is None where the measurement error allows no growth at all.
         reason: key of :data:`~ChangeMapJointLib.change.sections.REASONS` that explains it; None where none does.
     """
 
@@ -70,6 +77,10 @@ class Finding:
     probability: float | None = None
     section: Section = "finding"
     reason: str | None = None
+    third: Third | None = None
+    interval_days: int | None = None
+    doubling_time_days: float | None = None
+    doubling_time_interval_days: tuple[float, float | None] | None = None
 
     @property
     def dipole(self) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from ChangeMapJointLib.change.lesion_pairs import Change, LocalMotion, find_lesion_pair, local_motions
+from functools import partial
+
+from ChangeMapJointLib.change.lesion_pairs import Change, LesionPair, LocalMotion, find_lesion_pair, local_motions
 from ChangeMapJointLib.change.regions import Region
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.lesions.measure import Lesion, MeasureOptions
 from ChangeMapJointLib.scan.scan import Scan
+
+_THREADS = 2  # more would wait for the interpreter
 
 
 def measure_lesions(
@@ -30,12 +35,23 @@ def measure_lesions(
         options: options of the measurement.
     """
     motions = local_motions(regions, grid, field)
+
+    def pairs_of(first: int) -> list[LesionPair]:
+        """Every ``_THREADS``-th region's pair."""
+        return [
+            find_lesion_pair(region, grid, motion, reference=reference, template=template, options=options)
+            for region, motion in zip(regions[first::_THREADS], motions[first::_THREADS], strict=True)
+        ]
+
+    # a region that joins an earlier one is measured in vain, but few do, and all can be measured in parallel
+    found = run_parallel([partial(pairs_of, first) for first in range(_THREADS)], lambda: None)
+    pairs = [found[i % _THREADS][i // _THREADS] for i in range(len(regions))]
     remaining = list(range(len(regions)))
     changes = []
     while remaining:
         first = remaining.pop(0)
         region, motion = regions[first], motions[first]
-        pair = find_lesion_pair(region, grid, motion, reference=reference, template=template, options=options)
+        pair = pairs[first]
         lesion = pair.primary(region.sign)
         if lesion is not None:
             same = [i for i in remaining if _lies_in_lesion(regions[i], region.sign, lesion, motion, grid)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.cli.wording import COMMAND_LINE
+from ChangeMapJointLib.cohort.run import CohortCancelled
 from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
@@ -98,8 +99,10 @@ def exit_codes(style: str, log: Path | None = None, *, written: Path | None = No
             yield
     except InputError as error:
         raise SystemExit(_end(style, "error", error.render(COMMAND_LINE), EXIT_INPUT, error=error.to_json())) from None
-    except (Cancelled, KeyboardInterrupt):
+    except (Cancelled, KeyboardInterrupt) as error:
         message = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is complete."
+        if isinstance(error, CohortCancelled):
+            message = str(error)
         raise SystemExit(_end(style, "cancelled", message, EXIT_CANCELLED)) from None
     except (OutputClosed, BrokenPipeError):  # stop quietly, as other commands do
         discard_output()

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ChangeMapJointLib import __version__
-from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.change.sections import SECTIONS
+from ChangeMapJointLib.cli.cases import Dataset, run_cases
+from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
+from ChangeMapJointLib.cli.evaluate import evaluate_command
+from ChangeMapJointLib.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    MethodOption,
+    PresetOption,
+    ProgressOption,
+    ProgressStyle,
+    ThresholdOption,
+    log_beside,
+)
 from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
-from ChangeMapJointLib.core.choices import (
-    DEFAULT_DEVICE,
-    DEFAULT_METHOD,
-    DEFAULT_PRESET,
-    WORKING_MM,
-    DeviceName,
-    Method,
-    Preset,
-)
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import plain
 from ChangeMapJointLib.io import run_files
 
@@ -40,24 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="What changed between two chest CTs. Research use, not a medical device.",
 )
-
-
-class ProgressStyle(str, Enum):
-    """Choices of ``--progress``."""
-
-    bar = "bar"
-    json = "json"
-    none = "none"
-
-
-DeviceOption = Annotated[DeviceName, typer.Option(help="Device that computes the registration.")]
-ProgressOption = Annotated[ProgressStyle, typer.Option(help="Progress bar, JSON lines on standard output, or nothing.")]
-
-
-def _default_thresholds() -> str:
-    """Return the defaults of ``--threshold``: the default method's, then those that differ from it."""
-    others = [m for m in METHODS.values() if m.threshold != DEFAULT_THRESHOLD]
-    return "; ".join([f"{DEFAULT_THRESHOLD:g}", *(f"{m.name}: {m.threshold:g}" for m in others)])
 
 
 def _version(wanted: bool) -> None:
@@ -85,26 +70,11 @@ def run_command(
     ],
     template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
     out: Annotated[Path, typer.Option(help="Result folder to create; it appears when the run is complete.")],
-    method: Annotated[
-        Method | None, typer.Option(help="Method; rigid makes no change map.", show_default=DEFAULT_METHOD)
-    ] = None,
+    method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Threshold of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
-    ] = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(
-            help=f"Resolution of the registration: fast {WORKING_MM['fast']:g} mm, default "
-            f"{WORKING_MM['default']:g} mm, accurate {WORKING_MM['accurate']:g} mm.",
-            show_default=DEFAULT_PRESET,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="JSON file with options, named as under configuration in any run.json."),
-    ] = None,
+    threshold: ThresholdOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
     field: Annotated[
         list[Path] | None,
         typer.Option(
@@ -115,6 +85,10 @@ def run_command(
     ] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Start our registration from --field.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
+    ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
@@ -123,7 +97,15 @@ def run_command(
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(
-            reference, template, out, options, device, overwrite, deformation=tuple(field or ()), refine=refine
+            reference,
+            template,
+            out,
+            options,
+            device,
+            overwrite,
+            deformation=tuple(field or ()),
+            refine=refine,
+            keep_names=keep_names,
         )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):
@@ -192,6 +174,59 @@ def synthesize_command(
             typer.echo(f"{len(folders)} pairs in {out}")
 
 
+@app.command("cases", epilog="Example: changemap cases learn2reg NLST/ --out nlst")
+def cases_command(
+    dataset: Annotated[Dataset, typer.Argument(help="Public data set, or its format.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="Folder that holds it as downloaded.")],
+    out: Annotated[Path, typer.Option(help="Folder to create for the tables.")],
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Make tables for changemap cohort (pairs.csv) and changemap evaluate (cases.csv) from a public data set."""
+    with exit_codes(progress.value, log_beside(out)):
+        lines = run_cases(dataset, folder, out)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), lines=lines)
+        else:
+            typer.echo("\n".join(lines))
+
+
+@app.command("readers", epilog="Example: changemap readers logs/ --truth cases.csv --out readers")
+def readers_command(
+    logs: Annotated[
+        list[Path], typer.Argument(readable=False, help="Reading logs of one study, or folders that hold them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to create for page, tables, figures, JSON and exports.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Table (CSV) of the true lesions, or the table of cases of changemap evaluate. Without it, reading "
+            "times alone are evaluated.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="How far outside a lesion a mark may lie, in mm, from 0 to 100.")
+    ] = MARGIN_MM,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the folder of an earlier evaluation.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Evaluate a reader study: reading time, recall and precision of every reader in every arm, with tests."""
+    from ChangeMapJointLib.cli.readers import ReadersRequest, run_readers
+    from ChangeMapJointLib.evaluation.readers.folder import PAGE
+
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        lines = run_readers(ReadersRequest(tuple(logs), out, truth, margin, seed, overwrite), listener)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), page=str(out / PAGE), lines=lines)
+        else:
+            typer.echo("\n".join([*lines, f"Page: {out / PAGE}"]))
+
+
 @app.command("train", epilog="Example: changemap train --pairs pairs --validation held-out --out training")
 def train_command(
     pairs: Annotated[
@@ -231,6 +266,8 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
+app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
+app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 app.command("view", epilog=EXAMPLE)(view_command)
 
 
@@ -264,12 +301,6 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
         others = [f"{name} {len(result.findings.section(name))}" for name in SECTIONS if name != "finding"]
         typer.echo(f"{', '.join(others).capitalize()}.")
     typer.echo(f"Report: {report}")
-
-
-def log_beside(out: Path) -> Path:
-    """Return the path of the log for the traceback of a fault: beside ``out``, which does not exist then."""
-    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
-    return absolute.parent / f"{absolute.name or 'changemap'}.fault.log"
 
 
 def main() -> None:

@@ -9,12 +9,15 @@ OPTIONS = {
         name: f"--{name}"
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
-            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
+            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
+            "truth",
+            *("scheduler", "workers", "memory", "retries", "check"),
             *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
         )
     },
     "current": "--reference",
     "deformation": "--field",
+    "margin_mm": "--margin",
     "prior": "--template",
     "scans": "--scan",
     "sources": "--scan",

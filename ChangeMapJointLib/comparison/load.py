@@ -25,6 +25,7 @@ from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
 from ChangeMapJointLib.io.write import read_displacement, read_rigid
+from ChangeMapJointLib.lesions.measure import LesionMeasure
 from ChangeMapJointLib.registration.quality import Quality
 from ChangeMapJointLib.scan.deformation import Deformation
 
@@ -130,8 +131,8 @@ def load_result(folder: Path | str) -> SavedResult:
         >>> import ChangeMapJointLib as cmj
         >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
         >>> saved = cmj.load_result(out)
-        >>> saved.quality.verdict, saved.record["reference"]["name"]
-        ('look closely', 'current.nrrd')
+        >>> saved.quality.verdict, saved.record["reference"]["name"].split()[0]
+        ('look closely', 'scan')
     """
     folder = Path(folder)
     if folder.is_file():
@@ -162,6 +163,27 @@ def load_result(folder: Path | str) -> SavedResult:
     )
 
 
+def findings_of_records(records: Mapping[str, Any], folder: Path) -> Findings | None:
+    """Return the findings with the other sections, from the records of a run; None with method ``rigid``.
+
+    Args:
+        records: by name, see :func:`~ChangeMapJointLib.io.run_records.read_records`.
+        folder: named in errors.
+
+    Raises:
+        InputError: a record is not as a run writes it.
+    """
+    findings = _findings(records.get("findings"), folder / run_files.FINDINGS)
+    return _with_others(findings, _findings(records.get("candidates"), folder / run_files.CANDIDATES))
+
+
+def quality_of_records(records: Mapping[str, Any], folder: Path) -> tuple[Quality, GateAnswer]:
+    """Return quality and the gate's answer from the records of a run, as :func:`findings_of_records`."""
+    path, quality = folder / run_files.QUALITY, records["quality"]
+    gate = _from_json(GateAnswer, quality["gate"], path) if "gate" in quality else ALL_FINE
+    return _from_json(Quality, quality.get("quality"), path), gate
+
+
 @dataclass(frozen=True)
 class _Head:
     """What ``findings.json`` says beside the findings."""
@@ -182,7 +204,7 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
         for side in ("lesion_reference", "lesion_template"):
             if isinstance(entry.get(side), Mapping) and "centre_mm" not in entry[side]:
                 raise InputError("was written by an older version", field=path, remedy=RUN_AGAIN)
-        items.append(_from_json(Finding, entry, path))
+        items.append(_from_json(Finding, _own_lesion_fields(entry), path))
     return Findings(
         tuple(items),
         None,
@@ -192,6 +214,16 @@ def _findings(content: Mapping[str, Any] | None, path: Path) -> Findings | None:
         head.why,
         operating_point=head.operating_point,
     )
+
+
+def _own_lesion_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry whose lesions have the fields of :class:`LesionMeasure` alone; the others follow from them."""
+    known = {field.name for field in fields(LesionMeasure)}
+    result = dict(entry)
+    for side in ("lesion_reference", "lesion_template"):
+        if isinstance(entry.get(side), Mapping):
+            result[side] = {name: value for name, value in entry[side].items() if name in known}
+    return result
 
 
 def _not_seen(content: Any, path: Path) -> tuple[NotSeen, ...]:

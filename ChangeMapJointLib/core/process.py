@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -116,6 +117,17 @@ def lock_until_exit(path: Path, *, patience_s: float = 1.0) -> bool:
         time.sleep(POLL_S)
     _locked.append(stream)
     return True
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock of the file at ``path`` inside the block; yields False if another process holds it.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+    with path.open("ab") as stream:
+        yield lock(stream.fileno())
 
 
 def is_locked(path: Path) -> bool:

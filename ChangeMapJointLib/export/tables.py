@@ -26,12 +26,25 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.change.not_seen import NotSeen
     from ChangeMapJointLib.change.sections import OperatingPoint
     from ChangeMapJointLib.gate.answer import GateAnswer
+    from ChangeMapJointLib.lesions.measure import LesionMeasure
     from ChangeMapJointLib.registration.quality import Quality
 
 SCHEMA_VERSION = 1
 AXES = ("x", "y", "z")
 POINTS = ("centre", "centre_template", "peak")
 LESION_FIELDS = ("volume_ml", "long_diameter_mm", "perpendicular_diameter_mm", "mean_hu", "peak_hu")
+MORE_LESION_FIELDS = (
+    "volume_low_ml",
+    "volume_high_ml",
+    "mean_diameter_mm",
+    "mean_diameter_low_mm",
+    "mean_diameter_high_mm",
+    "mass_mg",
+    "texture",
+    "extent",
+    "calcified",
+    "juxtapleural",
+)
 COLUMNS = (
     "id",
     "kind",
@@ -59,6 +72,13 @@ COLUMNS = (
     "probability",
     "reason",
     "reason_text",
+    "third",
+    "interval_days",
+    "doubling_time_days",
+    "doubling_time_low_days",
+    "doubling_time_high_days",
+    *(f"reference_{name}" for name in MORE_LESION_FIELDS),  # later columns go last, so that the others keep their place
+    *(f"template_{name}" for name in MORE_LESION_FIELDS),
 )
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet would evaluate such a text as a formula
 
@@ -128,12 +148,29 @@ def finding_row(finding: Finding) -> dict[str, Value]:
         for i, axis in enumerate(AXES):
             row[f"{name}_{axis}_mm"] = None if point is None else _scalar(point[i])
     for name, lesion in (("reference", finding.lesion_reference), ("template", finding.lesion_template)):
-        for field in LESION_FIELDS:
-            row[f"{name}_{field}"] = None if lesion is None else _scalar(getattr(lesion, field))
+        values = {} if lesion is None else lesion_values(lesion)
+        for field in (*LESION_FIELDS, *MORE_LESION_FIELDS):
+            row[f"{name}_{field}"] = values.get(field)
     low, high = finding.volume_change_interval_percent or (None, None)
+    fastest, slowest = finding.doubling_time_interval_days or (None, None)
+    row["doubling_time_low_days"], row["doubling_time_high_days"] = _scalar(fastest), _scalar(slowest)
     row["reason_text"] = reason_sentence(finding.reason) or None
     row["volume_change_low_percent"], row["volume_change_high_percent"] = _scalar(low), _scalar(high)
     return row
+
+
+def lesion_values(lesion: LesionMeasure) -> dict[str, Value]:
+    """The values of a lesion in one scan by name, as in :data:`LESION_FIELDS`; low and high end the 95 % interval."""
+    low_ml, high_ml = lesion.volume_interval_ml
+    low_mm, high_mm = lesion.mean_diameter_interval_mm
+    ends = {
+        "volume_low_ml": low_ml,
+        "volume_high_ml": high_ml,
+        "mean_diameter_low_mm": low_mm,
+        "mean_diameter_high_mm": high_mm,
+    }
+    names = (*LESION_FIELDS, *MORE_LESION_FIELDS)
+    return {name: _scalar(ends[name] if name in ends else getattr(lesion, name)) for name in names}
 
 
 def plain(value: object) -> object:
@@ -149,6 +186,12 @@ def plain(value: object) -> object:
     return _scalar(value)
 
 
+def _fields(value: object) -> dict[str, object]:
+    fields = plain(value)
+    assert isinstance(fields, dict)
+    return fields
+
+
 def _nested(finding: Finding) -> dict[str, object]:
     row: dict[str, object] = dict(finding_row(finding))
     nested: dict[str, object] = {}
@@ -156,11 +199,14 @@ def _nested(finding: Finding) -> dict[str, object]:
         point = [row.pop(f"{name}_{axis}_mm") for axis in AXES]
         nested[f"{name}_mm"] = None if None in point else point
     for name in ("reference", "template"):
-        for field in LESION_FIELDS:
+        for field in (*LESION_FIELDS, *MORE_LESION_FIELDS):
             row.pop(f"{name}_{field}")
-        nested[f"lesion_{name}"] = plain(getattr(finding, f"lesion_{name}"))
+        lesion = getattr(finding, f"lesion_{name}")
+        nested[f"lesion_{name}"] = None if lesion is None else {**_fields(lesion), **lesion_values(lesion)}
     interval = [row.pop("volume_change_low_percent"), row.pop("volume_change_high_percent")]
     nested["volume_change_interval_percent"] = None if None in interval else interval
+    fastest, slowest = row.pop("doubling_time_low_days"), row.pop("doubling_time_high_days")
+    nested["doubling_time_interval_days"] = None if fastest is None else [fastest, slowest]
     return row | nested
 
 

@@ -15,6 +15,7 @@ from ChangeMapJointLib.change.sections import (
     reason_sentence,
 )
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.nodule_words import doubling_words, nodule_words, place_words
 from ChangeMapJointLib.gate.answer import FINE
 from ChangeMapJointLib.registration.quality import CRITERIA, LOW_TRUST
 from ChangeMapJointLib.scan.volume import Volume
@@ -88,6 +89,14 @@ def finding_line(finding: Finding) -> dict[str, object]:
         "hint": KIND_HINTS.get(finding.kind, ""),
         "denser": finding.kind in DENSER_KINDS,
         "lung": finding.lung,
+        "place": place_words(finding.lung, finding.third),
+        "nodule_now": nodule(now),
+        "nodule_before": nodule(before),
+        "mass_now": number(now.mass_mg if now else None, 0, "mg"),
+        "mass_before": number(before.mass_mg if before else None, 0, "mg"),
+        "volume_now_interval": volume_interval(now),
+        "volume_before_interval": volume_interval(before),
+        "doubling": doubling_words(finding.doubling_time_days, finding.doubling_time_interval_days),
         "size_now": size(now) or absent_now,
         "size_before": size(before) or absent_before,
         "volume_now": volume_ml(now.volume_ml if now else None),
@@ -104,6 +113,18 @@ def finding_line(finding: Finding) -> dict[str, object]:
         "reason": reason_sentence(finding.reason),
         "remark": finding.remark or "",
     }
+
+
+def nodule(lesion: LesionMeasure | None) -> str:
+    """What kind of nodule a lesion is; empty where there is none."""
+    if lesion is None:
+        return ""
+    return nodule_words(lesion.texture, lesion.extent, calcified=lesion.calcified, juxtapleural=lesion.juxtapleural)
+
+
+def volume_interval(lesion: LesionMeasure | None) -> str:
+    """The interval of a lesion's volume in ml; empty where there is none."""
+    return "" if lesion is None else " to ".join(volume_ml(end) for end in lesion.volume_interval_ml)
 
 
 def probability(value: float | None) -> str:
@@ -281,7 +302,6 @@ def inputs(content: ReportContent) -> list[tuple[str, str, str]]:
 def _describe(volume: Volume, sha256: str) -> dict[str, str]:
     scan, grid = volume.acquisition, volume.grid
     return {
-        # the file name only: folder names may identify the patient; run.json holds the whole path
         "File or folder": volume.source.name or UNKNOWN,
         "Acquired": scan.date or UNKNOWN,
         "Slice thickness": UNKNOWN if scan.slice_thickness_mm is None else number(scan.slice_thickness_mm, 2, "mm"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ChangeMapJointLib import __version__
-from ChangeMapJointLib.io.dicom.dicomdir import is_dicomdir, open_scan
+from ChangeMapJointLib.io.dicom.recognise import is_dicomdir
 from ChangeMapJointLib.io.sources import plain_file
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "pydicom", "torch")
@@ -24,6 +24,8 @@ def sha256_of(path: Path) -> str:
     """
     total = hashlib.sha256()
     if path.is_file() and is_dicomdir(plain_file(path, path.name)):
+        from ChangeMapJointLib.io.dicom.dicomdir import open_scan
+
         with open_scan(path) as source:
             for listed in sorted(source.files, key=lambda file: file.name):
                 total.update(f"{listed.name}\0{listed.size}\0".encode())

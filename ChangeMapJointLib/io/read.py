@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.io.dicom.headers import looks_like_dicom
-from ChangeMapJointLib.io.dicom.series import read_dicom
+from ChangeMapJointLib.io.dicom.recognise import looks_like_dicom
 from ChangeMapJointLib.io.image_header import ImageHeader, read_numbers, read_scan
 from ChangeMapJointLib.io.large import limit_voxels
 from ChangeMapJointLib.io.metaimage import read_meta_header
@@ -85,6 +84,8 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     if not (file.is_file() or file.is_dir()):  # a pipe or a device would block
         raise InputError("neither a file nor a folder", field=file, expected=FORMATS)
     if is_dicom(file):
+        from ChangeMapJointLib.io.dicom.series import read_dicom  # only here: Slicer 5.10's pydicom is too old for it
+
         return limit_voxels(read_dicom(file, selector, progress=progress))
     if selector is not None:
         raise InputError(

@@ -43,6 +43,46 @@ def sphere_diameter_mm(volume_ml: float) -> float:
     return diameter_mm
 
 
+def volume_interval(volume_ml: float, error: float = 0.0) -> tuple[float, float]:
+    """Confidence interval (about 95 %) of one measured volume in ml.
+
+    The spread of the ratio of two measurements is that of one times the square root of 2, on a logarithmic scale.
+
+    Args:
+        volume_ml: the measured volume.
+        error: its relative error from the voxel size, see :func:`voxel_error`.
+
+    Examples:
+        >>> low, high = volume_interval(1.0)
+        >>> round(low, 2), round(high, 2)
+        (0.84, 1.23)
+    """
+    low = math.hypot(math.log(REPEAT_SCAN_UPPER) / math.sqrt(2.0), error)
+    high = math.hypot(math.log(REPEAT_SCAN_LOWER) / math.sqrt(2.0), error)
+    return volume_ml * math.exp(-low), volume_ml * math.exp(high)
+
+
+def doubling_time(change_percent: float, days: int | None) -> float | None:
+    """Volume doubling time in days of a lesion that grows exponentially, ``days * ln 2 / ln(V_now / V_before)``.
+
+    Args:
+        change_percent: change of volume over the interval.
+        days: between the two scans; None where a date is unknown.
+
+    Returns:
+        The doubling time; None where the volume did not grow, or the days are unknown or not positive.
+
+    Examples:
+        >>> doubling_time(300.0, 100)
+        50.0
+        >>> doubling_time(-10.0, 100) is None
+        True
+    """
+    if days is None or days <= 0 or not change_percent > 0:
+        return None
+    return days * math.log(2.0) / math.log1p(change_percent / 100.0)
+
+
 def volume_change(
     now_ml: float, before_ml: float, *, now_error: float = 0.0, before_error: float = 0.0
 ) -> tuple[float, float, float]:

@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.grid import FloatArray, Vector3, bounding_box
 from ChangeMapJointLib.lesions.diameter import axial_diameters, lps_spacing_mm
-from ChangeMapJointLib.lesions.growth import volume_change, voxel_error
+from ChangeMapJointLib.lesions.growth import volume_change, volume_interval, voxel_error
+from ChangeMapJointLib.lesions.nodule_type import Extent, Texture, nodule_type
 from ChangeMapJointLib.lesions.patch import IsLung, Patch, cut_patch
 from ChangeMapJointLib.lesions.segment import BoolArray, Nodule, NoduleOptions, find_nodule, halfway_hu, lung_density_hu
 from ChangeMapJointLib.scan.volume import Volume
@@ -56,6 +57,11 @@ class LesionMeasure:
         peak_hu: highest density.
         lung_hu: density of the surrounding lung.
         voxels: volume in voxels of the scan, rounded.
+        texture: 'solid', 'part-solid' or 'ground-glass'; None where blur hides it, and in folders of older runs. See
+            :func:`~ChangeMapJointLib.lesions.nodule_type.nodule_type`.
+        extent: what was measured: the 'whole' lesion, or the 'solid part' of a part-solid one.
+        calcified: whether a tenth or more of its inner part is calcium.
+        juxtapleural: whether it touches the border of the lung.
     """
 
     centre_mm: Vector3
@@ -67,6 +73,31 @@ class LesionMeasure:
     peak_hu: float
     lung_hu: float
     voxels: int
+    texture: Texture | None = None
+    extent: Extent = "whole"
+    calcified: bool = False
+    juxtapleural: bool = False
+
+    @property
+    def mean_diameter_mm(self) -> float:
+        """Mean of the long and the perpendicular axial diameter."""
+        return 0.5 * (self.long_diameter_mm + self.perpendicular_diameter_mm)
+
+    @property
+    def mass_mg(self) -> float:
+        """Mass: volume times density, where 0 HU is 1 mg/mm3 and -1000 HU is 0 (de Hoop et al., Radiology 255:199)."""
+        return self.volume_ml * max(self.mean_hu + 1000.0, 0.0)
+
+    @property
+    def volume_interval_ml(self) -> tuple[float, float]:
+        """Confidence interval (about 95 %) of the volume; see :func:`volume_interval`."""
+        return volume_interval(self.volume_ml, self.volume_error)
+
+    @property
+    def mean_diameter_interval_mm(self) -> tuple[float, float]:
+        """Confidence interval (about 95 %) of the mean diameter: that of the volume, at the same shape."""
+        low, high = ((end / self.volume_ml) ** (1.0 / 3.0) for end in self.volume_interval_ml)
+        return self.mean_diameter_mm * low, self.mean_diameter_mm * high
 
     def volume_change_since(self, before: LesionMeasure) -> tuple[float, float, float]:
         """Change from ``before`` in percent, with its confidence interval; see :func:`volume_change`."""
@@ -210,6 +241,7 @@ def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
     values = patch.hu[nodule.mask]
     long_mm, across_mm = axial_diameters(nodule.mask, patch.grid)
     x, y, z = patch.grid.to_physical(np.argwhere(nodule.mask)[:, ::-1].mean(axis=0))
+    kind = nodule_type(patch, nodule, spacing)
     return LesionMeasure(
         centre_mm=(float(x), float(y), float(z)),
         volume_ml=volume_ml,
@@ -220,6 +252,10 @@ def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
         peak_hu=float(values.max()),
         lung_hu=lung_hu,
         voxels=max(round(volume_ml / volume.grid.voxel_volume_ml), 1),
+        texture=kind.texture,
+        extent=kind.extent,
+        calcified=kind.calcified,
+        juxtapleural=kind.juxtapleural,
     )
 
 

@@ -10,7 +10,7 @@ import slicer
 import slicer.util
 from numpy.typing import ArrayLike
 
-from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.core.grid import FloatArray, Vector3
 from ChangeMapJointLib.scene.nodes import (
     CURRENT,
     ORIENTATIONS,
@@ -24,6 +24,8 @@ from ChangeMapJointLib.scene.nodes import (
 from ChangeMapJointLib.scene.volumes import set_window
 
 COMPARE, READ, CHECK = 7310, 7311, 7312  # Slicer's own layouts end below 1000
+OURS = (COMPARE, READ, CHECK)
+STANDARD: int = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 KEEP: Any = object()  # leave a layer as it is
 CURRENT_GROUP, PRIOR_GROUP = 0, 1  # views are linked within a group
 COLORS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
@@ -65,8 +67,28 @@ def _view(view: str) -> str:
     return f'<view class="vtkMRMLSliceNode" singletontag="{view}">{inside}</view>'
 
 
+def register(manager: Any = None) -> Node | None:
+    """Make the layouts known to the application; each session needs it, since scenes store their numbers only.
+
+    Args:
+        manager: the qSlicerLayoutManager; None to use the scene's layout node.
+
+    Returns:
+        The layout node; None if there is none.
+    """
+    node = manager.layoutLogic().GetLayoutNode() if manager is not None else None
+    node = node or slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is not None:
+        for layout in OURS:
+            change = node.SetLayoutDescription if node.IsLayoutDescription(layout) else node.AddLayoutDescription
+            change(layout, description(layout))
+    return node
+
+
 def apply(layout: int, manager: Any = None) -> bool:
     """Arrange the application's views; its layout manager creates those that are missing.
+
+    The layout is not saved with the scene: without this extension nothing would be shown.
 
     Args:
         layout: COMPARE, READ or CHECK.
@@ -75,16 +97,31 @@ def apply(layout: int, manager: Any = None) -> bool:
     Returns:
         False if there is no layout node.
     """
-    node = manager.layoutLogic().GetLayoutNode() if manager is not None else None
-    node = node or slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    node = register(manager)
     if node is None:
         return False
-    change = node.SetLayoutDescription if node.IsLayoutDescription(layout) else node.AddLayoutDescription
-    change(layout, description(layout))
+    node.SetSaveWithScene(0)
     node.SetViewArrangement(layout)
     for view in existing(PRIOR):  # also for views that existed before
         slice_node(view).SetViewGroup(PRIOR_GROUP)
+        composite_node(view).SetDoPropagateVolumeSelection(False)  # a volume that is loaded is not the prior
     return True
+
+
+def current(manager: Any = None) -> int:
+    """Return the number of the application's layout, one of its own or of ours."""
+    node = register(manager)
+    return STANDARD if node is None else int(node.GetViewArrangement())
+
+
+def leave(layout: int, manager: Any = None) -> None:
+    """Go back to a layout of the application's own, unless another than ours is shown already."""
+    node = register(manager)
+    if node is None:
+        return
+    if node.GetViewArrangement() in OURS:
+        node.SetViewArrangement(STANDARD if layout in OURS else layout)
+    node.SetSaveWithScene(1)
 
 
 def set_layers(
@@ -162,6 +199,15 @@ def match(view: str, like: str, centre: Vector3 | None = None) -> None:
     target.SetFieldOfView(width * mm, height * mm, target.GetFieldOfView()[2])
     target.UpdateMatrices()
     target.EndModify(was)
+
+
+def across(view: str, share: float) -> FloatArray:
+    """Return the point (RAS, mm) at a share of a view's width, from its left edge, in the middle of its height."""
+    node = slice_node(view)
+    width, height, _ = node.GetDimensions()
+    to_ras = slicer.util.arrayFromVTKMatrix(node.GetXYToRAS())
+    point: FloatArray = (to_ras @ (share * width, height / 2, 0.0, 1.0))[:3]
+    return point
 
 
 def jump(ras: ArrayLike, views: Views = CURRENT) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,25 @@ def _of_view(view: str, kind: str) -> Node:
 def existing(views: Views) -> list[str]:
     """Return those of ``views`` that are in the scene."""
     return [view for view in views if slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")]
+
+
+class LayerWatch:
+    """Tells when the layers of some views change, for example since a volume was loaded; :meth:`remove` ends it."""
+
+    def __init__(self, views: Views, changed: Callable[[], None]) -> None:
+        """Observe the views that exist; ``changed`` is called after each change of a layer."""
+        self._changed = changed
+        nodes = [composite_node(view) for view in existing(views)]
+        self._observed = [(node, node.AddObserver("ModifiedEvent", self._on_modified)) for node in nodes]
+
+    def _on_modified(self, _node: Node, _event: Any) -> None:
+        self._changed()
+
+    def remove(self) -> None:
+        """Stop watching."""
+        for node, observer in self._observed:
+            node.RemoveObserver(observer)
+        self._observed = []
 
 
 def tag(node: Node, role: str, run: str) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from ChangeMapJointLib.io.run_records import read_records
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.decisions import Decisions
-from ChangeMapJointLib.scene.nodes import RUN, Node, batch, of_run, remove, tag
+from ChangeMapJointLib.scene.nodes import ROLE, RUN, Node, batch, of_run, remove, tag
 from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
 
+LOADED = "ChangeMapJoint.loaded"  # attribute of the record: when
+WHOLE = {"warped", "reading"}  # roles that every run has beside its record
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
 # role: file, kind of node, color table, values of its lowest and highest color
 VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
@@ -38,20 +41,20 @@ VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
     "lungs": (run_files.LUNGS_REFERENCE, "label", None, (0.0, 0.0)),
 }
 TITLES = {
-    "change_map": "Change map",
-    "change_learned": "Change map, learned",
-    "change_difference": "Change map, difference",
-    "change_combined": "Change map, combined",
-    "signed": "Signed change (HU)",
-    "warped": "Prior, warped",
+    "change_map": "change map",
+    "change_learned": "change map, learned",
+    "change_difference": "change map, difference",
+    "change_combined": "change map, combined",
+    "signed": "signed change (HU)",
+    "warped": "warped onto the current scan",
     "jacobian": "Jacobian",
-    "trust": "Trust",
-    "lungs": "Lungs",
-    "deformation": "Deformation",
-    "rigid": "Rigid alignment",
-    "findings": "Findings",
-    "record": "Run record",
-    "reading": "Reading",
+    "trust": "trust of the registration",
+    "lungs": "lungs",
+    "deformation": "deformation",
+    "rigid": "rigid alignment",
+    "findings": "findings",
+    "record": "run record",
+    "reading": "reading",
 }
 
 
@@ -101,12 +104,14 @@ class Results:
 
     @classmethod
     def of_scene(cls) -> Results | None:
-        """Find the run in the scene, for example one loaded from a .mrb file; None if there is none."""
-        for record in slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1]:
-            nodes = of_run(record.GetAttribute(RUN))
-            if nodes.get("record") is record and {"warped", "reading"} <= nodes.keys():
-                return cls._of(record, nodes)
-        return None
+        """Find the newest run in the scene, for example one loaded from a .mrb file; None if there is none."""
+        return next(iter(cls.all_of_scene()), None)
+
+    @classmethod
+    def all_of_scene(cls) -> list[Results]:
+        """Find all runs in the scene, the newest first."""
+        runs = [(record, of_run(record.GetAttribute(RUN))) for record in _records()]
+        return [cls._of(record, nodes) for record, nodes in runs if nodes["record"] is record and set(nodes) >= WHOLE]
 
     @classmethod
     def _of(cls, record: Node, nodes: dict[str, Node]) -> Results:
@@ -133,6 +138,16 @@ class Results:
         verdict: str | None = self.content.get("quality", {}).get("quality", {}).get("verdict")
         return verdict
 
+    @property
+    def method(self) -> str:
+        """The method of the run; empty if its record does not say."""
+        return str(self.content.get("run", {}).get("configuration", {}).get("method", ""))
+
+    @property
+    def loaded(self) -> str:
+        """When the run was first loaded, local time in ISO format; empty for runs of older versions."""
+        return self.record.GetAttribute(LOADED) or ""
+
     def remove(self) -> None:
         """Remove all nodes of the run, and those derived from them, from the scene; the scans stay."""
         with batch():
@@ -141,8 +156,13 @@ class Results:
                 remove(node)
 
 
+def _records() -> list[Node]:
+    texts = slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1]
+    return [node for node in texts if node.GetAttribute(ROLE) == "record" and node.GetAttribute(RUN)]
+
+
 def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:
-    """Load a finished run into the scene; a run that is in the scene already is replaced.
+    """Load a finished run into the scene, beside those that are there already.
 
     Args:
         run_folder: the result folder of the run.
@@ -155,38 +175,37 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
     folder, run = Path(run_folder), uuid.uuid4().hex[:12]
     content = read_records(folder)
     with batch():
-        before = Results.of_scene()
         try:
             _load_nodes(folder, run, content, reference_node, template_node)
         except BaseException:
             for node in of_run(run).values():
                 remove(node)
             raise
-        if before is not None:
-            before.remove()
     _file(run, content, reference_node)
-    results = Results.of_scene()
-    assert results is not None
-    return results
+    return next(results for results in Results.all_of_scene() if results.run == run)
 
 
 def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node, template: Node) -> None:
+    def name(role: str) -> str:
+        return f"{(template if role == 'warped' else reference).GetName()}: {TITLES[role]}"
+
     for role, (file, kind, _, _) in VOLUMES.items():
         if (folder / file).exists():
             array, grid = read_array(folder / file)
-            _color(tag(node_of(array, grid, TITLES[role], kind=kind), role, run), role)  # type: ignore[arg-type]
+            _color(tag(node_of(array, grid, name(role), kind=kind), role, run), role)  # type: ignore[arg-type]
     if (folder / run_files.DEFORMATION).exists():
-        tag(grid_transform(folder / run_files.DEFORMATION, TITLES["deformation"]), "deformation", run)
+        tag(grid_transform(folder / run_files.DEFORMATION, name("deformation")), "deformation", run)
     if (folder / run_files.RIGID).exists():
-        tag(linear_transform(folder / run_files.RIGID, TITLES["rigid"]), "rigid", run)
+        tag(linear_transform(folder / run_files.RIGID, name("rigid")), "rigid", run)
     if "findings" in content:
-        tag(findings_module.markups(content["findings"]["findings"], TITLES["findings"]), "findings", run)
-    tag(Decisions.new(TITLES["reading"]).node, "reading", run)
-    record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", TITLES["record"])
+        tag(findings_module.markups(content["findings"]["findings"], name("findings")), "findings", run)
+    tag(Decisions.new(name("reading")).node, "reading", run)
+    record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", name("record"))
     record.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)
     record.SetText(json.dumps(content))
     record.SetNodeReferenceID(REFERENCE, reference.GetID())
     record.SetNodeReferenceID(TEMPLATE, template.GetID())
+    record.SetAttribute(LOADED, datetime.now().isoformat(" ", "minutes"))
     tag(record, "record", run)
 
 

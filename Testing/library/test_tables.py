@@ -26,7 +26,14 @@ HEADER = (
     "template_volume_ml,template_long_diameter_mm,template_perpendicular_diameter_mm,"
     "template_mean_hu,template_peak_hu,"
     "volume_change_percent,volume_change_low_percent,volume_change_high_percent,"
-    "diameter_change_mm,trust,partner,remark,section,probability,reason,reason_text"
+    "diameter_change_mm,trust,partner,remark,section,probability,reason,reason_text,"
+    "third,interval_days,doubling_time_days,doubling_time_low_days,doubling_time_high_days,"
+    "reference_volume_low_ml,reference_volume_high_ml,"
+    "reference_mean_diameter_mm,reference_mean_diameter_low_mm,reference_mean_diameter_high_mm,"
+    "reference_mass_mg,reference_texture,reference_extent,reference_calcified,reference_juxtapleural,"
+    "template_volume_low_ml,template_volume_high_ml,"
+    "template_mean_diameter_mm,template_mean_diameter_low_mm,template_mean_diameter_high_mm,"
+    "template_mass_mg,template_texture,template_extent,template_calcified,template_juxtapleural"
 )
 
 
@@ -70,6 +77,10 @@ def test_what_is_not_known_is_an_empty_cell(tmp_path):
         "probability",
         "reason",
         "reason_text",
+        "third",
+        "interval_days",
+        *(name for name in row if name.startswith("doubling_time_")),
+        "reference_texture",
     }
 
 

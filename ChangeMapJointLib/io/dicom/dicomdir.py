@@ -8,14 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
-from pydicom.uid import MediaStorageDirectoryStorage
-
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.io.dicom.headers import HEADER_BYTES, check_inflated, looks_like_dicom, read_dataset
+from ChangeMapJointLib.io.dicom.headers import check_inflated, read_dataset
+from ChangeMapJointLib.io.dicom.recognise import DICOMDIR, HEADER_BYTES, is_dicomdir
 from ChangeMapJointLib.io.dicom.values import as_text, parsing
 from ChangeMapJointLib.io.sources import SourceFile, open_source, plain_file
-
-NAME = "DICOMDIR"
 
 
 @dataclass(frozen=True)
@@ -56,14 +53,6 @@ def open_scan(path: Path) -> Iterator[Source]:
         yield _with_contents(files)
 
 
-def is_dicomdir(file: SourceFile) -> bool:
-    """Return whether a file is a DICOMDIR, by its name or its SOP class."""
-    if PurePath(file.name).name.upper() == NAME:
-        return True
-    start = file.read(HEADER_BYTES)
-    return looks_like_dicom(start) and MediaStorageDirectoryStorage.encode() in start
-
-
 def references(file: SourceFile) -> dict[str, list[str]]:
     """Return the file names in a DICOMDIR, relative to its folder, by SeriesInstanceUID; none if it is damaged."""
     names: dict[str, list[str]] = defaultdict(list)
@@ -90,7 +79,7 @@ def _inside(name: str) -> bool:
 
 def _with_contents(files: tuple[SourceFile, ...]) -> Source:
     """Return the files without the DICOMDIRs, and what these list; names are compared regardless of file system."""
-    tables = [file for file in files if PurePath(file.name).name.upper() == NAME]
+    tables = [file for file in files if PurePath(file.name).name.upper() == DICOMDIR]
     if not tables:
         return Source(files)
     present = {_normalised(file.name) for file in files}

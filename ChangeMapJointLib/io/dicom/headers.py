@@ -26,6 +26,7 @@ from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.io.dicom import acquisition
 from ChangeMapJointLib.io.dicom.acquisition import FrameGroups, FunctionalGroups, acquisition_of
 from ChangeMapJointLib.io.dicom.positions import VECTOR_TAGS, positions_without_groups
+from ChangeMapJointLib.io.dicom.recognise import HEADER_BYTES, looks_like_dicom
 from ChangeMapJointLib.io.dicom.values import (
     as_integer,
     as_number,
@@ -50,7 +51,6 @@ NO_CROSS_SECTION = {  # words of ImageType that mark images other than CT slices
 }
 HU_TYPES = ("", "HU", "HU_MOD", "US")  # values of RescaleType; US means unspecified, as in old CTs
 OTHER_TYPES = {"Z_EFF": "effective atomic number", "ED": "electron density", "EDW": "electron density", "MGML": "mg/ml"}
-HEADER_BYTES = 2048  # enough for the group that names the transfer syntax
 CHUNK_BYTES = 2**20
 MAX_PIXELS = 2**26  # of one image, 8192 x 8192; no CT has that many
 MAX_INFLATED = 100  # times the size of a deflated file
@@ -205,14 +205,6 @@ def check_inflated(file: SourceFile, start: bytes) -> None:
                 )
             if inflate.eof:
                 return
-
-
-def looks_like_dicom(start: bytes) -> bool:
-    """Return whether a file starts like DICOM: a part-10 file with any preamble, or a bare little-endian data set."""
-    if start[128:132] == b"DICM":
-        return True
-    group, element = start[:2], start[2:4]
-    return group in (b"\x08\x00", b"\x02\x00") and element in (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00")
 
 
 def _no_frame(file: SourceFile, header: Dataset, *, exclusion: str = "", problem: str = "") -> Frame:

@@ -6,14 +6,13 @@ import hashlib
 import re
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableSequence
 from contextlib import contextmanager
 from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.multival import MultiValue
 
 from ChangeMapJointLib.core.errors import InputError
 
@@ -44,7 +43,7 @@ def as_text(value: Any) -> str:
     """Return a value as plain text on one line; multiple values are joined by backslashes, as in the file."""
     if value is None:
         return ""
-    if isinstance(value, MultiValue | list | tuple):
+    if isinstance(value, MutableSequence | tuple):
         return "\\".join(as_text(item) for item in value)
     return on_one_line(str(value).strip("\0 \t\r\n"))
 

@@ -127,6 +127,7 @@ def reset() -> None:
     for name in slicer.app.moduleManager().modulesNames():
         modules.close_module(name)
     slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    slicer.app.layoutManager().forget_layouts()
     slicer.mrmlScene.Clear(0)
     slicer.app.setTestingEnabled(False)
     slicer.modules.sampleDataSources.clear()

@@ -41,7 +41,9 @@ class IOManager:
         volumes = slicer.app.applicationLogic().GetModuleLogic("Volumes")
         node = volumes.AddArchetypeVolume(path, name, 1 if properties.get("labelmap") else 0)
         if node is not None and properties.get("show", True) and not node.IsA("vtkMRMLLabelMapVolumeNode"):
-            slicer.util.setSliceViewerLayers(background=node, fit=True)
+            logic = slicer.app.applicationLogic()
+            logic.GetSelectionNode().SetActiveVolumeID(node.GetID())
+            logic.PropagateVolumeSelection()  # all views that take part; additional layers stay
         return node
 
     def _load_transform(self, path: str, _name: str, _properties: dict[str, Any]) -> Any:
@@ -69,6 +71,25 @@ class IOManager:
         if "useCompression" in properties:
             storage.SetUseCompression(properties["useCompression"])
         return bool(storage.WriteData(node))
+
+    def extractKnownExtension(self, path: str, _node: Any) -> str:
+        return next((end for end in sorted(READERS["VolumeFile"], key=len)[::-1] if path.endswith(end)), "")
+
+    def fileWriterExtensions(self, _node: Any) -> tuple[str, ...]:
+        return tuple(f"Volume (*{end})" for end in READERS["VolumeFile"])
+
+    def exportNodes(
+        self, ids: list[str], paths: list[str], _properties: Any, _harden: bool = False, _messages: Any = None
+    ) -> bool:
+        """Write nodes without touching where the scene's next save writes them."""
+        written = []
+        for identity, path in zip(ids, paths, strict=True):
+            node = slicer.mrmlScene.GetNodeByID(identity)
+            storage = node.CreateDefaultStorageNode()
+            storage.UnRegister(None)
+            storage.SetFileName(path)
+            written.append(bool(storage.WriteData(node)))
+        return all(written)
 
     def saveScene(self, path: str, *_more: Any) -> bool:
         return _save_scene(str(path))

@@ -17,6 +17,8 @@ from slicerhost.sliceviews import qMRMLSliceWidget
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 FIRST_SIZE = (320, 320)
+LAST_OWN = slicer.vtkMRMLLayoutNode.SlicerLayoutUserView  # modules' layouts have higher numbers
+EMPTY = '<layout type="vertical"/>'
 
 
 class LayoutManager(QtCore.QObject):
@@ -70,14 +72,20 @@ class LayoutManager(QtCore.QObject):
     def resetThreeDViews(self) -> None:
         """There are none."""
 
+    def forget_layouts(self) -> None:
+        """Know only Slicer's own layouts, as a new application does (not in Slicer)."""
+        for layout in self._node.GetLayoutIndices():
+            if layout > LAST_OWN:
+                self._node.SetLayoutDescription(layout, "")
+
     @property
     def shown_views(self) -> list[str]:
         """Names of the slice views in the present layout (not in Slicer)."""
         return [name for name, widget in self._widgets.items() if widget.mrmlSliceNode().IsMappedInLayout()]
 
     def _on_layout_modified(self, _caller: Any, _event: str) -> None:
-        description = self._node.GetCurrentLayoutDescription() or ""
-        if description and (description != self._description or self._views_changed(description)):
+        description = self._node.GetCurrentLayoutDescription() or EMPTY  # unknown to this session: gray
+        if description != self._description or self._views_changed(description):
             self._description = description
             self._build(description)
         if self._node.GetViewArrangement() != self._layout:

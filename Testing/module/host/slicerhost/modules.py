@@ -99,10 +99,8 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
         self._python.setup()
 
     def reload(self) -> None:
-        """As the Reload button does, once the module's file was run again."""
+        """As the Reload button does, once the module's file was run again; ``enter`` is not called."""
         self.create()
-        if self._entered:
-            self._tell("enter")
 
     def enter(self) -> None:
         self._entered = True

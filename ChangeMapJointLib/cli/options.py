@@ -1,0 +1,56 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEFAULT_PRESET, WORKING_MM, DeviceName, Method, Preset
+
+
+class ProgressStyle(str, Enum):
+    """Choices of ``--progress``."""
+
+    bar = "bar"
+    json = "json"
+    none = "none"
+
+
+def _default_thresholds() -> str:
+    """Return the defaults of ``--threshold``: the default method's, then those that differ from it."""
+    others = [m for m in METHODS.values() if m.threshold != DEFAULT_THRESHOLD]
+    return "; ".join([f"{DEFAULT_THRESHOLD:g}", *(f"{m.name}: {m.threshold:g}" for m in others)])
+
+
+DeviceOption = Annotated[DeviceName, typer.Option(help="Device that computes the registration.")]
+ProgressOption = Annotated[ProgressStyle, typer.Option(help="Progress bar, JSON lines on standard output, or nothing.")]
+MethodOption = Annotated[
+    Method | None, typer.Option(help="Method; rigid makes no change map.", show_default=DEFAULT_METHOD)
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(help="Threshold of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
+]
+PresetOption = Annotated[
+    Preset | None,
+    typer.Option(
+        help=f"Resolution of the registration: fast {WORKING_MM['fast']:g} mm, default "
+        f"{WORKING_MM['default']:g} mm, accurate {WORKING_MM['accurate']:g} mm.",
+        show_default=DEFAULT_PRESET,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(readable=False, help="JSON file with options, named as under configuration in any run.json."),
+]
+
+
+def log_beside(out: Path) -> Path:
+    """Return the path of the log for the traceback of a fault: beside ``out``, which does not exist then."""
+    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
+    return absolute.parent / f"{absolute.name or 'changemap'}.fault.log"

@@ -1,0 +1,1 @@
+"""Many pairs on a Dask cluster, and the time points of one patient: resumable, one folder a pair, one table."""

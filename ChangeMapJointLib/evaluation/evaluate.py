@@ -1,0 +1,112 @@
+"""Evaluation of any methods on any list of cases with truth: the paper's protocol and what keeps it honest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.evaluation.cases import Case, read_cases
+from ChangeMapJointLib.evaluation.score_case import CaseScore, score_case
+
+EXTRA = ("matplotlib", "pandas", "statsmodels")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        cases: the score of every case.
+    """
+
+    cases: tuple[CaseScore, ...]
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """All figures, as written to ``evaluation.json``."""
+        from ChangeMapJointLib.evaluation.document import evaluation_document
+
+        return evaluation_document(self.cases)
+
+    def save(self, out: Path | str, *, overwrite: bool = False) -> Path:
+        """Write page, JSON, tables (CSV, LaTeX) and figures (PNG, SVG) into a folder that appears when it is whole.
+
+        Args:
+            out: folder to create.
+            overwrite: replace the folder of an earlier evaluation.
+
+        Raises:
+            InputError: the folder exists or cannot be written.
+        """
+        from ChangeMapJointLib.evaluation.output.folder import write_evaluation
+
+        return write_evaluation(Path(out), self, overwrite=overwrite)
+
+
+def evaluate(
+    cases: Path | str | Sequence[Case],
+    out: Path | str | None = None,
+    *,
+    runs: Mapping[str, Path] | Sequence[Path] = (),
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score change maps, deformations and lists of findings against a known truth.
+
+    Args:
+        cases: the table of cases (CSV), or cases; see :mod:`~ChangeMapJointLib.evaluation.cases`.
+        out: folder for page, tables, figures and JSON; None to write nothing.
+        runs: folders that hold one run a case; see :func:`~ChangeMapJointLib.evaluation.cases.read_cases`.
+        overwrite: replace the folder of an earlier evaluation.
+        progress: called with the fraction done; raise from it to stop.
+
+    Returns:
+        The scores of every case; :attr:`Evaluation.document` holds all pooled figures.
+
+    Raises:
+        InputError: a case cannot be scored, the folder cannot be written, or a package of the extra ``evaluate`` is
+            missing.
+
+    Examples:
+        >>> import ChangeMapJointLib as cmj
+        >>> scores = cmj.evaluate("cases.csv", "evaluation")  # doctest: +SKIP
+        >>> scores.document["maps"]["CM_seq"]["figures"]["recall_at_0.68"]  # doctest: +SKIP
+        {'value': 0.91, 'low': 0.84, 'high': 0.97}
+    """
+    check_extra()
+    if out is not None:
+        from ChangeMapJointLib.evaluation.output.folder import check_folder
+
+        check_folder(Path(out), overwrite=overwrite)
+    listed = read_cases(cases, runs=runs) if isinstance(cases, (str, Path)) else tuple(cases)
+    if not listed:
+        raise InputError("found no case", field="cases", expected="at least one")
+    scores = []
+    for number, case in enumerate(listed):
+        progress(number / len(listed), case.name)
+        scores.append(score_case(case))
+    result = Evaluation(tuple(scores))
+    if out is not None:
+        result.save(out, overwrite=overwrite)
+    progress(1.0, "")
+    return result
+
+
+def check_extra() -> None:
+    """Check that the packages of the extra ``evaluate`` are installed.
+
+    Raises:
+        InputError: one is missing.
+    """
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"the Python package {missing[0]} is missing",
+            remedy='install it with: pip install "changemapjoint[evaluate]"',
+        )

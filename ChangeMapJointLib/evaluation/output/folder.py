@@ -1,0 +1,124 @@
+"""The folder of an evaluation: it appears when it is whole, and never replaces anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.evaluation.output.data import data_tables
+from ChangeMapJointLib.evaluation.output.figures import draw_figures
+from ChangeMapJointLib.evaluation.output.page import render_page
+from ChangeMapJointLib.evaluation.output.tables import Table, reader_tables
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.evaluation.evaluate import Evaluation
+
+DOCUMENT, PAGE = "evaluation.json", "evaluation.html"
+TABLES, FIGURES = "tables", "figures"
+FORMULA_STARTS = ("=", "+", "-", "@")
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+}
+CONTENT = {DOCUMENT, PAGE, TABLES, FIGURES}
+
+
+def check_folder(out: Path, *, overwrite: bool = False) -> None:
+    """Check that ``out`` may be written.
+
+    Raises:
+        InputError: it exists, unless it is an earlier evaluation that may be replaced.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (out / DOCUMENT).exists()):
+        raise InputError("exists already", field="out", value=out, remedy="give a new folder")
+    if {path.name for path in out.iterdir()} - CONTENT:
+        raise InputError("holds files of others, too", field="out", value=out, remedy="give a new folder")
+    if any(out.iterdir()) and not overwrite:
+        raise InputError(
+            "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))
+        )
+
+
+def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = False) -> Path:
+    """Write everything; returns ``out``.
+
+    Raises:
+        InputError: the folder exists or cannot be written; nothing is left behind.
+    """
+    check_folder(out, overwrite=overwrite)
+    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links
+    part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
+    try:
+        absolute.parent.mkdir(parents=True, exist_ok=True)
+        for old in absolute.parent.glob(f".{absolute.name}.*.partial"):  # left by a killed command
+            if _left_behind(old):
+                shutil.rmtree(old, ignore_errors=True)
+        part.mkdir()
+        _write_files(part, evaluation)
+        if absolute.exists():
+            shutil.rmtree(absolute)
+        part.replace(absolute)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", field="out", value=out, remedy="give another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """A cell; a text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(FORMULA_STARTS) else value
+
+
+def _left_behind(part: Path) -> bool:
+    """Whether the process that made a partial folder is gone."""
+    number = part.name.split(".")[-2]
+    return number.isdecimal() and not psutil.pid_exists(int(number))
+
+
+def _write_files(part: Path, evaluation: Evaluation) -> None:
+    document = evaluation.document
+    (part / TABLES).mkdir()
+    (part / FIGURES).mkdir()
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (part / DOCUMENT).write_text(text, encoding="utf-8")
+    for name, frame in data_tables(evaluation.cases, document).items():
+        safe = frame.rename(columns=_plain).map(_plain)
+        safe.to_csv(part / TABLES / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    tables = reader_tables(document)
+    for table in tables:
+        (part / TABLES / f"{table.name}.tex").write_text(_latex(table), encoding="utf-8")
+    pictures = draw_figures(part / FIGURES, evaluation.cases, document)
+    (part / PAGE).write_text(render_page(document, tables, pictures, part / FIGURES), encoding="utf-8")
+
+
+def _latex(table: Table) -> str:
+    """A table in LaTeX, with ``booktabs``."""
+    import pandas as pd
+
+    frame = pd.DataFrame([dict(row) for row in table.rows])
+    escaped = frame.rename(columns=_escape).map(_escape)
+    text: str = escaped.to_latex(
+        index=False, escape=False, caption=_escape(f"{table.title}. {table.note}"), label=f"tab:{table.name}"
+    )
+    return text
+
+
+def _escape(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
