@@ -229,9 +229,12 @@ def test_scans_without_their_names_are_found_by_their_hash(name: str, tmp_path: 
         record[side]["name"] = name
     (run / "run.json").write_text(json.dumps(record))
     opened = open_run(run)
-    assert [path.name for path in (opened.reference, opened.template) if path is not None] == ["current.nrrd", "prior.nrrd"]
+    assert [path.name for path in (opened.reference, opened.template) if path is not None] == [
+        "current.nrrd",
+        "prior.nrrd",
+    ]
     flip(tmp_path / "current.nrrd")  # another scan now
-    with pytest.raises(InputError, match="the current scan .* is not beside it"):
+    with pytest.raises(InputError, match=r"the current scan .* is not beside it"):
         open_run(run)
 
 
