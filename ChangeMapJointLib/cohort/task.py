@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.cohort.identity import (
@@ -157,26 +157,32 @@ def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str
     )
     try:
         task.compare(request, listener)
-    except InputError as error:
-        if _is_full(error):
-            return _full(task)
-        faster = error.field == "out" and _stamp(place) != before  # another worker, which the scheduler took for dead
-        adopted = _adopt(task, inputs) if faster else None
-        if adopted is not None:
-            return Outcome(adopted, skipped=True)
-        status: Literal["fault", "refused"] = "fault" if error.field == "out" else "refused"
-        if status == "refused":
-            place.drop_result()  # of other scans, options or versions, or damaged
-        return _ended(task, PairRecord(task.pair.id, status, str(error), inputs, time_s=_since(start)), redone)
     except Cancelled:
         raise
     except Exception as error:
-        if _is_full(error):
-            return _full(task)
-        return _ended(task, replace(_fault(task, error), inputs=inputs, time_s=_since(start)), redone)
+        faster = _stamp(place) != before  # another worker, which the scheduler took for dead
+        adopted = _adopt(task, inputs) if faster else None
+        if adopted is not None:
+            return Outcome(adopted, skipped=True)
+        record = PairRecord(task.pair.id, "fault", inputs=inputs, time_s=_since(start))
+        return _failed(task, error, record, redone)
     record = replace(_record_of(task, inputs), time_s=_since(start))
     with suppress(OSError):
         place.fault_log.unlink()
+    return _ended(task, record, redone)
+
+
+def _failed(task: PairTask, error: Exception, record: PairRecord, redone: str) -> Outcome:
+    """Keep the record of a pair whose comparison raised an error."""
+    if _is_full(error):
+        return _full(task)
+    if not isinstance(error, InputError):
+        record = replace(record, message=_fault(task, error).message)
+    elif error.field == "out":
+        record = replace(record, message=str(error))
+    else:
+        task.place.drop_result()  # of other scans, options or versions, or damaged
+        record = replace(record, status="refused", message=str(error))
     return _ended(task, record, redone)
 
 
