@@ -10,7 +10,7 @@ OPTIONS = {
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
-            *("scheduler", "workers", "memory", "retries", "check"),
+            *("scheduler", "workers", "memory", "retries", "check", "dicom", "anonymous", "earlier"),
         )
     },
     "current": "--reference",
