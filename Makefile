@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint lists docs format test-newest screenshots benchmark peers clean
+.PHONY: help demo test fuzz lint lists docs format test-newest screenshots benchmark main-job tables peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,8 +53,16 @@ format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(READY) ## measure on DATA (folder of CTs and pairs) and write Testing/benchmarks/results/
+benchmark: $(READY) ## run all methods on synthetic pairs, score them, and bring the result tables up to date
+	$(BIN)/python Testing/benchmarks/evaluation.py $(DATA)
+	$(BIN)/python Testing/benchmarks/result_tables.py
+
+main-job: $(READY) ## measure the main job on DATA (folder of CTs and pairs) against its bars
 	$(BIN)/python Testing/benchmarks/main_job.py $(DATA)
+	$(BIN)/python Testing/benchmarks/result_tables.py
+
+tables: $(READY) ## make the result tables of README and docs from Testing/benchmarks/results/
+	$(BIN)/python Testing/benchmarks/result_tables.py
 
 PEERS := .venv-peers
 peers: $(READY) ## measure the registration beside its peers on DATA (an hour)

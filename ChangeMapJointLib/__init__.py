@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.steps import register as register
     from ChangeMapJointLib.core.errors import Cancelled as Cancelled
     from ChangeMapJointLib.core.errors import InputError as InputError
+    from ChangeMapJointLib.evaluation.cases import Case as Case
+    from ChangeMapJointLib.evaluation.evaluate import Evaluation as Evaluation
+    from ChangeMapJointLib.evaluation.evaluate import evaluate as evaluate
+    from ChangeMapJointLib.evaluation.readers.study import ReaderStudy as ReaderStudy
+    from ChangeMapJointLib.evaluation.readers.study import evaluate_readers as evaluate_readers
     from ChangeMapJointLib.lungs.segment import segment_lungs as segment_lungs
     from ChangeMapJointLib.registration.quality import Quality as Quality
     from ChangeMapJointLib.scan.deformation import Deformation as Deformation
@@ -60,6 +65,11 @@ _HOMES = {
     "register": "comparison.steps",
     "Cancelled": "core.errors",
     "InputError": "core.errors",
+    "Case": "evaluation.cases",
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "ReaderStudy": "evaluation.readers.study",
+    "evaluate_readers": "evaluation.readers.study",
     "read": "comparison.inputs",
     "segment_lungs": "lungs.segment",
     "Deformation": "scan.deformation",
@@ -70,7 +80,9 @@ _HOMES = {
 }
 __all__ = [
     "Cancelled",
+    "Case",
     "Deformation",
+    "Evaluation",
     "Finding",
     "FindingOptions",
     "Findings",
@@ -79,6 +91,7 @@ __all__ = [
     "Lungs",
     "ProgressEvent",
     "Quality",
+    "ReaderStudy",
     "Registered",
     "Result",
     "RunConfig",
@@ -87,6 +100,8 @@ __all__ = [
     "ScanPair",
     "Volume",
     "compare",
+    "evaluate",
+    "evaluate_readers",
     "find_changes",
     "load_result",
     "read",

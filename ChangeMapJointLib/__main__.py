@@ -7,6 +7,7 @@ that time ends the program without a traceback.
 from __future__ import annotations
 
 import signal
+import sys
 
 
 def main() -> None:
@@ -16,7 +17,10 @@ def main() -> None:
     if default_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
     try:
-        from ChangeMapJointLib.cli.main import main as command_line
+        if sys.argv[1:2] == ["view"]:  # the viewer needs little of the rest
+            from ChangeMapJointLib.cli.view import main as command_line
+        else:
+            from ChangeMapJointLib.cli.main import main as command_line
     finally:
         if default_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -66,9 +66,8 @@ def comparisonName(results: Any) -> str:
     """Return pair, method and time of a comparison."""
     names = [_("removed scan") if node is None else node.GetName() for node in (results.reference, results.template)]
     method = _(METHODS[results.method].title) if results.method in METHODS else results.method
-    return ", ".join(
-        filter(None, [_("{current} / {prior}").format(current=names[0], prior=names[1]), method, results.loaded])
-    )
+    pair = _("{current} / {prior}").format(current=names[0], prior=names[1])
+    return ", ".join(filter(None, (pair, method, results.loaded)))
 
 
 def _runs() -> list[Any]:

@@ -64,14 +64,8 @@ class Panel(VTKObservationMixin):
         self.views = ViewsSection(self)
         self.export = ExportSection(self)
         self.shortcuts = Shortcuts(self)
-        self._results = (
-            self.comparisons,
-            self.views,
-            self.map,
-            self.findings,
-            self.check,
-            self.export,
-        )  # views are made before the rest
+        shown = (self.comparisons, self.views, self.map, self.findings, self.check, self.export)
+        self._results = shown  # views are made before what they show
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
         resultsLoaded.connect(self.showLoaded)

@@ -14,6 +14,7 @@ from ChangeMapJointLib.change.sections import SECTIONS
 from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
+from ChangeMapJointLib.cli.evaluate import evaluate_command
 from ChangeMapJointLib.cli.export import export_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
@@ -25,11 +26,13 @@ from ChangeMapJointLib.cli.options import (
     ThresholdOption,
     log_beside,
 )
+from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import plain
 from ChangeMapJointLib.io import run_files
 
@@ -117,6 +120,8 @@ def demo_command(
         else:
             typer.echo("\n".join(demo_score.lines()))
         print_result(result, out, progress)
+        if progress is not ProgressStyle.json:
+            typer.echo(f"In a browser: changemap view {out}")
 
 
 @app.command("synthesize", epilog="Example: changemap synthesize --scan chest.nrrd --pairs 20 --out pairs")
@@ -155,6 +160,42 @@ def synthesize_command(
             emit("finished", out=str(out), pairs=len(folders))
         else:
             typer.echo(f"{len(folders)} pairs in {out}")
+
+
+@app.command("readers", epilog="Example: changemap readers logs/ --truth cases.csv --out readers")
+def readers_command(
+    logs: Annotated[
+        list[Path], typer.Argument(readable=False, help="Reading logs of one study, or folders that hold them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to create for page, tables, figures, JSON and exports.")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Table (CSV) of the true lesions, or the table of cases of changemap evaluate. Without it, reading "
+            "times alone are evaluated.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="How far outside a lesion a mark may lie, in mm, from 0 to 100.")
+    ] = MARGIN_MM,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the folder of an earlier evaluation.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Evaluate a reader study: reading time, recall and precision of every reader in every arm, with tests."""
+    from ChangeMapJointLib.cli.readers import ReadersRequest, run_readers
+    from ChangeMapJointLib.evaluation.readers.folder import PAGE
+
+    with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        lines = run_readers(ReadersRequest(tuple(logs), out, truth, margin, seed, overwrite), listener)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), page=str(out / PAGE), lines=lines)
+        else:
+            typer.echo("\n".join([*lines, f"Page: {out / PAGE}"]))
 
 
 @app.command("train", epilog="Example: changemap train --pairs pairs --validation held-out --out training")
@@ -196,7 +237,9 @@ def train_command(
             typer.echo(f"Weights: {weights}")
 
 
+app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
+app.command("view", epilog=EXAMPLE)(view_command)
 app.command(
     "export",
     epilog="Example: changemap export result --reference current/ --template prior/ --dicom objects",

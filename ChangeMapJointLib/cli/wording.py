@@ -9,12 +9,16 @@ OPTIONS = {
         name: f"--{name}"
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
-            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache"),
-            *("scheduler", "workers", "memory", "retries", "check", "dicom", "anonymous", "earlier"),
+            *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
+            *("logs", "truth"),
+            *("scheduler", "workers", "memory", "retries", "check"),
+            *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
+            *("dicom", "anonymous", "earlier"),
         )
     },
     "current": "--reference",
     "deformation": "--field",
+    "margin_mm": "--margin",
     "prior": "--template",
     "scans": "--scan",
     "sources": "--scan",

@@ -119,10 +119,7 @@ def complete_pair(task: PairTask, listener: Listener = ignore_progress) -> Outco
             return Outcome(PairRecord(task.pair.id, "refused", str(error)))  # the record there is that of the others
         if isinstance(error, InputError):
             return _ended(task, PairRecord(task.pair.id, "refused", str(error)))
-        words = "ran out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}".splitlines()[0]
-        with suppress(OSError):
-            task.place.fault_log.write_text(traceback.format_exc(), "utf-8")
-        return _ended(task, PairRecord(task.pair.id, "fault", words))
+        return _ended(task, _fault(task, error))
 
 
 def _complete(task: PairTask, listener: Listener) -> Outcome:
@@ -154,7 +151,7 @@ def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str
     """Compare the pair and keep its record."""
     place = task.place
     place.note("started", task.session)
-    start = time.monotonic()
+    start, before = time.monotonic(), _stamp(place)
     request = Request(
         task.pair.reference, task.pair.template, place.result, task.config, task.device, overwrite=place.make_room()
     )
@@ -166,14 +163,38 @@ def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str
         if error.field != "out":
             place.drop_result()  # of other scans, options or versions, or damaged
             return _ended(task, PairRecord(task.pair.id, "refused", str(error), inputs, time_s=_since(start)), redone)
-        adopted = _adopt(task, inputs) if place.result.is_dir() else None  # another worker was faster
+        faster = _stamp(place) != before  # another worker, which the scheduler took for dead
+        adopted = _adopt(task, inputs) if faster else None
         if adopted is not None:
             return Outcome(adopted, skipped=True)
         return _ended(task, PairRecord(task.pair.id, "fault", str(error), inputs, time_s=_since(start)), redone)
+    except Cancelled:
+        raise
+    except Exception as error:
+        if _is_full(error):
+            return _full(task)
+        return _ended(task, replace(_fault(task, error), inputs=inputs, time_s=_since(start)), redone)
     record = replace(_record_of(task, inputs), time_s=_since(start))
     with suppress(OSError):
         place.fault_log.unlink()
     return _ended(task, record, redone)
+
+
+def _fault(task: PairTask, error: Exception) -> PairRecord:
+    """Keep the traceback of a fault, and put it into words."""
+    words = "ran out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}".splitlines()[0]
+    with suppress(OSError):
+        task.place.fault_log.write_text(traceback.format_exc(), "utf-8")
+    return PairRecord(task.pair.id, "fault", words)
+
+
+def _stamp(place: PairPlace) -> tuple[int, int] | None:
+    """Return what tells a result from an earlier one; None where there is none."""
+    try:
+        state = (place.result / run_files.RUN).stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns
 
 
 # -- is there anything to do? -----------------------------------------------------------

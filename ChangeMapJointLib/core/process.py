@@ -127,7 +127,7 @@ def hold_lock(path: Path) -> Iterator[bool]:
         OSError: the file cannot be created.
     """
     with path.open("ab") as stream:
-        yield _lock(stream)
+        yield lock(stream.fileno())
 
 
 def is_locked(path: Path) -> bool:

@@ -48,6 +48,7 @@ TRUTH_FILES = (
 RESULT_FILES = ("run", "map", "deformation", "trust", "findings")
 COLUMNS = ("case", "patient", "null", "days", *TRUTH_FILES, "method", *RESULT_FILES, "seconds", "peak_mb")
 SCORED = ("run", "map", "deformation", "findings")  # a row needs one of these
+PLACES = (("",), ("pairs", "", "result"))  # of a run below a folder of runs; "" is the case. The second is a cohort's
 YES, NO = ("yes", "1", "true"), ("", "no", "0", "false")
 
 
@@ -116,13 +117,16 @@ class Case:
         return self.null or any(getattr(self, name) for name in TRUTH_FILES)
 
 
-def read_cases(path: Path | str, *, runs: Mapping[str, Path] | Sequence[Path] = ()) -> tuple[Case, ...]:
+def read_cases(
+    path: Path | str, *, runs: Mapping[str, Path] | Sequence[Path] = (), results: bool = True
+) -> tuple[Case, ...]:
     r"""Read the table of cases.
 
     Args:
         path: the CSV file.
-        runs: folders that hold one run of ``changemap run`` a case, in a sub-folder of the case's name; as a mapping,
-            by the name that their method shall have. Rows may then hold truth alone.
+        runs: folders of ``changemap cohort``, or folders that hold one run of ``changemap run`` a case in a sub-folder
+            of the case's name; as a mapping, by the name that their method shall have. Rows may then hold truth alone.
+        results: False where the truth alone is wanted, so that no row needs a result.
 
     Returns:
         The cases in the order of the table. All files exist; none has been read.
@@ -155,7 +159,7 @@ def read_cases(path: Path | str, *, runs: Mapping[str, Path] | Sequence[Path] = 
     checked = []
     for case in cases.values():
         try:
-            checked.append(_checked(_with_runs(case, named)))
+            checked.append(_checked(_with_runs(case, named), results))
         except InputError as error:
             raise error.at(path, Argument(f"line {lines[case.name]}")) from error
     return tuple(checked)
@@ -287,14 +291,16 @@ def _with_runs(case: Case, runs: Mapping[str, Path]) -> Case:
     """The case with its runs in the folders ``runs``."""
     found = list(case.methods)
     for method, folder in runs.items():
-        run = folder / case.name
-        if not (run / run_files.RUN).exists():
-            raise InputError(f"case {case.name!r} has no run", field=run, expected=f"a folder with {run_files.RUN}")
+        places = [folder.joinpath(*(part or case.name for part in place)) for place in PLACES]
+        run = next((place for place in places if (place / run_files.RUN).exists()), None)
+        if run is None:
+            expected = f"a folder with {run_files.RUN}"
+            raise InputError(f"case {case.name!r} has no run", field=places[0], expected=expected)
         found.append(MethodFiles(method, run))
     return replace(case, methods=tuple(found))
 
 
-def _checked(case: Case) -> Case:
+def _checked(case: Case, results: bool) -> Case:
     """The case with its patient, once truth and results are there."""
     if not case.has_truth:
         raise InputError(
@@ -310,7 +316,7 @@ def _checked(case: Case) -> Case:
         raise InputError(
             f"case {case.name!r} is null, but has lesions", remedy="list unchanged lesions as stable instead"
         )
-    if not case.methods:
+    if results and not case.methods:
         raise InputError(f"case {case.name!r} has no result", expected=f"one of {', '.join(SCORED)}")
     for method in case.methods:
         if not any(getattr(method, name) for name in SCORED):

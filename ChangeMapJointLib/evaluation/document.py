@@ -139,6 +139,7 @@ def _method(cases: list[CaseScore], name: str) -> dict[str, Any]:
         "cases": len(cases),
         "registration": pooled_methods.registration(cases, name),
         "preservation": pooled_methods.preservation(cases, name),
+        "preservation_of_true": pooled_methods.preservation(cases, name, of_true=True),
         "list": {
             "cases": len(lists),
             "thresholds": thresholds,
@@ -215,15 +216,13 @@ def _notes(cases: Sequence[CaseScore], maps: Sequence[str], methods: Sequence[st
 def _rounded(value: Any) -> Any:
     """JSON types; numbers with six significant digits, NaN and infinity as None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _rounded(asdict(value))
+        value = asdict(value)
+    elif isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
     if isinstance(value, dict):
         return {str(key): _rounded(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _rounded(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_rounded(item) for item in value]
-    if isinstance(value, np.generic):
-        return _rounded(value.item())
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

@@ -33,7 +33,9 @@ class FieldScore:
         folding_percent: of the voxels in the lungs, or of all without a mask, with det grad y <= 0.
         sd_log_jacobian: standard deviation of the logarithm of det grad y there, where it is above 0.
         lung_dice: overlap of the lungs of R with those of T(y).
-        preserved: |L^T(y)| / |L^T| of every lesion in the prior, by its id; 1: its size is kept.
+        preserved: |L^T(y)| / |L^T| of every lesion in the prior, by its id; 1: its size is kept. Where the lung
+            breathed out, it lies below 1 for any smooth y.
+        preserved_of_true: |L^T(y)| over the same for the true y, by its id; empty where that is not known.
         trust: the method's trust at every landmark, ``[n]``; empty where it gives none.
     """
 
@@ -43,6 +45,7 @@ class FieldScore:
     sd_log_jacobian: float | None
     lung_dice: float | None
     preserved: Table[int, float] = field(default_factory=dict)
+    preserved_of_true: Table[int, float] = field(default_factory=dict)
     trust: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
@@ -57,7 +60,9 @@ def score_field(
         lungs: of the current scan and the prior; None where there are no masks.
         trust: in [0, 1], ``[z, y, x]`` with its grid; None where the method gives none.
     """
-    errors, before, believed = np.zeros(0), np.zeros(0), np.zeros(0)
+    errors: FloatArray = np.zeros(0)
+    before: FloatArray = np.zeros(0)
+    believed: FloatArray = np.zeros(0)
     if known.points is not None:
         reference, template = known.points
         errors = np.linalg.norm(mapping.apply(reference) - template, axis=1)
@@ -68,8 +73,14 @@ def score_field(
     preserved = {
         lesion.lesion.id: ratio for lesion in known.lesions if (ratio := kept_volume(lesion, mapping)) is not None
     }
+    of_true = {}
+    if known.mapping is not None:
+        for lesion in known.lesions:
+            truly = kept_volume(lesion, known.mapping)
+            if truly:
+                of_true[lesion.lesion.id] = preserved[lesion.lesion.id] / truly
     overlap = None if lungs is None else _lung_dice(mapping, *lungs)
-    return FieldScore(errors, before, folding, spread, overlap, preserved, believed)
+    return FieldScore(errors, before, folding, spread, overlap, preserved, of_true, believed)
 
 
 def kept_volume(known: KnownLesion, mapping: Mapping) -> float | None:
@@ -86,7 +97,7 @@ def kept_volume(known: KnownLesion, mapping: Mapping) -> float | None:
         reach = each.radius_mm + spacing
         size = 2 * int(np.ceil(reach / spacing)) + 1
         corner = np.asarray(each.centre_mm) - spacing * (size - 1) / 2
-        grid = Grid((size, size, size), (spacing,) * 3, tuple(corner.tolist()))  # type: ignore[arg-type]
+        grid = Grid((size, size, size), (spacing,) * 3, tuple(corner.tolist()))
         volumes.append(
             sum(
                 int(

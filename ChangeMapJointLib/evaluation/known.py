@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,15 +146,15 @@ def read_known(case: Case) -> KnownCase:
         truth = read_truth(case.pair / PAIR_FILES["truth"])
         changes = truth.changes
         points = None if truth.points is None else (truth.points.reference_mm, truth.points.template_mm)
-        for name in files:
+        for name, given in files.items():
             path = case.pair / PAIR_FILES[name]
-            if not files[name] and path.exists():
+            if not given and path.exists():
                 files[name] = (path,) if name == "true_deformation" else path
     if files["landmarks"] is not None:
         points = read_points(files["landmarks"])
     mapping = read_deformation(files["true_deformation"]) if files["true_deformation"] else None
-    given = any((case.lesions, case.lesions_reference, case.lesions_template))
-    lesions = _lesions(case, mapping, points) if given else tuple(_of_change(change) for change in changes)
+    listed = any((case.lesions, case.lesions_reference, case.lesions_template))
+    lesions = _lesions(case, mapping, points) if listed else tuple(_of_change(change) for change in changes)
     lost = [str(known.lesion.id) for known in lesions if known.lesion.is_change and not known.placed]
     notes = (
         (f"Lesions {', '.join(lost)}: it is not known where they lay in the current scan; they are left out.",)
@@ -162,7 +163,7 @@ def read_known(case: Case) -> KnownCase:
     )
     return KnownCase(
         lesions,
-        given or case.null or case.pair is not None,
+        listed or case.null or case.pair is not None,
         points,
         mapping,
         _mask(files["lungs_reference"]),
@@ -171,7 +172,7 @@ def read_known(case: Case) -> KnownCase:
     )
 
 
-def read_labels(path: Path) -> tuple[NDArray[np.integer], Grid]:
+def read_labels(path: Path) -> tuple[NDArray[Any], Grid]:
     """Read a label map: whole numbers of 0 or more, ``[z, y, x]``, and its grid.
 
     Raises:

@@ -35,6 +35,7 @@ from ChangeMapJointLib.lesions.growth import REPEAT_SCAN_LOWER, REPEAT_SCAN_UPPE
 from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS, ChangeKind
 
 LARGEST_MM = 500.0
+SAME = {"vanished": "resolved", "disappeared": "resolved"}  # other words for a kind
 CENTRES = (("rx", "ry", "rz"), ("tx", "ty", "tz"))
 TABLE = "a table (CSV, UTF-8) with a header"
 
@@ -201,8 +202,10 @@ def _lesion(row: Mapping[str, str], number: int, unit: str) -> Lesion:
         _kind(row.get("kind", ""), diameters, volumes),
         centres[0],
         centres[1],
-        *diameters,
-        *volumes,
+        diameters[0],
+        diameters[1],
+        volumes[0],
+        volumes[1],
         inserted=row.get("inserted", "").lower() in ("1", "true", "yes"),
     )
 
@@ -219,8 +222,9 @@ def _kind(text: str, diameters: list[float], volumes: list[float]) -> ChangeKind
         "shrunk": before > now > 0,
         "stable": now > 0 and before > 0,
     }
+    word = SAME.get(text.lower(), text.lower())
     for kind in CHANGE_KINDS:
-        if kind == text.lower():
+        if kind == word:
             if not fits[kind]:
                 raise InputError(f"found {now:g} mm now and {before:g} mm before", field="kind", value=kind)
             return kind

@@ -1,7 +1,8 @@
 """A list of findings against the truth: which lesions it names, by which kind, and how well it measures growth.
 
-A finding belongs to a lesion when its centre lies within half the lesion's larger diameter of the lesion's centre, as in
-LUNA16, and at least 3 mm for very small ones. Findings and lesions are matched one to one, the nearest first.
+A finding belongs to a lesion when its centre lies within half the lesion's larger diameter of the lesion's centre, as
+in LUNA16, or within 3 mm of it. Findings and lesions are matched one to one, so that as many lesions as possible have a
+finding and the distances are smallest.
 """
 
 from __future__ import annotations

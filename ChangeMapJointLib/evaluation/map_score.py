@@ -6,8 +6,8 @@ threshold one giant region overlaps every lesion, so everything is also counted 
 matched one to one, and a match needs an intersection over union above 0.1. Both are done with the union of the lesion's
 masks in the two scans and with their symmetric difference (XOR), which is what changed.
 
-A false region of the overlap rules overlaps no change. A false region of the guarded rules has no match: a fragment of a
-lesion that was found already is one, too.
+A false region of the overlap rules overlaps no change. A false region of the guarded rules has no match, as a second
+fragment of a lesion that was found already.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.froc import THRESHOLDS
 from ChangeMapJointLib.evaluation.regions import MapRegions
 
-PAPER_THRESHOLDS: FloatArray = np.logspace(-3, 0, 19)  # its 17th is 0.6813, the paper's 0.68
+PAPER_THRESHOLDS: FloatArray = np.logspace(-3, 0, 19).astype(np.float64)  # its 18th is 0.6813, the paper's 0.68
 AT = DEFAULT_THRESHOLD  # 0.68, the paper's threshold for its figure 4
-NEAR_ONE: FloatArray = 1 - np.logspace(-4, -2, 5)  # a softmax saturates: CM_learn needs thresholds near 1
+NEAR_ONE: FloatArray = 1 - np.logspace(-4, -2, 5).astype(
+    np.float64
+)  # a softmax saturates: CM_learn needs thresholds near 1
 ALL_THRESHOLDS: FloatArray = np.unique(np.concatenate([PAPER_THRESHOLDS, THRESHOLDS, [AT], NEAR_ONE]))
 RULES = ("overlap, union", "overlap, XOR", "guarded, union", "guarded, XOR")
 OVERLAP_UNION, OVERLAP_XOR, GUARDED_UNION, GUARDED_XOR = range(4)
@@ -90,7 +92,8 @@ def score_map(change_map: NDArray[np.float32], grid: Grid, changes: Sequence[Cha
         stopped |= bool(false[OVERLAP_UNION, row] > MOST_FALSE)
     ml = grid.voxel_volume_ml
     highest = float(change_map.max())
-    return MapScore(hit, false, false_vox * ml, number, outside * ml, highest, grid.spacing_mm)
+    false_ml, outside_ml = (np.asarray(voxels * ml, dtype=np.float64) for voxels in (false_vox, outside))
+    return MapScore(hit, false, false_ml, number, outside_ml, highest, grid.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,8 @@ def _targets(change_map: NDArray[np.float32], changes: Sequence[ChangeRegion]) -
     start = np.min([b[0] for b in boxes], axis=0)
     stop = np.max([b[1] for b in boxes], axis=0)
     shape = tuple(int(n) for n in stop - start)
-    unions, changed = [], []
+    unions: list[NDArray[np.intp]] = []
+    changed: list[NDArray[np.intp]] = []
     for change in changes:
         offset = np.array([s.start for s in change.box]) - start
         for mask, flat in ((change.lesion, unions), (change.changed, changed)):
@@ -143,7 +147,7 @@ def _at_one_threshold(labels: NDArray[np.int32], sizes: NDArray[np.intp], target
             (which, (shared > 0).any(axis=1), (shared > 0).any(axis=0)),
             (which + 2, matched.any(axis=1), matched.any(axis=0)),
         ):
-            wrong = present[~true[present]]
+            wrong = present[~np.asarray(true)[present]]
             hit[rule], false[rule], false_vox[rule] = hits, len(wrong), sizes[wrong].sum()
     lesions = np.unique(np.concatenate(targets[0])) if count else np.zeros(0, np.intp)
     outside = int(sizes[1:].sum()) - int(np.count_nonzero(labels[lesions]))
@@ -153,7 +157,7 @@ def _at_one_threshold(labels: NDArray[np.int32], sizes: NDArray[np.intp], target
 def _one_to_one(iou: FloatArray) -> NDArray[np.bool_]:
     """The matches with an intersection over union above 0.1, of the largest sum, bool ``[changes, regions]``."""
     matched = np.zeros(iou.shape, dtype=bool)
-    columns = np.flatnonzero((iou > LEAST_IOU).any(axis=0)) if iou.size else np.zeros(0, np.intp)
+    columns: NDArray[np.intp] = np.flatnonzero((iou > LEAST_IOU).sum(axis=0)) if iou.size else np.zeros(0, np.intp)
     if columns.size:
         candidates = np.where(iou[:, columns] > LEAST_IOU, iou[:, columns], 0.0)
         rows, chosen = linear_sum_assignment(candidates, maximize=True)

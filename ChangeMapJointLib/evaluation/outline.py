@@ -98,8 +98,8 @@ def moved_outline(outline: Outline, mapping: Mapping) -> Outline:
         mapping: y, from points of the current scan to the prior.
 
     Returns:
-        The points x whose y(x) lie in ``outline``. They are sought within twice its radius and 10 mm of the point that y
-        maps onto its centre.
+        The points x whose y(x) lie in ``outline``. They are sought within twice its radius and 10 mm of the point that
+        y maps onto its centre.
     """
     x, y, z = (float(v) for v in preimage(mapping, np.asarray(outline.centre_mm)))
     return Outline((x, y, z), 2 * outline.radius_mm + 10.0, lambda points: outline.inside(mapping.apply(points)))

@@ -116,11 +116,12 @@ class MapPool:
         return lambda weights: ratio(weights @ right, weights @ self.regions[row])
 
     def sensitivity(self, rule: int, false_per_scan: Sequence[float]) -> Statistic:
-        """Mean over ``false_per_scan`` of the best recall, over all thresholds, with at most so many false regions a scan.
+        """Mean over ``false_per_scan`` of the best recall with at most so many false regions a scan.
 
-        Only the guarded rules are used here: by overlap alone a threshold near 0, where one region fills the lung, has a
-        recall of 1 and no false region. A false region is one that overlaps no change; one that overlaps a change and
-        does not match it is neither a hit nor false, as LUNA16 ignores second marks on a nodule.
+        It is the best over all thresholds. Only the guarded rules are used here: by overlap alone a threshold near 0,
+        where one region fills the lung, has a recall of 1 and no false region. A false region is one that overlaps no
+        change; one that overlaps a change and does not match it is neither a hit nor false, as LUNA16 ignores second
+        marks on a nodule.
 
         Args:
             rule: a guarded one of :data:`~ChangeMapJointLib.evaluation.map_score.RULES`.
@@ -175,9 +176,9 @@ def touching(rule: int) -> int:
 def size_groups(
     cases: Sequence[CaseScore], name: str, rule: int, *, inserted_only: bool = False, groups: int = GROUPS
 ) -> list[SizeGroup]:
-    """The changes sorted by |diameter difference| in groups of equal size, found or missed at 0.68 (the paper's Fig. 4).
+    """The changes sorted by |diameter difference| in groups of equal size, found or missed at 0.68.
 
-    Fewer changes than ``groups`` make one group each.
+    This is the paper's Fig. 4. Fewer changes than ``groups`` make one group each.
     """
     found: list[tuple[Lesion, bool]] = []
     for case in cases:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import mannwhitneyu
 
 from ChangeMapJointLib.core.grid import FloatArray
@@ -21,7 +21,7 @@ from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS
 KINDS = tuple(kind for kind in CHANGE_KINDS if kind != "stable")
 OTHER, MISSED, NOTHING = "other", "missed", "nothing"
 LARGE_ERROR_MM, SMALL_ERROR_MM = 3.0, 1.0  # what trust must, and must not, give away
-TRUST_BINS: FloatArray = np.linspace(0, 1, 11)
+TRUST_BINS: FloatArray = np.linspace(0, 1, 11).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Agreement:
     high: float | None = None
 
     @classmethod
-    def of(cls, true: Sequence[float], measured: Sequence[float]) -> Agreement:
+    def of(cls, true: ArrayLike, measured: ArrayLike) -> Agreement:
         """The agreement of ``measured`` with ``true``; limits need two pairs.
 
         Examples:
             >>> Agreement.of([1.0, 2.0, 3.0], [2.0, 2.0, 5.0]).bias
             1.0
         """
-        difference = np.subtract(measured, true)
+        difference = np.asarray(measured, dtype=float) - np.asarray(true, dtype=float)
         if not len(difference):
             return cls(0)
         bias = float(difference.mean())
@@ -78,7 +78,7 @@ def _tail(values: FloatArray) -> float | None:
     return float(np.percentile(values, 95)) if len(values) else None
 
 
-FIELD_FIGURES = {
+FIELD_FIGURES: dict[str, Callable[[FieldScore], float | None]] = {
     "tre_mm": lambda f: _mean(f.tre_mm),
     "tre_worst_30_percent_mm": lambda f: worst_mean(f.tre_mm),
     "tre_p95_mm": lambda f: _tail(f.tre_mm),
@@ -89,23 +89,30 @@ FIELD_FIGURES = {
 }
 
 
-def preservation(cases: Sequence[CaseScore], method: str) -> dict[str, dict[str, float]]:
-    """|L^T(y)| / |L^T| by kind of lesion: number, median, 10th and 90th percentile."""
+def preservation(cases: Sequence[CaseScore], method: str, *, of_true: bool = False) -> dict[str, dict[str, float]]:
+    """|L^T(y)| / |L^T| by kind of lesion: number, median, 10th and 90th percentile.
+
+    Args:
+        cases: in which the method has a score.
+        method: its name.
+        of_true: |L^T(y)| over the same for the true y instead, where that is known.
+    """
     found: dict[str, list[float]] = {}
     for case in cases:
         scored = case.methods[method].field
         kinds = {lesion.id: lesion.kind for lesion in (*case.changes, *case.stable)}
-        for number, kept in (scored.preserved if scored else {}).items():
+        values = {} if scored is None else scored.preserved_of_true if of_true else scored.preserved
+        for number, kept in values.items():
             if number in kinds:
                 found.setdefault(kinds[number], []).append(kept)
     return {
         kind: {
-            "n": len(values),
-            "median": float(np.median(values)),
-            "p10": float(np.percentile(values, 10)),
-            "p90": float(np.percentile(values, 90)),
+            "n": len(ratios),
+            "median": float(np.median(ratios)),
+            "p10": float(np.percentile(ratios, 10)),
+            "p90": float(np.percentile(ratios, 90)),
         }
-        for kind, values in found.items()
+        for kind, ratios in found.items()
     }
 
 

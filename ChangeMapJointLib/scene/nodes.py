@@ -56,10 +56,8 @@ class LayerWatch:
     def __init__(self, views: Views, changed: Callable[[], None]) -> None:
         """Observe the views that exist; ``changed`` is called after each change of a layer."""
         self._changed = changed
-        self._observed = [
-            (node, node.AddObserver("ModifiedEvent", self._on_modified))
-            for node in map(composite_node, existing(views))
-        ]
+        nodes = [composite_node(view) for view in existing(views)]
+        self._observed = [(node, node.AddObserver("ModifiedEvent", self._on_modified)) for node in nodes]
 
     def _on_modified(self, _node: Node, _event: Any) -> None:
         self._changed()

@@ -110,10 +110,8 @@ class Results:
     @classmethod
     def all_of_scene(cls) -> list[Results]:
         """Find all runs in the scene, the newest first."""
-        records = [(record, of_run(record.GetAttribute(RUN))) for record in _records()]
-        return [
-            cls._of(record, nodes) for record, nodes in records if nodes.get("record") is record and set(nodes) >= WHOLE
-        ]
+        runs = [(record, of_run(record.GetAttribute(RUN))) for record in _records()]
+        return [cls._of(record, nodes) for record, nodes in runs if nodes["record"] is record and set(nodes) >= WHOLE]
 
     @classmethod
     def _of(cls, record: Node, nodes: dict[str, Node]) -> Results:
@@ -159,9 +157,8 @@ class Results:
 
 
 def _records() -> list[Node]:
-    return [
-        node for node in slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1] if node.GetAttribute(ROLE) == "record"
-    ]
+    texts = slicer.util.getNodesByClass("vtkMRMLTextNode")[::-1]
+    return [node for node in texts if node.GetAttribute(ROLE) == "record" and node.GetAttribute(RUN)]
 
 
 def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:

@@ -217,8 +217,11 @@ class Navigation:
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         if crosshair is None or self._follower is None or self.position is None:
             return
-        crosshair.SetCursorPositionXYZ([0.0, 0.0, 0.0], slice_node("Red"))
-        crosshair.SetCursorPositionRAS(list(self.position))
+        to_xy = slicer.util.vtkMatrixFromArray(
+            np.linalg.inv(slicer.util.arrayFromVTKMatrix(slice_node("Red").GetXYToRAS()))
+        )
+        x, y, z, _ = to_xy.MultiplyPoint((*self.position, 1.0))
+        crosshair.SetCursorPositionXYZ([x, y, z], slice_node("Red"))  # and with it the one in RAS
 
     def in_prior(self) -> Vector3 | None:
         """Return the point of the prior (RAS) under the crosshair; None without one."""

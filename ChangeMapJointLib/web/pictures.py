@@ -9,9 +9,9 @@ from typing import Any
 import slicer
 from trame_rca.encoders import RcaImageEncoder
 from trame_slicer.core import SlicerApp
-from trame_slicer.rca_view import RemoteSliceViewFactory
-from trame_slicer.views import ViewLayoutDefinition, ViewProps, ViewType
-from vtkmodules.vtkCommonCore import vtkCommand
+from trame_slicer.rca_view import RemoteViewFactory
+from trame_slicer.views import NoScheduleRendering, SliceView, ViewLayoutDefinition, ViewProps, ViewType
+from vtkmodules.vtkCommonCore import vtkCommand, vtkObject
 
 from ChangeMapJointLib.scene.layouts import CURRENT_GROUP, PRIOR_GROUP
 from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR
@@ -43,8 +43,10 @@ class Pictures:
         self.application = SlicerApp()
         slicer.mrmlScene = self.application.scene
         self.on_size: Callable[[str], None] = lambda view: None  # noqa: ARG005
-        factory = RemoteSliceViewFactory(
+        factory = RemoteViewFactory(
             server,
+            _slice_view,
+            ViewType.SLICE_VIEW,
             rca_encoder=RcaImageEncoder.JPEG,
             target_fps=PICTURES_PER_SECOND,
             blur_fps=PICTURES_PER_SECOND,
@@ -53,16 +55,16 @@ class Pictures:
         )
         self._manager = self.application.view_manager
         self._manager.register_factory(factory)
+        vtkObject.GlobalWarningDisplayOff()  # of a missing X server, and of an event that trame-slicer still uses
         for view, orientation in zip(VIEWS, ORIENTATIONS * 2, strict=True):
             group = PRIOR_GROUP if view in PRIOR else CURRENT_GROUP
             properties = ViewProps(label=view, orientation=orientation, group=group)
             self._manager.create_view(ViewLayoutDefinition(view, ViewType.SLICE_VIEW, properties))
             self._prepare(view, factory)
+        vtkObject.GlobalWarningDisplayOn()
 
-    def _prepare(self, view: str, factory: RemoteSliceViewFactory) -> None:
+    def _prepare(self, view: str, factory: RemoteViewFactory) -> None:
         slice_view = self.view(view)
-        window = slice_view.render_window()
-        window.SetMultiSamples(0)  # as in the application; software rendering needs four times as long with eight
         factory.get_factory_view(view).view_adapter.update_quality(QUALITY_MOVING, QUALITY_STILL)
         slice_view.set_render_blocked(True)
         slice_view.interactor().AddObserver(
@@ -79,6 +81,13 @@ class Pictures:
         self._manager.set_current_view_ids(list(shown))
         for view in shown:
             self.view(view).schedule_render()
+
+
+def _slice_view(**values: Any) -> SliceView:
+    """Make a slice view that does not paint while it is made: each of its fifty changes would be painted."""
+    view = SliceView(scheduled_render_strategy=NoScheduleRendering(), **values)
+    view.render_window().SetMultiSamples(0)  # as in the application; eight take software rendering four times as long
+    return view
 
 
 def quiet_wslink() -> None:

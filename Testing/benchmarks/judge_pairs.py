@@ -66,7 +66,15 @@ PLACES: tuple[Place, ...] = ("free", "vessel", "pleura")
 NULL_PAIRS = 4  # of each group, one a patient
 MARGIN_MM = 15.0  # of tissue around the lung that is kept
 SMALLEST_MM, LARGEST_MM, SMALLEST_GLASS_MM = 3.0, 16.0, 5.0
-DRAWN = DrawOptions(in_plane_mm=(1.3, 1.7), slice_mm=(1.3, 3.0), diaphragm_mm=(4.0, 28.0), lesions=(0, 0))
+DRAWN = DrawOptions(
+    in_plane_mm=(1.3, 1.7),
+    slice_mm=(1.3, 3.0),
+    diaphragm_mm=(4.0, 28.0),
+    lesions=(0, 0),
+    real_share=0.0,  # that needs both lungs; the pairs of `Case.real` have their own
+    equal_slices_share=0.0,
+    double_slices_share=0.0,
+)
 NULL = replace(DRAWN, kernels_apart=0.4, slices_apart=1.3)
 
 

@@ -17,9 +17,10 @@ def table(tmp_path: Path):
     """Writes a table beside a few files that its rows may name."""
     for name in ("a.nrrd", "b.nrrd", "truth.csv", "other.csv"):
         (tmp_path / name).touch()
-    for name in ("run1", "run2", "outs/p1"):
+    for name in ("run1", "run2", "outs/p1", "cohort/pairs/p1/result"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "outs/p1/run.json").touch()
+    for name in ("outs/p1", "cohort/pairs/p1/result"):
+        (tmp_path / name / "run.json").touch()
 
     def write(text: str) -> Path:
         path = tmp_path / "cases.csv"
@@ -51,6 +52,8 @@ def test_a_cohort_of_runs_stands_for_the_rows_of_a_method(table) -> None:
     path = table("case,null\np1,yes\n")
     (case,) = read_cases(path, runs={"fast": path.parent / "outs"})
     assert case.methods == (MethodFiles("fast", path.parent / "outs/p1"),)
+    (case,) = read_cases(path, runs=[path.parent / "cohort"])
+    assert case.methods == (MethodFiles("", path.parent / "cohort/pairs/p1/result"),)
     with pytest.raises(InputError, match=r"case 'p1' has no run, expected a folder with run\.json"):
         read_cases(path, runs=[path.parent])
 
@@ -117,7 +120,7 @@ def test_lesions_by_radius_and_kinds_from_sizes(tmp_path: Path) -> None:
         "grown,1,2,3,4,5,6,6,4,1\n"
         ",1,2,3,,,,5,0,\n"
         ",1,2,3,4,5,6,5,4.9,0\n"
-        "resolved,,,,4,5,6,0,3,0\n"
+        "vanished,,,,4,5,6,0,3,0\n"
         "stable,1,2,3,4,5,6,5,4.5,0\n"
     )
     grown, new, stable, resolved, read_as_stable = read_lesion_table(path)
@@ -125,7 +128,7 @@ def test_lesions_by_radius_and_kinds_from_sizes(tmp_path: Path) -> None:
     assert grown.growth_percent == pytest.approx(100 * (12**3 / 8**3 - 1))
     assert (new.kind, new.id, new.centre_template_mm, new.growth_percent) == ("new", 2, None, None)
     assert (stable.kind, stable.diameter_change_mm) == ("stable", pytest.approx(0.2))
-    assert resolved.centre_reference_mm is None
+    assert (resolved.kind, resolved.centre_reference_mm) == ("resolved", None)
     assert not read_as_stable.is_change
 
 

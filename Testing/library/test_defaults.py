@@ -98,6 +98,9 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+PROTOCOL = "ChangeMapJointLib/evaluation/"  # the paper's threshold stays 0.68, whatever the method's default becomes
+
+
 def repeated_thresholds(where: str, source: str) -> list[str]:
     """Places of a module that write down a number of the table of methods."""
     found = []
@@ -143,7 +146,7 @@ def contradictions(text: str) -> list[str]:
 def test_no_number_of_the_table_of_methods_stands_elsewhere() -> None:
     found = set()
     for where, source in sources().items():
-        if where not in (TABLE, HU):
+        if where not in (TABLE, HU) and not where.startswith(PROTOCOL):
             found |= set(repeated_thresholds(where, source))
     assert found - MEANS_SOMETHING_ELSE.keys() == set(), "read it from change/method_table.py or core/hu.py"
 

@@ -217,3 +217,14 @@ def test_the_first_python_page_lists_the_front_door(hooks):
     listed = set(re.findall(r"\[`cmj\.(\w+)`\]\[ChangeMapJointLib\.", hooks.python_index()))
     assert {"compare", "Result", "load_result"} <= listed
     assert listed <= offered
+
+
+def test_no_result_table_is_stale() -> None:
+    """README and docs show what the files of results hold."""
+    spec = importlib.util.spec_from_file_location("result_tables", ROOT / "Testing" / "benchmarks" / "result_tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    marked = [page for page in tables.PAGES if tables.MARKED.search(page.read_text("utf-8"))]
+    assert len(marked) >= 2
+    for page in marked:
+        assert not tables.update(page, check=True), f"{page.name} is stale; run make tables"

@@ -12,7 +12,7 @@ import slicer
 from headless import node_count, observation_count
 from panel_samples import NEW_MM, SHIFT_MM
 from panel_views import centre_lps, look_at, painted, rows
-from slicerhost import open_module, user
+from slicerhost import dialogs, open_module, user
 
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
@@ -63,8 +63,11 @@ def test_a_saved_scene_comes_back_whole(widget, tmp_path) -> None:
     assert "Registration: good" in widget.ui.verdictLabel.text
 
 
-def test_six_runs_on_one_scene_leave_no_more_than_two(widget) -> None:
+def test_six_runs_that_the_user_removes_leave_no_more_than_two(widget) -> None:
     def use() -> None:
+        if widget.panel.session is not None:
+            dialogs.answer("confirmYesNo", True)
+            user.click(widget.ui.removeComparisonButton)
         show(widget)
         user.click(widget.ui.nextFindingButton)
         widget.ui.priorComboBox.setCurrentIndex(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,19 +32,19 @@ class Picture:
 
 def draw_figures(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> list[Picture]:
     """Draw every figure for which there is data, as PNG and SVG."""
-    makers: tuple[Callable[[Path, Sequence[CaseScore], Mapping[str, Any]], Picture | None], ...] = (
-        _recall_curves,
-        _size_groups,
-        _froc,
-        _errors,
-        _preservation,
-        _growth,
-        _trust,
+    pictures = (
+        _recall_curves(folder, document),
+        _size_groups(folder, document),
+        _froc(folder, document),
+        _errors(folder, cases, document),
+        _preservation(folder, cases, document),
+        _growth(folder, cases, document),
+        _trust(folder, document),
     )
-    return [picture for make in makers if (picture := make(folder, cases, document)) is not None]
+    return [picture for picture in pictures if picture is not None]
 
 
-def _recall_curves(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _recall_curves(folder: Path, document: Mapping[str, Any]) -> Picture | None:
     """The paper's Fig. 3, and what it leaves out."""
     maps = document["maps"]
     if not any(entry["changes"] for entry in maps.values()):
@@ -68,13 +68,13 @@ def _recall_curves(folder: Path, cases: Sequence[CaseScore], document: Mapping[s
         save(figure, folder, "recall_curves")
     return Picture(
         "recall_curves",
-        f"Recall over {document['about']['paper_curves_over']} against the threshold, in the paper's protocol (left) and "
-        "with regions and changes matched one to one (middle). Right: what is marked outside every change. At low "
+        f"Recall over {document['about']['paper_curves_over']} against the threshold, in the paper's protocol (left) "
+        "and with regions and changes matched one to one (middle). Right: what is marked outside every change. At low "
         f"thresholds one region fills the lung and overlaps all. Vertical line: {AT:g}.",
     )
 
 
-def _size_groups(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
     """The paper's Fig. 4."""
     maps = {name: entry for name, entry in document["maps"].items() if entry["size_groups"]}
     if not maps:
@@ -107,7 +107,7 @@ def _size_groups(folder: Path, cases: Sequence[CaseScore], document: Mapping[str
     )
 
 
-def _froc(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _froc(folder: Path, document: Mapping[str, Any]) -> Picture | None:
     maps = {name: entry for name, entry in document["maps"].items() if entry["changes"]}
     if not maps:
         return None
@@ -124,10 +124,8 @@ def _froc(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any])
             if all(p["low"] is not None for p in points):
                 below, above = (np.array([p[side] for p in points], dtype=float) for side in ("low", "high"))
                 bars = np.maximum([values - below, above - values], 0)
-                axis.errorbar(
-                    np.array(FALSE_PER_SCAN) * shift, values, bars, fmt=look(i)["marker"], color=COLORS[i % len(COLORS)],
-                    elinewidth=0.7,
-                )  # fmt: skip
+                x, marker, color = np.array(FALSE_PER_SCAN) * shift, look(i)["marker"], COLORS[i % len(COLORS)]
+                axis.errorbar(x, values, bars, fmt=marker, color=color, elinewidth=0.7)
         axis.set_xscale("log", base=2)
         axis.set_xticks(FALSE_PER_SCAN, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
         axis.set(xlabel="false regions per scan", ylabel="recall (one to one, XOR)", ylim=(-0.03, 1.03))
@@ -135,8 +133,8 @@ def _froc(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any])
         save(figure, folder, "froc")
     return Picture(
         "froc",
-        "Free-response ROC over all thresholds, regions and changes matched one to one against the symmetric difference "
-        "of the masks. Bars: 95 % intervals over patients.",
+        "Free-response ROC over all thresholds, regions and changes matched one to one against the symmetric "
+        "difference of the masks. Bars: 95 % intervals over patients.",
     )
 
 
@@ -144,11 +142,11 @@ def _errors(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any
     """Distribution of the landmark errors of each method."""
     found = []
     for name in document["methods"]:
-        errors = [
+        each = [
             f.tre_mm for case in cases if name in case.methods and (f := case.methods[name].field) and len(f.tre_mm)
         ]
-        if errors:
-            found.append((name, np.sort(np.concatenate(errors))))
+        if each:
+            found.append((name, np.sort(np.concatenate(each))))
     if not found:
         return None
     with drawing(1, 1, COLUMN_INCH, 2.6) as (figure, (axis,)):
@@ -165,15 +163,15 @@ def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[st
     """Every lesion: its true change of size, and what the registration made of it."""
     found = []
     for name in document["methods"]:
-        points = [
+        ratios = [
             (lesion.volume_reference_ml / lesion.volume_template_ml, f.preserved[lesion.id])
             for case in cases
             if name in case.methods and (f := case.methods[name].field)
             for lesion in (*case.changes, *case.stable)
             if lesion.id in f.preserved and lesion.volume_reference_ml > 0 and f.preserved[lesion.id] > 0
         ]
-        if points:
-            found.append((name, np.array(points)))
+        if ratios:
+            found.append((name, np.array(ratios)))
     if not found:
         return None
     with drawing(1, 1, COLUMN_INCH, 2.8) as (figure, (axis,)):
@@ -228,13 +226,14 @@ def _bland_altman(
 ) -> None:
     axis.plot((true + measured) / 2, measured - true, **{**look(number), "linestyle": "none"}, alpha=0.8, label=name)
     for key in ("bias", "low", "high"):
-        if summary[key] is not None:
+        value = summary[key]
+        if value is not None:
             axis.axhline(
-                summary[key], color=COLORS[number % len(COLORS)], linewidth=0.8, linestyle="-" if key == "bias" else ":"
+                value, color=COLORS[number % len(COLORS)], linewidth=0.8, linestyle="-" if key == "bias" else ":"
             )
 
 
-def _trust(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _trust(folder: Path, document: Mapping[str, Any]) -> Picture | None:
     found = [(name, entry["trust"]) for name, entry in document["methods"].items() if entry["trust"]]
     if not found:
         return None

@@ -8,16 +8,29 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.evaluation.output.data import data_tables
 from ChangeMapJointLib.evaluation.output.figures import draw_figures
 from ChangeMapJointLib.evaluation.output.page import render_page
-from ChangeMapJointLib.evaluation.output.tables import Table, data_tables, reader_tables
+from ChangeMapJointLib.evaluation.output.tables import Table, reader_tables
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.evaluation.evaluate import Evaluation
 
 DOCUMENT, PAGE = "evaluation.json", "evaluation.html"
 TABLES, FIGURES = "tables", "figures"
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+}
 CONTENT = {DOCUMENT, PAGE, TABLES, FIGURES}
 
 
@@ -50,6 +63,9 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
     try:
         absolute.parent.mkdir(parents=True, exist_ok=True)
+        for old in absolute.parent.glob(f".{absolute.name}.*.partial"):  # left by a killed command
+            if _left_behind(old):
+                shutil.rmtree(old, ignore_errors=True)
         part.mkdir()
         _write_files(part, evaluation)
         if absolute.exists():
@@ -62,6 +78,12 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _left_behind(part: Path) -> bool:
+    """Whether the process that made a partial folder is gone."""
+    number = part.name.split(".")[-2]
+    return number.isdecimal() and not psutil.pid_exists(int(number))
 
 
 def _write_files(part: Path, evaluation: Evaluation) -> None:
@@ -83,17 +105,13 @@ def _latex(table: Table) -> str:
     """A table in LaTeX, with ``booktabs``."""
     import pandas as pd
 
-    frame = pd.DataFrame([dict(row) for row in table.rows]).replace("–", "--")
+    frame = pd.DataFrame([dict(row) for row in table.rows])
     escaped = frame.rename(columns=_escape).map(_escape)
-    return escaped.to_latex(
+    text: str = escaped.to_latex(
         index=False, escape=False, caption=_escape(f"{table.title}. {table.note}"), label=f"tab:{table.name}"
     )
+    return text
 
 
 def _escape(text: str) -> str:
-    for plain, written in (("\\", r"\textbackslash{}"), *((c, f"\\{c}") for c in "&%$#_{}")):
-        if plain == "\\":
-            text = text.replace(plain, "\0")
-        else:
-            text = text.replace(plain, written)
-    return text.replace("\0", r"\textbackslash{}").replace("^", r"\textasciicircum{}").replace("|", r"\textbar{}")
+    return "".join(LATEX.get(character, character) for character in text)

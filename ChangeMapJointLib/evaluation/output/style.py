@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 COLUMN_INCH, PAGE_INCH = 3.5, 7.2  # widths of one and of two columns in print
-SETTINGS = {
+SETTINGS: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.spines.top": False,
@@ -34,7 +34,7 @@ SETTINGS = {
 DPI = 300
 
 
-def look(number: int) -> dict[str, object]:
+def look(number: int) -> dict[str, Any]:
     """Colour, line and marker of the curve ``number`` from 0."""
     return {
         "color": COLORS[number % len(COLORS)],

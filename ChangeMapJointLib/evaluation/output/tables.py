@@ -1,23 +1,14 @@
-"""Tables of an evaluation: formatted ones for page and LaTeX, and complete ones for further work in CSV."""
+"""Tables of an evaluation for readers, on the page and in LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from ChangeMapJointLib.evaluation.map_score import ALL_THRESHOLDS, AT, GUARDED_XOR, OVERLAP_UNION, RULES
-from ChangeMapJointLib.evaluation.pooled_maps import ROW_AT
-from ChangeMapJointLib.evaluation.pooled_methods import FIELD_FIGURES
-from ChangeMapJointLib.evaluation.score_case import CaseScore
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ChangeMapJointLib.evaluation.map_score import AT
 
 NONE = "–"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,53 +43,6 @@ def reader_tables(document: Mapping[str, Any]) -> list[Table]:
         _costs(document),
     ]
     return [table for table in tables if table.rows]
-
-
-def data_tables(cases: Sequence[CaseScore], document: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """The complete tables by name of their file."""
-    import pandas as pd
-
-    curves: list[Row] = []
-    groups: list[Row] = []
-    froc: list[Row] = []
-    for name, entry in document["maps"].items():
-        paper = entry["paper"]
-        for rule in RULES:
-            for i, threshold in enumerate(paper["thresholds"]):
-                values = {column: numbers[i] for column, numbers in paper[rule].items()}
-                curves.append({"map": name, "rule": rule, "threshold": threshold, **values})
-        groups += [{"map": name, **group} for group in entry["size_groups"]]
-        for rule, curve in entry["froc"].items():
-            pairs = zip(curve["false_per_scan"], curve["recall"], strict=True)
-            froc += [{"map": name, "rule": rule, "false_per_scan": x, "recall": y} for x, y in pairs]
-    figures = [
-        {"scored": name, "figure": figure, **value}
-        for name, values in _all_figures(document)
-        for figure, value in values.items()
-    ]
-    tables = {
-        "figures": figures,
-        "recall_curves": curves,
-        "froc": froc,
-        "size_groups": groups,
-        "comparisons": [
-            {**{k: v for k, v in c.items() if k != "difference"}, **c["difference"]} for c in document["comparisons"]
-        ],
-        "cases": [row for case in cases for row in _case_rows(case)],
-        "lesions": [row for case in cases for row in _lesion_rows(case)],
-    }
-    return {name: pd.DataFrame(rows) for name, rows in tables.items() if rows}
-
-
-def _all_figures(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    maps = [(name, entry["figures"]) for name, entry in document["maps"].items()]
-    fields = [(name, entry["registration"]) for name, entry in document["methods"].items()]
-    lists = [
-        (name, {f"list_{k}": v for k, v in entry["list"]["figures"].items()})
-        for name, entry in document["methods"].items()
-        if entry["list"]
-    ]
-    return [*maps, *fields, *lists]
 
 
 # -- texts -----------------------------------------------------------------------------
@@ -152,9 +96,9 @@ def _maps(document: Mapping[str, Any]) -> Table:
     return Table(
         "maps",
         f"Change maps at the paper's threshold of {AT:g}",
-        "Recall: a change is found if any region of at least 5 voxels overlaps the union of its masks in both scans, or "
-        "their symmetric difference (XOR). Guarded: regions and changes are matched one to one with an intersection over "
-        "union above 0.1. A region is false if it overlaps no change.",
+        "Recall: a change is found if any region of at least 5 voxels overlaps the union of its masks in both scans, "
+        "or their symmetric difference (XOR). Guarded: regions and changes are matched one to one with an intersection "
+        "over union above 0.1. A region is false if it overlaps no change.",
         rows,
     )
 
@@ -206,21 +150,24 @@ def _registration(document: Mapping[str, Any]) -> Table:
 def _preservation(document: Mapping[str, Any]) -> Table:
     rows = []
     for name, entry in document["methods"].items():
-        if entry["preservation"]:
-            row = {"method": name}
-            for kind in ("grown", "shrunk", "resolved", "stable"):
-                kept = entry["preservation"].get(kind)
-                row[kind] = (
-                    f"{kept['median']:.2f} [{kept['p10']:.2f}, {kept['p90']:.2f}] (n={kept['n']})" if kept else NONE
-                )
-            rows.append(row)
+        for key, over in (("preservation", "|L^T|"), ("preservation_of_true", "|L^T(true y)|")):
+            if entry[key]:
+                kept = {kind: _kept(entry[key].get(kind)) for kind in ("grown", "shrunk", "resolved", "stable")}
+                rows.append({"method": name, "|L^T(y)| over": over, **kept})
     return Table(
         "preservation",
         "Is change deformed away? Volume of the warped prior lesion over that of the prior lesion",
-        "|L^T(y)| / |L^T|, median [10th, 90th percentile]. 1: the lesion keeps its size. A method that makes a grown lesion "
-        "of the prior as large as it is now hides the growth.",
+        "Median [10th, 90th percentile]. 1: the lesion keeps its size. A method that makes a grown lesion of the prior "
+        "as large as it is now hides the growth. Where the lung breathed out, any smooth y makes lesions smaller: the "
+        "rows over |L^T(true y)|, where the true y is known, are without that.",
         rows,
     )
+
+
+def _kept(entry: Mapping[str, float] | None) -> str:
+    if entry is None:
+        return NONE
+    return f"{entry['median']:.2f} [{entry['p10']:.2f}, {entry['p90']:.2f}] (n={entry['n']})"
 
 
 def _lists(document: Mapping[str, Any]) -> Table:
@@ -243,8 +190,8 @@ def _lists(document: Mapping[str, Any]) -> Table:
     return Table(
         "lists",
         "Lists of findings",
-        "A finding belongs to a change when its centre lies within half the lesion's larger diameter (at least 3 mm) of "
-        "the lesion's centre; one to one. Right kind: of the changes that were found.",
+        "A finding belongs to a change when its centre lies within half the lesion's larger diameter (at least 3 mm) "
+        "of the lesion's centre; one to one. Right kind: of the changes that were found.",
         rows,
     )
 
@@ -283,9 +230,9 @@ def _growth(document: Mapping[str, Any]) -> Table:
     return Table(
         "growth",
         "Growth of lesions that are in both scans",
-        "Error of the change of volume in percentage points of the prior's volume; agreement by Bland and Altman: bias "
-        "[bias - 1.96 SD, bias + 1.96 SD] of the number of doublings (log2 of the volume ratio) and of the doubling time "
-        "where truth and list both grew.",
+        "Error of the change of volume in percentage points of the prior's volume; agreement by Bland and Altman: "
+        "bias [bias - 1.96 SD, bias + 1.96 SD] of the number of doublings (log2 of the volume ratio) and of the "
+        "doubling time where truth and list both grew.",
         rows,
     )
 
@@ -351,69 +298,3 @@ def _costs(document: Mapping[str, Any]) -> Table:
         if entry["cost"]["seconds_median"] is not None or entry["cost"]["peak_mb_largest"] is not None
     ]
     return Table("cost", "Time and memory", "As the methods state them; machines may differ.", rows)
-
-
-# -- rows of the complete tables ----------------------------------------------------------
-
-
-def _case_rows(case: CaseScore) -> list[Row]:
-    """One row for every map and every method of a case."""
-    head = {"case": case.name, "patient": case.patient, "changes": len(case.changes), "null": case.null}
-    rows = []
-    for name, score in case.maps.items():
-        hits = {rule: int(score.hit[i, ROW_AT].sum()) for i, rule in enumerate(RULES)}
-        rows.append(
-            {
-                **head,
-                "scored": name,
-                **{f"found at {AT:g} ({rule})": n for rule, n in hits.items()},
-                "false": int(score.false[OVERLAP_UNION, ROW_AT]),
-                "false_ml": score.false_ml[OVERLAP_UNION, ROW_AT],
-                "highest": score.highest,
-            }
-        )
-    for name, method in case.methods.items():
-        row = {**head, "scored": name, "seconds": method.seconds, "peak_mb": method.peak_mb, "verdict": method.verdict}
-        if method.field is not None:
-            row |= {key: measure(method.field) for key, measure in FIELD_FIGURES.items()}
-        if method.findings is not None:
-            row |= {
-                "list_found": sum(m.finding is not None for m in method.findings.changes),
-                "list_false": len(method.findings.false) + len(method.findings.stable),
-            }
-        rows.append(row)
-    return rows
-
-
-def _lesion_rows(case: CaseScore) -> list[Row]:
-    """One row for every true change: what each map and each list made of it."""
-    rows: list[Row] = []
-    for i, lesion in enumerate(case.changes):
-        row: Row = {
-            "case": case.name,
-            "patient": case.patient,
-            "lesion": lesion.id,
-            "kind": lesion.kind,
-            "inserted": lesion.inserted,
-            "diameter_reference_mm": lesion.diameter_reference_mm,
-            "diameter_template_mm": lesion.diameter_template_mm,
-            "growth_percent": lesion.growth_percent,
-        }
-        for name, score in case.maps.items():
-            row[f"{name}: found at {AT:g}"] = bool(score.hit[OVERLAP_UNION, ROW_AT, i])
-            row[f"{name}: highest threshold"] = _highest(score.hit[GUARDED_XOR, :, i])
-        for name, method in case.methods.items():
-            if method.findings is not None:
-                match = next(m for m in method.findings.changes if m.lesion is lesion)
-                row[f"{name}: listed as"] = match.finding.kind if match.finding else ""
-                row[f"{name}: growth_percent"] = match.measured_percent
-            if method.field is not None:
-                row[f"{name}: volume kept"] = method.field.preserved.get(lesion.id)
-        rows.append(row)
-    return rows
-
-
-def _highest(found: Any) -> float | None:
-    """Highest threshold at which a change is matched."""
-    rows = np.flatnonzero(found)
-    return float(ALL_THRESHOLDS[rows[-1]]) if rows.size else None

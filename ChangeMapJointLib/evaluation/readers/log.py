@@ -23,6 +23,7 @@ SUFFIX = ".jsonl"
 Arm = Literal["unaided", "sequential", "joint"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
 RATINGS = (1.0, 100.0)  # from "hardly a lesion" to "certainly a lesion"
+MARGIN_MM = 3.0  # how far outside a lesion a mark may lie
 
 Event = Literal[
     "session", "case", "mark", "unmark", "overlay", "threshold", "pause", "resume", "note", "submit", "withdraw"

@@ -1,4 +1,4 @@
-"""Tells DICOM files by their first bytes, without pydicom: files of other kinds are read where that is missing or old."""
+"""Tells DICOM files by their first bytes, without pydicom, which may be too old where only other files are read."""
 
 from __future__ import annotations
 
