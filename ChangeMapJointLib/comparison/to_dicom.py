@@ -6,6 +6,7 @@ scans that were compared, voxel by voxel.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -157,7 +158,8 @@ def _content(
     tracking = {} if request.earlier is None else earlier_tracking(request.earlier, items, scans[1])
     key = make_uid(
         *(record[name].get("voxels_sha256") or record[name]["sha256"] for name in ("reference", "template")),
-        *(record["started"], record["configuration"], scans[0].series_uid, sorted(tracking.items())),
+        *(record["started"], json.dumps(record["configuration"], sort_keys=True)),
+        *(scans[0].series_uid, sorted(tracking.items())),
     )
     maps = result.change_map is not None
     return DicomContent(

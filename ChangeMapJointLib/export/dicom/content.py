@@ -117,3 +117,7 @@ def make_label(uid: str) -> str:
 def describe(dataset: Dataset, text: str) -> None:
     """Describe the series of an object, which says that it is for research."""
     dataset.SeriesDescription = f"{text} ({RESEARCH})"[:64]
+    if dataset.Modality not in ("SR", "DOC"):  # their series have no such element
+        dataset.BodyPartExamined = "CHEST"
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # of the clock: the same result gives the same file
+        dataset.pop(keyword, None)

@@ -47,10 +47,11 @@ def pages(content: DicomContent) -> list[Dataset]:
             photometric_interpretation=hd.PhotometricInterpretationValues.YBR_FULL_422,
             bits_allocated=8,
             coordinate_system=hd.CoordinateSystemNames.PATIENT,
-            patient_orientation=("", ""),
+            patient_orientation=("L", "P"),  # must be given, and is emptied below: a page of text has none
             transfer_syntax_uid=JPEGBaseline8Bit,
             **arguments,
         )
+        page.PatientOrientation = None
         page.BurnedInAnnotation = "NO"  # no patient's identity; what is burned in is the report
         page.ImageComments = RESEARCH
         page.DerivationDescription = "Page of a report drawn from the images of both scans"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +65,12 @@ def _segment(content: DicomContent, number: int, finding: Finding) -> Dataset:
         segment_number=number,
         segment_label=f"{finding.id} {KIND_WORDS[finding.kind]}, {finding.lung} lung"[:64],
         segmented_property_category=codes.ABNORMAL,
-        segmented_property_type=codes.NODULE if measured else codes.LESION,
+        segmented_property_type=copy.deepcopy(codes.NODULE if measured else codes.LESION),  # modified below
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=ALGORITHM,
         tracking_uid=uid,
         tracking_id=label,
-        anatomic_regions=[codes.LUNG],
+        anatomic_regions=[copy.deepcopy(codes.LUNG)],
         display_color=hd.color.CIELabColor.from_rgb(red, green, blue),
     )
     kind = segment.SegmentedPropertyTypeCodeSequence[0]
