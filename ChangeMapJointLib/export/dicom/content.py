@@ -114,10 +114,25 @@ def make_label(uid: str) -> str:
     return uuid.uuid5(_NAMESPACE, uid).hex[:6].upper()
 
 
-def describe(dataset: Dataset, text: str) -> None:
-    """Describe the series of an object, which says that it is for research."""
+def finish(content: DicomContent, dataset: Dataset, text: str) -> None:
+    """Describe the series of an object, and take out of it what would differ from export to export.
+
+    An archive that gets an object twice must get the same bytes under the same SOPInstanceUID.
+
+    Args:
+        content: what the object was made from.
+        dataset: the object.
+        text: description of its series, to which it is added that it is for research.
+    """
     dataset.SeriesDescription = f"{text} ({RESEARCH})"[:64]
     if dataset.Modality not in ("SR", "DOC"):  # their series have no such element
         dataset.BodyPartExamined = "CHEST"
-    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):  # of the clock: the same result gives the same file
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         dataset.pop(keyword, None)
+    for equipment in dataset.get("ContributingEquipmentSequence") or []:
+        equipment.ContributionDateTime = content.created.strftime("%Y%m%d%H%M%S")
+    if "TimeOfSecondaryCapture" in dataset:
+        dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = dataset.ContentDate, dataset.ContentTime
+    for name in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
+        for item in dataset.get(name) or []:
+            item.DimensionOrganizationUID = make_uid(dataset.SOPInstanceUID, "dimensions")

@@ -17,7 +17,7 @@ from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.export.dicom import codes
-from ChangeMapJointLib.export.dicom.content import MANUFACTURER, MODEL, DicomContent, describe, make_uid
+from ChangeMapJointLib.export.dicom.content import MANUFACTURER, MODEL, DicomContent, finish, make_uid
 from ChangeMapJointLib.io.dicom.images import SourceImages
 from ChangeMapJointLib.lesions.measure import LesionMeasure
 
@@ -67,7 +67,7 @@ def measurement_report(content: DicomContent, segmentation: Dataset | None) -> D
         coding_schemes=codes.schemes(),
         **content.common("measurements", 4),
     )
-    describe(result, "Change: measurements")
+    finish(content, result, "Change: measurements")
     return result
 
 

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.export.dicom.content import DicomContent
 from ChangeMapJointLib.export.dicom.measurements import measurement_report
-from ChangeMapJointLib.export.dicom.pages import document, pages
+from ChangeMapJointLib.export.dicom.pages import document, draw, pages
 from ChangeMapJointLib.export.dicom.registration import deformable_registration, spatial_registration
 from ChangeMapJointLib.export.dicom.volumes import parametric_map, segmentation
 
@@ -34,10 +34,10 @@ def make_objects(content: DicomContent) -> Iterator[tuple[str, Dataset]]:
         deformation = deformable_registration(content)
         if deformation is not None:
             yield "registration_deformable.dcm", deformation
-    drawn = pages(content)
-    for number, page in enumerate(drawn, 1):
+    sheets = draw(content)
+    for number, page in enumerate(pages(content, sheets), 1):
         yield f"page_{number:02d}.dcm", page
-    yield "report.dcm", document(content)
+    yield "report.dcm", document(content, sheets)
 
 
 def write_objects(folder: Path, content: DicomContent, *, progress: Progress = silent) -> tuple[Path, ...]:

@@ -21,7 +21,7 @@ from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.export import wording
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.dicom import codes
-from ChangeMapJointLib.export.dicom.content import MODEL, RESEARCH, DicomContent, describe
+from ChangeMapJointLib.export.dicom.content import MODEL, RESEARCH, DicomContent, finish
 from ChangeMapJointLib.export.dicom.sheet import DPI, Sheet
 from ChangeMapJointLib.export.overview import overview_pictures
 from ChangeMapJointLib.export.panels import Picture, finding_boxes_mm, finding_rows, lung_rows
@@ -34,10 +34,10 @@ MOST_PICTURED = 8  # findings with a page of their own; all are in the list
 TITLE = "Change between two chest CTs"
 
 
-def pages(content: DicomContent) -> list[Dataset]:
-    """Return one Secondary Capture a page."""
+def pages(content: DicomContent, sheets: Sequence[Sheet]) -> list[Dataset]:
+    """Return one Secondary Capture for each of the ``sheets`` of :func:`draw`."""
     result = []
-    for number, sheet in enumerate(draw(content), 1):
+    for number, sheet in enumerate(sheets, 1):
         arguments = content.common("pages", 5)
         arguments |= {"sop_instance_uid": content.uid("page", number), "instance_number": number}
         patient = content.reference.first
@@ -53,16 +53,18 @@ def pages(content: DicomContent) -> list[Dataset]:
         )
         page.PatientOrientation = None
         page.BurnedInAnnotation = "NO"  # no patient's identity; what is burned in is the report
+        page.LossyImageCompression, page.LossyImageCompressionMethod = "01", "ISO_10918_1"
+        page.LossyImageCompressionRatio = f"{sheet.pixels.nbytes / max(len(page.PixelData), 1):.2f}"
         page.ImageComments = RESEARCH
         page.DerivationDescription = "Page of a report drawn from the images of both scans"
         page.SourceImageSequence = _key_images(content)
-        describe(page, "Change: report")
+        finish(content, page, "Change: report")
         result.append(page)
     return result
 
 
-def document(content: DicomContent) -> Dataset:
-    """Return the pages as an Encapsulated PDF."""
+def document(content: DicomContent, sheets: Sequence[Sheet]) -> Dataset:
+    """Return the ``sheets`` of :func:`draw` as an Encapsulated PDF, whose first page states the patient."""
     patient = content.reference.first
     result: Dataset = hd.SOPClass(
         study_instance_uid=patient.StudyInstanceUID,
@@ -80,10 +82,12 @@ def document(content: DicomContent) -> Dataset:
     result.ConceptNameCodeSequence = [codes.dcm("126000", "Imaging Measurement Report")]
     result.MIMETypeOfEncapsulatedDocument = "application/pdf"
     result.SourceInstanceSequence = _key_images(content)
-    pdf = write_pdf(draw(content, identity=True), content)
+    first = _summary(content, identity=True)
+    first.footer(_footer(content, 1, len(sheets)))
+    pdf = write_pdf([first, *sheets[1:]], content)
     result.EncapsulatedDocumentLength = len(pdf)
     result.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
-    describe(result, "Change: report")
+    finish(content, result, "Change: report")
     return result
 
 
@@ -106,15 +110,10 @@ def write_pdf(sheets: Sequence[Sheet], content: DicomContent) -> bytes:
     return buffer.getvalue()
 
 
-def draw(content: DicomContent, *, identity: bool = False) -> list[Sheet]:
-    """Draw the pages: verdict and list, one page a finding, what was not seen.
-
-    Args:
-        content: the result; without :attr:`DicomContent.report` there are no pictures.
-        identity: state the patient and the dates of both scans.
-    """
+def draw(content: DicomContent) -> list[Sheet]:
+    """Draw the pages: verdict and list, one page a finding, what was not seen; they do not say whose they are."""
     report = content.report
-    sheets = [_summary(content, identity=identity)]
+    sheets = [_summary(content, identity=False)]
     if report is not None:
         boxes = finding_boxes_mm(report)
         for finding in content.findings[:MOST_PICTURED]:
@@ -128,9 +127,13 @@ def draw(content: DicomContent, *, identity: bool = False) -> list[Sheet]:
             sheets.append(_lungs(report))
     sheets.append(_last(content))
     for number, sheet in enumerate(sheets, 1):
-        version = f"{MODEL} {content.versions.get('changemapjoint', __version__)}, exported by {__version__}"
-        sheet.footer(f"{RESEARCH}. {version}. Result {content.key[:16]}. Page {number} of {len(sheets)}")
+        sheet.footer(_footer(content, number, len(sheets)))
     return sheets
+
+
+def _footer(content: DicomContent, number: int, count: int) -> str:
+    version = f"{MODEL} {content.versions.get('changemapjoint', __version__)}, exported by {__version__}"
+    return f"{RESEARCH}. {version}. Result {content.key[:16]}. Page {number} of {count}"
 
 
 def _summary(content: DicomContent, *, identity: bool) -> Sheet:
@@ -182,9 +185,12 @@ def _shown(text: str) -> str:
 
 def _finding_texts(finding: Finding) -> list[str]:
     line = wording.finding_line(finding)
-    sizes = f"now {line['size_now']} mm, {line['volume_now']} ml; before {line['size_before']} mm, "
-    sizes = sizes.replace("none mm", "none").replace("not measured mm", "not measured")
-    texts = [f"{line['kind']}, {line['place']}: {sizes}{line['volume_before']} ml; volume {line['change']}."]
+    now, before = (
+        f"{line[f'size_{scan}']} mm, {line[f'volume_{scan}']} ml" if lesion else str(line[f"size_{scan}"])
+        for scan, lesion in (("now", finding.lesion_reference), ("before", finding.lesion_template))
+    )
+    change = "" if finding.volume_change_percent is None else f"; volume {line['change']}"
+    texts = [f"{line['kind']}, {line['place']}: now {now}; before {before}{change}."]
     kinds = ", ".join(text for text in (str(line["nodule_now"]), str(line["nodule_before"])) if text)
     texts.append(f"Doubling time {line['doubling'] or 'unknown'}. {f'Nodule: {kinds}. ' if kinds else ''}")
     texts.append(f"Probability {line['probability']}, trust in the registration {line['trust']}. {line['remark']}")

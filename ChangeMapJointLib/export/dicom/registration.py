@@ -18,7 +18,7 @@ from pydicom.uid import DeformableSpatialRegistrationStorage, SpatialRegistratio
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.export.dicom import codes
-from ChangeMapJointLib.export.dicom.content import RESEARCH, DicomContent, describe
+from ChangeMapJointLib.export.dicom.content import RESEARCH, DicomContent, finish
 from ChangeMapJointLib.io.dicom.images import SourceImages
 
 
@@ -31,7 +31,7 @@ def spatial_registration(content: DicomContent) -> Dataset:
         _rigid_item(content.reference, np.eye(4)),
         _rigid_item(content.template, moved),
     ]
-    describe(result, "Registration, rigid")
+    finish(content, result, "Registration, rigid")
     return result
 
 
@@ -47,7 +47,7 @@ def deformable_registration(content: DicomContent) -> Dataset | None:
     item.RegistrationTypeCodeSequence = [codes.IMAGE_CONTENT]
     item.DeformableRegistrationGridSequence = [_grid(content.displacement)]
     result.DeformableRegistrationSequence = [item]
-    describe(result, "Registration, deformable")
+    finish(content, result, "Registration, deformable")
     return result
 
 

@@ -14,7 +14,7 @@ from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.export.dicom import codes
-from ChangeMapJointLib.export.dicom.content import MANUFACTURER, RESEARCH, DicomContent, describe
+from ChangeMapJointLib.export.dicom.content import MANUFACTURER, RESEARCH, DicomContent, finish
 from ChangeMapJointLib.export.pictures import DENSER, LESS_DENSE
 
 ALGORITHM = hd.AlgorithmIdentificationSequence(
@@ -52,7 +52,7 @@ def segmentation(content: DicomContent) -> Dataset | None:
         coding_schemes=codes.schemes(),
         **content.common("segmentation", 0),
     )
-    describe(result, "Change: findings")
+    finish(content, result, "Change: findings")
     return result
 
 
@@ -107,5 +107,5 @@ def parametric_map(content: DicomContent) -> Dataset | None:
         coding_schemes=codes.schemes(),
         **content.common("change map", 1),
     )
-    describe(result, "Change map")
+    finish(content, result, "Change map")
     return result
