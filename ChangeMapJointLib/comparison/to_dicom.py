@@ -258,7 +258,7 @@ def _report(result: Result | SavedResult, record: Mapping[str, Any], now: Volume
 def _lungs(result: Result | SavedResult) -> NDArray[np.bool_]:
     """Return the current scan's lungs, to which the overviews are cropped."""
     if isinstance(result, SavedResult):
-        return read_array(result.folder / run_files.LUNGS_REFERENCE)[0] > 0
+        return np.asarray(read_array(result.folder / run_files.LUNGS_REFERENCE)[0].astype(np.int16) > 0)
     return result.pair.reference.mask
 
 

@@ -26,7 +26,7 @@ def spatial_registration(content: DicomContent) -> Dataset:
     """Return the Spatial Registration of the rigid part: prior to current."""
     result = _registration(content, "rigid", 2, SpatialRegistrationStorage)
     result.ContentLabel = "RIGID"
-    moved = np.linalg.inv(content.rigid)
+    moved: FloatArray = np.linalg.inv(content.rigid).astype(np.float64)
     result.RegistrationSequence = [
         _rigid_item(content.reference, np.eye(4)),
         _rigid_item(content.template, moved),

@@ -1,8 +1,8 @@
 """Follows lesions through time points: what an earlier export called a lesion, this one calls it, too.
 
 The current scan of the earlier comparison is the prior scan of this one, so that both know its lesions at the same
-points. Matching is by place alone: the earlier region of change must reach within :data:`NEAR_MM` of where this
-comparison finds the lesion in that scan.
+points. Matching is by place alone: the earlier region of change or its middle must lie within :data:`NEAR_MM` of where
+this comparison finds the lesion in that scan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydicom.uid import SegmentationStorage
 
 from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import FloatArray, apply_affine
+from ChangeMapJointLib.core.grid import FloatArray, Vector3, apply_affine
 from ChangeMapJointLib.io.dicom.images import SourceImages
 from ChangeMapJointLib.io.dicom.values import parsing
 
@@ -54,7 +54,7 @@ def earlier_tracking(folder: Path, findings: Sequence[Finding], template: Source
             )
         known = _segments(segmentation)
     distances = [
-        (float(np.linalg.norm(points - np.asarray(_place(finding)), axis=1).min()), finding.id, key)
+        (_distance_mm(points, _place(finding)), finding.id, key)
         for finding in findings
         if finding.kind not in ("new", "increase", "decrease") or finding.lesion_template is not None
         for key, points in known.items()
@@ -66,7 +66,13 @@ def earlier_tracking(folder: Path, findings: Sequence[Finding], template: Source
     return result
 
 
-def _place(finding: Finding) -> tuple[float, float, float]:
+def _distance_mm(points: FloatArray, place_mm: Vector3) -> float:
+    """Distance from a place to the nearest voxel of a region, or to its middle: that of a grown lesion is a rim."""
+    ends = np.concatenate([points, points.mean(axis=0, keepdims=True)])
+    return float(np.linalg.norm(ends - np.asarray(place_mm), axis=1).min())
+
+
+def _place(finding: Finding) -> Vector3:
     """Where the lesion is in the prior scan."""
     return finding.centre_template_mm if finding.lesion_template is None else finding.lesion_template.centre_mm
 

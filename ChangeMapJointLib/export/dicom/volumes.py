@@ -56,12 +56,12 @@ def segmentation(content: DicomContent) -> Dataset | None:
     return result
 
 
-def _segment(content: DicomContent, number: int, finding: Finding) -> Dataset:
+def _segment(content: DicomContent, number: int, finding: Finding) -> hd.seg.SegmentDescription:
     measured = finding.lesion_reference is not None or finding.lesion_template is not None
     label, uid = content.tracking_of(finding)
     colour = (DENSER if finding.kind in DENSER_KINDS else LESS_DENSE)[1]
     red, green, blue = (int(value) for value in colour)
-    segment: Dataset = hd.seg.SegmentDescription(
+    segment = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=f"{finding.id} {KIND_WORDS[finding.kind]}, {finding.lung} lung"[:64],
         segmented_property_category=codes.ABNORMAL,
