@@ -13,6 +13,7 @@ help: ## list the commands
 
 demo: $(READY) ## run the main job on the sample pair and say what was found (about a minute)
 	$(BIN)/changemap demo --out demo-output
+	@echo "Look at it in a browser: $(BIN)/changemap view --demo"
 
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest -n $(JOBS)

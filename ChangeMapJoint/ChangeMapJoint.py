@@ -166,9 +166,32 @@ class ChangeMapJointTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        """Run all self-tests."""
+        """Run all self-tests; without packages that may not be installed in a test, only what needs none."""
+        from ChangeMapJointGui.packages import missing
+
+        self.setUp()
+        self.test_inputsOfSamplePair()
+        needed = ", ".join(str(one) for one in missing())
+        if needed and slicer.app.testingEnabled():
+            self.delayDisplay(_("Comparison skipped: {names} missing, and tests install nothing").format(names=needed))
+            return
         self.setUp()
         self.test_samplePair()
+
+    def test_inputsOfSamplePair(self) -> None:
+        """Load the pair that ships with the module, check it, and show the layouts."""
+        from ChangeMapJointGui.inputs import checkInWords
+        from ChangeMapJointGui.sample_data import loadSamplePair
+
+        from ChangeMapJointLib.scene import layouts
+
+        self.delayDisplay(_("Checking the sample pair"))
+        _color, text, usable = checkInWords(*loadSamplePair())
+        self.assertTrue(usable, text)
+        node = layouts.register(slicer.app.layoutManager())
+        if node is None:
+            raise AssertionError("there is no layout node")
+        self.assertTrue(all(node.IsLayoutDescription(layout) for layout in layouts.OURS))
 
     def test_samplePair(self) -> None:
         """Compare the pair that ships with the module, from loading to the list of findings."""

@@ -7,8 +7,9 @@
 
 The library runs without 3D Slicer. Sub-packages, from the bottom of the import order to the top: ``core``, ``scan``,
 ``io``, ``gate``, ``lungs``, ``registration``, ``lesions``, ``change``, ``joint``, ``synthesis``, ``training``,
-``evaluation``, ``export``, ``comparison``, ``background``, ``cohort``, ``cli``, ``scene``. A package may import only
-from those before it. The names below are imported on first use, so that importing the package alone is fast.
+``evaluation``, ``export``, ``comparison``, ``background``, ``cohort``, ``scene``, ``web``, ``cli``. A package may
+import only from those before it. The names below are imported on first use, so that importing the package alone is
+fast.
 
 Research use, not a medical device.
 """

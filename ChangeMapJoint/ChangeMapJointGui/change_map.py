@@ -7,13 +7,13 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.parameters import DEFAULT_OPACITY, LOWEST_THRESHOLD, defaultThreshold
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, SMALLEST_REGION_VOX
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 
 FINE_BELOW = 0.3  # steps are finer at low thresholds, where one step changes much
 FINE_STEP, STEP = 0.005, 0.02
-DENSER_COLOR, LESS_DENSE_COLOR = "#c25700", "#1f5fbf"  # text colors: the overlay's orange and blue, legible on gray
 
 
 class MapSection:
@@ -27,8 +27,8 @@ class MapSection:
             "1 is a difference of {full} HU; {threshold} is {hu} HU. Keys: + and -"
         ).format(full=round(FULL_SCALE_HU), threshold=DEFAULT_THRESHOLD, hu=round(DEFAULT_THRESHOLD * FULL_SCALE_HU))
         self.ui.resetMapButton.connect("clicked(bool)", self.onReset)
-        self.ui.increasesCheckBox.setStyleSheet(f"color: {DENSER_COLOR}")
-        self.ui.decreasesCheckBox.setStyleSheet(f"color: {LESS_DENSE_COLOR}")
+        self.ui.increasesCheckBox.setStyleSheet(f"color: {textColor('denser')}")
+        self.ui.decreasesCheckBox.setStyleSheet(f"color: {textColor('less dense')}")
         self._shown: tuple[Any, ...] = ()
 
     def showResult(self) -> None:

@@ -93,7 +93,7 @@ def ensure(offlineFolder: str | Path = "") -> None:
         return
     if slicer.app.testingEnabled():
         raise PackagesDeclined(_sentence(needed, _("Nothing is installed while Slicer runs tests.")))
-    outdated = [requirement for requirement in needed if requirement.name in BUILT_IN and installed(requirement.name)]
+    outdated = [requirement for requirement in needed if requirement.name in BUILT_IN]
     if outdated:
         raise PackagesDeclined(_sentence(outdated, _("They are part of Slicer: use Slicer 5.10 or newer.")))
     extra = missing(optional=True)
@@ -103,7 +103,9 @@ def ensure(offlineFolder: str | Path = "") -> None:
         else:
             _installTorch([requirement for requirement in needed if requirement.name == "torch"])
             _install([requirement for requirement in needed if requirement.name != "torch"], extra)
-    except CalledProcessError as error:
+    except PackagesDeclined:
+        raise
+    except (CalledProcessError, RuntimeError) as error:
         raise PackagesDeclined(_sentence(missing(), _("The installation failed; see the Python console."))) from error
     remaining = missing()
     if remaining:
@@ -113,7 +115,7 @@ def ensure(offlineFolder: str | Path = "") -> None:
 def _installOffline(folder: Path, needed: list[Requirement], extra: list[Requirement]) -> None:
     if not folder.is_dir():
         raise PackagesDeclined(_sentence(needed, _("The folder of wheels {path} does not exist.").format(path=folder)))
-    _ask(needed, _("They are taken from {path}.").format(path=folder))
+    _ask(needed, extra, _("They are taken from {path}.").format(path=folder))
     source = ["--no-index", "--find-links", str(folder)]
     with constraints(needed) as pinned:
         slicer.util.pip_install([*source, "-c", str(pinned), *map(_plain, needed)])
@@ -130,7 +132,9 @@ def _installTorch(needed: list[Requirement]) -> None:
         advice = _("Install the extension PyTorch with the Extensions Manager and restart Slicer.")
         raise PackagesDeclined(_sentence(needed, advice)) from error
     logic = PyTorchUtils.PyTorchUtilsLogic()
-    if logic.installTorch(askConfirmation=True, torchVersionRequirement=str(needed[0].specifier)) is None:
+    with usualCursor():
+        installed = logic.installTorch(askConfirmation=True, torchVersionRequirement=str(needed[0].specifier))
+    if installed is None:
         raise PackagesDeclined(_sentence(needed, _("The installation was declined.")))
 
 
@@ -139,18 +143,17 @@ def _install(needed: list[Requirement], extra: list[Requirement]) -> None:
         from slicer import packaging
     except ImportError:  # before Slicer 5.12
         packaging = None
+    if not needed:  # torch alone was missing, and its extension has asked; the rest is only for speed
+        return
+    _ask(needed, extra, "")
     with constraints(needed) as pinned:
-        if needed and packaging is not None:
-            try:
-                packaging.pip_ensure(
-                    [_plain(requirement) for requirement in needed], constraints=pinned, requester=TITLE
-                )
-            except RuntimeError as error:
-                raise PackagesDeclined(_sentence(needed, _("The installation was declined."))) from error
-        elif needed:
-            _ask(needed, "")
+        if packaging is not None:
+            packaging.pip_install(list(map(_plain, needed)), constraints=pinned, requester=TITLE)
+            quietly = {"constraints": pinned, "show_progress": False}  # else a failure would show an error box
+            _try(lambda: packaging.pip_install(list(map(_plain, extra)), **quietly), extra)
+        else:
             slicer.util.pip_install(["-c", str(pinned), *map(_plain, needed)])
-        _try(lambda: slicer.util.pip_install(["-c", str(pinned), *map(_plain, extra)]), extra)
+            _try(lambda: slicer.util.pip_install(["-c", str(pinned), *map(_plain, extra)]), extra)
 
 
 def _try(install: Any, extra: list[Requirement]) -> None:
@@ -158,14 +161,36 @@ def _try(install: Any, extra: list[Requirement]) -> None:
     if extra:
         try:
             install()
-        except CalledProcessError:
+        except (CalledProcessError, RuntimeError):
             logging.warning("%s could not be installed: registration on the CPU takes longer", _names(extra))
 
 
-def _ask(needed: list[Requirement], where: str) -> None:
-    text = _("ChangeMapJoint needs Python packages that are missing in this Slicer: {names}. {where}\n\nInstall them?")
-    if not slicer.util.confirmOkCancelDisplay(text.format(names=_names(needed), where=where), windowTitle=TITLE):
+def _ask(needed: list[Requirement], extra: list[Requirement], where: str) -> None:
+    """Ask once for all packages, by name, with the usual cursor."""
+    text = _("ChangeMapJoint needs Python packages that are missing in this Slicer: {names}. {where}")
+    text = text.format(names=_names(needed), where=where).strip()
+    if extra:
+        speed = _("Also installed, for speed alone: {names}, which brings llvmlite along.")
+        text += "\n\n" + speed.format(names=_names(extra))
+    text += "\n\n" + _("What Slicer itself uses is not changed. Install them?")
+    with usualCursor():
+        agreed = slicer.util.confirmOkCancelDisplay(text, windowTitle=TITLE)
+    if not agreed:
         raise PackagesDeclined(_sentence(needed, _("The installation was declined.")))
+
+
+@contextmanager
+def usualCursor() -> Iterator[None]:
+    """Show the usual cursor inside the block: a question is open, and the program waits for the user."""
+    shapes = []
+    while slicer.app.overrideCursor() is not None:
+        shapes.append(slicer.app.overrideCursor().shape())
+        slicer.app.restoreOverrideCursor()
+    try:
+        yield
+    finally:
+        for shape in reversed(shapes):
+            slicer.app.setOverrideCursor(shape)
 
 
 @contextmanager
@@ -173,8 +198,8 @@ def constraints(needed: list[Requirement]) -> Iterator[Path]:
     """Yield a constraints file for pip that pins the packages that are installed, so that none of Slicer's changes."""
     wanted = {requirement.name.lower() for requirement in needed}
     lines = []
-    for requirement in requirements():
-        name, version = requirement.name, installed(requirement.name)
+    for name in sorted({requirement.name for requirement in requirements()} | set(BUILT_IN)):
+        version = installed(name)
         if version is not None and name.lower() not in wanted and name != "torch":
             lines.append(f"{name}=={version}\n")
     with tempfile.TemporaryDirectory(prefix="ChangeMapJoint") as folder:

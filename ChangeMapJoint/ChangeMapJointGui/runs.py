@@ -218,6 +218,8 @@ def _inputs(reference: Any, template: Any) -> tuple[JobInput, JobInput]:
     Raises:
         InputError: a node is not a volume, or not a CT.
     """
+    if reference is not None and reference is template:
+        raise InputError(_("Reference and template are the same volume; choose two scans."))
     scans = [_input(node) for node in (reference, template)]
     keys = [dict(scan.acquisition).get("patient_key") for scan in scans]
     names: list[str | None] = [None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import slicer
@@ -29,6 +30,7 @@ def registerSampleData() -> None:
         uris=[path.as_uri() for path in files],
         fileNames=[f"ChangeMapJoint-{path.name}" for path in files],
         nodeNames=list(NAMES),
+        checksums=["SHA256:" + hashlib.sha256(path.read_bytes()).hexdigest() for path in files],  # a new pair is loaded
         loadFileType=["VolumeFile", "VolumeFile"],
     )
 
@@ -42,3 +44,10 @@ def loadSamplePair() -> tuple[Any, Any]:
         for side, name in zip(("reference", "template"), NAMES, strict=True)
     )
     return reference, template
+
+
+def isSynthetic(node: Any) -> bool:
+    """Return whether a volume node holds a scan of the sample pair, whatever its name."""
+    from ChangeMapJointLib.core.sample_pair import is_sample
+
+    return node.GetImageData() is not None and is_sample(slicer.util.arrayFromVolume(node))

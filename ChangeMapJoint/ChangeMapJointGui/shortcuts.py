@@ -9,10 +9,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ChangeMapJointLib.scene.keys import FLICKER_KEY, KEY_HELP, KEYS, Action
+from ChangeMapJointLib.scene.keys import FLICKER_KEY, HELD, KEY_HELP, KEYS, Action
 
-BEFORE_THE_VIEW = 100.0  # observer priority
-REPEAT_MS = 50  # some systems repeat a held key as release and press
+KEYS_OF_3D_VIEWS = ("+", "=", "-")  # they zoom there; the panel's own layouts have no 3D view
 
 
 class Shortcuts:
@@ -21,69 +20,56 @@ class Shortcuts:
     def __init__(self, panel: Any) -> None:
         self.panel = panel
         self._shortcuts: list[Any] = []
-        self._observed: list[tuple[Any, int]] = []
+        self._shared: list[Any] = []  # those that 3D views use
         self._flickering = False
-        self._releaseTimer = qt.QTimer()
-        self._releaseTimer.setSingleShot(True)
-        self._releaseTimer.setInterval(REPEAT_MS)
-        self._releaseTimer.connect("timeout()", lambda: self._flicker(False))
 
     def enable(self) -> None:
-        """Enable the keys."""
+        """Enable the keys, wherever the focus is; a text field gets what is typed into it."""
         if self._shortcuts:
             return
         parent = slicer.util.mainWindow() or self.panel.widget
         for keys, act in self._actions():
             shortcut = qt.QShortcut(parent)
             shortcut.setKey(qt.QKeySequence(keys))
+            shortcut.setAutoRepeat(keys != FLICKER_KEY)
             shortcut.connect("activated()", act)
             self._shortcuts.append(shortcut)
-        self.observeViews()
+            if keys in KEYS_OF_3D_VIEWS:
+                self._shared.append(shortcut)
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.connect("layoutChanged(int)", self.onLayout)
+            self.onLayout(manager.layout)
 
     def disable(self) -> None:
         """Disable the keys."""
+        manager = slicer.app.layoutManager()
+        if manager is not None and self._shortcuts:
+            manager.disconnect("layoutChanged(int)", self.onLayout)
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)
             shortcut.disconnect("activated()")
             shortcut.setParent(None)
             shortcut.deleteLater()
-        self._shortcuts = []
-        self._forgetViews()
-        self._flicker(False)
+        self._shortcuts, self._shared = [], []
+        self.endFlicker()
 
-    def observeViews(self) -> None:
-        """Observe key press and release in the slice views: flicker needs the release, which shortcuts do not have."""
-        self._forgetViews()
-        if not self._shortcuts:
-            return
-        manager = slicer.app.layoutManager()
-        for name in manager.sliceViewNames() if manager is not None else ():
-            interactor = manager.sliceWidget(name).sliceView().interactor()
-            for event, on in (("KeyPressEvent", True), ("KeyReleaseEvent", False)):
-                tag = interactor.AddObserver(
-                    event, lambda caller, _event, on=on: self._onKey(caller, on), BEFORE_THE_VIEW
-                )
-                self._observed.append((interactor, tag))
+    def onLayout(self, layout: int) -> None:
+        """Leave the keys of 3D views to them where the layout may show one."""
+        from ChangeMapJointLib.scene.layouts import OURS
 
-    def _onKey(self, interactor: Any, on: bool) -> None:
-        if (interactor.GetKeySym() or "").lower() != FLICKER_KEY:
-            return
-        if on:
-            self._releaseTimer.stop()
-            self._flicker(True)
-        else:
-            self._releaseTimer.start()
+        for shortcut in self._shared:
+            shortcut.setEnabled(self.panel.session is None or layout in OURS)
 
-    def _flicker(self, on: bool) -> None:
-        self._releaseTimer.stop()
-        if on != self._flickering:
-            self._flickering = on
-            self.panel.check.flicker(on)
+    def toggleFlicker(self) -> None:
+        """Show the warped prior instead of the current scan, or the current scan again."""
+        self._flickering = not self._flickering
+        self.panel.check.flicker(self._flickering)
 
-    def _forgetViews(self) -> None:
-        for interactor, tag in self._observed:
-            interactor.RemoveObserver(tag)
-        self._observed = []
+    def endFlicker(self) -> None:
+        """Show the current scan again."""
+        if self._flickering:
+            self.toggleFlicker()
 
     def _actions(self) -> list[tuple[str, Callable[[], None]]]:
         panel = self.panel
@@ -106,10 +92,15 @@ class Shortcuts:
             "bone": lambda: panel.views.setWindow("bone"),
         }
         shared = [(key, actions[action]) for key, action in KEYS.items()]
-        return [*shared, ("c", panel.comparisons.next)]  # only the panel holds several runs
+        own = [("c", panel.comparisons.next), (FLICKER_KEY, self.toggleFlicker)]  # only the panel holds several runs
+        return [*shared, *own]
 
 
 def keyHelp() -> list[tuple[str, str]]:
     """Return the keys and what they do, as listed in the panel."""
-    shared = [(_(key).format(key=FLICKER_KEY.upper()), _(words)) for key, words in KEY_HELP]
-    return [*shared, ("C", _("next comparison of the same scans, for example by the other method"))]
+    shared = [(_(key), _(words)) for key, words in KEY_HELP if key != HELD]  # a browser knows when W is let go
+    own = [
+        ("C", _("next comparison of the same scans, for example by the other method")),
+        (FLICKER_KEY.upper(), _("flicker: show the warped prior; press again for the current scan")),
+    ]
+    return [*shared, *own]

@@ -53,6 +53,7 @@ class ViewsSection:
         before, self._shown = self._shown, state
         if not before or before[0] != parameters.layout:
             self.panel.keepViews()
+            self.panel.shortcuts.endFlicker()
             session.arrange(parameters.layout)
             slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # gives the views their sizes
             if self.panel.session is not session:
@@ -60,7 +61,6 @@ class ViewsSection:
             session.fitViews()
             self.panel.placeViews()
             self.panel.check.again()  # the prior's views have moved, and some may be new
-            self.panel.shortcuts.observeViews()
         session.setWindow(parameters.window)
 
     def setWindow(self, name: str) -> None:

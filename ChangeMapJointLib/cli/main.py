@@ -11,6 +11,7 @@ import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.sections import SECTIONS
+from ChangeMapJointLib.cli.cases import Dataset, run_cases
 from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
@@ -85,6 +86,10 @@ def run_command(
     ] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Start our registration from --field.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
+    ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
@@ -93,7 +98,15 @@ def run_command(
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(
-            reference, template, out, options, device, overwrite, deformation=tuple(field or ()), refine=refine
+            reference,
+            template,
+            out,
+            options,
+            device,
+            overwrite,
+            deformation=tuple(field or ()),
+            refine=refine,
+            keep_names=keep_names,
         )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):
@@ -160,6 +173,23 @@ def synthesize_command(
             emit("finished", out=str(out), pairs=len(folders))
         else:
             typer.echo(f"{len(folders)} pairs in {out}")
+
+
+@app.command("cases", epilog="Example: changemap cases learn2reg NLST/ --out nlst")
+def cases_command(
+    dataset: Annotated[Dataset, typer.Argument(help="Public data set, or its format.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="Folder that holds it as downloaded.")],
+    out: Annotated[Path, typer.Option(help="Folder to create for the tables.")],
+    progress: ProgressOption = ProgressStyle.bar,
+) -> None:
+    """Make tables for changemap cohort (pairs.csv) and changemap evaluate (cases.csv) from a public data set."""
+    with exit_codes(progress.value, log_beside(out)):
+        lines = run_cases(dataset, folder, out)
+    with exit_codes(progress.value, written=out):
+        if progress is ProgressStyle.json:
+            emit("finished", out=str(out), lines=lines)
+        else:
+            typer.echo("\n".join(lines))
 
 
 @app.command("readers", epilog="Example: changemap readers logs/ --truth cases.csv --out readers")

@@ -10,7 +10,7 @@ OPTIONS = {
         for name in (
             *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
-            *("logs", "truth"),
+            "truth",
             *("scheduler", "workers", "memory", "retries", "check"),
             *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
             *("dicom", "anonymous", "earlier"),

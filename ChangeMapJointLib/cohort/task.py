@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.cohort.identity import (
@@ -160,14 +160,14 @@ def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str
     except InputError as error:
         if _is_full(error):
             return _full(task)
-        if error.field != "out":
-            place.drop_result()  # of other scans, options or versions, or damaged
-            return _ended(task, PairRecord(task.pair.id, "refused", str(error), inputs, time_s=_since(start)), redone)
-        faster = _stamp(place) != before  # another worker, which the scheduler took for dead
+        faster = error.field == "out" and _stamp(place) != before  # another worker, which the scheduler took for dead
         adopted = _adopt(task, inputs) if faster else None
         if adopted is not None:
             return Outcome(adopted, skipped=True)
-        return _ended(task, PairRecord(task.pair.id, "fault", str(error), inputs, time_s=_since(start)), redone)
+        status: Literal["fault", "refused"] = "fault" if error.field == "out" else "refused"
+        if status == "refused":
+            place.drop_result()  # of other scans, options or versions, or damaged
+        return _ended(task, PairRecord(task.pair.id, status, str(error), inputs, time_s=_since(start)), redone)
     except Cancelled:
         raise
     except Exception as error:

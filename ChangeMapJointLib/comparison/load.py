@@ -179,8 +179,8 @@ def load_result(folder: Path | str) -> SavedResult:
         >>> import ChangeMapJointLib as cmj
         >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
         >>> saved = cmj.load_result(out)
-        >>> saved.quality.verdict, saved.record["reference"]["name"]
-        ('look closely', 'current.nrrd')
+        >>> saved.quality.verdict, saved.record["reference"]["name"].split()[0]
+        ('look closely', 'scan')
     """
     folder = Path(folder)
     if folder.is_file():
@@ -209,6 +209,27 @@ def load_result(folder: Path | str) -> SavedResult:
         run,
         _not_seen(quality.get("not_seen", []), folder / run_files.QUALITY),
     )
+
+
+def findings_of_records(records: Mapping[str, Any], folder: Path) -> Findings | None:
+    """Return the findings with the other sections, from the records of a run; None with method ``rigid``.
+
+    Args:
+        records: by name, see :func:`~ChangeMapJointLib.io.run_records.read_records`.
+        folder: named in errors.
+
+    Raises:
+        InputError: a record is not as a run writes it.
+    """
+    findings = _findings(records.get("findings"), folder / run_files.FINDINGS)
+    return _with_others(findings, _findings(records.get("candidates"), folder / run_files.CANDIDATES))
+
+
+def quality_of_records(records: Mapping[str, Any], folder: Path) -> tuple[Quality, GateAnswer]:
+    """Return quality and the gate's answer from the records of a run, as :func:`findings_of_records`."""
+    path, quality = folder / run_files.QUALITY, records["quality"]
+    gate = _from_json(GateAnswer, quality["gate"], path) if "gate" in quality else ALL_FINE
+    return _from_json(Quality, quality.get("quality"), path), gate
 
 
 @dataclass(frozen=True)

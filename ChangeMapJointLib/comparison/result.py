@@ -145,6 +145,7 @@ class Result:
         notices: Iterable[str] = (),
         attribution: Iterable[str] = (),
         stages: Stages | None = None,
+        keep_names: bool = False,
     ) -> Path:
         """Write the result folder, as ``changemap run`` does: complete or not at all.
 
@@ -155,6 +156,7 @@ class Result:
             notices: sentences for the top of the report.
             attribution: where the scans come from and under which licence.
             stages: the stages of a larger run that saving is part of.
+            keep_names: write the names of the scans' files into run.json and report; else a hash stands for them.
 
         Returns:
             ``out``.
@@ -172,6 +174,7 @@ class Result:
             notices=tuple(notices),
             attribution=tuple(attribution),
             stages=stages,
+            keep_names=keep_names,
         )
 
     def report(self, path: Path | str) -> Path:

@@ -187,10 +187,10 @@ def _record(result: Result | SavedResult) -> Mapping[str, Any]:
     """Return the content of ``run.json``."""
     if isinstance(result, SavedResult):
         return result.record
-    from ChangeMapJointLib.comparison.save import provenance
+    from ChangeMapJointLib.comparison.save import provenance, shown_names
 
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
-    return provenance(result, inputs, list(result.record.stages))
+    return provenance(result, inputs, list(result.record.stages), shown_names(inputs))
 
 
 def check_same_scan(volume: Volume, record: Mapping[str, Any], name: str, path: Path) -> None:

@@ -91,6 +91,9 @@ def score_case(case: Case) -> CaseScore:
         if known.lesions_known:
             maps |= {name: _score_map(path, known, regions) for name, path in outcome.maps.items()}
         methods[outcome.method] = _score_method(outcome, known)
+    notes = known.notes
+    if not known.lesions_known:
+        notes = (*notes, "It is not known what changed, so that neither maps nor lists are scored.")
     return CaseScore(
         case.name,
         case.patient,
@@ -100,7 +103,7 @@ def score_case(case: Case) -> CaseScore:
         known.lesions_known,
         maps,
         methods,
-        known.notes,
+        notes,
     )
 
 

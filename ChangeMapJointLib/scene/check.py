@@ -14,6 +14,7 @@ from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, derived, existing, remove, tag
+from ChangeMapJointLib.scene.pane_labels import Plane
 from ChangeMapJointLib.scene.transforms import displacement
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
@@ -31,7 +32,7 @@ def edges_of(warped: Node, levels_hu: tuple[float, ...] = EDGE_LEVELS_HU) -> Nod
         levels_hu: HU values at which outlines are drawn.
     """
     return derived(warped, "edges") or _label(
-        outlines(slicer.util.arrayFromVolume(warped), levels_hu), warped, "edges", "Prior, edges"
+        outlines(slicer.util.arrayFromVolume(warped), levels_hu), warped, "edges", "edges of the warped prior"
     )
 
 
@@ -70,15 +71,15 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
     if existing_node is not None:
         return existing_node
     grid = grid_of(lungs)
-    values = _on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
+    values = on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
     doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
-    return _label(hatched(doubtful, grid), lungs, "untrusted", "Untrusted")
+    return _label(hatched(doubtful, grid), lungs, "untrusted", "hatched where the registration is unreliable")
 
 
 def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     """Fill a region with stripes at 45 degrees in each of the three planes, and draw its border.
 
-    A third of every 9 mm is filled, or of every six voxels if that is more.
+    A third of every 9 mm is filled, or of every six voxels, or four of their longest edges, if that is more.
 
     Args:
         region: bool ``[z, y, x]``.
@@ -93,7 +94,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     start, stop = bounding_box(region, 1)  # usually a small part of the scan
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     hx, hy, hz = grid.spacing_mm
-    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm)))
+    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm), 4 * max(grid.spacing_mm)))  # seen on thick slices
     z, y, x = (np.arange(a, b) for a, b in zip(start, stop, strict=True))
     along = z[:, None, None] * hz + y[:, None] * hy + x * hx
     stripes = along.astype(np.float32) % period < period / 3
@@ -101,7 +102,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     return result
 
 
-def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
+def on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
     """Resample ``array`` from ``source`` to ``target``: trilinear, the border repeated."""
     if source.same_as(target):
         return array
@@ -120,7 +121,7 @@ def displacement_of(deformation: Node) -> Node:
     if existing_node is not None:
         return existing_node
     length_mm, grid = displacement(deformation)
-    node = node_of(length_mm, grid, "Displacement (mm)")
+    node = node_of(length_mm, grid, "displacement in mm", hidden=True)
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(change_table("displacement").GetID())
     display.SetWindowLevelMinMax(0.0, max(1.0, float(np.ceil(np.percentile(length_mm[::4, ::4, ::4], 99)))))
@@ -128,36 +129,25 @@ def displacement_of(deformation: Node) -> Node:
 
 
 def _label(mask: BoolArray, like: Node, kind: Any, name: str) -> Node:
-    node = node_of(mask, grid_of(like), name, kind="label")
+    node = node_of(mask, grid_of(like), name, kind="label", hidden=True)
     node.GetDisplayNode().SetAndObserveColorNodeID(change_table(kind).GetID())
     return _derive(node, like, kind)
 
 
 def _derive(node: Node, source: Node, role: str) -> Node:
     """Add ``node`` to the run of ``source``; it is not saved with the scene, but made again."""
-    node.SetSaveWithScene(0)
-    node.GetDisplayNode().SetSaveWithScene(0)
     run = source.GetAttribute(RUN)
     return tag(node, role, run) if run else node
 
 
 # -- flicker and swipe ----------------------------------------------------------------------------
-class Flicker:
-    """Switches the background of some views between two scans."""
-
-    def __init__(self, views: Views, first: Node, second: Node) -> None:
-        self.views = tuple(views)
-        self.first, self.second = first, second
-
-    def show_second(self, second: bool) -> None:
-        """Show the second scan if True, else the first."""
-        set_layers(existing(self.views), background=self.second if second else self.first)
-
-
 class Reveal:
     """Shows the second scan in a part of the views, as foreground: one side of a plane, or a box round a point.
 
     Only that part is copied, which is fast enough to follow the mouse.
+
+    Attributes:
+        plane: of the last swipe: a point and the normal towards the second scan (RAS); None without a cut.
     """
 
     def __init__(self, views: Views, second: Node) -> None:
@@ -167,6 +157,7 @@ class Reveal:
         self._before = {view: composite_node(view).GetForegroundVolumeID() for view in self.views}
         self._opacity = {view: composite_node(view).GetForegroundOpacity() for view in self.views}
         self._node: Node | None = None
+        self.plane: Plane | None = None
 
     def swipe(self, fraction: float) -> None:
         """Show the second scan to the patient's left of a sagittal plane.
@@ -183,6 +174,23 @@ class Reveal:
         else:
             stop[sagittal] = n - cut
         self._show(start, stop)
+        self.plane = self._plane(int(sagittal), start, stop)
+
+    def fraction_at(self, ras: ArrayLike) -> float:
+        """Return the fraction for :meth:`swipe` whose plane goes through a point (RAS, mm)."""
+        sagittal = int(np.abs(np.asarray(self._grid.direction)[0]).argmax())
+        part = (float(self._grid.to_index(lps_to_ras(ras))[sagittal]) + 0.5) / self._grid.size[sagittal]
+        return part if self._grid.direction[0][sagittal] > 0 else 1.0 - part
+
+    def _plane(self, axis: int, start: list[int], stop: list[int]) -> Plane | None:
+        """Return the plane of the cut, with its normal towards what is shown; None if all or nothing is shown."""
+        at, towards = (start[axis], 1.0) if start[axis] > 0 else (stop[axis], -1.0)
+        if at in (0, self._grid.size[axis]):
+            return None
+        index = np.asarray(self._grid.size) / 2.0
+        index[axis] = at - 0.5
+        normal = towards * np.asarray(self._grid.direction, dtype=float)[:, axis]
+        return lps_to_ras(self._grid.to_physical(index)), normal * (-1.0, -1.0, 1.0)
 
     def around(self, ras: ArrayLike, size_mm: float = 60.0) -> None:
         """Show the second scan in a cube of edge ``size_mm`` round a point (RAS, mm)."""
@@ -207,10 +215,9 @@ class Reveal:
             return
         (x0, y0, z0), (x1, y1, z1) = start, stop
         part, grid = self._array[z0:z1, y0:y1, x0:x1], self._grid.crop(start[::-1], stop[::-1])
-        self._node = node_of(np.ascontiguousarray(part), grid, "ChangeMap reveal", kind="scan", node=self._node)
-        self._node.SetSaveWithScene(0)
-        self._node.GetDisplayNode().SetSaveWithScene(0)
-        self._node.SetHideFromEditors(1)
+        self._node = node_of(
+            np.ascontiguousarray(part), grid, "warped prior", kind="scan", node=self._node, hidden=True
+        )
         display, source_display = self._node.GetDisplayNode(), self._source.GetDisplayNode()
         display.SetWindowLevel(source_display.GetWindow(), source_display.GetLevel())
         set_layers(self.views, foreground=self._node, opacity=1.0)

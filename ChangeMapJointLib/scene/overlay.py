@@ -24,7 +24,7 @@ from ChangeMapJointLib.scene.nodes import (
     remove,
     show_extra,
 )
-from ChangeMapJointLib.scene.volumes import grid_of, node_of
+from ChangeMapJointLib.scene.volumes import grid_of, new_node, node_of
 
 LOWEST = 1e-6  # smallest threshold, so that voxels without change are never shown
 BEYOND = 2.0  # above all values of a map
@@ -81,11 +81,9 @@ class Overlay:
         if len(self._alive()) < len(self._nodes):
             self.remove()
         first = self._nodes.get("increase")
-        self._nodes["increase"] = node_of(signed, grid, "ChangeMap overlay, denser", node=first)
+        self._nodes["increase"] = node_of(signed, grid, "denser now", node=first, hidden=True)
         if first is None:
-            self._nodes["decrease"] = slicer.mrmlScene.AddNewNodeByClass(
-                "vtkMRMLScalarVolumeNode", "ChangeMap overlay, less dense"
-            )
+            self._nodes["decrease"] = new_node("vtkMRMLScalarVolumeNode", "less dense now", hidden=True)
             self._nodes["decrease"].CreateDefaultDisplayNodes()
             self._set_up()
         self._share()

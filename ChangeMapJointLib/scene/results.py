@@ -41,20 +41,20 @@ VOLUMES: dict[str, tuple[str, str, str | None, tuple[float, float]]] = {
     "lungs": (run_files.LUNGS_REFERENCE, "label", None, (0.0, 0.0)),
 }
 TITLES = {
-    "change_map": "Change map",
-    "change_learned": "Change map, learned",
-    "change_difference": "Change map, difference",
-    "change_combined": "Change map, combined",
-    "signed": "Signed change (HU)",
-    "warped": "Prior, warped",
+    "change_map": "change map",
+    "change_learned": "change map, learned",
+    "change_difference": "change map, difference",
+    "change_combined": "change map, combined",
+    "signed": "signed change (HU)",
+    "warped": "warped onto the current scan",
     "jacobian": "Jacobian",
-    "trust": "Trust",
-    "lungs": "Lungs",
-    "deformation": "Deformation",
-    "rigid": "Rigid alignment",
-    "findings": "Findings",
-    "record": "Run record",
-    "reading": "Reading",
+    "trust": "trust of the registration",
+    "lungs": "lungs",
+    "deformation": "deformation",
+    "rigid": "rigid alignment",
+    "findings": "findings",
+    "record": "run record",
+    "reading": "reading",
 }
 
 
@@ -186,18 +186,21 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
 
 
 def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node, template: Node) -> None:
+    def name(role: str) -> str:
+        return f"{(template if role == 'warped' else reference).GetName()}: {TITLES[role]}"
+
     for role, (file, kind, _, _) in VOLUMES.items():
         if (folder / file).exists():
             array, grid = read_array(folder / file)
-            _color(tag(node_of(array, grid, TITLES[role], kind=kind), role, run), role)  # type: ignore[arg-type]
+            _color(tag(node_of(array, grid, name(role), kind=kind), role, run), role)  # type: ignore[arg-type]
     if (folder / run_files.DEFORMATION).exists():
-        tag(grid_transform(folder / run_files.DEFORMATION, TITLES["deformation"]), "deformation", run)
+        tag(grid_transform(folder / run_files.DEFORMATION, name("deformation")), "deformation", run)
     if (folder / run_files.RIGID).exists():
-        tag(linear_transform(folder / run_files.RIGID, TITLES["rigid"]), "rigid", run)
+        tag(linear_transform(folder / run_files.RIGID, name("rigid")), "rigid", run)
     if "findings" in content:
-        tag(findings_module.markups(content["findings"]["findings"], TITLES["findings"]), "findings", run)
-    tag(Decisions.new(TITLES["reading"]).node, "reading", run)
-    record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", TITLES["record"])
+        tag(findings_module.markups(content["findings"]["findings"], name("findings")), "findings", run)
+    tag(Decisions.new(name("reading")).node, "reading", run)
+    record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", name("record"))
     record.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)
     record.SetText(json.dumps(content))
     record.SetNodeReferenceID(REFERENCE, reference.GetID())

@@ -97,6 +97,7 @@ def node_of(
     *,
     kind: Literal["scan", "map", "label"] = "map",
     node: Node | None = None,
+    hidden: bool = False,
 ) -> Node:
     """Make a volume node of an array, or fill an existing one.
 
@@ -109,13 +110,14 @@ def node_of(
         name: of a new node.
         kind: CT scan (lung window), map (nearest voxel, no automatic window) or label map.
         node: an existing node of the same kind to fill.
+        hidden: keep a new node out of selectors, of the tree of data, and of saved scenes.
 
     Raises:
         ValueError: ``array`` does not have the grid's shape.
     """
     if array.shape != grid.shape:
         raise ValueError(f"node_of() 'array' must have the grid's shape {grid.shape}, got {array.shape}")
-    filled = node if node is not None else slicer.mrmlScene.AddNewNodeByClass(KINDS[kind], name)
+    filled = node if node is not None else new_node(KINDS[kind], name, hidden=hidden)
     if node is None:  # before there are voxels, since computing an automatic window takes a third of a second
         filled.CreateDefaultDisplayNodes()
         if kind == "scan":
@@ -123,9 +125,23 @@ def node_of(
         elif kind == "map":
             filled.GetDisplayNode().AutoWindowLevelOff()
             filled.GetDisplayNode().SetInterpolate(0)  # show the measured values
+        if hidden:
+            filled.GetDisplayNode().SetSaveWithScene(0)
+            filled.GetDisplayNode().SetHideFromEditors(1)
     set_geometry(filled, grid)
     slicer.util.updateVolumeFromArray(filled, _displayable(array))
     return filled
+
+
+def new_node(kind: str, name: str, *, hidden: bool = False) -> Node:
+    """Make a node of a class; a hidden one is hidden before the scene has it: later its entry in the tree stays."""
+    node = slicer.mrmlScene.CreateNodeByClass(kind)
+    node.UnRegister(None)
+    node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    node.SetHideFromEditors(hidden)
+    if hidden:
+        node.SetSaveWithScene(0)
+    return slicer.mrmlScene.AddNode(node)
 
 
 def set_geometry(node: Node, grid: Grid) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import webbrowser
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 
 PACKAGES = ("trame", "trame_client", "trame_rca", "trame_slicer", "slicer", "aiohttp")
 LOCAL = "127.0.0.1"
@@ -108,9 +109,12 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
             watching.cancel()
 
     arguments, sys.argv = sys.argv, sys.argv[:1]  # trame parses the command line of its own accord
+    task = loop.create_task(run())
+    for name in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C is how it ends; the watching wakes the loop for it
+        signal.signal(name, lambda *_: task.cancel())
     try:
-        loop.run_until_complete(run())
-    except (KeyboardInterrupt, Cancelled):  # Ctrl-C is how it ends
+        loop.run_until_complete(task)
+    except asyncio.CancelledError:
         pass
     finally:
         sys.argv = arguments

@@ -139,8 +139,8 @@ class Viewer:
 
     def _list_choices(self) -> list[dict[str, str]]:
         assert self.shown is not None
-        names = {key: f"{key.capitalize()}: {hint}" for key, hint in OPERATING_POINT_HINTS.items()}
-        names[BY_MAP] = "By the map: its regions at the threshold"  # type: ignore[index]
+        names: dict[str, str] = {key: f"{key.capitalize()}: {hint}" for key, hint in OPERATING_POINT_HINTS.items()}
+        names[BY_MAP] = "By the map: its regions at the threshold"
         return [{"key": key, "title": names[key]} for key in self.shown.lists.choices]
 
     # -- the page's state ------------------------------------------------------------------------------
@@ -337,7 +337,7 @@ class Viewer:
         if self.reading is None or row is None:
             return
         about = {"id": row["number"], "kind": row["rawKind"], "centre_mm": row["centre"]}
-        self.reading.decide(key, about=about, **values)  # type: ignore[arg-type]
+        self.reading.decide(key, about=about, **values)
         self._carry()
 
     def on_judge(self, verdict: str) -> None:
@@ -444,7 +444,7 @@ class Viewer:
         for view in PRIOR:
             labels[view] = {"title": f"PRIOR, {how}", "date": dates.get("prior", "")}
         for view, label in labels.items():
-            label["sides"] = navigation.letters(view)  # type: ignore[assignment]
+            label["sides"] = navigation.letters(view)
         self.state.labels = labels
         self._write_slices()
 

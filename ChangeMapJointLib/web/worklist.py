@@ -37,7 +37,7 @@ class Case:
 
 
 def read_worklist(path: Path, arm: Arm | None) -> tuple[Case, ...]:
-    """Read a worklist: CSV in UTF-8 with the columns ``case`` and ``run``; optionally ``arm``, ``reference``, ``template``.
+    """Read a worklist: CSV in UTF-8 with columns ``case``, ``run`` and maybe ``arm``, ``reference``, ``template``.
 
     Paths are relative to the file. A case may have several rows, one for each arm; a row without an arm serves for all.
 

@@ -1,11 +1,12 @@
 """A cohort of 200 small pairs with one worker killed and the command interrupted once, and two workers against one.
 
-``cohort.py SCRATCH`` writes ``results/cohort.json``. The pairs are closed-form chests at 8 mm voxels (``cohort_samples``), compared
-by the rigid method; the second part compares deformably. Nothing here says how well anything is found.
+``cohort.py SCRATCH`` writes ``results/cohort.json``. The pairs are closed-form chests of 6 mm voxels
+(``cohort_samples``), compared by the rigid method; the second part compares deformably.
+Nothing here says how well anything is found.
 
 1. ``changemap cohort`` starts on two workers. When 40 pairs are done one worker is killed (SIGKILL); when 100 are done
    the command gets SIGINT. The same command then runs to its end, and once more with nothing to do.
-2. Twelve pairs on one worker, then on two, in folders of their own; throughput is taken between the first start of a
+2. Ten pairs on one worker, then on two, in folders of their own; throughput is taken between the first start of a
    pair and the last end, so that the start of the workers does not count.
 """
 
@@ -32,8 +33,8 @@ from job_samples import QUICK  # noqa: E402
 from record import metadata, write_results  # noqa: E402
 
 PAIRS, KILL_AT, STOP_AT = 200, 40, 100
-TIMED_PAIRS = 12
-VOXEL_MM = 8.0
+TIMED_PAIRS = 10
+VOXEL_MM = 6.0
 
 
 def command(folder: Path, out: Path, *extra: str, method: str = "rigid") -> list[str]:
@@ -41,6 +42,12 @@ def command(folder: Path, out: Path, *extra: str, method: str = "rigid") -> list
     options = ["--config", str(folder / "quick.json"), "--method", method, "--progress", "json", "--memory", "1.2"]
     start = [sys.executable, "-m", "ChangeMapJointLib", "cohort", str(folder / "pairs.csv"), "--out", str(out)]
     return [*start, "--device", "cpu", *options, *extra]
+
+
+def finish(arguments: list[str]) -> dict[str, Any]:
+    """Run a command to its end; its last event."""
+    run = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def history(out: Path) -> dict[str, list[list[str]]]:
@@ -68,11 +75,9 @@ def interrupted(folder: Path, out: Path) -> dict[str, Any]:
     done = {path.parent.name: path.stat().st_ino for path in out.glob("pairs/*/result")}
     leftovers = [str(path) for path in out.rglob(".*") if path.name != ".lock"]
     whole = {name: path_stamp(out, name) for name in done}
-    again = json.loads(subprocess.run(command(folder, out, "--workers", "2"), check=True, capture_output=True, text=True)
-                       .stdout.splitlines()[-1])  # fmt: skip
+    again = finish(command(folder, out, "--workers", "2"))
     third_start = time.monotonic()
-    third = json.loads(subprocess.run(command(folder, out, "--workers", "2"), check=True, capture_output=True, text=True)
-                       .stdout.splitlines()[-1])  # fmt: skip
+    third = finish(command(folder, out, "--workers", "2"))
     events = history(out)
     ends = {name: sum(event[1] in ("done", "adopted") for event in entries) for name, entries in events.items()}
     return {

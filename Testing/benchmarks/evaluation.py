@@ -1,12 +1,12 @@
 """All methods on synthetic pairs with fixed seeds, scored by ``changemap evaluate``: what ``make benchmark`` runs.
 
-    python Testing/benchmarks/evaluation.py [DATA] [--work FOLDER] [--changed 1] [--null 1] [--methods rigid sequential joint]
+    python Testing/benchmarks/evaluation.py [DATA] [--work FOLDER] [--changed 1] [--null 1] [--methods NAME ...]
 
 Without DATA the pairs are made from the scan of the sample pair that ships with the project: one patient, so there are
 no intervals. With DATA (``ct15`` and ``native``) they are made from the scans of four patients on whom nothing was
-trained, fitted or chosen. Every pair goes through ``changemap run`` with the methods rigid, sequential and joint, as a
-user runs them. Change, motion and noise are synthetic on real CT. What was made stays in the work folder, so that a run
-that was stopped goes on.
+trained or fitted; the network's training watched one of them, LIDC-IDRI-1011. Every pair goes through ``changemap run``
+with the methods rigid, sequential and joint, as a user runs them. Change, motion and noise are synthetic on real CT.
+What was made stays in the work folder, so that a run that was stopped goes on.
 
 Writes ``results/evaluation.json`` and the recall curves, ``results/evaluation_*.png``; the page and all else stay in
 WORK/evaluation. ``result_tables.py`` makes the tables of README and docs from it.
@@ -30,7 +30,7 @@ from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, DrawOptions
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 
-JUDGED_ON = (  # neither the network nor the judge of findings nor the trust saw these patients
+JUDGED_ON = (  # nothing was trained or fitted on these patients
     "ct15/LIDC-IDRI-1011_ct.nii.gz",
     "native/QIN-LSC-0049_full_ct.nii.gz",
     "native/QIN-LUNG-01-0007_full_ct.nii.gz",

@@ -71,11 +71,14 @@ def evaluation_table(name: str) -> str:
 
 def evaluation_about() -> str:
     """What the pairs of ``make benchmark`` are, in one sentence."""
-    about, made = evaluation()["about"], evaluation()["metadata"]
+    document = evaluation()
+    about, made = document["about"], document["metadata"]
     return (
-        f"{about['cases']} pairs of {about['patients']} patients on whom nothing was trained, fitted or chosen: "
-        f"{about['changes']} changes, mean |diameter difference| {about['mean_diameter_change_mm']:.2f} mm; "
-        f"{about['null_cases']} pairs without change. Synthetic change and motion on real CT. Commit {made['commit']}."
+        f"{about['cases']} pairs of {about['patients']} patients on whom nothing was trained or fitted "
+        "(LIDC-IDRI-1011 was watched during the network's training), methods "
+        f"{', '.join(document['methods'])}: {about['changes']} changes, mean |diameter difference| "
+        f"{about['mean_diameter_change_mm']:.2f} mm; {about['null_cases']} pairs without change. Synthetic change and "
+        f"motion on real CT. Commit {made['commit']}."
     )
 
 

@@ -56,7 +56,7 @@ def write_log(folder: Path, reader: str, session: int, arm: str, cases, week: fl
 
 
 def write_paper_study(folder: Path) -> Path:
-    """The logs of the paper's study, as far as its Table 1 tells: three readers, five cases, three arms, a week apart."""
+    """The logs of the paper's study, as far as its Table 1 tells; three arms, a week apart."""
     for session, arm in enumerate(ARMS, 1):
         for k, figures in enumerate(TABLE_1[arm]):
             order = CASES[session:] + CASES[:session]

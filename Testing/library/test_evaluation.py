@@ -250,6 +250,25 @@ def test_a_resolved_lesion_without_a_place_is_left_out_and_said_so(tmp_path: Pat
     assert any("b: Lesions 1: it is not known where they lay" in note for note in scores.document["notes"])
 
 
+def test_names_of_methods_do_no_harm_and_what_is_not_scored_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "DPI", 20)
+    table = write_cohort(tmp_path)
+    table.write_text(
+        "case,lesions_reference,lesions_template,landmarks,method,map,deformation\n"
+        'a,a_now.nrrd,a_before.nrrd,,"=<script>$^_ 50 %",a_map.nrrd,stays.txt\n'
+        "d,,,points.csv,theirs,zero.nrrd,stays.txt\n"
+    )
+    out = tmp_path / "out"
+    scores = cmj.evaluate(table, out)
+    assert "d: It is not known what changed, so that neither maps nor lists are scored." in scores.document["notes"]
+    assert "<script>" not in (out / "evaluation.html").read_text()
+    assert "\n'=<script>" in (out / "tables" / "figures.csv").read_text()
+    assert r"=\textless{}script\textgreater{}\$\textasciicircum{}\_ 50 \%" in (out / "tables" / "maps.tex").read_text()
+    assert "theirs" not in scores.document["maps"]
+
+
 def test_without_the_extra_one_line_names_it(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_module, "find_spec", lambda name: None if name == "pandas" else find_spec(name))
     with pytest.raises(InputError, match=r"package pandas is missing; install it with: .*changemapjoint\[evaluate\]"):

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+import qt
 import slicer
 from slicerhost import dialogs
 
@@ -89,7 +90,8 @@ def test_the_worker_needs_what_the_library_needs() -> None:
     needed = [one.strip(' ",') for one in listed.split("\n") if one.strip()]
     of_the_command = [one for one in needed if one.startswith(("rich", "typer"))]
     assert len(of_the_command) == 2
-    assert sorted(map(str, requirements())) == sorted(set(needed) - set(of_the_command))
+    files_of_dicom = [one for one in needed if one.startswith("pydicom")]  # Slicer reads those itself
+    assert sorted(map(str, requirements())) == sorted(set(needed) - set(of_the_command) - set(files_of_dicom))
     assert [one.name for one in requirements(optional=True)] == ["numba"]
 
 
@@ -110,8 +112,22 @@ def test_nothing_is_imported_to_find_out(computer) -> None:
 
 
 def test_too_old_is_missing(computer) -> None:
-    computer.versions["pydicom"] = "2.4.4"
-    assert [str(one) for one in missing()] == ["pydicom>=3.0"]
+    computer.versions["psutil"] = "5.9"
+    assert [str(one) for one in missing()] == ["psutil>=6.0"]
+
+
+def test_what_slicer_ships_is_neither_needed_anew_nor_touched(computer) -> None:
+    """Slicer 5.10 has pydicom 2.4.4, which it has imported when this is asked."""
+    computer.versions |= {"pydicom": "2.4.4", "requests": "2.32.3"}
+    assert missing() == []
+    without(computer, "jinja2")
+    dialogs.answer("confirmOkCancel", True)
+    ensure()
+    assert {"pydicom==2.4.4", "requests==2.32.3", "scipy==1.17.0", "pillow==11.0"} <= set(computer.constraints.split())
+    computer.versions["scipy"] = "1.8.0"
+    with pytest.raises(PackagesDeclined, match=r"scipy>=1\.11.*part of Slicer"):
+        ensure()
+    assert len(computer.asked) == 1
 
 
 def test_missing_packages_are_installed_after_a_yes_and_nothing_else_changes(computer) -> None:
@@ -125,7 +141,8 @@ def test_missing_packages_are_installed_after_a_yes_and_nothing_else_changes(com
     assert "numpy==2.4.0\n" in computer.constraints
     assert "SimpleITK==2.5.0.dev7+g1\n" in computer.constraints
     assert "psutil" not in computer.constraints
-    assert "psutil>=6.0" in dialogs.texts("confirmOkCancel")[0]
+    asked = dialogs.texts("confirmOkCancel")[0]
+    assert all(name in asked for name in ("psutil>=6.0", "numba>=0.61", "llvmlite"))
     assert missing() == []
 
 
@@ -213,24 +230,35 @@ def test_nothing_is_installed_while_slicer_runs_tests(computer) -> None:
     assert computer.asked == []
 
 
-@pytest.mark.parametrize("answer", [True, False])
-def test_slicer_512_asks_by_itself(computer, monkeypatch, answer) -> None:
-    def pip_ensure(names, constraints, requester):
-        assert requester == "ChangeMapJoint"
-        if not answer:
-            raise RuntimeError("User declined package installation")
+def test_slicer_512_installs_with_a_progress_bar_and_without_an_error_box_for_what_is_only_for_speed(
+    computer, monkeypatch
+) -> None:
+    quiet = []
+
+    def pip_install(names, constraints, requester=None, show_progress=True):
+        quiet.append(not show_progress)
         computer.pip(["-c", str(constraints), *names])
 
-    ours = types.SimpleNamespace(pip_ensure=pip_ensure)
+    ours = types.SimpleNamespace(pip_install=pip_install)
     monkeypatch.setattr(slicer, "packaging", ours, raising=False)
     monkeypatch.setitem(sys.modules, "slicer.packaging", ours)
-    without(computer, "psutil")
-    if answer:
+    without(computer, "psutil", "numba")
+    computer.refuses = {"numba"}
+    slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+    seen = []
+    ask = slicer.util.confirmOkCancelDisplay
+    watch = lambda *a, **k: (seen.append(slicer.app.overrideCursor()), ask(*a, **k))[1]  # noqa: E731
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", watch)
+    dialogs.answer("confirmOkCancel", True)
+    try:
         ensure()
-        assert "numpy==2.4.0\n" in computer.constraints
-        return
-    with pytest.raises(PackagesDeclined, match="declined"):
-        ensure()
+        assert slicer.app.overrideCursor() is not None
+    finally:
+        slicer.app.restoreOverrideCursor()
+    assert seen == [None]  # no hourglass over a question
+    assert quiet == [False, True]
+    assert "numpy==2.4.0\n" in computer.constraints
+    assert dialogs.texts("error") == []
 
 
 def test_requirements_of_ones_own(tmp_path) -> None:

@@ -11,7 +11,7 @@ import slicer
 from panel_samples import NEW_MM
 from panel_views import look_at, painted
 from PySide6.QtCore import Qt
-from slicerhost import dialogs, user
+from slicerhost import close_module, dialogs, open_module, user
 
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node
 
@@ -36,7 +36,7 @@ def test_layouts_show_the_scans_and_keep_what_was_chosen(shown) -> None:
             assert composite_node(name).GetBackgroundVolumeID() == results.reference.GetID()
             assert composite_node(name).GetLinkedControl()
         for name in PRIOR:
-            assert composite_node(name).GetBackgroundVolumeID() == results.warped.GetID()
+            assert composite_node(name).GetBackgroundVolumeID() == results.template.GetID()
         look_at(NEW_MM)
         assert (painted("Red") == 1).any()
 
@@ -73,6 +73,35 @@ def test_keys_do_what_the_help_says(shown) -> None:
         assert shown.panel.session.results.reference.GetDisplayNode().GetWindow() == width
 
 
+def test_letters_in_a_text_field_are_text_and_3d_views_keep_their_keys(shown) -> None:
+    parameters, before = shown.panel.parameters, shown.panel.parameters.threshold
+    user.click(shown.ui.nextFindingButton)
+    user.type_text(shown.ui.commentLineEdit, "now-x", enter=False)
+    assert shown.ui.commentLineEdit.text == "now-x"
+    assert parameters.threshold == before
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    user.press(slicer.app.mainWindow(), Qt.Key.Key_Minus)
+    assert parameters.threshold == before
+
+
+def test_paths_are_chosen_as_what_they_are_and_remembered(shown, tmp_path, monkeypatch) -> None:
+    from ChangeMapJointGui.runs import Runs
+
+    (tmp_path / "options.json").write_text("{}")
+    dialogs.answer("openFile", str(tmp_path / "options.json"))
+    dialogs.answer("directory", str(tmp_path))
+    for field in (shown.ui.configurationPathLineEdit, shown.ui.offlinePathLineEdit):
+        field.browse()
+    monkeypatch.setattr(Runs, "start", lambda *_a, **_k: True)
+    user.click(shown.ui.applyButton)
+    close_module("ChangeMapJoint")
+    again = open_module("ChangeMapJoint")
+    assert again.ui.offlinePathLineEdit.currentPath == str(tmp_path)
+    assert again.ui.configurationPathLineEdit.currentPath == ""  # options are never used unseen
+    again.ui.configurationPathLineEdit.retrieveHistory()
+    assert again.ui.configurationPathLineEdit.currentPath == str(tmp_path / "options.json")
+
+
 def test_steps_of_the_threshold_are_finer_at_low_values(shown) -> None:
     shown.panel.parameters.threshold = 0.2
     user.press(slicer.app.mainWindow(), Qt.Key.Key_Minus)
@@ -97,7 +126,9 @@ def test_export_of_table_map_and_report(shown, tmp_path) -> None:
     saved = slicer.util.loadVolume(str(tmp_path / "map.nrrd"))
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(saved), panel_samples.change()[0])
     user.click(shown.ui.reportButton)
-    assert (tmp_path / "page.html").read_text() == "<html>report</html>"
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "0 of 2 findings accepted, 1 rejected, 1 not judged." in page
+    assert "=1+1" in page
     assert dialogs.texts("url")
     assert str(tmp_path / "page.html") in shown.ui.exportLabel.text
 

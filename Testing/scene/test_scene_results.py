@@ -71,27 +71,32 @@ def test_maps_of_the_joint_method_are_loaded(scans, tmp_path):
     for name in JOINT:
         (folder / f"{name}.nrrd").write_bytes((folder / "change_map.nrrd").read_bytes())
     results = load(folder, *scans)
-    assert all(getattr(results, name).GetName().startswith("Change map, ") for name in JOINT)
+    assert all(getattr(results, name).GetName().startswith("current: change map, ") for name in JOINT)
 
 
 def test_no_results_in_an_empty_scene(scene):
     assert Results.of_scene() is None
 
 
-def test_a_new_run_replaces_the_old_one(scans, tmp_path, scene):
+def test_runs_live_side_by_side_until_one_is_removed(scans, tmp_path, scene):
+    before = scene.GetNumberOfNodes()
     first = load(write_run(tmp_path / "first"), *scans)
-    count = scene.GetNumberOfNodes()
+    alone = scene.GetNumberOfNodes()
     check.edges_of(first.warped)
     check.hatch_of(first.trust, first.lungs)
     check.displacement_of(first.deformation)
     second = load(write_run(tmp_path / "second", peak=0.5), *scans)
-    assert scene.GetNumberOfNodes() == count
-    assert first.change_map.GetScene() is None
+    assert [results.run for results in Results.all_of_scene()] == [second.run, first.run]
+    assert array_of(first.change_map).max() == pytest.approx(1.0)
     assert array_of(second.change_map).max() == pytest.approx(0.5)
     assert Results.of_scene().run == second.run
+    first.remove()
+    assert first.change_map.GetScene() is None
+    assert scene.GetNumberOfNodes() == alone
     second.remove()
     assert Results.of_scene() is None
     assert all(scan.GetScene() is scene for scan in scans)
+    assert scene.GetNumberOfNodes() - before <= 3  # color tables, made once
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,8 @@ def test_results_are_filed_beside_the_reference(scans, tmp_path, scene):
     hierarchy.CreateItem(study, scans[0])  # the application does this for every node
     folder = write_run(tmp_path / "run")
     for _ in range(3):
-        results = load(folder, *scans)
+        load(folder, *scans).remove()
+    results = load(folder, *scans)
     children = vtk.vtkIdList()
     hierarchy.GetItemChildren(study, children)
     names = [hierarchy.GetItemName(children.GetId(i)) for i in range(children.GetNumberOfIds())]
@@ -142,6 +148,8 @@ def test_twenty_runs_do_not_grow(scans, tmp_path, scene, views):
         views["Red"].render()
         counts.append((scene.GetNumberOfNodes(), observation_count()))
         follower.remove()
+        overlay.remove()
+        results.remove()
         dead.append(weakref.ref(follower))
         del follower
     gc.collect()

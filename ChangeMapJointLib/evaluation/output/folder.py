@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DOCUMENT, PAGE = "evaluation.json", "evaluation.html"
 TABLES, FIGURES = "tables", "figures"
+FORMULA_STARTS = ("=", "+", "-", "@")
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -80,6 +81,11 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     return out
 
 
+def _plain(value: Any) -> Any:
+    """A cell; a text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(FORMULA_STARTS) else value
+
+
 def _left_behind(part: Path) -> bool:
     """Whether the process that made a partial folder is gone."""
     number = part.name.split(".")[-2]
@@ -93,7 +99,8 @@ def _write_files(part: Path, evaluation: Evaluation) -> None:
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     (part / DOCUMENT).write_text(text, encoding="utf-8")
     for name, frame in data_tables(evaluation.cases, document).items():
-        frame.to_csv(part / TABLES / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        safe = frame.rename(columns=_plain).map(_plain)
+        safe.to_csv(part / TABLES / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     tables = reader_tables(document)
     for table in tables:
         (part / TABLES / f"{table.name}.tex").write_text(_latex(table), encoding="utf-8")

@@ -34,6 +34,12 @@ SETTINGS: Any = {
 DPI = 300
 
 
+def shown(name: str) -> str:
+    """The name of a map or method as a label: no formula begins at a dollar sign, and no underscore hides it."""
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def look(number: int) -> dict[str, Any]:
     """Colour, line and marker of the curve ``number`` from 0."""
     return {

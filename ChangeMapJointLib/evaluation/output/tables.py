@@ -9,6 +9,7 @@ from typing import Any
 from ChangeMapJointLib.evaluation.map_score import AT
 
 NONE = "–"
+NOTHING = 1e-6  # rounding of a transform that does not change volume
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """
     if value is None:
         return NONE
-    if value == 0:
+    if abs(value) < NOTHING:
         return "0"
     if abs(value) >= 100:
         return f"{value:.0f}"

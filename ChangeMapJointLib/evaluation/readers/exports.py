@@ -1,10 +1,10 @@
 """Files that other programs for reader studies read: iMRMC (FDA) and RJafroc.
 
-iMRMC's ``.imrmc`` is text: a free part with the numbers of readers (NR), cases without (N0) and with a lesion (N1)
-and modalities (NM), the line ``BEGIN DATA:``, and rows ``reader, case, modality, score``. Rows of reader ``-1`` and modality
-``0`` hold the truth, 0 or 1 (github.com/DIDSR/iMRMC, ``InputFile.java`` and ``doIMRMC.R``). The score of a case is its
-highest rating, 0 without a mark. RJafroc reads the file as well (``DfReadDataFile(..., format = "iMRMC")``); it wants
-whole numbers as case ids, so cases have numbers, which ``ids.csv`` explains.
+iMRMC's ``.imrmc`` is text: a free part with the numbers of readers (NR), cases without (N0) and with a lesion (N1) and
+modalities (NM), the line ``BEGIN DATA:``, and rows ``reader, case, modality, score``. Rows of reader ``-1`` and
+modality ``0`` hold the truth, 0 or 1 (github.com/DIDSR/iMRMC, ``InputFile.java`` and ``doIMRMC.R``). The score of a
+case is its highest rating, 0 without a mark. RJafroc reads the file as well (``DfReadDataFile(..., format =
+"iMRMC")``); it wants whole numbers as case ids, so cases have numbers, which ``ids.csv`` explains.
 
 RJafroc's workbook (``newExcelFileFormat = TRUE``) has the sheets ``TP``, ``FP`` and ``TRUTH``. TRUTH has the columns
 CaseID, LesionID (0 in a case without), Weight (0 throughout: equal weights), ReaderID and ModalityID (lists of all),

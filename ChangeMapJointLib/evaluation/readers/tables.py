@@ -56,8 +56,8 @@ def _arms(document: Mapping[str, Any]) -> Table:
             {"arm": ARM_TITLES[arm], **{TITLES[name]: _interval(value, name) for name, value in measures.items()}}
         )
     note = (
-        "Over all readings, with 95 % bootstrap intervals over readers and cases. Recall: true lesions that were marked. "
-        "Precision: lesions hit divided by lesions hit and false marks."
+        "Over all readings, with 95 % bootstrap intervals over readers and cases. Recall: true lesions that were "
+        "marked. Precision: lesions hit divided by lesions hit and false marks."
     )
     if document["figure_of_merit"]:
         note += (
@@ -93,9 +93,9 @@ def _tests(document: Mapping[str, Any]) -> Table:
             row[f"least {title} p"] = _p(test[name]["smallest_p"])
         rows.append(row)
     note = (
-        "Two-sided and exact. The rank-sum test is the paper's; it takes the times of both arms as independent. They are of "
-        "the same cases, so the signed-rank test fits better. Holm's correction is over all rows. With few cases the "
-        "least p that can be reached is large."
+        "Two-sided and exact. The rank-sum test is the paper's; it takes the times of both arms as independent. "
+        "They are of the same cases, so the signed-rank test fits better. Holm's correction is over all rows. "
+        "With few cases the least p that can be reached is large."
     )
     return Table("tests", "Tests of the reading time, each reader alone", note, rows)
 

@@ -6,9 +6,9 @@ scan, LPS) and ``diameter_mm``, and ``lesion`` (a number within the case; by def
 says that the case has no lesion.
 
 A mark hits a lesion if it lies in it or at most ``margin_mm`` outside: for a lesion that is known by centre and
-diameter, within half the diameter and the margin around the centre. Where several are near, it hits the one whose surface is
-nearest. Of several marks on one lesion the one rated highest counts, and the others count as nothing. A mark that hits
-no lesion is false.
+diameter, within half the diameter and the margin around the centre. Where several are near, it hits the one whose
+surface is nearest. Of several marks on one lesion the one rated highest counts, and the others count as nothing. A mark
+that hits no lesion is false.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StudyLesion:
         if any(math.dist(position_mm, o.centre_mm) - o.radius_mm <= within_mm for o in self.outlines):
             steps = np.arange(-within_mm, within_mm + STEP_MM / 2, STEP_MM)
             offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-            offsets = np.vstack([np.zeros((1, 3)), offsets])
+            offsets = np.concatenate([np.zeros((1, 3)), offsets])
             far = np.linalg.norm(offsets, axis=1)
             points = np.asarray(position_mm) + offsets[far <= within_mm]
             inside = np.logical_or.reduce([outline.inside(points) for outline in self.outlines])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from slicerhost.properties import stored
@@ -15,9 +15,10 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     currentPathChanged = Signal(str)
     validInputChanged = Signal(bool)
-    settingKey, setSettingKey = stored(str, "settingKey", "")
+    FLAGS: ClassVar = {"Dirs": 1, "Files": 2, "Drives": 4, "Readable": 16, "Writable": 32, "Executable": 64}
+    settingKey, setSettingKey = stored(str, "settingKey", "", "retrieveHistory")
     nameFilters, setNameFilters = stored("QStringList", "nameFilters", [])
-    filters = stored(int, "filters", 0)[0]
+    filters = stored(int, "filters", 1 | 2 | 4 | 16)[0]  # whatever includes files is a file to the button
     showBrowseButton, setShowBrowseButton = stored(bool, "showBrowseButton", True)
     showHistoryButton, setShowHistoryButton = stored(bool, "showHistoryButton", True)
     label, setLabel = stored(str, "label", "")
@@ -34,12 +35,27 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         self._browse.clicked.connect(lambda *_: self.browse())
 
     def browse(self) -> None:
-        path = QtWidgets.QFileDialog.getOpenFileName(self, "Select a file")
+        if self.filters & self.FLAGS["Files"]:
+            path = QtWidgets.QFileDialog.getOpenFileName(self, "Open a file")
+        else:
+            path = QtWidgets.QFileDialog.getExistingDirectory(self, "Select a directory...")
         if path:
             self.setCurrentPath(path)
 
     def addCurrentPathToHistory(self) -> None:
-        """Nothing to keep here."""
+        """Only this remembers a path."""
+        if self.currentPath:
+            paths = [self.currentPath, *(one for one in self._history() if one != self.currentPath)]
+            QtCore.QSettings().setValue(self.settingKey, paths)
+
+    def retrieveHistory(self) -> None:
+        """The path that was used last stands in an empty field."""
+        if not self.currentPath and self._history():
+            self.setCurrentPath(self._history()[0])
+
+    def _history(self) -> list[str]:
+        paths = QtCore.QSettings().value(self.settingKey) or []
+        return [paths] if isinstance(paths, str) else list(paths)
 
     def setCurrentPath(self, path: str) -> None:
         self._line.setText(path)

@@ -72,6 +72,25 @@ class IOManager:
             storage.SetUseCompression(properties["useCompression"])
         return bool(storage.WriteData(node))
 
+    def extractKnownExtension(self, path: str, _node: Any) -> str:
+        return next((end for end in sorted(READERS["VolumeFile"], key=len)[::-1] if path.endswith(end)), "")
+
+    def fileWriterExtensions(self, _node: Any) -> tuple[str, ...]:
+        return tuple(f"Volume (*{end})" for end in READERS["VolumeFile"])
+
+    def exportNodes(
+        self, ids: list[str], paths: list[str], _properties: Any, _harden: bool = False, _messages: Any = None
+    ) -> bool:
+        """Write nodes without touching where the scene's next save writes them."""
+        written = []
+        for identity, path in zip(ids, paths, strict=True):
+            node = slicer.mrmlScene.GetNodeByID(identity)
+            storage = node.CreateDefaultStorageNode()
+            storage.UnRegister(None)
+            storage.SetFileName(path)
+            written.append(bool(storage.WriteData(node)))
+        return all(written)
+
     def saveScene(self, path: str, *_more: Any) -> bool:
         return _save_scene(str(path))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from slicerhost import signals
@@ -18,6 +18,15 @@ def _forget(observations: list[tuple[Any, int]]) -> None:
     for scene, tag in observations:
         scene.RemoveObserver(tag)
     observations.clear()
+
+
+class qMRMLSortFilterProxyModel(QtCore.QObject):
+    """What a selector leaves out."""
+
+    hiddenNodeIDs, setHiddenNodeIDs = stored("QStringList", "hiddenNodeIDs", [], "_tell")
+
+    def _tell(self) -> None:
+        self.parent()._refresh()
 
 
 class qMRMLNodeComboBox(QtWidgets.QWidget):
@@ -48,6 +57,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
+        self._filter = qMRMLSortFilterProxyModel(self)
         self._observations: list[tuple[Any, int]] = []
         self._current: Any = None
         self._attributes: list[tuple[str, str, Any]] = []
@@ -60,6 +70,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         observations = self._observations
         self.destroyed.connect(lambda: _forget(observations))  # a method would not be called any more
         self._refresh()
+
+    def sortFilterProxyModel(self) -> qMRMLSortFilterProxyModel:
+        return self._filter
 
     def mrmlScene(self) -> Any:
         return self._scene
@@ -90,6 +103,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return found
 
     def _is_listed(self, node: Any, kind: str) -> bool:
+        if node.GetID() in self._filter.hiddenNodeIDs:
+            return False
         if node.GetHideFromEditors() and not self.showHidden:
             return False
         if not self.showChildNodeTypes and node.GetClassName() != kind:

@@ -48,6 +48,7 @@ class UiLoader(QtUiTools.QUiLoader):
         """The form, checked and connected."""
         root = ET.fromstring(bytes(device.readAll().data()))
         _check_properties(root)
+        _number_flags(root)
         connections = _take_connections(root)
         buffer = QtCore.QBuffer()
         buffer.setData(ET.tostring(root))
@@ -71,6 +72,17 @@ def _check_properties(root: ET.Element) -> None:
         for prop in widget.findall("property"):
             if prop.get("stdset") != "0" and prop.get("name") not in pythonqt.declared_properties(cls):
                 errors.report("ui", f"{widget.get('class')} {widget.get('name')}: no property '{prop.get('name')}'")
+
+
+def _number_flags(root: ET.Element) -> None:
+    """Flags of a stand-in's own kind as a number; Qt looks up only those of real classes."""
+    for widget in root.iter("widget"):
+        for flags in widget.iterfind("property/set"):
+            names = [one.split("::") for one in (flags.text or "").split("|")]
+            cls = widget_class(names[0][0])
+            known = getattr(cls, "FLAGS", None) if cls is not None else None
+            if known is not None:
+                flags.tag, flags.text = "number", str(sum(known[name] for _cls, name in names))
 
 
 def _take_connections(root: ET.Element) -> list[list[str]]:

@@ -1,0 +1,315 @@
+"""The browser viewer in Chromium: what is painted, listed, stored and refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trame_slicer", reason="the packages of the extra 'view' are not installed")
+
+from PIL import Image
+from web_samples import write_run, write_worklist
+
+from ChangeMapJointLib.evaluation.readers.load import read_log
+from ChangeMapJointLib.scene.keys import KEY_HELP
+
+AXE = os.environ.get("CHANGEMAP_AXE")  # path of axe.min.js, from the npm package axe-core
+
+
+def open_page(page: Any, viewer: Any) -> None:
+    page.goto(viewer.url)
+    page.wait_for_selector(".glass")
+    settled(page)
+
+
+def settled(page: Any, view: str = "Red") -> np.ndarray:
+    """The picture of a view once it no longer changes, ``[row, column, RGB]``."""
+    before = picture(page, view)
+    for _ in range(60):
+        page.wait_for_timeout(200)
+        after = picture(page, view)
+        if np.array_equal(before, after) and after.any():
+            return after
+        before = after
+    raise AssertionError("the picture does not come to rest")
+
+
+def picture(page: Any, view: str) -> np.ndarray:
+    pane = page.locator(f".pane-{view} .picture")
+    return np.asarray(Image.open(io.BytesIO(pane.screenshot())).convert("RGB")).astype(int)
+
+
+def orange(pixels: np.ndarray) -> int:
+    """How many pixels the overlay paints denser."""
+    return int(((pixels[..., 0] - pixels[..., 2] > 90) & (pixels[..., 1] < 0.8 * pixels[..., 0])).sum())
+
+
+def test_the_overlay_follows_the_threshold_and_findings_are_stepped_through_accepted_and_kept(
+    start: Callable[..., Any], page: Any, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run")
+    open_page(page, start(run, "--reader", "R1"))
+    assert page.locator(".label").nth(0).inner_text().split("\n") == ["CURRENT", "2026-03-02"]
+    assert page.locator(".pane-ChangeMapPriorRed .label").inner_text().split("\n") == [
+        "PRIOR, as acquired",
+        "2025-01-15",
+    ]
+    sides = {side: page.locator(f".pane-Red .side.{side}").inner_text() for side in ("left", "right", "top", "bottom")}
+    assert sides == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
+    assert orange(settled(page)) == 0  # the originals first
+
+    page.keyboard.press("n")
+    page.wait_for_selector("tr.chosen")
+    assert "finding 1" in (page.locator("tr.chosen .jump").get_attribute("aria-label") or "")
+    settled(page)
+    page.keyboard.press("o")
+    page.wait_for_function("window.trame.state.get('settings').overlay")
+    high = orange(settled(page))
+    slider = page.locator("#threshold")
+    slider.focus()
+    for _ in range(45):  # from 0.68 to below the outer shell's 0.5
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("window.trame.state.get('settings').threshold < 0.48")
+    low = orange(settled(page))
+    assert 0 < 2 * high < low  # the shell is (12 / 7)^2 times as large
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + 0.95 * box["width"], box["y"] + box["height"] / 2)
+    page.wait_for_function("window.trame.state.get('settings').threshold > 0.91")
+    assert orange(settled(page)) == 0
+
+    page.keyboard.press("Escape")
+    page.locator(".glass").first.focus()
+    page.keyboard.press("a")
+    page.wait_for_selector("tr.chosen td:has-text('accepted')")
+    page.fill("#comment", "two <b>of</b> them")
+    page.keyboard.press("Enter")
+    page.check("fieldset input[value=doubtful]")
+    page.wait_for_function("window.trame.state.get('reader_verdict') === 'doubtful'")
+    page.reload()
+    page.wait_for_selector("td:has-text('accepted')")
+    stored = json.loads((run / "reading.json").read_text())
+    (entry,) = stored["findings"].values()
+    assert (entry["id"], entry["decision"], entry["comment"]) == (1, "accepted", "two <b>of</b> them")
+    assert entry["stamps"]["decision"]["reader"] == "R1"
+    report = (run / "report.html").read_text()
+    assert "two &lt;b&gt;of&lt;/b&gt; them" in report
+    assert "doubtful" in report
+
+
+def test_the_prior_follows_through_the_deformation_and_the_keys_are_the_modules(
+    start: Callable[..., Any], page: Any, tmp_path: Path
+) -> None:
+    open_page(page, start(write_run(tmp_path / "run")))
+    now, prior = (settled(page, view)[:370, :450] for view in ("Red", "ChangeMapPriorRed"))
+    assert np.abs(now - prior).mean() < 12  # the same place, although the prior was acquired 6 mm away
+    first = page.locator(".pane-Red .slice").inner_text()
+    page.mouse.move(200, 200)
+    page.mouse.wheel(0, -100)
+    page.wait_for_function(f"document.querySelector('.pane-Red .slice').textContent.trim() !== {first!r}")
+    assert page.locator(".pane-ChangeMapPriorRed .slice").inner_text() == page.locator(".pane-Red .slice").inner_text()
+
+    page.mouse.click(300, 200)
+    page.wait_for_selector(".values:has-text('now')")
+    page.locator(".pane-ChangeMapPriorRed .glass").click(position={"x": 100, "y": 150})
+    page.wait_for_timeout(200)
+    page.keyboard.down("w")
+    page.wait_for_selector(".pane-Red .label:has-text('PRIOR, warped')")
+    page.keyboard.up("w")
+    page.wait_for_selector(".pane-Red .label:has-text('CURRENT')")
+    for choice in ("jacobian", "displacement", "trust", "none"):
+        page.select_option("section[aria-label='Registration check'] select >> nth=1", choice)
+        page.wait_for_function(f"window.trame.state.get('settings').check === '{choice}'")
+        settled(page)
+    page.keyboard.press("e")
+    page.wait_for_function("window.trame.state.get('settings').edges")
+    page.keyboard.press("m")
+    page.wait_for_selector("td:has-text('new') >> nth=1")
+    page.select_option("section[aria-label=Findings] select", "map")
+    page.wait_for_selector("h3:has-text('Regions of the map (2)')")
+    for name in ("Three planes", "Large axial", "Beside prior"):
+        page.get_by_role("button", name=name).click()
+        settled(page)
+    page.keyboard.press("?")
+    keys = [text for _, text in KEY_HELP]
+    assert page.locator("#help td").all_inner_texts()[: len(keys)] == keys
+    if AXE:
+        page.keyboard.press("Escape")
+        page.evaluate(Path(AXE).read_text("utf-8"))
+        found = page.evaluate(
+            "axe.run().then((r) => r.violations.filter((v) => ['serious', 'critical'].includes(v.impact)))"
+        )
+        assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
+
+
+def test_two_viewers_on_one_run_keep_each_others_decisions(
+    start: Callable[..., Any], page: Any, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run")
+    one, other = start(run, "--reader", "R1"), start(run, "--reader", "R2")
+    second = page.context.new_page()
+    open_page(page, one)
+    open_page(second, other)
+    page.locator(".jump").nth(0).click()
+    page.wait_for_selector("tr.chosen")
+    page.keyboard.press("a")
+    second.locator(".jump").nth(1).click()
+    second.wait_for_selector("tr.chosen")
+    second.keyboard.press("x")
+    for opened in (page, second):
+        opened.wait_for_selector("td:has-text('accepted')")
+        opened.wait_for_selector("td:has-text('rejected')")
+
+
+def ask(url: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_without_the_token_from_another_site_or_by_another_name_everything_is_refused(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    viewer = start(write_run(tmp_path / "run"))
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
+    paths = ("/", "/index.html", "/report.html", "/vue.global.js", "/nothing")
+    assert [ask(viewer.base + path) for path in paths] == [403] * len(paths)
+    assert ask(f"{viewer.base}/ws", **upgrade) == 403
+    assert ask(f"{viewer.base}/ws?token={viewer.token[:-1]}x", **upgrade) == 403
+    assert ask(f"{viewer.base}/ws?token={viewer.token}", Origin="http://evil.example", **upgrade) == 403
+    assert ask(f"{viewer.base}/ws?token={viewer.token}", Origin="null", **upgrade) == 403
+    assert ask(viewer.url, Origin="http://evil.example") == 403
+    assert ask(viewer.url, Host="evil.example") == 403  # a name that was pointed to 127.0.0.1
+    assert ask(f"{viewer.base}/report.html?token={viewer.token}") == 200
+    assert ask(f"{viewer.base}/../../etc/passwd?token={viewer.token}") == 404
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: (run / "trust.nrrd").unlink(), "is missing"),
+        (lambda run: (run / "trust.nrrd").write_bytes(b"NRRD"), "has 4 bytes"),
+        (lambda run: flip(run / "trust.nrrd"), "its hash differs"),
+        (lambda run: edit(run, files={"../prior.nrrd": {"bytes": 1, "sha256": ""}}), "leaves the folder"),
+        (lambda run: link(run / "jacobian.nrrd"), "is a link that leaves the folder"),
+        (lambda run: edit(run, schema="changemap.run/2"), "a newer version"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(damage: Callable[[Path], None], words: str, tmp_path: Path) -> None:
+    from ChangeMapJointLib.core.errors import InputError
+    from ChangeMapJointLib.web.opened_run import open_run
+
+    run = write_run(tmp_path / "run")
+    assert open_run(run).notes == ()
+    damage(run)
+    with pytest.raises(InputError, match=words):
+        open_run(run)
+
+
+@pytest.mark.parametrize("name", ["scan 0123456789ab", "../current.nrrd"])
+def test_scans_without_their_names_are_found_by_their_hash(name: str, tmp_path: Path) -> None:
+    from ChangeMapJointLib.core.errors import InputError
+    from ChangeMapJointLib.web.opened_run import open_run
+
+    run = write_run(tmp_path / "run", seal=False)
+    record = json.loads((run / "run.json").read_text())
+    for side in ("reference", "template"):
+        record[side]["name"] = name
+    (run / "run.json").write_text(json.dumps(record))
+    opened = open_run(run)
+    assert [path.name for path in (opened.reference, opened.template) if path is not None] == ["current.nrrd", "prior.nrrd"]
+    flip(tmp_path / "current.nrrd")  # another scan now
+    with pytest.raises(InputError, match="the current scan .* is not beside it"):
+        open_run(run)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def edit(run: Path, **values: Any) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, **values}))
+
+
+def link(path: Path) -> None:
+    shutil.move(path, path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def test_a_damaged_run_gives_a_page_that_says_what_is_wrong(
+    start: Callable[..., Any], page: Any, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run")
+    flip(run / "change_map.nrrd")
+    viewer = start(run)
+    page.goto(viewer.url)
+    page.wait_for_selector("h1:has-text('This run cannot be shown')")
+    assert "was changed after the run: its hash differs" in page.locator("main").inner_text()
+    assert "its hash differs" in viewer.said()
+    assert "Traceback" not in viewer.said()
+
+
+@pytest.mark.parametrize("arm", ["unaided", "sequential", "joint"])
+def test_a_reading_session_is_logged_case_by_case_and_resumed(
+    arm: str, start: Callable[..., Any], page: Any, tmp_path: Path
+) -> None:
+    arguments = ("--worklist", write_worklist(tmp_path), "--arm", arm, "--reader", "R1", "--study", "lungs")
+    viewer = start(*arguments)
+    page.goto(viewer.url)
+    page.get_by_role("button", name="Show case 1 of 2").click()
+    page.wait_for_selector(".pane-Red .slice")
+    settled(page)
+    assert page.locator("#threshold").count() == (0 if arm == "unaided" else 1)
+    page.locator(".pane-Red .glass").click(position={"x": 150, "y": 170})
+    page.wait_for_selector(".marks li")
+    page.locator("#rating-1").focus()
+    page.keyboard.press("End")
+    page.wait_for_function("window.trame.state.get('study').marks[0].rating === 100")
+    page.locator(".glass").first.focus()
+    page.keyboard.press("o")
+    page.keyboard.press("+")
+    page.wait_for_timeout(1000)
+    page.goto("about:blank")
+    viewer.process.kill()  # the machine fails here
+    viewer.process.wait()
+
+    again = start(*arguments)
+    page.goto(again.url)
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_selector(".marks li")
+    page.get_by_role("button", name="Submit case").click()
+    page.get_by_role("button", name="Show case 2 of 2").click()
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Submit case").click()
+    page.wait_for_selector("text=All cases are submitted")
+    page.goto("about:blank")
+    again.stop()
+
+    log = read_log(tmp_path / f"lungs-R1-{arm}.jsonl")
+    first, second = log.readings
+    assert (log.open, log.torn) == (None, False)
+    assert {first.case, second.case} == {"p1", "p2"}
+    assert [reading.arm for reading in log.readings] == [arm, arm]
+    assert [len(reading.marks) for reading in log.readings] == [1, 0]
+    assert first.marks[0].rating == 100
+    assert first.model == {"unaided": "", "sequential": "sequential", "joint": f"sha256:{'ab' * 32}"}[arm]
+    assert first.threshold_changes == (0 if arm == "unaided" else 1)
+    assert first.overlay_s == 0 if arm == "unaided" else 0 < first.overlay_s < first.active_s
+    assert first.first_mark_s < first.active_s
+    assert (first.pauses, second.pauses) == (1, 1)
