@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,9 +51,11 @@ def write_objects(folder: Path, content: DicomContent, *, progress: Progress = s
         OSError: a file cannot be written.
     """
     files = []
-    for count, (name, dataset) in enumerate(make_objects(content), 1):
-        path = folder / name
-        dataset.save_as(path, enforce_file_format=True)
-        files.append(path)
-        progress(min(count / 8.0, 1.0), f"writing {name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # highdicom's quote the patient's name
+        for count, (name, dataset) in enumerate(make_objects(content), 1):
+            path = folder / name
+            dataset.save_as(path, enforce_file_format=True)
+            files.append(path)
+            progress(min(count / 8.0, 1.0), f"writing {name}")
     return tuple(files)
