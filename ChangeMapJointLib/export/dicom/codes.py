@@ -6,6 +6,7 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
 
 from ChangeMapJointLib.change.kinds import Kind
+from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 
 SCHEME = "99CMJ"
 
@@ -87,7 +88,7 @@ DOUBLING = own("VDT", "Volume doubling time")
 LOW, HIGH = "lower end of 95 % interval", "upper end of 95 % interval"
 KEYPOINT_ERROR = own("KEYPOINTS", "Distance of matched keypoints")
 WITHHELD = own("WITHHELD", "Findings withheld")
-CHANGE_MAP = own("CHANGEMAP", "Change since the prior scan, HU difference over 1050")
+CHANGE_MAP = own("CHANGEMAP", f"Change since the prior scan, 1 is {FULL_SCALE_HU:g} HU")
 
 MM, ML, MG, PERCENT = unit("mm", "millimeter"), unit("ml", "milliliter"), unit("mg", "milligram"), unit("%", "percent")
 DAY, HU, ONE = unit("d", "day"), unit("[hnsf'U]", "Hounsfield unit"), unit("1", "no units")
