@@ -16,6 +16,7 @@ from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.cli.evaluate import evaluate_command
+from ChangeMapJointLib.cli.export import export_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -269,6 +270,10 @@ def train_command(
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 app.command("view", epilog=EXAMPLE)(view_command)
+app.command(
+    "export",
+    epilog="Example: changemap export result --reference current/ --template prior/ --dicom objects",
+)(export_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

@@ -28,7 +28,7 @@ from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.io import run_files, write
-from ChangeMapJointLib.io.provenance import describe_device, versions
+from ChangeMapJointLib.io.provenance import describe_device, versions, voxels_sha256
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
@@ -121,6 +121,8 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write.write_displacement(folder / run_files.DEFORMATION, field, compress=compress)
     write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid)
     write_nrrd(folder / run_files.TRUST, maps.trust, field.grid)
+    labels = result.findings.labels if result.findings.labels is not None else np.zeros(grid.shape)
+    write_nrrd(folder / run_files.FINDING_LABELS, labels.astype(np.int16), grid)
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
     write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=read_judge().operating_points)
     if result.candidates is not None:
@@ -204,6 +206,7 @@ def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
     return {
         "name": name,
         "sha256": scan.sha256,
+        "voxels_sha256": voxels_sha256(volume.array),
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
         "acquisition": asdict(replace(volume.acquisition, patient_key=None)),
