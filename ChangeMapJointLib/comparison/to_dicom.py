@@ -140,7 +140,7 @@ def _content(
     volumes: list[Volume] = []
     for number, (name, path) in enumerate(zip(("reference", "template"), paths, strict=True)):
         part = 0.5 * number
-        volume, _ = Input(path).read(lambda f, m="", part=part: progress(part + 0.4 * f, m))
+        volume, _ = Input(path).read(lambda f, m="", part=part: progress(part + 0.45 * f, m))
         check_same_scan(volume, record[name], name, path)
         volumes.append(volume)
         scans.append(read_source_images(*split_selector(path)))
