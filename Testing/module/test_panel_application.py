@@ -87,6 +87,7 @@ def test_leaving_gives_everything_back_and_entering_goes_on(widget) -> None:
     before = [layers(view) for view in CURRENT], centre_lps("Red").tolist()
     assert widget.panel.loadJob(finished_job(widget.logic.runs.root, *pair))
     slicer.app.processEvents()
+    widget.panel.parameters.prior = "warped"
     user.click(widget.ui.nextFindingButton)
     widget.panel.views.setWindow("bone")
     at = centre_lps("Red").tolist()
