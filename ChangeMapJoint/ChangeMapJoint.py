@@ -189,6 +189,8 @@ class ChangeMapJointTest(ScriptedLoadableModuleTest):
         _color, text, usable = checkInWords(*loadSamplePair())
         self.assertTrue(usable, text)
         node = layouts.register(slicer.app.layoutManager())
+        if node is None:
+            raise AssertionError("there is no layout node")
         self.assertTrue(all(node.IsLayoutDescription(layout) for layout in layouts.OURS))
 
     def test_samplePair(self) -> None:

@@ -7,13 +7,11 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.parameters import DEFAULT_OPACITY, LOWEST_THRESHOLD, defaultThreshold
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, SMALLEST_REGION_VOX
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
-
-FINE_BELOW = 0.3  # steps are finer at low thresholds, where one step changes much
-FINE_STEP, STEP = 0.005, 0.02
-DENSER_COLOR, LESS_DENSE_COLOR = "#c25700", "#1f5fbf"  # text colors: the overlay's orange and blue, legible on gray
+from ChangeMapJointLib.scene.keys import threshold_step
 
 
 class MapSection:
@@ -27,8 +25,8 @@ class MapSection:
             "1 is a difference of {full} HU; {threshold} is {hu} HU. Keys: + and -"
         ).format(full=round(FULL_SCALE_HU), threshold=DEFAULT_THRESHOLD, hu=round(DEFAULT_THRESHOLD * FULL_SCALE_HU))
         self.ui.resetMapButton.connect("clicked(bool)", self.onReset)
-        self.ui.increasesCheckBox.setStyleSheet(f"color: {DENSER_COLOR}")
-        self.ui.decreasesCheckBox.setStyleSheet(f"color: {LESS_DENSE_COLOR}")
+        self.ui.increasesCheckBox.setStyleSheet(f"color: {textColor('denser')}")
+        self.ui.decreasesCheckBox.setStyleSheet(f"color: {textColor('less dense')}")
         self._shown: tuple[Any, ...] = ()
 
     def showResult(self) -> None:
@@ -45,7 +43,7 @@ class MapSection:
         parameters = self.panel.parameters
         chooseKey(self.ui.mapComboBox, parameters.map)
         threshold = parameters.threshold
-        self.ui.thresholdSlider.singleStep = FINE_STEP if threshold < FINE_BELOW else STEP
+        self.ui.thresholdSlider.singleStep = threshold_step(threshold)
         self.ui.thresholdHuLabel.text = thresholdNote(parameters.map, threshold)
         self.ui.legendLabel.setPixmap(self.panel.legends.changeMap(threshold, int(self.ui.legendLabel.width)))
         session = self.panel.session
@@ -78,7 +76,7 @@ class MapSection:
     def step(self, steps: int) -> None:
         """Raise (+1) or lower (-1) the threshold by one step: a key was pressed."""
         parameters = self.panel.parameters
-        size = FINE_STEP if parameters.threshold + 1e-6 * steps < FINE_BELOW else STEP
+        size = threshold_step(parameters.threshold + 1e-6 * steps)
         parameters.threshold = min(max(round(parameters.threshold + steps * size, 3), LOWEST_THRESHOLD), 1.0)
 
 

@@ -19,29 +19,37 @@ DATE_ATTRIBUTE = "ChangeMapJoint.date"  # for scans that were not loaded from DI
 
 def acquisitionOf(node: Any) -> Acquisition:
     """Return the acquisition of the scan in ``node``, which the gate checks; unknown values are None."""
-    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
-    first = instances[0] if instances else ""
-    date = next((d for d in (_isoDate(_value(first, tag)) for tag in DATE_TAGS) if d), None)
-    contrast, patient = contrast_agent(_value(first, CONTRAST_TAG)), [_value(first, tag) for tag in PATIENT_TAGS]
+    first = firstInstance(node)
+    date = next((d for d in (_isoDate(instanceValue(first, tag)) for tag in DATE_TAGS) if d), None)
+    contrast, patient = (
+        contrast_agent(instanceValue(first, CONTRAST_TAG)),
+        [instanceValue(first, tag) for tag in PATIENT_TAGS],
+    )
     return Acquisition(
         date=date or _isoDate(node.GetAttribute(DATE_ATTRIBUTE) or "") or _studyDate(node),
-        kernel=_value(first, KERNEL_TAG) or None,
+        kernel=instanceValue(first, KERNEL_TAG) or None,
         slice_thickness_mm=_number(first, THICKNESS_TAG),
-        modality=_value(first, MODALITY_TAG) or None,
+        modality=instanceValue(first, MODALITY_TAG) or None,
         contrast=contrast if contrast is None else without_identity(contrast, patient),
         patient_key=patient_key(*patient),
         kvp=_number(first, KV_TAG),
     )
 
 
+def firstInstance(node: Any) -> str:
+    """Return the UID of the first DICOM file of a volume node; empty if it was not loaded from DICOM."""
+    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    return instances[0] if instances else ""
+
+
 def _number(instance: str, tag: str) -> float | None:
     """Return a DICOM value as a number; None if it is not one."""
     with suppress(ValueError):
-        return float(_value(instance, tag))
+        return float(instanceValue(instance, tag))
     return None
 
 
-def _value(instance: str, tag: str) -> str:
+def instanceValue(instance: str, tag: str) -> str:
     """Return a DICOM value from Slicer's database; empty if there is none."""
     database = getattr(slicer, "dicomDatabase", None)
     if not instance or database is None:

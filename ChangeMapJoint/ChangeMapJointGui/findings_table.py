@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 
 from ChangeMapJointGui import findings_words as words
-from ChangeMapJointGui.change_map import DENSER_COLOR, LESS_DENSE_COLOR
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
-from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, STRENGTH, TRUST, Row
-from ChangeMapJointGui.inputs import BAD_COLOR
+from ChangeMapJointGui.colors import textColor
+from ChangeMapJointGui.findings_order import nearest, readingOrder, sortedWithin
+from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, Row
 from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 
-COLUMNS = READER + 1
+if TYPE_CHECKING:
+    from ChangeMapJointGui.pair_facts import PairFacts
+
+COLUMNS = LISTED + 1
 GROUPS = ("possible", "explained", "stable")  # sections that can be folded; the findings always show
 INDENT, GROUP_MARGIN = 14, 8  # pixels
 
@@ -24,11 +27,17 @@ class FindingsSection:
 
     Attributes:
         listed: all rows of the list, folded ones included.
+        facts: dates and slices of the two scans of the run on screen; None without one.
     """
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
         self.listed: list[Row] = []
+        self.facts: PairFacts | None = None
+        self._sort: tuple[int, bool] | None = None  # column and whether descending; None for the reading order
+        self._toFirst = False  # a run came on screen: its first row is chosen
+        self._placeMm: Any = None  # of the change that was selected last
+        self._reference: Any = None  # the scan that it lies in
         self._items: list[Any] = []  # of the table, one for each row of the list
         self._shownGroups: set[str] = set()
         self._judged: dict[str, list[Any]] | None = None
@@ -43,6 +52,8 @@ class FindingsSection:
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         table.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.header().setStretchLastSection(True)
+        table.header().setSectionsClickable(True)
+        table.header().connect("sectionClicked(int)", self.onSort)
         table.connect("itemSelectionChanged()", self.onSelected)
         table.connect("itemClicked(QTreeWidgetItem*,int)", self.onClicked)
         table.connect("itemExpanded(QTreeWidgetItem*)", self.onFolded)
@@ -53,6 +64,7 @@ class FindingsSection:
         self.ui.acceptButton.connect("clicked(bool)", lambda checked: self.judge("accepted" if checked else ""))
         self.ui.rejectButton.connect("clicked(bool)", lambda checked: self.judge("rejected" if checked else ""))
         self.ui.commentLineEdit.connect("editingFinished()", self.onComment)
+        self.ui.zoomCheckBox.connect("toggled(bool)", self.onZoom)
 
     # -- what is listed ---------------------------------------------------------------
     def showResult(self) -> None:
@@ -65,6 +77,13 @@ class FindingsSection:
         self.ui.notSeenLabel.text = words.notSeenText(() if session is None else session.notSeen)
         self._shown = ()
         self.listed = []
+        self._sort = None
+        self.facts = None if session is None else _factsOf(session)
+        self._toFirst = session is not None
+        if session is not None:
+            if session.results.reference is not self._reference:
+                self._placeMm = None
+            self._reference = session.results.reference
 
     def update(self) -> None:
         """List the changes again if the run or a setting of the list has changed."""
@@ -79,9 +98,13 @@ class FindingsSection:
         if state != self._shown:
             self._shown = state
             selected = self.selected
+            if selected is not None:
+                self._placeMm = selected.centre_mm
             self._judged = None if byMap else session.sections(self._listKey())
-            self.listed = self._regions() if byMap else self._changes()
+            self.listed = self._sorted(self._regions() if byMap else self._changes())
             self._fill(None if selected is None else selected.key)
+            if self._toFirst:
+                self._chooseFirst()
         else:
             self._fold()
             self._showDetails()
@@ -98,11 +121,43 @@ class FindingsSection:
             return []
         signs = [sign for sign, shown in ((1, parameters.increases), (-1, parameters.decreases)) if shown]
         regions = session.findings(parameters.threshold, parameters.smallestVoxels, signs)
-        return [Row(i, session.lists.sectionOf(region), region) for i, region in enumerate(regions, start=1)]
+        rows = readingOrder([Row(0, session.lists.sectionOf(region), region) for region in regions])
+        return [row._replace(number=i) for i, row in enumerate(rows, start=1)]
 
     def _changes(self) -> list[Row]:
         judged = self._judged or {}
         return [Row(change.measured["id"], name, change) for name, changes in judged.items() for change in changes]
+
+    def _chooseFirst(self) -> None:
+        """Choose the first row of a run that came on screen; after another run of the same scans, the same place."""
+        self._toFirst = False
+        shown = self._visible()
+        if not shown:
+            return
+        row = nearest(shown, self._placeMm) or shown[0]
+        self.ui.findingsTable.setCurrentItem(self._items[self.listed.index(row)])
+
+    # -- order ------------------------------------------------------------------------
+    def onSort(self, column: int) -> None:
+        """Sort by a column; a second click turns the order round, a third one restores the reading order."""
+        orders = [(column, False), (column, True), None]
+        at = orders.index(self._sort) if self._sort in orders[:2] else -1
+        self._sort = orders[at + 1]
+        key = None if self.selected is None else self.selected.key
+        self.listed = self._sorted(self._regions() if self._judged is None else self._changes())
+        self._fill(key)
+
+    def _sorted(self, rows: list[Row]) -> list[Row]:
+        """Return the rows in the order that was chosen, within each section."""
+        if self._sort is None:
+            return rows
+        review, sections = self.panel.session.review, None if self._judged is None else tuple(self._judged)
+        return sortedWithin(sections, rows, *self._sort, self.facts, lambda row: review(row.change.key)["verdict"])
+
+    @property
+    def ownRows(self) -> list[Row]:
+        """The findings; by the map its regions."""
+        return [row for row in self.listed if self._judged is None or row.section == "finding"]
 
     @property
     def rows(self) -> list[Any]:
@@ -112,10 +167,11 @@ class FindingsSection:
     @property
     def selected(self) -> Any:
         """The change whose row is selected, or None."""
-        row = self._selectedRow()
+        row = self.selectedRow()
         return None if row is None else row.change
 
-    def _selectedRow(self) -> Row | None:
+    def selectedRow(self) -> Row | None:
+        """Return the selected row, or None."""
         item = self.ui.findingsTable.currentItem()
         index = -1 if item is None or not item.isSelected() else int(item.data(NUMBER, qt.Qt.UserRole))
         return self.listed[index] if 0 <= index < len(self.listed) else None
@@ -135,7 +191,9 @@ class FindingsSection:
         self._filling = True
         table.clear()
         table.setHeaderLabels(words.columnNames(judged))
-        table.headerItem().setToolTip(STRENGTH, words.strengthHint(judged))
+        for column, hint in words.columnHints(judged).items():
+            table.headerItem().setToolTip(column, hint)
+        self._showOrder()
         table.rootIsDecorated = judged
         table.setColumnHidden(LISTED, judged or session is None or session.lists.own is None)
         self._items = []
@@ -147,7 +205,7 @@ class FindingsSection:
                 groups[row.section] = self._addGroup(row.section)
             item = qt.QTreeWidgetItem(groups[row.section] if grouped else table)
             item.setData(NUMBER, qt.Qt.UserRole, i)
-            self._fillItem(item, row, words.rowTexts(row, judged, names, sections))
+            self._fillItem(item, row, words.rowTexts(row, judged, names, sections, self.facts))
             self._mark(item, session.review(row.change.key)["verdict"], marks)
             self._items.append(item)
         for name, group in groups.items():
@@ -183,18 +241,27 @@ class FindingsSection:
         for column, text in enumerate(texts):
             item.setText(column, text)
             item.setToolTip(column, hint)
-        color = DENSER_COLOR if row.change.sign > 0 else LESS_DENSE_COLOR
+        color = textColor("denser" if row.change.sign > 0 else "less dense")
         item.setForeground(KIND, qt.QBrush(qt.QColor(color)))
         if row.change.trust is not None and row.change.trust < LOW_TRUST:
-            item.setForeground(TRUST, qt.QBrush(qt.QColor(BAD_COLOR)))
+            item.setForeground(TRUST, qt.QBrush(qt.QColor(textColor("bad"))))
 
     def _mark(self, item: Any, verdict: str, marks: dict[str, str]) -> None:
         """Show the reader's verdict on a row."""
         item.setText(READER, marks.get(verdict, ""))
         for column in range(READER):
+            if item.text(column) == "":
+                continue
             font = item.font(column)
             font.setStrikeOut(verdict == "rejected")
             item.setFont(column, font)
+
+    def _showOrder(self) -> None:
+        header = self.ui.findingsTable.header()
+        header.setSortIndicatorShown(self._sort is not None)
+        if self._sort is not None:
+            column, descending = self._sort
+            header.setSortIndicator(column, qt.Qt.DescendingOrder if descending else qt.Qt.AscendingOrder)
 
     def _markViews(self) -> None:
         """Mark the changes whose rows are on screen in the views."""
@@ -203,7 +270,7 @@ class FindingsSection:
 
     def _showCount(self) -> None:
         parameters, session = self.panel.parameters, self.panel.session
-        rows = [row for row in self.listed if self._judged is None or row.section == "finding"]
+        rows = self.ownRows
         threshold = 0.0 if parameters is None else parameters.threshold
         self.ui.findingsCountLabel.text = words.countText(session, self._judged, rows, threshold)
 
@@ -246,7 +313,7 @@ class FindingsSection:
             item = table.topLevelItem(i)
             if self._groupOf(item):
                 item.setExpanded(self._groupOf(item) in unfolded)
-        row = self._selectedRow()
+        row = self.selectedRow()
         if row is not None and row not in self._visible():
             table.setCurrentItem(None)
         self._filling = False
@@ -262,7 +329,7 @@ class FindingsSection:
         """Select the next (+1) or previous (-1) row that shows a change; after the last comes the first."""
         shown = self._visible()
         if shown:
-            row = self._selectedRow()
+            row = self.selectedRow()
             at = shown.index(row) if row in shown else (-1 if by > 0 else 0)
             target = shown[(at + by) % len(shown)]
             self.ui.findingsTable.setCurrentItem(self._items[self.listed.index(target)])
@@ -274,12 +341,26 @@ class FindingsSection:
         row = self.selected
         self._showSelected()
         if row is not None:
-            self.panel.session.jumpTo(row)
+            self._goTo(row)
         self._markViews()
+
+    def _goTo(self, row: Any) -> None:
+        """Center all views on a change, so large that it fills a third of each, if that is wanted."""
+        self.panel.session.jumpTo(row, zoom=bool(self.ui.zoomCheckBox.checked))
+
+    def onZoom(self, zoom: bool) -> None:
+        """Zoom to the selected change, or show the whole scan at its place."""
+        session, row = self.panel.session, self.selected
+        if session is None:
+            return
+        if not zoom:
+            session.fitViews()
+        if row is not None:
+            self._goTo(row)
 
     def judge(self, verdict: str) -> None:
         """Store the reader's verdict on the selected change: accepted, rejected, or empty for none."""
-        row = self._selectedRow()
+        row = self.selectedRow()
         if row is not None:
             self.panel.session.setReview(row.change.key, verdict=verdict)
             self._mark(self._items[self.listed.index(row)], verdict, words.markNames())
@@ -299,9 +380,10 @@ class FindingsSection:
             self.panel.session.setReview(row.key, comment=self.ui.commentLineEdit.text)
 
     def _showSelected(self) -> None:
-        row, session = self._selectedRow(), self.panel.session
+        row, session = self.selectedRow(), self.panel.session
         review = session.review(row.change.key) if row is not None else {"verdict": "", "comment": ""}
-        for widget in (self.ui.acceptButton, self.ui.rejectButton, self.ui.commentLineEdit):
+        of_one = (self.ui.acceptButton, self.ui.rejectButton, self.ui.commentLineEdit, self.ui.copyFindingButton)
+        for widget in of_one:
             widget.enabled = row is not None
         for widget in (self.ui.previousFindingButton, self.ui.nextFindingButton):
             widget.enabled = bool(self._visible())
@@ -311,6 +393,14 @@ class FindingsSection:
         self._showDetails()
 
     def _showDetails(self) -> None:
-        row = self._selectedRow()
+        row = self.selectedRow()
         threshold = 0.0 if row is None else self.panel.parameters.threshold
-        self.ui.findingRemarkLabel.text = words.details(row, threshold)
+        days = None if self.facts is None else self.facts.days
+        self.ui.findingRemarkLabel.text = words.details(row, threshold, days)
+        self.ui.findingRemarkLabel.toolTip = words.rulesText(row, days)
+
+
+def _factsOf(session: Any) -> PairFacts:
+    from ChangeMapJointGui.pair_facts import PairFacts  # not for an empty panel, which would open later
+
+    return PairFacts(session.results)

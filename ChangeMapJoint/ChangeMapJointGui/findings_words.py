@@ -14,10 +14,12 @@ from ChangeMapJointLib.change.sections import (
     SECTION_TITLES,
     reason_sentence,
 )
+from ChangeMapJointLib.export import finding_text
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
-from ChangeMapJointLib.scene.finding_words import change_text, details_text, probability_text, size_text
+from ChangeMapJointLib.scene.finding_words import details_text, probability_text
 
-NUMBER, KIND, SIZE, CHANGE, STRENGTH, TRUST, LISTED, READER = range(8)  # columns
+# columns; what a reader needs least is on the right
+NUMBER, KIND, PLACE, SIZE, CHANGE, DOUBLING, TRUST, READER, STRENGTH, LISTED = range(10)
 
 
 class Row(NamedTuple):
@@ -36,8 +38,20 @@ class Row(NamedTuple):
 
 def columnNames(judged: bool) -> list[str]:
     """Return the headers of the table."""
-    strength = _("Prob.") if judged else _("Peak")
-    return [_("No."), _("Kind"), _("Size"), _("Change"), strength, _("Trust"), _("Listed"), _("Reader")]
+    names = [_("No."), _("Kind"), _("Where"), _("mm before \u2192 now"), _("Volume"), _("Doubling")]
+    return [*names, _("Trust"), _("Reader"), _("Prob.") if judged else _("Peak"), _("Listed")]
+
+
+def columnHints(judged: bool) -> dict[int, str]:
+    """Return what the columns mean, by their number."""
+    return {
+        PLACE: _("Side, and stored slice of the current scan."),
+        SIZE: _("Mean of long and perpendicular axial diameter, before and now."),
+        CHANGE: _("Change of the lesion's volume with its 95 % interval."),
+        DOUBLING: _("Volume doubling time, where both dates are known and growth exceeds the measurement error."),
+        TRUST: _("How reliable the registration is there, from 0 to 1."),
+        STRENGTH: strengthHint(judged),
+    }
 
 
 def strengthHint(judged: bool) -> str:
@@ -78,7 +92,7 @@ def markNames() -> dict[str, str]:
     return {"accepted": _("accepted"), "rejected": _("rejected")}
 
 
-def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, str]) -> list[str]:
+def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, str], facts: Any = None) -> list[str]:
     """Return the cells of a row except the reader's.
 
     Args:
@@ -86,17 +100,32 @@ def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, 
         judged: whether the list is the judged one; else by the map.
         names: from :func:`kindNames`.
         sections: from :func:`sectionNames`.
+        facts: of the two scans, see :class:`~ChangeMapJointGui.pair_facts.PairFacts`.
     """
-    change = row.change
+    change, entry = row.change, entryOf(row)
     return [
         str(row.number),
         names["stable" if judged and row.section == "stable" else change.kind],
-        sizeText(change),
-        changeText(change.measured),
-        probabilityText((change.measured or {}).get("probability")) if judged else f"{change.peak:.2f}",
+        finding_text.place_words(entry, None if facts is None else facts.sliceOf(change.centre_mm)),
+        finding_text.size_words(entry).removesuffix(" mm") or _("{volume} ml").format(volume=f"{change.volume_ml:.2f}"),
+        finding_text.change_words(entry, short=True),
+        finding_text.doubling_cell(entry, None if facts is None else facts.days),
         "?" if change.trust is None else f"{change.trust:.2f}",
+        "",
+        probabilityText((change.measured or {}).get("probability")) if judged else f"{change.peak:.2f}",
         "" if judged else sections.get(row.section, ""),
     ]
+
+
+def entryOf(row: Row) -> dict[str, Any]:
+    """Return what was measured of a change, with the kind and the section by which it is listed."""
+    return {**(row.change.measured or {}), "kind": row.change.kind, "section": row.section}
+
+
+def copyText(row: Row, facts: Any) -> str:
+    """Return a change as text for a dictation."""
+    at = facts.sliceOf(row.change.centre_mm)
+    return finding_text.finding_text(entryOf(row), number=row.number, days=facts.days, slice_number=at)
 
 
 def probabilityText(probability: Any) -> str:
@@ -104,24 +133,21 @@ def probabilityText(probability: Any) -> str:
     return probability_text(probability)
 
 
-def sizeText(row: Any) -> str:
-    """Return the axial diameters of the lesion now (if resolved, in the prior); else the volume of the change."""
-    return size_text(row, _)
-
-
-def changeText(measured: Any) -> str:
-    """Return the change of the lesion's volume in percent; empty if it was not measured in both scans."""
-    return change_text(measured)
-
-
-def details(row: Row | None, threshold: float = 0.0) -> str:
-    """Return what is known of a change beyond the table: why it is explained, both measurements, remarks.
+def details(row: Row | None, threshold: float = 0.0, days: int | None = None) -> str:
+    """Return what is known of a change beyond the table: why it is explained, both measurements, rules, remarks.
 
     Args:
         row: of the list; None without one.
         threshold: of the map; a weaker change has no color in the views, and that is said.
+        days: between the scans; None where unknown.
     """
-    return "" if row is None else details_text(row.section, row.change, threshold, _)
+    return "" if row is None else details_text(row.section, row.change, threshold, _, days)
+
+
+def rulesText(row: Row | None, days: int | None) -> str:
+    """Return each rule of growth with its answer on a line of its own; empty where none applies."""
+    answers = () if row is None else finding_text.rules_of(entryOf(row), days)
+    return "\n".join(answer.sentence for answer in answers)
 
 
 def reasonText(row: Row) -> str:
@@ -179,7 +205,7 @@ def _withheld(session: Any) -> str:
     """Say why the list is empty; never "no change" if the registration cannot be used."""
     text = _(
         "No findings can be given: the registration cannot be used. {why} "
-        "{count} regions of remaining difference are withheld; see Registration check."
+        "{count} regions of remaining difference are withheld; see above."
     )
     return text.format(why=" ".join(session.reasons), count=session.withheld)
 

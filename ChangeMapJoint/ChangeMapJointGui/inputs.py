@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.dates import acquisitionOf
+from ChangeMapJointGui.patients import bodyPartWarning, patientWarning
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.scene.nodes import ROLE
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.scan.volume import Volume
 
-OK_COLOR, WARN_COLOR, BAD_COLOR = "#1b7f3b", "#b35900", "#c0392b"
-GATE_COLORS = {"fine": OK_COLOR, "look": WARN_COLOR, "refuse": BAD_COLOR}
+GATE_COLORS = {"fine": "good", "look": "look", "refuse": "bad"}
 
 
 class InputsSection:
@@ -29,7 +30,7 @@ class InputsSection:
         self.panel, self.ui = panel, panel.ui
         self.usable = False
         self._shown: tuple[Any, ...] = ()
-        self._check: tuple[str, str, bool] = (BAD_COLOR, "", False)  # color, text, usable
+        self._check: tuple[str, str, bool] = ("bad", "", False)  # color, text, usable
         self.ui.swapButton.connect("clicked(bool)", self.onSwap)
 
     def update(self) -> None:
@@ -56,8 +57,10 @@ class InputsSection:
         if session is not None and parameters is not None and session.isOf(parameters.reference, parameters.template):
             answer, sentences = session.gate
             if answer:
-                color, text = GATE_COLORS.get(answer, WARN_COLOR), gateInWords(answer, sentences)
-        self.ui.inputCheckLabel.text = f'<span style="color:{color}">{html.escape(text)}</span>' if text else ""
+                color, text = GATE_COLORS.get(answer, "look"), gateInWords(answer, sentences)
+        self.ui.inputCheckLabel.text = (
+            f'<span style="color:{textColor(color)}">{html.escape(text)}</span>' if text else ""
+        )
 
     def onSwap(self, checked: bool = False) -> None:  # noqa: ARG002
         """Swap the two scans."""
@@ -81,20 +84,25 @@ def checkInWords(reference: Any, template: Any) -> tuple[str, str, bool]:
         template: volume node of the prior scan; None if none is chosen.
 
     Returns:
-        Color and text to show, and whether a run may start.
+        Name of a color, and text to show, and whether a run may start.
     """
     if reference is None or template is None:
-        return BAD_COLOR, "", False
+        return "bad", "", False
     if reference is template:
-        return BAD_COLOR, _("Reference and template are the same volume; choose two scans."), False
+        return "bad", _("Reference and template are the same volume; choose two scans."), False
     from ChangeMapJointLib.gate.checks import check_pair
 
     try:
         volumes = [_checked(node) for node in (reference, template)]
     except InputError as error:
-        return BAD_COLOR, str(error), False
+        return "bad", str(error), False
     gate = check_pair(*volumes)
     text = gateInWords(gate.answer, gate.sentences)
+    two, part = patientWarning(reference, template), bodyPartWarning(reference, template)
+    if two or part:  # a warning, not a refusal: numbers change when patients move
+        others = [reason.text for reason in gate.reasons if not (two and reason.rule == "patient")]
+        texts = [two, part, *others]
+        return "bad" if two else GATE_COLORS[gate.answer], " ".join(filter(None, texts)), gate.answer != "refuse"
     if gate.answer == "fine":  # the comparison also checks the anatomy, and may still refuse the pair
         text = _("Headers and voxels: nothing speaks against a comparison. Apply also checks the anatomy.")
     return GATE_COLORS[gate.answer], text, gate.answer != "refuse"

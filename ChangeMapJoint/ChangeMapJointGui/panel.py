@@ -13,6 +13,8 @@ from slicer.util import VTKObservationMixin
 
 from ChangeMapJointGui.change_map import MapSection
 from ChangeMapJointGui.comparisons import ComparisonsSection
+from ChangeMapJointGui.cursor import CursorSection
+from ChangeMapJointGui.dictation import Dictation
 from ChangeMapJointGui.export import ExportSection
 from ChangeMapJointGui.findings_table import FindingsSection
 from ChangeMapJointGui.inputs import InputsSection
@@ -22,6 +24,8 @@ from ChangeMapJointGui.registration_check import CheckSection
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
+from ChangeMapJointGui.stored import StoredSection
+from ChangeMapJointGui.verdict import VerdictSection
 from ChangeMapJointGui.views import ViewsSection
 from ChangeMapJointLib.change.method_table import METHODS
 
@@ -61,11 +65,25 @@ class Panel(VTKObservationMixin):
         self.map = MapSection(self)
         self.findings = FindingsSection(self)
         self.check = CheckSection(self)
+        self.verdict = VerdictSection(self)
+        self.dictation = Dictation(self)
+        self.cursor = CursorSection(self)
+        self.stored = StoredSection(self)
         self.views = ViewsSection(self)
         self.export = ExportSection(self)
         self.shortcuts = Shortcuts(self)
-        shown = (self.comparisons, self.views, self.map, self.findings, self.check, self.export)
-        self._results = shown  # views are made before what they show
+        self._results = (
+            self.comparisons,
+            self.views,
+            self.map,
+            self.findings,
+            self.verdict,
+            self.check,
+            self.dictation,
+            self.cursor,
+            self.stored,
+            self.export,
+        )  # views are made before the rest
         self._sections = (self.inputs, self.method, self.run, *self._results)
         self._showNothing()
         resultsLoaded.connect(self.showLoaded)
@@ -250,5 +268,6 @@ class Panel(VTKObservationMixin):
         self.entered = False
         for section in (self.run, self.method):
             section.close()
+        self.cursor.removeObservers()
         resultsLoaded.disconnect(self.showLoaded)
         self.removeObservers()

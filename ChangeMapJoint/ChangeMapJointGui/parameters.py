@@ -49,7 +49,7 @@ class ChangeMapJointParameterNode:
     edges: bool = False
     untrusted: bool = True
     checkOverlay: str = "none"
-    prior: str = "warped"
+    prior: str = "acquired"  # its true shape: a warp may hide growth, or make it
     layout: str = "compare"
     window: str = "lung"
     readerVerdict: str = ""

@@ -1,21 +1,19 @@
-"""Section Registration check: the verdict on the registration, and tools to verify it."""
+"""Section Registration check: tools to verify the registration, and the reader's own verdict."""
 
 from __future__ import annotations
 
-import html
 from functools import partial
 from typing import Any
 
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
-from ChangeMapJointGui.inputs import BAD_COLOR, OK_COLOR, WARN_COLOR
 
 READER_VERDICTS = ("", "fine", "doubtful", "wrong")
 
 
 class CheckSection:
-    """Verdict with reasons, edges, flicker, swipe, overlays, prior view, and the reader's own verdict."""
+    """Edges, flicker, swipe, overlays, prior view, and the reader's own verdict."""
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
@@ -32,8 +30,8 @@ class CheckSection:
         fillChoices(
             self.ui.priorComboBox,
             [
-                ("warped", _("Warped onto the current scan")),
                 ("acquired", _("As acquired, follows the cursor")),
+                ("warped", _("Warped onto the current scan: sizes are not its own")),
                 ("rigid", _("As acquired, rigidly side by side")),
             ],
         )
@@ -43,19 +41,14 @@ class CheckSection:
             onChosen(comboBox, partial(self._choose, name))
         self.ui.flickerButton.connect("pressed()", lambda: self.flicker(True))
         self.ui.flickerButton.connect("released()", lambda: self.flicker(False))
-        self.ui.rigidButton.connect("clicked(bool)", self.onRigid)
         self.ui.swipeSlider.connect("valueChanged(double)", self.onSwipe)
 
     def showResult(self) -> None:
-        """Show the verdict of the run that was loaded."""
+        """Enable the tools that the run on screen has."""
         self._shown = ()
         session = self.panel.session
         self.ui.checkCollapsibleButton.enabled = session is not None
         self.ui.swipeSlider.value = 0
-        color, text = verdictInWords(session.verdict) if session is not None else (WARN_COLOR, "")
-        self.ui.verdictLabel.text = f'<b style="color:{color}">{html.escape(text)}</b>'
-        self.ui.reasonsLabel.text = " ".join(session.reasons) if session is not None else ""
-        self.ui.rigidButton.visible = session is not None and session.unusable
         for widget in (self.ui.checkOverlayComboBox, self.ui.untrustedCheckBox):
             widget.enabled = session is not None and session.hasFindings
 
@@ -93,25 +86,9 @@ class CheckSection:
         if self.panel.session is not None:
             self.panel.session.swipe(percent / 100)
 
-    def onRigid(self, checked: bool = False) -> None:  # noqa: ARG002
-        """Show current and prior side by side after rigid alignment, without map and edges."""
-        with self.panel.oneChange() as parameters:
-            parameters.prior, parameters.layout = "rigid", "check"
-            parameters.showOverlay = parameters.edges = parameters.untrusted = False
-            parameters.checkOverlay = "none"
-
     def _comboBoxes(self) -> tuple[tuple[Any, str], ...]:
         return (
             (self.ui.checkOverlayComboBox, "checkOverlay"),
             (self.ui.priorComboBox, "prior"),
             (self.ui.readerVerdictComboBox, "readerVerdict"),
         )
-
-
-def verdictInWords(verdict: str) -> tuple[str, str]:
-    """Return color and text of the program's verdict."""
-    return {
-        "good": (OK_COLOR, _("Registration: good")),
-        "look closely": (WARN_COLOR, _("Registration: look closely")),
-        "do not use": (BAD_COLOR, _("Registration: do not use, it failed")),
-    }.get(verdict, (WARN_COLOR, verdict))

@@ -8,7 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from ChangeMapJointGui.inputs import BAD_COLOR
+from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.messages import PanelWording, showErrors
 from ChangeMapJointGui.parameters import defaultThreshold
 from ChangeMapJointLib.change.method_table import STAGE_TITLES
@@ -138,7 +138,7 @@ class RunSection:
         self.ui.progressBar.visible = False
         seconds = time.monotonic() - self._started
         if end.state == "finished" and end.result is not None:
-            self._showStatus(_("Done, but the result could not be loaded."), BAD_COLOR)
+            self._showStatus(_("Done, but the result could not be loaded."), textColor("bad"))
             with showErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.runs.lastJob)
                 self._showStatus(
@@ -151,7 +151,7 @@ class RunSection:
         else:
             message = end.message if end.error is None else end.error.render(self._wording)
             self.ui.logTextEdit.appendPlainText(message)
-            self._showStatus(message, BAD_COLOR)
+            self._showStatus(message, textColor("bad"))
             self.ui.logButton.checked = True
         self.refresh()
 

@@ -44,3 +44,10 @@ def loadSamplePair() -> tuple[Any, Any]:
         for side, name in zip(("reference", "template"), NAMES, strict=True)
     )
     return reference, template
+
+
+def isSynthetic(node: Any) -> bool:
+    """Return whether a volume node holds a scan of the sample pair, whatever its name."""
+    from ChangeMapJointLib.core.sample_pair import is_sample
+
+    return node.GetImageData() is not None and is_sample(slicer.util.arrayFromVolume(node))

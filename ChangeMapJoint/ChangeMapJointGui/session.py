@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import slicer
 
-from ChangeMapJointGui.findings_csv import writeTable
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
-from ChangeMapJointGui.runs import REPORT
+from ChangeMapJointGui.panes import Panes
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
@@ -48,6 +46,7 @@ class Session:
         self.lists = RunLists(results)
         self._reading = Decisions(results.reading)
         self._overlay = Overlay()
+        self._panes = Panes(results)
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
         self._mapOnScreen = self._priorOnScreen = ""
@@ -100,12 +99,6 @@ class Session:
         """Number of findings that are withheld since the registration failed."""
         record = self.results.content.get("findings", {})
         return int(record.get("withheld", 0)) or len(record.get("findings", []))
-
-    @property
-    def report(self) -> Path | None:
-        """Path of the run's report; None if it no longer exists."""
-        path = self.results.record.GetAttribute(REPORT)
-        return Path(path) if path and Path(path).exists() else None
 
     @property
     def mapNode(self) -> Any:
@@ -175,11 +168,18 @@ class Session:
         """What the comparison cannot see, one sentence each; empty for method ``rigid`` and a failed registration."""
         return () if self.unusable else unseen_of_records(self.results.content)
 
-    def jumpTo(self, row: ListedChange) -> None:
-        """Center all views on a finding; the prior's views on its place in the prior."""
+    def jumpTo(self, row: ListedChange, *, zoom: bool = False) -> None:
+        """Center all views on a finding; the prior's views on its place in the prior.
+
+        Args:
+            row: the finding.
+            zoom: also make it fill a third of each view.
+        """
         views = existing(CURRENT)
         if self._follower is None:
             views += existing(PRIOR)
+        if zoom:
+            findings.zoom_to(findings.extent_mm(row.measured, row.volume_ml), views)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
     def markFindings(self, rows: Sequence[Row], selected: ListedChange | None) -> None:
@@ -211,9 +211,14 @@ class Session:
         verdict = old["verdict"] if verdict is None else verdict
         self._reading.decide(key, verdict or None, old["comment"] if comment is None else comment)
 
-    def saveTable(self, path: Path, rows: Sequence[Row]) -> None:
-        """Write rows of the list with the reader's verdicts as CSV (UTF-8, LPS, mm)."""
-        writeTable(path, rows, self.review)
+    @property
+    def decided(self) -> dict[str, Any]:
+        """Return the threshold and both verdicts on the registration, by the column of a table."""
+        return {
+            "map_threshold": self._reading.threshold,
+            "registration_verdict": self.verdict,
+            "reader_registration_verdict": self.readerVerdict,
+        }
 
     # -- registration check -----------------------------------------------------------
     @property
@@ -299,30 +304,44 @@ class Session:
             self._follower = None
         layouts.set_layers(views, background=run.template if acquired else run.warped)
         layouts.link(views, layouts.PRIOR_GROUP if acquired else layouts.CURRENT_GROUP)
-        if acquired and len(views) == len(PRIOR) and len(existing(CURRENT)) == len(CURRENT):
-            self._follower = PriorFollower(mapping)
+        pairs = [pair for pair in zip(CURRENT, PRIOR, strict=True) if len(existing(pair)) == len(pair)]
+        if acquired and pairs:
+            self._follower = PriorFollower(mapping, *zip(*pairs, strict=True))
         elif not acquired:
             for view, like in zip(PRIOR, CURRENT, strict=True):
                 if view in views and existing([like]):
                     layouts.match(view, like)
+        self._panes.show(warped=not acquired)
 
     def flicker(self, on: bool) -> None:
-        """While on, the current views show the warped prior."""
+        """While on, the current views show the warped prior, without overlay and markers."""
         layouts.set_layers(self._views, background=self.results.warped if on else self.results.reference)
+        self._panes.flicker(on)
+        self._showMarks(not on)
+
+    def _showMarks(self, shown: bool) -> None:
+        """Show or hide what is drawn over the scans: a flicker compares the scans alone."""
+        if self.maps:
+            self._overlay.set_visible(shown and self._shown and not self._checking)
+        if self.results.findings is not None:
+            findings.show_in(self.results.findings, self._views if shown else ())
 
     def swipe(self, share: float) -> None:
-        """Show the warped prior in this share of the views, from the patient's left; 0 hides it."""
+        """Show the warped prior in this share of what the axial view shows, from the patient's left; 0 hides it."""
+        self._showMarks(share <= 0)
         if share <= 0:
             self._dropReveal()
             return
         if self._reveal is None:
             self._reveal = check.Reveal(self._views, self.results.warped)
-        self._reveal.swipe(1 - share)
+        self._reveal.swipe(self._reveal.fraction_at(layouts.across(CURRENT[0], 1 - share)))
+        self._panes.divide(self._reveal.plane)
 
     def _dropReveal(self) -> None:
         if self._reveal is not None:
             self._reveal.remove()
             self._reveal = None
+            self._panes.divide(None)
 
     # -- views ------------------------------------------------------------------------
     def arrange(self, layout: str) -> None:
@@ -350,7 +369,7 @@ class Session:
 
     def _onLayers(self) -> None:
         """Show the run exactly in those views that show its scans: another patient's may have been loaded."""
-        ours = _ids(self.scans)
+        ours = {*_ids(self.scans), None}  # nothing: the scan was removed
         views = [view for view in existing(CURRENT) if composite_node(view).GetBackgroundVolumeID() in ours]
         if views == self._views:
             return
@@ -368,11 +387,15 @@ class Session:
 
     def leave(self) -> None:
         """Take everything off the views and stop observing; :meth:`arrange` shows the run again."""
+        self._panes.remove()
         for part in (self._watch, self._follower, self._reveal):
             if part is not None:
                 part.remove()
         self._watch = self._follower = self._reveal = None
         self._clear(existing(self._views))
+        for view in existing(self._views):  # VTK reports an error where the last layers of a view go
+            if not composite_node(view).GetBackgroundVolumeID():
+                layouts.set_layers([view], background=next(iter(self.scans), None))
         self._overlay.set_views(())
         self._views, self._priorOnScreen = [], ""
         if self.results.findings is not None and self.results.findings.GetScene() is not None:

@@ -12,15 +12,11 @@ import numpy as np
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request
 from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.core.sample_pair import NOTICE
 from ChangeMapJointLib.evaluation.detection import Detection, match_findings
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.provenance import sha256_of
 from ChangeMapJointLib.synthesis.truth import read_truth
-
-NOTICE = (
-    "Sample pair: the second time point is SYNTHETIC change on a real CT: breathing motion, density, noise and "
-    "lesions were added to the same patient's scan. It shows what the program does, not how well it reads patients."
-)
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,7 @@ def demo_request(out: Path, device: str, *, overwrite: bool = False) -> Request:
         device=device,
         overwrite=overwrite or is_demo(out),
         notices=(NOTICE,),
+        keep_names=True,  # of the sample pair
         attribution=tuple(line for line in attribution.splitlines() if line.strip()),
     )
 

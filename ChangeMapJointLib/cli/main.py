@@ -16,6 +16,7 @@ from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.cli.evaluate import evaluate_command
+from ChangeMapJointLib.cli.export import export_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -85,6 +86,10 @@ def run_command(
     ] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Start our registration from --field.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
+    keep_names: Annotated[
+        bool,
+        typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
+    ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
@@ -93,7 +98,15 @@ def run_command(
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(
-            reference, template, out, options, device, overwrite, deformation=tuple(field or ()), refine=refine
+            reference,
+            template,
+            out,
+            options,
+            device,
+            overwrite,
+            deformation=tuple(field or ()),
+            refine=refine,
+            keep_names=keep_names,
         )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):
@@ -257,6 +270,10 @@ def train_command(
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 app.command("view", epilog=EXAMPLE)(view_command)
+app.command(
+    "export",
+    epilog="Example: changemap export result --reference current/ --template prior/ --dicom objects",
+)(export_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

@@ -77,7 +77,7 @@ def show_run(folder: Path, place: Place, *, reader: str, scans: dict[str, Path |
     run: OpenedRun | None = None
     fault = ""
     try:
-        run = open_run(folder, **scans)
+        run = open_run(folder, reference=scans["reference"], template=scans["template"])
     except InputError as error:
         if any(field in ("reference", "template") for field in (error.field, *_arguments(error))):
             raise

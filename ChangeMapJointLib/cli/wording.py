@@ -13,6 +13,7 @@ OPTIONS = {
             "truth",
             *("scheduler", "workers", "memory", "retries", "check"),
             *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
+            *("dicom", "anonymous", "earlier"),
         )
     },
     "current": "--reference",

@@ -66,6 +66,18 @@ class SavedResult:
         return self._array(run_files.SIGNED_CHANGE)
 
     @cached_property
+    def finding_labels(self) -> NDArray[np.int16]:
+        """The id of the change that each voxel belongs to, 0 elsewhere, ``[z, y, x]`` on the current scan's grid.
+
+        Raises:
+            InputError: the run has none: method ``rigid``, or an older version.
+        """
+        path = self.folder / run_files.FINDING_LABELS
+        if not path.exists():
+            raise InputError(f"has no {path.name}", field=self.folder, remedy=RUN_AGAIN)
+        return read_array(path)[0].astype(np.int16, copy=False)
+
+    @cached_property
     def trust(self) -> NDArray[np.float32] | None:
         """How reliable the deformation is, float32 [0, 1], on ``deformation.field.grid``."""
         return self._array(run_files.TRUST)
@@ -110,6 +122,42 @@ class SavedResult:
         except (OSError, shutil.SameFileError) as error:
             raise InputError(f"cannot be written ({error})", field=Path(path), remedy="give another file") from error
 
+    def to_dicom(
+        self,
+        out: Path | str,
+        *,
+        reference: Path | str,
+        template: Path | str,
+        anonymous: bool = False,
+        earlier: Path | str | None = None,
+    ) -> list[Path]:
+        """Write the result as DICOM objects, complete or not at all; needs the extra ``dicom``.
+
+        They are a segmentation of the findings, a measurement report (TID 1500), a parametric map of the change map,
+        the registrations, and the report as pages and as a PDF. They carry the patient and the study of the current
+        scan and refer to the images of both scans.
+
+        Args:
+            out: the folder to make.
+            reference: DICOM series of the current scan, checked to be the one that was compared. A run keeps
+                neither names nor UIDs.
+            template: DICOM series of the prior scan, likewise.
+            anonymous: leave out patient, study, dates and real UIDs.
+            earlier: folder of the export whose current scan is this result's prior scan: its lesions keep their
+                tracking identifiers.
+
+        Returns:
+            The files, those first that others refer to.
+
+        Raises:
+            InputError: highdicom is missing; a series is no DICOM, not that of the result, or of another patient; or
+                ``out`` exists or cannot be written.
+        """
+        from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
+
+        paths = [None if path is None else Path(path) for path in (reference, template, earlier)]
+        return export_dicom(self, DicomRequest(Path(out), paths[0], paths[1], anonymous, paths[2]))
+
     def _array(self, name: str) -> NDArray[Any] | None:
         path = self.folder / name
         return read_array(path)[0] if path.exists() else None
@@ -131,8 +179,8 @@ def load_result(folder: Path | str) -> SavedResult:
         >>> import ChangeMapJointLib as cmj
         >>> out = cmj.compare("current.nrrd", "prior.nrrd", method="rigid").save("out")
         >>> saved = cmj.load_result(out)
-        >>> saved.quality.verdict, saved.record["reference"]["name"]
-        ('look closely', 'current.nrrd')
+        >>> saved.quality.verdict, saved.record["reference"]["name"].split()[0]
+        ('look closely', 'scan')
     """
     folder = Path(folder)
     if folder.is_file():
@@ -161,6 +209,27 @@ def load_result(folder: Path | str) -> SavedResult:
         run,
         _not_seen(quality.get("not_seen", []), folder / run_files.QUALITY),
     )
+
+
+def findings_of_records(records: Mapping[str, Any], folder: Path) -> Findings | None:
+    """Return the findings with the other sections, from the records of a run; None with method ``rigid``.
+
+    Args:
+        records: by name, see :func:`~ChangeMapJointLib.io.run_records.read_records`.
+        folder: named in errors.
+
+    Raises:
+        InputError: a record is not as a run writes it.
+    """
+    findings = _findings(records.get("findings"), folder / run_files.FINDINGS)
+    return _with_others(findings, _findings(records.get("candidates"), folder / run_files.CANDIDATES))
+
+
+def quality_of_records(records: Mapping[str, Any], folder: Path) -> tuple[Quality, GateAnswer]:
+    """Return quality and the gate's answer from the records of a run, as :func:`findings_of_records`."""
+    path, quality = folder / run_files.QUALITY, records["quality"]
+    gate = _from_json(GateAnswer, quality["gate"], path) if "gate" in quality else ALL_FINE
+    return _from_json(Quality, quality.get("quality"), path), gate
 
 
 @dataclass(frozen=True)

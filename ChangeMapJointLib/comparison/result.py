@@ -145,6 +145,7 @@ class Result:
         notices: Iterable[str] = (),
         attribution: Iterable[str] = (),
         stages: Stages | None = None,
+        keep_names: bool = False,
     ) -> Path:
         """Write the result folder, as ``changemap run`` does: complete or not at all.
 
@@ -155,6 +156,7 @@ class Result:
             notices: sentences for the top of the report.
             attribution: where the scans come from and under which licence.
             stages: the stages of a larger run that saving is part of.
+            keep_names: write the names of the scans' files into run.json and report; else a hash stands for them.
 
         Returns:
             ``out``.
@@ -172,6 +174,7 @@ class Result:
             notices=tuple(notices),
             attribution=tuple(attribution),
             stages=stages,
+            keep_names=keep_names,
         )
 
     def report(self, path: Path | str) -> Path:
@@ -186,3 +189,38 @@ class Result:
         from ChangeMapJointLib.comparison.save import write_page
 
         return write_page(self, Path(path))
+
+    def to_dicom(
+        self,
+        out: Path | str,
+        *,
+        reference: Path | str | None = None,
+        template: Path | str | None = None,
+        anonymous: bool = False,
+        earlier: Path | str | None = None,
+    ) -> list[Path]:
+        """Write the result as DICOM objects, complete or not at all; needs the extra ``dicom``.
+
+        They are a segmentation of the findings, a measurement report (TID 1500), a parametric map of the change map,
+        the registrations, and the report as pages and as a PDF. They carry the patient and the study of the current
+        scan and refer to the images of both scans.
+
+        Args:
+            out: the folder to make.
+            reference: DICOM series of the current scan; None for the one that was compared, if it was DICOM.
+            template: DICOM series of the prior scan, likewise.
+            anonymous: leave out patient, study, dates and real UIDs.
+            earlier: folder of the export whose current scan is this result's prior scan: its lesions keep their
+                tracking identifiers.
+
+        Returns:
+            The files, those first that others refer to.
+
+        Raises:
+            InputError: highdicom is missing; a series is no DICOM, not that of the result, or of another patient; or
+                ``out`` exists or cannot be written.
+        """
+        from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
+
+        paths = [None if path is None else Path(path) for path in (reference, template, earlier)]
+        return export_dicom(self, DicomRequest(Path(out), paths[0], paths[1], anonymous, paths[2]))

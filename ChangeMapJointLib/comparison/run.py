@@ -39,6 +39,7 @@ class Request:
         compress: compress the volumes; without it they are written and loaded faster.
         deformation: files of another program's deformation; see :func:`~ChangeMapJointLib.comparison.compare.compare`.
         refine: start our registration from it.
+        keep_names: write the names of the scans' files into the outputs; else a hash stands for them.
     """
 
     reference: Path
@@ -54,6 +55,7 @@ class Request:
     compress: bool = True
     deformation: tuple[Path, ...] = ()
     refine: bool = False
+    keep_names: bool = False
 
 
 def run(request: Request, listener: Listener = ignore_progress) -> Result:
@@ -91,6 +93,7 @@ def run(request: Request, listener: Listener = ignore_progress) -> Result:
         notices=request.notices,
         attribution=request.attribution,
         stages=stages,
+        keep_names=request.keep_names,
     )
     return replace(result, record=replace(result.record, stages=tuple(stages.reports)))
 

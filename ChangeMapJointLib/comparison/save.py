@@ -23,11 +23,12 @@ from ChangeMapJointLib.comparison.stages import StageReport, Stages
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.resample import resample
+from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.io import run_files, write
-from ChangeMapJointLib.io.provenance import describe_device, versions
+from ChangeMapJointLib.io.provenance import describe_device, versions, voxels_sha256
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
@@ -43,6 +44,7 @@ def save_result(
     notices: tuple[str, ...],
     attribution: tuple[str, ...],
     stages: Stages | None,
+    keep_names: bool = False,
 ) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
@@ -53,8 +55,9 @@ def save_result(
         stages.reports = list(result.record.stages)
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
-            record = provenance(result, inputs, stages.reports)
-            page = report_content(result, inputs, record, notices=notices, attribution=attribution)
+            names = shown_names(inputs, keep_names=keep_names)
+            record = provenance(result, inputs, stages.reports, names)
+            page = report_content(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.1)
             _write_together(
                 partial(write_maps, folder, result, compress=compress),
@@ -91,7 +94,9 @@ def write_page(result: Result, path: Path) -> Path:
     for scan in inputs:
         if scan.path is not None:
             check_no_input(path, split_selector(scan.path)[0])
-    write_report(path, report_content(result, inputs, provenance(result, inputs, list(result.record.stages))))
+    names = shown_names(inputs)
+    record = provenance(result, inputs, list(result.record.stages), names)
+    write_report(path, report_content(result, inputs, record, names))
     return path
 
 
@@ -116,6 +121,8 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write.write_displacement(folder / run_files.DEFORMATION, field, compress=compress)
     write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid)
     write_nrrd(folder / run_files.TRUST, maps.trust, field.grid)
+    labels = result.findings.labels if result.findings.labels is not None else np.zeros(grid.shape)
+    write_nrrd(folder / run_files.FINDING_LABELS, labels.astype(np.int16), grid)
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
     write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=read_judge().operating_points)
     if result.candidates is not None:
@@ -129,6 +136,12 @@ def all_notes(result: Result) -> tuple[str, ...]:
     return (*lung_notes, *given_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
 
 
+def synthetic_notice(result: Result) -> tuple[str, ...]:
+    """Return the notice that a scan is of the sample pair, whose change is synthetic; empty for all others."""
+    pair = result.pair
+    return (NOTICE,) if is_sample(pair.reference.volume.array) or is_sample(pair.template.volume.array) else ()
+
+
 def given_notes(result: Result) -> tuple[str, ...]:
     """Return the sentences on a given deformation: where it comes from, how it was read, and what speaks against it."""
     if result.given is None:
@@ -137,15 +150,31 @@ def given_notes(result: Result) -> tuple[str, ...]:
     return (given.sentence, *given.notes, *given.doubts)
 
 
-def provenance(result: Result, inputs: tuple[Input, Input], stages: list[StageReport]) -> dict[str, Any]:
-    """Return the content of ``run.json``; it names files without their folders, which are private."""
+def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tuple[str, str]:
+    """Return the names of both scans for the outputs; a file or a folder may be named after the patient.
+
+    Args:
+        inputs: the current and the prior scan.
+        keep_names: return their own names, without the folders they lie in; else a part of their hash, or their side
+            where they were no files.
+    """
+    sides = ("current scan", "prior scan")
+    hashed = [f"scan {scan.sha256[:12]}" if scan.sha256 else side for scan, side in zip(inputs, sides, strict=True)]
+    reference, template = [scan.name for scan in inputs] if keep_names else hashed
+    return reference, template
+
+
+def provenance(
+    result: Result, inputs: tuple[Input, Input], stages: list[StageReport], names: tuple[str, str]
+) -> dict[str, Any]:
+    """Return the content of ``run.json``; ``names`` are those of the scans, see :func:`shown_names`."""
     registration, record, pair = result.registration, result.record, result.pair
     return {
         "schema": run_files.SCHEMA,
         "research_use_only": "Research use, not a medical device.",
         "started": record.started.isoformat(timespec="seconds"),
-        "reference": _input(inputs[0], pair.reference.volume),
-        "template": _input(inputs[1], pair.template.volume),
+        "reference": _input(names[0], inputs[0], pair.reference.volume),
+        "template": _input(names[1], inputs[1], pair.template.volume),
         "gate": plain(result.gate),
         "notes": [*result.gate.sentences, *all_notes(result)],
         "configuration": without_folders(to_mapping(record.config)),
@@ -173,10 +202,11 @@ def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _input(scan: Input, volume: Volume) -> dict[str, Any]:
+def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
     return {
-        "name": scan.name,
+        "name": name,
         "sha256": scan.sha256,
+        "voxels_sha256": voxels_sha256(volume.array),
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
         "acquisition": asdict(replace(volume.acquisition, patient_key=None)),
@@ -213,6 +243,7 @@ def report_content(
     result: Result,
     inputs: tuple[Input, Input],
     record: dict[str, Any],
+    names: tuple[str, str],
     *,
     notices: tuple[str, ...] = (),
     attribution: tuple[str, ...] = (),
@@ -226,8 +257,8 @@ def report_content(
         rows["given deformation"] = given_rows(result.given, result)
     unusable = result.quality.verdict == "do not use"
     return ReportContent(
-        reference=reference.volume,
-        template=result.pair.template.volume,
+        reference=replace(reference.volume, source=Path(names[0])),
+        template=replace(result.pair.template.volume, source=Path(names[1])),
         warped_template=result.warped_template,
         method=config.method,
         how="" if result.given is None else how_computed(result.given),
@@ -242,7 +273,7 @@ def report_content(
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
         not_seen=() if unusable else tuple(one.sentence for one in result.not_seen),
-        notices=(*notices, *all_notes(result)),
+        notices=tuple(dict.fromkeys((*notices, *synthetic_notice(result), *all_notes(result)))),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",
         attribution=attribution,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.resample import index_points, sample, sample_array
 
@@ -47,7 +49,39 @@ class DisplacementField:
 
     def jacobian_determinant(self) -> NDArray[np.float32]:
         """Return det grad y on :attr:`grid`, float32 ``[z, y, x]``: 1 preserves volume, 0 or less is folding."""
-        return jacobian_determinant(torch.as_tensor(self.vectors_mm), self.grid).numpy()
+        if not compiled_available():
+            return jacobian_determinant(torch.as_tensor(self.vectors_mm), self.grid).numpy()
+        from ChangeMapJointLib.core import kernels
+
+        result = np.empty(self.grid.shape, dtype=np.float32)
+        vectors = np.ascontiguousarray(self.vectors_mm)
+        direction, spacing = (np.asarray(v, dtype=np.float32) for v in (self.grid.direction, self.grid.spacing_mm))
+        over_slices(partial(kernels.jacobian_slices, vectors, direction, spacing, result), len(result))
+        return result
+
+    def on(self, target: Grid, matrix: FloatArray | None = None) -> DisplacementField:
+        """Return the field at the voxels of another grid, the border repeated outside.
+
+        Args:
+            target: the other grid.
+            matrix: 4x4, whose displacement ``(matrix - 1) x`` is added; nothing by default.
+        """
+        affine = self.grid.inverse_affine @ target.affine
+        shift: FloatArray = np.zeros((4, 4)) if matrix is None else (matrix - np.eye(4)) @ target.affine
+        result = np.empty((*target.shape, 3), dtype=np.float32)
+        if compiled_available():
+            from ChangeMapJointLib.core import kernels
+
+            rows = [np.ascontiguousarray(m[:3]) for m in (affine, shift)]
+            fixed = (np.ascontiguousarray(self.vectors_mm), *rows, result)
+            over_slices(partial(kernels.vector_slices, *fixed), len(result))
+            return DisplacementField(result, target)
+        volume = torch.as_tensor(self.vectors_mm).movedim(-1, 0)
+        for z in range(0, len(result), 16):  # slab by slab, which bounds the memory
+            slab = slice(z, z + 16)
+            sampled = sample(volume, index_points(target, affine, slab), Grid(self.grid.shape)).movedim(0, -1)
+            result[slab] = (sampled + index_points(target, shift, slab)).numpy()
+        return DisplacementField(result, target)
 
 
 def jacobian_determinant(vectors_mm: Tensor, grid: Grid) -> Tensor:
@@ -105,7 +139,10 @@ def warp(
     Returns:
         float32 ``[z, y, x]`` on ``target``.
     """
-    volume = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32)).to(device)[None]
+    values = np.ascontiguousarray(array, dtype=np.float32)
+    if torch.device(device).type == "cpu" and compiled_available():
+        return _warp_compiled(values, source, target, field, outside)
+    volume = torch.as_tensor(values).to(device)[None]
     vectors = torch.as_tensor(field.vectors_mm).to(device).movedim(-1, 0)
     field_on_target = field.grid.same_as(target)
     # from index to index in float64: physical coordinates of some scanners are too large for float32
@@ -120,4 +157,21 @@ def warp(
             u = sample(vectors, index_points(target, to_field, slab, like=volume), Grid(field.grid.shape))
         points += u.movedim(0, -1) @ linear
         result[slab] = sample(volume, points, Grid(source.shape), outside)[0].cpu().numpy()
+    return result
+
+
+def _warp_compiled(
+    values: NDArray[np.float32], source: Grid, target: Grid, field: DisplacementField, outside: float
+) -> NDArray[np.float32]:
+    """:func:`warp` by the compiled kernel."""
+    from ChangeMapJointLib.core import kernels
+
+    to_source, to_field = source.inverse_affine @ target.affine, field.grid.inverse_affine @ target.affine
+    if field.grid.same_as(target):
+        to_field = np.eye(4)
+    linear = np.ascontiguousarray(source.inverse_affine[:3, :3])
+    affine, to_field = (np.ascontiguousarray(m[:3]) for m in (to_source, to_field))
+    vectors, result = np.ascontiguousarray(field.vectors_mm), np.empty(target.shape, dtype=np.float32)
+    fixed = (values, affine, linear, vectors, to_field, np.float32(outside), result)
+    over_slices(partial(kernels.warped_slices, *fixed), len(result))
     return result

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid, apply_affine
 
 
@@ -81,11 +84,17 @@ def resample(
     Returns:
         float32 ``[z, y, x]`` on ``target``. No low-pass filter: smooth before coarsening.
     """
-    volume = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32))[None]
+    values = np.ascontiguousarray(array, dtype=np.float32)
     # from index to index in float64: physical coordinates of some scanners are too large for float32
     affine = source.inverse_affine @ (target.affine if matrix is None else matrix @ target.affine)
-    index_grid = Grid(source.shape)
     result = np.empty(target.shape, dtype=np.float32)
+    if compiled_available():
+        from ChangeMapJointLib.core import kernels
+
+        rows = np.ascontiguousarray(affine[:3])
+        over_slices(partial(kernels.affine_slices, values, rows, np.float32(outside), result), len(result))
+        return result
+    volume, index_grid = torch.as_tensor(values)[None], Grid(source.shape)
     for z in range(0, target.shape[0], slab_size):
         slab = slice(z, z + slab_size)
         points = index_points(target, affine, slab)

@@ -18,6 +18,7 @@ from ChangeMapJointLib.scan.volume import Volume
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
     from ChangeMapJointLib.change.sections import Section
+    from ChangeMapJointLib.export.reader_decisions import Reading
     from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
@@ -45,6 +46,7 @@ class ReportContent:
         trust: [0, 1] on R's grid; regions below ``trust_limit`` are hatched. None: nothing is hatched.
         trust_limit: see ``trust``.
         not_seen: what the comparison cannot see, one sentence each; always shown, whatever was found.
+        reading: what a reader decided; None before one has read the scans.
         notices: sentences shown at the top, for example that a scan is synthetic.
         reference_sha256: SHA-256 of the input file or series.
         template_sha256: the same of the template.
@@ -70,6 +72,7 @@ class ReportContent:
     trust: NDArray[np.float32] | None = None
     trust_limit: float = LOW_TRUST
     not_seen: tuple[str, ...] = ()
+    reading: Reading | None = None
     notices: tuple[str, ...] = ()
     reference_sha256: str = ""
     template_sha256: str = ""

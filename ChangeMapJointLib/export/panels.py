@@ -112,7 +112,8 @@ def field_mm(box_mm: FloatArray) -> float:
 
 def finding_boxes_mm(content: ReportContent, *, margin_mm: float = 3.0) -> dict[int, FloatArray]:
     """The box around each finding's voxels with a margin: its two corners ``[2, 3]`` in mm, LPS, by id."""
-    slices = [] if content.findings is None else ndimage.find_objects(content.findings.labels)
+    labels = None if content.findings is None else content.findings.labels  # None where a saved run is shown
+    slices = [] if labels is None else ndimage.find_objects(labels)
     grid = content.reference.grid
     boxes = {}
     for finding in content.items:

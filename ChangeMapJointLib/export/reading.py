@@ -82,8 +82,11 @@ def _row(entry: Mapping[str, Any]) -> str:
         *(entry.get("id", ""), entry.get("kind", ""), place, entry.get("decision", ""), entry.get("comment", "")),
         *(last.get("reader", ""), str(last.get("at", ""))[:19].replace("T", " ")),
     )
-    cells = zip(HEADS, values, strict=True)
-    return f"<tr role=row>{''.join(f'<td role=cell data-label={chr(34)}{head}{chr(34)}>{escape(str(v))}</td>' for head, v in cells)}</tr>"
+    cells = "".join(
+        f'<td role="cell" data-label="{head}">{escape(str(value))}</td>'
+        for head, value in zip(HEADS, values, strict=True)
+    )
+    return f'<tr role="row">{cells}</tr>'
 
 
 def _number(value: Any) -> float:

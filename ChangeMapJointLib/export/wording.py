@@ -302,7 +302,6 @@ def inputs(content: ReportContent) -> list[tuple[str, str, str]]:
 def _describe(volume: Volume, sha256: str) -> dict[str, str]:
     scan, grid = volume.acquisition, volume.grid
     return {
-        # the file name only: folder names may identify the patient; run.json holds the whole path
         "File or folder": volume.source.name or UNKNOWN,
         "Acquired": scan.date or UNKNOWN,
         "Slice thickness": UNKNOWN if scan.slice_thickness_mm is None else number(scan.slice_thickness_mm, 2, "mm"),

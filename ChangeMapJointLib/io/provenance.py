@@ -8,7 +8,9 @@ import platform
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.io.dicom.recognise import is_dicomdir
@@ -40,6 +42,20 @@ def sha256_of(path: Path) -> str:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 total.update(block)
+    return total.hexdigest()
+
+
+def voxels_sha256(array: NDArray[np.generic]) -> str:
+    """Return the SHA-256 of a scan's voxels, whatever the files were called that they came from.
+
+    Args:
+        array: HU, ``[z, y, x]``; whole numbers of any type give the same hash.
+    """
+    total = hashlib.sha256(repr(array.shape).encode())
+    for part in array:  # slice by slice, so that no copy of the whole scan is made
+        with np.errstate(invalid="ignore"):  # what int16 cannot hold is compared below
+            whole = np.rint(part).astype("<i2")
+        total.update(whole.tobytes() if np.array_equal(whole, part) else part.astype("<f4").tobytes())
     return total.hexdigest()
 
 

@@ -20,6 +20,7 @@ CHANGE_DIFFERENCE = "change_difference.nrrd"
 CHANGE_LEARNED = "change_learned.nrrd"
 CHANGE_COMBINED = "change_combined.nrrd"
 SIGNED_CHANGE = "signed_change.nrrd"
+FINDING_LABELS = "finding_labels.nrrd"  # int16: the id of the change that a voxel belongs to, 0 elsewhere
 WARPED_TEMPLATE = "warped_template.nrrd"
 
 # -- geometry -------------------------------------------------------------------------------
@@ -33,7 +34,10 @@ LUNGS_TEMPLATE = "lungs_template.nrrd"
 NEEDED_RECORDS = (RUN, QUALITY)
 RECORDS = (*NEEDED_RECORDS, FINDINGS, CANDIDATES)
 ALWAYS = frozenset({*NEEDED_RECORDS, REPORT, WARPED_TEMPLATE, RIGID, LUNGS_REFERENCE, LUNGS_TEMPLATE})
-WITH_MAP = ALWAYS | {FINDINGS, FINDINGS_CSV, CANDIDATES, CHANGE_MAP, SIGNED_CHANGE, DEFORMATION, JACOBIAN, TRUST}
+WITH_MAP = ALWAYS | {
+    *(FINDINGS, FINDINGS_CSV, CANDIDATES, FINDING_LABELS, CHANGE_MAP, SIGNED_CHANGE),
+    *(DEFORMATION, JACOBIAN, TRUST),
+}
 WITH_NETWORK = WITH_MAP | {CHANGE_DIFFERENCE, CHANGE_LEARNED, CHANGE_COMBINED}
 FILES = WITH_NETWORK  # everything that a run may write
 REPLACEABLE = FILES | {READING}  # a folder that holds anything else is never replaced

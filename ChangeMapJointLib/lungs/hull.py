@@ -16,12 +16,31 @@ _LEAST_ML = 0.1
 
 
 def axial_hull(mask: Mask) -> Mask:
-    """The convex hull of ``mask`` in each axial slice."""
-    _, y, x = np.ogrid[tuple(slice(n) for n in mask.shape)]
-    hull = mask.any(axis=(1, 2), keepdims=True) & np.ones(mask.shape, dtype=bool)
+    """The convex hull of ``mask`` in each axial slice.
+
+    In a row, the hull lies between two columns, and of the mask only the first and the last voxel matter.
+    """
+    nz, ny, nx = mask.shape
+    occupied = np.asarray(mask.any(axis=2))
+    ends = mask.argmax(axis=2), nx - 1 - mask[:, :, ::-1].argmax(axis=2)
+    first, last = np.zeros((nz, ny), dtype=np.int64), np.full((nz, ny), nx, dtype=np.int64)
+    last[~occupied.any(axis=1)] = 0
+    y, x = np.ogrid[:ny, :nx]
+    rows = np.arange(ny)
     for angle in np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS):
         along = (np.cos(angle) * x + np.sin(angle) * y).astype(np.float32)
-        hull &= along <= np.where(mask, along, -np.inf).max(axis=(1, 2), keepdims=True)
+        farthest = np.maximum(along[rows, ends[0]], along[rows, ends[1]])
+        limit = np.where(occupied, farthest, -np.inf).max(axis=1)
+        # in a row, ``along`` rises or falls
+        rises = along[0, -1] >= along[0, 0]
+        for row in range(ny):
+            if rises:
+                np.minimum(last[:, row], np.searchsorted(along[row], limit, "right"), out=last[:, row])
+            else:
+                beyond = nx - np.searchsorted(along[row, ::-1], limit, "right")
+                np.maximum(first[:, row], beyond, out=first[:, row])
+    column = np.arange(nx)
+    hull: Mask = (column >= first[:, :, None]) & (column < last[:, :, None])
     return hull
 
 

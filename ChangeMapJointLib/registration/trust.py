@@ -8,14 +8,16 @@ prediction was calibrated on pairs with known motion, including registrations th
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
-from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
@@ -116,8 +118,17 @@ def inverse_consistency(forward: DisplacementField, backward: DisplacementField)
     Returns:
         float32 ``[z, y, x]``; 0 where both agree.
     """
-    backward_mm = torch.as_tensor(backward.vectors_mm).movedim(-1, 0)
     error = np.empty(forward.grid.shape, dtype=np.float32)
+    if compiled_available():
+        from ChangeMapJointLib.core import kernels
+
+        to_index = backward.grid.inverse_affine
+        affine, linear = to_index @ forward.grid.affine, np.ascontiguousarray(to_index[:3, :3])
+        vectors, other = (np.ascontiguousarray(field.vectors_mm) for field in (forward, backward))
+        fixed = (vectors, np.ascontiguousarray(affine[:3]), linear, other, error)
+        over_slices(partial(kernels.inverse_error_slices, *fixed), len(error))
+        return error
+    backward_mm = torch.as_tensor(backward.vectors_mm).movedim(-1, 0)
     for z in range(0, forward.grid.shape[0], 16):
         slab = slice(z, z + 16)
         u = torch.as_tensor(forward.vectors_mm[slab])
@@ -128,11 +139,8 @@ def inverse_consistency(forward: DisplacementField, backward: DisplacementField)
 
 def inside_template(field: DisplacementField, template: Grid) -> NDArray[np.bool_]:
     """Where y(x) lies inside the template's field of view, bool ``[z, y, x]`` on the field's grid."""
-    inside = np.empty(field.grid.shape, dtype=bool)
-    for z in range(0, field.grid.shape[0], 16):
-        slab = slice(z, z + 16)
-        points = index_points(field.grid, field.grid.affine, slab).double() + torch.as_tensor(field.vectors_mm[slab])
-        inside[slab] = template.contains(points.numpy())
+    everywhere = np.ones(template.shape, dtype=np.float32)
+    inside: NDArray[np.bool_] = warp(everywhere, template, field.grid, field, outside=0.0) > 0.5
     return inside
 
 
@@ -158,7 +166,7 @@ def gather_evidence(
         for scan in (pair.reference, pair.template)
     )
     grid = reference.grid
-    coarse = DisplacementField(_vectors(field, grid), grid)
+    coarse = field.on(grid)
     reference_mask = reference.mask.numpy()
     warped_mask = warp(template.mask.numpy(), template.grid, grid, coarse)
     sigma = _sigma(options.smooth_mm, grid)
@@ -284,14 +292,6 @@ def _keypoint_distance(field: DisplacementField, keypoints: Keypoints | None) ->
     share = np.clip(total / ENOUGH, 0.0, 1.0)
     mean = np.where(share > 0, np.exp(weighted / np.maximum(total, np.float32(1e-9))) - 0.5, 0.0)
     return mean.astype(np.float32), share.astype(np.float32)
-
-
-def _vectors(field: DisplacementField, grid: Grid) -> FloatMap:
-    """The vectors of ``field`` at the voxels of another grid."""
-    vectors = torch.as_tensor(field.vectors_mm).movedim(-1, 0)
-    points: FloatArray = field.grid.inverse_affine @ grid.affine
-    sampled = sample(vectors, index_points(grid, points), Grid(field.grid.shape))
-    return sampled.movedim(0, -1).contiguous().numpy()
 
 
 def _sigma(length_mm: float, grid: Grid) -> list[float]:

@@ -14,6 +14,7 @@ from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import RUN, Node, Views, composite_node, derived, existing, remove, tag
+from ChangeMapJointLib.scene.pane_labels import Plane
 from ChangeMapJointLib.scene.transforms import displacement
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
@@ -70,7 +71,7 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
     if existing_node is not None:
         return existing_node
     grid = grid_of(lungs)
-    values = _on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
+    values = on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
     doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
     return _label(hatched(doubtful, grid), lungs, "untrusted", "hatched where the registration is unreliable")
 
@@ -78,7 +79,7 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
 def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     """Fill a region with stripes at 45 degrees in each of the three planes, and draw its border.
 
-    A third of every 9 mm is filled, or of every six voxels if that is more.
+    A third of every 9 mm is filled, or of every six voxels, or four of their longest edges, if that is more.
 
     Args:
         region: bool ``[z, y, x]``.
@@ -93,7 +94,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     start, stop = bounding_box(region, 1)  # usually a small part of the scan
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     hx, hy, hz = grid.spacing_mm
-    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm)))
+    period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm), 4 * max(grid.spacing_mm)))  # seen on thick slices
     z, y, x = (np.arange(a, b) for a, b in zip(start, stop, strict=True))
     along = z[:, None, None] * hz + y[:, None] * hy + x * hx
     stripes = along.astype(np.float32) % period < period / 3
@@ -101,7 +102,7 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     return result
 
 
-def _on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
+def on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
     """Resample ``array`` from ``source`` to ``target``: trilinear, the border repeated."""
     if source.same_as(target):
         return array
@@ -140,22 +141,13 @@ def _derive(node: Node, source: Node, role: str) -> Node:
 
 
 # -- flicker and swipe ----------------------------------------------------------------------------
-class Flicker:
-    """Switches the background of some views between two scans."""
-
-    def __init__(self, views: Views, first: Node, second: Node) -> None:
-        self.views = tuple(views)
-        self.first, self.second = first, second
-
-    def show_second(self, second: bool) -> None:
-        """Show the second scan if True, else the first."""
-        set_layers(existing(self.views), background=self.second if second else self.first)
-
-
 class Reveal:
     """Shows the second scan in a part of the views, as foreground: one side of a plane, or a box round a point.
 
     Only that part is copied, which is fast enough to follow the mouse.
+
+    Attributes:
+        plane: of the last swipe: a point and the normal towards the second scan (RAS); None without a cut.
     """
 
     def __init__(self, views: Views, second: Node) -> None:
@@ -165,6 +157,7 @@ class Reveal:
         self._before = {view: composite_node(view).GetForegroundVolumeID() for view in self.views}
         self._opacity = {view: composite_node(view).GetForegroundOpacity() for view in self.views}
         self._node: Node | None = None
+        self.plane: Plane | None = None
 
     def swipe(self, fraction: float) -> None:
         """Show the second scan to the patient's left of a sagittal plane.
@@ -181,6 +174,23 @@ class Reveal:
         else:
             stop[sagittal] = n - cut
         self._show(start, stop)
+        self.plane = self._plane(int(sagittal), start, stop)
+
+    def fraction_at(self, ras: ArrayLike) -> float:
+        """Return the fraction for :meth:`swipe` whose plane goes through a point (RAS, mm)."""
+        sagittal = int(np.abs(np.asarray(self._grid.direction)[0]).argmax())
+        part = (float(self._grid.to_index(lps_to_ras(ras))[sagittal]) + 0.5) / self._grid.size[sagittal]
+        return part if self._grid.direction[0][sagittal] > 0 else 1.0 - part
+
+    def _plane(self, axis: int, start: list[int], stop: list[int]) -> Plane | None:
+        """Return the plane of the cut, with its normal towards what is shown; None if all or nothing is shown."""
+        at, towards = (start[axis], 1.0) if start[axis] > 0 else (stop[axis], -1.0)
+        if at in (0, self._grid.size[axis]):
+            return None
+        index = np.asarray(self._grid.size) / 2.0
+        index[axis] = at - 0.5
+        normal = towards * np.asarray(self._grid.direction, dtype=float)[:, axis]
+        return lps_to_ras(self._grid.to_physical(index)), normal * (-1.0, -1.0, 1.0)
 
     def around(self, ras: ArrayLike, size_mm: float = 60.0) -> None:
         """Show the second scan in a cube of edge ``size_mm`` round a point (RAS, mm)."""

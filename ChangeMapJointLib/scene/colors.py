@@ -20,7 +20,13 @@ ORANGE: RGB = (0.90, 0.38, 0.00)
 PALE_ORANGE: RGB = (1.00, 0.80, 0.45)
 BLUE: RGB = (0.00, 0.42, 0.85)
 PALE_BLUE: RGB = (0.55, 0.83, 1.00)
-WHITE: RGB = (1.0, 1.0, 1.0)
+VIOLET: RGB = (0.46, 0.16, 0.51)
+PALE_VIOLET: RGB = (0.76, 0.65, 0.81)
+PALE_GREEN: RGB = (0.65, 0.86, 0.63)
+DEEP_GREEN: RGB = (0.10, 0.47, 0.22)
+MAGENTA: RGB = (0.80, 0.10, 0.50)
+SAND: RGB = (0.95, 0.75, 0.35)
+TEAL: RGB = (0.08, 0.42, 0.48)
 YELLOW: RGB = (1.00, 0.93, 0.20)
 PURPLE: RGB = (0.86, 0.50, 0.72)
 DARK: RGB = (0.25, 0.00, 0.33)
@@ -32,9 +38,10 @@ SCALES: dict[str, tuple[RGB, ...]] = {
     "increase": (PALE_ORANGE, ORANGE),
     "decrease": (BLUE, PALE_BLUE),  # from -1 to 0
     "change": (BLUE, PALE_BLUE, PALE_ORANGE, ORANGE),
-    "Jacobian": (BLUE, PALE_BLUE, PALE_ORANGE, ORANGE),  # above 1 the tissue has contracted since the prior: denser now
+    # not the colors of change: above 1 the tissue has contracted since the prior, below it has expanded
+    "Jacobian": (VIOLET, PALE_VIOLET, PALE_GREEN, DEEP_GREEN),
     "displacement": (DARK, GREEN, YELLOW),
-    "trust": (PURPLE, WHITE),
+    "trust": (MAGENTA, SAND, TEAL),  # none of them white: it must be seen on bone
 }
 TRANSPARENT = {"change": 0.1, "Jacobian": 0.1}  # fraction of the scale, in its middle, that is transparent
 MARKS: dict[str, RGB] = {"edges": YELLOW, "untrusted": PURPLE}  # label 1; 0 is transparent

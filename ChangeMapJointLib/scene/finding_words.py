@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from ChangeMapJointLib.change.sections import reason_sentence
+from ChangeMapJointLib.export.finding_text import growth_sentences, lesions, nodule_kind
 
 Translate = Callable[[str], str]
+_VOLUMES_AGAIN = re.compile(r"\b(Grown|Shrunk) from [^()]* ml \([^()]*\)\. ?")  # the figures stand before it
 
 
 def probability_text(probability: Any) -> str:
@@ -42,38 +45,31 @@ def change_text(measured: Any) -> str:
     return "" if percent is None else f"{percent:+.0f} %"
 
 
-def details_text(section: str, change: Any, threshold: float, tr: Translate = str) -> str:
-    """Return what is known of a change beyond the table: why it is explained, both measurements, remarks.
+def details_text(section: str, change: Any, threshold: float, tr: Translate = str, days: int | None = None) -> str:
+    """Return what is known of a change beyond the table: why it is explained, both measurements, rules, remarks.
 
     Args:
         section: where the change is listed.
         change: a :class:`~ChangeMapJointLib.change.threshold_list.ListedChange`.
         threshold: of the map; a weaker change has no color in the views, and that is said.
         tr: translates a text.
+        days: between the scans; None where unknown.
     """
     measured = change.measured
     if measured is None:
         return tr("{volume} ml changed; not measured as a lesion.").format(volume=f"{change.volume_ml:.2f}")
+    entry = {**measured, "kind": change.kind, "section": section}
     reason = tr(reason_sentence(measured.get("reason"))) if section == "explained" else ""
     remark = str(measured.get("remark") or "")
     if reason:  # it comes first, and once
         remark = remark.replace(reason, "").strip()
+    sizes = " ".join(growth_sentences(entry, days)) if any(lesions(entry)) else ""
+    if sizes:
+        remark = _VOLUMES_AGAIN.sub("", remark)
+    kind = nodule_kind(entry)
     pale = ""
     if change.peak and change.peak < threshold:
         pale = tr("No color here: the map reaches {peak}, less than the threshold of {threshold}.")
         pale = pale.format(peak=f"{change.peak:.2f}", threshold=f"{threshold:.2f}")
-    return "\n".join(line for line in (reason, _sizes(measured, tr), remark, pale) if line)
-
-
-def _sizes(measured: Any, tr: Translate) -> str:
-    """Return the lesion's diameters now and before; empty unless both scans show it. The remark holds its volumes."""
-    sides = [measured.get("lesion_reference"), measured.get("lesion_template")]
-    if None in sides:
-        return ""
-    now, before = (
-        tr("{long} x {across} mm").format(
-            long=f"{lesion['long_diameter_mm']:.1f}", across=f"{lesion['perpendicular_diameter_mm']:.1f}"
-        )
-        for lesion in sides
-    )
-    return tr("Now {now}; before {before}.").format(now=now, before=before)
+    lines = (reason, f"{kind.capitalize()}. {sizes}" if kind else sizes, remark, pale)
+    return "\n".join(line for line in lines if line)

@@ -9,11 +9,13 @@ import slicer
 
 from ChangeMapJointLib.change.kinds import DENSER_KINDS
 from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.lesions.growth import sphere_diameter_mm
 from ChangeMapJointLib.scene.colors import BLUE, ORANGE
 from ChangeMapJointLib.scene.layouts import jump
-from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views
+from ChangeMapJointLib.scene.nodes import CURRENT, Node, Views, slice_node
 
 Finding = Mapping[str, Any]  # an entry of findings.json or of the panel's list: id, kind, centre_mm (LPS), remark
+CLOSEST_MM = 24.0  # smallest field of view: of smaller ones only voxels are seen
 
 
 def markups(
@@ -71,3 +73,24 @@ def show_in(node: Node, views: Views) -> None:
 def go_to(finding: Finding, views: Views = CURRENT) -> None:
     """Center these views on a finding."""
     jump(lps_to_ras(finding["centre_mm"]), views)
+
+
+def extent_mm(measured: Mapping[str, Any] | None, volume_ml: float) -> float:
+    """Return the diameter of what a reader wants to see: the lesion, the larger of both scans, else the region.
+
+    Args:
+        measured: entry of ``findings.json``; None where nothing was measured.
+        volume_ml: of the region of change.
+    """
+    sides = [(measured or {}).get(f"lesion_{side}") for side in ("reference", "template")]
+    lesion = max((float(side["long_diameter_mm"]) for side in sides if side), default=0.0)
+    return lesion or sphere_diameter_mm(volume_ml)
+
+
+def zoom_to(size_mm: float, views: Views = CURRENT, share: float = 1 / 3) -> None:
+    """Zoom some views so that ``size_mm`` fills a share of their shorter side; not closer than :data:`CLOSEST_MM`."""
+    for view in views:
+        node = slice_node(view)
+        width, height, _ = node.GetDimensions()
+        mm = max(size_mm / share, CLOSEST_MM) / max(min(width, height), 1)  # per pixel
+        node.SetFieldOfView(width * mm, height * mm, node.GetFieldOfView()[2])

@@ -45,3 +45,14 @@ KEY_HELP: tuple[tuple[str, str], ...] = (
     (HELD, "flicker: show the warped prior while held (cursor in a view)"),
     ("1 / 2 / 3", "lung / mediastinum / bone window"),
 )
+_FINE_BELOW, _FINE_STEP, _STEP = 0.3, 0.005, 0.02
+
+
+def threshold_step(threshold: float) -> float:
+    """One step of the map's threshold: finer at low thresholds, where one step changes much.
+
+    Examples:
+        >>> threshold_step(0.2), threshold_step(0.7)
+        (0.005, 0.02)
+    """
+    return _FINE_STEP if threshold < _FINE_BELOW else _STEP

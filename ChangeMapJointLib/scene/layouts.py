@@ -10,7 +10,7 @@ import slicer
 import slicer.util
 from numpy.typing import ArrayLike
 
-from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.core.grid import FloatArray, Vector3
 from ChangeMapJointLib.scene.nodes import (
     CURRENT,
     ORIENTATIONS,
@@ -199,6 +199,15 @@ def match(view: str, like: str, centre: Vector3 | None = None) -> None:
     target.SetFieldOfView(width * mm, height * mm, target.GetFieldOfView()[2])
     target.UpdateMatrices()
     target.EndModify(was)
+
+
+def across(view: str, share: float) -> FloatArray:
+    """Return the point (RAS, mm) at a share of a view's width, from its left edge, in the middle of its height."""
+    node = slice_node(view)
+    width, height, _ = node.GetDimensions()
+    to_ras = slicer.util.arrayFromVTKMatrix(node.GetXYToRAS())
+    point: FloatArray = (to_ras @ (share * width, height / 2, 0.0, 1.0))[:3]
+    return point
 
 
 def jump(ras: ArrayLike, views: Views = CURRENT) -> None:

@@ -73,7 +73,7 @@ class Guard:
         async def say_where(request: web.Request) -> web.StreamResponse:  # the page asks for it before it connects
             return web.json_response({"sessionURL": f"ws://{request.headers['Host']}/ws"})
 
-        app.middlewares.insert(0, self.middleware())
+        app.middlewares.insert(0, self.middleware())  # type: ignore[arg-type]  # aiohttp names its decorated form
         for path in ("/paraview", "/paraview/"):
             app.router.add_post(path, say_where)
         app.router.add_get("/report.html", serve_report)

@@ -69,12 +69,14 @@ class Navigation:
         if view in CURRENT and view not in self._fitted and min(slice_node(view).GetDimensions()[:2]) > 10:
             self._fitted.add(view)
             layouts.fit([view], self.reference)
+            self.scroll(view, 0)
         self.sync()
 
     def fit(self) -> None:
         """Fit all views to the whole scan."""
         layouts.fit(CURRENT, self.reference)
-        self.sync()
+        for view in CURRENT:
+            self.scroll(view, 0)
 
     # -- movements -----------------------------------------------------------------------------
     def scroll(self, view: str, steps: float) -> None:
@@ -84,8 +86,10 @@ class Navigation:
         normal, centre = matrix[:3, 2], matrix[:3, 3]
         low, high = self._range(normal)
         step = self._step(normal)
-        at = float(centre @ normal) + float(np.clip(steps, -MOST_STEPS, MOST_STEPS)) * step
-        self._move(node, centre + normal * (float(np.clip(at, low, high)) - float(centre @ normal)))
+        here = float(centre @ normal)
+        index = np.floor((here - low) / step + 0.5) + round(float(np.clip(steps, -MOST_STEPS, MOST_STEPS)))
+        at = min(max(low + float(index) * step, low), high)  # in the middle of a slice, not between two
+        self._move(node, centre + normal * (at - here))
         self.sync()
 
     def slices(self, view: str) -> tuple[int, int]:
@@ -94,7 +98,8 @@ class Navigation:
         low, high = self._range(matrix[:3, 2])
         step = self._step(matrix[:3, 2])
         count = round((high - low) / step) + 1
-        return int(np.clip(round((float(matrix[:3, 3] @ matrix[:3, 2]) - low) / step), 0, count - 1)) + 1, count
+        index = np.floor((float(matrix[:3, 3] @ matrix[:3, 2]) - low) / step + 0.5)
+        return int(np.clip(index, 0, count - 1)) + 1, count
 
     def pan(self, view: str, right_px: float, down_px: float) -> None:
         """Drag the picture of a view by some pixels of its window."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ChangeMapJointLib.io.read import is_dicom, read_volume, split_selector
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
 from ChangeMapJointLib.io.run_seal import check_seal, file_sha256
 
+_IMAGES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".zip")
+_MOST_ENTRIES, _MOST_FILES, _MOST_BYTES = 64, 3000, 2_000_000_000  # of a folder in which a scan is looked for
 SHOWN_RIGID = (run_files.WARPED_TEMPLATE, run_files.RIGID, run_files.LUNGS_REFERENCE)
 SHOWN = (
     *SHOWN_RIGID,
@@ -89,8 +92,9 @@ def open_run(
 ) -> OpenedRun:
     """Check the folder of a run and find its scans.
 
-    The folder holds no scans and does not say where they are, which is private. They are looked for by the names that
-    the run recorded: in the folder itself, beside it, in the current folder, and among the sample data.
+    The folder holds no scans and does not say where they are, which is private. They are looked for by their hash, and
+    by their names where the run recorded them: in the folder itself, beside it, in the current folder, and among the
+    sample data.
 
     Args:
         folder: of the run.
@@ -179,17 +183,35 @@ def _given(record: Mapping[str, Any], side: str, path: Path) -> Path:
 
 
 def _found(folder: Path, record: Mapping[str, Any], side: str) -> Path | None:
-    name = str((record.get(side) or {}).get("name") or "")
-    if not name or Path(name).name != name:  # a path would lead anywhere
-        return None
+    """Find a scan by the name that the run recorded, or by its hash where the run keeps names to itself."""
+    scan = record.get(side) or {}
+    name = str(scan.get("name") or "")
     for place in _places(folder):
-        path = place / name
-        try:
-            if path.exists() and _is_scan(path, record, side):
-                return path
-        except (OSError, InputError):
-            continue
+        named: list[Path] = [place / name] if name and Path(name).name == name else []  # a path would lead anywhere
+        others = _scans_in(place) if scan.get("sha256") and place != folder else ()
+        path: Path
+        for path in (*named, *others):
+            try:
+                if path.exists() and _is_scan(path, record, side):
+                    return path
+            except (OSError, InputError):
+                continue
     return None
+
+
+def _scans_in(place: Path) -> Iterator[Path]:
+    """What may be a scan in a folder: images, archives, and folders that are no runs; not what is too large to hash."""
+    try:
+        entries = sorted(place.iterdir())[:_MOST_ENTRIES]
+    except OSError:
+        return
+    for path in entries:
+        if path.is_dir():
+            files = [] if (path / run_files.RUN).exists() else list(islice(path.rglob("*"), _MOST_FILES))
+            if files and len(files) < _MOST_FILES and sum(file.stat().st_size for file in files) < _MOST_BYTES:
+                yield path
+        elif path.name.lower().endswith(_IMAGES) and path.stat().st_size < _MOST_BYTES:
+            yield path
 
 
 def _places(folder: Path) -> Iterator[Path]:
@@ -204,7 +226,7 @@ def _is_scan(path: Path, record: Mapping[str, Any], side: str) -> bool:
     """Whether ``path`` holds the scan that was compared, by its hash; without one, by its size in voxels."""
     sha256 = (record.get(side) or {}).get("sha256")
     if sha256:
-        return _sha256(split_selector(path)[0]) == sha256
+        return bool(_sha256(split_selector(path)[0]) == sha256)
     size = (record.get(side) or {}).get("size")
     return not size or list(read_volume(path).grid.size) == list(size)
 

@@ -21,7 +21,7 @@ from ChangeMapJointLib.export.reading import write_reading
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE, unseen_of_records
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.reading_file import VERDICTS, ReadingFile
-from ChangeMapJointLib.scene.keys import FLICKER_KEY, KEY_HELP, KEYS
+from ChangeMapJointLib.scene.keys import FLICKER_KEY, KEY_HELP, KEYS, threshold_step
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR
 from ChangeMapJointLib.web import page
 from ChangeMapJointLib.web.opened_run import OpenedRun
@@ -29,7 +29,6 @@ from ChangeMapJointLib.web.pictures import LAYOUTS, VIEWS, Pictures
 from ChangeMapJointLib.web.rows import Row, marked, rows_of, sections_of
 from ChangeMapJointLib.web.shown_run import CHECKS, DEFAULT_OPACITY, LOWEST_THRESHOLD, MAP_TITLES, Settings, ShownRun
 
-FINE_BELOW, FINE_STEP, STEP = 0.3, 0.005, 0.02
 WATCH_S = 1.0  # how often reading.json is looked at for decisions of others
 VERDICT_WORDS = {
     "good": "Registration: good",
@@ -139,8 +138,8 @@ class Viewer:
 
     def _list_choices(self) -> list[dict[str, str]]:
         assert self.shown is not None
-        names = {key: f"{key.capitalize()}: {hint}" for key, hint in OPERATING_POINT_HINTS.items()}
-        names[BY_MAP] = "By the map: its regions at the threshold"  # type: ignore[index]
+        names: dict[str, str] = {key: f"{key.capitalize()}: {hint}" for key, hint in OPERATING_POINT_HINTS.items()}
+        names[BY_MAP] = "By the map: its regions at the threshold"
         return [{"key": key, "title": names[key]} for key in self.shown.lists.choices]
 
     # -- the page's state ------------------------------------------------------------------------------
@@ -262,7 +261,7 @@ class Viewer:
         settings = self.shown.settings
         if action in ("threshold_up", "threshold_down"):
             sign = 1 if action == "threshold_up" else -1
-            step = FINE_STEP if settings.threshold + 1e-6 * sign < FINE_BELOW else STEP
+            step = threshold_step(settings.threshold + 1e-6 * sign)
             self.change(threshold=settings.threshold + sign * step)
         elif action in ("next", "previous"):
             self._step(1 if action == "next" else -1)
@@ -337,7 +336,7 @@ class Viewer:
         if self.reading is None or row is None:
             return
         about = {"id": row["number"], "kind": row["rawKind"], "centre_mm": row["centre"]}
-        self.reading.decide(key, about=about, **values)  # type: ignore[arg-type]
+        self.reading.decide(key, about=about, **values)
         self._carry()
 
     def on_judge(self, verdict: str) -> None:
@@ -444,7 +443,7 @@ class Viewer:
         for view in PRIOR:
             labels[view] = {"title": f"PRIOR, {how}", "date": dates.get("prior", "")}
         for view, label in labels.items():
-            label["sides"] = navigation.letters(view)  # type: ignore[assignment]
+            label["sides"] = navigation.letters(view)
         self.state.labels = labels
         self._write_slices()
 

@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/nodule_kinds.py SCRATCH [--independent PAIR ...]
 
-SCRATCH holds the pairs of ``judge_pairs.py``. The one fitted number of ``nodule_type.py`` was chosen on their patients
-to fit on, so what counts are those to test on. PAIR is a folder of ``independent_pairs.py``, on which nothing was chosen.
+SCRATCH holds the pairs of ``judge_pairs.py``. The one fitted number of ``nodule_type.py`` was chosen on the patients to
+fit on, so what counts are those to test on. PAIR is a folder of ``independent_pairs.py``, on which nothing was chosen.
 Writes ``results/nodule_kinds.json``.
 """
 

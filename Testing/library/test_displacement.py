@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from ChangeMapJointLib.core import displacement
+from ChangeMapJointLib.core import resample as resampling
+from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.displacement import DisplacementField, jacobian_determinant, warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import index_points, resample, sample, sample_array
+from ChangeMapJointLib.registration import trust
+from ChangeMapJointLib.registration.trust import inverse_consistency
 
 TURNED = ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))  # 90 degrees about z
 SLOPE = np.array([2.0, -3.0, 0.5])  # HU/mm
@@ -100,3 +105,39 @@ def test_a_linear_map_is_given_by_its_corners(grid: Grid) -> None:
 def test_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="vectors_mm"):
         DisplacementField(np.zeros((2, 2, 2, 2), np.float32), Grid((2, 2, 2)))
+
+
+def test_the_compiled_kernels_equal_torch(monkeypatch: pytest.MonkeyPatch, grid: Grid) -> None:
+    """Volumes, fields and the Jacobian, inside, outside and on the border."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 300, grid.shape).astype(np.float32)
+    coarse = Grid((4, 5, 6), (2.5, 3.0, 3.5), (-8.0, 1.0, 97.0), grid.direction)
+    field = DisplacementField(rng.normal(0, 2.5, (*coarse.shape, 3)).astype(np.float32), coarse)
+    own = DisplacementField(rng.normal(0, 2.5, (*grid.shape, 3)).astype(np.float32), grid)
+    target = Grid((17, 8, 9), (1.1, 1.3, 1.7), (-7.0, 2.0, 99.0), TURNED)
+    turned = np.array([[0.99, -0.1, 0, 2], [0.1, 0.99, 0, -1], [0, 0, 1, 0.5], [0, 0, 0, 1]])
+
+    def everything() -> list[np.ndarray]:
+        return [
+            resample(values, grid, target, matrix=turned, outside=-7.0),
+            warp(values, grid, target, field, outside=-7.0),
+            warp(values, grid, grid, own, outside=np.nan),
+            own.jacobian_determinant(),
+            field.on(target, turned).vectors_mm,
+            inverse_consistency(own, field),
+        ]
+
+    assert compiled_available()
+    fast = everything()
+    for module in (resampling, displacement, trust):
+        monkeypatch.setattr(module, "compiled_available", lambda: False)
+    for ours, theirs in zip(fast, everything(), strict=True):
+        unlike = ~np.isclose(ours, theirs, atol=0.02, equal_nan=True)  # a point on the border may lie on either side
+        assert unlike.mean() < 0.002
+
+
+def test_a_scan_on_its_own_grid_is_itself(grid: Grid) -> None:
+    values = np.random.default_rng(4).normal(0, 300, grid.shape).astype(np.float32)
+    still = DisplacementField.from_affine(np.eye(4), grid.corners())
+    assert np.array_equal(resample(values, grid, grid), values)
+    assert warp(values, grid, grid, still) == pytest.approx(values, abs=1e-3)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from autograd_terms import AutogradData
 
+from ChangeMapJointLib.core import compiled
+from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.registration.deformable import closed_form as fused
-from ChangeMapJointLib.registration.deformable import data_terms
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.closed_form import (
     ClosedFormData,
@@ -21,7 +22,7 @@ from ChangeMapJointLib.registration.deformable.closed_form import (
     fastest_terms,
     fused_available,
 )
-from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, compiled_available
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData
 from ChangeMapJointLib.registration.pyramid import ScanView
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -160,8 +161,8 @@ def test_what_is_installed_but_does_not_run_is_not_taken(monkeypatch: pytest.Mon
     def broken(name: str) -> None:
         raise ImportError(f"{name} needs another numpy")
 
-    monkeypatch.setattr(data_terms.importlib, "import_module", broken)
-    assert not data_terms.compiled_available.__wrapped__()
+    monkeypatch.setattr(compiled.importlib, "import_module", broken)
+    assert not compiled.compiled_available.__wrapped__()
     monkeypatch.setattr(fused, "FusedData", lambda *_, **__: broken("triton"))
     assert not fused._triton_runs.__wrapped__(torch.device("cpu"))
 

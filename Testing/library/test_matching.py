@@ -93,12 +93,13 @@ def test_the_tree_joins_what_the_neighbours_leave_apart() -> None:
     assert (tree.length_mm > 50).sum() == 2  # two bridges between three heaps
 
 
-def test_unit_gradients_give_the_ngf_distance() -> None:
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "numpy"])
+def test_unit_gradients_give_the_ngf_distance(compiled: bool) -> None:
     """One minus the squared inner product is 0 for equal ramps, 0.75 for orthogonal ones at slope = edge."""
     x, y = np.meshgrid(np.arange(12.0), np.arange(12.0), indexing="xy")
     grid, lungs = Grid((12, 12, 12)), np.ones((12, 12, 12), bool)
     a, b = (np.broadcast_to(10 * v, (12, 12, 12)).astype(np.float32) for v in (x, y))
-    ua, ub = (unit_gradients(v, grid, lungs)[6, 6, 6] for v in (a, b))
+    ua, ub = (unit_gradients(v, grid, lungs, compiled=compiled)[6, 6, 6] for v in (a, b))
     assert float(ua @ ua) == pytest.approx(1.0)
     edge = 0.5 * 10 / np.sqrt(3)  # half the 80 % rule: one of three axes changes
     assert 1 - float(ua @ ub) ** 2 == pytest.approx(1 - (edge**2 / (100 + edge**2)) ** 2, rel=1e-4)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import dilate, squared_distance
+from ChangeMapJointLib.lungs.hull import axial_hull
 
 
 @pytest.mark.parametrize("shape", [(70, 60, 50), (3, 200, 300), (200, 2, 300), (1, 1, 40), (5, 6, 1)])
@@ -27,3 +28,17 @@ def test_a_ball_is_drawn_with_its_radius() -> None:
     assert ball[20, 20, 35]
     assert not ball[20, 20, 36]
     assert ball.sum() == pytest.approx(4 / 3 * np.pi * 15**3, rel=0.01)
+
+
+def test_the_hull_of_a_slice_is_what_no_half_plane_cuts_off() -> None:
+    """Also of slices without, or with one voxel."""
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(6, 23, 31)), 2) > 0.08
+    mask[1], mask[2] = False, False
+    mask[2, 22, 0] = True
+    y, x = np.ogrid[:23, :31]
+    hull = np.broadcast_to(mask.any(axis=(1, 2), keepdims=True), mask.shape).copy()
+    for angle in np.arange(32) * np.pi / 16:
+        along = (np.cos(angle) * x + np.sin(angle) * y).astype(np.float32)
+        hull &= along <= np.where(mask, along, -np.inf).max(axis=(1, 2), keepdims=True)
+    assert np.array_equal(axial_hull(mask), hull)
+    assert hull[2].sum() == 1

@@ -9,6 +9,7 @@ from phantoms import rotation
 from scipy import ndimage
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.registration.deformable import surface_term
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.objective import Weights
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
@@ -66,6 +67,18 @@ def test_the_distance_is_that_to_the_ball_and_its_gradient_points_away(grid: Gri
     assert np.abs(found - (radius - 25.0)).max() < 0.6 * max(grid.spacing_mm)
     assert np.abs(found - (radius - 25.0)).mean() < 0.25
     assert (slope * way).sum(axis=1).mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_compiled_distance_equals_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on the last voxel and beyond it."""
+    grid = GRIDS[2]
+    distance = SurfaceDistance(lung_surface(view(ball(grid, 25.0), grid)))
+    index = np.random.default_rng(1).uniform(-2, np.array(grid.size) + 1, (500, 3))
+    points = grid.to_physical(np.concatenate([index, np.round(index[:100])]))
+    fast = distance.at(points)
+    monkeypatch.setattr(surface_term, "compiled_available", lambda: False)
+    for ours, theirs in zip(fast, distance.at(points), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-9)
 
 
 def test_outside_the_scan_nothing_is_known_and_nothing_pulls() -> None:

@@ -75,15 +75,15 @@ def test_volumes_are_written_for_fast_loading(finished) -> None:
         assert b"encoding: raw" in path.read_bytes()[:2000], path.name
 
 
-def test_the_record_and_the_report_name_the_nodes_and_their_dates(finished) -> None:
+def test_the_record_names_no_node_which_may_be_named_after_the_patient(finished) -> None:
     record = json.loads((finished[0].result / "run.json").read_text("utf-8"))
-    assert record["reference"]["name"] == "Thörax 1/2 now"
+    assert "Thörax" not in json.dumps(record, ensure_ascii=False)
     assert record["reference"]["acquisition"]["date"] == "2024-05-06"
     assert record["reference"]["acquisition"]["kernel"] == "B30f"
-    assert record["template"]["name"] == "before"
+    assert record["template"]["name"].startswith("scan ")
     assert str(finished[0].folder) not in json.dumps(record)
     report = (finished[0].result / "report.html").read_text("utf-8")
-    assert "Thörax 1_2 now" in report
+    assert "Thörax" not in report
     assert "2024-05-06" in report
     assert "2023-01-02" in report
     assert "reference.nrrd" not in report

@@ -23,6 +23,23 @@ SHIFT_MM = np.array([3.0, -5.0, 8.0])  # the prior lies there: y(x) = x + SHIFT_
 NEW_MM, GONE_MM, WEAK_MM = (-60.0, 10.0, -200.0), (60.0, 20.0, -190.0), (62.0, 0.0, -240.0)
 WALL_MM, STABLE_MM = (-60.0, -50.0, -200.0), (60.0, -20.0, -170.0)  # of changes that only a judged run lists
 RADIUS_MM = 10.0
+FIGURES = {
+    "residual_hu": 20.0,
+    "residual_rigid_hu": 80.0,
+    "folding_percent": 0.0,
+    "jacobian_min": 0.8,
+    "jacobian_max": 1.4,
+    "sd_log_jacobian": 0.1,
+    "lung_dice": 0.99,
+    "lung_dice_rigid": 0.9,
+    "inverse_consistency_mm": None,
+    "inverse_consistency_p95_mm": None,
+    "keypoint_error_mm": None,
+    "keypoints_found": None,
+    "keypoints_dropped": None,
+    "overlap": 1.0,
+    "trusted_percent": None,
+}
 
 
 @cache
@@ -81,9 +98,15 @@ def nodes() -> tuple[Any, Any]:
     return current, node_of(chest(GONE_MM), moved, "Prior", kind="scan")
 
 
+def measured_at(point: tuple[float, float, float]) -> dict[str, Any]:
+    """The other values of a lesion."""
+    hu = {"mean_hu": 20.0, "peak_hu": 30.0, "lung_hu": -850.0}
+    return {"centre_mm": list(point), "volume_error": 0.1, "voxels": 155, **hu}
+
+
 def finding(number: int, kind: str, point: tuple[float, float, float], peak: float, **values: Any) -> dict[str, Any]:
     """An entry of findings.json."""
-    lesion = {"volume_ml": 4.2, "long_diameter_mm": 20.0, "perpendicular_diameter_mm": 19.0}
+    lesion = {"volume_ml": 4.2, "long_diameter_mm": 20.0, "perpendicular_diameter_mm": 19.0, **measured_at(point)}
     at = GRID.to_physical(np.rint(GRID.to_index(point))).tolist()
     return {
         "id": number,
@@ -96,6 +119,15 @@ def finding(number: int, kind: str, point: tuple[float, float, float], peak: flo
         "volume_change_percent": None,
         "trust": 0.9,
         "remark": f"{kind} on purpose.",
+        "lung": "right" if point[0] < 0 else "left",
+        "voxels": 155,
+        "peak_hu": 880.0,
+        "long_diameter_mm": 20.0,
+        "perpendicular_diameter_mm": 19.0,
+        "elongation": 1.1,
+        "volume_change_interval_percent": None,
+        "diameter_change_mm": None,
+        "partner": None,
         "lesion_reference": lesion if kind in ("new", "increase") else None,
         "lesion_template": lesion if kind == "resolved" else None,
         **values,
@@ -110,7 +142,8 @@ def judged(number: int, kind: str, point: tuple[float, float, float], section: s
 
 def judged_records() -> dict[str, dict[str, Any]]:
     """``findings.json`` and ``candidates.json`` of a judged run: two findings, and one change in each other section."""
-    grown = {"volume_ml": 3.0, "long_diameter_mm": 18.0, "perpendicular_diameter_mm": 17.0}
+    size = {"volume_ml": 3.0, "long_diameter_mm": 18.0, "perpendicular_diameter_mm": 17.0}
+    grown = {**size, **measured_at(STABLE_MM)}
     found = [
         judged(1, "new", NEW_MM, "finding", peak=0.838),
         judged(2, "resolved", GONE_MM, "finding", peak=0.838, trust=0.2, probability=0.9999),
@@ -161,7 +194,7 @@ def write_run(folder: Path, *, verdict: str = "good", gate: tuple[str, ...] = ()
     write_displacement(folder / "deformation.nrrd", DisplacementField.from_affine(matrix, GRID), compress=False)
     strong = [finding(1, "new", NEW_MM, 0.838), finding(2, "resolved", GONE_MM, 0.838, trust=0.2)]
     weak = finding(3, "increase", WEAK_MM, 0.5, volume_change_percent=31.0)
-    quality = {"verdict": verdict, "reasons": ["The lungs overlap by Dice 0.990.", "Nothing folds."]}
+    quality = {**FIGURES, "verdict": verdict, "reasons": ["The lungs overlap by Dice 0.990.", "Nothing folds."]}
     for name, threshold, listed in (("findings", 0.68, strong), ("candidates", 0.4, [*strong, weak])):
         content: dict[str, Any] = {"threshold": threshold, "findings": listed}
         if verdict == "do not use":

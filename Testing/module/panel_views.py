@@ -79,7 +79,7 @@ def items(widget) -> list:
 def rows(widget) -> list[list[str]]:
     """Kind, size, change, peak or probability, trust and the reader's verdict of each row on screen; no groups."""
     changes = [item for item in items(widget) if not item.isFirstColumnSpanned()]
-    return [[item.text(column) for column in (1, 2, 3, 4, 5, 7)] for item in changes]
+    return [[item.text(column) for column in (1, 3, 4, 8, 6, 7)] for item in changes]
 
 
 def click_row(widget, item) -> None:

@@ -121,7 +121,6 @@ def test_reload_starts_a_new_panel_on_the_same_scene(widget) -> None:
     again = open_module("ChangeMapJoint")
     assert again.panel is not old
     assert len(rows(again)) == 2
-    again.ui.priorComboBox.setCurrentIndex(1)
     look_at(NEW_MM)
     for name in PRIOR[:1]:
         np.testing.assert_allclose(centre_lps(name), np.add(NEW_MM, SHIFT_MM), atol=1e-3)

@@ -45,13 +45,13 @@ def choose_list(widget, key: str) -> None:
 # -- groups ----------------------------------------------------------------------------
 def test_findings_are_listed_with_their_probability_and_the_rest_is_folded(judged) -> None:
     assert rows(judged) == [
-        ["new", "20 x 19 mm", "", "85 %", "0.90", ""],
-        ["resolved", "20 x 19 mm", "", "> 99 %", "0.20", ""],
+        ["new", "0 → 19.5", "", "85 %", "0.90", ""],
+        ["resolved", "19.5 → 0", "", "> 99 %", "0.20", ""],
     ]
     assert groups(judged) == ["Possible (1)", "Explained (1)", "Stable (1)"]
     assert judged.ui.findingsCountLabel.text == "2 findings, 0 reviewed."
-    assert judged.ui.findingsTable.headerItem().text(4) == "Prob."
-    assert marked(judged) == ["1 new", "2 resolved"]
+    assert judged.ui.findingsTable.headerItem().text(8) == "Prob."
+    assert marked(judged) == ["2 resolved"]  # the first is selected: nothing hides it
 
 
 def test_a_click_unfolds_a_group_and_a_second_one_folds_it(judged) -> None:
@@ -100,7 +100,7 @@ def test_next_and_previous_walk_what_is_on_screen(judged) -> None:
         user.press(slicer.app.mainWindow(), key)
         return judged.panel.findings.selected.kind
 
-    assert [walk(Qt.Key.Key_N) for _ in range(3)] == ["new", "resolved", "new"]
+    assert [walk(Qt.Key.Key_N) for _ in range(3)] == ["resolved", "new", "resolved"]  # the first was chosen by itself
     click_row(judged, group(judged, "Possible"))
     assert [walk(Qt.Key.Key_N) for _ in range(4)] == ["new", "resolved", "increase", "new"]
     assert [walk(Qt.Key.Key_P) for _ in range(2)] == ["increase", "resolved"]
@@ -133,7 +133,10 @@ def test_an_explained_change_gives_its_reason_and_is_shown_where_it_is(judged) -
 def test_a_stable_lesion_is_told_with_its_size_in_both_scans(judged) -> None:
     click_row(judged, group(judged, "Stable"))
     click_row(judged, items(judged)[-1])
-    assert "Now 20.0 x 19.0 mm; before 18.0 x 17.0 mm." in judged.ui.findingRemarkLabel.text
+    assert (
+        "Mean diameter 17.5 mm (18.0 x 17.0 mm, 3000 mm3) before, 19.5 mm (20.0 x 19.0"
+        in judged.ui.findingRemarkLabel.text
+    )
 
 
 def test_a_verdict_stays_with_its_change_in_every_list(judged) -> None:
@@ -168,9 +171,9 @@ def test_the_threshold_is_the_maps_and_the_list_by_the_map_follows_it(judged) ->
     choose_list(judged, "map")
     assert judged.ui.findingsCountLabel.text == "By the map at 0.45: 3 regions, 0 reviewed."
     assert groups(judged) == []
-    listed_as = {item.text(1): item.text(6) for item in items(judged)}
+    listed_as = {item.text(1): item.text(9) for item in items(judged)}
     assert listed_as == {"new": "Findings", "resolved": "Findings", "denser": "Possible"}
-    assert not judged.ui.findingsTable.isColumnHidden(6)
+    assert not judged.ui.findingsTable.isColumnHidden(9)
     user.drag(judged.ui.thresholdSlider, 0.68)
     assert sorted(row[0] for row in rows(judged)) == ["new", "resolved"]
     choose_list(judged, "standard")

@@ -116,15 +116,6 @@ def two(views, scene):
     return dark, bright
 
 
-def test_flicker_swaps_the_background(two, views):
-    flicker = check.Flicker(CURRENT, *two)
-    flicker.show_second(True)
-    assert views["Red"].picture().max() == 255
-    flicker.show_second(False)
-    assert views["Red"].picture().max() == 0
-    assert composite_node("ChangeMapPriorRed").GetBackgroundVolumeID() is None
-
-
 @pytest.mark.parametrize("flip", [(1, 1, 1), (-1, 1, 1)])
 def test_swipe_shows_the_patients_left(views, scene, flip):
     a, b, c = np.diag(np.array(flip, float)).tolist()

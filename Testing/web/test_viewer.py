@@ -218,6 +218,24 @@ def test_a_damaged_run_is_refused_in_one_line(damage: Callable[[Path], None], wo
         open_run(run)
 
 
+@pytest.mark.parametrize("name", ["scan 0123456789ab", "../current.nrrd"])
+def test_scans_without_their_names_are_found_by_their_hash(name: str, tmp_path: Path) -> None:
+    from ChangeMapJointLib.core.errors import InputError
+    from ChangeMapJointLib.web.opened_run import open_run
+
+    run = write_run(tmp_path / "run", seal=False)
+    record = json.loads((run / "run.json").read_text())
+    for side in ("reference", "template"):
+        record[side]["name"] = name
+    (run / "run.json").write_text(json.dumps(record))
+    opened = open_run(run)
+    found = [path.name for path in (opened.reference, opened.template) if path is not None]
+    assert found == ["current.nrrd", "prior.nrrd"]
+    flip(tmp_path / "current.nrrd")  # another scan now
+    with pytest.raises(InputError, match=r"the current scan .* is not beside it"):
+        open_run(run)
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

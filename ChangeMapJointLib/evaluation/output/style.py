@@ -30,9 +30,14 @@ SETTINGS: Any = {
     "svg.hashsalt": "changemap",
     "svg.fonttype": "none",
     "figure.dpi": 100,
-    "text.parse_math": False,  # the name of a method may hold a dollar sign
 }
 DPI = 300
+
+
+def shown(name: str) -> str:
+    """The name of a map or method as a label: no formula begins at a dollar sign, and no underscore hides it."""
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def look(number: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def read_long_ct(folder: Path, *, diameter_mm: float = DIAMETER_MM) -> list[Publ
     Raises:
         InputError: there is no registered pair, a CT or the points of one are missing, or a point is empty.
     """
-    pairs = []
+    pairs: list[PublicPair] = []
     for registered in sorted(folder.rglob(f"register_*/*{ENDING}")):
         patient = registered.parent.parent
         scans = {
@@ -69,7 +69,7 @@ def read_long_ct(folder: Path, *, diameter_mm: float = DIAMETER_MM) -> list[Publ
 def _centre(path: Path) -> Vector3:
     """Middle of the voxels above 0, in mm, LPS."""
     array, grid = read_array(path)
-    index = np.argwhere(array > 0)
+    index = np.argwhere(np.asarray(array, dtype=float) > 0)
     if not len(index):
         raise InputError("is empty", field=path, expected="a point above 0")
     x, y, z = grid.to_physical(index.mean(axis=0)[::-1])

@@ -151,7 +151,7 @@ def _rows(path: Path) -> list[Mapping[str, str]]:
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"found no column {missing[0]}", field=path, expected=", ".join(needed))
-            rows = [
+            rows: list[Mapping[str, str]] = [
                 {k: re.sub(r"^(nan|none)$", "", (v or "").strip(), flags=re.I) for k, v in r.items() if k}
                 for r in reader
             ]

@@ -57,7 +57,14 @@ def read_luna25(folder: Path) -> list[PublicPair]:
             name = f"{patient}_{before:%Y%m%d}_{after:%Y%m%d}"
             pairs.append(
                 PublicPair(
-                    name, patient, *scans, float((after - before).days), points=points, nodules=nodules, notes=notes
+                    name,
+                    patient,
+                    scans[0],
+                    scans[1],
+                    float((after - before).days),
+                    points=points,
+                    nodules=nodules,
+                    notes=notes,
                 )
             )
     if not pairs:

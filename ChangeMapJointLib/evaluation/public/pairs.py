@@ -219,7 +219,9 @@ def _labels(labels: Path | Relabelled, folder: Path, name: str) -> str:
     if isinstance(labels, Path):
         return str(labels.resolve())
     array, grid = read_labels(labels.path)
-    table = np.arange(max(int(array.max()), *labels.numbers, *labels.numbers.values()) + 1, dtype=np.int32)
+    table: NDArray[np.int32] = np.arange(
+        max(int(array.max()), *labels.numbers, *labels.numbers.values()) + 1, dtype=np.int32
+    )
     for old, new in labels.numbers.items():
         table[old] = new
     path = Path("labels") / f"{name}.nrrd"

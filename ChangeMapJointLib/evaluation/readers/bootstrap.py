@@ -67,8 +67,8 @@ def interval(statistic: Statistic, readers: int, cases: int, seed: int) -> Inter
     if len(draws) < DRAWS // 2:
         return Interval(value)
     tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    return Interval(value, float(low), float(high))
+    low, high = (float(np.percentile(draws, share)) for share in (tail, 100 - tail))
+    return Interval(value, low, high)
 
 
 def mean_seconds(arm: Crossed) -> Statistic:
@@ -145,7 +145,8 @@ def _ratio(above: FloatArray, below: FloatArray) -> Statistic:
 
     def statistic(readers: FloatArray, cases: FloatArray) -> FloatArray:
         top, bottom = (((readers @ values) * cases).sum(axis=1) for values in (above, below))
-        return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        share: FloatArray = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+        return share
 
     return statistic
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointLib.evaluation.output.figures import Picture
 from ChangeMapJointLib.evaluation.output.style import COLORS, MARKERS, PAGE_INCH, drawing, save
+from ChangeMapJointLib.evaluation.readers.log import Arm
 from ChangeMapJointLib.evaluation.readers.tables import ARM_TITLES, TITLES
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _times(folder: Path, study: ReaderStudy) -> Picture:
     )
 
 
-def _reader_times(axis: Axes, study: ReaderStudy, reader: str, arms: Sequence[str]) -> None:
+def _reader_times(axis: Axes, study: ReaderStudy, reader: str, arms: Sequence[Arm]) -> None:
     cases = study.document["cases"]
     seconds = {(r.case, r.arm): r.active_s for r in study.readings if r.session.reader == reader}
     for n, case in enumerate(cases):
@@ -59,13 +60,13 @@ def _reader_times(axis: Axes, study: ReaderStudy, reader: str, arms: Sequence[st
         points = [(k + shift, seconds[case, arm]) for k, arm in enumerate(arms) if (case, arm) in seconds]
         axis.plot([x for x, _ in points], [y for _, y in points], color="#b9c2ca", linewidth=0.7, zorder=1)
         for x, y in points:
-            arm = round(x)
-            axis.plot(x, y, color=COLORS[arm], marker=MARKERS[arm], linestyle="none", zorder=2)
+            number = round(x)
+            axis.plot(x, y, color=COLORS[number], marker=MARKERS[number], linestyle="none", zorder=2)
     for k, arm in enumerate(arms):
         values = [s for (_, a), s in seconds.items() if a == arm]
         if values:
             axis.hlines(sum(values) / len(values), k - 0.3, k + 0.3, color=COLORS[k], linewidth=2, zorder=3)
-    axis.set_xticks(range(len(arms)), [ARM_TITLES[arm].replace(" map", "\nmap") for arm in arms])  # type: ignore[index]
+    axis.set_xticks(range(len(arms)), [ARM_TITLES[arm].replace(" map", "\nmap") for arm in arms])
     axis.set_xlim(-0.5, len(arms) - 0.5)
     axis.grid(axis="x", visible=False)
     axis.set_title(reader)

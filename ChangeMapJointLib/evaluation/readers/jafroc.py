@@ -1,7 +1,7 @@
 """The figure of merit of free-response studies: how often a lesion is rated higher than the worst false mark of a case.
 
 As the weighted AFROC figure of merit of Chakraborty (Observer Performance Methods for Diagnostic Imaging, CRC 2017, and
-RJafroc, ``FOM = "wAFROC"``), with equal weights of the lesions of a case:
+RJafroc, ``wAFROC``), with equal weights of the lesions of a case:
 ``mean over cases i and j, and lesions l of j, of psi(F_i, L_jl)``, where F_i is the highest rating of a false mark in
 case i, L_jl that of lesion l in case j, minus infinity where there is none, and psi is 1 for F < L, 1/2 for F = L, else
 0. Cases i are those without a lesion; if the study has none, all cases (``wAFROC1``).

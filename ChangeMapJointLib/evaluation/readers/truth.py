@@ -56,7 +56,7 @@ class StudyLesion:
         if any(math.dist(position_mm, o.centre_mm) - o.radius_mm <= within_mm for o in self.outlines):
             steps = np.arange(-within_mm, within_mm + STEP_MM / 2, STEP_MM)
             offsets = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-            offsets = np.vstack([np.zeros((1, 3)), offsets])
+            offsets = np.concatenate([np.zeros((1, 3)), offsets])
             far = np.linalg.norm(offsets, axis=1)
             points = np.asarray(position_mm) + offsets[far <= within_mm]
             inside = np.logical_or.reduce([outline.inside(points) for outline in self.outlines])

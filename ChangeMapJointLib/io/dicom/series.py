@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ChangeMapJointLib.io.dicom.headers import Frame, read_frames
 from ChangeMapJointLib.io.dicom.listing import Series, choose_series, label_series
 from ChangeMapJointLib.io.dicom.parts import MIN_SLICES, Part, slice_positions, split_into_stacks
 from ChangeMapJointLib.io.dicom.pixels import Fingerprints, read_voxels
+from ChangeMapJointLib.io.dicom.stacks import Stack
 from ChangeMapJointLib.io.sources import SourceFile
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -41,19 +43,29 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
         InputError: there is no CT series, there are several and no selector (lists them), or the series is not an even
             stack of CT slices.
     """
+    with open_stack(path, selector, progress=lambda f, m="": progress(0.3 * f, m)) as (chosen, stack, source):
+        array = read_voxels(stack, progress=lambda f, m="": progress(0.3 + 0.7 * f, m))
+    notes = (*stack.notes, *_missing_files_note(chosen, source))
+    return Volume(array, stack.grid, path, chosen.acquisition, notes)
+
+
+@contextmanager
+def open_stack(
+    path: Path, selector: str | None = None, *, progress: Progress = silent
+) -> Iterator[tuple[Series, Stack, Source]]:
+    """Choose the CT series in a source, whose files can be read inside the block; see :func:`read_dicom`.
+
+    Raises:
+        InputError: see :func:`read_dicom`; errors of the block name ``path``, too.
+    """
     with open_scan(path) as source:
         try:
-            series = label_series(_series(source.files, lambda fraction, message="": progress(0.3 * fraction, message)))
-            chosen = choose_series(path, series, selector, source)
+            chosen = choose_series(path, label_series(_series(source.files, progress)), selector, source)
             if chosen.stack is None:
                 raise InputError(chosen.problem)
-            array = read_voxels(
-                chosen.stack, progress=lambda fraction, message="": progress(0.3 + 0.7 * fraction, message)
-            )
+            yield chosen, chosen.stack, source
         except InputError as error:
             raise error.at(path) from error
-    notes = (*chosen.stack.notes, *_missing_files_note(chosen, source))
-    return Volume(array, chosen.stack.grid, path, chosen.acquisition, notes)
 
 
 def _missing_files_note(chosen: Series, source: Source) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
-from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms, compiled_available
+from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms
 from ChangeMapJointLib.registration.deformable.similarity import edges_to_voxels
 from ChangeMapJointLib.registration.pyramid import ScanView
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,19 +111,6 @@ class CompiledData:
         k.gather_volume(self.planes, z[0], z[1], self.gradient)
         ngf, mask = self.values.sum(1)
         return {"ngf": float(ngf), "mask": float(mask)}, torch.from_numpy(self.gradient.copy())
-
-
-@functools.cache
-def compiled_available() -> bool:
-    """Whether Numba can be imported. It is optional: without it the same terms run in torch, more slowly.
-
-    An installed Numba may still fail to import next to an incompatible NumPy.
-    """
-    try:
-        importlib.import_module("numba")
-    except Exception:  # ImportError, SystemError, or whatever an incompatible package raises
-        return False
-    return True
 
 
 def _reaching_splines(control: ControlGrid, axis: int) -> tuple[NDArray[np.float32], IntArray]:

@@ -296,3 +296,45 @@ def gather_volume(planes, bz, kz, gradient):
                     gradient[kz[z] + a, j, c, 0] += value * planes[z, j, c, 0]
                     gradient[kz[z] + a, j, c, 1] += value * planes[z, j, c, 1]
                     gradient[kz[z] + a, j, c, 2] += value * planes[z, j, c, 2]
+
+
+@njit(cache=True, nogil=True)
+def distance_at(distance, spacing, index, value, slope):
+    """Interpolate a volume of distances trilinearly, and its gradient along the grid's axes, at points inside it.
+
+    Args:
+        distance: ``[z, y, x]`` in mm.
+        spacing: mm along (x, y, z).
+        index: positions, float64 ``[n, 3]`` (x, y, z).
+        value: output, ``[n]``; left as it is outside the grid.
+        slope: output, ``[n, 3]``; left as it is outside the grid.
+    """
+    nz, ny, nx = distance.shape
+    low, up, t = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3)
+    last = np.array((nx - 1, ny - 1, nz - 1))
+    for n in range(index.shape[0]):
+        inside = True
+        for axis in range(3):
+            at = index[n, axis]
+            if not (at >= 0 and at <= last[axis]):
+                inside = False
+                break
+            low[axis] = min(int(np.floor(at)), max(last[axis] - 1, 0))
+            up[axis] = min(low[axis] + 1, last[axis])
+            t[axis] = min(max(at - low[axis], 0.0), 1.0)
+        if not inside:
+            continue
+        total, dx, dy, dz = 0.0, 0.0, 0.0, 0.0
+        for c in range(2):
+            k, wz, sz = (up[2], t[2], 1.0) if c else (low[2], 1 - t[2], -1.0)
+            for b in range(2):
+                j, wy, sy = (up[1], t[1], 1.0) if b else (low[1], 1 - t[1], -1.0)
+                for a in range(2):
+                    i, wx, sx = (up[0], t[0], 1.0) if a else (low[0], 1 - t[0], -1.0)
+                    d = float(distance[k, j, i])
+                    total += d * wx * wy * wz
+                    dx += sx * d * wy * wz
+                    dy += sy * d * wx * wz
+                    dz += sz * d * wx * wy
+        value[n] = total
+        slope[n, 0], slope[n, 1], slope[n, 2] = dx / spacing[0], dy / spacing[1], dz / spacing[2]

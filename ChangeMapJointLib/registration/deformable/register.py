@@ -16,7 +16,7 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.core.resample import index_points, resample, sample
+from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.deformable.bspline import (
     ControlGrid,
     expand,
@@ -362,15 +362,8 @@ def cover_reference(
     """
     same = np.allclose(finest.spacing_mm, whole.spacing_mm, rtol=1e-3)
     target = whole if same else whole.with_spacing(finest.spacing_mm)
-    u = expand(coefficients, control.matrices(coefficients)).movedim(-1, 0)
-    result = np.empty((*target.shape, 3), dtype=np.float32)
-    for z in range(0, target.shape[0], 16):
-        slab = slice(z, z + 16)
-        points = index_points(target, target.affine, slab, like=u)
-        moved = sample(u, points, control.grid).movedim(0, -1)
-        moved += index_points(target, (rigid - np.eye(4)) @ target.affine, slab, like=u)
-        result[slab] = moved.cpu().numpy()
-    return DisplacementField(result, target)
+    u = expand(coefficients, control.matrices(coefficients)).contiguous().cpu().numpy()
+    return DisplacementField(u, control.grid).on(target, rigid)
 
 
 def folding_percent(field: DisplacementField, lungs: NDArray[np.bool_], grid: Grid) -> float:

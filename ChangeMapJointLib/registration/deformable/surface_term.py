@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.special import ndtri
 from torch import Tensor
 
+from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
 from ChangeMapJointLib.registration.pyramid import ScanView
@@ -142,11 +143,16 @@ class SurfaceDistance:
     def at(self, points_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The distance at points ``[n, 3]`` and its gradient ``[n, 3]``; both 0 outside the grid of the surface."""
         index = self.grid.to_index(points_mm)
+        value, slope = np.zeros(len(index)), np.zeros((len(index), 3))
+        if compiled_available():
+            from ChangeMapJointLib.registration.deformable import kernels
+
+            kernels.distance_at(self.distance_mm, np.asarray(self.grid.spacing_mm), index, value, slope)
+            return value, slope @ np.asarray(self.grid.direction, dtype=float).T
         last = np.array(self.grid.size) - 1
         inside = ((index >= 0) & (index <= last)).all(axis=1)
         low = np.clip(np.floor(index).astype(np.int64), 0, np.maximum(last - 1, 0))
         t = np.clip(index - low, 0.0, 1.0)
-        value, slope = np.zeros(len(index)), np.zeros((len(index), 3))
         for corner in np.ndindex(2, 2, 2):
             x, y, z = (np.minimum(low[:, axis] + corner[axis], last[axis]) for axis in range(3))
             d = self.distance_mm[z, y, x].astype(float)

@@ -8,6 +8,7 @@ on which belief propagation is exact. Matches that the backward search does not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.blur import low_pass_sigma_mm
+from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import AIR_HU, REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
+from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
-from ChangeMapJointLib.registration.deformable.data_terms import compiled_available
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions, find_keypoints
@@ -162,8 +164,10 @@ def match_keypoints(
     for number, search in enumerate(options.searches):
         progress(max(number / len(options.searches), 0.1))
         grid = _search_grid(reference.grid, search.voxel_mm, options.searches[0])
-        fixed = _Features.of(reference, np.eye(4), grid)
-        moving = _Features.of(template, rigid, grid)
+        fixed, moving = run_parallel(
+            [partial(_Features.of, reference, np.eye(4), grid), partial(_Features.of, template, rigid, grid)],
+            lambda: None,
+        )
         forward = _search(fixed, moving, grid, points_mm, forward, tree, search, options)
         progress((number + 0.5) / len(options.searches))
         # the backward search starts from its own displacement, not from the forward match: an independent check
@@ -197,7 +201,7 @@ class _Features:
         return cls(unit_gradients(values, grid, lungs), allowed)
 
 
-def unit_gradients(values: FloatMap, grid: Grid, lungs: NDArray[np.bool_]) -> FloatMap:
+def unit_gradients(values: FloatMap, grid: Grid, lungs: NDArray[np.bool_], *, compiled: bool = True) -> FloatMap:
     """The vectors ``(gradient, e) / sqrt(|gradient|^2 + e^2)``, float32 ``[z, y, x, 4]``.
 
     The NGF distance of two voxels is one minus the squared inner product of their vectors.
@@ -206,9 +210,17 @@ def unit_gradients(values: FloatMap, grid: Grid, lungs: NDArray[np.bool_]) -> Fl
         values: HU ``[z, y, x]``.
         grid: grid of ``values``.
         lungs: bool ``[z, y, x]``, where the edge parameter e is estimated.
+        compiled: use Numba where it is installed.
     """
     edge = 0.5 * edge_parameter(torch.as_tensor(values), grid.spacing_mm, torch.as_tensor(lungs))
     result = np.empty((*values.shape, 4), np.float32)
+    if compiled and compiled_available():
+        from ChangeMapJointLib.registration.keypoints import kernels
+
+        steps = np.array(grid.spacing_mm[::-1], np.float32)
+        fixed = (np.ascontiguousarray(values, np.float32), steps, np.float32(edge), result)
+        over_slices(partial(kernels.unit_gradient_slices, *fixed), len(values))
+        return result
     for axis, h in enumerate(reversed(grid.spacing_mm)):
         result[..., axis] = np.gradient(values, h, axis=axis) if values.shape[axis] > 1 else 0.0
     result[..., 3] = edge

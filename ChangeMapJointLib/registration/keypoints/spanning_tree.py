@@ -10,8 +10,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
+from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.registration.deformable.data_terms import compiled_available
 
 FloatMap = NDArray[np.float32]
 IntArray = NDArray[np.int64]

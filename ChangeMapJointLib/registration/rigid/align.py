@@ -10,6 +10,7 @@ vessels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -17,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Vector3, apply_affine
+from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid.optimise import Descent, correlation, euler_transform, refine_alignment
@@ -101,8 +103,10 @@ def align_rigid(
     """
     options = options or RigidOptions()
     progress(0.0, "Preparing")
-    fixed = prepare(reference, "reference", options)
-    moving = prepare(template, "template", options)
+    fixed, moving = run_parallel(
+        [partial(prepare, reference, "reference", options), partial(prepare, template, "template", options)],
+        lambda: None,
+    )
     alignment = align_scans(fixed, moving, options=options, progress=progress)
     if alignment is None:
         problem = "no pose was found in which their lungs overlap; choose scans of the same part of the chest"

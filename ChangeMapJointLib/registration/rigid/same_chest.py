@@ -14,6 +14,7 @@ size.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from scipy import fft, ndimage
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.core.hu import AIR_HU
+from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid.optimise import Descent, affine_transform, refine_alignment
 from ChangeMapJointLib.registration.rigid.working_scan import BoolArray, WorkingScan
@@ -109,24 +111,35 @@ def compare_structures(
     if not 0.4 < float(np.linalg.det(affine[:3, :3])) < 2.5:  # the fit diverged: too little structure
         affine = rigid
     fixed, moved = _same_resolution(reference, template, affine)
-    lungs, moved_lungs = (ndimage.binary_erosion(scan.lungs) & scan.valid for scan in (fixed, moved))
-    vessels = block_matches(
-        fine_structure(fixed.array, lungs, VESSEL_WINDOW_HU),
-        fine_structure(moved.array, moved_lungs, VESSEL_WINDOW_HU),
-        lungs & ndimage.binary_dilation(moved.lungs, iterations=SEARCH_VOX),
-        moved.valid,
-    )
-    wall, moved_wall = (~ndimage.binary_dilation(scan.lungs) & scan.valid for scan in (fixed, moved))
-    bones = block_matches(
-        fine_structure(fixed.array, wall, WALL_WINDOW_HU),
-        fine_structure(moved.array, moved_wall, WALL_WINDOW_HU),
-        fixed.region(margin_mm) & ~ndimage.binary_dilation(fixed.lungs, iterations=2),
-        moved.valid,
+    vessels, bones = run_parallel(
+        [partial(_match_vessels, fixed, moved), partial(_match_wall, fixed, moved, margin_mm)], lambda: None
     )
     sure = vessels.agreement() > SURE
     here = fixed.grid.to_physical(vessels.centres[sure][:, ::-1])
     there = fixed.grid.to_physical((vessels.centres + vessels.shifts)[sure][:, ::-1])
     return Agreement(_percentile(vessels, 75), _percentile(bones, 50), here, apply_affine(affine, there))
+
+
+def _match_vessels(fixed: WorkingScan, moved: WorkingScan) -> BlockMatches:
+    """Match blocks of lung; both scans lie on one grid."""
+    lungs, moved_lungs = (ndimage.binary_erosion(scan.lungs) & scan.valid for scan in (fixed, moved))
+    return block_matches(
+        fine_structure(fixed.array, lungs, VESSEL_WINDOW_HU),
+        fine_structure(moved.array, moved_lungs, VESSEL_WINDOW_HU),
+        lungs & ndimage.binary_dilation(moved.lungs, iterations=SEARCH_VOX),
+        moved.valid,
+    )
+
+
+def _match_wall(fixed: WorkingScan, moved: WorkingScan, margin_mm: float) -> BlockMatches:
+    """Match blocks of chest wall; both scans lie on one grid."""
+    wall, moved_wall = (~ndimage.binary_dilation(scan.lungs) & scan.valid for scan in (fixed, moved))
+    return block_matches(
+        fine_structure(fixed.array, wall, WALL_WINDOW_HU),
+        fine_structure(moved.array, moved_wall, WALL_WINDOW_HU),
+        fixed.region(margin_mm) & ~ndimage.binary_dilation(fixed.lungs, iterations=2),
+        moved.valid,
+    )
 
 
 def fine_structure(hu: NDArray[np.float32], mask: BoolArray, window_hu: tuple[float, float]) -> NDArray[np.float32]:

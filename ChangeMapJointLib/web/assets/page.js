@@ -89,10 +89,23 @@
   document.addEventListener("pointerdown", (e) => e.target instanceof Element && e.target.closest("[data-flicker]") && flicker(true));
   for (const kind of ["pointerup", "pointercancel"]) document.addEventListener(kind, () => flicker(false));
 
+  // -- sliders: what the server says must not undo what the reader does meanwhile ----------------
+  document.addEventListener("input", (e) => { if (e.target.dataset.setting) e.target.touched = Date.now(); }, true);
+  setInterval(() => {
+    const settings = state("settings") || {};
+    for (const slider of document.querySelectorAll("[data-setting]")) {
+      const value = String(settings[slider.dataset.setting]);
+      if (Date.now() - (slider.touched || 0) > 500 && slider.value !== value) slider.value = value;
+    }
+  }, 100);
+
   // -- reading session: a hidden page is a pause ------------------------------------------------
   document.addEventListener("visibilitychange", () => { if (document.hidden) send("pause", "page hidden"); });
 
   // pictures are described by their pane
-  new MutationObserver(() => { for (const img of document.querySelectorAll(".picture img:not([alt])")) img.alt = ""; })
+  new MutationObserver(() => {
+    for (const picture of document.querySelectorAll(".picture[tabindex='0']")) picture.tabIndex = -1;
+    for (const img of document.querySelectorAll(".picture img:not([alt])")) img.alt = "";
+  })
     .observe(document.documentElement, { childList: true, subtree: true });
 })();

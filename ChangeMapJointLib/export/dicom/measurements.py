@@ -1,0 +1,196 @@
+"""The measurement report (TID 1500): what changed by how much, in groups that share one tracking UID a lesion.
+
+For each finding there is one group on the region of change, which the Segmentation holds (TID 1411), and one for each
+scan in which the lesion itself was measured (TID 1501), with the slice through its centre. The region of a lesion that
+grew is the rim that changed, so that its volume is not the lesion's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import highdicom as hd
+from highdicom import sr
+from pydicom.dataset import Dataset
+
+from ChangeMapJointLib import __version__
+from ChangeMapJointLib.change.finding import Finding
+from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.export.dicom import codes
+from ChangeMapJointLib.export.dicom.content import MANUFACTURER, MODEL, DicomContent, finish, make_uid
+from ChangeMapJointLib.io.dicom.images import SourceImages
+from ChangeMapJointLib.lesions.measure import LesionMeasure
+
+Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
+Interval = tuple[float | None, float | None] | None
+
+
+def measurement_report(content: DicomContent, segmentation: Dataset | None) -> Dataset:
+    """Return the report.
+
+    Args:
+        content: the result.
+        segmentation: of :func:`~ChangeMapJointLib.export.dicom.volumes.segmentation`; None without findings.
+    """
+    groups: list[Group] = [_registration(content)]
+    for number, finding in enumerate(content.findings, 1):
+        if segmentation is not None:
+            groups.append(_region(content, finding, segmentation, number))
+        for lesion, scan, name in (
+            (finding.lesion_reference, content.reference, "Current"),
+            (finding.lesion_template, content.template, "Prior"),
+        ):
+            if lesion is not None:
+                groups.append(_lesion(content, finding, lesion, scan, name))
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=make_uid("device", __version__), name=MODEL, manufacturer_name=MANUFACTURER, model_name=MODEL
+    )
+    context = sr.ObserverContext(observer_type=codes.dcm("121007", "Device"), observer_identifying_attributes=device)
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=context),
+        procedure_reported=codes.PROCEDURE,
+        imaging_measurements=groups,
+        title=codes.dcm("126000", "Imaging Measurement Report"),
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+            sr.CodedConcept("en", "RFC5646", "English")
+        ),
+    )
+    evidence = [*content.reference.images, *content.template.images]
+    if segmentation is not None:
+        evidence.append(segmentation)
+    result: Dataset = sr.ComprehensiveSR(
+        evidence=evidence,
+        content=report[0],
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=codes.schemes(),
+        **content.common("measurements", 4),
+    )
+    finish(content, result, "Change: measurements")
+    return result
+
+
+def _registration(content: DicomContent) -> Group:
+    """What holds for the whole comparison: the verdict, and that findings are withheld if they are."""
+    measurements = _known([(codes.KEYPOINT_ERROR, content.quality.keypoint_error_mm, codes.MM)])
+    if content.withheld:
+        measurements.append(sr.Measurement(codes.WITHHELD, content.withheld, codes.ONE))
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(content.uid("registration"), "Registration"),
+        measurements=measurements or None,
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(codes.USE, codes.RESEARCH_USE),
+            sr.QualitativeEvaluation(codes.VERDICT, codes.VERDICTS[content.quality.verdict]),
+        ],
+    )
+
+
+def _region(content: DicomContent, finding: Finding, segmentation: Dataset, number: int) -> Group:
+    """The region of change, and what it says about the lesion: change, doubling time, probability."""
+    label, uid = content.tracking_of(finding)
+    lowest, highest = finding.volume_change_interval_percent or (None, None)
+    fastest, slowest = finding.doubling_time_interval_days or (None, None)
+    measurements = _known(
+        [
+            (codes.REGION, finding.volume_ml, codes.ML),
+            (codes.PEAK, finding.peak, codes.ONE),
+            (codes.PROBABILITY, finding.probability, codes.ONE),
+            (codes.TRUST, finding.trust, codes.ONE),
+            (codes.VOLUME_CHANGE, finding.volume_change_percent, codes.PERCENT),
+            (codes.interval_end(codes.VOLUME_CHANGE, codes.LOW), lowest, codes.PERCENT),
+            (codes.interval_end(codes.VOLUME_CHANGE, codes.HIGH), highest, codes.PERCENT),
+            (codes.DIAMETER_CHANGE, finding.diameter_change_mm, codes.MM),
+            (codes.INTERVAL, finding.interval_days, codes.DAY),
+            (codes.DOUBLING, finding.doubling_time_days, codes.DAY),
+            (codes.interval_end(codes.DOUBLING, codes.LOW), fastest, codes.DAY),
+            (codes.interval_end(codes.DOUBLING, codes.HIGH), slowest, codes.DAY),
+        ]
+    )
+    evaluations = [sr.QualitativeEvaluation(codes.KIND, codes.KINDS[finding.kind])]
+    if finding.third is not None:
+        evaluations.append(sr.QualitativeEvaluation(codes.PLACE, codes.THIRDS[finding.third]))
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid, label),
+        referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, segment_number=number),
+        time_point_context=_time_point("Current"),
+        finding_type=codes.LESION,
+        finding_sites=[_site(finding)],
+        measurements=measurements,
+        qualitative_evaluations=evaluations,
+        algorithm_id=_algorithm(),
+    )
+
+
+def _lesion(
+    content: DicomContent, finding: Finding, lesion: LesionMeasure, scan: SourceImages, time_point: str
+) -> Group:
+    """The lesion itself, as measured in one scan."""
+    label, uid = content.tracking_of(finding)
+    low_ml, high_ml = lesion.volume_interval_ml
+    low_mm, high_mm = lesion.mean_diameter_interval_mm
+    measurements = _known(
+        [
+            (codes.VOLUME, lesion.volume_ml, codes.ML),
+            (codes.interval_end(codes.VOLUME, codes.LOW), low_ml, codes.ML),
+            (codes.interval_end(codes.VOLUME, codes.HIGH), high_ml, codes.ML),
+            (codes.LONG_AXIS, lesion.long_diameter_mm, codes.MM),
+            (codes.SHORT_AXIS, lesion.perpendicular_diameter_mm, codes.MM),
+            (codes.interval_end(codes.DIAMETER, codes.LOW), low_mm, codes.MM),
+            (codes.interval_end(codes.DIAMETER, codes.HIGH), high_mm, codes.MM),
+            (codes.MASS, lesion.mass_mg, codes.MG),
+        ]
+    )
+    measurements += [
+        sr.Measurement(codes.DIAMETER, _rounded(lesion.mean_diameter_mm), codes.MM, derivation=codes.MEAN),
+        sr.Measurement(codes.ATTENUATION, _rounded(lesion.mean_hu), codes.HU, derivation=codes.MEAN),
+        sr.Measurement(codes.ATTENUATION, _rounded(lesion.peak_hu), codes.HU, derivation=codes.MAXIMUM),
+    ]
+    evaluations = []
+    if lesion.texture is not None:
+        evaluations.append(sr.QualitativeEvaluation(codes.TEXTURE, codes.TEXTURES[lesion.texture]))
+    if lesion.calcified:
+        evaluations.append(sr.QualitativeEvaluation(codes.CALCIUM, codes.CALCIFIED))
+    if lesion.juxtapleural:
+        evaluations.append(sr.QualitativeEvaluation(codes.PLACE, codes.SUBPLEURAL))
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid, label),
+        time_point_context=_time_point(time_point),
+        finding_type=codes.NODULE,
+        finding_sites=[_site(finding)],
+        measurements=measurements,
+        qualitative_evaluations=evaluations or None,
+        source_images=[_slice(scan, lesion.centre_mm)],
+        algorithm_id=_algorithm(),
+    )
+
+
+def _time_point(name: str) -> sr.TimePointContext:
+    order = 1 if name == "Prior" else 2
+    return sr.TimePointContext(time_point=name, time_point_order=order)
+
+
+def _site(finding: Finding) -> sr.FindingSite:
+    return sr.FindingSite(codes.LUNG, laterality=codes.SIDES[finding.lung])
+
+
+def _algorithm() -> sr.AlgorithmIdentification:
+    return sr.AlgorithmIdentification(name=MODEL, version=__version__)
+
+
+def _slice(scan: SourceImages, centre_mm: Vector3) -> sr.SourceImageForMeasurementGroup:
+    image, frame = scan.nearest(centre_mm)
+    frames = [frame] if int(image.get("NumberOfFrames") or 1) > 1 else None
+    return sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID, frames)
+
+
+def _known(
+    values: Iterable[tuple[hd.sr.CodedConcept, float | None, hd.sr.CodedConcept]],
+) -> list[sr.Measurement]:
+    """Return the measurements whose value is known."""
+    return [sr.Measurement(name, _rounded(value), unit) for name, value, unit in values if value is not None]
+
+
+def _rounded(value: float) -> float:
+    """Return six significant digits, as in the tables."""
+    return float(f"{value:.6g}")

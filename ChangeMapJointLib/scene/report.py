@@ -1,0 +1,99 @@
+"""The report of a run, made again from the scene, with what the reader decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer.util
+from numpy.typing import NDArray
+
+from ChangeMapJointLib.comparison.load import findings_of_records, quality_of_records
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.options import from_mapping
+from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
+from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.reader_decisions import Reading
+from ChangeMapJointLib.export.report import write_report
+from ChangeMapJointLib.export.unseen import unseen_of_records
+from ChangeMapJointLib.scan.volume import Acquisition, Volume
+from ChangeMapJointLib.scene.check import on_grid
+from ChangeMapJointLib.scene.nodes import Node
+from ChangeMapJointLib.scene.results import Results
+from ChangeMapJointLib.scene.volumes import grid_of, volume_of
+
+SIDES = ("reference", "template")
+PROVENANCE = ("started", "device", "versions", "stages")  # of run.json, as in the report of the run
+
+
+def write_scene_report(path: Path, results: Results, reading: Reading | None = None) -> None:
+    """Write the report of a run that is in the scene.
+
+    Args:
+        path: the HTML file; it appears whole or not at all.
+        results: the run.
+        reading: what the reader decided.
+
+    Raises:
+        InputError: a scan is no longer in the scene, a record is damaged, or the file cannot be written.
+    """
+    write_report(path, report_content(results, reading))
+
+
+def report_content(results: Results, reading: Reading | None = None) -> ReportContent:
+    """Collect what the report shows from the nodes of a run.
+
+    Raises:
+        InputError: a scan is no longer in the scene, or a record is damaged.
+    """
+    records, where = results.content, Path(results.record.GetName())
+    run = records.get("run", {})
+    scans = [_scan(getattr(results, side), run.get(side) or {}, side) for side in SIDES]
+    quality, gate = quality_of_records(records, where)
+    findings = findings_of_records(records, where)
+    unusable = quality.verdict == "do not use"
+    change_map = _array(results.change_map)
+    notes = [*run.get("notes", [])] if isinstance(run.get("notes", []), list) else []
+    synthetic = [NOTICE] if any(is_sample(scan.array) for scan in scans) else []
+    return ReportContent(
+        reference=scans[0],
+        template=scans[1],
+        warped_template=slicer.util.arrayFromVolume(results.warped),
+        method=run.get("configuration", {}).get("method", "sequential"),
+        threshold=1.0 if findings is None else findings.threshold,
+        change_map=change_map,
+        signed_hu=_array(results.signed),
+        findings=findings,
+        quality=quality,
+        gate=gate,
+        lungs=None if results.lungs is None else slicer.util.arrayFromVolume(results.lungs) > 0,
+        trust=_trust(results),
+        not_seen=() if unusable else unseen_of_records(records),
+        reading=reading,
+        notices=tuple(dict.fromkeys([*synthetic, *map(str, notes)])),
+        reference_sha256=str((run.get("reference") or {}).get("sha256") or ""),
+        template_sha256=str((run.get("template") or {}).get("sha256") or ""),
+        provenance={name: run[name] for name in PROVENANCE if name in run},
+    )
+
+
+def _scan(node: Node | None, record: dict[str, Any], side: str) -> Volume:
+    if node is None or node.GetScene() is None:
+        raise InputError("is no longer in the scene", field=side, remedy="load the scene again")
+    known = record.get("acquisition")
+    acquisition = from_mapping(Acquisition, known, "acquisition") if isinstance(known, dict) else Acquisition()
+    volume = volume_of(node)
+    return replace(volume, source=Path(str(record.get("name") or node.GetName())), acquisition=acquisition)
+
+
+def _array(node: Node | None) -> NDArray[Any] | None:
+    return None if node is None else slicer.util.arrayFromVolume(node)
+
+
+def _trust(results: Results) -> NDArray[np.float32] | None:
+    if results.trust is None:
+        return None
+    array, grid = slicer.util.arrayFromVolume(results.trust), grid_of(results.trust)
+    return on_grid(array, grid, grid_of(results.warped)).astype(np.float32, copy=False)

@@ -1,0 +1,320 @@
+"""DICOM objects of a result: read back by highdicom, pydicom, dciodvfy and DCMTK, never with more than asked for."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_samples import IDENTITY, Sample, make_sample
+from phantoms import dicom_slices, random_scan, save_slices
+from typer.testing import CliRunner
+
+hd = pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
+
+from ChangeMapJointLib.cli.main import app  # noqa: E402
+from ChangeMapJointLib.comparison.load import load_result  # noqa: E402
+from ChangeMapJointLib.core.errors import InputError  # noqa: E402
+from ChangeMapJointLib.core.grid import Grid, apply_affine  # noqa: E402
+from ChangeMapJointLib.export.dicom.tracking import earlier_tracking  # noqa: E402
+from ChangeMapJointLib.io.dicom.images import read_source_images  # noqa: E402
+
+POISON = {  # what a hospital's headers may hold beside what an object is filed by
+    "InstitutionName": "Poisonhospital",
+    "ReferringPhysicianName": "Poisondoctor^Paul",
+    "OperatorsName": "Poisonoperator",
+    "PatientAddress": "Poisonstreet 7",
+    "PatientComments": "poisoncomment",
+    "StudyDescription": "Poisonstudy",
+    "SeriesDescription": "Poisonseries",
+    "ImageComments": "poisonimage",
+    "StationName": "POISONSTATION",
+    "PatientTelephoneNumbers": "0815-4711",
+    "DeviceSerialNumber": "POISON-SN",
+}
+NAMES = ("segmentation", "measurements", "registration_rigid", "change_map", "registration_deformable", "report")
+
+
+@dataclass(frozen=True)
+class Exported:
+    sample: Sample
+    folder: Path
+    files: list[Path]
+
+    def read(self, name: str) -> pydicom.Dataset:
+        return pydicom.dcmread(self.folder / f"{name}.dcm")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Exported:
+    folder = tmp_path_factory.mktemp("Poisonfolder")
+    sample = make_sample(folder, **POISON)
+    return Exported(sample, folder / "objects", sample.result.to_dicom(folder / "objects"))
+
+
+@pytest.fixture(scope="module")
+def run(exported, tmp_path_factory) -> Path:
+    return exported.sample.result.save(tmp_path_factory.mktemp("run") / "run", compress=False)
+
+
+def on_grid(volume, grid: Grid) -> np.ndarray:
+    """The array of a highdicom volume at the places of a grid, by its affine alone."""
+    index = np.argwhere(np.ones(volume.array.shape, bool))
+    place = grid.to_index(apply_affine(volume.affine, index))[:, ::-1]
+    np.testing.assert_allclose(place, np.rint(place), atol=1e-3)
+    result = np.zeros(grid.shape, volume.array.dtype)
+    result[tuple(np.rint(place).astype(int).T)] = volume.array.ravel()
+    return result
+
+
+# -- what others read -----------------------------------------------------------------------
+def test_the_segmentation_reads_back_voxel_for_voxel(exported):
+    segmentation = hd.seg.segread(exported.folder / "segmentation.dcm")
+    volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
+    result = exported.sample.result
+    np.testing.assert_array_equal(on_grid(volume, result.pair.reference.grid), result.findings.labels)
+    types = [item.SegmentedPropertyTypeCodeSequence[0] for item in segmentation.SegmentSequence]
+    kinds = [item.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning for item in types]
+    assert kinds == ["New finding", "Increased size"]
+    assert [
+        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence[0].CodeMeaning
+        for item in segmentation.SegmentSequence
+    ] == ["Right", "Left"]
+
+
+def test_the_parametric_map_reads_back_bit_for_bit_in_its_place(exported):
+    volume = hd.imread(exported.folder / "change_map.dcm").get_volume(apply_real_world_transform=False)
+    result = exported.sample.result
+    np.testing.assert_array_equal(on_grid(volume, result.pair.reference.grid), result.change_map)
+
+
+def test_the_deformable_registration_is_y_by_the_formula_of_the_standard(exported):
+    """PS3.3 C.20.3.1.1: source = registered + offset, the grid's axes are row, column and row x column."""
+    dataset = exported.read("registration_deformable")
+    (item,) = dataset.DeformableRegistrationSequence
+    (grid,) = item.DeformableRegistrationGridSequence
+    row, column = np.reshape([float(v) for v in grid.ImageOrientationPatient], (2, 3))
+    axes = np.stack((row, column, np.cross(row, column)), 1) * np.array(grid.GridResolution, float)
+    nx, ny, nz = grid.GridDimensions
+    offsets = np.frombuffer(grid.VectorGridData, "<f4").reshape(nz, ny, nx, 3)
+    index = np.random.default_rng(0).integers(0, (nx, ny, nz), (500, 3))
+    points = index @ axes.T + [float(v) for v in grid.ImagePositionPatient]
+    moved = points + offsets[tuple(index[:, ::-1].T)]
+    np.testing.assert_allclose(moved, exported.sample.result.deformation.apply(points), atol=0.01)
+    current, prior = (pydicom.dcmread(next(p.iterdir())) for p in (exported.sample.current, exported.sample.prior))
+    assert dataset.FrameOfReferenceUID == current.FrameOfReferenceUID
+    assert item.SourceFrameOfReferenceUID == prior.FrameOfReferenceUID
+
+
+def test_the_rigid_registration_takes_the_prior_to_the_current_scan(exported):
+    """PS3.3 C.20.2.1.1: the matrix takes points of the item's frame of reference to the registered one."""
+    dataset = exported.read("registration_rigid")
+    current, prior = dataset.RegistrationSequence
+    matrices = [
+        np.reshape(
+            [
+                float(v)
+                for v in item.MatrixRegistrationSequence[0].MatrixSequence[0].FrameOfReferenceTransformationMatrix
+            ],
+            (4, 4),
+        )
+        for item in (current, prior)
+    ]
+    assert dataset.FrameOfReferenceUID == current.FrameOfReferenceUID != prior.FrameOfReferenceUID
+    np.testing.assert_array_equal(matrices[0], np.eye(4))
+    points = np.random.default_rng(1).uniform(-200, 200, (50, 3))
+    in_prior = apply_affine(exported.sample.result.rigid.matrix, points)
+    np.testing.assert_allclose(apply_affine(matrices[1], in_prior), points, atol=1e-6)
+
+
+def test_the_report_holds_the_figures_of_every_finding_under_the_segments_tracking(exported):
+    report = hd.sr.srread(exported.folder / "measurements.dcm")
+    segments = exported.read("segmentation").SegmentSequence
+    grown = exported.sample.result.findings.items[1]
+    uid = segments[1].TrackingUID
+    volumetric = report.content.get_volumetric_roi_measurement_groups(tracking_uid=uid)
+    lesions = report.content.get_image_measurement_groups(tracking_uid=uid)
+    assert len(volumetric) == 1
+    assert len(lesions) == 2
+    assert volumetric[0].referenced_segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber == 2
+    region = {m.name.meaning: m.value for m in volumetric[0].get_measurements()}
+    assert region["Volume doubling time"] == grown.doubling_time_days
+    assert region["Change of volume since the prior scan"] == grown.volume_change_percent
+    assert "Volume doubling time, upper end of 95 % interval" not in region  # unknown: no growth is possible
+    now, before = ({m.name.meaning: m.value for m in group.get_measurements()} for group in lesions)
+    assert (now["Volume"], before["Volume"]) == (17.2, 7.2)
+    assert now["Long Axis"] == grown.lesion_reference.long_diameter_mm
+    images = [read_source_images(p) for p in (exported.sample.current, exported.sample.prior)]
+    for group, scan, lesion in zip(lesions, images, (grown.lesion_reference, grown.lesion_template), strict=True):
+        image = next(i for i in scan.images if i.SOPInstanceUID == _source_image(group))
+        height = np.cross(image.ImageOrientationPatient[:3], image.ImageOrientationPatient[3:])
+        assert abs((np.array(image.ImagePositionPatient, float) - lesion.centre_mm) @ height) <= 2.5  # half a slice
+
+
+def _source_image(group) -> str:
+    uids = [
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in group[0].ContentSequence if i.ValueType == "IMAGE"
+    ]
+    assert len(uids) == 1
+    return uids[0]
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
+def test_dciodvfy_finds_no_error(exported):
+    for file in exported.files:
+        text = subprocess.run(["dciodvfy", "-new", file], capture_output=True, text=True, check=False).stderr
+        assert not [line for line in text.splitlines() if line.startswith("Error")], file.name
+
+
+@pytest.mark.skipif(shutil.which("storescp") is None, reason="storescp (DCMTK) is not installed")
+def test_a_server_takes_every_object(exported, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = subprocess.Popen(["storescp", "+xa", "-od", tmp_path, port], stderr=subprocess.DEVNULL)
+    try:
+        echo = ["echoscu", "-to", "5", "127.0.0.1", port]
+        while subprocess.run(echo, capture_output=True, check=False, timeout=20).returncode != 0:
+            assert server.poll() is None
+        subprocess.run(["dcmsend", "127.0.0.1", port, *exported.files], check=True, capture_output=True, timeout=60)
+    finally:
+        server.kill()
+        server.wait(timeout=20)
+    stored = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in tmp_path.iterdir()}
+    assert stored == {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in exported.files}
+
+
+# -- whose they are -------------------------------------------------------------------------
+def test_every_object_carries_the_current_patient_and_study_and_refers_to_its_images(exported):
+    current = pydicom.dcmread(next(exported.sample.current.iterdir()))
+    known = {pydicom.dcmread(p).SOPInstanceUID for p in exported.sample.current.iterdir()}
+    series = set()
+    for file in exported.files:
+        dataset = pydicom.dcmread(file)
+        for keyword in (*IDENTITY, "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber"):
+            assert str(dataset.get(keyword, "")) == str(current.get(keyword)), (file.name, keyword)
+        assert not dataset.get("ReferringPhysicianName")
+        assert "Research use" in dataset.SeriesDescription
+        assert dataset.SeriesInstanceUID not in (current.SeriesInstanceUID, None)
+        assert any(uid.encode() in file.read_bytes() for uid in known)
+        series.add(dataset.SeriesInstanceUID)
+    assert len(series) == len(NAMES) + 1  # the pages are one more series
+
+
+def test_nothing_but_what_an_object_is_filed_by_leaves_the_headers(exported):
+    for file in exported.files:
+        content = file.read_bytes().lower()
+        for keyword, value in (*POISON.items(), ("folder", "Poisonfolder"), ("name", "poison")):
+            assert str(value).lower().encode() not in content, (file.name, keyword)
+
+
+def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, tmp_path):
+    files = exported.sample.result.to_dicom(tmp_path / "objects", anonymous=True)
+    headers = [
+        pydicom.dcmread(p, stop_before_pixels=True)
+        for folder in (exported.sample.current, exported.sample.prior)
+        for p in folder.iterdir()
+    ]
+    secrets = {str(ds.get(k)) for ds in headers for k in (*IDENTITY, *POISON, "AccessionNumber", "StudyDate")}
+    secrets |= {
+        str(ds.get(k))
+        for ds in headers
+        for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+    } - {"F"}
+    for file in files:
+        content = file.read_bytes()
+        assert not [s for s in secrets - {"F", "None", ""} if s.encode() in content], file.name
+    for file in (f for f in files if "page" in f.name):  # no identity is burned in: it would differ
+        first, second = (pydicom.dcmread(f).pixel_array for f in (file, exported.folder / file.name))
+        assert np.abs(first[:-60].astype(int) - second[:-60]).max() <= 8  # but for the number in the footer
+
+
+def test_the_same_result_gives_the_same_bytes(exported, run, tmp_path):
+    sample = exported.sample
+    files = load_result(run).to_dicom(tmp_path / "again", reference=sample.current, template=sample.prior)
+    assert [f.name for f in files] == [f.name for f in exported.files]
+    assert [f.name for f in files if f.read_bytes() != (exported.folder / f.name).read_bytes()] == []
+
+
+def test_a_lesion_keeps_its_tracking_through_time_points(exported):
+    """The current scan of the export is the prior of the next comparison."""
+    new, grown = exported.sample.result.findings.items
+    segments = exported.read("segmentation").SegmentSequence
+    images = read_source_images(exported.sample.current)
+    later = [
+        replace(new, id=4, kind="shrunk", lesion_template=new.lesion_reference),
+        replace(new, id=5, kind="resolved", lesion_reference=None, lesion_template=grown.lesion_reference),
+        replace(new, id=6, kind="new", lesion_template=None),
+    ]
+    expected = {4: segments[0].TrackingUID, 5: segments[1].TrackingUID}
+    assert {k: uid for k, (_, uid) in earlier_tracking(exported.folder, later, images).items()} == expected
+    with pytest.raises(InputError, match="another scan"):
+        earlier_tracking(exported.folder, later, read_source_images(exported.sample.prior))
+
+
+# -- bad input ------------------------------------------------------------------------------
+def test_bad_input_is_one_line_and_leaves_nothing(exported, run, tmp_path):
+    sample, runner = exported.sample, CliRunner()
+    (tmp_path / "exists").mkdir()
+    cut = shutil.copytree(sample.current, tmp_path / "cut")
+    top = max(cut.iterdir(), key=lambda p: float(pydicom.dcmread(p).ImagePositionPatient[2]))
+    gap = shutil.copytree(sample.current, tmp_path / "gap")
+    next(p for p in gap.iterdir() if pydicom.dcmread(p).InstanceNumber == 12).unlink()
+    top.unlink()
+    other = shutil.copytree(sample.prior, tmp_path / "other")
+    for p in other.iterdir():
+        ds = pydicom.dcmread(p)
+        ds.PatientID, ds.PatientName = "SOMEBODY", "Else^Somebody"
+        ds.save_as(p)
+    image = run / "warped_template.nrrd"
+    cases = [
+        ((sample.current, sample.prior, "exists"), "--dicom", "exists already"),
+        ((image, sample.prior, "new"), "--reference", "is not DICOM"),
+        ((sample.prior, sample.prior, "new"), "--reference", "another scan"),
+        ((cut, sample.prior, "new"), "--reference", "72 x 52 x 39 voxels"),
+        ((gap, sample.prior, "new"), "gap", "1 slice(s) missing"),
+        ((sample.current, other, "new"), "--template", "another patient"),
+        ((sample.current, tmp_path / "nowhere", "new"), "nowhere", "no such file"),
+        ((sample.current, other, "exists/../other/inside"), "--dicom", "lies in the input"),
+    ]
+    for (reference, template, out), subject, text in cases:
+        paths = ["--reference", str(reference), "--template", str(template), "--dicom", str(tmp_path / out)]
+        found = runner.invoke(app, ["export", str(run), *paths, "--progress", "none"])
+        assert found.exit_code == 2, found.output
+        assert text in found.output, found.output
+        assert subject in found.output, found.output
+        assert len(found.output.strip().splitlines()) == 1
+        assert "SOMEBODY" not in found.output
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_leaves_no_folder(exported, tmp_path, monkeypatch):
+    from pydicom.dataset import Dataset
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Dataset, "save_as", full)
+    with pytest.raises(InputError, match=r"No space left on device\); free space"):
+        exported.sample.result.to_dicom(tmp_path / "objects")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra_the_error_names_it(exported, monkeypatch, tmp_path):
+    monkeypatch.setattr("ChangeMapJointLib.comparison.to_dicom.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'pip install "changemapjoint\[dicom\]"'):
+        exported.sample.result.to_dicom(tmp_path / "objects")
+
+
+def test_a_header_without_a_uid_that_references_need_is_named(tmp_path):
+    slices = dicom_slices(random_scan())
+    for ds in slices:
+        del ds.FrameOfReferenceUID
+    with pytest.raises(InputError, match="has no FrameOfReferenceUID, expected a UID"):
+        read_source_images(save_slices(tmp_path, slices))
