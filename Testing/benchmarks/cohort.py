@@ -32,7 +32,7 @@ from cohort_samples import write_list, write_scans  # noqa: E402
 from job_samples import QUICK  # noqa: E402
 from record import metadata, write_results  # noqa: E402
 
-PAIRS, KILL_AT, STOP_AT = 200, 40, 100
+PAIRS, KILL_AT, STOP_AT = 200, 0.2, 0.5  # the last two as shares of the pairs
 TIMED_PAIRS = 10
 VOXEL_MM = 6.0
 
@@ -58,17 +58,17 @@ def history(out: Path) -> dict[str, list[list[str]]]:
     }
 
 
-def interrupted(folder: Path, out: Path) -> dict[str, Any]:
+def interrupted(folder: Path, out: Path, pairs: int) -> dict[str, Any]:
     """Part 1; checks everything and returns the figures."""
     start = time.monotonic()
     killed = stopped = None
     with subprocess.Popen(command(folder, out, "--workers", "2"), stdout=subprocess.PIPE, text=True) as child:
         for line in child.stdout:
             ended = json.loads(line).get("ended", 0)
-            if killed is None and ended >= KILL_AT:
+            if killed is None and ended >= KILL_AT * pairs:
                 killed = busy_worker(out)
                 psutil.Process(killed).send_signal(signal.SIGKILL)
-            if stopped is None and ended >= STOP_AT:
+            if stopped is None and ended >= STOP_AT * pairs:
                 stopped = ended
                 child.send_signal(signal.SIGINT)
     assert child.returncode == 130, child.returncode
@@ -81,7 +81,7 @@ def interrupted(folder: Path, out: Path) -> dict[str, Any]:
     events = history(out)
     ends = {name: sum(event[1] in ("done", "adopted") for event in entries) for name, entries in events.items()}
     return {
-        "pairs": PAIRS,
+        "pairs": pairs,
         "done_when_interrupted": len(done),
         "kept_by_the_rerun": sum(path_stamp(out, name) == stamp for name, stamp in whole.items()),
         "skipped_by_the_rerun": again["skipped"],
@@ -133,17 +133,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--part", choices=("interrupted", "throughput"))
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="fewer try the script itself, and write no results")
     arguments = parser.parse_args()
     started = metadata()
     if arguments.part != "throughput":
         folder = arguments.scratch / "many"
-        prepare(folder, PAIRS)
-        figures = interrupted(folder, folder / "out")
+        prepare(folder, arguments.pairs)
+        figures = interrupted(folder, folder / "out", arguments.pairs)
         print(json.dumps(figures, indent=2))
-        assert figures["done_exactly_once"] == figures["results"] == PAIRS
+        assert figures["done_exactly_once"] == figures["results"] == arguments.pairs
         assert figures["kept_by_the_rerun"] == figures["done_when_interrupted"]
         assert figures["partial_folders_at_the_end"] == figures["failed"] == 0
-        write_results("cohort", {"interrupted": figures}, started)
+        if arguments.pairs == PAIRS:
+            write_results("cohort", {"interrupted": figures}, started)
     if arguments.part != "interrupted":
         folder = arguments.scratch / "timed"
         prepare(folder, TIMED_PAIRS)
