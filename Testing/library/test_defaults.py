@@ -263,7 +263,7 @@ def test_every_kind_of_change_has_its_word() -> None:
 
 # -- the run's folder -----------------------------------------------------------------------
 def test_the_names_of_a_runs_files_stay_as_other_programs_know_them() -> None:
-    volumes = ("change_map", "signed_change", "warped_template", "deformation", "jacobian", "trust")
+    volumes = ("change_map", "signed_change", "finding_labels", "warped_template", "deformation", "jacobian", "trust")
     of_network = {f"change_{name}.nrrd" for name in ("difference", "learned", "combined")}
     records = {"run.json", "quality.json", "findings.json", "findings.csv", "candidates.json", "report.html"}
     lungs = {"lungs_reference.nrrd", "lungs_template.nrrd"}
