@@ -80,9 +80,9 @@ def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progres
     check_output(request.out, inputs, overwrite=False)
     from ChangeMapJointLib.export.dicom.objects import write_objects
 
-    content = _content(result, request, paths, lambda f, m="": progress(0.75 * f, m))
+    content = _content(result, request, paths, lambda f, m="": progress(0.8 * f, m))
     with run_folder(request.out) as folder:
-        files = write_objects(folder, content, progress=lambda f, m="": progress(0.75 + 0.25 * f, m))
+        files = write_objects(folder, content, progress=lambda f, m="": progress(0.8 + 0.2 * f, m))
     return [request.out / file.name for file in files]
 
 
@@ -140,7 +140,7 @@ def _content(
     volumes: list[Volume] = []
     for number, (name, path) in enumerate(zip(("reference", "template"), paths, strict=True)):
         part = 0.5 * number
-        volume, _ = Input(path).read(lambda f, m="", part=part: progress(part + 0.4 * f, m))
+        volume, _ = Input(path).read(lambda f, m="", part=part: progress(part + 0.45 * f, m))
         check_same_scan(volume, record[name], name, path)
         volumes.append(volume)
         scans.append(read_source_images(*split_selector(path)))
