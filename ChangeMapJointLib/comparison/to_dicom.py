@@ -80,9 +80,9 @@ def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progres
     check_output(request.out, inputs, overwrite=False)
     from ChangeMapJointLib.export.dicom.objects import write_objects
 
-    content = _content(result, request, paths, lambda f, m="": progress(0.75 * f, m))
+    content = _content(result, request, paths, lambda f, m="": progress(0.8 * f, m))
     with run_folder(request.out) as folder:
-        files = write_objects(folder, content, progress=lambda f, m="": progress(0.75 + 0.25 * f, m))
+        files = write_objects(folder, content, progress=lambda f, m="": progress(0.8 + 0.2 * f, m))
     return [request.out / file.name for file in files]
 
 
