@@ -84,8 +84,9 @@ class LayoutManager(QtCore.QObject):
         return [name for name, widget in self._widgets.items() if widget.mrmlSliceNode().IsMappedInLayout()]
 
     def _on_layout_modified(self, _caller: Any, _event: str) -> None:
-        description = self._node.GetCurrentLayoutDescription() or EMPTY  # unknown to this session: gray
-        if description != self._description or self._views_changed(description):
+        own = self._node.GetViewArrangement() <= LAST_OWN  # while the node is read, none of them is described
+        description = self._node.GetCurrentLayoutDescription() or ("" if own else EMPTY)  # unknown here: gray
+        if description and (description != self._description or self._views_changed(description)):
             self._description = description
             self._build(description)
         if self._node.GetViewArrangement() != self._layout:
