@@ -53,7 +53,7 @@ def finish(arguments: list[str]) -> dict[str, Any]:
 def history(out: Path) -> dict[str, list[list[str]]]:
     """What happened to each pair: time, what, session, host, process."""
     return {
-        path.parent.name: [line.split("\t") for line in path.read_text().splitlines()]
+        path.parent.name: [line.split("\t") for line in path.read_text("utf-8").splitlines()]
         for path in sorted(out.glob("pairs/*/history.log"))
     }
 

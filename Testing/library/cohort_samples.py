@@ -78,7 +78,7 @@ def stub(request: Request, listener: Listener) -> None:
     ``refuse``, ``fault``, ``full``: raise; ``kill``: kill the worker, half-way through the folder, the first time;
     ``deadly``: every time; ``slow``: report progress for a minute; ``verdict V``: end with that verdict.
     """
-    words = request.reference.read_text().split()
+    words = request.reference.read_text("utf-8").split()
     if "refuse" in words:
         raise InputError("is not a chest CT", field=request.reference)
     if "fault" in words:

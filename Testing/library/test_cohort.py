@@ -183,7 +183,7 @@ def test_bad_pairs_are_told_in_one_line(tmp_path) -> None:
     task = task_of(fault, tmp_path / "out")
     record = complete_pair(task).record
     assert (record.status, record.message) == ("fault", "ZeroDivisionError: a fault")
-    assert "ZeroDivisionError" in task.place.fault_log.read_text()
+    assert "ZeroDivisionError" in task.place.fault_log.read_text("utf-8")
     assert "it failed before" in complete_pair(task).redone
     task = task_of(full, tmp_path / "out")
     outcome = complete_pair(task)
@@ -260,7 +260,7 @@ def test_killed_workers_bad_pairs_and_a_rerun(tmp_path, forked) -> None:
     frame = pd.read_parquet(request.out / "table.parquet")
     assert list(frame["id"]) == ["p2", "p3", "p4", "p5", "p0", "p1"]  # what needs attention first
     assert list(pd.read_csv(request.out / "table.csv")["attention"]) == list(frame["attention"])
-    page = (request.out / "overview.html").read_text()
+    page = (request.out / "overview.html").read_text("utf-8")
     assert page.index("p2") < page.index("p4") < page.index("p0")
     assert page.count("data:image/png") == 4
 
@@ -337,16 +337,16 @@ def test_a_large_cohort_has_several_pages_and_formulas_are_no_formulas(tmp_path)
     records = [PairRecord(f"p{number:04d}", "done", figures=figures) for number in range(1001)]
     records.append(PairRecord("bad", "refused", "=cmd()"))
     write_tables(tmp_path, records)
-    assert "bad,not compared,refused,'=cmd()" in (tmp_path / "table.csv").read_text()
+    assert "bad,not compared,refused,'=cmd()" in (tmp_path / "table.csv").read_text("utf-8")
     (tmp_path / "overview-9.html").write_text("of an earlier, larger cohort")
-    page = write_overview(tmp_path, records, total=1002).read_text()
+    page = write_overview(tmp_path, records, total=1002).read_text("utf-8")
     assert "<script" not in page
     assert [path.name for path in sorted(tmp_path.glob("overview*"))] == [
         "overview-2.html", "overview-3.html", "overview.html",
     ]  # fmt: skip
     assert by_attention(records)[0].id == "bad"
     write_tables(tmp_path, [])
-    assert "0</b>not compared" in write_overview(tmp_path, [], total=0).read_text()
+    assert "0</b>not compared" in write_overview(tmp_path, [], total=0).read_text("utf-8")
 
 
 def test_attention_is_by_status_verdict_and_findings() -> None:

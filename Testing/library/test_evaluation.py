@@ -244,7 +244,7 @@ def test_a_case_that_cannot_be_scored_is_one_clear_line(tmp_path: Path, spoil, m
 
 def test_a_resolved_lesion_without_a_place_is_left_out_and_said_so(tmp_path: Path) -> None:
     table = write_cohort(tmp_path)
-    table.write_text(table.read_text().replace("points.csv", ""))
+    table.write_text(table.read_text("utf-8").replace("points.csv", ""))
     scores = cmj.evaluate(table)
     assert scores.document["about"]["changes"] == 2
     assert any("b: Lesions 1: it is not known where they lay" in note for note in scores.document["notes"])
@@ -263,9 +263,11 @@ def test_names_of_methods_do_no_harm_and_what_is_not_scored_is_said(
     out = tmp_path / "out"
     scores = cmj.evaluate(table, out)
     assert "d: It is not known what changed, so that neither maps nor lists are scored." in scores.document["notes"]
-    assert "<script>" not in (out / "evaluation.html").read_text()
-    assert "\n'=<script>" in (out / "tables" / "figures.csv").read_text()
-    assert r"=\textless{}script\textgreater{}\$\textasciicircum{}\_ 50 \%" in (out / "tables" / "maps.tex").read_text()
+    assert "<script>" not in (out / "evaluation.html").read_text("utf-8")
+    assert "\n'=<script>" in (out / "tables" / "figures.csv").read_text("utf-8")
+    assert r"=\textless{}script\textgreater{}\$\textasciicircum{}\_ 50 \%" in (out / "tables" / "maps.tex").read_text(
+        "utf-8"
+    )
     assert "theirs" not in scores.document["maps"]
 
 
@@ -288,8 +290,8 @@ def test_the_command_writes_page_tables_figures_and_json(
     ended = CliRunner().invoke(app, ["evaluate", str(cohort), "--out", str(out), "--progress", "none"])
     assert ended.exit_code == 0, ended.output
     assert "ours: recall 0.667" in ended.output
-    assert json.loads((out / "evaluation.json").read_text()) == scores.document
-    page = (out / "evaluation.html").read_text()
+    assert json.loads((out / "evaluation.json").read_text("utf-8")) == scores.document
+    page = (out / "evaluation.html").read_text("utf-8")
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/png;base64,") == len(list((out / "figures").glob("*.png"))) >= 5
     assert {p.stem for p in (out / "figures").glob("*.svg")} == {p.stem for p in (out / "figures").glob("*.png")}
@@ -300,7 +302,7 @@ def test_the_command_writes_page_tables_figures_and_json(
         ("a", "grown", "False"),
         ("b", "resolved", "True"),
     ]
-    assert r"\begin{tabular}" in (out / "tables" / "maps.tex").read_text()
+    assert r"\begin{tabular}" in (out / "tables" / "maps.tex").read_text("utf-8")
     assert not list(tmp_path.glob(".out*"))
     again = CliRunner().invoke(app, ["evaluate", str(cohort), "--out", str(out), "--progress", "none"])
     assert again.exit_code == 2

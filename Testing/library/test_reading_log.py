@@ -137,7 +137,7 @@ def test_a_second_writer_and_a_strange_file_are_refused_and_left_as_they_are(tmp
     path.write_text("Dear diary")
     with pytest.raises(InputError, match="line 1: is not an object of JSON"):
         ReadingLog(path, SESSION)
-    assert path.read_text() == "Dear diary"
+    assert path.read_text("utf-8") == "Dear diary"
 
 
 def test_a_full_disk_is_told_and_leaves_whole_lines(tmp_path, monkeypatch):

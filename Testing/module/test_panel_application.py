@@ -153,7 +153,7 @@ def test_a_second_run_keeps_the_first_with_its_verdicts(shown) -> None:
     user.drag(shown.ui.thresholdSlider, 0.55)
     job = finished_job(shown.logic.runs.root, first.reference, first.template)
     record = job.folder / "result" / "run.json"
-    record.write_text(record.read_text().replace("sequential", "joint"))
+    record.write_text(record.read_text("utf-8").replace("sequential", "joint"))
     assert shown.panel.loadJob(job)
     second = shown.panel.session.results
     assert first.record.GetScene() is not None

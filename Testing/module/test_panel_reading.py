@@ -26,7 +26,9 @@ def read(widget):
     job = finished_job(widget.logic.runs.root, *nodes(), is_judged=True)
     path = job.folder / "result" / "run.json"
     dated = {side: {"acquisition": {"date": date}} for side, date in DATES.items()}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **dated, "notes": ["First note.", "Second note."]}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text("utf-8")), **dated, "notes": ["First note.", "Second note."]})
+    )
     assert widget.panel.loadJob(job)
     slicer.app.processEvents()
     return widget

@@ -97,11 +97,11 @@ def test_the_overlay_follows_the_threshold_and_findings_are_stepped_through_acce
     page.wait_for_function("window.trame.state.get('reader_verdict') === 'doubtful'")
     page.reload()
     page.wait_for_selector("td:has-text('accepted')")
-    stored = json.loads((run / "reading.json").read_text())
+    stored = json.loads((run / "reading.json").read_text("utf-8"))
     (entry,) = stored["findings"].values()
     assert (entry["id"], entry["decision"], entry["comment"]) == (1, "accepted", "two <b>of</b> them")
     assert entry["stamps"]["decision"]["reader"] == "R1"
-    report = (run / "report.html").read_text()
+    report = (run / "report.html").read_text("utf-8")
     assert "two &lt;b&gt;of&lt;/b&gt; them" in report
     assert "doubtful" in report
 
@@ -224,7 +224,7 @@ def test_scans_without_their_names_are_found_by_their_hash(name: str, tmp_path: 
     from ChangeMapJointLib.web.opened_run import open_run
 
     run = write_run(tmp_path / "run", seal=False)
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text("utf-8"))
     for side in ("reference", "template"):
         record[side]["name"] = name
     (run / "run.json").write_text(json.dumps(record))
@@ -243,7 +243,7 @@ def flip(path: Path) -> None:
 
 
 def edit(run: Path, **values: Any) -> None:
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text("utf-8"))
     (run / "run.json").write_text(json.dumps({**record, **values}))
 
 
