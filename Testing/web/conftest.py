@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Viewer]]:
             viewer.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, driven by Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
