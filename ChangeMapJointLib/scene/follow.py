@@ -80,18 +80,9 @@ class PriorFollower:
 
     # -- the mark ---------------------------------------------------------------------------
     def _make_mark(self) -> Node:
-        mark = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "ChangeMap cursor in prior")
-        mark.CreateDefaultDisplayNodes()
-        mark.SetLocked(True)
-        display = mark.GetDisplayNode()
-        for node in (mark, display):
-            node.SetSaveWithScene(0)
-            node.SetHideFromEditors(1)
-        display.SetSelectedColor(*YELLOW)
-        display.SetGlyphTypeFromString("Cross2D")
-        display.SetPointLabelsVisibility(False)
+        mark = new_mark("ChangeMap cursor in prior")
         for view in self._prior:
-            display.AddViewNodeID(slice_node(view).GetID())
+            mark.GetDisplayNode().AddViewNodeID(slice_node(view).GetID())
         return mark
 
     def _on_cursor(self, crosshair: Node, _event: Any) -> None:
@@ -108,3 +99,18 @@ class PriorFollower:
             self._mark.SetNthControlPointPosition(0, *point)
         else:
             self._mark.AddControlPoint(point)
+
+
+def new_mark(name: str) -> Node:
+    """Add a cross that marks one place in slice views; it is not saved with the scene."""
+    mark = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    mark.CreateDefaultDisplayNodes()
+    mark.SetLocked(True)
+    display = mark.GetDisplayNode()
+    for node in (mark, display):
+        node.SetSaveWithScene(0)
+        node.SetHideFromEditors(1)
+    display.SetSelectedColor(*YELLOW)
+    display.SetGlyphTypeFromString("Cross2D")
+    display.SetPointLabelsVisibility(False)
+    return mark

@@ -10,8 +10,7 @@ import slicer.util
 
 from ChangeMapJointLib.core.grid import FloatArray, Vector3, lps_to_ras
 from ChangeMapJointLib.scene import layouts
-from ChangeMapJointLib.scene.colors import YELLOW
-from ChangeMapJointLib.scene.follow import PriorFollower
+from ChangeMapJointLib.scene.follow import PriorFollower, new_mark
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, slice_node
 from ChangeMapJointLib.scene.transforms import map_point
 
@@ -202,7 +201,7 @@ class Navigation:
         if self.position is None:
             return
         if self._mark is None:
-            self._mark = _new_mark()
+            self._mark = new_mark("ChangeMap crosshair")
         if self._mark.GetNumberOfControlPoints() == 0:
             self._mark.AddControlPoint(self.position)
             self._mark.SetNthControlPointLocked(0, True)
@@ -259,17 +258,3 @@ def _corners(node: Node) -> FloatArray:
     index = np.stack(np.meshgrid(*((0, n) for n in last.tolist()), indexing="ij"), -1).reshape(-1, 3)
     matrix = _index_to_ras(node)
     return np.asarray(index @ matrix[:3, :3].T + matrix[:3, 3])
-
-
-def _new_mark() -> Node:
-    mark = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "ChangeMap crosshair")
-    mark.CreateDefaultDisplayNodes()
-    mark.SetLocked(True)
-    display = mark.GetDisplayNode()
-    for node in (mark, display):
-        node.SetSaveWithScene(0)
-        node.SetHideFromEditors(1)
-    display.SetSelectedColor(*YELLOW)
-    display.SetGlyphTypeFromString("Cross2D")
-    display.SetPointLabelsVisibility(False)
-    return mark

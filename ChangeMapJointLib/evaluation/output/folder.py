@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.evaluation import result_folder
 from ChangeMapJointLib.evaluation.output.data import data_tables
 from ChangeMapJointLib.evaluation.output.figures import draw_figures
 from ChangeMapJointLib.evaluation.output.page import render_page
@@ -41,16 +37,7 @@ def check_folder(out: Path, *, overwrite: bool = False) -> None:
     Raises:
         InputError: it exists, unless it is an earlier evaluation that may be replaced.
     """
-    if not out.exists():
-        return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / DOCUMENT).exists()):
-        raise InputError("exists already", field="out", value=out, remedy="give a new folder")
-    if {path.name for path in out.iterdir()} - CONTENT:
-        raise InputError("holds files of others, too", field="out", value=out, remedy="give a new folder")
-    if any(out.iterdir()) and not overwrite:
-        raise InputError(
-            "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))
-        )
+    result_folder.check_folder(out, document=DOCUMENT, content=CONTENT, overwrite=overwrite)
 
 
 def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = False) -> Path:
@@ -60,36 +47,14 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
         InputError: the folder exists or cannot be written; nothing is left behind.
     """
     check_folder(out, overwrite=overwrite)
-    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links
-    part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
-    try:
-        absolute.parent.mkdir(parents=True, exist_ok=True)
-        for old in absolute.parent.glob(f".{absolute.name}.*.partial"):  # left by a killed command
-            if _left_behind(old):
-                shutil.rmtree(old, ignore_errors=True)
-        part.mkdir()
+    with result_folder.whole_folder(out) as part:
         _write_files(part, evaluation)
-        if absolute.exists():
-            shutil.rmtree(absolute)
-        part.replace(absolute)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror or error})", field="out", value=out, remedy="give another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
 def _plain(value: Any) -> Any:
     """A cell; a text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(FORMULA_STARTS) else value
-
-
-def _left_behind(part: Path) -> bool:
-    """Whether the process that made a partial folder is gone."""
-    number = part.name.split(".")[-2]
-    return number.isdecimal() and not psutil.pid_exists(int(number))
 
 
 def _write_files(part: Path, evaluation: Evaluation) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.evaluation import result_folder
 from ChangeMapJointLib.evaluation.readers.exports import IDS, IMRMC, RJAFROC, write_exports
 from ChangeMapJointLib.evaluation.readers.figures import draw_study
 from ChangeMapJointLib.evaluation.readers.tables import frames, study_tables
@@ -30,14 +28,7 @@ def check_folder(out: Path, *, overwrite: bool = False) -> None:
     Raises:
         InputError: it exists, unless it is an earlier evaluation that may be replaced.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / DOCUMENT).is_file() or {path.name for path in out.iterdir()} - CONTENT:
-        raise InputError("exists already", field="out", value=out, remedy="give a new folder")
-    if not overwrite:
-        raise InputError(
-            "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))
-        )
+    result_folder.check_folder(out, document=DOCUMENT, content=CONTENT, overwrite=overwrite)
 
 
 def write_study(out: Path, study: ReaderStudy, *, overwrite: bool = False) -> Path:
@@ -47,21 +38,8 @@ def write_study(out: Path, study: ReaderStudy, *, overwrite: bool = False) -> Pa
         InputError: the folder exists or cannot be written; nothing is left behind.
     """
     check_folder(out, overwrite=overwrite)
-    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links
-    part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
-    try:
-        absolute.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
+    with result_folder.whole_folder(out) as part:
         _write_files(part, study)
-        if absolute.exists():
-            shutil.rmtree(absolute)
-        part.replace(absolute)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror or error})", field="out", value=out, remedy="give another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
