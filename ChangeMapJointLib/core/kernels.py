@@ -26,6 +26,16 @@ def cell(position, count):
 
 
 @njit(**OPTIONS)
+def mapped(matrix, x, y, z):
+    """A 3x4 matrix applied to a position."""
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3],
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3],
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3],
+    )
+
+
+@njit(**OPTIONS)
 def value_at(volume, x, y, z):
     """The volume at one position; the border is repeated outside."""
     nz, ny, nx = volume.shape
@@ -103,15 +113,8 @@ def warped_slices(volume, affine, linear, vectors, to_field, outside, result, fi
     for z in range(first, last):
         for y in range(result.shape[1]):
             for x in range(result.shape[2]):
-                u, v, w = vector_at(
-                    vectors,
-                    to_field[0, 0] * x + to_field[0, 1] * y + to_field[0, 2] * z + to_field[0, 3],
-                    to_field[1, 0] * x + to_field[1, 1] * y + to_field[1, 2] * z + to_field[1, 3],
-                    to_field[2, 0] * x + to_field[2, 1] * y + to_field[2, 2] * z + to_field[2, 3],
-                )
-                i = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] * z + affine[0, 3]
-                j = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] * z + affine[1, 3]
-                k = affine[2, 0] * x + affine[2, 1] * y + affine[2, 2] * z + affine[2, 3]
+                u, v, w = vector_at(vectors, *mapped(to_field, x, y, z))
+                i, j, k = mapped(affine, x, y, z)
                 i += linear[0, 0] * u + linear[0, 1] * v + linear[0, 2] * w
                 j += linear[1, 0] * u + linear[1, 1] * v + linear[1, 2] * w
                 k += linear[2, 0] * u + linear[2, 1] * v + linear[2, 2] * w
@@ -124,15 +127,11 @@ def vector_slices(vectors, affine, shift, result, first, last):
     for z in range(first, last):
         for y in range(result.shape[1]):
             for x in range(result.shape[2]):
-                u, v, w = vector_at(
-                    vectors,
-                    affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] * z + affine[0, 3],
-                    affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] * z + affine[1, 3],
-                    affine[2, 0] * x + affine[2, 1] * y + affine[2, 2] * z + affine[2, 3],
-                )
-                result[z, y, x, 0] = u + (shift[0, 0] * x + shift[0, 1] * y + shift[0, 2] * z + shift[0, 3])
-                result[z, y, x, 1] = v + (shift[1, 0] * x + shift[1, 1] * y + shift[1, 2] * z + shift[1, 3])
-                result[z, y, x, 2] = w + (shift[2, 0] * x + shift[2, 1] * y + shift[2, 2] * z + shift[2, 3])
+                u, v, w = vector_at(vectors, *mapped(affine, x, y, z))
+                sx, sy, sz = mapped(shift, x, y, z)
+                result[z, y, x, 0] = u + sx
+                result[z, y, x, 1] = v + sy
+                result[z, y, x, 2] = w + sz
 
 
 @njit(**OPTIONS)
@@ -152,9 +151,7 @@ def inverse_error_slices(vectors, affine, linear, backward, result, first, last)
         for y in range(result.shape[1]):
             for x in range(result.shape[2]):
                 u, v, w = vectors[z, y, x, 0], vectors[z, y, x, 1], vectors[z, y, x, 2]
-                i = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2] * z + affine[0, 3]
-                j = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2] * z + affine[1, 3]
-                k = affine[2, 0] * x + affine[2, 1] * y + affine[2, 2] * z + affine[2, 3]
+                i, j, k = mapped(affine, x, y, z)
                 bx, by, bz = vector_at(
                     backward,
                     i + linear[0, 0] * u + linear[0, 1] * v + linear[0, 2] * w,
