@@ -30,6 +30,7 @@ _MASS_SHARE = 0.05  # of a massive structure that must have changed for it to be
 _SMALLEST_SHARE = 0.05  # smallest volume of a counterpart, of the lesion's; anything smaller is another structure
 _LARGEST_SHARE = 2.0  # largest volume of a counterpart: apart from measurement errors, the lesion is the larger one
 _PALER_SHARE = 0.3  # smallest volume of a counterpart that is less dense
+_GOES_ON_SHARE = 0.1  # of the layer around what is dense inside an outline, beyond which it goes on as a vessel
 _BLURRED_VOX = 1.0  # radius in the longest edge of a voxel, below which blur lowers the density of a lesion
 _SLACK_MM = 3.0  # tolerance for the error of the registration
 
@@ -251,11 +252,18 @@ def _counterpart(lesion: Lesion, side: _Side, place_mm: FloatArray, options: Mea
 
 
 def _within(lesion: Lesion, side: _Side, place_mm: FloatArray, options: MeasureOptions) -> Lesion | None:
-    """What is as dense in the other scan inside the lesion's own outline, where nothing ends by itself there."""
+    """What is as dense in the other scan inside the lesion's own outline, where the wall hides its end.
+
+    None where it goes on in the lung beyond the outline: a vessel that was there before is no smaller lesion.
+    """
     voxel = max(side.scan.grid.spacing_mm)
     found = side.lesion(place_mm, lesion_hu=lesion.nodule.lesion_hu, fixed=True, within_mm=voxel, options=options)
-    share = 0.0 if found is None else found.measure.volume_ml / lesion.measure.volume_ml
-    return found if _SMALLEST_SHARE < share < 1.0 else None
+    if found is None or found.patch.whole_lungs is None:
+        return None
+    beyond = found.patch.whole_lungs & ~found.patch.lungs & (found.patch.hu > found.nodule.level_hu)
+    layer = ndimage.binary_dilation(found.nodule.mask) & ~found.nodule.mask
+    share = found.measure.volume_ml / lesion.measure.volume_ml
+    return found if _SMALLEST_SHARE < share < 1.0 and beyond[layer].mean() < _GOES_ON_SHARE else None
 
 
 def _is_empty(lesion: Lesion, scan: Scan, place_mm: FloatArray) -> bool:
