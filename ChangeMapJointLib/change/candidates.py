@@ -131,9 +131,7 @@ def _around(
     return voxels
 
 
-def _rank(
-    peak: NDArray[np.intp], response: Response, voxels: IndexArray, spacing: NDArray[np.floating]
-) -> float:
+def _rank(peak: NDArray[np.intp], response: Response, voxels: IndexArray, spacing: NDArray[np.floating]) -> float:
     """How conspicuous an extreme is: against what is around it, and the rounder the more."""
     points = voxels * spacing
     spread = np.cov(points.T, bias=True) if len(points) > 1 else np.zeros((3, 3))

@@ -240,7 +240,9 @@ def _counterpart(lesion: Lesion, side: _Side, place_mm: FloatArray, options: Mea
     density = lesion.nodule.lesion_hu
     least_ml, most_ml = _SMALLEST_SHARE * lesion.measure.volume_ml, _LARGEST_SHARE * lesion.measure.volume_ml
     for slack in (0.0, _SLACK_MM):
-        candidate = side.lesion(place_mm, lesion_hu=density, fixed=True, slack_mm=slack, reach_mm=reach, options=options)
+        candidate = side.lesion(
+            place_mm, lesion_hu=density, fixed=True, slack_mm=slack, reach_mm=reach, options=options
+        )
         if candidate is not None and least_ml < candidate.measure.volume_ml < most_ml:
             return candidate
     paler = side.lesion(place_mm, reach_mm=reach, options=options)

@@ -186,7 +186,13 @@ def segment_lesion(
         if within_mm is not None:
             patch = patch.limited_to(seed_mm, within_mm)
         nodule = _segment_nodule(
-            patch, seed_mm, lesion_hu=lesion_hu, fixed=fixed, slack_mm=slack_mm, reach_mm=reach_mm, options=nodule_options
+            patch,
+            seed_mm,
+            lesion_hu=lesion_hu,
+            fixed=fixed,
+            slack_mm=slack_mm,
+            reach_mm=reach_mm,
+            options=nodule_options,
         )
         if nodule is None:
             return None

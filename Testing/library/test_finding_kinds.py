@@ -173,7 +173,7 @@ THICK = cube((1.4, 1.4, 3.0), edge_mm=45.0)
 
 
 def test_a_few_voxels_that_tripled_have_grown_though_blur_makes_them_look_large() -> None:
-    """4.2 to 6.6 mm in slices of 3 mm: half way between their own densities and the lung's, the volumes differ by 80 %."""
+    """4.2 to 6.6 mm in slices of 3 mm: each at half its own density, the volumes differ by 80 % only."""
     found = only(pair([Sphere(CENTRE, 3.3)], [Sphere(CENTRE, 2.1)], THICK, options=FAINT))
     assert found.kind == "grown"
     assert found.lesion_template is not None
