@@ -58,7 +58,7 @@ def main() -> None:
     methods = [arguments.preset, *(MEASURED_WITH[1:] if arguments.peers else ())]
     for name in arguments.pairs:
         folder = arguments.cache / name
-        made.make(arguments.data, made.PAIRS[name], folder, seed=700 + list(made.PAIRS).index(name))
+        made.make(arguments.data, name, folder)
         case = made.read(folder, name, "")
         found = {"what": describe(case, made.PAIRS[name]), "methods": {}}
         for method in methods:
