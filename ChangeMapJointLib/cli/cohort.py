@@ -17,7 +17,6 @@ from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
     MethodOption,
-    PresetOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
@@ -40,7 +39,6 @@ def cohort_command(
     method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
-    preset: PresetOption = None,
     config: ConfigOption = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler.", show_default="workers on this machine")
@@ -67,7 +65,7 @@ def cohort_command(
 ) -> None:
     """Compare many pairs, resumable, with a table and an overview sorted by what needs attention."""
     with exit_codes(progress.value, log_beside(out)):
-        options = read_config(config, preset=preset, method=method)
+        options = read_config(config, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = CohortRequest(

@@ -21,7 +21,6 @@ from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
     MethodOption,
-    PresetOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
@@ -74,7 +73,6 @@ def run_command(
     method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
-    preset: PresetOption = None,
     config: ConfigOption = None,
     field: Annotated[
         list[Path] | None,
@@ -94,7 +92,7 @@ def run_command(
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
     with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
-        options = read_config(config, preset=preset, method=method)
+        options = read_config(config, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = Request(

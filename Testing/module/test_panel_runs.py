@@ -198,15 +198,6 @@ def panel_samples_without_lungs():
     return pair
 
 
-def test_the_chosen_effort_reaches_the_worker(widget) -> None:
-    choose(widget, *panel_samples.nodes())
-    user.choose(widget.ui.presetComboBox, "Fast: at 2.25 mm, errors of 0.3 mm")
-    user.click(widget.ui.applyButton)
-    assert widget.logic.runs.lastJob.read().configuration["preset"] == "fast"
-    widget.logic.runs.cancel()
-    wait_for_end(widget)
-
-
 def test_one_run_at_a_time(widget) -> None:
     pair = panel_samples.nodes()
     widget.logic.process(*pair, waitForCompletion=False)
