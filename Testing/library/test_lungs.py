@@ -331,6 +331,16 @@ def test_one_lung_alone_is_named() -> None:
     assert lungs.notes == ("No left lung was found.",)
 
 
+def test_a_field_of_view_of_one_lung_is_said() -> None:
+    """Not a lung that is missing: there is no room for it."""
+    whole = chest()
+    lungs = segment_lungs(Volume(whole.array[:, :, :64], GRID.crop((0, 0, 0), (88, 92, 64))))
+    assert lungs.left_ml == 0
+    (note,) = [note for note in lungs.notes if "left lung" in note]
+    assert note.startswith("The field of view ends ")
+    assert note.endswith(" the right lung; the left lung is not in it.")
+
+
 def abdomen() -> Volume:
     """A body with pockets of bowel gas and no lung."""
     points = voxel_points(GRID)
