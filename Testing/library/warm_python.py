@@ -1,13 +1,14 @@
 """A Python that starts in milliseconds: forked from a process that has imported what a comparison needs.
 
-A test that starts many workers spends most of its time on their imports. :func:`warm_python` makes an executable that is
-used as ``sys.executable`` is. Like Slicer's launcher, it starts the interpreter as another process, hands its streams
-and environment over, waits for its end and ends in the same way; its own death leaves the other running.
+A test that starts many workers spends most of its time on their imports. :func:`warm_python` makes an executable to be
+used in place of ``sys.executable``. As Slicer's launcher does, it starts the interpreter as another process, hands its
+streams and environment over, waits for its end and ends in the same way; its own death leaves the other running.
 """
 
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import os
 import runpy
@@ -120,9 +121,11 @@ def become(streams: list[int], arguments: list[str], folder: str, environment: d
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False, buffering=1)
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1)
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", errors, line_buffering=True)
+            for number, errors in ((1, "strict"), (2, "backslashreplace"))
+        )
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)

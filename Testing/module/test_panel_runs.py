@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
 
 from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
-from test_rigid import mirrored, scan
+from rigid_samples import mirrored, scan
 from warm_python import warm_python
 
 from ChangeMapJointLib.scene.nodes import CURRENT
