@@ -272,7 +272,7 @@ def report_content(
         rigid_template=round_to_hu(warp_rigidly(result.pair)) if unusable else None,  # still shows both scans
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
-        not_seen=() if unusable else tuple(one.sentence for one in result.not_seen),
+        not_seen=tuple(one.sentence for one in result.not_seen),
         notices=tuple(dict.fromkeys((*notices, *synthetic_notice(result), *all_notes(result)))),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",
