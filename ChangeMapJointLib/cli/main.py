@@ -88,6 +88,9 @@ def run_command(
         bool,
         typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
     ] = False,
+    full_field: Annotated[
+        bool, typer.Option("--full-field", help="Write every vector of the deformation, for programs of your own.")
+    ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
@@ -105,6 +108,7 @@ def run_command(
             deformation=tuple(field or ()),
             refine=refine,
             keep_names=keep_names,
+            full_field=full_field,
         )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):
