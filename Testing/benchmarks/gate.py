@@ -177,7 +177,7 @@ def _third(scan: Known) -> dict[str, Any]:
     """The prior without its lower third."""
     first = len(scan[0].array) // 3
     part = scan[0].grid.crop((first, 0, 0), scan[0].grid.shape)
-    cut = replace(scan[0], array=scan[0].array[first:], grid=part)
+    cut = replace(scan[0], array=scan[0].array[first:], grid=part, unseen=None)
     answer = ask(scan, (cut, replace(relabelled(scan[1], scan[1].labels[first:]), grid=part)))
     return {**told(answer), "said": any(one.rule == "coverage" for one in answer.reasons)}
 
@@ -192,7 +192,7 @@ def flipped(scan: Known, axes: tuple[int, ...]) -> Known:
     view[:] = np.flip(view, axes).copy()
     turned = np.flip(marks, axes).copy()
     marks[:] = np.where(turned > 0, RIGHT + LEFT - turned, 0) if 2 in axes else turned
-    return replace(volume, array=array), relabelled(lungs, labels)
+    return replace(volume, array=array, unseen=None), relabelled(lungs, labels)
 
 
 def part_of_scan(scan: Known, low: float, high: float) -> Known:
@@ -200,7 +200,7 @@ def part_of_scan(scan: Known, low: float, high: float) -> Known:
     volume, lungs = scan
     first, last = int(low * len(volume.array)), int(high * len(volume.array))
     grid = volume.grid.crop((first, 0, 0), (last, *volume.array.shape[1:]))
-    part = replace(volume, array=volume.array[first:last], grid=grid)
+    part = replace(volume, array=volume.array[first:last], grid=grid, unseen=None)
     return part, replace(relabelled(lungs, lungs.labels[first:last]), grid=grid)
 
 
