@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ChangeMapJointLib.joint import network as joint_network
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, similarity
-from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, warp_tensor
 
 H = (2.0, 1.0, 0.5)
 PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
@@ -120,11 +120,11 @@ def test_the_finer_block_sees_what_the_coarser_one_moved_and_warps_it_on() -> No
     made.blocks = torch.nn.ModuleList([first, then])
     r, t = volume((8, 8, 8)), torch.nn.functional.avg_pool3d(volume((16, 16, 16), 1), 2)
     found = made(r, t, H)
-    coarse = warp(joint_network.normalised(t), joint_network.resize(found.coarser_mm[0], (8, 8, 8)), H)
+    coarse = warp_tensor(joint_network.normalised(t), joint_network.resize(found.coarser_mm[0], (8, 8, 8)), H)
     assert torch.allclose(then.shown[:, 1:], coarse, atol=1e-5)
     assert torch.allclose(then.shown[:, :1], joint_network.normalised(r))
     step = then.step_vox * torch.tensor(H).view(1, 3, 1, 1, 1)
-    wanted = step + warp(joint_network.resize(found.coarser_mm[0], (8, 8, 8)), step, H)  # u2(x) + u1(x + u2(x))
+    wanted = step + warp_tensor(joint_network.resize(found.coarser_mm[0], (8, 8, 8)), step, H)  # u2(x) + u1(x + u2(x))
     assert torch.allclose(found.displacement_mm, wanted, atol=1e-5)
     assert torch.equal(found.logits, torch.full_like(found.logits, 2.0))  # they add up
 
@@ -138,18 +138,18 @@ def ramp() -> Tensor:
 def test_warping_moves_by_millimetres_along_x_y_z() -> None:
     u = torch.zeros(1, 3, 8, 10, 12, dtype=torch.float64)
     u[:, 0], u[:, 1], u[:, 2] = 2.0, -1.0, 0.25
-    moved = warp(ramp(), u, H)
+    moved = warp_tensor(ramp(), u, H)
     inner = (..., slice(1, -1), slice(1, -1), slice(1, -1))
     assert torch.allclose(moved[inner], ramp()[inner] + 2.0 - 10.0 + 25.0)
-    assert torch.allclose(warp(ramp(), 0 * u, H), ramp(), atol=1e-9)
+    assert torch.allclose(warp_tensor(ramp(), 0 * u, H), ramp(), atol=1e-9)
 
 
 def test_composing_is_warping_twice() -> None:
     generator = torch.Generator().manual_seed(3)
     coarse = torch.randn(2, 3, 2, 3, 3, generator=generator, dtype=torch.float64)
     first, then = torch.nn.functional.interpolate(coarse, (8, 10, 12), mode="trilinear", align_corners=True)[:, None]
-    step = warp(warp(ramp(), 0.3 * first, H), 0.3 * then, H)
-    once = warp(ramp(), compose(0.3 * first, 0.3 * then, H), H)
+    step = warp_tensor(warp_tensor(ramp(), 0.3 * first, H), 0.3 * then, H)
+    once = warp_tensor(ramp(), compose(0.3 * first, 0.3 * then, H), H)
     inner = (..., slice(2, -2), slice(3, -3), slice(2, -2))
     assert torch.allclose(step[inner], once[inner], atol=1e-6)  # the ramp is linear, u nearly so between voxels
 
@@ -159,9 +159,9 @@ def test_a_crop_is_warped_and_composed_as_the_whole_is() -> None:
     u, then = torch.randn(2, 1, 3, 8, 10, 12, generator=generator, dtype=torch.float64)
     box = (..., slice(2, 6), slice(3, 10), slice(4, 9))
     offset = (4, 3, 2)  # (x, y, z)
-    assert torch.allclose(warp(ramp(), u[box], H, offset), warp(ramp(), u, H)[box], atol=1e-9)
+    assert torch.allclose(warp_tensor(ramp(), u[box], H, offset), warp_tensor(ramp(), u, H)[box], atol=1e-9)
     assert torch.allclose(compose(u, then[box], H, offset), compose(u, then, H)[box], atol=1e-9)
-    assert not torch.allclose(warp(ramp(), u[box], H, (3, 4, 2)), warp(ramp(), u, H)[box], atol=0.1)
+    assert not torch.allclose(warp_tensor(ramp(), u[box], H, (3, 4, 2)), warp_tensor(ramp(), u, H)[box], atol=0.1)
 
 
 def test_the_inverse_brings_points_back() -> None:

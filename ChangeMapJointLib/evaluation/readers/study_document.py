@@ -15,8 +15,9 @@ from ChangeMapJointLib.evaluation.readers.bootstrap import MEASURES, Crossed, In
 from ChangeMapJointLib.evaluation.readers.jafroc import figure_of_merit, figure_of_merit_name
 from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, Reading
 from ChangeMapJointLib.evaluation.readers.mixed_model import fit_mixed_model
-from ChangeMapJointLib.evaluation.readers.rank_tests import RankTest, holm, rank_sum, signed_rank
+from ChangeMapJointLib.evaluation.readers.rank_tests import RankTest, rank_sum, signed_rank
 from ChangeMapJointLib.evaluation.readers.truth import Hits
+from ChangeMapJointLib.evaluation.statistics import holm
 
 SCORED = ("recall", "precision", "false_per_case", "merit")  # measures that need the truth
 
