@@ -31,6 +31,7 @@ _SMALLEST_SHARE = 0.05  # smallest volume of a counterpart, of the lesion's; any
 _LARGEST_SHARE = 2.0  # largest volume of a counterpart: apart from measurement errors, the lesion is the larger one
 _PALER_SHARE = 0.3  # smallest volume of a counterpart that is less dense
 _GOES_ON_SHARE = 0.1  # of the layer around what is dense inside an outline, beyond which it goes on as a vessel
+_SAME_HU = 150.0  # by which two scans of one tissue differ: noise, kernel and breath
 _BLURRED_VOX = 1.0  # radius in the longest edge of a voxel, below which blur lowers the density of a lesion
 _SLACK_MM = 3.0  # tolerance for the error of the registration
 
@@ -233,24 +234,39 @@ def _outlined_lesion(
 def _counterpart(lesion: Lesion, side: _Side, place_mm: FloatArray, options: MeasureOptions) -> Lesion | None:
     """The lesion at ``place_mm`` in the other scan.
 
-    It is as dense as the first one, or less dense (ground glass that became solid) but of similar size.
+    It is as dense as the first one. Where it seems paler, it is measured at the density of the first one: as the solid
+    part of a part-solid lesion, or as what blur leaves of a few voxels. Else it is less dense (ground glass that became
+    solid) but of similar size.
     """
     radius_mm = 0.5 * sphere_diameter_mm(lesion.measure.volume_ml)
     reach = max(_SLACK_MM, 0.5 * radius_mm)
     density = lesion.nodule.lesion_hu
     least_ml, most_ml = _SMALLEST_SHARE * lesion.measure.volume_ml, _LARGEST_SHARE * lesion.measure.volume_ml
-    for slack in (0.0, _SLACK_MM):
-        candidate = side.lesion(
-            place_mm, lesion_hu=density, fixed=True, slack_mm=slack, reach_mm=reach, options=options
+
+    def at(density_hu: float | None, slack_mm: float, *, fixed: bool = False) -> Lesion | None:
+        found = side.lesion(
+            place_mm, lesion_hu=density_hu, fixed=fixed, slack_mm=slack_mm, reach_mm=reach, options=options
         )
-        if candidate is not None and least_ml < candidate.measure.volume_ml < most_ml:
+        return found if found is not None and least_ml < found.measure.volume_ml < most_ml else None
+
+    for slack in (0.0, _SLACK_MM):
+        candidate = at(density, slack)
+        if candidate is not None and abs(candidate.nodule.lesion_hu - density) > _SAME_HU:
+            candidate = at(density, slack, fixed=True) or _unblurred(candidate, side, density)
+        if candidate is not None:
             return candidate
     paler = side.lesion(place_mm, reach_mm=reach, options=options)
-    if paler is not None and paler.nodule.radius_mm < _BLURRED_VOX * max(side.scan.grid.spacing_mm):
-        blurred = weighed(paler, side.scan.volume, density)
-        return blurred if least_ml < blurred.measure.volume_ml < most_ml else None
-    same_size = paler is not None and _PALER_SHARE * lesion.measure.volume_ml < paler.measure.volume_ml < most_ml
-    return paler if same_size else None
+    if paler is None:
+        return None
+    blurred = _unblurred(paler, side, density)
+    least_ml = least_ml if blurred is not paler else _PALER_SHARE * lesion.measure.volume_ml
+    return blurred if least_ml < blurred.measure.volume_ml < most_ml else None
+
+
+def _unblurred(lesion: Lesion, side: _Side, density_hu: float) -> Lesion:
+    """The lesion, with the volume that it has at a known density if blur has lowered its own."""
+    blurred = lesion.nodule.radius_mm < _BLURRED_VOX * max(side.scan.grid.spacing_mm)
+    return weighed(lesion, side.scan.volume, density_hu) if blurred else lesion
 
 
 def _within(lesion: Lesion, side: _Side, place_mm: FloatArray, options: MeasureOptions) -> Lesion | None:

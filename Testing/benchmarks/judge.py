@@ -43,7 +43,7 @@ from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
 FALSE_PER_SCAN: dict[OperatingPoint, float] = {"sensitive": 1.0, "standard": 0.25}
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)
+PENALTIES = (0.001, 0.003, 0.006, 0.01, 0.03, 0.1)
 # whatever the pairs show: these never speak for a lesion that changed, and those never against it
 AGAINST = {
     "rim", "beyond", "along_surface", "gap", "distrust", "restless", "opposite", "displaced", "attached", "at_wall",
