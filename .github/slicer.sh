@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The module in the official 3D Slicer for Linux; see Testing/slicer/README.md.
+# The module in the official 3D Slicer for Linux; see Testing/application/README.md.
 #   slicer.sh fetch VERSION FOLDER   VERSION: 5.10, ..., release (the newest) or preview
 #   slicer.sh packages FOLDER        install what the worker needs, without changing what Slicer ships
 #   slicer.sh check FOLDER           run checks and self-test under a virtual display
@@ -62,7 +62,7 @@ check() {
   LIBGL_ALWAYS_SOFTWARE=1 timeout --kill-after=30 "$limit_s" "${screen[@]}" "$folder/Slicer" \
     --no-splash --testing --disable-settings --ignore-slicerrc \
     --additional-module-paths "$root/ChangeMapJoint" \
-    --python-script "$root/Testing/slicer/run_checks.py" >"$log" 2>&1 || status=$?
+    --python-script "$root/Testing/application/run_checks.py" >"$log" 2>&1 || status=$?
   cat "$log"
   # each of the three may lie: a crash while quitting, an error in a slot, a script that never ran
   [ "$status" -ne 124 ] && [ "$status" -ne 137 ] || fail "stopped after $limit_s s"

@@ -1,6 +1,6 @@
 """Runs the checks and the module's self-test inside 3D Slicer, and ends it with what came of them.
 
-    Slicer --testing --additional-module-paths ChangeMapJoint --python-script Testing/slicer/run_checks.py
+    Slicer --testing --additional-module-paths ChangeMapJoint --python-script Testing/application/run_checks.py
 
 The last line is ``PASSED`` or ``FAILED`` and the reason; :file:`.github/slicer.sh` believes nothing else.
 """

@@ -38,7 +38,7 @@ def slicer_at(folder: Path, lines: str) -> Path:
 
 
 def test_the_checks_pass_in_the_stand_in(tmp_path):
-    folder = slicer_at(tmp_path / "slicer", f'exec "{sys.executable}" "{ROOT}/Testing/slicer/fake_slicer.py" "$@"')
+    folder = slicer_at(tmp_path / "slicer", f'exec "{sys.executable}" "{ROOT}/Testing/application/fake_slicer.py" "$@"')
     done = script("check", folder)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert "changemap checks: PASSED\n" in done.stdout
