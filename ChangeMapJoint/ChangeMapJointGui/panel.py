@@ -249,6 +249,8 @@ class Panel(VTKObservationMixin):
             self.onParameters()
         else:
             self.onParameters()
+        if self.session is None:
+            self.inputs.prefill()
         self.shortcuts.enable()
 
     def exit(self) -> None:
