@@ -9,7 +9,8 @@ from ChangeMapJointLib.change.sections import BY_MAP, SECTION_HINTS, SECTION_TIT
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.finding_words import change_text, details_text, probability_text, size_text
-from ChangeMapJointLib.web.settings import SIGNED, Settings
+from ChangeMapJointLib.scene.map_files import SIGNED
+from ChangeMapJointLib.web.settings import Settings
 from ChangeMapJointLib.web.shown_run import ShownRun
 
 Row = dict[str, Any]

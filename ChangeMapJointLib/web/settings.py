@@ -10,13 +10,14 @@ from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, SMALLEST_RE
 from ChangeMapJointLib.change.sections import DEFAULT_OPERATING_POINT
 from ChangeMapJointLib.core.hu import WINDOWS_HU
 from ChangeMapJointLib.scene.keys import threshold_step
+from ChangeMapJointLib.scene.map_files import SIGNED
 
 MAP_TITLES = {
     "change_combined": "Combined change (CM_comb)",
     "change_learned": "Learned change (CM_learn)",
     "change_difference": "Difference after joint registration (CM_diff)",
     "change_map": "Change map (CM_seq)",
-    "signed_change": "Signed difference",
+    SIGNED: "Signed difference",
 }
 CHECKS = {
     "none": "None (change map)",
@@ -25,7 +26,7 @@ CHECKS = {
     "trust": "Trust",
 }
 PRIORS = ("acquired", "warped")
-SIGNED, NO_CHECK = "signed_change", "none"
+NO_CHECK = "none"
 DEFAULT_OPACITY, LOWEST_THRESHOLD = 0.7, 0.05
 LARGEST_SMALLEST_VOX = 100_000
 
@@ -78,7 +79,7 @@ def of_its_kind(name: str, value: Any) -> Any:
         >>> of_its_kind("threshold", 1), of_its_kind("smallest", 5.0), of_its_kind("edges", 1)
         (1.0, 5, True)
     """
-    kind = type({field.name: field.default for field in fields(Settings)}[name])
+    kind: Any = type({field.name: field.default for field in fields(Settings)}[name])
     return kind(value)
 
 

@@ -12,17 +12,17 @@ from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.core.sample_pair import is_sample
+from ChangeMapJointLib.io.opened_run import OpenedRun
 from ChangeMapJointLib.scene import check, findings, layouts
+from ChangeMapJointLib.scene.map_files import SIGNED, MapFiles
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.probe import Probe
 from ChangeMapJointLib.scene.results import Results, load
 from ChangeMapJointLib.scene.run_lists import RunLists
 from ChangeMapJointLib.scene.volumes import node_of
-from ChangeMapJointLib.web.map_files import MapFiles
 from ChangeMapJointLib.web.navigation import Navigation
-from ChangeMapJointLib.web.opened_run import OpenedRun
-from ChangeMapJointLib.web.settings import NO_CHECK, SIGNED, Settings
+from ChangeMapJointLib.web.settings import NO_CHECK, Settings
 
 CHECK_OPACITY = 0.5
 MOST_MARKED = 50  # points in the views: more would hide the lesions

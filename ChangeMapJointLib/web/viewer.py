@@ -16,12 +16,12 @@ from trame_slicer import module as slicer_module
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.hu import WINDOWS_HU
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.opened_run import OpenedRun
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR
 from ChangeMapJointLib.web import page
 from ChangeMapJointLib.web.decisions import LONGEST_COMMENT, Decisions
 from ChangeMapJointLib.web.finding_list import FindingList, lists_again
 from ChangeMapJointLib.web.navigation import partner
-from ChangeMapJointLib.web.opened_run import OpenedRun
 from ChangeMapJointLib.web.page_state import facts_of, first_state, labels_of, list_choices, slices_of
 from ChangeMapJointLib.web.pictures import LAYOUTS, VIEWS, Pictures
 from ChangeMapJointLib.web.settings import MAP_TITLES, Settings, changed, of_its_kind, stepped

@@ -241,7 +241,7 @@ def test_without_the_token_from_another_site_or_by_another_name_everything_is_re
 )
 def test_a_damaged_run_is_refused_in_one_line(damage: Callable[[Path], None], words: str, tmp_path: Path) -> None:
     from ChangeMapJointLib.core.errors import InputError
-    from ChangeMapJointLib.web.opened_run import open_run
+    from ChangeMapJointLib.io.opened_run import open_run
 
     run = write_run(tmp_path / "run")
     assert open_run(run).notes == ()
@@ -253,7 +253,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage: Callable[[Path], None], wo
 @pytest.mark.parametrize("name", ["scan 0123456789ab", "../current.nrrd"])
 def test_scans_without_their_names_are_found_by_their_hash(name: str, tmp_path: Path) -> None:
     from ChangeMapJointLib.core.errors import InputError
-    from ChangeMapJointLib.web.opened_run import open_run
+    from ChangeMapJointLib.io.opened_run import open_run
 
     run = write_run(tmp_path / "run", seal=False)
     record = json.loads((run / "run.json").read_text("utf-8"))

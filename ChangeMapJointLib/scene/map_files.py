@@ -13,9 +13,9 @@ from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.scene.overlay import signed_map
-from ChangeMapJointLib.web.settings import MAP_TITLES, SIGNED
 
-FILES = {
+SIGNED = "signed_change"
+FILES = {  # the default map of a method first, the signed difference last
     "change_combined": run_files.CHANGE_COMBINED,
     "change_learned": run_files.CHANGE_LEARNED,
     "change_difference": run_files.CHANGE_DIFFERENCE,
@@ -34,7 +34,7 @@ class MapFiles:
     def __init__(self, folder: Path) -> None:
         """Look for the maps; none is read yet."""
         self._folder = folder
-        found = [key for key in MAP_TITLES if (folder / FILES[key]).is_file()]
+        found = [key for key, name in FILES.items() if (folder / name).is_file()]
         if "change_combined" in found:  # change_map of a joint run is the same map
             found.remove("change_map") if "change_map" in found else None
         self.keys: tuple[str, ...] = tuple(found) if found != [SIGNED] else ()
