@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import slicer
-import slicer.util
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
-from ChangeMapJointLib.core.grid import Vector3, lps_to_ras
+from ChangeMapJointLib.core.grid import Grid, Vector3, lps_to_ras
 from ChangeMapJointLib.evaluation.readers.log import Mark
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.opened_run import OpenedRun
@@ -21,6 +21,8 @@ from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, existing, remove
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.transforms import linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
+
+NOTHING = "ChangeMap nothing"
 
 
 class StudyCase:
@@ -85,8 +87,8 @@ class StudyCase:
 
     def hide(self) -> None:
         """Hide everything: the clock stands still."""
-        self._overlay.set_visible(False)  # before the background: layers over nothing are an error
-        layouts.set_layers((*existing(CURRENT), *existing(PRIOR)), background=None)
+        self._overlay.set_visible(False)
+        layouts.set_layers((*existing(CURRENT), *existing(PRIOR)), background=_nothing())
         show_in(self.marks, ())
 
     def set_map(self, *, shown: bool, threshold: float) -> None:
@@ -124,6 +126,7 @@ class StudyCase:
         if self._follower is not None:
             self._follower.remove()
             self._follower = None
+        self.hide()
         self._overlay.remove()
         for node in (self.marks, self._reference, self._template, self._rigid):
             remove(node)
@@ -134,6 +137,14 @@ def view_under_cursor() -> str:
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     node = None if crosshair is None else crosshair.GetCursorPositionXYZ([0.0] * 3)
     return "" if node is None else str(node.GetLayoutName())
+
+
+def _nothing() -> Node:
+    """Return a black volume of one voxel; without any layer, slice views that once had extra ones report an error."""
+    node = slicer.mrmlScene.GetFirstNodeByName(NOTHING)
+    if node is None:
+        node = node_of(np.full((1, 1, 1), -1000, np.int16), Grid((1, 1, 1)), NOTHING, kind="scan", hidden=True)
+    return node
 
 
 def _new_marks() -> Node:

@@ -63,7 +63,7 @@ def facts_of(shown: ShownRun, *, study: bool) -> dict[str, Any]:
     """
     run, quality = shown.run, shown.run.records["quality"].get("quality", {})
     verdict = str(quality.get("verdict") or "")
-    unseen = () if shown.unusable or study else unseen_of_records(run.records)
+    unseen = () if study else unseen_of_records(run.records)
     return {
         "name": "" if study else run.folder.resolve().name,
         "verdict": verdict,
