@@ -86,7 +86,7 @@ class Pictures:
         self.painter.show(LAYOUTS[layout])
 
 
-class _Strategy(ScheduledRenderStrategy):
+class _Strategy(ScheduledRenderStrategy):  # type: ignore[misc]  # trame-slicer has no types
     """Lets the displayable managers of a view ask for a picture."""
 
     def __init__(self, painter: Painter, name: str) -> None:

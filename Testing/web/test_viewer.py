@@ -293,6 +293,7 @@ def test_a_damaged_run_gives_a_page_that_says_what_is_wrong(
     page.goto(viewer.url)
     page.wait_for_selector("h1:has-text('This run cannot be shown')")
     assert "was changed after the run: its hash differs" in page.locator("main").inner_text()
+    assert serious_faults(page) == []
     assert "its hash differs" in viewer.said()
     assert "Traceback" not in viewer.said()
 
@@ -313,6 +314,7 @@ def test_a_reading_session_is_logged_case_by_case_and_resumed(
     page.locator("#rating-1").focus()
     page.keyboard.press("End")
     page.wait_for_function("window.trame.state.get('study').marks[0].rating === 100")
+    assert serious_faults(page) == []
     page.locator(".glass").first.focus()
     page.keyboard.press("o")
     page.keyboard.press("+")
