@@ -21,6 +21,7 @@ from ChangeMapJointGui.inputs import InputsSection
 from ChangeMapJointGui.legends import Legends
 from ChangeMapJointGui.method import MethodSection
 from ChangeMapJointGui.registration_check import CheckSection
+from ChangeMapJointGui.reviewing import Reviewing
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
@@ -63,6 +64,7 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(self)
         self.comparisons = ComparisonsSection(self)
         self.map = MapSection(self)
+        self.reviewing = Reviewing(self)
         self.findings = FindingsSection(self)
         self.check = CheckSection(self)
         self.verdict = VerdictSection(self)
