@@ -16,7 +16,7 @@ from ChangeMapJointGui.signals import Signal, ignore
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 from ChangeMapJointLib.core.errors import Argument, InputError
 
 if TYPE_CHECKING:  # it takes most of a second to import
@@ -95,7 +95,6 @@ class Runs:
         threshold: float | None = None,
         smallestVoxels: int | None = None,
         operatingPoint: str | None = None,
-        preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
         onEvent: Callable[[dict[str, Any]], None] = ignore,
@@ -112,7 +111,6 @@ class Runs:
             smallestVoxels: size in voxels from which a region is a finding; None for the default.
             operatingPoint: how probable a finding must be, ``sensitive``, ``standard`` or ``specific``; None for the
                 default; one in the file takes precedence.
-            preset: of the registration: ``fast``, ``default`` or ``accurate``; a preset in the file takes precedence.
             configurationFile: JSON file with options; empty for the defaults.
             offlineFolder: folder of wheels for computers without a network; empty for none.
             onEvent: called with each event of the worker.
@@ -132,10 +130,7 @@ class Runs:
         if self.running:
             raise RuntimeError(_("A comparison is already running; cancel it first."))
         _checkMethod(method)
-        configuration = {
-            "preset": preset,
-            **_configuration(configurationFile, threshold, smallestVoxels, operatingPoint),
-        }
+        configuration = _configuration(configurationFile, threshold, smallestVoxels, operatingPoint)
         try:
             ensure(offlineFolder)
         except PackagesDeclined as declined:

@@ -44,10 +44,12 @@ def view_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random order of the cases.")] = 0,
     log: Annotated[
         Path | None,
-        typer.Option(help="Reading log to write or to go on with.", show_default="STUDY-READER-SESSION.jsonl"),
+        typer.Option(help="Reading log to write or to resume.", show_default="STUDY-READER-SESSION.jsonl"),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
-    host: Annotated[str, typer.Option(help="Address to listen on; others can reach any but the default.")] = LOCAL,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other computers can reach any but the default.")
+    ] = LOCAL,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
 ) -> None:
     """Show a finished run in a browser, or hold a reading session over a list of cases."""

@@ -40,12 +40,12 @@ class CohortRequest:
 
     Attributes:
         pairs: from :func:`~ChangeMapJointLib.cohort.pairs.read_pairs`.
-        out: the cohort's folder; a cohort that was stopped in it is gone on with.
+        out: the cohort's folder; a cohort that was stopped there is resumed.
         config: all options.
         cluster: where to compute.
         check: how finished pairs are checked: ``hash`` reads their files, ``size`` only looks at their sizes.
         retry_refused: try pairs again that were refused.
-        overwrite: replace results of other options or other scans.
+        overwrite: replace results that were made with other options or from other scans.
         compare: the comparison; ``changemap run``'s unless a test gives another.
     """
 

@@ -119,7 +119,7 @@ class Viewer:
         assert self.shown is not None
         run, quality = self.shown.run, self.shown.run.records["quality"].get("quality", {})
         verdict = str(quality.get("verdict") or "")
-        unseen = () if self.shown.unusable or study else unseen_of_records(run.records)
+        unseen = () if study else unseen_of_records(run.records)
         return {
             "name": "" if study else run.folder.resolve().name,
             "verdict": verdict,
