@@ -15,8 +15,8 @@ def difference(made: Path, kept: Path) -> str:
     """Return why two pictures differ; empty if they show the same.
 
     Both are averaged over blocks of 16 pixels: letters, rounding and antialiasing of another system vanish, while a
-    section that has moved, a text that is longer by a line and a color that has changed remain. The mean over all blocks
-    may differ by 6 of 255, and one block in a hundred by more than 60.
+    section that has moved, a text that is longer by a line and a color that has changed remain. The mean over all
+    blocks may differ by 6 of 255, and one block in a hundred by more than 60.
     """
     if not kept.is_file():
         return "is not in the repository"
