@@ -17,6 +17,7 @@ from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.cli.evaluate import evaluate_command
 from ChangeMapJointLib.cli.export import export_command
+from ChangeMapJointLib.cli.matching import matching_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -272,6 +273,7 @@ def train_command(
 
 
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
+app.command("matching", epilog="Example: changemap matching nodules.csv --runs cohort --out matching")(matching_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 app.command("view", epilog=EXAMPLE)(view_command)
 app.command(

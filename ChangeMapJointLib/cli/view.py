@@ -58,7 +58,8 @@ def view_command(
         if worklist is not None:
             if run is not None or demo:
                 raise InputError("is given with a run", field="worklist", value=worklist, remedy="leave the run out")
-            from ChangeMapJointLib.web.study import SessionRequest, hold_session
+            from ChangeMapJointLib.evaluation.readers.reading_session import SessionRequest
+            from ChangeMapJointLib.web.study import hold_session
 
             hold_session(SessionRequest(worklist, reader, arm, study, session, seed, log), place)
             return
@@ -71,7 +72,7 @@ def show_run(folder: Path, place: Place, *, reader: str, scans: dict[str, Path |
     Raises:
         InputError: the folder is not that of a run, a scan is missing, or the viewer cannot start.
     """
-    from ChangeMapJointLib.web.opened_run import OpenedRun, open_run
+    from ChangeMapJointLib.io.opened_run import OpenedRun, open_run
 
     if not folder.is_dir() or not (folder / run_files.RUN).exists():
         found = "has no run.json" if folder.is_dir() else "no such folder"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import slicer
 import slicer.util
+from numpy.typing import ArrayLike
 
 from ChangeMapJointLib.scene.colors import YELLOW
 from ChangeMapJointLib.scene.layouts import match
@@ -23,13 +24,16 @@ class PriorFollower:
     A mark in the prior views follows the mouse over the current views in the same way. :meth:`remove` ends both.
     """
 
-    def __init__(self, deformation: Node, current: Views = CURRENT, prior: Views = PRIOR) -> None:
+    def __init__(
+        self, deformation: Node, current: Views = CURRENT, prior: Views = PRIOR, *, follow_mouse: bool = True
+    ) -> None:
         """Start following.
 
         Args:
             deformation: transform node that maps reference to template points, see ``transforms``.
             current: names of the views to follow.
             prior: names of the views that follow them, in the same order.
+            follow_mouse: move the mark with the mouse; without it, :meth:`mark_at` alone does.
         """
         self._deformation = deformation
         self._pairs = dict(zip(current, prior, strict=True))
@@ -38,7 +42,7 @@ class PriorFollower:
         for view in current:
             self._observe(slice_node(view), "ModifiedEvent", self._on_view)
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        if crosshair is not None:
+        if crosshair is not None and follow_mouse:
             self._observe(crosshair, CURSOR_EVENT, self._on_cursor)
         self._mark = self._make_mark()
         self.update()
@@ -92,10 +96,15 @@ class PriorFollower:
         view = crosshair.GetCursorPositionXYZ([0.0] * 3)
         ras = [0.0] * 3
         inside = view is not None and view.GetLayoutName() in self._pairs and crosshair.GetCursorPositionRAS(ras)
-        self._mark.GetDisplayNode().SetVisibility(bool(inside))
-        if not inside:
-            return
-        point = map_point(self._deformation, np.array(ras))
+        if inside:
+            self.mark_at(ras)
+        else:
+            self._mark.GetDisplayNode().SetVisibility(False)
+
+    def mark_at(self, ras: ArrayLike) -> None:
+        """Mark the place in the prior views that corresponds to a point of the current scan (RAS, mm)."""
+        self._mark.GetDisplayNode().SetVisibility(True)
+        point = map_point(self._deformation, np.asarray(ras))
         if self._mark.GetNumberOfControlPoints():
             self._mark.SetNthControlPointPosition(0, *point)
         else:
