@@ -106,16 +106,11 @@ def hospital(tmp_path_factory):
         yield Hospital(server, *paths)
 
 
-def stored(server: Server, objects: Path) -> set[str]:
-    """Names of the objects that the archive lists, with the same bytes of pixels or document."""
-    known = {
-        tags["SOPInstanceUID"]
-        for tags in server.get("/instances?expand&full=false")
-        for tags in [tags["MainDicomTags"]]
-    }
-    return {
-        p.name for p in objects.glob("*.dcm") if pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID in known
-    }
+def stored(server: Server, study: str, objects: Path) -> set[str]:
+    """Names of the objects that the archive lists in a study."""
+    listed = {one["00080018"]["Value"][0] for one in server.get(f"/dicom-web/studies/{study}/instances")}
+    paths = objects.glob("*.dcm")
+    return {path.name for path in paths if pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID in listed}
 
 
 @needs_orthanc
@@ -132,8 +127,8 @@ def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
     text = ok("send", out, to, address, "--progress", "none")
     files = {p.name for p in (tmp_path / "result.dicom").glob("*.dcm")}
     assert f"{len(files)} DICOM objects sent" in text
-    assert stored(hospital.server, tmp_path / "result.dicom") == files
     current = pydicom.dcmread(next(hospital.current.iterdir()), stop_before_pixels=True).StudyInstanceUID
+    assert stored(hospital.server, current, tmp_path / "result.dicom") == files
     listed = hospital.server.get(f"/dicom-web/studies/{current}/series")
     assert {"REG", "SR", "DOC"} <= {series["00080060"]["Value"][0] for series in listed}
     again = ok("send", out, to, address, "--progress", "none")

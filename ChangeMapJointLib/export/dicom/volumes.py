@@ -107,5 +107,9 @@ def parametric_map(content: DicomContent) -> Dataset | None:
         coding_schemes=codes.schemes(),
         **content.common("change map", 1),
     )
+    anatomy = Dataset()  # dcmqi cannot read a map without it
+    anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [copy.deepcopy(codes.LUNG)], "B"
+    result.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    result.ContentCreatorName = None
     finish(content, result, "Change map")
     return result
