@@ -181,7 +181,8 @@ def _follow(
             index = taken[which]
         else:
             index = len(tracks)
-            tracks.append([None] * number + [before])
+            missing: list[float | None] = [None] * number
+            tracks.append([*missing, before])
             ends.append(None)
         tracks[index].extend([None] * (number + 1 - len(tracks[index])))
         if tracks[index][number] is None:
