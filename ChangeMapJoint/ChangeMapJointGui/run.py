@@ -89,7 +89,6 @@ class RunSection:
             threshold=self._threshold(),
             smallestVoxels=parameters.smallestVoxels,
             operatingPoint=None if parameters.listBy == BY_MAP else parameters.listBy,
-            preset=parameters.preset,
             configurationFile=self.ui.configurationPathLineEdit.currentPath,
             offlineFolder=self.ui.offlinePathLineEdit.currentPath,
             onEvent=self.onEvent,

@@ -165,8 +165,8 @@ class Session:
 
     @property
     def notSeen(self) -> tuple[str, ...]:
-        """What the comparison cannot see, one sentence each; empty for method ``rigid`` and a failed registration."""
-        return () if self.unusable else unseen_of_records(self.results.content)
+        """What the comparison cannot see, one sentence each; empty for method ``rigid``."""
+        return unseen_of_records(self.results.content)
 
     def jumpTo(self, row: ListedChange, *, zoom: bool = False) -> None:
         """Center all views on a finding; the prior's views on its place in the prior.

@@ -49,6 +49,11 @@ OPERATING_POINT_HINTS: dict[OperatingPoint, str] = {
     "standard": "about 1 false finding in 4 scans",
     "specific": "only what is nearly certain",
 }
+NOTHING_SEEN = (
+    "Any change at all: the registration failed, so there is no map and no list. No lesion of any size, new or grown, "
+    "is excluded; compare the two scans side by side."
+)
+"""What a comparison cannot see whose verdict is ``do not use``."""
 
 
 def reason_sentence(reason: str | None) -> str:

@@ -30,11 +30,11 @@ from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.cli.evaluate import evaluate_command
 from ChangeMapJointLib.cli.export import export_command
+from ChangeMapJointLib.cli.matching import matching_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
     MethodOption,
-    PresetOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
@@ -104,7 +104,6 @@ def run_command(
     method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
-    preset: PresetOption = None,
     config: ConfigOption = None,
     field: Annotated[
         list[Path] | None,
@@ -118,7 +117,7 @@ def run_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     keep_names: Annotated[
         bool,
-        typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
+        typer.Option("--keep-names", help="Write the names of the input files into the outputs; they may name the patient."),
     ] = False,
     full_field: Annotated[
         bool, typer.Option("--full-field", help="Write every vector of the deformation, for programs of your own.")
@@ -127,7 +126,7 @@ def run_command(
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
     with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
-        options = read_config(config, preset=preset, method=method)
+        options = read_config(config, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         check_scans(reference, template, from_pacs)
@@ -321,6 +320,7 @@ def train_command(
 
 
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
+app.command("matching", epilog="Example: changemap matching nodules.csv --runs cohort --out matching")(matching_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 app.command("view", epilog=EXAMPLE)(view_command)
 app.command(

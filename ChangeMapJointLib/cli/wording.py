@@ -8,7 +8,7 @@ OPTIONS = {
     **{
         name: f"--{name}"
         for name in (
-            *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
+            *("reference", "template", "out", "method", "device", "threshold", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
             "truth",
             *("scheduler", "workers", "memory", "retries", "check"),
@@ -28,7 +28,6 @@ OPTIONS = {
     "sources": "--scan",
     "database": "--shapes",
     "config.method": "--method",
-    "config.preset": "--preset",
     "config.findings.threshold": "--threshold",
     "FindingOptions.threshold": "--threshold",
 }

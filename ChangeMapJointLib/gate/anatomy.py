@@ -15,7 +15,8 @@ from scipy import ndimage
 from ChangeMapJointLib.core.filters import Mask, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.hu import METAL_HU, NOT_SCANNED_HU, SOFT_TISSUE_HU
-from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.beside_lung import SMALL_SHARE
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 WORK_MM = (
@@ -25,6 +26,7 @@ ADULT_ML, FINEST_MM = 4000.0, 0.7  # lung volume of an adult; smallest working v
 MARGIN_VOX = 12
 SPINE_HU = 250.0
 NEAR_SPINE = 0.25  # of the lungs' half width: search range for the spine, from the middle
+NEAR_ONE_LUNG = (0.35, 0.2)  # of a single lung's width: the same from its inner edge, towards the lung and away from it
 SPINE_PERCENTILE = 25  # over the slices: only the spine is dense in nearly all of them
 SMOOTH_MM = 8.0
 SPINE_MM = 15.0  # from the middle of the spine to its front
@@ -91,7 +93,7 @@ def chest_view(volume: Volume, lungs: Lungs) -> ChestView | None:
     coarse_labels = nearest_parallel(labels[box], cropped, work)
     if not coarse_labels.any():
         return None
-    return ChestView(hu, coarse_labels, h, *_spine(hu, coarse_labels > 0))
+    return ChestView(hu, coarse_labels, h, *_spine(hu, coarse_labels))
 
 
 def _spacing_mm(lungs_ml: float) -> float:
@@ -121,7 +123,20 @@ def between_lungs(mask: Mask) -> Mask:
     return enclosed
 
 
-def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[tuple[int, int], float]:
+def _near_spine(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the columns x in which to search for the spine: near the middle of both lungs, or at the edge of one."""
+    voxels = np.bincount(labels.ravel(), minlength=3)
+    sides = (RIGHT, LEFT) if voxels[RIGHT] >= voxels[LEFT] else (LEFT, RIGHT)
+    columns = np.arange(labels.shape[2])
+    if voxels[sides[1]] >= SMALL_SHARE * voxels[sides[0]]:
+        (_, _, x0), (_, _, x1) = bounding_box(labels > 0)
+        return np.abs(columns - (x0 + x1 - 1) / 2) <= NEAR_SPINE * (x1 - x0) / 2
+    (_, _, x0), (_, _, x1) = bounding_box(labels == sides[0])
+    away = columns - (x1 - 1) if sides[0] == RIGHT else x0 - columns
+    return np.asarray((away >= -NEAR_ONE_LUNG[0] * (x1 - x0)) & (away <= NEAR_ONE_LUNG[1] * (x1 - x0)))
+
+
+def _spine(hu: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[tuple[int, int], float]:
     """Find the spine, and where it and the other bones are between front and back of the lungs.
 
     The spine is the column near the middle that is dense in most slices. In part of a chest, vessels with contrast
@@ -131,12 +146,12 @@ def _spine(hu: NDArray[np.float32], mask: Mask) -> tuple[tuple[int, int], float]
     Returns:
         (y, x) of the middle of the spine, and the position of the bones, -1 (front) to 1 (back).
     """
+    mask = labels > 0
     (z0, y0, x0), (z1, y1, x1) = bounding_box(mask)
     cut = (z1 - z0) // 10
     density = np.percentile(hu[z0 + cut : max(z1 - cut, z0 + cut + 1)], SPINE_PERCENTILE, axis=0)
     density = ndimage.gaussian_filter(density, SMOOTH_MM / WORK_MM)
-    middle, half = (x0 + x1 - 1) / 2, (x1 - x0) / 2
-    density[:, np.abs(np.arange(hu.shape[2]) - middle) > NEAR_SPINE * half] = -np.inf
+    density[:, ~_near_spine(labels)] = -np.inf
     middle_y = (y0 + y1 - 1) / 2
     spine = (int(np.unravel_index(int(density.argmax()), density.shape)[0]) - middle_y) / max((y1 - y0) / 2, 1)
     box = (slice(z0, z1), slice(None), slice(x0, x1))

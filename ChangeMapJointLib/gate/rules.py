@@ -223,6 +223,15 @@ RULES: tuple[Rule, ...] = (
         rises=False,
     ),
     Rule(
+        "one_sided",
+        COVERAGE,
+        "width of the scan beside the larger lung, in % of that lung's width, where the other has less than 35 % of it",
+        "The field of view ends {ends} the {larger} lung and holds {amount} of the {side} lung.",
+        "Give scans with both lungs to compare both.",
+        look=50,
+        rises=False,
+    ),
+    Rule(
         "turned",
         COVERAGE,
         "degrees between the scans (RigidOptions.warn_turn_deg)",
@@ -358,7 +367,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "gas_percent",
         CONDITIONS,
-        "air without tissue outside the airways (below -975 HU over 10 mm), in % of the lung volume",
+        "air without tissue outside the airways (below -975 HU over 10 mm, ending at tissue within 6 mm), in % of the "
+        "lung volume",
         "{ml} ml of air without lung tissue are on the {side}: possibly a pneumothorax or large bullae.",
         "Vessels were not compared there.",
         look=0.5,

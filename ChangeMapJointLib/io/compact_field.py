@@ -2,8 +2,8 @@
 
 A registration is smooth: every eighth of its vectors says all. The file stays a displacement field in mm on a regular
 grid, which other programs interpolate linearly; the keys ``changemap sizes`` and ``changemap steps`` of its header say
-of which grid it holds every second voxel, and :func:`read_vectors` restores that grid: to :data:`EXACT_MM` in the
-lungs, and to :data:`OUTSIDE_MM` elsewhere, where a registration ends with a bend at the box that it worked on.
+of which grid it holds every second voxel, and :func:`read_vectors` restores that grid: to :data:`EXACT_MM` in lungs,
+and to :data:`OUTSIDE_MM` elsewhere, where a registration ends with a bend at the box that it worked on.
 """
 
 from __future__ import annotations

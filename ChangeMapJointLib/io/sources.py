@@ -76,7 +76,8 @@ class SourceFile:
 def open_source(path: Path) -> Iterator[tuple[SourceFile, ...]]:
     """Open the files of a folder (searched recursively), of a zip archive, or the one file at ``path``.
 
-    The files are sorted by name. Links to folders are not followed, and archives inside an archive are not opened.
+    The files are sorted by name. Links to folders are followed, each folder once. Archives inside an archive are not
+    opened.
 
     Raises:
         InputError: the archive is unreadable, encrypted or packed by an unsupported method, or there are far too many
@@ -102,7 +103,14 @@ def _limited(path: Path, files: Iterator[SourceFile]) -> tuple[SourceFile, ...]:
 
 
 def _folder_files(root: Path) -> Iterator[SourceFile]:
-    for folder, _, names in os.walk(root):
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder above, or a second one
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders.sort()  # of two links to one folder, always the same one is followed
         for name in names:
             path = Path(folder, name)
             if path.is_file():  # a socket or a pipe would block

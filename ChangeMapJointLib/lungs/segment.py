@@ -36,6 +36,7 @@ from ChangeMapJointLib.lungs.border import (
 )
 from ChangeMapJointLib.lungs.check import UnlikelyLungs, lung_faults
 from ChangeMapJointLib.lungs.hull import costal_dents, slice_middles, thorax_hull
+from ChangeMapJointLib.scan.beside_lung import BesideLung, beside_larger_lung
 from ChangeMapJointLib.scan.body_size import as_adult, body_scale
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.padding import unseen_mask
@@ -169,7 +170,9 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     voxels = np.bincount(labels.ravel(), minlength=3)
     right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
     lungs_ml = {RIGHT: right_ml, LEFT: left_ml}
-    notes = (*_notes(view, grid, lungs_ml, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml))
+    unseen = volume.unseen if volume.unseen is None else volume.grid.lps_view(volume.unseen)[0]
+    beside = beside_larger_lung(view, grid, unseen)
+    notes = (*_notes(view, grid, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml, beside))
     progress(1.0)
     return _Attempt(Lungs(labels, volume.grid, right_ml, left_ml, notes), faults, hu, coarse)
 
@@ -335,14 +338,10 @@ def _write_labels(labels: NDArray[np.uint8], grid: Grid, levels: dict[int, Level
         target[(fine < 0) & (target == 0)] = side
 
 
-def _notes(
-    labels: NDArray[np.uint8], grid: Grid, lungs_ml: dict[int, float], masses_ml: dict[int, float], *, touching: bool
-) -> tuple[str, ...]:
+def _notes(labels: NDArray[np.uint8], grid: Grid, masses_ml: dict[int, float], *, touching: bool) -> tuple[str, ...]:
     """Notes on the masks for the reader; ``labels`` lie on ``grid``, with +z to the head."""
     notes = []
     for side, name in ((RIGHT, "right"), (LEFT, "left")):
-        if lungs_ml[side] == 0:
-            notes.append(f"No {name} lung was found.")
         if masses_ml[side] > 0:
             notes.append(
                 f"{masses_ml[side]:.0f} ml of soft tissue in a deep indentation of the {name} lung were included as a "
@@ -360,10 +359,17 @@ def _notes(
     return tuple(notes)
 
 
-def _size_notes(lungs_ml: dict[int, float]) -> tuple[str, ...]:
-    """Notes on lungs that are unusually small, large or unequal, in the patient or by a fault of the mask."""
+def _size_notes(lungs_ml: dict[int, float], beside: BesideLung | None) -> tuple[str, ...]:
+    """Notes on lungs that are missing or unusually small, large or unequal.
+
+    The cause is the field of view (``beside``: what it shows beside the larger lung), the patient, or a wrong mask.
+    """
     smaller, larger = sorted(lungs_ml.values())
-    notes = []
+    if beside is not None and not beside.holds_a_lung:
+        small, large = ("right", "left") if beside.side == RIGHT else ("left", "right")
+        amount = f"only {smaller / 1000:.1f} l of the {small} lung are" if smaller else f"the {small} lung is not"
+        return (f"The field of view ends {beside.ends} the {large} lung; {amount} in it.",)
+    notes = [f"No {name} lung was found." for side, name in ((RIGHT, "right"), (LEFT, "left")) if not lungs_ml[side]]
     if smaller > 0 and not USUAL_ML[0] <= smaller + larger <= USUAL_ML[1]:
         notes.append(f"The lungs have {(smaller + larger) / 1000:.1f} l, which is unusual: check the masks.")
     if 0 < smaller < USUAL_SHARE * larger:

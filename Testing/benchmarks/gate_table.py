@@ -39,6 +39,9 @@ MEASURED = {
     "left_right": "the same: 0.6 to 2.6 (not told for two); parts: 0.3 to 2.3; mirrored: -0.6 and less",
     "overlap": "`results/rigid_robustness.json`",
     "coverage": "right pairs: none below 90; a prior without its lower third: 51 to 65",
+    "one_sided": (
+        "a scan cropped to one lung: 0 to 25; normal chests: 71 and more; a lung filled in a whole field of view: more"
+    ),
     "turned": "`results/rigid_robustness.json`",
     "reading": DEFINED,
     "voxel_mm": "5 mm slices: small nodules are missed (`results/registration.json`)",

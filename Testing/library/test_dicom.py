@@ -249,7 +249,7 @@ def test_what_is_no_ct_volume_is_passed_over(tmp_path):
     assert "modality MR" in reasons["91"]
     assert "projection" in reasons["92"]
     assert "2 slice position(s)" in reasons["93"]
-    assert "0 slice position(s)" in reasons["94"]
+    assert "7 images without ImagePositionPatient" in reasons["94"]
 
 
 def test_a_localizer_in_the_series_is_left_out_with_a_note(tmp_path):

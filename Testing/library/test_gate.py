@@ -227,6 +227,48 @@ def test_a_missing_lung_is_said(now, before):
     assert found.sentence.startswith("The left lung is missing or very small, 0.0 l")
 
 
+@pytest.mark.parametrize(("side", "name", "other"), [(RIGHT, "right", "left"), (LEFT, "left", "right")])
+def test_a_scan_cropped_to_one_lung_is_no_disease(now, side, name, other):
+    """The field of view is the reason, whether nothing or a slice of the other lung is in it; no lung is called ill."""
+    volume, lungs = now
+    x = np.flatnonzero((lungs.labels == side).any(axis=(0, 1)))
+    beyond = {0: "at", 2: "8 mm beyond", 8: "32 mm beyond"}
+    for margin, words in beyond.items():
+        columns = slice(0, int(x[-1]) + 1 + margin) if side == RIGHT else slice(int(x[0]) - margin, None)
+        start, stop = (0, 0, columns.start), (*volume.grid.shape[:2], columns.stop or volume.grid.shape[2])
+        box = np.s_[:, :, columns]
+        part = replace(volume, array=volume.array[box], grid=volume.grid.crop(start, stop))
+        cropped = (part, lungs_of(lungs.labels[box], part.grid))
+        (found,) = [
+            one for one in asked(cropped, cropped).reasons if one.scan == "Reference" and one.rule != "voxel_mm"
+        ]
+        assert found.rule == "one_sided"
+        assert found.sentence.startswith(f"The field of view ends {words} the {name} lung and holds ")
+        assert found.sentence.endswith(f" of the {other} lung.")
+        assert ("nothing" in found.sentence) == (margin < 8)
+
+
+def test_a_crop_that_was_padded_again_is_one(now):
+    """The other side holds no voxel that was measured."""
+    volume, lungs = now
+    unseen = np.zeros(volume.array.shape, dtype=bool)
+    unseen[:, :, 44:] = True
+    array = np.where(unseen, -1024, volume.array).astype(np.int16)
+    labels = np.where(unseen, 0, lungs.labels).astype(np.uint8)
+    padded = (replace(volume, array=array, unseen=unseen), lungs_of(labels, volume.grid))
+    assert "one_sided" in rules(asked(padded, padded))
+    assert "one_lung" not in rules(asked(padded, padded))
+
+
+def test_emphysema_is_no_free_air(now, before):
+    """Lung that fades to the density of air, as against air that ends at the chest wall."""
+    x, y, z = np.moveaxis(voxel_points(now[0].grid), -1, 0)
+    distance = np.sqrt((x + 68.0) ** 2 + (y / 1.3) ** 2 + z**2)
+    hu = np.where(now[1].labels == RIGHT, np.minimum(-1005.0 + 1.6 * distance, -850.0), now[0].array)
+    emphysema = (replace(now[0], array=np.rint(hu).astype(np.int16)), now[1])
+    assert "gas_percent" not in rules(asked(emphysema, before))
+
+
 def test_metal_is_said(now, before):
     points = voxel_points(now[0].grid)
     pacemaker = np.linalg.norm(points - (70.0, -75.0, 40.0), axis=-1) < 10.0

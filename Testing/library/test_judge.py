@@ -115,3 +115,13 @@ def test_a_change_of_one_or_two_voxels_is_never_a_finding() -> None:
         certain = JudgeModel(30.0, (0.0,) * len(TERMS), read_judge().operating_points)
         assert judge_change(NEW, point, certain).section == "finding"
         assert judge_change(NEW, point, certain, measurable=False).section != "finding"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_feature_that_is_no_number_gives_no_probability(value: float) -> None:
+    broken = replace(NEW, gap=value)
+    with pytest.raises(ValueError, match="finite features, got gap"):
+        read_judge().probability(broken)
+    judgement = judge_change(broken, "sensitive")
+    assert judgement.section == "possible"
+    assert judgement.probability < min(read_judge().operating_points.values())

@@ -321,7 +321,7 @@ def _slope(value: Any) -> float:
 def _exclusion(header: Dataset) -> str:
     """Return why no image of the file can be a CT slice, or an empty string."""
     sop_class = UID(as_text(header.get("SOPClassUID")))
-    modality = as_text(header.get("Modality"))
+    modality = as_text(header.get("Modality")).upper()
     if modality and modality != "CT":
         return f"modality {modality}"
     if sop_class and sop_class not in CT_CLASSES:

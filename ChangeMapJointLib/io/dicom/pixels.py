@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder  # type: ignore[attr-defined]  # pydicom's own public name
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGExtended12Bit
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU, as_hu
@@ -49,6 +52,7 @@ DECODE_ERRORS = (
 )
 
 Stored = NDArray[np.integer]
+_STDERR = threading.Lock()
 
 
 def read_voxels(stack: Stack, *, progress: Progress = silent) -> NDArray[np.int16] | NDArray[np.float32]:
@@ -183,16 +187,15 @@ def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
         )
     if "PixelData" not in dataset:
         raise InputError("no pixel data", field=Path(file.name), remedy="export the series again")
+    if not syntax.is_transfer_syntax or syntax.is_private:
+        raise InputError(
+            f"pixels in an unknown transfer syntax ({syntax})",
+            field=Path(file.name),
+            remedy="export the series again, uncompressed",
+        )
     try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        decoder = None
-    try:
-        if decoder is None or not decoder.is_available:
-            stored = _decode_with_itk(dataset, frame)
-        else:
-            options: Any = {"correct_unused_bits": False}  # done here, after padding is found
-            stored, _ = decoder.as_array(dataset, index=frame.index, raw=True, **options)
+        _add_defaults(dataset)
+        stored = _decode_frame(syntax, dataset, frame)
     except DECODE_ERRORS as error:
         reason = f"{syntax.name}: {one_line(error)}"
         raise InputError(
@@ -207,8 +210,34 @@ def _decode(file: SourceFile, dataset: Dataset, frame: Frame) -> Stored:
     return stored
 
 
+def _add_defaults(dataset: Dataset) -> None:
+    """Add the elements on which the others leave no choice, where a program has left them out."""
+    for keyword, value in (
+        ("SamplesPerPixel", 1),
+        ("PhotometricInterpretation", "MONOCHROME2"),
+        ("BitsStored", dataset.get("BitsAllocated")),
+        ("HighBit", int(dataset.get("BitsStored") or dataset.get("BitsAllocated") or 0) - 1),
+    ):
+        if dataset.get(keyword) in (None, "") and value not in (None, -1):
+            setattr(dataset, keyword, value)
+
+
+def _decode_frame(syntax: UID, dataset: Dataset, frame: Frame) -> Stored:
+    """Decode with pydicom or, where it cannot, with SimpleITK's GDCM."""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        decoder = None
+    jpeg_of_12_bits = syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8  # pillow reads 8 bits only
+    if decoder is None or not decoder.is_available or jpeg_of_12_bits:
+        return _decode_with_itk(dataset, frame)
+    options: Any = {"correct_unused_bits": False}  # done here, after padding is found
+    stored, _ = decoder.as_array(dataset, index=frame.index, raw=True, **options)
+    return stored
+
+
 def _decode_with_itk(dataset: Dataset, frame: Frame) -> Stored:
-    """Decode transfer syntaxes that only SimpleITK's GDCM supports, such as lossless JPEG.
+    """Decode transfer syntaxes that only SimpleITK's GDCM supports, such as lossless JPEG and JPEG of 12 bits.
 
     ``dataset`` has no RescaleSlope, so GDCM returns stored values.
     """
@@ -221,8 +250,27 @@ def _decode_with_itk(dataset: Dataset, frame: Frame) -> Stored:
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(path))
-        stored: Stored = sitk.GetArrayFromImage(reader.Execute())
+        with _silent_library():
+            stored: Stored = sitk.GetArrayFromImage(reader.Execute())
     return stored.reshape(stored.shape[-2:])
+
+
+@contextmanager
+def _silent_library() -> Iterator[None]:
+    """Discard what a library writes to standard error: GDCM tries JPEG of 8 bits first, and says so for each slice."""
+    with _STDERR:  # the descriptor belongs to the whole process
+        try:
+            kept = os.dup(2)
+        except OSError:  # closed, as in programs without a console
+            yield
+            return
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _single_frame(dataset: Dataset, frame: Frame) -> Dataset:

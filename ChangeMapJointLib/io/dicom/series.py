@@ -86,10 +86,40 @@ def _series(files: Sequence[SourceFile], progress: Progress) -> list[Series]:
         for frame in read_frames(file):
             groups[frame.series_uid].append(frame)
         progress(number / len(files), "reading headers")
+    groups = _joined_if_single(groups)
     series: list[Series] = []
     for uid, frames in groups.items():
         series += _series_of(uid, frames)
     return sorted(series, key=lambda entry: (int(entry.label or 0), entry.uid))
+
+
+def _joined_if_single(groups: dict[str, list[Frame]]) -> dict[str, list[Frame]]:
+    """Join CT images that each have a SeriesInstanceUID of their own, as some anonymisers leave them.
+
+    Only where no series holds a volume, and the images have one series number and description.
+    """
+    single: dict[tuple[int | None, str | None], list[str]] = defaultdict(list)
+    for uid, frames in groups.items():
+        slices = [frame for frame in frames if not frame.exclusion and not frame.problem]
+        if len(slice_positions(slices)) >= MIN_SLICES:
+            return groups
+        if slices:
+            single[slices[0].series_number, slices[0].acquisition.series_description].append(uid)
+    joined = dict(groups)
+    for uids in single.values():
+        if len(uids) >= MIN_SLICES:
+            joined[uids[0]] = [frame for uid in uids for frame in joined.pop(uid)]
+    return joined
+
+
+def _why_no_volume(slices: Sequence[Frame]) -> str:
+    """Return why so few positions cannot be a volume: they are missing, all the same, or few."""
+    positions, count = len(slice_positions(slices)), len(slices)
+    if count >= MIN_SLICES and not positions:
+        return f"{count} images without ImagePositionPatient: their order and distance are unknown"
+    if count >= MIN_SLICES and positions == 1:
+        return f"{count} images that all have the same ImagePositionPatient"
+    return f"{positions} slice position(s), expected a volume"
 
 
 def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
@@ -103,15 +133,15 @@ def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
     if problems:
         return [replace(whole, problem=problems[0])]
     if len(slice_positions(slices)) < MIN_SLICES:
-        return [
-            replace(
-                whole, problem=f"{len(slice_positions(slices))} slice position(s), expected a volume", excluded=True
-            )
-        ]
+        return [replace(whole, problem=_why_no_volume(slices), excluded=True)]
     excluded = sorted({frame.exclusion for frame in frames if frame.exclusion})
-    note = (f"{len(frames) - len(slices)} image(s) of the series were left out: {', '.join(excluded)}.",)
+    notes = [f"{len(frames) - len(slices)} image(s) of the series were left out: {', '.join(excluded)}."] * bool(
+        excluded
+    )
+    if (uids := len({frame.series_uid for frame in slices})) > 1:
+        notes.append(f"The images have {uids} different SeriesInstanceUIDs; they were taken for one series.")
     parts = split_into_stacks(slices, Fingerprints(slices))
-    return [_of_part(whole, part, note if excluded else ()) for part in parts]
+    return [_of_part(whole, part, tuple(notes)) for part in parts]
 
 
 def _label(frame: Frame) -> str:

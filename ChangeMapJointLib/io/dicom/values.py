@@ -73,7 +73,9 @@ def as_numbers(value: Any, count: int, name: str) -> tuple[float, ...] | None:
     except ValueError:
         numbers = ()
     if len(numbers) != count or not np.isfinite(numbers).all():
-        raise InputError(f"{name} is '{text[:MAX_QUOTED]}'", expected=f"{count} finite number(s)")
+        raise InputError(
+            f"{name} is '{text[:MAX_QUOTED]}'", expected=f"{count} finite number(s)", remedy="export the series again"
+        )
     return numbers
 
 
@@ -151,8 +153,8 @@ def without_identity(text: str, identity: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Return the message of an error on one line of at most 200 characters, without a traceback that it includes."""
+    return " ".join(str(error).partition("Traceback (")[0].split())[:200] or type(error).__name__
 
 
 def _words(identity: Iterable[str]) -> list[str]:
