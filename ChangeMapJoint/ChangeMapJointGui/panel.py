@@ -253,8 +253,11 @@ class Panel(VTKObservationMixin):
             self.onParameters()
         else:
             self.onParameters()
-        if not self.readingSession.active:
-            self.shortcuts.enable()
+        if self.readingSession.active:
+            return
+        if self.session is None:
+            self.inputs.prefill()
+        self.shortcuts.enable()
 
     def exit(self) -> None:
         """Give views and keys back: another module is shown."""

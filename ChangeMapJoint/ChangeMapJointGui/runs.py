@@ -18,13 +18,11 @@ from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:  # it takes most of a second to import
     from ChangeMapJointLib.scene.results import Results
 
 KEPT_JOBS = 5
-REPORT = "ChangeMapJoint.report"  # attribute of the record node: path of the report
 resultsLoaded: Signal[Results] = Signal()  # emitted when the panel or a script has loaded a result
 
 
@@ -34,6 +32,7 @@ class Runs:
     def __init__(self) -> None:
         self.lastJob: Job | None = None
         self._run: Any = None
+        self._guard: Any = None  # asks before Slicer quits while a comparison runs
 
     @property
     def root(self) -> Path:
@@ -126,6 +125,7 @@ class Runs:
         """
         from ChangeMapJointGui.packages import PackagesDeclined, ensure
         from ChangeMapJointGui.process import BackgroundRun
+        from ChangeMapJointGui.quitting import QuitGuard
 
         if self.running:
             raise RuntimeError(_("A comparison is already running; cancel it first."))
@@ -139,8 +139,15 @@ class Runs:
         clean_up(self.root, keep=KEPT_JOBS)
         request = JobRequest(*_inputs(reference, template), method, device, configuration)
         self.lastJob = Job.create(self.root, request)
-        self._run = BackgroundRun(self.lastJob, onEvent=onEvent, onEnd=onEnd)
+        guard = self._guard = QuitGuard()
+
+        def ended(end: End) -> None:
+            guard.release()
+            onEnd(end)
+
+        self._run = BackgroundRun(self.lastJob, onEvent=onEvent, onEnd=ended)
         self._run.start()
+        guard.watch()
         return True
 
     def cancel(self) -> None:
@@ -183,7 +190,6 @@ class Runs:
             for side in missing:
                 remove(nodes[side])  # leave the scene as it was
             raise
-        results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
         resultsLoaded.emit(results)
         return results
@@ -192,7 +198,9 @@ class Runs:
         """End the running comparison with its child processes: the application quits."""
         if self._run is not None and self._run.running:
             self._run.stop()
-        self._run = None
+        if self._guard is not None:
+            self._guard.release()
+        self._run = self._guard = None
 
 
 def _checkMethod(method: str) -> None:

@@ -39,7 +39,7 @@ class Request:
         compress: compress the volumes; without it they are written and loaded faster.
         deformation: files of another program's deformation; see :func:`~ChangeMapJointLib.comparison.compare.compare`.
         refine: start our registration from it.
-        keep_names: write the names of the scans' files into the outputs; else a hash stands for them.
+        keep_names: write the names of the input files into the outputs; else hashes stand for them.
         full_field: write every vector of the deformation, see :meth:`Result.save`.
     """
 

@@ -57,6 +57,7 @@ def save_result(
         check_output(out, paths, overwrite=overwrite)
         stages = Stages({"write": 1.0})
         stages.reports = list(result.record.stages)
+    result = result if keep_names else _nameless(result)
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
@@ -98,7 +99,7 @@ def write_page(result: Result, path: Path) -> Path:
     for scan in inputs:
         if scan.path is not None:
             check_no_input(path, split_selector(scan.path)[0])
-    names = shown_names(inputs)
+    names, result = shown_names(inputs), _nameless(result)
     record = provenance(result, inputs, list(result.record.stages), names)
     write_report(path, report_content(result, inputs, record, names))
     return path
@@ -175,6 +176,11 @@ def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tup
     hashed = [f"scan {scan.sha256[:12]}" if scan.sha256 else side for scan, side in zip(inputs, sides, strict=True)]
     reference, template = [scan.name for scan in inputs] if keep_names else hashed
     return reference, template
+
+
+def _nameless(result: Result) -> Result:
+    """Return the result without the names of a given deformation's files."""
+    return result if result.given is None else replace(result, given=result.given.without_names())
 
 
 def provenance(

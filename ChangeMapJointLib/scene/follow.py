@@ -13,6 +13,7 @@ from ChangeMapJointLib.scene.colors import YELLOW
 from ChangeMapJointLib.scene.layouts import match
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, Views, remove, slice_node
 from ChangeMapJointLib.scene.transforms import map_point
+from ChangeMapJointLib.scene.volumes import new_node
 
 CURSOR_EVENT = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
 
@@ -112,13 +113,12 @@ class PriorFollower:
 
 def new_mark(name: str) -> Node:
     """Add a cross that marks one place in slice views; it is not saved with the scene."""
-    mark = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    mark = new_node("vtkMRMLMarkupsFiducialNode", name, hidden=True)
     mark.CreateDefaultDisplayNodes()
     mark.SetLocked(True)
     display = mark.GetDisplayNode()
-    for node in (mark, display):
-        node.SetSaveWithScene(0)
-        node.SetHideFromEditors(1)
+    display.SetSaveWithScene(0)
+    display.SetHideFromEditors(1)
     display.SetSelectedColor(*YELLOW)
     display.SetGlyphTypeFromString("Cross2D")
     display.SetPointLabelsVisibility(False)

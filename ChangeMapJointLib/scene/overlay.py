@@ -221,7 +221,7 @@ def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any], *, in_place: b
 
 def _scale() -> Node:
     """Make a hidden volume of one transparent voxel with the overlay's colors from -1 to 1."""
-    node = node_of(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1)), "ChangeMap scale")
+    node = node_of(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1)), "ChangeMap scale", hidden=True)
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(change_table("change").GetID())
     display.SetWindowLevelMinMax(-1.0, 1.0)
