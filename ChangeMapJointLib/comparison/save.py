@@ -180,7 +180,13 @@ def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tup
 
 def _nameless(result: Result) -> Result:
     """Return the result without the names of a given deformation's files."""
-    return result if result.given is None else replace(result, given=result.given.without_names())
+    if result.given is None:
+        return result
+    given, registration = result.given.without_names(), result.registration
+    if registration is not None:  # its status begins with where the deformation comes from
+        status = registration.status.replace(result.given.sentence, given.sentence)
+        registration = replace(registration, status=status)
+    return replace(result, given=given, registration=registration)
 
 
 def provenance(
