@@ -89,6 +89,17 @@ def compact(vectors_mm: Vectors, grid: Grid, lungs: NDArray[np.bool_] | None = N
     return result
 
 
+def as_stored(vectors_mm: Vectors, grid: Grid, lungs: NDArray[np.bool_]) -> Vectors:
+    """Return a field as :func:`read_vectors` gives it back after it was stored; the same where it is stored whole."""
+    part = compact(vectors_mm, grid, lungs)
+    return vectors_mm if part is None else _restored(part.vectors_mm, part.shape, part.steps)
+
+
+def is_compact(path: Path) -> bool:
+    """Return whether a file holds every second vector of a field."""
+    return SIZES in read_nrrd_keys(path)
+
+
 def read_vectors(path: str | PathLike[str]) -> tuple[Vectors, Grid]:
     """Read a displacement field in mm, LPS, whole also where the file holds every second vector.
 
