@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
@@ -78,7 +77,7 @@ def compact(vectors_mm: Vectors, grid: Grid, lungs: NDArray[np.bool_] | None = N
             thin = _every_second(thin, axis)
     thin = (np.rint(thin / STEP_MM) * STEP_MM).astype(np.float32)
     x, y, z = (h * step for h, step in zip(grid.spacing_mm, steps[::-1], strict=True))
-    thin_grid = Grid(thin.shape[:3], (x, y, z), grid.origin_mm, grid.direction)  # type: ignore[arg-type]
+    thin_grid = Grid(thin.shape[:3], (x, y, z), grid.origin_mm, grid.direction)
     result = CompactField(thin, thin_grid, grid.shape, steps)  # type: ignore[arg-type]
     restored = _restored(thin, grid.shape, steps)  # type: ignore[arg-type]
     for z, (found, expected) in enumerate(zip(restored, vectors_mm, strict=True)):
@@ -167,6 +166,8 @@ def _weights(count: int, step: int) -> NDArray[np.float32]:
     """The weights of the vectors in the file for ``count`` voxels along an axis."""
     if step == 1:
         return np.eye(count, dtype=np.float32)
+    from scipy.interpolate import make_interp_spline  # here: it takes a while, and most readers need none
+
     places = np.arange(0, count + 1, 2)
     spline = make_interp_spline(places, np.eye(len(places)), k=3)
     return np.asarray(spline(np.arange(count)), dtype=np.float32)
