@@ -88,7 +88,9 @@ def run_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     keep_names: Annotated[
         bool,
-        typer.Option("--keep-names", help="Write the names of the input files into the outputs; they may name the patient."),
+        typer.Option(
+            "--keep-names", help="Write the names of the input files into the outputs; they may name the patient."
+        ),
     ] = False,
     full_field: Annotated[
         bool, typer.Option("--full-field", help="Write every vector of the deformation, for programs of your own.")
