@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint lists docs format test-newest screenshots benchmark main-job tables peers clean
+.PHONY: help demo test fuzz lint lists docs format test-newest screenshots check-screenshots benchmark main-job tables peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ screenshots: $(READY) ## make the pictures of module and viewer in README and do
 	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots
 	test -f demo-output/run.json || $(BIN)/changemap demo --out demo-output
 	$(BIN)/python Testing/web/make_screenshots.py demo-output Resources/Screenshots
+
+check-screenshots: $(READY) ## make these pictures anew and compare them with those in the repository
+	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots --compare
 
 lint: $(READY) ## style, types, spelling, import order of the packages
 	$(BIN)/ruff check .

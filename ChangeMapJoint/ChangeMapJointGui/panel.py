@@ -22,6 +22,7 @@ from ChangeMapJointGui.legends import Legends
 from ChangeMapJointGui.method import MethodSection
 from ChangeMapJointGui.reading_session import ReadingSessionSection
 from ChangeMapJointGui.registration_check import CheckSection
+from ChangeMapJointGui.reviewing import Reviewing
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
@@ -64,6 +65,7 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(self)
         self.comparisons = ComparisonsSection(self)
         self.map = MapSection(self)
+        self.reviewing = Reviewing(self)
         self.findings = FindingsSection(self)
         self.check = CheckSection(self)
         self.verdict = VerdictSection(self)

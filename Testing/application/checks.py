@@ -44,7 +44,7 @@ class PanelChecks(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory()
         self._root, Runs.root = Runs.root, Path(self.folder.name)
         self.job = panel_samples.finished_job(Path(self.folder.name), *panel_samples.nodes(), is_judged=True)
-        self.assertTrue(self.widget.panel.loadJob(self.job))
+        assert self.widget.panel.loadJob(self.job)
         slicer.app.processEvents()
 
     def tearDown(self) -> None:
@@ -63,11 +63,11 @@ class PanelChecks(unittest.TestCase):
         from ChangeMapJointLib.scene.nodes import CURRENT
 
         findings = self.widget.panel.findings
-        self.assertEqual(findings.selected.kind, "new")
-        self.assertEqual(slicer.app.layoutManager().layout, layouts.COMPARE)
+        assert findings.selected.kind == "new"
+        assert slicer.app.layoutManager().layout == layouts.COMPARE
         for view in CURRENT:
             away = centre(view) - np.multiply(panel_samples.NEW_MM, (-1, -1, 1))
-            self.assertLess(np.linalg.norm(away), 3 * NEAR_MM, view)
+            assert np.linalg.norm(away) < 3 * NEAR_MM, view
 
     def test_the_prior_lies_at_the_corresponding_place_in_every_layout(self) -> None:
         """Also after each change of the layout, which makes and resizes views."""
@@ -80,7 +80,7 @@ class PanelChecks(unittest.TestCase):
             for view, prior in zip(CURRENT, PRIOR, strict=True):
                 if existing([prior]):
                     away = centre(prior) - centre(view) - shift
-                    self.assertLess(np.linalg.norm(away), NEAR_MM, f"{layout}: {prior}")
+                    assert np.linalg.norm(away) < NEAR_MM, f"{layout}: {prior}"
 
     def test_the_threshold_moves_the_map_alone(self) -> None:
         """The judged list stays; the list by the map follows."""
@@ -88,39 +88,39 @@ class PanelChecks(unittest.TestCase):
         listed = len(panel.findings.rows)
         panel.parameters.threshold = 0.4
         slicer.app.processEvents()
-        self.assertEqual(len(panel.findings.rows), listed)
+        assert len(panel.findings.rows) == listed
         panel.parameters.listBy = "map"
         slicer.app.processEvents()
-        self.assertEqual(len(panel.findings.rows), 3)
+        assert len(panel.findings.rows) == 3
 
     def test_leaving_gives_the_views_back(self) -> None:
         """Another module is shown in the layout that the user had."""
         from ChangeMapJointLib.scene import layouts
 
         select("Data")
-        self.assertNotIn(slicer.app.layoutManager().layout, layouts.OURS)
+        assert slicer.app.layoutManager().layout not in layouts.OURS
         select(MODULE)
-        self.assertIn(slicer.app.layoutManager().layout, layouts.OURS)
+        assert slicer.app.layoutManager().layout in layouts.OURS
 
     def test_a_scene_brings_the_run_and_the_decisions_back(self) -> None:
         """Saved as one file and loaded into an empty scene."""
-        self.widget.panel.findings.judge("accepted")
+        self.widget.panel.reviewing.judge("accepted")
         path = str(Path(self.folder.name) / "scene.mrb")
-        self.assertTrue(slicer.util.saveScene(path))
+        assert slicer.util.saveScene(path)
         slicer.mrmlScene.Clear(0)
         slicer.util.loadScene(path)
         slicer.app.processEvents()
         findings = self.widget.panel.findings
-        self.assertEqual(len(findings.ownRows), 2)
-        self.assertEqual(self.widget.panel.session.review(findings.ownRows[0].change.key)["verdict"], "accepted")
+        assert len(findings.ownRows) == 2
+        assert self.widget.panel.session.review(findings.ownRows[0].change.key)["verdict"] == "accepted"
 
     def test_panel_and_window_are_narrow_enough(self) -> None:
         """Nothing in the panel forces it wider, and the comparison fits a laptop."""
         width = self.widget.panel.widget.minimumSizeHint.width()
         window = slicer.util.mainWindow().minimumSizeHint.width()
         logging.info("the panel needs %d px, the window %d px", width, window)
-        self.assertLessEqual(width, WIDEST_PANEL_PX)
-        self.assertLessEqual(window, WIDEST_WINDOW_PX)
+        assert width <= WIDEST_PANEL_PX
+        assert window <= WIDEST_WINDOW_PX
 
 
 def centre(view: str) -> Any:

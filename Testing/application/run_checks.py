@@ -38,9 +38,10 @@ def problem() -> str:
     if not hasattr(slicer.modules, "changemapjoint"):
         return "the module was not loaded"
     sys.path += [str(HERE), str(HERE.parent / "module")]
-    import ChangeMapJointLib
     import checks
     from ChangeMapJointGui.packages import missing
+
+    import ChangeMapJointLib
 
     if lacking := ", ".join(map(str, missing())):
         return f"packages are missing: {lacking}"

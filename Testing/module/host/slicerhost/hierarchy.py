@@ -14,7 +14,7 @@ SHOWN = ("Volume", "Transform", "Markups", "Text", "Table", "Model", "Segmentati
 def watch(scene: Any) -> None:
     """Add an entry for each node that is added and not hidden, and remove it with the node.
 
-    As ``qSlicerSubjectHierarchyPluginLogic``: whether a node is hidden counts at the moment when it is added, and while a
+    As ``qSlicerSubjectHierarchyPluginLogic``: whether a node is hidden counts at the moment when it is added. While a
     scene closes nothing is removed, since its hierarchy goes as a whole.
     """
     scene.AddObserver(scene.NodeAddedEvent, _on_added)
