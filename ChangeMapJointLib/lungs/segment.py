@@ -104,6 +104,11 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     scale = body_scale(volume)
     if scale < 1:  # the distances in mm fit adults
         return _segment_child(volume, scale, options, progress)
+    return _segment_adult(volume, options, progress)
+
+
+def _segment_adult(volume: Volume, options: LungOptions, progress: Progress) -> Lungs:
+    """Segment the lungs of a body of an adult's size; try a second time where the first mask cannot be right."""
     first = _attempt(volume, options, progress)
     if not first.faults:
         return first.lungs
@@ -180,7 +185,7 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
 def _segment_child(volume: Volume, scale: float, options: LungOptions, progress: Progress) -> Lungs:
     """Enlarge a body that is ``scale`` times as large as an adult's, and segment its lungs as an adult's."""
     large = replace(volume, grid=as_adult(volume.grid, scale))
-    lungs = segment_lungs(large, options=options, progress=progress)
+    lungs = _segment_adult(large, options, progress)
     notes = lungs.notes
     if notes:
         notes += (f"The body has {scale:.2f} of an adult's size; volumes in these notes are scaled to an adult's.",)
