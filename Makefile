@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint lists docs format test-newest screenshots benchmark main-job tables peers clean
+.PHONY: help demo test fuzz lint lists docs format test-newest screenshots check-screenshots benchmark main-job tables peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,8 +32,13 @@ test-newest: $(READY) ## run the tests of scene and module on the newest slicer-
 	# test_process looks at processes, which are no part of slicer-core
 	$(NEWEST)/bin/python -m pytest -n $(JOBS) --ignore Testing/module/test_process.py Testing/scene Testing/module
 
-screenshots: $(READY) ## make the pictures of the module in README and docs from the sample pair
+screenshots: $(READY) ## make the pictures of module and viewer in README and docs from the sample pair
 	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots
+	test -f demo-output/run.json || $(BIN)/changemap demo --out demo-output
+	$(BIN)/python Testing/web/make_screenshots.py demo-output Resources/Screenshots
+
+check-screenshots: $(READY) ## make these pictures anew and compare them with those in the repository
+	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots --compare
 
 lint: $(READY) ## style, types, spelling, import order of the packages
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,26 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-try:
-    import ChangeMapJointLib  # noqa: F401
-except ImportError:  # run from the source tree: the library lies beside the module's folder
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+def findLibrary() -> None:
+    """Make the library importable where the module runs from the source tree: it lies beside the module's folder.
+
+    That folder does not go on ``sys.path``: its ``Testing`` and ``Resources`` would hide other packages of these names.
+    """
+    name = "ChangeMapJointLib"
+    if importlib.util.find_spec(name) is None:
+        place = Path(__file__).resolve().parents[1] / name / "__init__.py"
+        spec = importlib.util.spec_from_file_location(name, place)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{place} cannot be loaded")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+
+
+findLibrary()
 
 from ChangeMapJointGui.runs import Runs
-from ChangeMapJointGui.sample_data import registerSampleData
+from ChangeMapJointGui.sample_data import SAMPLE, registerSampleData
 
 from ChangeMapJointLib.core.choices import DEFAULT_METHOD
 
@@ -32,6 +45,7 @@ if TYPE_CHECKING:  # for the panel alone
     from ChangeMapJointGui.panel import Panel
     from ChangeMapJointGui.parameters import ChangeMapJointParameterNode
 
+PROJECT = "https://github.com/ChangeMapJoint/ChangeMapJoint"
 PACKAGES = ("ChangeMapJointGui", "ChangeMapJointLib")
 
 
@@ -43,14 +57,18 @@ class ChangeMapJoint(ScriptedLoadableModule):
         self.parent.title = _("Change Map Joint")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
         self.parent.dependencies = []
-        self.parent.contributors = ["The ChangeMapJoint developers"]
+        self.parent.contributors = ["ChangeMapJoint Developers (ChangeMapJoint)"]
         self.parent.helpText = _(
-            "Registers the prior chest CT to the current one and shows what changed as a color overlay, with a list of "
-            "findings and a check of the registration. Research use, not a medical device."
-        )
+            "<p>Registers the prior chest CT to the current one and shows what changed as a color overlay, with a list "
+            "of findings and a check of the registration. Research use, not a medical device.</p>"
+            '<p><a href="{docs}/radiologists.md">Tutorial</a> with the data set <i>{sample}</i> of the module Sample '
+            'Data, <a href="{docs}/troubleshooting.md">troubleshooting</a>, <a href="{docs}/limits.md">limits</a>, '
+            '<a href="{project}/issues">questions and faults</a>.</p>'
+        ).format(docs=f"{PROJECT}/blob/main/docs", project=PROJECT, sample=SAMPLE)
         self.parent.acknowledgementText = _(
-            "After T. Kohlbrandt et al., Joint Learning of Image Registration and Change Detection for Lung CT Images, "
-            "BVM 2024."
+            "<p>Developed by the ChangeMapJoint project. The method is that of T. Kohlbrandt, J. Moltz, S. Heldmann, "
+            "A. Hering and J. Lellmann, Joint Learning of Image Registration and Change Detection for Lung CT Images, "
+            "BVM 2024.</p><p>The sample pair is made from a scan of LIDC-IDRI (Armato et al., CC BY 3.0).</p>"
         )
         slicer.app.connect("startupCompleted()", onStartup)
 

@@ -38,13 +38,10 @@ def options_page() -> str:
     """The page that lists every option of ``run.json``, of synthetic pairs and of training, with its default."""
     from ChangeMapJointLib.change.method_table import METHODS
     from ChangeMapJointLib.comparison.config import RunConfig
-    from ChangeMapJointLib.registration.deformable.presets import PRESETS
     from ChangeMapJointLib.synthesis.draw import DrawOptions
     from ChangeMapJointLib.training.trainer import TrainingOptions
 
     methods = [f"| `{m.name}` | {m.title} | {m.threshold:g} | {m.candidates:g} |" for m in METHODS.values()]
-    registration = RunConfig().registration
-    presets = [f"| `{name}` | {_differences(registration, options)} |" for name, options in PRESETS.items()]
     return "\n".join(
         [
             "# Options",
@@ -58,15 +55,11 @@ def options_page() -> str:
             "",
             "An unknown name or a value out of range ends the command with exit code 2 and one line that names it.",
             "",
-            "## Methods and presets",
+            "## Methods",
             "",
             "| method | is | default threshold of the findings | of the candidates, which a threshold slider shows |",
             "|---|---|---|---|",
             *methods,
-            "",
-            "| preset | differs from the defaults of `registration` in |",
-            "|---|---|",
-            *presets,
             "",
             "## Comparing two scans",
             "",
@@ -153,12 +146,6 @@ def _json(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return words[value]
     return f'"{value}"' if isinstance(value, str) else f"{value:g}"
-
-
-def _differences(usual: Any, other: Any) -> str:
-    """The fields in which ``other`` differs, as ``name = value``."""
-    names = [f.name for f in dataclasses.fields(usual) if getattr(usual, f.name) != getattr(other, f.name)]
-    return ", ".join(f"`{name} = {_json(getattr(other, name))}`" for name in names) or "nothing"
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Section Findings: the judged list in its sections, or the regions of the map, and the reader's verdict on each."""
+"""Section Findings: the judged list in its sections, or the regions of the map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INDENT, GROUP_MARGIN = 14, 8  # pixels
 
 
 class FindingsSection:
-    """List, groups, previous and next, accept and reject, comment.
+    """List, groups, previous and next.
 
     Attributes:
         listed: all rows of the list, folded ones included.
@@ -61,9 +61,6 @@ class FindingsSection:
         onChosen(self.ui.listComboBox, self.onList)
         self.ui.previousFindingButton.connect("clicked(bool)", lambda checked=False: self.step(-1))  # noqa: ARG005
         self.ui.nextFindingButton.connect("clicked(bool)", lambda checked=False: self.step(1))  # noqa: ARG005
-        self.ui.acceptButton.connect("clicked(bool)", lambda checked: self.judge("accepted" if checked else ""))
-        self.ui.rejectButton.connect("clicked(bool)", lambda checked: self.judge("rejected" if checked else ""))
-        self.ui.commentLineEdit.connect("editingFinished()", self.onComment)
         self.ui.zoomCheckBox.connect("toggled(bool)", self.onZoom)
 
     # -- what is listed ---------------------------------------------------------------
@@ -107,7 +104,7 @@ class FindingsSection:
                 self._chooseFirst()
         else:
             self._fold()
-            self._showDetails()
+            self.panel.reviewing.showDetails(self.selectedRow())
         self._showCount()
 
     def _listKey(self) -> str:
@@ -358,46 +355,15 @@ class FindingsSection:
         if row is not None:
             self._goTo(row)
 
-    def judge(self, verdict: str) -> None:
-        """Store the reader's verdict on the selected change: accepted, rejected, or empty for none."""
-        row = self.selectedRow()
-        if row is not None:
-            self.panel.session.setReview(row.change.key, verdict=verdict)
-            self._mark(self._items[self.listed.index(row)], verdict, words.markNames())
-            self._showCount()
-        self._showSelected()
-
-    def toggle(self, verdict: str) -> None:
-        """Set the verdict; if it is set already, clear it."""
-        row = self.selected
-        if row is not None:
-            self.judge("" if self.panel.session.review(row.key)["verdict"] == verdict else verdict)
-
-    def onComment(self) -> None:
-        """Store the comment on the selected change."""
-        row = self.selected
-        if row is not None:
-            self.panel.session.setReview(row.key, comment=self.ui.commentLineEdit.text)
+    def showVerdict(self, row: Row, verdict: str) -> None:
+        """Show the reader's verdict on a change in its row, and in the count."""
+        self._mark(self._items[self.listed.index(row)], verdict, words.markNames())
+        self._showCount()
 
     def _showSelected(self) -> None:
-        row, session = self.selectedRow(), self.panel.session
-        review = session.review(row.change.key) if row is not None else {"verdict": "", "comment": ""}
-        of_one = (self.ui.acceptButton, self.ui.rejectButton, self.ui.commentLineEdit, self.ui.copyFindingButton)
-        for widget in of_one:
-            widget.enabled = row is not None
         for widget in (self.ui.previousFindingButton, self.ui.nextFindingButton):
             widget.enabled = bool(self._visible())
-        self.ui.acceptButton.checked = review["verdict"] == "accepted"
-        self.ui.rejectButton.checked = review["verdict"] == "rejected"
-        self.ui.commentLineEdit.text = review["comment"]
-        self._showDetails()
-
-    def _showDetails(self) -> None:
-        row = self.selectedRow()
-        threshold = 0.0 if row is None else self.panel.parameters.threshold
-        days = None if self.facts is None else self.facts.days
-        self.ui.findingRemarkLabel.text = words.details(row, threshold, days)
-        self.ui.findingRemarkLabel.toolTip = words.rulesText(row, days)
+        self.panel.reviewing.show(self.selectedRow())
 
 
 def _factsOf(session: Any) -> PairFacts:

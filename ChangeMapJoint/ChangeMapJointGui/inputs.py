@@ -33,6 +33,16 @@ class InputsSection:
         self._check: tuple[str, str, bool] = ("bad", "", False)  # color, text, usable
         self.ui.swapButton.connect("clicked(bool)", self.onSwap)
 
+    def prefill(self) -> None:
+        """Choose the scene's two CTs of one patient by their dates, if nothing is chosen yet."""
+        from ChangeMapJointGui.prefill import pairOfScene  # a look at every volume, when the module is entered
+
+        parameters = self.panel.parameters
+        pair = None if parameters.reference or parameters.template else pairOfScene()
+        if pair is not None:
+            with self.panel.oneChange():
+                parameters.reference, parameters.template = pair
+
     def update(self) -> None:
         """Check the scans again if another one was chosen or a node was edited."""
         parameters = self.panel.parameters

@@ -9,9 +9,10 @@ import qt
 from slicer.i18n import tr as _
 
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
-from ChangeMapJointLib.scene.colors import rgba_of
+from ChangeMapJointLib.scene.colors import MARKS, rgba_of
 
 WIDTH, HEIGHT, MARGIN, BASELINE = 300, 34, 6, 27
+MARK_PX = 16
 HIDDEN = (0.27, 0.27, 0.27, 1.0)  # color of values that the overlay hides
 TEXT_POINTS = 8
 RGBA = Sequence[float]
@@ -61,6 +62,24 @@ class Legends:
             return rgba if rgba[3] else HIDDEN
 
         return _scale(WIDTH, color, left.format(low=f"{low:.3g}"), "", right.format(high=f"{high:.3g}"))
+
+
+def markPicture(kind: str, *, hatched: bool) -> Any:
+    """Draw how edges or hatching look in the views, on the gray of soft tissue."""
+    picture = qt.QPixmap(MARK_PX, MARK_PX)
+    picture.fill(qt.QColor(90, 90, 90))
+    red, green, blue = (round(255 * share) for share in MARKS[kind])
+    painter = qt.QPainter(picture)
+    pen = qt.QPen(qt.QColor(red, green, blue))
+    pen.setWidth(2)
+    painter.setPen(pen)
+    if hatched:
+        for start in range(-MARK_PX, MARK_PX, 6):
+            painter.drawLine(start, MARK_PX, start + MARK_PX, 0)
+    else:
+        painter.drawEllipse(3, 3, MARK_PX - 6, MARK_PX - 6)
+    painter.end()
+    return picture
 
 
 def _entry(table: Any, place: float) -> RGBA:

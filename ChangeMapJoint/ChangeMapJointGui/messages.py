@@ -21,8 +21,6 @@ LABELS = {
     "method": "methodLayoutLabel0",
     "config.method": "methodLayoutLabel0",
     "device": "methodLayoutLabel2",
-    "preset": "advancedLayoutLabel0",
-    "config.preset": "advancedLayoutLabel0",
     "config": "advancedLayoutLabel1",
     "configurationFile": "advancedLayoutLabel1",
     "offlineFolder": "advancedLayoutLabel2",
@@ -35,8 +33,6 @@ CHOICES = {
     "method": "methodComboBox",
     "config.method": "methodComboBox",
     "device": "deviceComboBox",
-    "preset": "presetComboBox",
-    "config.preset": "presetComboBox",
 }  # combo boxes whose keys are the argument's values
 
 

@@ -11,7 +11,7 @@ from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen, setChoic
 from ChangeMapJointGui.devices import GpuProbe
 from ChangeMapJointGui.parameters import defaultThreshold, methodEntry
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS, WORKING_MM
+from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resources import resource
 
@@ -29,18 +29,6 @@ class MethodSection:
         )
         reason = jointUnavailable()
         setChoiceEnabled(self.ui.methodComboBox, "joint", not reason, reason)
-        fillChoices(
-            self.ui.presetComboBox,
-            [
-                ("fast", _("Fast: at {mm} mm, errors of 0.3 mm").format(mm=WORKING_MM["fast"])),
-                ("default", _("Default")),
-                (
-                    "accurate",
-                    _("Accurate: at {mm:g} mm, slower on fine scans").format(mm=WORKING_MM["accurate"]),
-                ),
-            ],
-        )
-        onChosen(self.ui.presetComboBox, self.onPreset)
         onChosen(self.ui.methodComboBox, self.onMethod)
         onChosen(self.ui.deviceComboBox, self.onDevice)
         self._showDevices("")
@@ -55,7 +43,6 @@ class MethodSection:
         parameters = self.panel.parameters
         chooseKey(self.ui.methodComboBox, parameters.method)
         chooseKey(self.ui.deviceComboBox, parameters.device)
-        chooseKey(self.ui.presetComboBox, parameters.preset)
         self.ui.methodNoteLabel.text = methodNote(parameters.method)
 
     def onMethod(self, key: str) -> None:
@@ -67,10 +54,6 @@ class MethodSection:
             if self.panel.session is None and parameters.threshold == defaultThreshold(parameters.method):
                 parameters.threshold = defaultThreshold(key)
             parameters.method = key
-
-    def onPreset(self, key: str) -> None:
-        """Store the chosen effort."""
-        self.panel.parameters.preset = key
 
     def onDevice(self, key: str) -> None:
         """Store the chosen device."""

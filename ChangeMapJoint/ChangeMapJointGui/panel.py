@@ -20,7 +20,9 @@ from ChangeMapJointGui.findings_table import FindingsSection
 from ChangeMapJointGui.inputs import InputsSection
 from ChangeMapJointGui.legends import Legends
 from ChangeMapJointGui.method import MethodSection
+from ChangeMapJointGui.reading_session import ReadingSessionSection
 from ChangeMapJointGui.registration_check import CheckSection
+from ChangeMapJointGui.reviewing import Reviewing
 from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
@@ -63,6 +65,7 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(self)
         self.comparisons = ComparisonsSection(self)
         self.map = MapSection(self)
+        self.reviewing = Reviewing(self)
         self.findings = FindingsSection(self)
         self.check = CheckSection(self)
         self.verdict = VerdictSection(self)
@@ -72,6 +75,7 @@ class Panel(VTKObservationMixin):
         self.views = ViewsSection(self)
         self.export = ExportSection(self)
         self.shortcuts = Shortcuts(self)
+        self.readingSession = ReadingSessionSection(self)
         self._results = (
             self.comparisons,
             self.views,
@@ -91,6 +95,8 @@ class Panel(VTKObservationMixin):
     # -- the parameter node -----------------------------------------------------------
     def setParameters(self, parameters: Any) -> None:
         """Connect the panel to a parameter node, or to none."""
+        if parameters is None:
+            self.readingSession.close()
         if self.parameters is not None:
             self.parameters.disconnectGui(self._connection)
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameters)
@@ -151,7 +157,7 @@ class Panel(VTKObservationMixin):
         """Show a run instead of the one on screen; if another module is shown, when the user comes back."""
         from ChangeMapJointGui.session import Session
 
-        if not self.entered:
+        if not self.entered or self.readingSession.active:  # a study's reader must not see what is found
             self._pending = results
             text = _("The comparison is done: open the module Change Map Joint to see it.")
             slicer.util.showStatusMessage(text, STATUS_MS)
@@ -249,10 +255,15 @@ class Panel(VTKObservationMixin):
             self.onParameters()
         else:
             self.onParameters()
+        if self.readingSession.active:
+            return
+        if self.session is None:
+            self.inputs.prefill()
         self.shortcuts.enable()
 
     def exit(self) -> None:
         """Give views and keys back: another module is shown."""
+        self.readingSession.stop(_("module left"))
         self.shortcuts.disable()
         if self.session is not None and self.entered:
             self._positions = self._viewState()

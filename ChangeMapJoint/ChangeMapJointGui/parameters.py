@@ -7,7 +7,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS, SMALLEST_REGION_VOX, MethodEntry
 from ChangeMapJointLib.change.sections import DEFAULT_OPERATING_POINT
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 
 DEFAULT_OPACITY = 0.7
 LOWEST_THRESHOLD = 0.05
@@ -34,7 +34,6 @@ class ChangeMapJointParameterNode:
     template: vtkMRMLScalarVolumeNode
     method: str = DEFAULT_METHOD
     device: str = DEFAULT_DEVICE
-    preset: str = DEFAULT_PRESET
 
     map: str = "change_map"
     threshold: Annotated[float, WithinRange(LOWEST_THRESHOLD, 1.0)] = DEFAULT_THRESHOLD

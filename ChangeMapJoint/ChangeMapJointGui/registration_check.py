@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import qt
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
+from ChangeMapJointGui.legends import markPicture
 
 READER_VERDICTS = ("", "fine", "doubtful", "wrong")
 
@@ -31,10 +33,12 @@ class CheckSection:
             self.ui.priorComboBox,
             [
                 ("acquired", _("As acquired, follows the cursor")),
-                ("warped", _("Warped onto the current scan: sizes are not its own")),
-                ("rigid", _("As acquired, rigidly side by side")),
+                ("warped", _("Warped: sizes are not its own")),
+                ("rigid", _("As acquired, aligned rigidly")),
             ],
         )
+        self.ui.edgesCheckBox.setIcon(qt.QIcon(markPicture("edges", hatched=False)))
+        self.ui.untrustedCheckBox.setIcon(qt.QIcon(markPicture("untrusted", hatched=True)))
         names = {"": _("not judged"), "fine": _("fine"), "doubtful": _("doubtful"), "wrong": _("wrong")}
         fillChoices(self.ui.readerVerdictComboBox, [(key, names[key]) for key in READER_VERDICTS])
         for comboBox, name in self._comboBoxes():

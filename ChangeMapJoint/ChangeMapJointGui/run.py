@@ -30,6 +30,7 @@ class RunSection:
         self._cancellable = False
         self.ui.configurationPathLineEdit.currentPath = ""  # one of earlier days is in the list, but never used unseen
         self.ui.progressBar.visible = False
+        self._showStatus("")
         self.ui.logTextEdit.visible = False
         self.ui.logTextEdit.setMaximumBlockCount(LOG_LINES)
         self.ui.applyButton.connect("clicked(bool)", self.onApply)
@@ -89,7 +90,6 @@ class RunSection:
             threshold=self._threshold(),
             smallestVoxels=parameters.smallestVoxels,
             operatingPoint=None if parameters.listBy == BY_MAP else parameters.listBy,
-            preset=parameters.preset,
             configurationFile=self.ui.configurationPathLineEdit.currentPath,
             offlineFolder=self.ui.offlinePathLineEdit.currentPath,
             onEvent=self.onEvent,
@@ -159,6 +159,7 @@ class RunSection:
         """Show one sentence below the button."""
         self.ui.statusLabel.styleSheet = f"color: {color}" if color else ""
         self.ui.statusLabel.text = text
+        self.ui.statusLabel.visible = bool(text)  # an empty line would push the findings down
 
     def _showTime(self) -> None:
         if not self.running or not self._timer.active:

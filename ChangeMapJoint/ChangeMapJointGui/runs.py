@@ -16,15 +16,13 @@ from ChangeMapJointGui.signals import Signal, ignore
 from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD, DEFAULT_PRESET
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.io import run_files
 
 if TYPE_CHECKING:  # it takes most of a second to import
     from ChangeMapJointLib.scene.results import Results
 
 KEPT_JOBS = 5
-REPORT = "ChangeMapJoint.report"  # attribute of the record node: path of the report
 resultsLoaded: Signal[Results] = Signal()  # emitted when the panel or a script has loaded a result
 
 
@@ -34,6 +32,7 @@ class Runs:
     def __init__(self) -> None:
         self.lastJob: Job | None = None
         self._run: Any = None
+        self._guard: Any = None  # asks before Slicer quits while a comparison runs
 
     @property
     def root(self) -> Path:
@@ -96,7 +95,6 @@ class Runs:
         threshold: float | None = None,
         smallestVoxels: int | None = None,
         operatingPoint: str | None = None,
-        preset: str = DEFAULT_PRESET,
         configurationFile: str = "",
         offlineFolder: str = "",
         onEvent: Callable[[dict[str, Any]], None] = ignore,
@@ -113,7 +111,6 @@ class Runs:
             smallestVoxels: size in voxels from which a region is a finding; None for the default.
             operatingPoint: how probable a finding must be, ``sensitive``, ``standard`` or ``specific``; None for the
                 default; one in the file takes precedence.
-            preset: of the registration: ``fast``, ``default`` or ``accurate``; a preset in the file takes precedence.
             configurationFile: JSON file with options; empty for the defaults.
             offlineFolder: folder of wheels for computers without a network; empty for none.
             onEvent: called with each event of the worker.
@@ -128,14 +125,12 @@ class Runs:
         """
         from ChangeMapJointGui.packages import PackagesDeclined, ensure
         from ChangeMapJointGui.process import BackgroundRun
+        from ChangeMapJointGui.quitting import QuitGuard
 
         if self.running:
             raise RuntimeError(_("A comparison is already running; cancel it first."))
         _checkMethod(method)
-        configuration = {
-            "preset": preset,
-            **_configuration(configurationFile, threshold, smallestVoxels, operatingPoint),
-        }
+        configuration = _configuration(configurationFile, threshold, smallestVoxels, operatingPoint)
         try:
             ensure(offlineFolder)
         except PackagesDeclined as declined:
@@ -144,8 +139,15 @@ class Runs:
         clean_up(self.root, keep=KEPT_JOBS)
         request = JobRequest(*_inputs(reference, template), method, device, configuration)
         self.lastJob = Job.create(self.root, request)
-        self._run = BackgroundRun(self.lastJob, onEvent=onEvent, onEnd=onEnd)
+        guard = self._guard = QuitGuard()
+
+        def ended(end: End) -> None:
+            guard.release()
+            onEnd(end)
+
+        self._run = BackgroundRun(self.lastJob, onEvent=onEvent, onEnd=ended)
         self._run.start()
+        guard.watch()
         return True
 
     def cancel(self) -> None:
@@ -188,7 +190,6 @@ class Runs:
             for side in missing:
                 remove(nodes[side])  # leave the scene as it was
             raise
-        results.record.SetAttribute(REPORT, str(job.result / run_files.REPORT))
         job.mark_loaded()
         resultsLoaded.emit(results)
         return results
@@ -197,7 +198,9 @@ class Runs:
         """End the running comparison with its child processes: the application quits."""
         if self._run is not None and self._run.running:
             self._run.stop()
-        self._run = None
+        if self._guard is not None:
+            self._guard.release()
+        self._run = self._guard = None
 
 
 def _checkMethod(method: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+SAMPLE = "ChangeMapJointSamplePair"  # its name in the module Sample Data
 NAMES = ("ChangeMapJoint reference (current)", "ChangeMapJoint template (prior)")
 
 
@@ -25,7 +26,7 @@ def registerSampleData() -> None:
     files = [resource("SamplePair", f"{side}.nrrd") for side in ("reference", "template")]
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category=_("Change Map Joint"),
-        sampleName="ChangeMapJointSamplePair",
+        sampleName=SAMPLE,
         thumbnailFileName=str(resource("SamplePair", "thumbnail.png")),
         uris=[path.as_uri() for path in files],
         fileNames=[f"ChangeMapJoint-{path.name}" for path in files],

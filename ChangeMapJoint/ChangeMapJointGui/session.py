@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import slicer
 
+from ChangeMapJointGui.check_layers import CheckLayers
 from ChangeMapJointGui.findings_words import Row
 from ChangeMapJointGui.lists import RunLists
 from ChangeMapJointGui.panes import Panes
@@ -16,14 +17,13 @@ from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.decisions import Decisions
 from ChangeMapJointLib.scene.follow import PriorFollower
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, LayerWatch, composite_node, existing, hide_extra, show_extra
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, LayerWatch, composite_node, existing, ids_of
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.results import Results
 
 MAPS = ("change_combined", "change_learned", "change_difference", "change_map")
 SIGNED = "signed_change"
 LAYOUTS = {"compare": layouts.COMPARE, "read": layouts.READ, "check": layouts.CHECK}
-CHECK_OPACITY = 0.5
 MOST_MARKED = 50  # points in the views: more would hide the lesions
 
 
@@ -50,12 +50,8 @@ class Session:
         self._reveal: check.Reveal | None = None
         self._follower: PriorFollower | None = None
         self._mapOnScreen = self._priorOnScreen = ""
-        self._checking = False
         self._shown = True
-        self._outlines: Any = None
-        self._hatching: tuple[Any, ...] = ()  # the label map, None where all can be trusted; empty before it is made
-        self._checkLayer: Any = None
-        self._checks: tuple[bool, bool, str] = (False, False, "none")
+        self._checkLayers = CheckLayers(results)
         self._views: list[str] = []  # those of the current scan that show this run's scans
         self._watch: LayerWatch | None = None
 
@@ -123,7 +119,7 @@ class Session:
         self._overlay.set_decreases(decreases)
         self._overlay.set_opacity(opacity)
         self._shown = shown
-        self._overlay.set_visible(shown and not self._checking)
+        self._overlay.set_visible(shown and not self._checkLayers.covers)
         self._reading.threshold = round(threshold, 3)  # sliders give 0.45999999999999996
 
     # -- findings ---------------------------------------------------------------------
@@ -165,8 +161,8 @@ class Session:
 
     @property
     def notSeen(self) -> tuple[str, ...]:
-        """What the comparison cannot see, one sentence each; empty for method ``rigid`` and a failed registration."""
-        return () if self.unusable else unseen_of_records(self.results.content)
+        """What the comparison cannot see, one sentence each; empty for method ``rigid``."""
+        return unseen_of_records(self.results.content)
 
     def jumpTo(self, row: ListedChange, *, zoom: bool = False) -> None:
         """Center all views on a finding; the prior's views on its place in the prior.
@@ -239,7 +235,7 @@ class Session:
             overlay: shown instead of the change map: ``jacobian``, ``displacement``, ``trust``, or ``none``.
             prior: what the prior's views show: ``warped``, ``acquired`` or ``rigid``.
         """
-        self._checks = (edges, untrusted, overlay)
+        self._checkLayers.choose(edges=edges, untrusted=untrusted, overlay=overlay)
         self._drawChecks(self._views)
         if prior != self._priorOnScreen:
             self._priorOnScreen = prior
@@ -247,53 +243,14 @@ class Session:
 
     def _drawChecks(self, views: Sequence[str]) -> None:
         """Draw edges, hatching and overlay of the check in these views."""
-        edges, untrusted, overlay = self._checks
         self._dropReveal()
-        self._clear(views)
-        if edges:
-            self._outlines = check.edges_of(self.results.warped)
-        for view in views if edges else ():
-            show_extra(view, self._outlines)
-        self._checkLayer = self._checkNode(overlay)
-        self._checking = self._checkLayer is not None
-        layouts.set_layers(
-            views, foreground=self._checkLayer, label=self._hatch() if untrusted else None, opacity=CHECK_OPACITY
-        )
+        self._checkLayers.draw(views)
         if self.maps:
-            self._overlay.set_visible(self._shown and not self._checking)
-
-    def _hatch(self) -> Any:
-        """Return the label map that hatches what cannot be trusted; None if all can, or nothing is known."""
-        if not self._hatching:
-            run = self.results
-            known = run.trust is not None and run.lungs is not None
-            node = check.hatch_of(run.trust, run.lungs) if known else None
-            self._hatching = (node if node is not None and slicer.util.arrayFromVolume(node).any() else None,)
-        return self._hatching[0]
-
-    def _clear(self, views: Sequence[str]) -> None:
-        """Take edges, hatching and overlay of the check off these views; other layers stay."""
-        labels, layers = _ids(self._hatching), _ids([self._checkLayer])
-        for view in views:
-            composite = composite_node(view)
-            if self._outlines is not None:
-                hide_extra(view, self._outlines)
-            if composite.GetLabelVolumeID() in labels:
-                composite.SetLabelVolumeID(None)
-            if composite.GetForegroundVolumeID() in layers:
-                composite.SetForegroundVolumeID(None)
+            self._overlay.set_visible(self._shown and not self._checkLayers.covers)
 
     def checkRange(self, overlay: str) -> tuple[float, float]:
         """Return the values of the lowest and highest color of a check overlay."""
-        node = self._checkNode(overlay)
-        display = node.GetDisplayNode() if node is not None else None
-        return (display.GetWindowLevelMin(), display.GetWindowLevelMax()) if display is not None else (0.0, 1.0)
-
-    def _checkNode(self, overlay: str) -> Any:
-        run = self.results
-        if overlay == "displacement" and run.deformation is not None:
-            return check.displacement_of(run.deformation)
-        return {"jacobian": run.jacobian, "trust": run.trust}.get(overlay)
+        return self._checkLayers.rangeOf(overlay)
 
     def _showPrior(self, prior: str) -> None:
         run, views = self.results, existing(PRIOR)
@@ -322,7 +279,7 @@ class Session:
     def _showMarks(self, shown: bool) -> None:
         """Show or hide what is drawn over the scans: a flicker compares the scans alone."""
         if self.maps:
-            self._overlay.set_visible(shown and self._shown and not self._checking)
+            self._overlay.set_visible(shown and self._shown and not self._checkLayers.covers)
         if self.results.findings is not None:
             findings.show_in(self.results.findings, self._views if shown else ())
 
@@ -369,14 +326,14 @@ class Session:
 
     def _onLayers(self) -> None:
         """Show the run exactly in those views that show its scans: another patient's may have been loaded."""
-        ours = {*_ids(self.scans), None}  # nothing: the scan was removed
+        ours = {*ids_of(self.scans), None}  # nothing: the scan was removed
         views = [view for view in existing(CURRENT) if composite_node(view).GetBackgroundVolumeID() in ours]
         if views == self._views:
             return
         left, came = set(self._views) - set(views), [view for view in views if view not in self._views]
         self._views = views
         self._overlay.set_views(views)
-        self._clear(existing(list(left)))
+        self._checkLayers.clear(existing(list(left)))
         self._drawChecks(came)
         if self.results.findings is not None:
             findings.show_in(self.results.findings, views)
@@ -392,7 +349,7 @@ class Session:
             if part is not None:
                 part.remove()
         self._watch = self._follower = self._reveal = None
-        self._clear(existing(self._views))
+        self._checkLayers.clear(existing(self._views))
         for view in existing(self._views):  # VTK reports an error where the last layers of a view go
             if not composite_node(view).GetBackgroundVolumeID():
                 layouts.set_layers([view], background=next(iter(self.scans), None))
@@ -405,8 +362,3 @@ class Session:
         """Remove the run from the screen and stop observing; its nodes stay in the scene."""
         self.leave()
         self._overlay.remove()
-
-
-def _ids(nodes: Iterable[Any]) -> set[str]:
-    """Return the IDs of the nodes that are in the scene."""
-    return {node.GetID() for node in nodes if node is not None and node.GetScene() is not None}

@@ -34,7 +34,7 @@ from ChangeMapJointLib.background.request import (
     SIDES,
     JobInput,
     JobRequest,
-    read_json,
+    read_object,
     read_request,
     write_json,
     write_request,
@@ -167,7 +167,7 @@ class Job:
 
     def state(self) -> JobState:
         """Return the state of the job; ``failed`` if the worker died without writing its end."""
-        values = read_json(self.folder / "state.json")
+        values = read_object(self.folder / "state.json")
         pid, message = values.get("pid"), str(values.get("message") or "")
         state = JobState(values.get("state", "waiting"), message, pid, values.get("started"), values.get("ended"))
         if state.state != "running" or self.alive():
@@ -180,7 +180,7 @@ class Job:
 
     def write_state(self, state: str, message: str = "", **values: Any) -> None:
         """Write the state of the job; if the disk is full, the old state stays."""
-        old = {k: v for k, v in read_json(self.folder / "state.json").items() if k in ("pid", "started")}
+        old = {k: v for k, v in read_object(self.folder / "state.json").items() if k in ("pid", "started")}
         ended = {} if state == "running" else {"ended": now()}
         with suppress(OSError):
             write_json(self.folder / "state.json", {**old, "state": state, "message": message, **ended, **values})
@@ -207,7 +207,7 @@ class Job:
         message = CANCELLED if self.cancel_requested else explain_end(return_code, events, self.log())
         if state != "finished":
             self.keep_log_only()
-        if read_json(self.folder / "state.json").get("state") != state:
+        if read_object(self.folder / "state.json").get("state") != state:
             self.write_state(state, message)
         log = self.log_file if self.log_file.exists() else None
         error = InputError.from_json(last.get("error")) if last and state == "failed" else None
@@ -284,7 +284,7 @@ class Job:
     @property
     def owner(self) -> int | None:
         """Number of the process that made the job; None if unknown."""
-        owner = read_json(self.folder / "job.json").get("owner")
+        owner = read_object(self.folder / "job.json").get("owner")
         return owner if isinstance(owner, int) and owner > 0 else None
 
     @property

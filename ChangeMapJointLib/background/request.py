@@ -125,7 +125,7 @@ def _typed(path: Path, values: Mapping[str, Any], name: str, kind: type) -> Any:
     return values[name]
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty if the file is missing or holds no object."""
     try:
         values = json.loads(path.read_text("utf-8"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ChangeMapJointLib.background.job import Job, jobs_in
-from ChangeMapJointLib.background.request import read_json
+from ChangeMapJointLib.background.request import read_object
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _deletable(job: Job) -> bool:
 def _stored(job: Job) -> StoredJob:
     state = job.state()
     time = (state.ended or state.started or "")[:16].replace("T", " ")
-    method = read_json(job.folder / "job.json").get("method")
+    method = read_object(job.folder / "job.json").get("method")
     return StoredJob(job.folder.name, time, str(method or ""), state.state, _size(job.folder))
 
 

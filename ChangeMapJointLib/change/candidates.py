@@ -20,6 +20,8 @@ _FULL = ndimage.generate_binary_structure(3, 3)
 _HALF = 0.5  # share of the extreme that a voxel of its region reaches
 _SHARED = 0.4  # share of its voxels from which an extreme belongs to another candidate
 _REACH = 3.5  # radius around the extreme in sigmas in which its region may lie
+_SURROUNDINGS_SIGMAS, _SURROUNDINGS_MM = 3.0, 4.0  # half the edge of the box in which an extreme must stand out
+_HOST = 3.0  # times the voxels of an extreme: a known candidate that large at its peak is another structure
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,17 @@ class CandidateOptions:
         most: number of faint candidates that are measured; the most conspicuous ones.
     """
 
-    noise: float = 5.0
-    floor_hu: tuple[float, float, float] = (90.0, 60.0, 45.0)
+    noise: float = 4.5
+    floor_hu: tuple[float, float, float] = (60.0, 40.0, 25.0)
     most: int = 80
 
 
 @dataclass(frozen=True)
 class _Extreme:
-    """An extreme of one response: where, how strong, its voxels on the working grid, and how conspicuous it is."""
+    """An extreme of one response: its peak and its voxels on the working grid, and how conspicuous it is."""
 
     sign: int
+    peak: IndexArray
     voxels: IndexArray
     rank: float
 
@@ -67,22 +70,31 @@ def faint_candidates(
         least = max(options.noise * response.noise_hu, floor)
         extremes += _extremes(response, evidence, least, most=6 * options.most)
     extremes.sort(key=lambda extreme: -extreme.rank)
-    free = np.ones(evidence.working_grid.shape, dtype=bool)
-    known = evidence.working_voxels(np.argwhere(taken))
-    free[tuple(known.T)] = False
+    owner = _owners(evidence, taken)
+    sizes = np.bincount(owner.ravel()).tolist()
     regions: list[Region] = []
     for extreme in extremes:
         if len(regions) == options.most:
             break
-        own = extreme.voxels[free[tuple(extreme.voxels.T)]]
-        if len(own) <= (1 - _SHARED) * len(extreme.voxels):
+        own = extreme.voxels[owner[tuple(extreme.voxels.T)] == 0]
+        host = int(owner[tuple(extreme.peak)])
+        if len(own) <= (1 - _SHARED) * len(extreme.voxels) or (host and sizes[host] < _HOST * len(extreme.voxels)):
             continue
-        free[tuple(own.T)] = False
+        owner[tuple(own.T)] = len(sizes)
+        sizes.append(len(own))
         voxels = evidence.fine_voxels(own)
         voxels = voxels[~taken[tuple(voxels.T)]]
         if len(voxels):
             regions.append(Region(extreme.sign, voxels, evidence.change_map[tuple(voxels.T)]))
     return regions
+
+
+def _owners(evidence: ChangeEvidence, taken: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Numbers of the known candidates on the working grid, 0 elsewhere."""
+    known = np.zeros(evidence.working_grid.shape, dtype=bool)
+    known[tuple(evidence.working_voxels(np.argwhere(taken)).T)] = True
+    labels, _ = ndimage.label(known, _FULL)
+    return np.asarray(labels, dtype=np.int32)
 
 
 def _extremes(response: Response, evidence: ChangeEvidence, least_hu: float, *, most: int) -> list[_Extreme]:
@@ -99,7 +111,7 @@ def _extremes(response: Response, evidence: ChangeEvidence, least_hu: float, *, 
         voxels = _around(response, peak, reach, spacing)
         value = float(response.hu[tuple(peak)])
         if len(voxels):
-            found.append(_Extreme(1 if value > 0 else -1, voxels, _rank(value, response, voxels, spacing)))
+            found.append(_Extreme(1 if value > 0 else -1, peak, voxels, _rank(peak, response, voxels, spacing)))
     return found
 
 
@@ -119,9 +131,13 @@ def _around(
     return voxels
 
 
-def _rank(value: float, response: Response, voxels: IndexArray, spacing: NDArray[np.floating]) -> float:
-    """How conspicuous an extreme is: against the noise, and the rounder the more."""
+def _rank(peak: NDArray[np.intp], response: Response, voxels: IndexArray, spacing: NDArray[np.floating]) -> float:
+    """How conspicuous an extreme is: against what is around it, and the rounder the more."""
     points = voxels * spacing
     spread = np.cov(points.T, bias=True) if len(points) > 1 else np.zeros((3, 3))
     axes = np.linalg.eigvalsh(spread + np.diag(spacing**2) / 12.0)
-    return abs(value) / response.noise_hu * float((axes[0] / axes[-1]) ** 0.5)
+    reach = np.ceil((_SURROUNDINGS_SIGMAS * response.scale_mm + _SURROUNDINGS_MM) / spacing).astype(int)
+    low, high = np.maximum(peak - reach, 0), peak + reach + 1
+    around = response.hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    unrest = max(float(np.sqrt(np.mean(np.square(around)))), response.noise_hu)
+    return abs(float(response.hu[tuple(peak)])) / unrest * float((axes[0] / axes[-1]) ** 0.5)

@@ -31,7 +31,8 @@ class Response:
 
     Attributes:
         scale_mm: sigma of the Gaussian.
-        hu: float32 ``[z, y, x]``; positive where the current scan is denser.
+        hu: float32 ``[z, y, x]``; positive where the current scan is denser, and never more than
+            the difference itself.
         noise_hu: robust standard deviation in the lungs: noise, and what the registration leaves everywhere.
     """
 
@@ -116,6 +117,8 @@ class ChangeEvidence:
             hu = near - wide
             values = hu[inside][:: max(inside.sum() // 200_000, 1)]
             noise = _NORMAL * float(np.median(np.abs(values))) if len(values) else 0.0
+            # in the trough around a strong change, what is subtracted must not make a change of its own
+            np.clip(hu, np.minimum(near, 0.0), np.maximum(near, 0.0), out=hu)
             result.append(Response(scale, hu, max(noise, 1.0)))
         return tuple(result)
 

@@ -28,6 +28,7 @@ _PRODUCTS = (
     *(("changed", name) for name in ("growth", "prominence", "covered", "region_length")),
     *(("unproven", name) for name in ("growth", "prominence", "rim", "attached")),
     *(("nameless", name) for name in ("rim", "region_length", "prominence", "size", "opposite", "restless", "gap")),
+    ("nameless", "coarseness"),
     ("rim", "gap"),
     ("rim", "along_surface"),
     ("rim", "at_wall"),
@@ -61,7 +62,14 @@ class JudgeModel:
     operating_points: dict[OperatingPoint, float]
 
     def probability(self, features: Features) -> float:
-        """How probable it is that a lesion really changed, 0 to 1."""
+        """How probable it is that a lesion really changed, 0 to 1.
+
+        Raises:
+            ValueError: a feature is not a finite number; a probability made of it would look like any other.
+        """
+        broken = not_finite(features)
+        if broken:
+            raise ValueError(f"JudgeModel.probability() needs finite features, got {', '.join(broken)}")
         weighed = zip(self.coefficients, terms(features), strict=True)
         logit = self.constant + sum(weight * value for weight, value in weighed)
         return 1.0 / (1.0 + math.exp(-min(max(logit, -30.0), 30.0)))
@@ -101,6 +109,8 @@ def judge_change(
             possible at most, at any operating point.
     """
     model = model or read_judge()
+    if not_finite(features):  # nothing is known of it: neither a finding nor explained away
+        return Judgement(UNMEASURABLE * min(model.operating_points.values()), "possible")
     probability = model.probability(features)
     if not measurable:
         probability = min(probability, UNMEASURABLE * min(model.operating_points.values()))
@@ -113,6 +123,11 @@ def judge_change(
     if reason is None or not (faint or reason in _SURE):
         return Judgement(probability, "possible")
     return Judgement(probability, "explained", reason)
+
+
+def not_finite(features: Features) -> list[str]:
+    """Names of the features that are no finite numbers."""
+    return [field.name for field in fields(features) if not math.isfinite(getattr(features, field.name))]
 
 
 def listed_from(features: Features, operating_point: OperatingPoint, model: JudgeModel) -> float:

@@ -12,7 +12,7 @@ from ChangeMapJointLib.change.regions import Region
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine, nearest_in
 from ChangeMapJointLib.lesions.growth import sphere_diameter_mm
-from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOptions, segment_lesion
+from ChangeMapJointLib.lesions.measure import Lesion, LesionMeasure, MeasureOptions, segment_lesion, weighed
 from ChangeMapJointLib.lesions.segment import elongation, halfway_hu
 from ChangeMapJointLib.scan.scan import Scan
 
@@ -25,11 +25,14 @@ _KNOWN_SHARE = (
 )
 _EMPTY_SHARE = 0.35  # of that place that may be dense (vessels) for the lesion to be absent there
 _OUTLINED_SHARE = 0.6  # of a region that must lie in the lesion that it outlines
-_OUTLINED_RADIUS_MM = 2.0  # a region that holds a ball of this radius is not just a displaced edge
+_OUTLINED_RADIUS_MM = 1.4  # a region that holds a ball of this radius is not just a displaced edge
 _MASS_SHARE = 0.05  # of a massive structure that must have changed for it to be the lesion behind the change
 _SMALLEST_SHARE = 0.05  # smallest volume of a counterpart, of the lesion's; anything smaller is another structure
 _LARGEST_SHARE = 2.0  # largest volume of a counterpart: apart from measurement errors, the lesion is the larger one
 _PALER_SHARE = 0.3  # smallest volume of a counterpart that is less dense
+_GOES_ON_SHARE = 0.1  # of the layer around what is dense inside an outline, beyond which it goes on as a vessel
+_SAME_HU = 150.0  # by which two scans of one tissue differ: noise, kernel and breath
+_BLURRED_VOX = 1.0  # radius in the longest edge of a voxel, below which blur lowers the density of a lesion
 _SLACK_MM = 3.0  # tolerance for the error of the registration
 
 
@@ -148,17 +151,23 @@ def find_lesion_pair(
     denser, less_dense = (now, before) if region.sign > 0 else (before, now)
     seed = points if region.sign > 0 else motion.to_template(points)
     lesion = denser.lesion(seed, options=options)
-    counterpart = None
     if lesion is None or not _explains(lesion, region, grid) or not denser.fills(lesion, seed, _OWN_SHARE):
         lesion = _outlined_lesion(region, grid, denser, seed, options)
-        if lesion is None or not _is_empty(lesion, less_dense.scan, denser.to_other(lesion.points_mm)):
+        if lesion is None:
             return LesionPair()
-        empty = True
+        place = denser.to_other(lesion.points_mm)
+        counterpart, empty = None, _is_empty(lesion, less_dense.scan, place)
+        if not empty:
+            counterpart = _within(lesion, less_dense, place, options)
+            if counterpart is None:
+                return LesionPair()
     else:
         place = denser.to_other(lesion.points_mm)
         place = place[:: len(place) // _MOST_SEEDS + 1]
         counterpart = _counterpart(lesion, less_dense, place, options)
         empty = counterpart is None and _is_empty(lesion, less_dense.scan, place)
+        if counterpart is None and not empty:
+            counterpart = _within(lesion, less_dense, place, options)
     return LesionPair(lesion, counterpart, empty) if region.sign > 0 else LesionPair(counterpart, lesion, empty)
 
 
@@ -175,6 +184,7 @@ class _Side:
         seed_mm: FloatArray,
         *,
         lesion_hu: float | None = None,
+        fixed: bool = False,
         slack_mm: float = 0.0,
         reach_mm: float = np.inf,
         within_mm: float | None = None,
@@ -186,6 +196,7 @@ class _Side:
             self.scan.lungs.labels,
             seed_mm,
             lesion_hu=lesion_hu,
+            fixed=fixed,
             slack_mm=slack_mm,
             reach_mm=reach_mm,
             within_mm=within_mm,
@@ -223,19 +234,54 @@ def _outlined_lesion(
 def _counterpart(lesion: Lesion, side: _Side, place_mm: FloatArray, options: MeasureOptions) -> Lesion | None:
     """The lesion at ``place_mm`` in the other scan.
 
-    It is as dense as the first one, or less dense (ground glass that became solid) but of similar size.
+    It is as dense as the first one. Where it seems paler, it is measured at the density of the first one: as the solid
+    part of a part-solid lesion, or as what blur leaves of a few voxels. Else it is less dense (ground glass that became
+    solid) but of similar size.
     """
     radius_mm = 0.5 * sphere_diameter_mm(lesion.measure.volume_ml)
     reach = max(_SLACK_MM, 0.5 * radius_mm)
     density = lesion.nodule.lesion_hu
     least_ml, most_ml = _SMALLEST_SHARE * lesion.measure.volume_ml, _LARGEST_SHARE * lesion.measure.volume_ml
+
+    def at(density_hu: float | None, slack_mm: float, *, fixed: bool = False) -> Lesion | None:
+        found = side.lesion(
+            place_mm, lesion_hu=density_hu, fixed=fixed, slack_mm=slack_mm, reach_mm=reach, options=options
+        )
+        return found if found is not None and least_ml < found.measure.volume_ml < most_ml else None
+
     for slack in (0.0, _SLACK_MM):
-        candidate = side.lesion(place_mm, lesion_hu=density, slack_mm=slack, reach_mm=reach, options=options)
-        if candidate is not None and least_ml < candidate.measure.volume_ml < most_ml:
+        candidate = at(density, slack)
+        if candidate is not None and abs(candidate.nodule.lesion_hu - density) > _SAME_HU:
+            candidate = at(density, slack, fixed=True) or _unblurred(candidate, side, density)
+        if candidate is not None:
             return candidate
     paler = side.lesion(place_mm, reach_mm=reach, options=options)
-    same_size = paler is not None and _PALER_SHARE * lesion.measure.volume_ml < paler.measure.volume_ml < most_ml
-    return paler if same_size else None
+    if paler is None:
+        return None
+    blurred = _unblurred(paler, side, density)
+    least_ml = least_ml if blurred is not paler else _PALER_SHARE * lesion.measure.volume_ml
+    return blurred if least_ml < blurred.measure.volume_ml < most_ml else None
+
+
+def _unblurred(lesion: Lesion, side: _Side, density_hu: float) -> Lesion:
+    """The lesion, with the volume that it has at a known density if blur has lowered its own."""
+    blurred = lesion.nodule.radius_mm < _BLURRED_VOX * max(side.scan.grid.spacing_mm)
+    return weighed(lesion, side.scan.volume, density_hu) if blurred else lesion
+
+
+def _within(lesion: Lesion, side: _Side, place_mm: FloatArray, options: MeasureOptions) -> Lesion | None:
+    """What is as dense in the other scan inside the lesion's own outline, where the wall hides its end.
+
+    None where it goes on in the lung beyond the outline: a vessel that was there before is no smaller lesion.
+    """
+    voxel = max(side.scan.grid.spacing_mm)
+    found = side.lesion(place_mm, lesion_hu=lesion.nodule.lesion_hu, fixed=True, within_mm=voxel, options=options)
+    if found is None or found.patch.whole_lungs is None:
+        return None
+    beyond = found.patch.whole_lungs & ~found.patch.lungs & (found.patch.hu > found.nodule.level_hu)
+    layer = ndimage.binary_dilation(found.nodule.mask) & ~found.nodule.mask
+    share = found.measure.volume_ml / lesion.measure.volume_ml
+    return found if _SMALLEST_SHARE < share < 1.0 and beyond[layer].mean() < _GOES_ON_SHARE else None
 
 
 def _is_empty(lesion: Lesion, scan: Scan, place_mm: FloatArray) -> bool:

@@ -13,11 +13,12 @@ from typing import Literal
 
 from ChangeMapJointLib.change.candidates import CandidateOptions
 from ChangeMapJointLib.change.evidence import WIDE, ChangeEvidence
+from ChangeMapJointLib.change.sections import NOTHING_SEEN
 from ChangeMapJointLib.core.blur import voxel_variance_mm2
 from ChangeMapJointLib.lesions.growth import REPEAT_SCAN_UPPER, voxel_error
 from ChangeMapJointLib.lesions.segment import NoduleOptions
 
-NotSeenKey = Literal["ground_glass", "small", "growth", "outside", "distrusted", "not_lung"]
+NotSeenKey = Literal["ground_glass", "small", "growth", "outside", "distrusted", "not_lung", "unusable"]
 
 SOLID_CONTRAST_HU = 850.0  # contrast of a solid nodule in lung
 GLASS_MM = 8.0  # diameter of the ground glass that a limit is given for
@@ -89,6 +90,16 @@ def not_seen(
         statements.append(NotSeen("distrusted", sentence, round(100 - trusted_percent, 1), "percent"))
     statements.append(NotSeen("not_lung", "Anything outside the lungs: mediastinum, hila, chest wall, bones, pleura."))
     return tuple(statements)
+
+
+def nothing_seen() -> tuple[NotSeen, ...]:
+    """What a comparison cannot see whose registration failed: no limit of size or density holds there.
+
+    Examples:
+        >>> [statement.key for statement in nothing_seen()]
+        ['unusable']
+    """
+    return (NotSeen("unusable", NOTHING_SEEN),)
 
 
 def faintest_hu(evidence: ChangeEvidence, diameter_mm: float, options: CandidateOptions) -> float:

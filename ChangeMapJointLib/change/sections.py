@@ -45,10 +45,16 @@ OPERATING_POINTS: tuple[OperatingPoint, ...] = get_args(OperatingPoint)
 DEFAULT_OPERATING_POINT: OperatingPoint = "standard"
 BY_MAP = "map"  # the list of the map's regions; the other lists are operating points
 OPERATING_POINT_HINTS: dict[OperatingPoint, str] = {
-    "sensitive": "more findings, about 1 false one in a scan",
-    "standard": "about 1 false finding in 4 scans",
-    "specific": "only what is nearly certain",
+    "sensitive": "more findings, 1.1 false ones in a scan when tested",
+    "standard": "0.2 false findings in a scan when tested",
+    "specific": "what is quite certain, 0.1 false findings in a scan when tested",
 }
+"""With the false findings that were measured on synthetic pairs of patients left out (``results/findings.json``)."""
+NOTHING_SEEN = (
+    "Any change at all: the registration failed, so there is no map and no list. No lesion of any size, new or grown, "
+    "is excluded; compare the two scans side by side."
+)
+"""What a comparison cannot see whose verdict is ``do not use``."""
 
 
 def reason_sentence(reason: str | None) -> str:

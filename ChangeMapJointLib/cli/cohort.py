@@ -17,7 +17,6 @@ from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
     MethodOption,
-    PresetOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
@@ -36,38 +35,37 @@ def cohort_command(
     pairs: Annotated[
         Path, typer.Argument(readable=False, help="CSV with the columns id, reference (current) and template (prior).")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the cohort; one that was stopped in it is gone on with.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; a cohort that was stopped there is resumed.")],
     method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
-    preset: PresetOption = None,
     config: ConfigOption = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler.", show_default="workers on this machine")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Workers on this machine.", show_default="as many as cores and memory allow; one a GPU"),
+        typer.Option(help="Workers on this machine.", show_default="as many as cores and memory allow; one per GPU"),
     ] = None,
     memory: Annotated[
-        float, typer.Option(help="GB of memory a worker on this machine may use before it is ended.")
+        float, typer.Option(help="Memory in GB that a worker on this machine may use before it is stopped.")
     ] = MEMORY_GB,
-    retries: Annotated[int, typer.Option(help="How often a pair is started again after its worker died.")] = RETRIES,
+    retries: Annotated[int, typer.Option(help="How often a pair is restarted after its worker died.")] = RETRIES,
     check: Annotated[
         Literal["hash", "size"],
         typer.Option(help="Check finished pairs by the hashes or only the sizes of their files."),
     ] = "hash",
     retry_refused: Annotated[
-        bool, typer.Option("--retry-refused", help="Try pairs again that were refused before.")
+        bool, typer.Option("--retry-refused", help="Try again the pairs that were refused.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results of other options or other scans.")
+        bool, typer.Option("--overwrite", help="Replace results made with other options or from other scans.")
     ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare many pairs, resumable, with a table and an overview sorted by what needs attention."""
     with exit_codes(progress.value, log_beside(out)):
-        options = read_config(config, preset=preset, method=method)
+        options = read_config(config, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
         request = CohortRequest(

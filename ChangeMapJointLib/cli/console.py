@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.cli.wording import COMMAND_LINE
-from ChangeMapJointLib.cohort.run import CohortCancelled
 from ChangeMapJointLib.comparison.events import (
     EXIT_CANCELLED,
     EXIT_FAULT,
@@ -23,7 +22,7 @@ from ChangeMapJointLib.comparison.events import (
     write_now,
 )
 from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
-from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.errors import Cancelled, InputError, Stopped
 from ChangeMapJointLib.core.memory import is_out_of_memory
 
 
@@ -101,7 +100,7 @@ def exit_codes(style: str, log: Path | None = None, *, written: Path | None = No
         raise SystemExit(_end(style, "error", error.render(COMMAND_LINE), EXIT_INPUT, error=error.to_json())) from None
     except (Cancelled, KeyboardInterrupt) as error:
         message = "Cancelled; nothing was written." if written is None else f"Cancelled; {written} is complete."
-        if isinstance(error, CohortCancelled):
+        if isinstance(error, Stopped):
             message = str(error)
         raise SystemExit(_end(style, "cancelled", message, EXIT_CANCELLED)) from None
     except (OutputClosed, BrokenPipeError):  # stop quietly, as other commands do

@@ -1,4 +1,4 @@
-"""``changemap export``: the DICOM objects of a finished run."""
+"""``changemap export``: the DICOM objects of a finished run, or its deformation as a whole."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.io.write import write_displacement
 
 
 def export_command(
     run_dir: Annotated[Path, typer.Argument(readable=False, help="Folder of a finished run.")],
-    dicom: Annotated[Path, typer.Option(help="Folder to create for the DICOM objects; it appears when complete.")],
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder to create for the DICOM objects; it appears when complete.")
+    ] = None,
     reference: Annotated[
-        Path,
+        Path | None,
         typer.Option(readable=False, help="DICOM series of the current scan, checked to be the one of the run."),
-    ],
-    template: Annotated[Path, typer.Option(readable=False, help="DICOM series of the prior scan, likewise.")],
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(readable=False, help="DICOM series of the prior scan, likewise.")
+    ] = None,
+    field: Annotated[
+        Path | None, typer.Option(help="File (.nrrd) to write the deformation to, with a vector at every voxel.")
+    ] = None,
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Leave out patient, study, dates and real UIDs.")
     ] = False,
@@ -36,7 +44,19 @@ def export_command(
     ] = None,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
-    """Write segmentation, measurements, change map, registrations and report of a run as DICOM objects."""
+    """Write segmentation, measurements, change map, registrations and report of a run as DICOM objects.
+
+    Or, with --field, its deformation with a vector at every voxel.
+    """
+    if field is not None:
+        with exit_codes(progress.value):
+            _write_field(run_dir, field)
+        typer.echo(str(field), err=progress is ProgressStyle.json)
+        if dicom is None:
+            return
+    with exit_codes(progress.value):
+        if dicom is None:
+            raise InputError("not given", field="dicom", remedy=("give the folder to make, or ", Argument("field")))
     with exit_codes(progress.value, log_beside(dicom)), progress_listener(progress.value) as listener:
         request = DicomRequest(dicom, reference, template, anonymous, earlier)
         result = load_result(run_dir)
@@ -50,6 +70,22 @@ def export_command(
             emit("finished", out=str(dicom), files=[file.name for file in files])
         else:
             typer.echo(f"{len(files)} DICOM objects in {dicom}")
+
+
+def _write_field(run_dir: Path, path: Path) -> None:
+    """Write the deformation of a run as a whole.
+
+    Raises:
+        InputError: the run has none, or the file cannot be written.
+    """
+    result = load_result(run_dir)
+    if result.change_map is None:
+        raise InputError("has no deformation", field=run_dir, expected="a run of another method than rigid")
+    if path.suffix != ".nrrd":
+        raise InputError(f"ends in '{path.suffix}'", field=path, expected=".nrrd")
+    if path.resolve().parent == run_dir.resolve():
+        raise InputError("lies in the folder of the run", field=path, remedy="give another folder")
+    write_displacement(path, result.deformation.field)
 
 
 def _for_command(error: InputError) -> InputError:

@@ -11,25 +11,40 @@ import typer
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.sections import SECTIONS
+from ChangeMapJointLib.cli.archive import (
+    CALLING,
+    RETRIES,
+    AetOption,
+    CaOption,
+    CertificateOption,
+    KeyOption,
+    RetriesOption,
+    TlsOption,
+    check_scans,
+    fetch_scans,
+    send_command,
+)
 from ChangeMapJointLib.cli.cases import Dataset, run_cases
 from ChangeMapJointLib.cli.cohort import cohort_command
 from ChangeMapJointLib.cli.console import exit_codes, progress_listener
 from ChangeMapJointLib.cli.demo import demo_request, score
 from ChangeMapJointLib.cli.evaluate import evaluate_command
 from ChangeMapJointLib.cli.export import export_command
+from ChangeMapJointLib.cli.matching import matching_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
     MethodOption,
-    PresetOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
     log_beside,
 )
+from ChangeMapJointLib.cli.report import report_command
 from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
+from ChangeMapJointLib.comparison.output import check_output
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
@@ -63,18 +78,32 @@ def _common(
 
 @app.command("run", epilog="Example: changemap run --reference current/ --template prior.nrrd --out result")
 def run_command(
+    out: Annotated[Path, typer.Option(help="Result folder to create; it appears when the run is complete.")],
     reference: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             readable=False, help="Current scan: NRRD, NIfTI, MHA, or a DICOM folder or zip (PATH#SERIES picks one)."
         ),
-    ],
-    template: Annotated[Path, typer.Option(readable=False, help="Prior scan, likewise.")],
-    out: Annotated[Path, typer.Option(help="Result folder to create; it appears when the run is complete.")],
+    ] = None,
+    template: Annotated[Path | None, typer.Option(readable=False, help="Prior scan, likewise.")] = None,
+    from_pacs: Annotated[
+        str,
+        typer.Option(
+            help="Fetch both scans from an archive instead: AE@HOST:PORT or a DICOMweb address (https://...)."
+        ),
+    ] = "",
+    patient: Annotated[str, typer.Option(help="Patient ID in the archive: latest chest CT and the one before.")] = "",
+    study: Annotated[str, typer.Option(help="StudyInstanceUID of the current scan in the archive.")] = "",
+    prior_study: Annotated[str, typer.Option(help="StudyInstanceUID of the prior, if not the latest earlier.")] = "",
+    tls: TlsOption = False,
+    tls_ca: CaOption = None,
+    tls_certificate: CertificateOption = None,
+    tls_key: KeyOption = None,
+    aet: AetOption = CALLING,
+    retries: RetriesOption = RETRIES,
     method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
-    preset: PresetOption = None,
     config: ConfigOption = None,
     field: Annotated[
         list[Path] | None,
@@ -88,15 +117,39 @@ def run_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     keep_names: Annotated[
         bool,
-        typer.Option("--keep-names", help="Write the scans' file names into the outputs; they may name the patient."),
+        typer.Option(
+            "--keep-names", help="Write the names of the input files into the outputs; they may name the patient."
+        ),
+    ] = False,
+    full_field: Annotated[
+        bool, typer.Option("--full-field", help="Write every vector of the deformation, for programs of your own.")
     ] = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
     with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
-        options = read_config(config, preset=preset, method=method)
+        options = read_config(config, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
+        check_scans(reference, template, from_pacs)
+        if from_pacs:
+            check_output(out, [], overwrite=overwrite)
+            reference, template = fetch_scans(
+                from_pacs,
+                out,
+                listener,
+                patient=patient,
+                study=study,
+                prior_study=prior_study,
+                tls=tls,
+                ca=tls_ca,
+                certificate=tls_certificate,
+                key=tls_key,
+                aet=aet,
+                retries=retries,
+            )
+        assert reference is not None
+        assert template is not None
         request = Request(
             reference,
             template,
@@ -107,6 +160,7 @@ def run_command(
             deformation=tuple(field or ()),
             refine=refine,
             keep_names=keep_names,
+            full_field=full_field,
         )
         result = run(request, listener)
     with exit_codes(progress.value, written=out):
@@ -268,12 +322,15 @@ def train_command(
 
 
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
+app.command("matching", epilog="Example: changemap matching nodules.csv --runs cohort --out matching")(matching_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
 app.command("view", epilog=EXAMPLE)(view_command)
 app.command(
     "export",
     epilog="Example: changemap export result --reference current/ --template prior/ --dicom objects",
 )(export_command)
+app.command("report", epilog="Example: changemap report result --pdf report.pdf")(report_command)
+app.command("send", epilog="Example: changemap send result --to PACS@pacs.example:104")(send_command)
 
 
 def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
-from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEFAULT_PRESET, WORKING_MM, DeviceName, Method, Preset
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DeviceName, Method
 
 
 class ProgressStyle(str, Enum):
@@ -35,14 +35,6 @@ MethodOption = Annotated[
 ThresholdOption = Annotated[
     float | None,
     typer.Option(help="Threshold of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
-]
-PresetOption = Annotated[
-    Preset | None,
-    typer.Option(
-        help=f"Resolution of the registration: fast {WORKING_MM['fast']:g} mm, default "
-        f"{WORKING_MM['default']:g} mm, accurate {WORKING_MM['accurate']:g} mm.",
-        show_default=DEFAULT_PRESET,
-    ),
 ]
 ConfigOption = Annotated[
     Path | None,

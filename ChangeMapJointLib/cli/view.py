@@ -44,10 +44,12 @@ def view_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random order of the cases.")] = 0,
     log: Annotated[
         Path | None,
-        typer.Option(help="Reading log to write or to go on with.", show_default="STUDY-READER-SESSION.jsonl"),
+        typer.Option(help="Reading log to write or to resume.", show_default="STUDY-READER-SESSION.jsonl"),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
-    host: Annotated[str, typer.Option(help="Address to listen on; others can reach any but the default.")] = LOCAL,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other computers can reach any but the default.")
+    ] = LOCAL,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
 ) -> None:
     """Show a finished run in a browser, or hold a reading session over a list of cases."""
@@ -56,7 +58,8 @@ def view_command(
         if worklist is not None:
             if run is not None or demo:
                 raise InputError("is given with a run", field="worklist", value=worklist, remedy="leave the run out")
-            from ChangeMapJointLib.web.study import SessionRequest, hold_session
+            from ChangeMapJointLib.evaluation.readers.reading_session import SessionRequest
+            from ChangeMapJointLib.web.study import hold_session
 
             hold_session(SessionRequest(worklist, reader, arm, study, session, seed, log), place)
             return
@@ -69,7 +72,7 @@ def show_run(folder: Path, place: Place, *, reader: str, scans: dict[str, Path |
     Raises:
         InputError: the folder is not that of a run, a scan is missing, or the viewer cannot start.
     """
-    from ChangeMapJointLib.web.opened_run import OpenedRun, open_run
+    from ChangeMapJointLib.io.opened_run import OpenedRun, open_run
 
     if not folder.is_dir() or not (folder / run_files.RUN).exists():
         found = "has no run.json" if folder.is_dir() else "no such folder"

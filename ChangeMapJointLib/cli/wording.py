@@ -8,14 +8,18 @@ OPTIONS = {
     **{
         name: f"--{name}"
         for name in (
-            *("reference", "template", "out", "method", "device", "threshold", "preset", "config", "overwrite"),
+            *("reference", "template", "out", "method", "device", "threshold", "config", "overwrite"),
             *("refine", "pairs", "seed", "lesions", "shapes", "validation", "start", "cache", "runs"),
             "truth",
             *("scheduler", "workers", "memory", "retries", "check"),
             *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
-            *("dicom", "anonymous", "earlier"),
+            *("dicom", "anonymous", "earlier", "to", "stow", "patient", "study", "aet", "pdf", "fhir", "text"),
         )
     },
+    "from_pacs": "--from-pacs",
+    "tls_ca": "--tls-ca",
+    "tls_certificate": "--tls-certificate",
+    "tls_key": "--tls-key",
     "current": "--reference",
     "deformation": "--field",
     "margin_mm": "--margin",
@@ -24,7 +28,6 @@ OPTIONS = {
     "sources": "--scan",
     "database": "--shapes",
     "config.method": "--method",
-    "config.preset": "--preset",
     "config.findings.threshold": "--threshold",
     "FindingOptions.threshold": "--threshold",
 }

@@ -47,7 +47,7 @@ class ClusterOptions:
         scheduler: address of a running Dask scheduler; None for workers on this machine.
         workers: on this machine; None for as many as its cores and memory allow, or one for each GPU.
         memory_gb: of one worker on this machine, in GB (10^9 bytes); it is ended when it reaches that.
-        retries: how often a pair is started again after its worker died.
+        retries: how often a pair is restarted after its worker died.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -166,7 +166,7 @@ def _settings(options: ClusterOptions) -> dict[str, Any]:
 
 
 def _local_cluster(options: ClusterOptions, device: str) -> Any:
-    """Workers on this machine: one a core, or one a GPU, each with a nanny that starts it again."""
+    """Workers on this machine: one per core, or one per GPU, each with a nanny that restarts it."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = _gpus() if device == "cuda" else ()

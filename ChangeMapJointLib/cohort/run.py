@@ -25,7 +25,7 @@ from ChangeMapJointLib.cohort.table import write_tables
 from ChangeMapJointLib.cohort.task import Compare, Outcome, PairTask, write_lost
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.run import run
-from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.errors import Cancelled, InputError, Stopped
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -40,12 +40,12 @@ class CohortRequest:
 
     Attributes:
         pairs: from :func:`~ChangeMapJointLib.cohort.pairs.read_pairs`.
-        out: the cohort's folder; a cohort that was stopped in it is gone on with.
+        out: the cohort's folder; a cohort that was stopped there is resumed.
         config: all options.
         cluster: where to compute.
         check: how finished pairs are checked: ``hash`` reads their files, ``size`` only looks at their sizes.
         retry_refused: try pairs again that were refused.
-        overwrite: replace results of other options or other scans.
+        overwrite: replace results that were made with other options or from other scans.
         compare: the comparison; ``changemap run``'s unless a test gives another.
     """
 
@@ -124,10 +124,6 @@ class CohortResult:
 CohortListener: TypeAlias = Callable[[CohortProgress], None]
 
 
-class CohortCancelled(Cancelled):
-    """The cohort was stopped; its folder is in order, and the same command goes on with it."""
-
-
 def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -> CohortResult:
     """Compare all pairs that are not finished, and write the table and the overview of all.
 
@@ -141,7 +137,7 @@ def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -
     Raises:
         InputError: the folder cannot be used, the disk is full, or the scheduler cannot be reached. What is finished
             stays, and the same call goes on with the rest.
-        CohortCancelled: the listener or a signal asked to stop; likewise.
+        Stopped: the listener or a signal asked to stop; likewise.
     """
     if request.check not in CHECKS:
         raise InputError(field="check", value=str(request.check), expected=f"one of {', '.join(CHECKS)}")
@@ -172,7 +168,7 @@ def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -
             words = (
                 f"Cancelled; {len(result.records)} of {result.total} pairs have ended. Run the same command to go on."
             )
-            raise CohortCancelled(words) from error
+            raise Stopped(words) from error
         return cohort.write(out)
 
 

@@ -56,7 +56,7 @@ class PairTask:
         device: ``auto``, ``cpu`` or ``cuda``.
         check: how a finished result is checked.
         retry_refused: try pairs again that were refused.
-        overwrite: replace results of other options or other scans.
+        overwrite: replace results that were made with other options or from other scans.
         compare: the comparison; ``changemap run``'s unless a test gives another.
     """
 

@@ -11,7 +11,7 @@ from ChangeMapJointLib.change.evidence import ChangeEvidence
 from ChangeMapJointLib.change.judged import judge_changes, other_changes
 from ChangeMapJointLib.change.maps import change_map, lungs_of_both, match_voxel_blur, signed_change
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.change.not_seen import NotSeen, not_seen
+from ChangeMapJointLib.change.not_seen import NotSeen, not_seen, nothing_seen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput, keypoint_error
@@ -217,7 +217,9 @@ def change_evidence(
 def _not_seen(
     evidence: ChangeEvidence, warped: WarpedTemplate, verdict: quality.Quality, config: RunConfig
 ) -> tuple[NotSeen, ...]:
-    """State what the comparison cannot see."""
+    """State what the comparison cannot see; nothing is seen where the registration failed."""
+    if verdict.verdict == "do not use":
+        return nothing_seen()
     lungs = evidence.pair.reference.mask
     shared = float(warped.shared[lungs].mean()) if lungs.any() else 1.0
     return not_seen(

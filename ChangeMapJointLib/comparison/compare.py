@@ -21,7 +21,7 @@ from ChangeMapJointLib.comparison.methods import read_model
 from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.comparison.steps import check_given, find_changes, register
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method, Preset
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
@@ -36,7 +36,6 @@ def compare(
     prior: AnyScan,
     *,
     method: Method | None = None,
-    preset: Preset | None = None,
     threshold: float | None = None,
     config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     device: str | torch.device = DEFAULT_DEVICE,
@@ -53,7 +52,6 @@ def compare(
             are then taken as they are. Maps and findings lie on its grid.
         prior: the earlier scan, likewise.
         method: ``sequential`` (default), ``joint``, or ``rigid`` (no map).
-        preset: effort of the registration: ``fast``, ``default`` or ``accurate``.
         threshold: value of the change map from which a region counts as a finding, in (0, 1].
         config: all options, or some as a mapping or a JSON file; the method's defaults if None.
         device: ``auto``, ``cpu``, ``cuda``, or a torch device.
@@ -86,7 +84,7 @@ def compare(
     """
     inputs = as_input(current, "current"), as_input(prior, "prior")
     check_inputs([split_selector(scan.path)[0] for scan in inputs if scan.path is not None])
-    config = config_for(method, config, preset=preset, threshold=threshold)
+    config = config_for(method, config, threshold=threshold)
     check_given(config, given=deformation is not None, refine=refine)
     torch_device = choose_device(device)
     model = read_model(config.joint) if config.method == "joint" else None

@@ -11,12 +11,11 @@ import torch
 
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEFAULT_PRESET, DEVICES, Method, Preset
+from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEVICES, Method
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import from_mapping, read_json, require
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.lungs.segment import LungOptions
-from ChangeMapJointLib.registration.deformable.presets import PRESETS
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions
@@ -30,14 +29,12 @@ class RunConfig:
 
     Attributes:
         method: ``rigid`` (no map), ``sequential`` or ``joint``.
-        preset: the entry of :data:`~ChangeMapJointLib.registration.deformable.presets.PRESETS` that ``registration``
-            starts from.
         lungs: lung segmentation.
         rigid: rigid alignment.
         keypoints: keypoint detection in the reference.
         matching: keypoint matching in the template.
         joint: the network and the instance optimisation after it, for method ``joint``.
-        registration: deformable registration (Eq. 1), reference to template; the preset's by default.
+        registration: deformable registration (Eq. 1), reference to template.
         backward: deformable registration from template to reference; coarser, since it is only a check.
         trust: how the trust map is computed.
         findings: threshold and size from which a region counts as a finding; the method's threshold by default.
@@ -48,13 +45,12 @@ class RunConfig:
     """
 
     method: Method = DEFAULT_METHOD
-    preset: Preset = DEFAULT_PRESET
     lungs: LungOptions = field(default_factory=LungOptions)
     rigid: RigidOptions = field(default_factory=RigidOptions)
     keypoints: KeypointOptions = field(default_factory=KeypointOptions)
     matching: MatchingOptions = field(default_factory=MatchingOptions)
     joint: JointOptions = field(default_factory=JointOptions)
-    registration: RegistrationOptions = field(default=cast("RegistrationOptions", None))
+    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
     backward: RegistrationOptions = field(
         default_factory=lambda: RegistrationOptions(iterations=(60, 40), working_mm=3.0)
     )
@@ -62,60 +58,48 @@ class RunConfig:
     findings: FindingOptions = field(default=cast("FindingOptions", None))
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            method=(self.method in METHODS, f"one of {', '.join(METHODS)}"),
-            preset=(self.preset in PRESETS, f"one of {', '.join(PRESETS)}"),
-        )
-        if cast("RegistrationOptions | None", self.registration) is None:
-            object.__setattr__(self, "registration", PRESETS[self.preset])
+        require(self, method=(self.method in METHODS, f"one of {', '.join(METHODS)}"))
         if cast("FindingOptions | None", self.findings) is None:
             object.__setattr__(self, "findings", FindingOptions(threshold=METHODS[self.method].threshold))
 
 
-def read_config(path: Path | None, *, preset: str | None = None, method: str | None = None) -> RunConfig:
-    """Read a configuration from a JSON file; options that the file leaves out keep the preset's values.
+def read_config(path: Path | None, *, method: str | None = None) -> RunConfig:
+    """Read a configuration from a JSON file; options that the file leaves out keep the method's defaults.
 
     Args:
         path: the file; None for the defaults.
-        preset: replaces the preset in the file.
         method: replaces the method in the file.
 
     Raises:
         InputError: the file is missing or is not JSON, or an option is unknown or has the wrong type.
     """
     if path is None:
-        return config_from({}, preset=preset, method=method)
+        return config_from({}, method=method)
     where = Argument("config", str(path))
-    return config_from(read_json(path, where), where, preset=preset, method=method)
+    return config_from(read_json(path, where), where, method=method)
 
 
-def config_from(
-    values: Any, where: str | Argument = "config", *, preset: str | None = None, method: str | None = None
-) -> RunConfig:
-    """Make a configuration from JSON values; options that are left out keep the defaults of the preset and method.
+def config_from(values: Any, where: str | Argument = "config", *, method: str | None = None) -> RunConfig:
+    """Make a configuration from JSON values; options that are left out keep the method's defaults.
 
     Args:
-        values: options by name, nested as in ``run.json``; ``preset`` among them sets the defaults of ``registration``.
+        values: options by name, nested as in ``run.json``.
         where: the file or argument that error messages name.
-        preset: replaces the preset in ``values``.
         method: replaces the method in ``values``.
 
     Raises:
-        InputError: an option or preset is unknown, or a value has the wrong type.
+        InputError: an option is unknown, or a value has the wrong type.
     """
-    if isinstance(values, Mapping):
-        overrides = {"preset": preset, "method": method}
-        values = {**values, **{name: value for name, value in overrides.items() if value is not None}}
+    if isinstance(values, Mapping) and method is not None:
+        values = {**values, "method": method}
     choices = from_mapping(RunConfig, values, where)
-    return from_mapping(RunConfig, values, where, base=RunConfig(choices.method, choices.preset))
+    return from_mapping(RunConfig, values, where, base=RunConfig(choices.method))
 
 
 def config_for(
     method: str | None = None,
     config: RunConfig | Mapping[str, Any] | str | Path | None = None,
     *,
-    preset: str | None = None,
     threshold: float | None = None,
 ) -> RunConfig:
     """Combine what a caller gives into one configuration.
@@ -124,7 +108,6 @@ def config_for(
         method: replaces that of ``config``. A threshold that ``config`` leaves at its method's default becomes that of
             the new method.
         config: all options, or JSON values of some, or a file that holds them; None for the defaults.
-        preset: replaces that of ``config``, and with it all options of the registration.
         threshold: of the findings, replaces that of ``config``.
 
     Raises:
@@ -132,14 +115,12 @@ def config_for(
     """
     if method is not None and method not in METHODS:
         raise InputError(field="method", value=str(method), expected=f"one of {', '.join(METHODS)}")
-    if preset is not None and preset not in PRESETS:
-        raise InputError(field="preset", value=str(preset), expected=f"one of {', '.join(PRESETS)}")
     if isinstance(config, (str, Path)):
-        result = read_config(Path(config), preset=preset, method=method)
+        result = read_config(Path(config), method=method)
     elif config is None or isinstance(config, Mapping):
-        result = config_from(config or {}, preset=preset, method=method)
+        result = config_from(config or {}, method=method)
     elif isinstance(config, RunConfig):
-        result = _with_choices(config, method, preset)
+        result = _with_method(config, method)
     else:
         expected = "a RunConfig, a mapping of options, or a JSON file"
         raise InputError(f"found {type(config).__name__}", field="config", expected=expected)
@@ -148,11 +129,8 @@ def config_for(
     return replace(result, findings=replace(result.findings, threshold=threshold))
 
 
-def _with_choices(config: RunConfig, method: str | None, preset: str | None) -> RunConfig:
-    """``config`` with another method or preset, both known."""
-    if preset is not None and preset != config.preset:
-        known_preset = cast("Preset", preset)
-        config = replace(config, preset=known_preset, registration=PRESETS[known_preset])
+def _with_method(config: RunConfig, method: str | None) -> RunConfig:
+    """``config`` with another method, a known one."""
     if method is not None and method != config.method:
         known_method, findings = cast("Method", method), config.findings
         if findings.threshold == METHODS[config.method].threshold:

@@ -67,6 +67,11 @@ class GivenReport:
     warning: str = ""
     swallowed: tuple[Swallowed, ...] = ()
 
+    def without_names(self) -> GivenReport:
+        """Return the same with a part of its hash in place of each file's name, which may be a patient's."""
+        hashed = (replace(one, name=f"file {one.sha256[:12]}") if one.sha256 else one for one in self.sources)
+        return replace(self, sources=tuple(hashed))
+
     @property
     def names(self) -> str:
         """The names of the sources in one phrase."""

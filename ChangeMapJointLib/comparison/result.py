@@ -146,6 +146,7 @@ class Result:
         attribution: Iterable[str] = (),
         stages: Stages | None = None,
         keep_names: bool = False,
+        full_field: bool = False,
     ) -> Path:
         """Write the result folder, as ``changemap run`` does: complete or not at all.
 
@@ -156,7 +157,9 @@ class Result:
             notices: sentences for the top of the report.
             attribution: where the scans come from and under which licence.
             stages: the stages of a larger run that saving is part of.
-            keep_names: write the names of the scans' files into run.json and report; else a hash stands for them.
+            keep_names: write the names of the input files into run.json and report; else hashes stand for them.
+            full_field: write every vector of the deformation; else every second along each axis, from which the
+                others follow to 0.02 mm in the lungs.
 
         Returns:
             ``out``.
@@ -175,6 +178,7 @@ class Result:
             attribution=tuple(attribution),
             stages=stages,
             keep_names=keep_names,
+            full_field=full_field,
         )
 
     def report(self, path: Path | str) -> Path:

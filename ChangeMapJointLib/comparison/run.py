@@ -39,7 +39,8 @@ class Request:
         compress: compress the volumes; without it they are written and loaded faster.
         deformation: files of another program's deformation; see :func:`~ChangeMapJointLib.comparison.compare.compare`.
         refine: start our registration from it.
-        keep_names: write the names of the scans' files into the outputs; else a hash stands for them.
+        keep_names: write the names of the input files into the outputs; else hashes stand for them.
+        full_field: write every vector of the deformation, see :meth:`Result.save`.
     """
 
     reference: Path
@@ -56,6 +57,7 @@ class Request:
     deformation: tuple[Path, ...] = ()
     refine: bool = False
     keep_names: bool = False
+    full_field: bool = False
 
 
 def run(request: Request, listener: Listener = ignore_progress) -> Result:
@@ -94,6 +96,7 @@ def run(request: Request, listener: Listener = ignore_progress) -> Result:
         attribution=request.attribution,
         stages=stages,
         keep_names=request.keep_names,
+        full_field=request.full_field,
     )
     return replace(result, record=replace(result.record, stages=tuple(stages.reports)))
 

@@ -34,6 +34,9 @@ from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.volume import Volume
 
+# Maps are rounded when they are written, to what is far below their noise: 0.13 HU, 0.2 % of volume, 0.4 % of trust.
+MAP_STEP, JACOBIAN_STEP, TRUST_STEP = 2.0**-12, 2.0**-8, 2.0**-7
+
 
 def save_result(
     result: Result,
@@ -45,6 +48,7 @@ def save_result(
     attribution: tuple[str, ...],
     stages: Stages | None,
     keep_names: bool = False,
+    full_field: bool = False,
 ) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.save`."""
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
@@ -53,6 +57,7 @@ def save_result(
         check_output(out, paths, overwrite=overwrite)
         stages = Stages({"write": 1.0})
         stages.reports = list(result.record.stages)
+    result = result if keep_names else _nameless(result)
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
@@ -60,7 +65,7 @@ def save_result(
             page = report_content(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.1)
             _write_together(
-                partial(write_maps, folder, result, compress=compress),
+                partial(write_maps, folder, result, compress=compress, full_field=full_field),
                 partial(write_report, folder / run_files.REPORT, page),
             )
         record["stages"] = [asdict(stage) for stage in stages.reports]  # with the one that wrote the report
@@ -94,14 +99,21 @@ def write_page(result: Result, path: Path) -> Path:
     for scan in inputs:
         if scan.path is not None:
             check_no_input(path, split_selector(scan.path)[0])
-    names = shown_names(inputs)
+    names, result = shown_names(inputs), _nameless(result)
     record = provenance(result, inputs, list(result.record.stages), names)
     write_report(path, report_content(result, inputs, record, names))
     return path
 
 
-def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
-    """Write the volumes, transforms and tables of a result into ``folder``."""
+def write_maps(folder: Path, result: Result, *, compress: bool = True, full_field: bool = False) -> None:
+    """Write the volumes, transforms and tables of a result into ``folder``.
+
+    Args:
+        folder: of the run.
+        result: what to write.
+        compress: compress the volumes.
+        full_field: write every vector of the deformation.
+    """
     pair, maps = result.pair, result.maps
     grid, write_nrrd = pair.reference.grid, partial(write.write_nrrd, compress=compress)
     write_nrrd(folder / run_files.WARPED_TEMPLATE, result.warped_template, grid)
@@ -111,16 +123,18 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True) -> None:
     write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
     if maps is None or result.findings is None:
         return
-    write_nrrd(folder / run_files.CHANGE_MAP, maps.change_map, grid)
+    write_map = partial(write_nrrd, step=MAP_STEP)
+    write_map(folder / run_files.CHANGE_MAP, maps.change_map, grid)
     if maps.difference is not None and maps.learned is not None:
-        write_nrrd(folder / run_files.CHANGE_COMBINED, maps.change_map, grid)
-        write_nrrd(folder / run_files.CHANGE_DIFFERENCE, maps.difference, grid)
-        write_nrrd(folder / run_files.CHANGE_LEARNED, maps.learned, grid)
+        write_map(folder / run_files.CHANGE_COMBINED, maps.change_map, grid)
+        write_map(folder / run_files.CHANGE_DIFFERENCE, maps.difference, grid)
+        write_map(folder / run_files.CHANGE_LEARNED, maps.learned, grid)
     field = result.deformation.field
     write_nrrd(folder / run_files.SIGNED_CHANGE, maps.signed_hu, grid)
-    write.write_displacement(folder / run_files.DEFORMATION, field, compress=compress)
-    write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid)
-    write_nrrd(folder / run_files.TRUST, maps.trust, field.grid)
+    lungs = None if full_field else resample(pair.reference.mask.astype(np.float32), grid, field.grid) > 0
+    write.write_displacement(folder / run_files.DEFORMATION, field, compress=compress, lungs=lungs)
+    write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid, step=JACOBIAN_STEP)
+    write_nrrd(folder / run_files.TRUST, maps.trust, field.grid, step=TRUST_STEP)
     labels = result.findings.labels if result.findings.labels is not None else np.zeros(grid.shape)
     write_nrrd(folder / run_files.FINDING_LABELS, labels.astype(np.int16), grid)
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
@@ -162,6 +176,11 @@ def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tup
     hashed = [f"scan {scan.sha256[:12]}" if scan.sha256 else side for scan, side in zip(inputs, sides, strict=True)]
     reference, template = [scan.name for scan in inputs] if keep_names else hashed
     return reference, template
+
+
+def _nameless(result: Result) -> Result:
+    """Return the result without the names of a given deformation's files."""
+    return result if result.given is None else replace(result, given=result.given.without_names())
 
 
 def provenance(
@@ -272,7 +291,7 @@ def report_content(
         rigid_template=round_to_hu(warp_rigidly(result.pair)) if unusable else None,  # still shows both scans
         lungs=reference.mask if maps is None else maps.lungs,
         trust=_trust_on_reference(result),
-        not_seen=() if unusable else tuple(one.sentence for one in result.not_seen),
+        not_seen=tuple(one.sentence for one in result.not_seen),
         notices=tuple(dict.fromkeys((*notices, *synthetic_notice(result), *all_notes(result)))),
         reference_sha256=inputs[0].sha256 or "",
         template_sha256=inputs[1].sha256 or "",

@@ -1,4 +1,4 @@
-"""The choices that users have: methods, devices, weights and registration presets. Imports nothing heavy.
+"""The choices that users have: methods, devices and weights. Imports nothing heavy.
 
 The fixed properties of each method are in :mod:`ChangeMapJointLib.change.method_table`.
 """
@@ -15,8 +15,3 @@ DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
 DEFAULT_DEVICE: DeviceName = "auto"
 
 DEFAULT_WEIGHTS = "default"  # of the joint network, below Resources/Models
-
-Preset = Literal["fast", "default", "accurate"]
-DEFAULT_PRESET: Preset = "default"
-# voxel size in mm at the finest level of the registration
-WORKING_MM: dict[Preset, float] = {"fast": 2.25, "default": 1.5, "accurate": 1.0}

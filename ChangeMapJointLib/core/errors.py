@@ -33,6 +33,10 @@ class Cancelled(ChangeMapError):
     """The user or a signal stopped the run. Nothing half-written is left behind."""
 
 
+class Stopped(Cancelled):
+    """Work was stopped that the same command goes on with. The text says so, and what there is already."""
+
+
 @dataclass(frozen=True)
 class Argument:
     """An argument or an option, by the name that the library uses.

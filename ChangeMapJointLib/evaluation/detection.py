@@ -138,12 +138,6 @@ def change_region(change: TrueChange, grid: Grid, *, inside: NDArray[np.bool_] |
     return ChangeRegion(change.id, box, (now ^ before) & allowed, (now | before) & allowed)
 
 
-def region_of_masks(number: int, reference: NDArray[np.bool_], template: NDArray[np.bool_]) -> ChangeRegion:
-    """The region of change ``number`` from its masks L^R and L^T(y), bool ``[z, y, x]`` on one grid."""
-    everything = (slice(0, reference.shape[0]), slice(0, reference.shape[1]), slice(0, reference.shape[2]))
-    return ChangeRegion(number, everything, reference ^ template, reference | template)
-
-
 def match_findings(
     findings: Sequence[FindingLike],
     truth: Sequence[TrueChange],

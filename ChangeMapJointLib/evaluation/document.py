@@ -31,7 +31,7 @@ from ChangeMapJointLib.evaluation.statistics import (
     Comparison,
     Statistic,
     compare_pair,
-    holm,
+    corrected_by_holm,
     weighted_mean,
     with_interval,
 )
@@ -44,6 +44,7 @@ def evaluation_document(cases: Sequence[CaseScore]) -> dict[str, Any]:
     """Pool the cases; numbers have six significant digits, and what is not known is None."""
     maps, methods = map_names(cases), method_names(cases)
     changes = [lesion for case in cases for lesion in case.changes]
+    compared = [*_compare_maps(cases, maps), *_compare_methods(cases, methods)]
     mixed = any(c.inserted for c in changes) and not all(c.inserted for c in changes)
     document = {
         "schema": SCHEMA,
@@ -64,7 +65,7 @@ def evaluation_document(cases: Sequence[CaseScore]) -> dict[str, Any]:
         },
         "maps": {name: _map(_having(cases, name), name, inserted_only=mixed) for name in maps},
         "methods": {name: _method([case for case in cases if name in case.methods], name) for name in methods},
-        "comparisons": [_rounded(c) for c in holm([*_compare_maps(cases, maps), *_compare_methods(cases, methods)])],
+        "comparisons": [_rounded(c) for c in corrected_by_holm(compared)],
         "notes": _notes(cases, maps, methods),
     }
     rounded: dict[str, Any] = _rounded(document)

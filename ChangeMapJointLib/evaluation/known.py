@@ -15,7 +15,13 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.evaluation.cases import Case
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
-from ChangeMapJointLib.evaluation.lesion_table import Lesion, kind_of_sizes, read_lesion_table, read_points, sphere_ml
+from ChangeMapJointLib.evaluation.lesion_table import (
+    TrueLesion,
+    kind_of_sizes,
+    read_lesion_table,
+    read_points,
+    sphere_ml,
+)
 from ChangeMapJointLib.evaluation.outline import Outline, mask_outlines, moved_outline, shape_outline
 from ChangeMapJointLib.io.deformation_files import read_deformation
 from ChangeMapJointLib.io.mappings import Mapping
@@ -53,7 +59,7 @@ class KnownLesion:
         moved: L^T(y) in the current scan's space; None where it is absent in the prior, or its place is not known.
     """
 
-    lesion: Lesion
+    lesion: TrueLesion
     reference: Outline | None
     template: Outline | None
     moved: Outline | None
@@ -220,7 +226,7 @@ def _union(boxes: list[tuple[slice, slice, slice]]) -> tuple[slice, slice, slice
 def _of_change(change: TrueChange) -> KnownLesion:
     """A lesion of ``truth.json``: it moves as a whole, so L^T(y) has the prior's size around the centre in R."""
     now, before = change.diameter_reference_mm, change.diameter_template_mm
-    lesion = Lesion(
+    lesion = TrueLesion(
         change.id,
         change.kind,
         change.centre_reference_mm,
@@ -252,7 +258,7 @@ def _lesions(
     if table is not None and masks:
         strange = sorted((set(outlines[0]) | set(outlines[1])) - set(table))
         if strange:
-            raise InputError(f"label {strange[0]} is no id of {case.lesions}", field=masks)
+            raise InputError(f"label {strange[0]} is not an id in {case.lesions}", field=masks)
     found = []
     for number in numbers:
         lesion = table[number] if table is not None else _lesion_of(number, volumes, outlines)
@@ -267,7 +273,7 @@ def _lesions(
 
 
 def _moved(
-    lesion: Lesion,
+    lesion: TrueLesion,
     reference: Outline | None,
     template: Outline | None,
     mapping: Mapping | None,
@@ -309,9 +315,9 @@ def _outlines(path: Path | None) -> dict[int, tuple[Outline, float]]:
     return {number: (outline, float(sizes[number]) * grid.voxel_volume_ml) for number, outline in outlines.items()}
 
 
-def _lesion_of(number: int, volumes: list[dict[int, float]], outlines: list[dict[int, Outline]]) -> Lesion:
+def _lesion_of(number: int, volumes: list[dict[int, float]], outlines: list[dict[int, Outline]]) -> TrueLesion:
     """A lesion that is known from its masks alone."""
     now, before = (side.get(number, 0.0) for side in volumes)
     here, there = (None if number not in side else side[number].centre_mm for side in outlines)
     diameters = [sphere_diameter_mm(volume) for volume in (now, before)]
-    return Lesion(number, kind_of_sizes(now, before), here, there, diameters[0], diameters[1], now, before)
+    return TrueLesion(number, kind_of_sizes(now, before), here, there, diameters[0], diameters[1], now, before)

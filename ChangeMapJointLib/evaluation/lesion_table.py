@@ -41,7 +41,7 @@ TABLE = "a table (CSV, UTF-8) with a header"
 
 
 @dataclass(frozen=True)
-class Lesion:
+class TrueLesion:
     """One lesion of the truth.
 
     Unlike :class:`~ChangeMapJointLib.synthesis.truth.TrueChange` it may come from a reader: a stable lesion then has
@@ -110,14 +110,14 @@ def kind_of_sizes(reference_ml: float, template_ml: float) -> ChangeKind:
     return "grown" if ratio > REPEAT_SCAN_UPPER else "shrunk" if ratio < REPEAT_SCAN_LOWER else "stable"
 
 
-def read_lesion_table(path: Path) -> tuple[Lesion, ...]:
+def read_lesion_table(path: Path) -> tuple[TrueLesion, ...]:
     """Read a table of lesions; it may be empty below its header.
 
     Raises:
         InputError: the file or a column is missing, a value is not a number or out of range, a number stands twice, or
             the kind contradicts the sizes.
     """
-    lesions: dict[int, Lesion] = {}
+    lesions: dict[int, TrueLesion] = {}
     names, rows = _table(path)
     unit = next((u for u in ("diameter", "radius") if f"{u}_reference_mm" in names), "diameter")
     needed = [f"{unit}_reference_mm", f"{unit}_template_mm", *CENTRES[0]]
@@ -181,7 +181,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     return names, rows
 
 
-def _lesion(row: Mapping[str, str], number: int, unit: str) -> Lesion:
+def _lesion(row: Mapping[str, str], number: int, unit: str) -> TrueLesion:
     scale = 2.0 if unit == "radius" else 1.0
     diameters = [scale * _number(row, f"{unit}_{side}_mm", 0.0, LARGEST_MM) for side in ("reference", "template")]
     if max(diameters) == 0:
@@ -197,7 +197,7 @@ def _lesion(row: Mapping[str, str], number: int, unit: str) -> Lesion:
     identity = _number(row, "id", 1.0) if row.get("id") else float(number)
     if identity != int(identity):
         raise InputError(f"found {row['id']!r}", field="id", expected="a whole number above 0")
-    return Lesion(
+    return TrueLesion(
         int(identity),
         _kind(row.get("kind", ""), diameters, volumes),
         centres[0],

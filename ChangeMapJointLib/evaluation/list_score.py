@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ChangeMapJointLib.evaluation.known import KnownLesion
-from ChangeMapJointLib.evaluation.lesion_table import Lesion
+from ChangeMapJointLib.evaluation.lesion_table import TrueLesion
 from ChangeMapJointLib.evaluation.outcome import Listed
 
 LEAST_MM = 3.0
@@ -26,14 +26,8 @@ FAR = 1e9
 class Match:
     """A lesion, and the finding that names it; None where the list misses it."""
 
-    lesion: Lesion
+    lesion: TrueLesion
     finding: Listed | None
-
-    @property
-    def growth_error(self) -> float | None:
-        """Measured minus true change of volume in percent of the prior's; None unless both are known."""
-        true, measured = self.lesion.growth_percent, self.measured_percent
-        return None if true is None or measured is None else measured - true
 
     @property
     def measured_percent(self) -> float | None:

@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
 from ChangeMapJointLib.joint.network import JointNetwork
-from ChangeMapJointLib.joint.warping import determinant, displacement_at, warp
+from ChangeMapJointLib.joint.warping import determinant, displacement_at, warp_tensor
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.synthesis.truth import TrueChange
 from ChangeMapJointLib.training.losses import Sample
@@ -64,7 +64,7 @@ def evaluate_pair(network: JointNetwork, sample: Sample) -> PairEvaluation:
     output = network(*(v[None, None].to(device) for v in (sample.reference, sample.template)), sample.spacing_mm)
     u, learned = output.displacement_mm[0].cpu(), output.change[0].float().cpu().numpy()
     template_and_mask = torch.stack([sample.template, sample.mask_template])[None]
-    warped, lungs_warped = warp(template_and_mask, u[None], sample.spacing_mm)[0]
+    warped, lungs_warped = warp_tensor(template_and_mask, u[None], sample.spacing_mm)[0]
     lungs, lungs_warped = sample.mask_reference > 0.5, lungs_warped > 0.5
     grid = Grid(tuple(sample.reference.shape), sample.spacing_mm, (0.0, 0.0, 0.0))  # type: ignore[arg-type]
     inside = lungs_of_both(lungs.numpy(), lungs_warped.numpy(), grid)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.evaluation.lesion_table import Lesion
+from ChangeMapJointLib.evaluation.lesion_table import TrueLesion
 from ChangeMapJointLib.evaluation.map_score import (
     ALL_THRESHOLDS,
     AT,
@@ -180,7 +180,7 @@ def size_groups(
 
     This is the paper's Fig. 4. Fewer changes than ``groups`` make one group each.
     """
-    found: list[tuple[Lesion, bool]] = []
+    found: list[tuple[TrueLesion, bool]] = []
     for case in cases:
         score: MapScore = case.maps[name]
         hits = score.hit[rule, ROW_AT]

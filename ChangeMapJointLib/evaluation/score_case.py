@@ -11,7 +11,7 @@ from ChangeMapJointLib.evaluation.cases import Case
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.field_score import FieldScore, score_field
 from ChangeMapJointLib.evaluation.known import KnownCase, Mask, read_known, read_labels
-from ChangeMapJointLib.evaluation.lesion_table import Lesion
+from ChangeMapJointLib.evaluation.lesion_table import TrueLesion
 from ChangeMapJointLib.evaluation.list_score import ListScore, score_list
 from ChangeMapJointLib.evaluation.map_score import MapScore, score_map
 from ChangeMapJointLib.evaluation.outcome import Outcome, open_outcome, read_map
@@ -57,8 +57,8 @@ class CaseScore:
     name: str
     patient: str
     days: float | None
-    changes: tuple[Lesion, ...]
-    stable: tuple[Lesion, ...]
+    changes: tuple[TrueLesion, ...]
+    stable: tuple[TrueLesion, ...]
     lesions_known: bool
     maps: dict[str, MapScore] = field(default_factory=dict)
     methods: dict[str, MethodScore] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,19 +114,30 @@ def compare_pair(
     return Comparison(name, methods[0], methods[1], difference, p, None, n)
 
 
-def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with p values corrected by Holm within each figure."""
-    from dataclasses import replace
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """P values corrected by Holm; None stays None.
 
+    Examples:
+        >>> holm([0.01, None, 0.04])
+        [0.02, None, 0.04]
+    """
     from statsmodels.stats.multitest import multipletests
 
+    known = [i for i, p in enumerate(values) if p is not None]
+    corrected: list[float | None] = [None] * len(values)
+    if known:
+        for i, p in zip(known, multipletests([values[i] for i in known], method="holm")[1], strict=True):
+            corrected[i] = float(p)
+    return corrected
+
+
+def corrected_by_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with p values corrected by Holm within each figure."""
     corrected = list(comparisons)
     for figure in dict.fromkeys(c.figure for c in comparisons):
-        rows = [i for i, c in enumerate(comparisons) if c.figure == figure and c.p is not None]
-        if rows:
-            adjusted = multipletests([comparisons[i].p for i in rows], method="holm")[1]
-            for i, p in zip(rows, adjusted, strict=True):
-                corrected[i] = replace(comparisons[i], p_holm=float(p))
+        rows = [i for i, c in enumerate(comparisons) if c.figure == figure]
+        for i, p in zip(rows, holm([comparisons[i].p for i in rows]), strict=True):
+            corrected[i] = replace(comparisons[i], p_holm=p)
     return corrected
 
 

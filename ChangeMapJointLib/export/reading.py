@@ -1,26 +1,52 @@
-"""A reader's decisions in the report of a run: one section, which is written anew with every decision."""
+"""The section of a report that says what the reader decided: made with the report, or written into one that exists."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ChangeMapJointLib.export.reader_decisions import ReaderLine, Reading
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.write import atomic_path
 
-BEGIN, END = "<!-- reading: begin -->", "<!-- reading: end -->"
-BEFORE = "</main>"  # where a report without such a section gets it
-HEADS = ("No.", "Kind", "Centre (x, y, z in mm, LPS)", "Decision", "Comment", "Reader", "Time (UTC)")
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+BEGIN, END = "<!-- reading: begin -->", "<!-- reading: end -->"  # every report has them; the section stands between
+BEFORE = "</main>"  # where a report of an older version gets them
 
 
-def write_reading(folder: Path, reading: Mapping[str, Any]) -> bool:
-    """Write the decisions into ``report.html`` of a run.
+@cache
+def report_templates() -> Environment:
+    """Return the templates of the report; every text that they are given is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # texts come from files and headers
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render_reading(reading: Reading | None) -> str:
+    """Return the section as HTML between its two marks; without decisions, the marks alone."""
+    if reading is None:
+        return BEGIN + END
+    template = report_templates().get_template("reading_section.html.j2")
+    stamped = any(line.reader or line.time for line in reading.lines)
+    return f"{BEGIN}{template.render(reading=reading, stamped=stamped)}{END}"
+
+
+def write_reading(folder: Path, content: Mapping[str, Any]) -> bool:
+    """Write the decisions into ``report.html`` of a run, in place of those that it shows.
 
     Args:
         folder: of the run.
-        reading: content of ``reading.json``.
+        content: content of ``reading.json``, see :class:`~ChangeMapJointLib.io.reading_file.ReadingFile`.
 
     Returns:
         False if the run has no report.
@@ -33,60 +59,58 @@ def write_reading(folder: Path, reading: Mapping[str, Any]) -> bool:
         return False
     page = path.read_text("utf-8")
     with atomic_path(path) as temporary:
-        temporary.write_text(with_reading(page, reading), "utf-8", newline="")
+        temporary.write_text(with_reading(page, reading_of_file(content)), "utf-8", newline="")
     return True
 
 
-def with_reading(page: str, reading: Mapping[str, Any]) -> str:
-    """Return the report's page with the section on the reader's decisions; without decisions, without the section.
+def with_reading(page: str, reading: Reading | None) -> str:
+    """Return a report's page with these decisions in place of those that it shows.
 
     Examples:
-        >>> entry = {"id": 3, "kind": "new", "decision": "accepted", "comment": "<b>"}
-        >>> page = with_reading("<main></main>", {"findings": {"7": entry}, "registration": {"verdict": "fine"}})
+        >>> page = with_reading("<main></main>", Reading((ReaderLine("3, new", "accepted", "<b>", 3),)))
         >>> "accepted" in page and "&lt;b&gt;" in page
         True
-        >>> with_reading(page, {"findings": {}, "registration": {}})
-        '<main></main>'
+        >>> with_reading(page, None)
+        '<main><!-- reading: begin --><!-- reading: end --></main>'
     """
+    section = render_reading(reading)
     begin, end = page.find(BEGIN), page.find(END)
     if 0 <= begin < end:
-        page = page[:begin] + page[end + len(END) :]
-    section = _section(reading)
+        return page[:begin] + section + page[end + len(END) :]
     before, mark, after = page.rpartition(BEFORE)
-    if not section or not mark:
-        return page
-    return f"{before}{BEGIN}{section}{END}{mark}{after}"
+    return f"{before}{section}{mark}{after}" if mark else page
 
 
-def _section(reading: Mapping[str, Any]) -> str:
-    entries = [entry for entry in reading["findings"].values() if entry.get("decision") or entry.get("comment")]
-    verdict = str(reading["registration"].get("verdict") or "")
+def reading_of_file(content: Mapping[str, Any]) -> Reading | None:
+    """Return the decisions that ``reading.json`` holds; None without any.
+
+    Examples:
+        >>> entry = {"id": 3, "kind": "new", "centre_mm": [1, 2, 3], "decision": "accepted"}
+        >>> reading_of_file({"findings": {"7": entry}, "registration": {"verdict": "fine"}}).lines[0].name
+        '3, new, at 1.0, 2.0, 3.0 mm LPS'
+    """
+    entries = [entry for entry in content["findings"].values() if entry.get("decision") or entry.get("comment")]
+    verdict = str(content["registration"].get("verdict") or "")
     if not entries and not verdict:
-        return ""
-    rows = "".join(_row(entry) for entry in sorted(entries, key=lambda entry: _number(entry.get("id"))))
-    heads = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in HEADS)
-    said = f"<p>Registration, as the reader judged it: <strong>{escape(verdict)}</strong>.</p>" if verdict else ""
-    table = (
-        f'<table class="cards" role="table"><thead role="rowgroup"><tr role="row">{heads}</tr></thead>'
-        f'<tbody role="rowgroup">{rows}</tbody></table>'
-    )
-    return f"<section><h2>Reader's decisions</h2>{said}{table if rows else ''}</section>"
+        return None
+    ordered = sorted(entries, key=lambda entry: _number(entry.get("id")))
+    return Reading(tuple(map(_line, ordered)), verdict)
 
 
-def _row(entry: Mapping[str, Any]) -> str:
+def _line(entry: Mapping[str, Any]) -> ReaderLine:
     stamps = [stamp for stamp in entry.get("stamps", {}).values() if isinstance(stamp, Mapping)]
     last = max(stamps, key=lambda stamp: str(stamp.get("at", "")), default={})
-    centre = entry.get("centre_mm")
-    place = ", ".join(f"{value:.1f}" for value in centre if isinstance(value, (int, float))) if centre else ""
-    values = (
-        *(entry.get("id", ""), entry.get("kind", ""), place, entry.get("decision", ""), entry.get("comment", "")),
-        *(last.get("reader", ""), str(last.get("at", ""))[:19].replace("T", " ")),
+    centre = [value for value in entry.get("centre_mm") or () if isinstance(value, (int, float))]
+    place = f"at {', '.join(f'{value:.1f}' for value in centre)} mm LPS" if centre else ""
+    number = entry.get("id")
+    return ReaderLine(
+        name=", ".join(str(part) for part in (number, entry.get("kind"), place) if part not in (None, "")),
+        decision=str(entry.get("decision", "")),
+        comment=str(entry.get("comment", "")),
+        finding=number if isinstance(number, int) else 0,
+        reader=str(last.get("reader", "")),
+        time=str(last.get("at", ""))[:19].replace("T", " "),
     )
-    cells = "".join(
-        f'<td role="cell" data-label="{head}">{escape(str(value))}</td>'
-        for head, value in zip(HEADS, values, strict=True)
-    )
-    return f'<tr role="row">{cells}</tr>'
 
 
 def _number(value: Any) -> float:

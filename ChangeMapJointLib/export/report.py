@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from ChangeMapJointLib.change.method_table import METHODS
@@ -38,6 +38,7 @@ from ChangeMapJointLib.export.pictures import (
     WINDOW_LEVEL_HU,
     WINDOW_WIDTH_HU,
 )
+from ChangeMapJointLib.export.reading import render_reading, report_templates
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.scan.volume import Volume
@@ -78,6 +79,7 @@ def render_report(content: ReportContent) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
         content=content,
+        reading=Markup(render_reading(content.reading)),
         rigid=content.method == "rigid",
         verdict=wording.verdict(content),
         gate=wording.gate(content),
@@ -130,14 +132,7 @@ def interval_words(reference: Volume, template: Volume) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,  # every text from a file or a header is escaped
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+    return report_templates().get_template("report.html.j2")
 
 
 def _detail(content: ReportContent, finding: Finding, boxes: dict[int, FloatArray]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ChangeMapJointLib.change.sections import NOTHING_SEEN
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 
 UNSEEN_TITLE = "What this comparison cannot see"
@@ -52,12 +53,16 @@ def unseen_sentences(
 def unseen_of_records(records: Mapping[str, Any]) -> tuple[str, ...]:
     """As :func:`unseen_sentences`, for the JSON files of a run by name without suffix; empty where it has no map.
 
+    A result that is not to be used has seen nothing, whatever an older version stated.
+
     Args:
         records: ``quality``, ``findings`` and ``candidates``, as far as the run has them.
     """
     if "findings" not in records:
         return ()
     quality = records.get("quality", {})
+    if quality.get("quality", {}).get("verdict") == "do not use":
+        return (NOTHING_SEEN,)
     stated = quality.get("not_seen") or ()
     sentences = [str(one["sentence"]) for one in stated if isinstance(one, Mapping) and one.get("sentence")]
     figures = quality.get("quality", {})

@@ -21,6 +21,7 @@ import numpy as np
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
+from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.data_files import read_header_bytes
 from ChangeMapJointLib.io.elastix import looks_like_elastix, read_elastix
 from ChangeMapJointLib.io.itk_transforms import read_itk_transform
@@ -144,6 +145,8 @@ def _vectors(path: Path) -> tuple[np.ndarray, Grid]:  # type: ignore[type-arg]
     """Vectors ``[z, y, x, 3]`` as the file holds them, finite, and their grid."""
     array, grid = read_array(path)
     count = 1 if array.ndim == 3 else array.shape[-1]
+    if count == 3 and path.name.lower().endswith(NRRD):
+        array, grid = read_vectors(path)  # of a run: every second vector
     if count != 3:
         raise InputError(
             f"{count} component(s) per voxel", expected="three (x, y, z of a displacement)", remedy=NOT_A_FIELD

@@ -129,6 +129,15 @@ def read_nrrd_header(path: Path, *, scalar: bool) -> ImageHeader:
     return ImageHeader(shape, affine, data, count, interleaved=interleaved, notes=notes)
 
 
+def read_nrrd_keys(path: Path) -> dict[str, str]:
+    """Return the keys and values (``key:=value``) of a header; they mean something to the program that wrote it."""
+    content = read_header_bytes(path)
+    blank = re.search(rb"\n\r?\n", content)
+    lines = as_text(content[: blank.start()] if blank else content).splitlines()[1:]
+    pairs = (re.match(r"([^:#]*):=(.*)", line) for line in lines)
+    return {pair.group(1): pair.group(2).strip() for pair in pairs if pair}
+
+
 def _parsed(path: Path) -> _Header:
     content = read_header_bytes(path)
     version = re.match(rb"NRRD(\d{4})\r?\n", content)

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from ChangeMapJointLib.core.hu import NETWORK_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.density import scale_density
-from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp
+from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp_tensor
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 MOMENTUM = 0.03  # of batch normalisation: its running statistics average about the last 30 pairs
@@ -267,9 +267,9 @@ class JointNetwork(nn.Module):
         h = u.new_tensor(spacing_mm).view(1, 3, 1, 1, 1)
         shifts: list[Tensor] = []
         if reach := self.options.reach[number]:
-            shifts = [best_shift(r, warp(t, u, spacing_mm), reach)]
+            shifts = [best_shift(r, warp_tensor(t, u, spacing_mm), reach)]
             u = compose(u, shifts[0] * h, spacing_mm)
-        warped = warp(t, u, spacing_mm)
+        warped = warp_tensor(t, u, spacing_mm)
         if number == -1 and self.options.match_density:
             warped = scale_density_normalised(warped, determinant(u.detach(), spacing_mm))
         step_vox, logits = self._run_block(number, torch.cat([r, warped, *shifts], dim=1))

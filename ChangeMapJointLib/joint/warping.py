@@ -20,7 +20,7 @@ Offset = tuple[int, int, int]
 ORIGIN: Offset = (0, 0, 0)
 
 
-def warp(volume: Tensor, displacement_mm: Tensor, spacing_mm: Spacing, offset: Offset = ORIGIN) -> Tensor:
+def warp_tensor(volume: Tensor, displacement_mm: Tensor, spacing_mm: Spacing, offset: Offset = ORIGIN) -> Tensor:
     """Warp a volume: ``volume(x + u(x))``, trilinear, border values repeated outside.
 
     Args:
@@ -45,12 +45,12 @@ def compose(first_mm: Tensor, then_mm: Tensor, spacing_mm: Spacing, offset: Offs
         first_mm: u1, which ends in the template, ``[n, 3, z, y, x]``.
         then_mm: u2, which starts in the reference, on the same grid or a crop of it.
         spacing_mm: of both, ordered (x, y, z).
-        offset: as in :func:`warp`.
+        offset: as in :func:`warp_tensor`.
 
     Returns:
         u in mm, on the grid of u2.
     """
-    return then_mm + warp(first_mm, then_mm, spacing_mm, offset)
+    return then_mm + warp_tensor(first_mm, then_mm, spacing_mm, offset)
 
 
 def inverse(displacement_mm: Tensor, spacing_mm: Spacing, steps: int = 30) -> Tensor:
@@ -63,7 +63,7 @@ def inverse(displacement_mm: Tensor, spacing_mm: Spacing, steps: int = 30) -> Te
     """
     inverse_mm = -displacement_mm
     for _ in range(steps):
-        inverse_mm = -warp(displacement_mm, inverse_mm, spacing_mm)
+        inverse_mm = -warp_tensor(displacement_mm, inverse_mm, spacing_mm)
     return inverse_mm
 
 

@@ -148,6 +148,7 @@ def segment_lesion(
     seed_mm: FloatArray,
     *,
     lesion_hu: float | None = None,
+    fixed: bool = False,
     slack_mm: float = 0.0,
     reach_mm: float = np.inf,
     within_mm: float | None = None,
@@ -161,6 +162,8 @@ def segment_lesion(
         lungs: its lung mask on the scan's grid, not 0 in the lungs.
         seed_mm: points ``[n, 3]`` (x, y, z in mm, LPS).
         lesion_hu: expected density of the lesion; by default the 90th percentile in the seed.
+        fixed: whether the lesion is measured at that density, also if it turns out to be less dense: two scans of one
+            lesion must be measured at one threshold, or the solid part in one is compared with the whole in the other.
         slack_mm: largest distance between the seed and the lesion.
         reach_mm: largest distance between the seed and the centre of the lesion's largest inscribed ball.
         within_mm: if given, the seed outlines the lesion, which ends at this distance from it and may have any shape.
@@ -183,17 +186,37 @@ def segment_lesion(
         if within_mm is not None:
             patch = patch.limited_to(seed_mm, within_mm)
         nodule = _segment_nodule(
-            patch, seed_mm, lesion_hu=lesion_hu, slack_mm=slack_mm, reach_mm=reach_mm, options=nodule_options
+            patch,
+            seed_mm,
+            lesion_hu=lesion_hu,
+            fixed=fixed,
+            slack_mm=slack_mm,
+            reach_mm=reach_mm,
+            options=nodule_options,
         )
         if nodule is None:
             return None
         if nodule.complete:
-            return Lesion(_measure(patch, nodule, volume), patch, nodule)
+            return Lesion(_measure(patch, nodule, volume, lesion_hu if fixed else None), patch, nodule)
         if not _may_fit_a_larger_patch(patch, nodule, nodule_options):
             return None
         cut_low, cut_high = nodule.cut_sides()
         low, high = low - cut_low * _EXTENSION * extent, high + cut_high * _EXTENSION * extent
     return None
+
+
+def weighed(lesion: Lesion, volume: Volume, tissue_hu: float) -> Lesion:
+    """The same segmentation with the volume of so much tissue of a given density as makes its mass.
+
+    Blur spreads a nodule of a few voxels: half way between its own, lowered density and the lung's, it looks as large
+    as the larger one that it grew into. What it adds to the density of the lung is the same, however it is spread.
+
+    Args:
+        lesion: in ``volume``.
+        volume: its scan.
+        tissue_hu: density of the tissue, as known from a larger lesion or the other scan.
+    """
+    return replace(lesion, measure=_measure(lesion.patch, lesion.nodule, volume, tissue_hu))
 
 
 def sample_step_mm(volume: Volume) -> float:
@@ -206,11 +229,12 @@ def _segment_nodule(
     seed_mm: FloatArray,
     *,
     lesion_hu: float | None,
+    fixed: bool,
     slack_mm: float,
     reach_mm: float,
     options: NoduleOptions,
 ) -> Nodule | None:
-    """Find the nodule at the threshold half way between its density and the lung's, in two passes."""
+    """Find the nodule at the threshold half way between its density and the lung's, in two passes unless ``fixed``."""
     seed = patch.nearest(seed_mm)
     if len(seed) == 0:
         return None
@@ -220,7 +244,7 @@ def _segment_nodule(
         return None
     level = halfway_hu(expected, lung_hu)
     first = find_nodule(patch, seed, level_hu=level, slack_mm=slack_mm, reach_mm=reach_mm, options=options)
-    if first is None or not first.complete or abs(first.level_hu - level) < 30.0:
+    if fixed or first is None or not first.complete or abs(first.level_hu - level) < 30.0:
         return first
     core = np.array([first.core])
     second = find_nodule(patch, core, level_hu=first.level_hu, options=options)
@@ -234,10 +258,11 @@ def _may_fit_a_larger_patch(patch: Patch, nodule: Nodule, options: NoduleOptions
     return nodule.radius_mm >= options.massive_radius_mm or to_border < options.max_reach * nodule.radius_mm
 
 
-def _measure(patch: Patch, nodule: Nodule, volume: Volume) -> LesionMeasure:
-    """The figures of a segmented nodule."""
+def _measure(patch: Patch, nodule: Nodule, volume: Volume, density_hu: float | None) -> LesionMeasure:
+    """The figures of a segmented nodule; at a given density, the volume is that of so much tissue of this density."""
     spacing = lps_spacing_mm(volume.grid)
-    volume_ml, lung_hu = _weighted_volume(patch, nodule, spacing)
+    weighed = nodule if density_hu is None else replace(nodule, lesion_hu=density_hu)
+    volume_ml, lung_hu = _weighted_volume(patch, weighed, spacing)
     values = patch.hu[nodule.mask]
     long_mm, across_mm = axial_diameters(nodule.mask, patch.grid)
     x, y, z = patch.grid.to_physical(np.argwhere(nodule.mask)[:, ::-1].mean(axis=0))

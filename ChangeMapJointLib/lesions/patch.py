@@ -25,11 +25,14 @@ class Patch:
         hu: float32 ``[z, y, x]``.
         lungs: bool ``[z, y, x]``; False outside the scan.
         grid: isotropic grid with axes along the patient's (LPS).
+        whole_lungs: the lungs before the patch was limited to a part of them, of which their density is taken; None
+            where it was not.
     """
 
     hu: NDArray[np.float32]
     lungs: NDArray[np.bool_]
     grid: Grid
+    whole_lungs: NDArray[np.bool_] | None = None
 
     @property
     def step_mm(self) -> float:
@@ -47,7 +50,7 @@ class Patch:
         seed = np.zeros(self.grid.shape, dtype=bool)
         seed[tuple(self.nearest(points_mm).T)] = True
         near = ndimage.distance_transform_edt(~seed) * self.step_mm <= distance_mm
-        return replace(self, lungs=self.lungs & near)
+        return replace(self, lungs=self.lungs & near, whole_lungs=self.lungs)
 
     def with_lung(self, is_lung: IsLung) -> Patch:
         """The patch with all samples that ``is_lung`` accepts added to the lung."""

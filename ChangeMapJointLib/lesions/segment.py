@@ -95,7 +95,8 @@ def halfway_hu(lesion_hu: float, background_hu: float) -> float:
 
 def lung_density_hu(patch: Patch) -> float:
     """Median HU of the parenchyma in the patch; that of normal lung where it shows none."""
-    values = patch.hu[patch.lungs & (patch.hu < _AIRY_HU)]
+    lungs = patch.lungs if patch.whole_lungs is None else patch.whole_lungs
+    values = patch.hu[lungs & (patch.hu < _AIRY_HU)]
     return float(np.median(values)) if values.size else _NORMAL_LUNG_HU
 
 

@@ -20,6 +20,7 @@ from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
 EDGE_LEVELS_HU = (-500.0, 200.0)  # between lung and soft tissue, and between soft tissue and bone
 PERIOD_MM = 9.0  # of the hatching
+SLAB_VOX = 32  # slices that are resampled at once
 BoolArray = NDArray[np.bool_]
 
 
@@ -71,9 +72,23 @@ def hatch_of(trust: Node, lungs: Node, least: float = LOW_TRUST) -> Node:
     if existing_node is not None:
         return existing_node
     grid = grid_of(lungs)
-    values = on_grid(slicer.util.arrayFromVolume(trust), grid_of(trust), grid)
-    doubtful = (values < least) & (slicer.util.arrayFromVolume(lungs) > 0)
+    doubtful = _doubtful(trust, slicer.util.arrayFromVolume(lungs) > 0, grid, least)
     return _label(hatched(doubtful, grid), lungs, "untrusted", "hatched where the registration is unreliable")
+
+
+def _doubtful(trust: Node, lungs: BoolArray, grid: Grid, least: float) -> BoolArray:
+    """Return the voxels of the lungs where trust is low; it is resampled in slabs, since a whole one is large."""
+    array, source = slicer.util.arrayFromVolume(trust), grid_of(trust)
+    result = np.zeros_like(lungs)
+    if not lungs.any() or not (array < least).any():
+        return result
+    (z, y, x), (z_end, y_end, x_end) = bounding_box(lungs)
+    for start in range(z, z_end, SLAB_VOX):
+        stop = min(start + SLAB_VOX, z_end)
+        box = slice(start, stop), slice(y, y_end), slice(x, x_end)
+        values = on_grid(array, source, grid.crop((start, y, x), (stop, y_end, x_end)))
+        result[box] = lungs[box] & (values < least)
+    return result
 
 
 def hatched(region: BoolArray, grid: Grid) -> BoolArray:
@@ -96,9 +111,11 @@ def hatched(region: BoolArray, grid: Grid) -> BoolArray:
     hx, hy, hz = grid.spacing_mm
     period = np.float32(max(PERIOD_MM, 6 * min(grid.spacing_mm), 4 * max(grid.spacing_mm)))  # seen on thick slices
     z, y, x = (np.arange(a, b) for a, b in zip(start, stop, strict=True))
-    along = z[:, None, None] * hz + y[:, None] * hy + x * hx
-    stripes = along.astype(np.float32) % period < period / 3
-    result[box] = region[box] & (stripes | ~_eroded(region[box]))
+    border = ~_eroded(region[box])
+    across = y[:, None] * hy + x * hx
+    for i, at in enumerate(z):  # slice by slice, since positions take eight times the memory of the region
+        stripes = (at * hz + across).astype(np.float32) % period < period / 3
+        result[box][i] = region[box][i] & (stripes | border[i])
     return result
 
 

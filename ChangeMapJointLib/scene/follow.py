@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import slicer
 import slicer.util
+from numpy.typing import ArrayLike
 
 from ChangeMapJointLib.scene.colors import YELLOW
 from ChangeMapJointLib.scene.layouts import match
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, Views, remove, slice_node
 from ChangeMapJointLib.scene.transforms import map_point
+from ChangeMapJointLib.scene.volumes import new_node
 
 CURSOR_EVENT = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
 
@@ -22,13 +24,16 @@ class PriorFollower:
     A mark in the prior views follows the mouse over the current views in the same way. :meth:`remove` ends both.
     """
 
-    def __init__(self, deformation: Node, current: Views = CURRENT, prior: Views = PRIOR) -> None:
+    def __init__(
+        self, deformation: Node, current: Views = CURRENT, prior: Views = PRIOR, *, follow_mouse: bool = True
+    ) -> None:
         """Start following.
 
         Args:
             deformation: transform node that maps reference to template points, see ``transforms``.
             current: names of the views to follow.
             prior: names of the views that follow them, in the same order.
+            follow_mouse: move the mark with the mouse; without it, :meth:`mark_at` alone does.
         """
         self._deformation = deformation
         self._pairs = dict(zip(current, prior, strict=True))
@@ -37,7 +42,7 @@ class PriorFollower:
         for view in current:
             self._observe(slice_node(view), "ModifiedEvent", self._on_view)
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        if crosshair is not None:
+        if crosshair is not None and follow_mouse:
             self._observe(crosshair, CURSOR_EVENT, self._on_cursor)
         self._mark = self._make_mark()
         self.update()
@@ -91,10 +96,15 @@ class PriorFollower:
         view = crosshair.GetCursorPositionXYZ([0.0] * 3)
         ras = [0.0] * 3
         inside = view is not None and view.GetLayoutName() in self._pairs and crosshair.GetCursorPositionRAS(ras)
-        self._mark.GetDisplayNode().SetVisibility(bool(inside))
-        if not inside:
-            return
-        point = map_point(self._deformation, np.array(ras))
+        if inside:
+            self.mark_at(ras)
+        else:
+            self._mark.GetDisplayNode().SetVisibility(False)
+
+    def mark_at(self, ras: ArrayLike) -> None:
+        """Mark the place in the prior views that corresponds to a point of the current scan (RAS, mm)."""
+        self._mark.GetDisplayNode().SetVisibility(True)
+        point = map_point(self._deformation, np.asarray(ras))
         if self._mark.GetNumberOfControlPoints():
             self._mark.SetNthControlPointPosition(0, *point)
         else:
@@ -103,13 +113,12 @@ class PriorFollower:
 
 def new_mark(name: str) -> Node:
     """Add a cross that marks one place in slice views; it is not saved with the scene."""
-    mark = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    mark = new_node("vtkMRMLMarkupsFiducialNode", name, hidden=True)
     mark.CreateDefaultDisplayNodes()
     mark.SetLocked(True)
     display = mark.GetDisplayNode()
-    for node in (mark, display):
-        node.SetSaveWithScene(0)
-        node.SetHideFromEditors(1)
+    display.SetSaveWithScene(0)
+    display.SetHideFromEditors(1)
     display.SetSelectedColor(*YELLOW)
     display.SetGlyphTypeFromString("Cross2D")
     display.SetPointLabelsVisibility(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,11 @@ def _of_view(view: str, kind: str) -> Node:
 def existing(views: Views) -> list[str]:
     """Return those of ``views`` that are in the scene."""
     return [view for view in views if slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")]
+
+
+def ids_of(nodes: Iterable[Node | None]) -> set[str]:
+    """Return the IDs of those nodes that are in the scene."""
+    return {node.GetID() for node in nodes if node is not None and node.GetScene() is not None}
 
 
 class LayerWatch:

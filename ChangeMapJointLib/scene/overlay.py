@@ -77,6 +77,16 @@ class Overlay:
             signed = np.clip(signed_hu.astype(np.float32) / np.float32(FULL_SCALE_HU), -1.0, 1.0)
         else:
             signed = signed_map(slicer.util.arrayFromVolume(map_node), signed_hu)
+        self.show_signed(signed, grid, views)
+
+    def show_signed(self, signed: NDArray[np.float32], grid: Grid, views: Views) -> None:
+        """Show a map that has its sign already over some views; a map shown before is replaced.
+
+        Args:
+            signed: in [-1, 1], float32 ``[z, y, x]``, denser now positive; it is copied.
+            grid: of the map, LPS.
+            views: names of slice views.
+        """
         self._leave(views)
         if len(self._alive()) < len(self._nodes):
             self.remove()
@@ -194,15 +204,24 @@ class Overlay:
                 hide_extra(view, node)
 
 
-def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any]) -> NDArray[np.float32]:
-    """Return sign(R - T(y)) * CM in [-1, 1], float32 ``[z, y, x]``; 0 HU counts as an increase, NaN as no change."""
-    result = np.nan_to_num(change_map.astype(np.float32, copy=False))
-    return np.negative(result, out=result, where=signed_hu < 0)
+def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any], *, in_place: bool = False) -> NDArray[np.float32]:
+    """Return sign(R - T(y)) * CM in [-1, 1], float32 ``[z, y, x]``; 0 HU counts as an increase, NaN as no change.
+
+    Args:
+        change_map: CM in [0, 1], ``[z, y, x]``.
+        signed_hu: R - T(y) in HU, likewise.
+        in_place: a float32 map may become the result, which saves its memory.
+    """
+    result = change_map.astype(np.float32, copy=not in_place)
+    for values, hu in zip(result, signed_hu, strict=True):  # by slices, since masks of a whole scan take memory, too
+        np.nan_to_num(values, copy=False)
+        np.negative(values, out=values, where=hu < 0)
+    return result
 
 
 def _scale() -> Node:
     """Make a hidden volume of one transparent voxel with the overlay's colors from -1 to 1."""
-    node = node_of(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1)), "ChangeMap scale")
+    node = node_of(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1)), "ChangeMap scale", hidden=True)
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(change_table("change").GetID())
     display.SetWindowLevelMinMax(-1.0, 1.0)

@@ -53,7 +53,6 @@ def report_content(results: Results, reading: Reading | None = None) -> ReportCo
     scans = [_scan(getattr(results, side), run.get(side) or {}, side) for side in SIDES]
     quality, gate = quality_of_records(records, where)
     findings = findings_of_records(records, where)
-    unusable = quality.verdict == "do not use"
     change_map = _array(results.change_map)
     notes = [*run.get("notes", [])] if isinstance(run.get("notes", []), list) else []
     synthetic = [NOTICE] if any(is_sample(scan.array) for scan in scans) else []
@@ -70,7 +69,7 @@ def report_content(results: Results, reading: Reading | None = None) -> ReportCo
         gate=gate,
         lungs=None if results.lungs is None else slicer.util.arrayFromVolume(results.lungs) > 0,
         trust=_trust(results),
-        not_seen=() if unusable else unseen_of_records(records),
+        not_seen=unseen_of_records(records),
         reading=reading,
         notices=tuple(dict.fromkeys([*synthetic, *map(str, notes)])),
         reference_sha256=str((run.get("reference") or {}).get("sha256") or ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from os import PathLike
@@ -161,13 +162,16 @@ def _records() -> list[Node]:
     return [node for node in texts if node.GetAttribute(ROLE) == "record" and node.GetAttribute(RUN)]
 
 
-def load(run_folder: str | PathLike[str], reference_node: Node, template_node: Node) -> Results:
+def load(
+    run_folder: str | PathLike[str], reference_node: Node, template_node: Node, *, without: Collection[str] = ()
+) -> Results:
     """Load a finished run into the scene, beside those that are there already.
 
     Args:
         run_folder: the result folder of the run.
         reference_node: volume node of the current scan.
         template_node: volume node of the prior scan.
+        without: roles of volumes that are not loaded, see :data:`VOLUMES`.
 
     Raises:
         InputError: the folder is not that of a run, or a file in it is damaged; the scene is then unchanged.
@@ -176,7 +180,7 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
     content = read_records(folder)
     with batch():
         try:
-            _load_nodes(folder, run, content, reference_node, template_node)
+            _load_nodes(folder, run, content, (reference_node, template_node), without)
         except BaseException:
             for node in of_run(run).values():
                 remove(node)
@@ -185,12 +189,16 @@ def load(run_folder: str | PathLike[str], reference_node: Node, template_node: N
     return next(results for results in Results.all_of_scene() if results.run == run)
 
 
-def _load_nodes(folder: Path, run: str, content: dict[str, Any], reference: Node, template: Node) -> None:
+def _load_nodes(
+    folder: Path, run: str, content: dict[str, Any], scans: tuple[Node, Node], without: Collection[str]
+) -> None:
+    reference, template = scans
+
     def name(role: str) -> str:
         return f"{(template if role == 'warped' else reference).GetName()}: {TITLES[role]}"
 
     for role, (file, kind, _, _) in VOLUMES.items():
-        if (folder / file).exists():
+        if role not in without and (folder / file).exists():
             array, grid = read_array(folder / file)
             _color(tag(node_of(array, grid, name(role), kind=kind), role, run), role)  # type: ignore[arg-type]
     if (folder / run_files.DEFORMATION).exists():

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import slicer
+import slicer.util
+from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.sections import BY_MAP, OPERATING_POINTS
 from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
 from ChangeMapJointLib.change.threshold_tree import ThresholdTree
+from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.scene.judged_list import judged_sections, listed_from, operating_point_of
 from ChangeMapJointLib.scene.results import Results
 from ChangeMapJointLib.scene.volumes import grid_of
+
+Arrays = tuple[NDArray[Any], NDArray[Any], Grid]
 
 
 class RunLists:
@@ -26,8 +31,14 @@ class RunLists:
             :data:`~ChangeMapJointLib.change.sections.BY_MAP`.
     """
 
-    def __init__(self, results: Results) -> None:
-        self.results = results
+    def __init__(self, results: Results, read: Callable[[str], Arrays] | None = None) -> None:
+        """Make the lists of a run.
+
+        Args:
+            results: the run's nodes.
+            read: returns map, signed difference in HU and grid for the key of a map; None takes them from the nodes.
+        """
+        self.results, self._read = results, read or self._of_nodes
         record = results.content.get("findings", {})
         self.own = operating_point_of(record)
         points = listed_from(record)
@@ -38,7 +49,7 @@ class RunLists:
     def judged(self, point: str) -> dict[str, list[ListedChange]]:
         """Return the changes by section at an operating point."""
         if point not in self._judged:
-            content, grid = self.results.content, grid_of(self.results.signed)
+            content, grid = self.results.content, grid_of(self.results.warped)
             self._judged[point] = judged_sections(  # type: ignore[assignment]
                 content.get("findings", {}),
                 content.get("candidates", {}),
@@ -65,9 +76,7 @@ class RunLists:
         return "" if self.own is None or row.measured is None else str(row.measured.get("section", ""))
 
     def _list_of(self, key: str) -> ThresholdList:
-        node = getattr(self.results, key)
-        arrays = [slicer.util.arrayFromVolume(n) for n in (node, self.results.signed)]
-        regions = ThresholdTree.of(arrays[0], arrays[1], grid_of(node))
+        regions = ThresholdTree.of(*self._read(key))
         candidates = self.results.content.get("candidates", {})
         found, others = self.results.rows, candidates.get("findings", [])
         if self.own is not None:  # no change is in both files; parts of a finding, too, belong to it
@@ -79,6 +88,10 @@ class RunLists:
             candidate_threshold=candidates.get("threshold", 1.0),
             trust=self._trust_at,
         )
+
+    def _of_nodes(self, key: str) -> Arrays:
+        node = getattr(self.results, key)
+        return slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(self.results.signed), grid_of(node)
 
     def _trust_at(self, points_mm: Any) -> Any:
         """Return trust in [0, 1] at physical points ``[n, 3]`` (LPS, mm); 1 if the run has no trust map."""

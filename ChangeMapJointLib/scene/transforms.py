@@ -30,7 +30,8 @@ def grid_transform(source: str | PathLike[str] | DisplacementField, name: str) -
     """Make a vtkMRMLGridTransformNode that maps reference points to template points, both RAS.
 
     Args:
-        source: the displacement field u, or the file ``deformation.nrrd`` that holds it.
+        source: the displacement field u, or the file ``deformation.nrrd`` that holds it. Where the file holds every
+            second vector, so does the node: a scene would store the whole field in 24 bytes a voxel.
         name: of the node.
 
     Raises:

@@ -46,7 +46,7 @@ class CutTexture:
 
 
 @dataclass(frozen=True)
-class Lesion:
+class SyntheticLesion:
     """Appearance of a nodule, without its position and size.
 
     Attributes:
@@ -73,7 +73,7 @@ class Lesion:
                 f"found {self.texture!r}", field="lesion texture", expected=f"one of {', '.join(TEXTURES)}"
             )
 
-    def turned(self, rotation: NDArray[np.generic]) -> Lesion:
+    def turned(self, rotation: NDArray[np.generic]) -> SyntheticLesion:
         """The lesion rotated by a 3x3 matrix."""
         cut = self.cut and replace(self.cut, rotation=np.asarray(rotation, dtype=float) @ self.cut.rotation)
         return replace(self, shape=self.shape.turned(rotation), cut=cut)
@@ -82,7 +82,7 @@ class Lesion:
 def paint_lesion(
     array: NDArray[np.float32],
     grid: Grid,
-    lesion: Lesion,
+    lesion: SyntheticLesion,
     *,
     centre_mm: NDArray[np.generic],
     diameter_mm: float,

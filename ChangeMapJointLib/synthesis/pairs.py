@@ -31,7 +31,7 @@ from ChangeMapJointLib.synthesis.acquisition import (
     scan_noise,
 )
 from ChangeMapJointLib.synthesis.breathing import BreathingMotion, as_vector
-from ChangeMapJointLib.synthesis.lesions import CutTexture, Lesion, Texture, paint_lesion
+from ChangeMapJointLib.synthesis.lesions import CutTexture, SyntheticLesion, Texture, paint_lesion
 from ChangeMapJointLib.synthesis.motion import MotionOptions, draw_motion
 from ChangeMapJointLib.synthesis.shapes import LesionShape, draw_shape
 from ChangeMapJointLib.synthesis.sites import Place, Side, Site, closed_lungs, find_sites, lung_maps
@@ -166,7 +166,7 @@ class _Planted:
 
     id: int
     plan: LesionPlan
-    lesion: Lesion | None  # None: one of the patient's own lesions, not painted
+    lesion: SyntheticLesion | None  # None: one of the patient's own lesions, not painted
     centre_mm: FloatArray
     radius_mm: float
 
@@ -284,7 +284,7 @@ def _plant(
         solid, glass, softness = (float(v) for v in rng.uniform((25.0, 280.0, 0.9), (60.0, 380.0, 1.35)))
         if plan.eroded and not shape.full_mm:
             shape = replace(shape, full_mm=plan.largest_mm)
-        drawn.append(Lesion(shape, plan.texture, solid, glass, softness=softness, cut=plan.cut))
+        drawn.append(SyntheticLesion(shape, plan.texture, solid, glass, softness=softness, cut=plan.cut))
     radii = [lesion.shape.radius_mm(plan.largest_mm) for plan, lesion in zip(options.lesions, drawn, strict=True)]
     sites = [Site(plan.largest_mm / 2, plan.place, plan.side) for plan in options.lesions]
     occupied = [(p.centre_mm, p.radius_mm) for p in own]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, resize, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, resize, warp_tensor
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 from ChangeMapJointLib.training.losses import Sample
 
@@ -118,7 +118,7 @@ def move_reference(sample: Sample, displacement_mm: Tensor) -> Sample:
     """
     names = ("reference", "mask_reference", "lesions_reference", "changed_reference")
     stacked = torch.stack([getattr(sample, name) for name in names])[None]
-    reference, mask, lesions, changed = warp(stacked, displacement_mm, sample.spacing_mm)[0]
+    reference, mask, lesions, changed = warp_tensor(stacked, displacement_mm, sample.spacing_mm)[0]
     h = _h(sample.spacing_mm, sample.partners_mm)
     old_vox, new_vox = sample.keypoints_vox, sample.keypoints_vox
     for _ in range(INVERSION_STEPS):  # solves k + v(k) = the keypoint's old position

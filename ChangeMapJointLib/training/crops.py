@@ -15,7 +15,7 @@ from torch.nn import functional
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, normalised, scale_density_normalised
-from ChangeMapJointLib.joint.warping import Offset, compose, determinant, resize, warp
+from ChangeMapJointLib.joint.warping import Offset, compose, determinant, resize, warp_tensor
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 from ChangeMapJointLib.training.losses import Sample
 
@@ -222,7 +222,7 @@ def block_input(crop: Crop, *, match_density: bool) -> Tensor:
         match_density: option of the network.
     """
     part = crop.sample
-    warped = warp(normalised(part.template)[None, None], crop.start_mm, part.spacing_mm, part.offset)
+    warped = warp_tensor(normalised(part.template)[None, None], crop.start_mm, part.spacing_mm, part.offset)
     if match_density:
         warped = scale_density_normalised(warped, crop.det)
     return torch.cat([normalised(part.reference)[None, None], warped], dim=1)

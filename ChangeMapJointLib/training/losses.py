@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import ORIGIN, Offset, determinant, displacement_at, warp
+from ChangeMapJointLib.joint.warping import ORIGIN, Offset, determinant, displacement_at, warp_tensor
 from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_regulariser
 from ChangeMapJointLib.registration.deformable.similarity import (
     Spacing,
@@ -138,10 +138,10 @@ def joint_terms(
     spacing = sample.spacing_mm
     low, high = REGISTRATION_WINDOW_HU
     template = torch.stack([sample.template.clamp(low, high), sample.mask_template, sample.lesions_template])
-    image, mask, lesions = warp(template[None], displacement_mm[None], spacing, sample.offset)[0]
+    image, mask, lesions = warp_tensor(template[None], displacement_mm[None], spacing, sample.offset)[0]
     if options.only_changed:
         changed_template = sample.changed_template[None, None]
-        changed = warp(changed_template, displacement_mm.detach()[None], spacing, sample.offset)[0, 0]
+        changed = warp_tensor(changed_template, displacement_mm.detach()[None], spacing, sample.offset)[0, 0]
         target = change_target(sample.changed_reference, changed)
     else:
         target = change_target(sample.lesions_reference, lesions)

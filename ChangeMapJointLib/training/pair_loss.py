@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput
-from ChangeMapJointLib.joint.warping import warp
+from ChangeMapJointLib.joint.warping import warp_tensor
 from ChangeMapJointLib.training.crops import (
     CropOptions,
     block_input,
@@ -113,6 +113,6 @@ def _loss(
     )
     if count:
         u = output.displacement_mm.detach()
-        warped_mask = warp(sample.mask_template[None, None], u, sample.spacing_mm, sample.offset)[0, 0]
+        warped_mask = warp_tensor(sample.mask_template[None, None], u, sample.spacing_mm, sample.offset)[0, 0]
         recall.add(logits, target, ((sample.mask_reference > 0.5) | (warped_mask > 0.5)).to(logits))
     return total(terms, weights), terms

@@ -172,44 +172,64 @@ def train(
         "digest": getattr(pairs, "digest", str)(),
         "start": "" if start is None else start.sha256,
     }
-    run = Run(
-        out / LAST, identity, fixed_options(to_mapping(TrainingOptions())), network, optimiser, recall, state, fabric
-    )
+    usual = fixed_options(to_mapping(TrainingOptions()))
+    run = Run(out / LAST, identity, usual, network, optimiser, recall, state, fabric)
     run.resume()
-    steps = Table(out / "steps.csv", keep=state.step) if fabric.is_global_zero else None
-    epochs = Table(out / "epochs.csv", keep=state.epoch) if fabric.is_global_zero else None
+    first = fabric.is_global_zero
+    steps = _Rows(out / "steps.csv", "step", state.step, observe) if first else None
+    epochs = _Rows(out / "epochs.csv", "epoch", state.epoch, observe) if first else None
     while state.epoch < options.epochs:
-        order = epoch_order(count, options.seed, state.epoch)
-        _train_mode(network, options, state.epoch)
-        while state.done < count:
-            started = time.monotonic()
-            batch = order[state.done : state.done + options.batch]
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(options, state.epoch + state.done / count)
-            terms = _step(model, optimiser, pairs, batch, recall, state.epoch, options, fabric)
-            state.done, state.step = state.done + len(batch), state.step + 1
-            if steps is not None:
-                seconds = round(time.monotonic() - started, 3)
-                row = {"step": state.step, "epoch": state.epoch, **terms, "seconds": seconds, **memory()}
-                steps.add(row)
-                if observe is not None:
-                    observe("step", state.step, row)
-            if state.step % options.checkpoint_steps == 0:
-                run.save()
-            progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
+        _epoch(model, pairs, count, options, run, steps, progress)
         recall.hit, recall.seen = sum_over_processes(recall.hit, fabric), sum_over_processes(recall.seen, fabric)
         weights = recall.finish().tolist()
         state.epoch, state.done = state.epoch + 1, 0
         if epochs is not None:
             network.eval()
             figures = {} if validate is None else validate(network, state.epoch)
-            classes = {"weight_unchanged": weights[0], "weight_changed": weights[1]}
-            row = {"epoch": state.epoch, **classes, **figures}
-            epochs.add(row)
-            if observe is not None:
-                observe("epoch", state.epoch, row)
+            epochs.add(state.epoch, {"weight_unchanged": weights[0], "weight_changed": weights[1], **figures})
         run.save()
     return network
+
+
+class _Rows:
+    """A table of the training, whose rows an observer also gets."""
+
+    def __init__(self, path: Path, kind: str, keep: int, observe: Observe | None) -> None:
+        self._table, self._kind, self._observe = Table(path, keep=keep), kind, observe
+
+    def add(self, number: int, values: dict[str, Any]) -> None:
+        row = {self._kind: number, **values}
+        self._table.add(row)
+        if self._observe is not None:
+            self._observe(self._kind, number, row)
+
+
+def _epoch(
+    model: Any,
+    pairs: torch.utils.data.Dataset[Sample],
+    count: int,
+    options: TrainingOptions,
+    run: Run,
+    steps: _Rows | None,
+    progress: Progress,
+) -> None:
+    """Take the steps that are left of an epoch, and save a checkpoint as often as the options say."""
+    state = run.state
+    order = epoch_order(count, options.seed, state.epoch)
+    _train_mode(run.network, options, state.epoch)
+    while state.done < count:
+        started = time.monotonic()
+        batch = order[state.done : state.done + options.batch]
+        for group in run.optimiser.param_groups:
+            group["lr"] = learning_rate(options, state.epoch + state.done / count)
+        terms = _step(model, run.optimiser, pairs, batch, run.recall, state.epoch, options, run.fabric)
+        state.done, state.step = state.done + len(batch), state.step + 1
+        if steps is not None:
+            seconds = round(time.monotonic() - started, 3)
+            steps.add(state.step, {"epoch": state.epoch, **terms, "seconds": seconds, **memory()})
+        if state.step % options.checkpoint_steps == 0:
+            run.save()
+        progress((state.epoch + state.done / count) / options.epochs, f"epoch {state.epoch + 1}")
 
 
 def _start(network: JointNetwork, start: Checkpoint | None, options: TrainingOptions) -> None:

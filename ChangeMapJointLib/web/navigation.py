@@ -50,7 +50,7 @@ class Navigation:
         """
         if self._follower is not None:
             self._follower.remove()
-        self._follower = PriorFollower(mapping) if mapping is not None else None
+        self._follower = PriorFollower(mapping, follow_mouse=False) if mapping is not None else None
         self._show_mark()
         self.sync()
 
@@ -214,18 +214,8 @@ class Navigation:
         for view in views:
             display.AddViewNodeID(slice_node(view).GetID())
         display.EndModify(was)
-        self._show_in_prior()
-
-    def _show_in_prior(self) -> None:
-        """Move the follower's own mark, which listens to the crosshair node's cursor."""
-        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        if crosshair is None or self._follower is None or self.position is None:
-            return
-        to_xy = slicer.util.vtkMatrixFromArray(
-            np.linalg.inv(slicer.util.arrayFromVTKMatrix(slice_node("Red").GetXYToRAS()))
-        )
-        x, y, z, _ = to_xy.MultiplyPoint((*self.position, 1.0))
-        crosshair.SetCursorPositionXYZ([x, y, z], slice_node("Red"))  # and with it the one in RAS
+        if self._follower is not None:
+            self._follower.mark_at(self.position)
 
     def in_prior(self) -> Vector3 | None:
         """Return the point of the prior (RAS) under the crosshair; None without one."""

@@ -1,4 +1,4 @@
-"""Slice views of a run, painted here and shown in a browser: trame-slicer's scene and views, six of them at most."""
+"""Slice views of a run, painted here and shown in a browser: six of trame-slicer's views in one scene."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import slicer
 from trame_rca.encoders import RcaImageEncoder
+from trame_rca.view_adapter import RcaViewAdapter
 from trame_slicer.core import SlicerApp
-from trame_slicer.rca_view import RemoteViewFactory
-from trame_slicer.views import NoScheduleRendering, SliceView, ViewLayoutDefinition, ViewProps, ViewType
+from trame_slicer.rca_view.rca_view_factory import RcaWindow
+from trame_slicer.views import NoScheduleRendering, ScheduledRenderStrategy, SliceView, ViewProps
 from vtkmodules.vtkCommonCore import vtkCommand, vtkObject
 
 from ChangeMapJointLib.scene.layouts import CURRENT_GROUP, PRIOR_GROUP
 from ChangeMapJointLib.scene.nodes import CURRENT, ORIENTATIONS, PRIOR
+from ChangeMapJointLib.web.painter import Painter
 
 VIEWS = (*CURRENT, *PRIOR)
-QUALITY_MOVING, QUALITY_STILL = 75, 95  # of the JPEG pictures
-PICTURES_PER_SECOND = 30
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "check": ("Red", PRIOR[0], "Green", "Yellow"),
     "compare": (*CURRENT, *PRIOR),
@@ -31,11 +31,12 @@ class Pictures:
 
     Attributes:
         application: trame-slicer's application; its scene is ``slicer.mrmlScene``.
+        painter: paints the views of the layout that is shown.
         on_size: called with a view's name when it has another size, also when it gets its first.
     """
 
     def __init__(self, server: Any) -> None:
-        """Make the scene and all views; they paint only while their layout shows them.
+        """Make the scene and all views.
 
         Args:
             server: the trame server.
@@ -43,51 +44,80 @@ class Pictures:
         self.application = SlicerApp()
         slicer.mrmlScene = self.application.scene
         self.on_size: Callable[[str], None] = lambda view: None  # noqa: ARG005
-        factory = RemoteViewFactory(
-            server,
-            _slice_view,
-            ViewType.SLICE_VIEW,
-            rca_encoder=RcaImageEncoder.JPEG,
-            target_fps=PICTURES_PER_SECOND,
-            blur_fps=PICTURES_PER_SECOND,
-            interactive_quality=QUALITY_MOVING,
-            populate_view_ui_f=None,
-        )
-        self._manager = self.application.view_manager
-        self._manager.register_factory(factory)
+        self.painter = Painter(RcaImageEncoder.JPEG.encode)
+        self._views: dict[str, SliceView] = {}
+        self._adapters: list[RcaViewAdapter] = []
         vtkObject.GlobalWarningDisplayOff()  # of a missing X server, and of an event that trame-slicer still uses
         for view, orientation in zip(VIEWS, ORIENTATIONS * 2, strict=True):
-            group = PRIOR_GROUP if view in PRIOR else CURRENT_GROUP
-            properties = ViewProps(label=view, orientation=orientation, group=group)
-            self._manager.create_view(ViewLayoutDefinition(view, ViewType.SLICE_VIEW, properties))
-            self._prepare(view, factory)
+            self._add(view, orientation, server)
         vtkObject.GlobalWarningDisplayOn()
+        server.controller.on_server_ready.add(lambda **_: self._register(server))
 
-    def _prepare(self, view: str, factory: RemoteViewFactory) -> None:
-        slice_view = self.view(view)
-        factory.get_factory_view(view).view_adapter.update_quality(QUALITY_MOVING, QUALITY_STILL)
-        slice_view.set_render_blocked(True)
-        slice_view.interactor().AddObserver(
-            vtkCommand.WindowResizeEvent, lambda _caller, _event, name=view: self.on_size(name)
+    def _add(self, name: str, orientation: str, server: Any) -> None:
+        # it must not paint while it is made: each of its fifty changes would be painted
+        view = SliceView(
+            self.application.scene, self.application.app_logic, name, scheduled_render_strategy=NoScheduleRendering()
         )
+        view.render_window().SetMultiSamples(
+            0
+        )  # as in the application; eight take software rendering four times as long
+        group = PRIOR_GROUP if name in PRIOR else CURRENT_GROUP
+        view.set_view_properties(ViewProps(label=name, orientation=orientation, group=group))
+        window = RcaWindow(view.render_window(), server.state, f"{name}_active_view_cursor")
+        adapter = RcaViewAdapter(
+            window, name, scheduler=_Requests(self.painter, name, window), do_schedule_render_on_interaction=False
+        )
+        self.painter.add(name, window, adapter.push)
+        view.set_scheduled_render(_Strategy(self.painter, name))
+        view.interactor().AddObserver(vtkCommand.WindowResizeEvent, lambda _caller, _event: self.on_size(name))
+        self._views[name] = view
+        self._adapters.append(adapter)
 
-    def view(self, name: str) -> Any:
+    def _register(self, server: Any) -> None:
+        for adapter in self._adapters:
+            server.controller.rc_area_register(adapter)
+
+    def view(self, name: str) -> SliceView:
         """Return trame-slicer's slice view of that name."""
-        return self._manager.get_view(name)
+        return self._views[name]
 
     def show(self, layout: str) -> None:
         """Paint the views of a layout, and no others."""
-        shown = LAYOUTS[layout]
-        self._manager.set_current_view_ids(list(shown))
-        for view in shown:
-            self.view(view).schedule_render()
+        self.painter.show(LAYOUTS[layout])
 
 
-def _slice_view(**values: Any) -> SliceView:
-    """Make a slice view that does not paint while it is made: each of its fifty changes would be painted."""
-    view = SliceView(scheduled_render_strategy=NoScheduleRendering(), **values)
-    view.render_window().SetMultiSamples(0)  # as in the application; eight take software rendering four times as long
-    return view
+class _Strategy(ScheduledRenderStrategy):  # type: ignore[misc]  # trame-slicer has no types
+    """Lets the displayable managers of a view ask for a picture."""
+
+    def __init__(self, painter: Painter, name: str) -> None:
+        super().__init__()
+        self._painter, self._name = painter, name
+
+    def schedule_render(self) -> None:
+        self._painter.ask(self._name)
+
+
+class _Requests:
+    """Lets a page ask for the picture of a view; see trame-rca's ``RcaRenderSchedulerProtocol``."""
+
+    target_fps = 30.0
+
+    def __init__(self, painter: Painter, name: str, window: RcaWindow) -> None:
+        self._painter, self._name, self.rca = painter, name, window
+
+    def set_push_callback(self, callback: Any) -> None:
+        """Nothing: the painter pushes."""
+
+    def schedule_render(self) -> None:
+        """The view has another size."""
+        self._painter.ask(self._name)
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+    def reset(self) -> None:
+        """A page has connected: it has no picture yet."""
+        self._painter.ask(self._name)
 
 
 def quiet_wslink() -> None:

@@ -9,7 +9,9 @@ from ChangeMapJointLib.change.sections import BY_MAP, SECTION_HINTS, SECTION_TIT
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.finding_words import change_text, details_text, probability_text, size_text
-from ChangeMapJointLib.web.shown_run import Settings, ShownRun
+from ChangeMapJointLib.scene.map_files import SIGNED
+from ChangeMapJointLib.web.settings import Settings
+from ChangeMapJointLib.web.shown_run import ShownRun
 
 Row = dict[str, Any]
 
@@ -24,7 +26,7 @@ def rows_of(shown: ShownRun, settings: Settings) -> list[Row]:
     if not shown.has_findings:
         return []
     if settings.listed == BY_MAP or settings.listed not in shown.lists.choices:
-        key = settings.map if settings.map in shown.maps and settings.map != "signed_change" else shown.maps[0]
+        key = settings.map if settings.map in shown.maps and settings.map != SIGNED else shown.maps[0]
         signs = [sign for sign, wanted in ((1, settings.increases), (-1, settings.decreases)) if wanted]
         regions = shown.lists.regions(key, settings.threshold, settings.smallest, signs)
         return [_row(i, "", region, settings.threshold) for i, region in enumerate(regions, 1)]

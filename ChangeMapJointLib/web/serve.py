@@ -93,24 +93,28 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
         prepare(viewer)
         viewer.server.controller.on_server_bind.add(lambda bound: guard.install(bound.app, lambda: viewer.report))
         viewer.server.controller.on_server_ready.add(lambda **_: _announce(place, viewer.server.port, guard.token))
-        watching = asyncio.ensure_future(viewer.watch())
+        serving = viewer.server.start(
+            port=place.port,
+            host=place.host,
+            exec_mode="coroutine",
+            open_browser=False,
+            show_connection_info=False,
+            disable_logging=True,
+            thread=True,
+            timeout=0,
+        )
+        tasks = [asyncio.ensure_future(work) for work in (serving, viewer.work())]
         try:
-            await viewer.server.start(
-                port=place.port,
-                host=place.host,
-                exec_mode="coroutine",
-                open_browser=False,
-                show_connection_info=False,
-                disable_logging=True,
-                thread=True,
-                timeout=0,
-            )
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()  # a fault ends the viewer; a page that no longer paints would look alive
         finally:
-            watching.cancel()
+            for one in tasks:
+                one.cancel()
 
     arguments, sys.argv = sys.argv, sys.argv[:1]  # trame parses the command line of its own accord
     task = loop.create_task(run())
-    for name in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C is how it ends; the watching wakes the loop for it
+    for name in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C is how it ends; its work wakes the loop for it
         signal.signal(name, lambda *_: task.cancel())
     try:
         loop.run_until_complete(task)

@@ -2,77 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import slicer
 import slicer.util
 
-from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS, SMALLEST_REGION_VOX
-from ChangeMapJointLib.change.sections import BY_MAP, DEFAULT_OPERATING_POINT
+from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
+from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.core.sample_pair import is_sample
+from ChangeMapJointLib.io.opened_run import OpenedRun
 from ChangeMapJointLib.scene import check, findings, layouts
+from ChangeMapJointLib.scene.map_files import SIGNED, MapFiles
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
+from ChangeMapJointLib.scene.probe import Probe
 from ChangeMapJointLib.scene.results import Results, load
 from ChangeMapJointLib.scene.run_lists import RunLists
-from ChangeMapJointLib.scene.volumes import grid_of, node_of
+from ChangeMapJointLib.scene.volumes import node_of
 from ChangeMapJointLib.web.navigation import Navigation
-from ChangeMapJointLib.web.opened_run import OpenedRun
+from ChangeMapJointLib.web.settings import NO_CHECK, Settings
 
-MAP_TITLES = {
-    "change_combined": "Combined change (CM_comb)",
-    "change_learned": "Learned change (CM_learn)",
-    "change_difference": "Difference after joint registration (CM_diff)",
-    "change_map": "Change map (CM_seq)",
-    "signed_change": "Signed difference",
-}
-CHECKS = {
-    "none": "None (change map)",
-    "jacobian": "Jacobian: local growth and shrinkage",
-    "displacement": "Displacement in mm",
-    "trust": "Trust",
-}
-SIGNED, NO_CHECK, CHECK_OPACITY = "signed_change", "none", 0.5
-DEFAULT_OPACITY, LOWEST_THRESHOLD = 0.7, 0.05
+CHECK_OPACITY = 0.5
 MOST_MARKED = 50  # points in the views: more would hide the lesions
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the reader chose to see.
-
-    Attributes:
-        map: key of the change map.
-        threshold: of the map, in (0, 1].
-        overlay: show the map at all.
-        increases: show what is denser now.
-        decreases: show what is less dense now.
-        opacity: of the map, in [0, 1].
-        smallest: size in voxels from which a region of the list by the map is listed.
-        edges: draw the outlines of the warped prior.
-        untrusted: hatch where the registration cannot be trusted.
-        check: shown instead of the map: a key of :data:`CHECKS`.
-        prior: ``acquired`` or ``warped``.
-        window: of the CTs.
-        listed: the list: an operating point, or by the map.
-        flicker: the current views show the warped prior.
-    """
-
-    map: str = "change_map"
-    threshold: float = DEFAULT_THRESHOLD
-    overlay: bool = False
-    increases: bool = True
-    decreases: bool = True
-    opacity: float = DEFAULT_OPACITY
-    smallest: int = SMALLEST_REGION_VOX
-    edges: bool = False
-    untrusted: bool = True
-    check: str = NO_CHECK
-    prior: str = "acquired"
-    window: str = "lung"
-    listed: str = DEFAULT_OPERATING_POINT
-    flicker: bool = False
+# roles that are not loaded: the overlay holds the map that is shown, and no other is held
+MAP_ROLES = ("change_map", "change_learned", "change_difference", "change_combined", "signed")
+# views that a setting changes, where these are not the current ones
+SEEN_IN = {"window": (*CURRENT, *PRIOR), "prior": tuple(PRIOR), "listed": (), "smallest": ()}
 
 
 class ShownRun:
@@ -80,7 +37,8 @@ class ShownRun:
 
     Attributes:
         run: the opened folder.
-        results: its nodes.
+        results: its nodes, without maps.
+        synthetic: whether a scan is of the sample pair, whose change is no patient's.
         maps: keys of its maps, the default one first; empty for method ``rigid``.
         lists: what changed.
         navigation: moves the views.
@@ -99,17 +57,15 @@ class ShownRun:
             InputError: a file of the run or a scan cannot be read.
         """
         self.run = run
-        current, prior = run.current(), run.prior()
-        reference = node_of(*current, "Current", kind="scan")
+        reference = node_of(*run.current(), "Current", kind="scan")
+        prior = run.prior()
         template = reference if prior is None else node_of(*prior, "Prior", kind="scan")
-        del current, prior  # the nodes hold copies
-        self.results: Results = load(run.folder, reference, template)
-        self.maps = tuple(key for key in MAP_TITLES if getattr(self.results, key, None) is not None)
-        if self.maps[:1] == ("change_combined",):  # change_map of a joint run is the same map
-            self.maps = tuple(key for key in self.maps if key != "change_map")
-        if self.maps and self.results.signed is not None:
-            self.maps += (SIGNED,)
-        self.lists = RunLists(self.results)
+        del prior  # the node holds a copy
+        self.synthetic = any(is_sample(slicer.util.arrayFromVolume(node)) for node in (reference, template))
+        self.results: Results = load(run.folder, reference, template, without=MAP_ROLES)
+        self._files = MapFiles(run.folder)
+        self.maps = self._files.keys
+        self.lists = RunLists(self.results, self._files.with_sign)
         self.rigid_prior = rigid_prior or self.unusable or self.results.deformation is None
         mapping = self.results.rigid if self.rigid_prior else self.results.deformation or self.results.rigid
         self._mapping = mapping
@@ -143,11 +99,15 @@ class ShownRun:
         return bool(self.maps) and not self.unusable
 
     # -- settings ------------------------------------------------------------------------------------
-    def apply(self, settings: Settings) -> None:
-        """Show what the settings say; only what differs from the last ones is done again."""
+    def apply(self, settings: Settings) -> tuple[str, ...]:
+        """Show what the settings say; only what differs from the last ones is done again.
+
+        Returns:
+            The views that look different now.
+        """
         if not self.maps or self.unusable:
             settings = replace(settings, overlay=False, untrusted=False, edges=False, check=NO_CHECK)
-        self.settings = settings
+        before, self.settings = self.settings, settings
         self._once("window", settings.window, self._set_window)
         self._once("prior", settings.prior, self._set_prior)
         self._once("edges", settings.edges, self._set_edges)
@@ -156,6 +116,10 @@ class ShownRun:
         self._once("flicker", settings.flicker, self._set_flicker)
         if self.maps:
             self._set_map(settings)
+        names = [
+            field.name for field in fields(Settings) if getattr(before, field.name) != getattr(settings, field.name)
+        ]
+        return tuple(dict.fromkeys(view for name in names for view in SEEN_IN.get(name, CURRENT)))
 
     def _once(self, name: str, value: Any, act: Any) -> None:
         if self._on_screen.get(name, KEEP) != value:
@@ -196,8 +160,8 @@ class ShownRun:
     def _set_map(self, settings: Settings) -> None:
         key = settings.map if settings.map in self.maps else self.maps[0]
         shown = settings.overlay and settings.check == NO_CHECK
-        if key != self._on_screen.get("map") and shown:  # half a second on a large scan, so not before it is wanted
-            self._overlay.show(None if key == SIGNED else getattr(self.results, key), self.results.signed, CURRENT)
+        if key != self._on_screen.get("map") and shown:  # takes a second on a large scan, so not before it is wanted
+            self._overlay.show_signed(*self._files.signed(key), CURRENT)
             self._on_screen["map"] = key
         if settings.threshold != self._overlay.threshold:
             self._overlay.set_threshold(settings.threshold)
@@ -213,13 +177,12 @@ class ShownRun:
         if ras is None:
             return ""
         x, y, z = lps_to_ras(ras).tolist()
-        now, before = (_value(node, (x, y, z)) for node in (self.results.reference, self.results.warped))
+        map_node = next(iter(self._overlay.nodes), None) if self.settings.overlay else None
+        now, before, change = Probe([self.results.reference, self.results.warped, map_node]).at(ras)
         parts = [f"{x:.0f}, {y:.0f}, {z:.0f} mm (LPS)", f"now {_hu(now)}", f"warped prior {_hu(before)}"]
-        node = getattr(self.results, self.settings.map, None) if self.settings.map != SIGNED else None
-        if node is not None and self.settings.overlay:
-            change = _value(node, (x, y, z))
-            parts.append(f"change {change:.2f}" if change is not None else "")
-        return " · ".join(filter(None, parts))
+        if change is not None and self.settings.map != SIGNED:
+            parts.append(f"change {abs(change):.2f}")
+        return " · ".join(parts)
 
     def mark(self, rows: list[dict[str, Any]]) -> None:
         """Mark listed findings in the current views.
@@ -246,11 +209,3 @@ KEEP: Any = object()  # no value yet
 
 def _hu(value: float | None) -> str:
     return "outside" if value is None else f"{value:.0f} HU"
-
-
-def _value(node: Node, point_mm: tuple[float, float, float]) -> float | None:
-    """Return the voxel of a volume node at a point (LPS, mm); None outside."""
-    i, j, k = (round(float(value)) for value in grid_of(node).to_index(point_mm))
-    array = slicer.util.arrayFromVolume(node)
-    inside = all(0 <= index < size for index, size in zip((k, j, i), array.shape, strict=True))
-    return float(array[k, j, i]) if inside else None

@@ -75,6 +75,8 @@ DRAWN = DrawOptions(
     equal_slices_share=0.0,
     double_slices_share=0.0,
 )
+# coarser than the product: the pairs are many
+COARSER = RegistrationOptions(iterations=(40, 25, 10), working_mm=2.25, tolerance=3e-3)
 NULL = replace(DRAWN, kernels_apart=0.4, slices_apart=1.3)
 
 
@@ -200,7 +202,7 @@ def write(data: Path, scratch: Path, case: Case) -> None:
     """Make, register and keep one pair."""
     start = time.monotonic()
     known = make(data, scratch, case)
-    config = RunConfig(preset="fast")
+    config = RunConfig(registration=COARSER)
     volumes = known.reference, known.template
     lungs = [segment_lungs(volume, options=config.lungs) for volume in volumes]
     scans = [Scan(volume, found) for volume, found in zip(volumes, lungs, strict=True)]

@@ -25,7 +25,7 @@ import numpy as np
 import real_motion_pairs as made
 from numpy.typing import NDArray
 from record import measure, metadata, write_results
-from registration import PEERS, THREADS, command
+from registration import LABEL, OURS, PEERS, THREADS, command
 from registration_cases import Case
 from registration_measures import judge
 from scipy import ndimage
@@ -38,7 +38,7 @@ from ChangeMapJointLib.synthesis.real_motion import relative_shift_mm
 
 RIM_MM = 4.0
 BARS = {"mean_mm": 0.45, "p95_mm": 1.3, "surface_p95_mm": 1.2, "folding_percent": 0.0}
-MEASURED_WITH = ("default", "greedy", "convexadam")
+MEASURED_WITH = (OURS, "greedy", "convexadam")
 CACHE = Path(tempfile.gettempdir()) / "changemap-real-motion"
 
 
@@ -48,24 +48,23 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--pairs", "--cases", nargs="+", default=list(made.PAIRS), choices=list(made.PAIRS))
     parser.add_argument("--peers", type=Path, help="Python of an environment with registration_peers.txt")
-    parser.add_argument("--preset", default="default", choices=("fast", "default", "accurate"))
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--again", action="store_true", help="measure also what this commit has measured")
     parser.add_argument("--dry", action="store_true", help="print, and leave results/real_motion.json alone")
     arguments = parser.parse_args()
     os.environ.update(THREADS)
     started = metadata()
-    methods = [arguments.preset, *(MEASURED_WITH[1:] if arguments.peers else ())]
+    methods = MEASURED_WITH if arguments.peers else (OURS,)
     for name in arguments.pairs:
         folder = arguments.cache / name
-        made.make(arguments.data, made.PAIRS[name], folder, seed=700 + list(made.PAIRS).index(name))
+        made.make(arguments.data, name, folder)
         case = made.read(folder, name, "")
         found = {"what": describe(case, made.PAIRS[name]), "methods": {}}
         for method in methods:
             figures = kept(folder, method, started["commit"], arguments.again) or run(case, method, arguments, folder)
             figures.setdefault("commit", started["commit"])
             (folder / f"{method}.json").write_text(json.dumps(figures))
-            found["methods"][PEERS.get(method, f"changemap {method}")] = figures
+            found["methods"][PEERS.get(method, LABEL)] = figures
             print(name, method, json.dumps(figures), flush=True)
         if not arguments.dry:
             write_results("real_motion", {name: found}, started)

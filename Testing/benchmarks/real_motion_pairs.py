@@ -16,12 +16,13 @@ from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.write import read_displacement
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.synthesis.motion import MotionOptions
-from ChangeMapJointLib.synthesis.pairs import LesionPlan, PairOptions, make_pair
+from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 from ChangeMapJointLib.synthesis.real_motion import RealMotion, fit_motion
 from ChangeMapJointLib.synthesis.synthesize import write_pair
 from ChangeMapJointLib.synthesis.truth import read_truth
 
 VOXEL_MM = np.array([1.75, 1.25, 1.75])
+FIRST_SEED = 700
 SHIPPED = (1, 3, 5, 7, 9)  # may be trained on; 2, 4, 6, 8 and 10 are for judging alone
 LESIONS = (
     LesionPlan("new", 8.0, 0.0),
@@ -93,10 +94,9 @@ def motion_of(data: Path, case: int, *, backward: bool) -> RealMotion:
     return fit_motion(name, *((second, first) if backward else (first, second)))
 
 
-def make(data: Path, pair: RealPair, folder: Path, seed: int) -> None:
-    """Write the pair into ``folder``, if it is not there."""
-    if (folder / "truth.json").exists():
-        return
+def known(data: Path, name: str) -> KnownPair:
+    """Make the pair of that name of :data:`PAIRS`, always the same."""
+    pair = PAIRS[name]
     volume = read_volume(data / f"{pair.scan}.nii.gz")
     spacing = volume.grid.spacing_mm
     options = PairOptions(
@@ -118,9 +118,16 @@ def make(data: Path, pair: RealPair, folder: Path, seed: int) -> None:
         template_noise_hu=pair.noise_hu,
         points=1500,
     )
+    return make_pair(volume, segment_lungs(volume).mask, seed=FIRST_SEED + list(PAIRS).index(name), options=options)
+
+
+def make(data: Path, name: str, folder: Path) -> None:
+    """Write the pair into ``folder``, if it is not there."""
+    if (folder / "truth.json").exists():
+        return
+    pair, seed = PAIRS[name], FIRST_SEED + list(PAIRS).index(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = make_pair(volume, segment_lungs(volume).mask, seed=seed, options=options)
-    write_pair(folder, made, {"source": pair.patient, "seed": seed, "motion_case": pair.case})
+    write_pair(folder, known(data, name), {"source": pair.patient, "seed": seed, "motion_case": pair.case})
 
 
 def read(folder: Path, name: str, what: str) -> Case:

@@ -1,7 +1,7 @@
 """Registration against known correspondences, ours beside peers, in one run on the same two threads.
 
     python3 -m venv peers && peers/bin/pip install torch==2.13.0 && peers/bin/pip install -r Testing/benchmarks/registration_peers.txt
-    python Testing/benchmarks/registration.py DATA [--peers peers/bin/python] [--cases hard38mm ...] [--methods default greedy ...]
+    python Testing/benchmarks/registration.py DATA [--peers peers/bin/python] [--cases hard38mm ...] [--methods ours greedy ...]
 
 DATA holds ``ct15`` and ``pairs``. Wall time, CPU time and memory are medians over whole processes: start-up, reading,
 lung masks, rigid or affine alignment, registration. Methods take turns, so that a busy machine is unfair to none. What is
@@ -26,7 +26,7 @@ from registration_cases import CASES, Case
 from registration_measures import judge
 
 HERE = Path(__file__).parent
-OURS = ("fast", "default", "accurate")
+OURS, LABEL = "ours", "ChangeMapJoint"
 PEERS = {
     "greedy": "greedy NCC 2x2x2",
     "convexadam": "convexAdam",
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--methods", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
+    parser.add_argument("--methods", nargs="+", default=[OURS, *PEERS], choices=[OURS, *PEERS])
     parser.add_argument("--peers", type=Path, help="Python of an environment with registration_peers.txt")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--chart", action="store_true", help="draw results/registration.json again, measure nothing")
@@ -51,7 +51,7 @@ def main() -> None:
     if not arguments.chart:
         if arguments.data is None:
             parser.error("DATA is missing: the folder that holds ct15 and pairs")
-        methods = [name for name in arguments.methods if name in OURS or arguments.peers]
+        methods = [name for name in arguments.methods if name == OURS or arguments.peers]
         os.environ.update(THREADS)
         started = metadata()
         for name in arguments.cases:
@@ -90,7 +90,7 @@ def run(case: Case, methods: list[str], arguments: argparse.Namespace, scratch: 
                 failed[name] = str(error).splitlines()[0]
     found: dict[str, Any] = {}
     for name in methods:
-        label = PEERS.get(name, f"changemap {name}")
+        label = PEERS.get(name, LABEL)
         if name in failed:
             found[label] = {"failed": failed[name].split(" from ")[0]}
             continue

@@ -50,12 +50,12 @@ def panel(pen: ImageDraw.ImageDraw, offset: int, name: str, methods: dict[str, A
     taken: list[tuple[float, float, float, float]] = []
     for method, figures in methods.items():
         x, y = place(figures["wall_s"], figures["tre_mean_mm"])
-        colour = OURS if method.startswith("changemap") else THEIRS
+        colour = OURS if method == "ChangeMapJoint" else THEIRS
         pen.ellipse([x - 7, y - 7, x + 7, y + 7], colour)
         taken.append((x - 9, y - 9, x + 9, y + 9))
     for method, figures in methods.items():
         x, y = place(figures["wall_s"], figures["tre_mean_mm"])
-        colour = OURS if method.startswith("changemap") else THEIRS
+        colour = OURS if method == "ChangeMapJoint" else THEIRS
         width = pen.textlength(method, small)
         spots = [(x + 11, y - 8), (x - 11 - width, y - 8), (x - width / 2, y - 27), (x - width / 2, y + 10)]
         boxes = [(a, b, a + width, b + 16) for a, b in spots]

@@ -1,7 +1,7 @@
 """The project's registration as the product runs it.
 
-    registration_ours.py register PRESET REFERENCE TEMPLATE FOLDER
-    registration_ours.py dense PRESET REFERENCE TEMPLATE FOLDER
+    registration_ours.py register ours REFERENCE TEMPLATE FOLDER
+    registration_ours.py dense ours REFERENCE TEMPLATE FOLDER
 
 ``register`` reads both scans, finds the lungs, aligns rigidly, matches keypoints, registers and writes the deformation;
 ``dense`` turns it into ``dense.npy`` as :mod:`registration_peers` does.
@@ -19,7 +19,6 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_both
-from ChangeMapJointLib.registration.deformable.presets import PRESETS
 from ChangeMapJointLib.registration.deformable.register import register
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
@@ -27,13 +26,13 @@ from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
 
 
-def run(preset: str, reference: str, template: str, out: Path) -> None:
+def run(reference: str, template: str, out: Path) -> None:
     """What is timed."""
     r, t = (read_volume(Path(name)) for name in (reference, template))
     lungs = [found.mask for found in segment_both(r, t)]
     rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
     matches = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid))
-    found = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=matches.keypoints, options=PRESETS[preset])
+    found = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=matches.keypoints)
     np.save(out / "vectors.npy", found.field.vectors_mm)
     grid = found.field.grid
     kept = {"shape": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm}
@@ -56,8 +55,8 @@ def _indices(grid: Grid) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
-    step, preset_name, fixed_name, moving_name, folder = sys.argv[1:]
+    step, _, fixed_name, moving_name, folder = sys.argv[1:]
     if step == "register":
-        run(preset_name, fixed_name, moving_name, Path(folder))
+        run(fixed_name, moving_name, Path(folder))
     else:
         dense(fixed_name, Path(folder))

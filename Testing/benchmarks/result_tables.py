@@ -105,7 +105,7 @@ def readme() -> str:
     main, joint, peers = load("main_job"), load("joint"), load("registration")["known20mm"]["methods"]
     rigid = load("rigid_robustness")
     demo, known, popi = (main[name]["figures"] for name in ("demo", "known20mm", "popi"))
-    greedy, ours = peers["greedy NCC 2x2x2"], peers["changemap default"]
+    greedy, ours = peers["greedy NCC 2x2x2"], peers["ChangeMapJoint"]
     (gained,) = (case["recall of optimised combined above sequential difference"] for case in joint.values())
     recall = gained["both patients"]["at_1_false_per_scan"]
     wrong = [entry["wrong"] for name, entry in rigid.items() if name.startswith("margins")]
@@ -207,11 +207,9 @@ def registration_peers() -> str:
         "half": "half a prior",
         "popi": "POPI",
     }
-    methods = list(results["known20mm"]["methods"])
-    ours = ["changemap default", *(name for name in methods if name.startswith("changemap") and "default" not in name)]
     rows = []
-    for method in [*ours, *(name for name in methods if name not in ours)]:
-        row = {"": method.removeprefix("changemap ")}
+    for method in results["known20mm"]["methods"]:
+        row = {"": method}
         for pair, title in columns.items():
             found = results[pair]["methods"].get(method)
             row[title] = "" if found is None else _peer(found)

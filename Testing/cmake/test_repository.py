@@ -59,6 +59,30 @@ def test_pictures_of_the_extension_are_in_the_repository(variable):
         assert (ROOT / address.removeprefix(RAW)).read_bytes().startswith(b"\x89PNG")
 
 
+def test_meta_information_has_the_form_of_the_extension_template():
+    names = in_cmake("EXTENSION_CONTRIBUTORS")
+    assert re.fullmatch(r"[^()]+ \([^()]+\)(, [^()]+ \([^()]+\))*", names)  # Name (Organization)
+    module = (ROOT / "ChangeMapJoint" / "ChangeMapJoint.py").read_text("utf-8")
+    assert f'self.parent.contributors = ["{names}"]' in module
+    assert "cmake_minimum_required(VERSION 3.28.0...3.28.0 FATAL_ERROR)" in (ROOT / "CMakeLists.txt").read_text("utf-8")
+    assert sum("/module-" in address for address in in_cmake("EXTENSION_SCREENSHOTURLS").split()) >= 3
+
+
+def test_nothing_of_the_module_changes_the_path_of_imports():
+    """Its folder holds "Testing" and "Resources", which would hide other packages of these names in Slicer."""
+    for path in (ROOT / "ChangeMapJoint").rglob("*.py"):
+        assert "sys.path" not in path.read_text("utf-8").replace("``sys.path``", ""), path
+
+
+def test_links_of_the_help_lead_somewhere():
+    module = (ROOT / "ChangeMapJoint" / "ChangeMapJoint.py").read_text("utf-8")
+    linked = re.findall(r'href="\{docs\}/([\w-]+\.md)"', module)
+    assert "radiologists.md" in linked
+    assert all((ROOT / "docs" / name).is_file() for name in linked)
+    sample = re.search(r'SAMPLE = "(\w+)"', (ROOT / "ChangeMapJoint/ChangeMapJointGui/sample_data.py").read_text())[1]
+    assert f"**{sample}**" in (ROOT / "docs" / "radiologists.md").read_text("utf-8")
+
+
 def test_repository_is_small_enough_and_has_a_licence():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode:

@@ -1,5 +1,7 @@
 """A chest of closed form to make pairs of."""
 
+from functools import cache
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -20,6 +22,12 @@ def phantom(radii_mm: tuple[float, float, float] = (56.0, 70.0, 105.0)) -> tuple
     The body fits the usual lungs so tightly that they touch the air round it: where lungs have to be found, give
     smaller ``radii_mm`` (x, y, z).
     """
+    hu, lungs, own = _phantom(radii_mm)
+    return Volume(hu.copy(), GRID), lungs.copy(), own.copy()
+
+
+@cache
+def _phantom(radii_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     x, y, z = np.moveaxis(INDEX, -1, 0)
     hu = np.where((x / 132) ** 2 + (y / 84) ** 2 < 1, 40.0, -1000.0)
@@ -38,4 +46,4 @@ def phantom(radii_mm: tuple[float, float, float] = (56.0, 70.0, 105.0)) -> tuple
     own = np.linalg.norm(INDEX - OWN_MM, axis=-1) < 8
     hu[own] = 45
     hu = gaussian_filter(hu, 0.5) + scan_noise(rng, GRID, sigma_hu=12.0, width_mm=1.5)
-    return Volume(np.rint(np.maximum(hu, -1024)).astype(np.int16), GRID), lungs & (hu < -400), own
+    return np.rint(np.maximum(hu, -1024)).astype(np.int16), lungs & (hu < -400), own

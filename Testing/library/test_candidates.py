@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from judge_samples import evidence, evidence_of
 from lung_shapes import LUNG_HU, cube, scan
 from phantoms import Sphere
+from scipy import ndimage
 
 from ChangeMapJointLib.change.candidates import CandidateOptions, faint_candidates
 from ChangeMapJointLib.change.evidence import SCALES_MM
@@ -80,3 +83,22 @@ def test_the_features_of_a_new_nodule_are_finite_and_say_what_it_is() -> None:
     assert all(np.isfinite(value) for value in vars(features).values())
     again = measure_features(measured.changes[0], found, displaced=True)
     assert again.displaced == 1.0
+
+
+def test_the_trough_around_a_strong_change_is_no_change_of_its_own() -> None:
+    found = evidence([Sphere((-8.0, 2.0, 1.0), 5.0)], [], noise_hu=5.0)
+    assert {region.sign for region in faint_candidates(found, NOWHERE)} == {1}
+    assert all(float(response.hu.min()) > -40.0 for response in found.responses)
+
+
+def test_what_stands_out_from_quiet_surroundings_comes_before_stronger_unrest() -> None:
+    rng = np.random.default_rng(3)
+    grid = cube()
+    now = scan(grid, Sphere((-12, 0, 0), 3.5, -650.0), noise_hu=10.0, seed=1)
+    before = scan(grid, noise_hu=10.0, seed=2)
+    array = now.array.astype(np.float32)
+    half = array[..., grid.shape[2] // 2 :]
+    half += 6.0 * ndimage.gaussian_filter(rng.normal(0.0, 400.0, half.shape), 1.2)  # as a badly registered part
+    regions = faint_candidates(evidence_of(replace(now, array=array.astype(np.int16)), before), NOWHERE)
+    assert len(regions) > 5
+    assert np.linalg.norm(regions[0].points_mm(grid).mean(axis=0) - [-12, 0, 0]) < 2.0

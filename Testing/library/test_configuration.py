@@ -10,7 +10,6 @@ import pytest
 from ChangeMapJointLib.comparison.config import RunConfig, config_from, read_config
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import from_mapping, to_mapping
-from ChangeMapJointLib.registration.deformable.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def test_each_method_has_its_own_threshold_unless_one_is_given() -> None:
     assert config_from({}, method="joint").findings.threshold == 0.3
     assert config_from({"method": "joint", "findings": {"threshold": 0.5}}).findings.threshold == 0.5
     assert config_from({"method": "joint", "findings": {"min_voxels": 9}}).findings.threshold == 0.3
-    assert read_config(None, method="rigid", preset="fast").method == "rigid"
+    assert read_config(None, method="rigid").method == "rigid"
 
 
 def test_round_trip_through_json() -> None:
@@ -117,13 +116,12 @@ def test_what_a_file_does_not_name_keeps_the_value_of_its_section(tmp_path: Path
     assert found.backward == replace(RunConfig().backward, control_mm=9.0)  # not of the forward registration
 
 
-def test_a_preset_is_where_the_file_starts_from(tmp_path: Path) -> None:
+def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "options.json"
-    path.write_text('{"preset": "fast", "registration": {"control_mm": 9.0}}')
-    assert read_config(path).registration == replace(PRESETS["fast"], control_mm=9.0)
-    assert read_config(path, preset="accurate").registration == replace(PRESETS["accurate"], control_mm=9.0)
-    assert read_config(None, preset="fast") == RunConfig(preset="fast", registration=PRESETS["fast"])
-    assert read_config(None) == RunConfig()
+    path.write_text('{"registration": {"control_mm": 9.0}}')
+    usual = RunConfig()
+    assert read_config(path) == replace(usual, registration=replace(usual.registration, control_mm=9.0))
+    assert read_config(None) == usual
     assert config_from(to_mapping(read_config(path))) == read_config(path)  # as run.json keeps it
-    with pytest.raises(InputError, match="'fast' or 'default' or 'accurate'"):
-        config_from({"preset": "best"})
+    with pytest.raises(InputError, match="unknown option 'effort'"):
+        config_from({"effort": "best"})

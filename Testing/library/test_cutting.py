@@ -11,7 +11,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.synthesis.cutting import CutLesion, cut_lesions
 from ChangeMapJointLib.synthesis.draw import DrawOptions, draw_pair
-from ChangeMapJointLib.synthesis.lesions import Lesion, paint_lesion
+from ChangeMapJointLib.synthesis.lesions import SyntheticLesion, paint_lesion
 
 GRID = Grid((40, 48, 48), (1.5, 1.0, 2.0), (-30.0, 10.0, 100.0))
 TURNED = replace(GRID, direction=OBLIQUE)
@@ -93,7 +93,7 @@ def test_a_rim_of_partial_volume_is_not_faded_twice(radius: float) -> None:
     (found,) = cut_lesions(seen, mask, grid)
     array = np.full(grid.shape, -850.0, np.float32)
     painted = paint_lesion(
-        array, grid, Lesion(found.shape, cut=found.inside), centre_mm=np.array([20.0, 20.0, 20.0]),
+        array, grid, SyntheticLesion(found.shape, cut=found.inside), centre_mm=np.array([20.0, 20.0, 20.0]),
         diameter_mm=found.shape.full_mm, lungs=np.ones(grid.shape, bool), rng=np.random.default_rng(0),
     )  # fmt: skip
     assert (array > -405).sum() == pytest.approx(mask.sum(), rel=0.05)
@@ -104,7 +104,7 @@ def test_a_rim_of_partial_volume_is_not_faded_twice(radius: float) -> None:
 
 def test_inserted_elsewhere_it_is_as_it_was_and_smaller_it_is_eroded() -> None:
     found, _, offsets = cut_one(GRID)
-    lesion = Lesion(found.shape, cut=found.inside)
+    lesion = SyntheticLesion(found.shape, cut=found.inside)
     place = GRID.to_physical(np.array([20.0, 26.0, 18.0]))
     away = offsets + GRID.to_physical(np.array([24.0, 24.0, 20.0])) - place
     supports = []

@@ -28,10 +28,8 @@ from ChangeMapJointLib.change.method_table import (
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.comparison.config import RunConfig, config_from
 from ChangeMapJointLib.core import hu
-from ChangeMapJointLib.core.choices import DEFAULT_PRESET, WORKING_MM, Preset
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.io import run_files
-from ChangeMapJointLib.registration.deformable.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 TABLE, HU = "ChangeMapJointLib/change/method_table.py", "ChangeMapJointLib/core/hu.py"
@@ -141,9 +139,6 @@ def contradictions(text: str) -> list[str]:
                 wrong.append(flat)
         if any(float(n) != hu.FULL_SCALE_HU for n in re.findall(r"T\(y\)\|? */ *(\d+) HU", flat)):
             wrong.append(flat)
-        for preset, millimetres in re.findall(r"preset[ `](fast|accurate)\W[^,;]*? (?:at|of) (\d+(?:\.\d+)?) mm", flat):
-            if float(millimetres) != WORKING_MM[preset]:
-                wrong.append(flat)
     return wrong
 
 
@@ -207,7 +202,6 @@ def test_no_page_contradicts_the_table(path: Path) -> None:
         "The threshold (for CM_comb, a product, it is 0.2) can be changed.",
         "| `candidates.json` | weaker change, from 0.5 on |",
         "CM_seq = min(|R - T(y)| / 1000 HU, 1)",
-        "`--preset fast` registers at 3 mm",
     ],
 )
 def test_a_statement_that_contradicts_is_found(text: str) -> None:
@@ -219,9 +213,6 @@ def test_the_help_names_each_default() -> None:
     flat = " ".join(re.sub(r"[│\s]+", " ", text).split())
     assert f"{DEFAULT_THRESHOLD:g}; joint: {METHODS['joint'].threshold:g}" in flat
     assert f"({DEFAULT_METHOD})" in flat
-    assert f"({DEFAULT_PRESET})" in flat
-    for millimetres in WORKING_MM.values():
-        assert f"{millimetres:g}" in flat
     assert "|".join(METHOD_NAMES) in flat
 
 
@@ -253,11 +244,6 @@ def test_options_and_report_start_from_the_table() -> None:
         name: method.threshold for name, method in METHODS.items()
     }
     assert METHODS["joint"].threshold == 0.3
-
-
-def test_presets_work_at_the_voxel_size_that_users_are_told() -> None:
-    assert tuple(PRESETS) == tuple(WORKING_MM) == get_args(Preset)
-    assert {name: options.working_mm for name, options in PRESETS.items()} == WORKING_MM
 
 
 def test_every_kind_of_change_has_its_word() -> None:

@@ -8,12 +8,12 @@ import pytest
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import (
+    ChangeRegion,
     HitRule,
     change_region,
     match_findings,
     match_labels,
     paint_findings,
-    region_of_masks,
 )
 from ChangeMapJointLib.synthesis.shapes import LesionShape
 from ChangeMapJointLib.synthesis.truth import TrueChange
@@ -93,12 +93,6 @@ def test_region_beyond_the_grid_is_empty():
     assert region.changed.size == 0
     detection = match_labels(labels_of(ball(A, 4)), [true_change(1, "new", (500.0, 0.0, -200.0), 10.0, 0.0)], GRID)
     assert detection.recall() == 0
-
-
-def test_region_of_masks_is_their_difference():
-    region = region_of_masks(1, ball(B, 16), ball(B, 8))
-    np.testing.assert_array_equal(region.changed, ball(B, 16) & ~ball(B, 8))
-    np.testing.assert_array_equal(region.lesion, ball(B, 16))
 
 
 # -- hits --------------------------------------------------------------------------------
@@ -181,7 +175,8 @@ def test_only_large_solid_changes_can_be_asked_for():
 
 
 def test_masks_replace_the_spheres():
-    elsewhere = region_of_masks(1, ball(C, 8), np.zeros(GRID.shape, bool))
+    everything, mask = tuple(slice(0, n) for n in GRID.shape), ball(C, 8)
+    elsewhere = ChangeRegion(1, everything, mask, mask)
     detection = match_labels(labels_of(ball(C, 8)), TRUTH[:1], GRID, regions=[elsewhere])
     assert detection.recall() == 1
 

@@ -318,3 +318,34 @@ def test_a_header_without_a_uid_that_references_need_is_named(tmp_path):
         del ds.FrameOfReferenceUID
     with pytest.raises(InputError, match="has no FrameOfReferenceUID, expected a UID"):
         read_source_images(save_slices(tmp_path, slices))
+
+
+# -- other programs' rules ------------------------------------------------------------------
+def test_frames_of_the_map_follow_each_other_as_dcmqi_takes_them(exported):
+    """dcmqi 1.5.7 puts the first frame at the origin, and needs Frame Anatomy."""
+    dataset = exported.read("change_map")
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    row, column = np.reshape([float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient], (2, 3))
+    places = [
+        np.array([float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]) @ np.cross(row, column)
+        for group in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    assert (np.diff(places) > 0).all()
+    assert shared.FrameAnatomySequence[0].AnatomicRegionSequence[0].CodeMeaning == "Lung"
+    assert "ContentCreatorName" in dataset
+
+
+def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported):
+    """Its handlers want the referenced series; root 126000, a container 126010, and a tracking UID in each group."""
+    current = pydicom.dcmread(next(exported.sample.current.iterdir()), stop_before_pixels=True)
+    segmentation, report = exported.read("segmentation"), exported.read("measurements")
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == current.SeriesInstanceUID
+    assert segmentation.FrameOfReferenceUID == current.FrameOfReferenceUID
+    known = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in exported.sample.current.iterdir()}
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        assert frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID in known
+    assert report.ConceptNameCodeSequence[0].CodeValue == "126000"
+    (groups,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010")
+    for group in groups.ContentSequence:
+        assert group.ConceptNameCodeSequence[0].CodeValue == "125007"
+        assert any(item.ConceptNameCodeSequence[0].CodeValue == "112040" for item in group.ContentSequence)

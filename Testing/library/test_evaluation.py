@@ -23,7 +23,7 @@ from ChangeMapJointLib.evaluation import known as known_module
 from ChangeMapJointLib.evaluation import outcome as outcome_module
 from ChangeMapJointLib.evaluation.field_score import kept_volume, score_field
 from ChangeMapJointLib.evaluation.known import KnownCase, KnownLesion
-from ChangeMapJointLib.evaluation.lesion_table import Lesion
+from ChangeMapJointLib.evaluation.lesion_table import TrueLesion
 from ChangeMapJointLib.evaluation.map_score import ALL_THRESHOLDS, PAPER_THRESHOLDS
 from ChangeMapJointLib.evaluation.outline import preimage, shape_outline
 from ChangeMapJointLib.evaluation.output import style
@@ -32,7 +32,7 @@ from ChangeMapJointLib.evaluation.statistics import (
     Figure,
     bootstrap_weights,
     compare_pair,
-    holm,
+    corrected_by_holm,
     weighted_mean,
     with_interval,
 )
@@ -136,7 +136,7 @@ def test_registration_and_time(scores: cmj.Evaluation) -> None:
 
 
 def test_a_lesion_that_y_swells_is_told() -> None:
-    lesion = Lesion(1, "grown", (0.0, 0.0, 0.0), (10.0, 0.0, 0.0), 12.0, 8.0, 0.9, 0.27)
+    lesion = TrueLesion(1, "grown", (0.0, 0.0, 0.0), (10.0, 0.0, 0.0), 12.0, 8.0, 0.9, 0.27)
     known = KnownLesion(lesion, None, shape_outline((10.0, 0.0, 0.0), 8.0), None)
     for scale, offset in ((1.0, 10.0), (1.25, 10.0), (0.8, 2.0)):  # y(x) = scale x + offset
         mapping = Linear(np.diag([scale] * 3 + [1.0]) + np.array([[0, 0, 0, offset], *[[0.0] * 4] * 3]))
@@ -173,7 +173,7 @@ def test_exchange_within_patients_and_holm(scores: cmj.Evaluation) -> None:
     found = compare_pair("x", ("a", "b"), statistics, weighted_mean([*a, *b]), ["A", "B", "C"])
     assert (found.difference.value, found.p) == (pytest.approx(2.0), 2 / 8)
     family = [Comparison("x", "a", "b", Figure(0.0), p, None, 5) for p in (0.01, 0.04, 0.03)]
-    assert [c.p_holm for c in holm(family)] == pytest.approx([0.03, 0.06, 0.06])
+    assert [c.p_holm for c in corrected_by_holm(family)] == pytest.approx([0.03, 0.06, 0.06])
     # a map that shows nothing finds nothing: 2/3 less. Exchanging C changes nothing, A and B must both be exchanged
     # or neither: 4 of 8
     recall = next(c for c in scores.document["comparisons"] if c["figure"] == "recall_at_0.68")

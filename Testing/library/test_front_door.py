@@ -21,7 +21,6 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.export.tables import write_findings_json
 from ChangeMapJointLib.io.write import write_nrrd
-from ChangeMapJointLib.registration.deformable.presets import PRESETS
 
 SHIFT_MM = (6.0, -4.0, 5.0)
 
@@ -105,7 +104,6 @@ def test_wrong_arguments_are_named(scans: tuple[cmj.Volume, cmj.Volume]) -> None
         ({"config": 3}, "config: found int"),
         ({"config": {"colour": "red"}}, "colour"),
         ({"device": "gpu"}, "device"),
-        ({"preset": "best"}, "preset"),
         ({"method": "Sequential"}, "method='Sequential'"),
         ({"threshold": 2.0}, "threshold"),
     ):
@@ -122,16 +120,12 @@ def test_wrong_arguments_are_named(scans: tuple[cmj.Volume, cmj.Volume]) -> None
 
 def test_options_say_what_they_do() -> None:
     assert cmj.RunConfig(method="joint").findings.threshold == METHODS["joint"].threshold
-    assert cmj.RunConfig(preset="fast").registration == PRESETS["fast"]
     with pytest.raises(cmj.InputError, match="method"):
         cmj.RunConfig(method="nonsense")  # type: ignore[arg-type]
-    with pytest.raises(cmj.InputError, match="preset"):
-        cmj.RunConfig(preset="bogus")  # type: ignore[arg-type]
     own = cmj.RunConfig(findings=cmj.FindingOptions(threshold=0.5, min_voxels=50))
     assert config_for("joint", own).findings == own.findings
     assert config_for("joint", cmj.RunConfig()).findings.threshold == METHODS["joint"].threshold
     assert config_for(None, {"joint": {"shape": [64, 64, 64]}}, threshold=0.2).findings.threshold == 0.2
-    assert config_for(preset="fast") == cmj.RunConfig(preset="fast")
 
 
 def test_lungs_that_are_given_are_taken(scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result) -> None:

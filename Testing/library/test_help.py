@@ -30,7 +30,6 @@ def shown_defaults(command: str) -> dict[str, str | None]:
 def test_run_shows_the_defaults_that_it_uses():
     shown = shown_defaults("run")
     assert shown["method"] == RunConfig().method
-    assert shown["preset"] == RunConfig().preset
     assert shown["device"] == "auto"
     assert shown["progress"] == "bar"
     sequential, joint = (config_from({}, method=one).findings.threshold for one in ("sequential", "joint"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from job_samples import DEADLINE_S, QUICK, sample_request
+from warm_python import warm_python
 
 from ChangeMapJointLib.comparison.events import OutputClosed, emit
 from ChangeMapJointLib.comparison.output import is_run
@@ -36,9 +37,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*scans, "--config", f"{folder / 'config.json'}", "--progress", "json"]
 
 
-def start(*arguments: object, **popen: object) -> subprocess.Popen[str]:
+def start(*arguments: object, python: str | None = None, **popen: object) -> subprocess.Popen[str]:
+    """The command in a process of its own; one that is to be killed needs its own ``python``."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **streams)
+    return subprocess.Popen([python or warm_python(), *COMMAND[1:], *map(str, arguments)], **streams)
 
 
 def until_stage(process: subprocess.Popen[str], stage: str) -> None:
@@ -84,7 +86,7 @@ def test_ctrl_c_stays_ignored_where_it_was() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
 def test_help_into_a_closed_pipe_ends_quietly(arguments) -> None:
-    process = start(*arguments)
+    process = start(*arguments, python=sys.executable)  # what the interpreter does at its end counts
     process.stdout.close()
     assert process.stderr.read() == ""
     process.wait(timeout=DEADLINE_S)
@@ -128,7 +130,7 @@ def test_a_closed_pipe_is_not_taken_for_a_damaged_file(monkeypatch, tmp_path) ->
 def after_a_kill(inputs, tmp_path_factory) -> tuple[list[str], Path]:
     """What a run left that was killed while it wrote, and the folder of the next one."""
     out = tmp_path_factory.mktemp("killed") / "out"
-    with start("run", *inputs, "--out", out) as process:
+    with start("run", *inputs, "--out", out, python=sys.executable) as process:
         until_stage(process, "write")
         process.kill()
         process.communicate()
@@ -150,7 +152,7 @@ def test_a_run_killed_while_replacing_leaves_the_old_or_the_new(inputs, after_a_
     out = tmp_path / "out"
     shutil.copytree(after_a_kill[1], out)
     before = (out / "run.json").read_text()
-    with start("run", *inputs, "--out", out, "--overwrite") as process:
+    with start("run", *inputs, "--out", out, "--overwrite", python=sys.executable) as process:
         until_stage(process, "write")
         process.kill()
         process.communicate()

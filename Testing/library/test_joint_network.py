@@ -1,21 +1,15 @@
-"""The network: shapes, what splits where, how far it sees, warping and composing; and its files."""
+"""The network: shapes, what splits where, how far it sees, warping and composing."""
 
-import json
-import os
-import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.joint import network as joint_network
-from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions, TwoHeadUNet, best_shift, similarity
-from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, warp
+from ChangeMapJointLib.joint.warping import compose, displacement_at, inverse, warp_tensor
 
 H = (2.0, 1.0, 0.5)
 PAPER = NetworkOptions(factors=(1,), channels=(4,), reach=(0,))
@@ -126,11 +120,11 @@ def test_the_finer_block_sees_what_the_coarser_one_moved_and_warps_it_on() -> No
     made.blocks = torch.nn.ModuleList([first, then])
     r, t = volume((8, 8, 8)), torch.nn.functional.avg_pool3d(volume((16, 16, 16), 1), 2)
     found = made(r, t, H)
-    coarse = warp(joint_network.normalised(t), joint_network.resize(found.coarser_mm[0], (8, 8, 8)), H)
+    coarse = warp_tensor(joint_network.normalised(t), joint_network.resize(found.coarser_mm[0], (8, 8, 8)), H)
     assert torch.allclose(then.shown[:, 1:], coarse, atol=1e-5)
     assert torch.allclose(then.shown[:, :1], joint_network.normalised(r))
     step = then.step_vox * torch.tensor(H).view(1, 3, 1, 1, 1)
-    wanted = step + warp(joint_network.resize(found.coarser_mm[0], (8, 8, 8)), step, H)  # u2(x) + u1(x + u2(x))
+    wanted = step + warp_tensor(joint_network.resize(found.coarser_mm[0], (8, 8, 8)), step, H)  # u2(x) + u1(x + u2(x))
     assert torch.allclose(found.displacement_mm, wanted, atol=1e-5)
     assert torch.equal(found.logits, torch.full_like(found.logits, 2.0))  # they add up
 
@@ -144,18 +138,18 @@ def ramp() -> Tensor:
 def test_warping_moves_by_millimetres_along_x_y_z() -> None:
     u = torch.zeros(1, 3, 8, 10, 12, dtype=torch.float64)
     u[:, 0], u[:, 1], u[:, 2] = 2.0, -1.0, 0.25
-    moved = warp(ramp(), u, H)
+    moved = warp_tensor(ramp(), u, H)
     inner = (..., slice(1, -1), slice(1, -1), slice(1, -1))
     assert torch.allclose(moved[inner], ramp()[inner] + 2.0 - 10.0 + 25.0)
-    assert torch.allclose(warp(ramp(), 0 * u, H), ramp(), atol=1e-9)
+    assert torch.allclose(warp_tensor(ramp(), 0 * u, H), ramp(), atol=1e-9)
 
 
 def test_composing_is_warping_twice() -> None:
     generator = torch.Generator().manual_seed(3)
     coarse = torch.randn(2, 3, 2, 3, 3, generator=generator, dtype=torch.float64)
     first, then = torch.nn.functional.interpolate(coarse, (8, 10, 12), mode="trilinear", align_corners=True)[:, None]
-    step = warp(warp(ramp(), 0.3 * first, H), 0.3 * then, H)
-    once = warp(ramp(), compose(0.3 * first, 0.3 * then, H), H)
+    step = warp_tensor(warp_tensor(ramp(), 0.3 * first, H), 0.3 * then, H)
+    once = warp_tensor(ramp(), compose(0.3 * first, 0.3 * then, H), H)
     inner = (..., slice(2, -2), slice(3, -3), slice(2, -2))
     assert torch.allclose(step[inner], once[inner], atol=1e-6)  # the ramp is linear, u nearly so between voxels
 
@@ -165,9 +159,9 @@ def test_a_crop_is_warped_and_composed_as_the_whole_is() -> None:
     u, then = torch.randn(2, 1, 3, 8, 10, 12, generator=generator, dtype=torch.float64)
     box = (..., slice(2, 6), slice(3, 10), slice(4, 9))
     offset = (4, 3, 2)  # (x, y, z)
-    assert torch.allclose(warp(ramp(), u[box], H, offset), warp(ramp(), u, H)[box], atol=1e-9)
+    assert torch.allclose(warp_tensor(ramp(), u[box], H, offset), warp_tensor(ramp(), u, H)[box], atol=1e-9)
     assert torch.allclose(compose(u, then[box], H, offset), compose(u, then, H)[box], atol=1e-9)
-    assert not torch.allclose(warp(ramp(), u[box], H, (3, 4, 2)), warp(ramp(), u, H)[box], atol=0.1)
+    assert not torch.allclose(warp_tensor(ramp(), u[box], H, (3, 4, 2)), warp_tensor(ramp(), u, H)[box], atol=0.1)
 
 
 def test_the_inverse_brings_points_back() -> None:
@@ -210,146 +204,6 @@ def test_slabs_give_what_the_whole_gives(
     assert seen == sizes
     for ours, theirs in zip(slabs, whole, strict=True):
         assert float((ours - theirs).abs().max()) < 1e-13 < 0.01 < float(theirs.abs().max())
-
-
-# -- files --------------------------------------------------------------------------------------
-def stored(folder: Path) -> Path:
-    path = folder / "small.safetensors"
-    write_checkpoint(path, network(SMALL, seed=5), {"data": "none: a test"})
-    return path
-
-
-def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
-    path = stored(tmp_path)
-    found = read_checkpoint(path)
-    assert found.card["data"] == "none: a test"
-    assert found.card["sha256"] == found.sha256
-    assert found.network.options == SMALL
-    assert not found.network.training
-    for name, value in network(SMALL, seed=5).state_dict().items():
-        assert torch.equal(found.network.state_dict()[name], value)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.json", "small.safetensors"]
-
-
-def test_weights_with_kept_statistics_are_the_same_file_when_written_again(tmp_path: Path) -> None:
-    made = network(replace(ALONE, kept_statistics=True))
-    write_checkpoint(tmp_path / "a.safetensors", made, {})
-    found = read_checkpoint(tmp_path / "a.safetensors")
-    write_checkpoint(tmp_path / "b.safetensors", found.network, found.card)
-    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-
-
-def test_the_card_of_another_network_can_be_taken_over(tmp_path: Path) -> None:
-    path = stored(tmp_path)
-    other = tmp_path / "other.safetensors"
-    write_checkpoint(other, network(PAPER), read_checkpoint(path).card)
-    found = read_checkpoint(other)
-    assert found.network.options == PAPER
-    assert found.card["data"] == "none: a test"
-
-
-def test_a_card_that_asks_for_more_memory_than_there_is_costs_none(tmp_path: Path) -> None:
-    path = stored(tmp_path)
-    card = json.loads(path.with_suffix(".json").read_text())
-    card["network"] = {
-        "factors": [64, 32, 16, 8, 4, 2, 1],
-        "channels": [256] * 7,
-        "reach": [0] * 7,
-        "depth": 5,
-    }  # 170 GB
-    path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match="do not fit the network"):
-        read_checkpoint(path)
-
-
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    made = network(SMALL)
-    with torch.no_grad():
-        made.blocks[0].change.bias[0] = torch.nan  # type: ignore[union-attr,index]
-    write_checkpoint(tmp_path / "bad.safetensors", made, {})
-    with pytest.raises(InputError, match="NaN or infinite"):
-        read_checkpoint(tmp_path / "bad.safetensors")
-
-
-class Bomb:
-    """A pickle that would leave a trace if anything unpickled it."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.trace),)
-
-
-def put(path: Path, content: bytes, *, honest: bool) -> None:
-    """Exchange the weights; ``honest``: with their hash in the card."""
-    import hashlib
-
-    path.write_bytes(content)
-    if honest:
-        card = json.loads(path.with_suffix(".json").read_text())
-        card["sha256"] = hashlib.sha256(content).hexdigest()
-        path.with_suffix(".json").write_text(json.dumps(card))
-
-
-def test_wrong_files_are_one_clear_line_each(tmp_path: Path) -> None:
-    path = stored(tmp_path)
-    content = path.read_bytes()
-    put(path, content[:-10], honest=False)
-    with pytest.raises(InputError, match=r"SHA-256.*truncated or changed"):
-        read_checkpoint(path)
-    put(path, content[:200], honest=True)
-    with pytest.raises(InputError, match="not safetensors"):
-        read_checkpoint(path)
-    put(path, b"", honest=True)
-    with pytest.raises(InputError, match="not safetensors"):
-        read_checkpoint(path)
-    put(path, content, honest=True)
-    renamed = path.rename(tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match=r"other\.json: cannot be read"):
-        read_checkpoint(renamed)
-    path.with_suffix(".json").rename(tmp_path / "other.json")
-    with pytest.raises(InputError, match=r"is the card of 'small\.safetensors'"):
-        read_checkpoint(renamed)
-    with pytest.raises(InputError, match="cannot be read"):
-        read_checkpoint(tmp_path / "nowhere.safetensors")
-
-
-def test_a_pickle_in_the_place_of_weights_is_not_opened(tmp_path: Path) -> None:
-    path, trace = stored(tmp_path), tmp_path / "trace"
-    put(path, pickle.dumps(Bomb(trace)), honest=True)
-    with pytest.raises(InputError, match="not safetensors"):
-        read_checkpoint(path)
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"format": "changemap-joint-9"}, "format is 'changemap-joint-9'"),
-        ({"network": {"factors": [2, 1], "channels": [3, 3], "reach": [1, 0]}}, "do not fit the network"),
-        (
-            {"network": {"factors": [2, 1], "channels": [2, 2], "reach": [1, 0], "depth": 1, "layers": 4}},
-            "unknown option 'layers'",
-        ),
-        ({"network": [1]}, "not an object of options"),
-        ({"network": {"channels": [10**9, 1]}}, "channels"),
-    ],
-)
-def test_cards_that_do_not_fit(tmp_path: Path, change: dict[str, object], said: str) -> None:
-    path = stored(tmp_path)
-    card = json.loads(path.with_suffix(".json").read_text()) | change
-    path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match=said):
-        read_checkpoint(path)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000])
-def test_cards_that_are_none(tmp_path: Path, content: str) -> None:
-    path = stored(tmp_path)
-    path.with_suffix(".json").write_text(content)
-    with pytest.raises(InputError, match=r"small\.json"):
-        read_checkpoint(path)
 
 
 # -- the shift before a block ---------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from ChangeMapJointLib.change import judge
 from ChangeMapJointLib.change.features import Features
 from ChangeMapJointLib.change.judge import TERMS, JudgeModel, explain, judge_change, read_judge, terms
-from ChangeMapJointLib.change.sections import OPERATING_POINTS, REASONS
+from ChangeMapJointLib.change.sections import OPERATING_POINT_HINTS, OPERATING_POINTS, REASONS
 from ChangeMapJointLib.core.errors import InputError
 
 CASES = json.loads((Path(__file__).parent / "judged_cases.json").read_text("utf-8"))
@@ -115,3 +115,21 @@ def test_a_change_of_one_or_two_voxels_is_never_a_finding() -> None:
         certain = JudgeModel(30.0, (0.0,) * len(TERMS), read_judge().operating_points)
         assert judge_change(NEW, point, certain).section == "finding"
         assert judge_change(NEW, point, certain, measurable=False).section != "finding"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_feature_that_is_no_number_gives_no_probability(value: float) -> None:
+    broken = replace(NEW, gap=value)
+    with pytest.raises(ValueError, match="finite features, got gap"):
+        read_judge().probability(broken)
+    judgement = judge_change(broken, "sensitive")
+    assert judgement.section == "possible"
+    assert judgement.probability < min(read_judge().operating_points.values())
+
+
+def test_the_lists_name_the_false_findings_that_were_measured() -> None:
+    results = Path(__file__).parents[1] / "benchmarks" / "results" / "findings.json"
+    measured = json.loads(results.read_text("utf-8"))["synthetic pairs of patients left out"]
+    for point, words in OPERATING_POINT_HINTS.items():
+        assert f"{measured[point]['false_per_scan']:.1f} false" in words
+        assert measured[point]["probability"] == read_judge().operating_points[point]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from lung_samples import EDGE_MM, GRID, chest, dice, ellipsoid, lungs_of_chest, on_surface, truth
 from phantoms import (
     AIR_HU,
     BODY_HU,
-    LUNG_CENTRES_MM,
     LUNG_HU,
-    LUNG_SEMIAXES_MM,
     LUNG_VOLUME_ML,
     TRACHEA_AXIS_MM,
     TRACHEA_BOTTOM_MM,
@@ -23,52 +20,15 @@ from phantoms import (
     Sphere,
     centred_grid,
     chest_hu,
-    chest_phantom,
     rotation,
     voxel_points,
 )
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_both, segment_lungs
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
-
-GRID = centred_grid((88, 92, 128), (2.5, 2.5, 2.5))
-EDGE_MM = 2.5  # partial volume, as a scanner's
-
-
-def ellipsoid(points_mm: FloatArray, side: int, grow_mm: float = 0.0) -> NDArray[np.bool_]:
-    """The true lung of the phantom: side RIGHT or LEFT."""
-    offset = points_mm - np.asarray(LUNG_CENTRES_MM[side - 1])
-    return ((offset / (np.asarray(LUNG_SEMIAXES_MM) + grow_mm)) ** 2).sum(axis=-1) <= 1
-
-
-def on_surface(side: int, direction: Iterable[float]) -> tuple[float, float, float]:
-    """The point of a lung's surface that lies that way from its middle."""
-    way = np.asarray(list(direction), dtype=float)
-    semi = np.asarray(LUNG_SEMIAXES_MM)
-    x, y, z = np.asarray(LUNG_CENTRES_MM[side - 1]) + way / np.sqrt(((way / semi) ** 2).sum())
-    return float(x), float(y), float(z)
-
-
-def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
-def truth(grid: Grid) -> NDArray[np.uint8]:
-    points = voxel_points(grid)
-    return np.where(ellipsoid(points, RIGHT), RIGHT, np.where(ellipsoid(points, LEFT), LEFT, 0)).astype(np.uint8)
-
-
-def chest(**options: object) -> Volume:
-    return chest_phantom(**{"grid": GRID, "edge_mm": EDGE_MM, **options})  # type: ignore[arg-type]
-
-
-@cache
-def lungs_of_chest() -> Lungs:
-    """Of :func:`chest` as it is."""
-    return segment_lungs(chest())
 
 
 @pytest.mark.parametrize(

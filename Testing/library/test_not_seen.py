@@ -8,7 +8,9 @@ from judge_samples import evidence
 from lung_shapes import cube
 from scipy import ndimage
 
-from ChangeMapJointLib.change.not_seen import ball_response, not_seen
+from ChangeMapJointLib.change.not_seen import ball_response, not_seen, nothing_seen
+from ChangeMapJointLib.change.sections import NOTHING_SEEN
+from ChangeMapJointLib.export.unseen import unseen_of_records
 
 
 @pytest.mark.parametrize(("diameter_mm", "sigma_mm"), [(4.0, 1.1), (8.0, 2.0), (14.0, 3.6)])
@@ -53,3 +55,13 @@ def test_small_nodules_are_said_to_be_missed_only_where_voxels_would_show_them()
     fine = {s.key: s for s in not_seen(evidence([], []), shared_percent=100, trusted_percent=100)}["small"]
     assert fine.value < 6.0
     assert "Of those below 6 mm many are missed." in fine.sentence
+
+
+def test_a_failed_registration_has_seen_nothing_whatever_an_older_run_states() -> None:
+    (statement,) = nothing_seen()
+    assert statement.sentence == NOTHING_SEEN
+    assert statement.value is None
+    stated = [{"key": "small", "sentence": "Solid nodules below about 3 mm."}]
+    failed = {"findings": {}, "quality": {"quality": {"verdict": "do not use"}, "not_seen": stated}}
+    assert unseen_of_records(failed) == (NOTHING_SEEN,)
+    assert unseen_of_records({**failed, "quality": {"not_seen": stated}}) == ("Solid nodules below about 3 mm.",)

@@ -82,6 +82,22 @@ def test_a_session_goes_on_after_a_crash_with_its_open_case_and_without_the_time
     assert (reading.removed, reading.first_mark_s) == (1, 10.0)
 
 
+def test_a_case_that_is_given_up_counts_nowhere_and_may_be_shown_again(tmp_path):
+    clock, path = Clock(), tmp_path / "log.jsonl"
+    with ReadingLog(path, SESSION, clock=clock, now=clock.now) as log:
+        log.begin("c4", order=1, arm="unaided")
+        log.mark(1, (1, 2, 3), rating=50)
+        log.withdraw("cannot be shown")
+        assert log.remaining == ("c1",)
+        log.begin("c4", order=2, arm="unaided")
+        clock.s += 3
+        log.submit()
+    loaded = read_log(path)
+    assert [(reading.case, reading.marks, reading.active_s) for reading in loaded.readings] == [("c4", (), 3.0)]
+    assert loaded.withdrawn == ("c4",)
+    assert any("withdrawn and left out: c4" in note for note in loaded.notes)
+
+
 def test_a_log_cut_at_any_byte_is_read_and_can_be_gone_on_with(tmp_path):
     clock, path = Clock(), tmp_path / "log.jsonl"
     with ReadingLog(path, SESSION, clock=clock, now=clock.now) as log:

@@ -12,6 +12,8 @@ import pytest
 from export_samples import content, finding, grown
 from report_page import Page
 
+from ChangeMapJointLib.export.reader_decisions import ReaderLine, Reading
+from ChangeMapJointLib.export.reading import BEGIN, END, write_reading
 from ChangeMapJointLib.export.report import interval_words, render_report
 from ChangeMapJointLib.export.wording import change, number, provenance_tables, quality_lines, signed
 from ChangeMapJointLib.scan.volume import Acquisition
@@ -209,3 +211,29 @@ def test_the_overview_counts_in_words(found, words):
     page = Page(render_report(content(*(finding(number) for number in found))))
     alts = [image["alt"].lower() for image in page.images]
     assert any(f"coronal projection of both lungs, {words} numbered" in alt for alt in alts)
+
+
+# -- what the reader decided ----------------------------------------------------------------
+def test_decisions_made_later_stand_where_those_made_with_the_report_stand(tmp_path):
+    of_panel = Reading((ReaderLine("1, new, L 86", "rejected", "a <vessel>", 1),), "fine", 0.68, 2)
+    path = tmp_path / "report.html"
+    path.write_text(render_report(content(finding(), grown(), reading=of_panel)), "utf-8", newline="")
+    before = path.read_text("utf-8")
+    assert "0 of 2 findings accepted, 1 rejected, 1 not judged." in Page(before).text
+    assert "a &lt;vessel&gt;" in before
+
+    stamp = {"decision": {"at": "2026-05-06T10:30:00.123Z", "reader": "R<1>"}}
+    entry = {"id": 2, "kind": "grown", "centre_mm": [1, -2.25, 3], "decision": "accepted", "stamps": stamp}
+    stored = {"findings": {"7": entry, "8": {"id": 9, "decision": ""}}, "registration": {"verdict": "doubtful"}}
+    assert write_reading(tmp_path, stored)
+    after = path.read_text("utf-8")
+    said = Page(after).text
+    assert "a <vessel>" not in said
+    assert "1 finding accepted, 0 rejected. Registration, as the reader judged it: doubtful." in said
+    assert all(word in said for word in ("2, grown, at 1.0, -2.2, 3.0 mm LPS", "R<1>", "2026-05-06 10:30:00"))
+    assert after.partition(BEGIN)[0] == before.partition(BEGIN)[0]
+    assert after.partition(END)[2] == before.partition(END)[2]
+
+    assert write_reading(tmp_path, {"findings": {}, "registration": {}})  # all was taken back
+    assert path.read_text("utf-8") == render_report(content(finding(), grown()))
+    assert not write_reading(tmp_path / "no-run", stored)

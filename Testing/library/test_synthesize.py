@@ -19,7 +19,7 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.resample import sample_array
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.write import read_displacement, write_nrrd
-from ChangeMapJointLib.joint.warping import displacement_at, warp
+from ChangeMapJointLib.joint.warping import displacement_at, warp_tensor
 from ChangeMapJointLib.synthesis.acquisition import apply_kernel
 from ChangeMapJointLib.synthesis.draw import NULL_PAIRS, SMOOTH_PAIRS, DrawOptions, draw_pair
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
@@ -236,7 +236,7 @@ def test_samples_are_in_one_frame_and_their_keypoints_fit_the_deformation(folder
     inside = sample.mask_reference > 0.5
     apart = [
         float((sample.reference - image)[inside].abs().mean())
-        for image in (sample.template, warp(sample.template[None, None], u[None], sample.spacing_mm)[0, 0])
+        for image in (sample.template, warp_tensor(sample.template[None, None], u[None], sample.spacing_mm)[0, 0])
     ]
     assert apart[1] < 0.8 * apart[0]
     other = PairDataset([folder], (32, 32, 32), tmp_path / "cache")

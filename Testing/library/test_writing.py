@@ -116,6 +116,63 @@ def test_a_displacement_field_has_slicers_header_and_comes_back(tmp_path):
     assert found.grid.same_as(expected.grid, tolerance_mm=1e-9)
 
 
+def breathing(shape=(21, 16, 30)) -> DisplacementField:
+    """A smooth motion of 6 mm on an oblique grid, with axes of odd and of even length."""
+    grid = centred_grid(shape, (1.5, 2.0, 2.5), centre_mm=(10.0, -20.0, 300.0), direction=OBLIQUE)
+    z, y, x = np.indices(shape) / np.reshape(np.array(shape) - 1.0, (3, 1, 1, 1))
+    waves = np.stack([np.sin(3 * x + y), np.cos(2 * y + z), 2 * np.sin(2.5 * z + x)], -1)
+    return DisplacementField((3 * waves).astype(np.float32), grid)
+
+
+def test_a_smooth_field_is_stored_in_a_twelfth_and_comes_back(tmp_path):
+    expected = breathing()
+    whole, thin = tmp_path / "whole.nrrd", tmp_path / "thin.nrrd"
+    write_displacement(whole, expected)
+    write_displacement(thin, expected, lungs=np.ones(expected.grid.shape, dtype=bool))
+    assert thin.stat().st_size < whole.stat().st_size / 6
+    found = read_displacement(thin)
+    assert np.linalg.norm(found.vectors_mm - expected.vectors_mm, axis=-1).max() < 0.02
+    assert found.grid.shape == expected.grid.shape
+    assert found.grid.same_as(expected.grid, tolerance_mm=1e-9)
+    stored, header = nrrd.read(str(thin))  # what other programs see: vectors in mm on every second voxel
+    assert (header["type"], header["displacement field type"]) == ("float", "resampling")
+    kept = expected.vectors_mm[::2, ::2, ::2]
+    np.testing.assert_allclose(stored.transpose(3, 2, 1, 0)[:11, :8, :15], kept, atol=0.002)
+
+
+def test_only_a_smooth_field_is_thinned_and_only_the_lungs_are_exact(tmp_path):
+    smooth, lungs = breathing(), np.zeros((21, 16, 30), dtype=bool)
+    lungs[:, :, :15] = True
+    for bend_mm, side, thinned in ((0.1, 20, True), (0.1, 9, False), (2.0, 20, False)):
+        vectors = smooth.vectors_mm.copy()
+        vectors[10, 7, side] += bend_mm
+        write_displacement(tmp_path / "u.nrrd", DisplacementField(vectors, smooth.grid), lungs=lungs)
+        assert (read_array(tmp_path / "u.nrrd")[0].shape[:3] != smooth.grid.shape) is thinned
+        error = np.linalg.norm(read_displacement(tmp_path / "u.nrrd").vectors_mm - vectors, axis=-1)
+        assert error[lungs].max() < 0.02
+        assert error.max() < 0.25
+
+
+def test_a_thinned_field_with_a_damaged_header_is_refused(tmp_path):
+    write_displacement(tmp_path / "u.nrrd", breathing(), lungs=np.ones((21, 16, 30), dtype=bool))
+    content = (tmp_path / "u.nrrd").read_bytes()
+    for words in (b"99 16 21", b"30 16", b"-30 16 21", b"30 16 21 4"):
+        (tmp_path / "u.nrrd").write_bytes(content.replace(b"30 16 21", words))
+        with pytest.raises(InputError, match="do not belong to"):
+            read_displacement(tmp_path / "u.nrrd")
+
+
+def test_rounded_maps_differ_by_half_a_step_and_are_smaller(tmp_path):
+    values = np.random.default_rng(3).random((8, 30, 30), dtype=np.float32)
+    grid = centred_grid(values.shape, (1.0, 1.0, 1.0))
+    write_nrrd(tmp_path / "a.nrrd", values, grid)
+    write_nrrd(tmp_path / "b.nrrd", values, grid, step=2.0**-12)
+    found = read_array(tmp_path / "b.nrrd")[0]
+    assert found.dtype == np.float32
+    assert np.abs(found - values).max() <= 2.0**-13
+    assert (tmp_path / "b.nrrd").stat().st_size < 0.75 * (tmp_path / "a.nrrd").stat().st_size
+
+
 def test_itk_maps_points_with_the_field_as_we_do(tmp_path):
     """SimpleITK's DisplacementFieldTransform is the resampling transform y(x) = x + u(x)."""
     expected = field()

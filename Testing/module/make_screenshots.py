@@ -1,4 +1,7 @@
-"""Pictures of the module for the README: ``python Testing/module/make_screenshots.py FOLDER``.
+"""Pictures of the module for the README: ``python Testing/module/make_screenshots.py FOLDER [--compare] [--dark]``.
+
+With ``--compare`` the pictures in FOLDER stay as they are; it ends with 1 where one made now shows something else, see
+``pictures.py``. With ``--dark`` the window has the colors of Slicer's dark theme.
 
 The real panel compares the sample pair in the stand-in host (see README.md beside this file); a picture is what its
 window shows.
@@ -6,6 +9,7 @@ window shows.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -18,8 +22,9 @@ import slicerhost
 app = slicerhost.boot()
 
 import slicer
+from pictures import difference
 from PIL import Image
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 from slicerhost import load_module, open_module, user
 
 MODULE = Path(__file__).parents[2] / "ChangeMapJoint" / "ChangeMapJoint.py"
@@ -51,7 +56,34 @@ def main(folder: Path) -> None:
         fail(widget)
         take(folder / "module-error.png")
     print(slicerhost.errors, end="")
-    sys.exit(bool(slicerhost.errors.entries))
+    if slicerhost.errors.entries:
+        sys.exit(1)
+
+
+def compare_with(kept: Path) -> None:
+    """Make the pictures anew, and end with 1 where one of them shows something else than the kept one."""
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(folder))
+        made = sorted(Path(folder).glob("*.png"))
+        reasons = [f"{one.name} {why}" for one in made if (why := difference(one, kept / one.name))]
+    print("\n".join(reasons) or f"{len(made)} pictures show what those in {kept} show")
+    if reasons:
+        sys.exit("the panel has changed: make screenshots, and look at them")
+
+
+def darken() -> None:
+    """Give the window the colors of Slicer's dark theme."""
+    palette = QtGui.QPalette()
+    dark, base, light = QtGui.QColor(53, 53, 53), QtGui.QColor(35, 35, 35), QtGui.QColor(255, 255, 255)
+    roles = QtGui.QPalette.ColorRole
+    for role in (roles.Window, roles.Button, roles.AlternateBase, roles.ToolTipBase):
+        palette.setColor(role, dark)
+    palette.setColor(roles.Base, base)
+    for role in (roles.WindowText, roles.Text, roles.ButtonText, roles.ToolTipText):
+        palette.setColor(role, light)
+    palette.setColor(roles.Highlight, QtGui.QColor(42, 130, 218))
+    QtWidgets.QApplication.setStyle("Fusion")
+    QtWidgets.QApplication.setPalette(palette)
 
 
 def sample_pair() -> tuple[Any, Any]:
@@ -130,4 +162,11 @@ def take(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", type=Path)
+    options.add_argument("--compare", action="store_true")
+    options.add_argument("--dark", action="store_true")
+    given = options.parse_args()
+    if given.dark:
+        darken()
+    (compare_with if given.compare else main)(given.folder)

@@ -232,8 +232,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def children() -> list[psutil.Process]:
     """Processes that the panel has started and that still run, with those below them.
 
-    A test worker has some of its own, which tests of other files may have started: the servers of
-    :mod:`multiprocessing` (``python -c "from multiprocessing.forkserver import main; ..."``).
+    A test worker has some of its own, which tests of other files may have started: the server of ``warm_python`` and
+    those of :mod:`multiprocessing` (``python -c "from multiprocessing.forkserver import main; ..."``).
     """
     panels = [one for one in psutil.Process().children() if not _is_test_server(one)]
     below = [one for child in panels for one in _below(child)]
@@ -242,7 +242,8 @@ def children() -> list[psutil.Process]:
 
 def _is_test_server(process: psutil.Process) -> bool:
     try:
-        return any("from multiprocessing." in word for word in process.cmdline())
+        words = process.cmdline()
+        return any("from multiprocessing." in word or word.endswith("warm_python.py") for word in words)
     except psutil.NoSuchProcess:  # a zombie is one of these
         return False
 

@@ -11,10 +11,11 @@ import numpy as np
 import panel_samples
 import pytest
 import slicer
+import vtk
 from panel_samples import NEW_MM, chest, finished_job, nodes
 from panel_views import centre_lps, look_at, only_the_overlay, painted, picture
 from PySide6.QtCore import Qt
-from slicerhost import dialogs, leave_module, open_module, user
+from slicerhost import dialogs, hierarchy, leave_module, open_module, user
 
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.io.write import write_nrrd
@@ -229,3 +230,88 @@ for name in sys.argv[1:]:
 """
     used = ("scene.results", "scene.check", "gate.checks", "io.dicom.values", "background.worker", "comparison.run")
     subprocess.run([sys.executable, "-c", program, *used], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_data_module_shows_scans_and_the_run_alone(shown) -> None:
+    """Slicer makes an entry for each node that is not hidden when it is added."""
+    parameters = shown.panel.parameters
+    parameters.checkOverlay = "displacement"
+    parameters.edges = True
+    slicer.app.processEvents()
+    shown.ui.swipeSlider.value = 40
+    slicer.app.processEvents()
+    entries = hierarchy.entries(slicer.mrmlScene)
+    assert {name for name, above in entries.items() if not above} == {"Current", "Prior", "ChangeMap sequential"}
+    assert all(name.startswith(("Current: ", "Prior: ")) for name, above in entries.items() if above)
+
+
+def test_a_scene_that_closes_leaves_no_entry_of_its_nodes_behind(widget) -> None:
+    """A node that comes to lie where one of the old scene lay would be taken for it."""
+    job = finished_job(widget.logic.runs.root, *nodes())
+    old = vtk.vtkWeakReference()
+    old.Set(slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene))
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert old.Get() is None
+    assert not hierarchy.entries(slicer.mrmlScene)
+    assert widget.panel.loadJob(job, recover=True)  # an error of VTK fails the test
+    assert set(hierarchy.entries(slicer.mrmlScene)) >= {"Current", "Prior", "ChangeMap sequential"}
+
+
+def test_no_path_of_this_computer_is_stored_in_the_scene(shown) -> None:
+    assert str(shown.logic.runs.root) not in slicer.util.getNode("Current: run record").GetText()
+    collection = slicer.mrmlScene.GetNodes()
+    for node in (collection.GetItemAsObject(i) for i in range(collection.GetNumberOfItems())):
+        values = [node.GetAttribute(name) or "" for name in node.GetAttributeNames()]
+        assert not any(str(shown.logic.runs.root) in value for value in values), node.GetName()
+
+
+@pytest.mark.parametrize("quits", [False, True])
+def test_quitting_asks_about_a_comparison_that_runs(widget, quits) -> None:
+    window = slicer.util.mainWindow()
+    widget.panel.parameters.reference, widget.panel.parameters.template = nodes()
+    widget.logic.runs.start(*nodes(), method="rigid")
+    dialogs.answer("confirmYesNo", quits)
+    window.close()
+    assert window.visible is not quits
+    assert "comparison is running" in dialogs.texts("confirmYesNo")[-1]
+    widget.logic.runs.close()
+    window.show()
+    window.close()  # nothing runs: nobody asks
+    window.show()
+
+
+def test_two_cts_of_one_patient_are_chosen_by_their_dates(widget) -> None:
+    """Nothing is guessed: both must say that they are CTs of the same patient, of different days."""
+    leave_module("ChangeMapJoint")
+    older, newer = nodes()
+    tags = {"0008,0060": "CT", "0010,0020": "42", "0010,0010": "Roe^Jane"}
+    slicer.dicomDatabase.put("1.1", **tags, **{"0008,0022": "20240105"})
+    slicer.dicomDatabase.put("1.2", **tags, **{"0008,0022": "20250317"})
+    older.SetAttribute("DICOM.instanceUIDs", "1.1")
+    open_module("ChangeMapJoint")
+    assert widget.panel.parameters.reference is None  # the other one says nothing of itself
+    newer.SetAttribute("DICOM.instanceUIDs", "1.2")
+    leave_module("ChangeMapJoint")
+    open_module("ChangeMapJoint")
+    assert (widget.panel.parameters.reference, widget.panel.parameters.template) == (newer, older)
+    assert widget.ui.applyButton.enabled
+    widget.panel.parameters.reference = widget.panel.parameters.template = None
+    slicer.dicomDatabase.put("1.2", **{**tags, "0010,0020": "43"}, **{"0008,0022": "20250317"})
+    leave_module("ChangeMapJoint")
+    open_module("ChangeMapJoint")
+    assert widget.panel.parameters.reference is None
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (1366, 768)])
+def test_the_panel_is_never_cut_off(shown, size) -> None:
+    """It scrolls up and down alone: what is wider than its dock cannot be reached."""
+    slicer.app.mainWindow().resize(*size)
+    shown.panel.parameters.checkOverlay = "jacobian"
+    slicer.app.processEvents()
+    panel = shown.panel.widget
+    viewport = panel.parentWidget()
+    while viewport.metaObject().className() != "QScrollArea":
+        viewport = viewport.parentWidget()
+    assert viewport.widget().width <= viewport.viewport().width
+    assert slicer.app.mainWindow().width <= size[0]

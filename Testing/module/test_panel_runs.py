@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
 
 from job_samples import QUICK
 from phantoms import Sphere, chest_phantom
-from test_rigid import mirrored, scan
+from rigid_samples import mirrored, scan
+from warm_python import warm_python
 
 from ChangeMapJointLib.scene.nodes import CURRENT
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
@@ -52,6 +53,12 @@ def quickly(widget, folder: Path) -> None:
     """Few and coarse steps."""
     (folder / "options.json").write_text(json.dumps(QUICK))
     widget.ui.configurationPathLineEdit.currentPath = str(folder / "options.json")
+
+
+@pytest.fixture
+def warm(monkeypatch) -> None:
+    """Workers start in milliseconds."""
+    monkeypatch.setattr("ChangeMapJointGui.process.pythonOfSlicer", warm_python)
 
 
 def test_apply_paints_exactly_what_the_map_says(widget, tmp_path) -> None:
@@ -99,7 +106,7 @@ def test_cancel_leaves_nothing_and_the_panel_is_ready_again(widget) -> None:
     assert slicer.mrmlScene.GetNumberOfNodes() == before
 
 
-def test_a_pair_that_cannot_be_aligned_is_told_in_words_and_the_log_opens(widget, tmp_path) -> None:
+def test_a_pair_that_cannot_be_aligned_is_told_in_words_and_the_log_opens(widget, warm, tmp_path) -> None:
     quickly(widget, tmp_path)
     patient = scan()
     choose(widget, *(in_scene(one[0], name) for one, name in ((patient, "Now"), (mirrored(patient, 2), "Mirrored"))))
@@ -123,7 +130,7 @@ def test_a_killed_worker_is_told_in_words(widget) -> None:
     assert widget.logic.runs.lastJob.log_file.exists()
 
 
-def test_rigid_only_shows_the_prior_and_says_that_there_is_no_map(widget, tmp_path) -> None:
+def test_rigid_only_shows_the_prior_and_says_that_there_is_no_map(widget, warm, tmp_path) -> None:
     quickly(widget, tmp_path)
     choose(widget, *closed_form_pair())
     box = widget.ui.methodComboBox
@@ -165,7 +172,7 @@ def test_a_run_whose_scans_are_gone_everywhere_cannot_be_recovered(widget) -> No
     assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
 
 
-def test_process_waits_for_the_result_from_a_script(widget, tmp_path) -> None:
+def test_process_waits_for_the_result_from_a_script(widget, warm, tmp_path) -> None:
     quickly(widget, tmp_path)
     results = widget.logic.process(
         *closed_form_pair(), method="rigid", configurationFile=str(tmp_path / "options.json")
@@ -198,16 +205,7 @@ def panel_samples_without_lungs():
     return pair
 
 
-def test_the_chosen_effort_reaches_the_worker(widget) -> None:
-    choose(widget, *panel_samples.nodes())
-    user.choose(widget.ui.presetComboBox, "Fast: at 2.25 mm, errors of 0.3 mm")
-    user.click(widget.ui.applyButton)
-    assert widget.logic.runs.lastJob.read().configuration["preset"] == "fast"
-    widget.logic.runs.cancel()
-    wait_for_end(widget)
-
-
-def test_one_run_at_a_time(widget) -> None:
+def test_one_run_at_a_time(widget, warm) -> None:
     pair = panel_samples.nodes()
     widget.logic.process(*pair, waitForCompletion=False)
     with pytest.raises(RuntimeError, match="already running"):
@@ -239,7 +237,7 @@ def test_an_options_file_that_cannot_be_read_is_told(widget, tmp_path) -> None:
     assert not widget.logic.runs.running
 
 
-def test_leaving_closing_and_quitting_end_everything(widget) -> None:
+def test_leaving_closing_and_quitting_end_everything(widget, warm) -> None:
     choose(widget, *panel_samples.nodes())
     user.click(widget.ui.applyButton)
     user.wait_until(children, DEADLINE_S)

@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
 
 from ChangeMapJointGui.process import BackgroundRun, hasCallbacks
 from job_samples import DEADLINE_S, STUBBORN, child_of, gone, sample_job, sample_request, stuck_code, wait_for
+from warm_python import warm_python
 
 from ChangeMapJointLib.background.job import Job
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, End
@@ -92,7 +93,7 @@ class Followed:
         self.ends: list[End] = []
         self.threads: set[int] = set()
         self._at, self._do = at, do
-        options = {"python": sys.executable, **options}
+        options = {"python": warm_python(), **options}
         self.run = BackgroundRun(job, onEvent=self.onEvent, onEnd=self.onEnd, **options)
         self.run.start()
 
@@ -127,7 +128,7 @@ def jobs(tmp_path) -> Path:
 def test_a_run_to_the_end(launcher, jobs) -> None:
     """The scans are handed over by the run itself."""
     job = Job.create(jobs, sample_request())
-    followed = Followed(job)
+    followed = Followed(job, python=sys.executable)
     assert followed.run.running
     end = followed.end()
     assert (end.state, end.result) == ("finished", job.result), end
@@ -168,7 +169,7 @@ def test_cancel_of_a_worker_that_hangs(launcher, hang, jobs, tmp_path) -> None:
     script = tmp_path / "stuck.py"
     script.write_text(stuck_code(hang, STUBBORN))
     python = tmp_path / "launcher"
-    python.write_text(f'#!/bin/sh\nshift 2\n"{sys.executable}" "{script}" "$@"\nexit $?\n')
+    python.write_text(f'#!/bin/sh\nshift 2\n"{warm_python()}" "{script}" "$@"\nexit $?\n')
     python.chmod(0o755)
     job = sample_job(jobs)
     followed = Followed(job, "started", python=str(python))
@@ -244,8 +245,11 @@ def test_a_python_that_cannot_load_the_library(launcher, jobs, tmp_path) -> None
 
 def test_an_error_in_a_callback_is_shown_and_the_run_goes_on(launcher, jobs) -> None:
     with errors.expected("made to fail", "slot"):
-        followed = Followed(sample_job(jobs, method="rigid"), "read", lambda run: json.loads("made to fail" + 1))
-        assert followed.end().state == "finished"
+        followed = Followed(sample_job(jobs), "read", lambda run: json.loads("made to fail" + 1))
+        while not any(event.get("stage") == "lungs" for event in followed.events):
+            slicer.app.processEvents()
+        followed.run.cancel()
+        assert followed.end().state == "cancelled"
 
 
 def test_stop_when_slicer_quits_keeps_the_log_and_calls_nobody(launcher, jobs) -> None:
@@ -268,7 +272,7 @@ def test_stop_when_slicer_quits_keeps_the_log_and_calls_nobody(launcher, jobs) -
 
 
 def test_stop_before_it_begins(launcher, jobs) -> None:
-    run = BackgroundRun(sample_job(jobs), sys.executable)
+    run = BackgroundRun(sample_job(jobs), warm_python())
     assert run.stop() is None
     assert not run.running
     run.cancel()

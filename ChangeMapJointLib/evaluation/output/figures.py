@@ -23,7 +23,7 @@ LEAST_ML = 1e-3  # volumes below it are drawn there, on a logarithmic axis
 
 
 @dataclass(frozen=True)
-class Picture:
+class DrawnFigure:
     """A figure that was drawn.
 
     Attributes:
@@ -37,7 +37,7 @@ class Picture:
     wide: bool = False
 
 
-def draw_figures(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> list[Picture]:
+def draw_figures(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> list[DrawnFigure]:
     """Draw every figure for which there is data, as PNG and SVG."""
     pictures = (
         _recall_curves(folder, document),
@@ -51,7 +51,7 @@ def draw_figures(folder: Path, cases: Sequence[CaseScore], document: Mapping[str
     return [picture for picture in pictures if picture is not None]
 
 
-def _recall_curves(folder: Path, document: Mapping[str, Any]) -> Picture | None:
+def _recall_curves(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | None:
     """The paper's Fig. 3, and what it leaves out."""
     maps = document["maps"]
     if not any(entry["changes"] for entry in maps.values()):
@@ -73,7 +73,7 @@ def _recall_curves(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         axes[2].set(yscale="log", ylabel="ml per scan")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         save(figure, folder, "recall_curves")
-    return Picture(
+    return DrawnFigure(
         "recall_curves",
         f"Recall over {document['about']['paper_curves_over']} against the threshold, in the paper's protocol (left) "
         "and with regions and changes matched one to one (middle). Right: what is marked outside every change. At low "
@@ -82,7 +82,7 @@ def _recall_curves(folder: Path, document: Mapping[str, Any]) -> Picture | None:
     )
 
 
-def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
+def _size_groups(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | None:
     """The paper's Fig. 4."""
     maps = {name: entry for name, entry in document["maps"].items() if entry["size_groups"]}
     if not maps:
@@ -109,7 +109,7 @@ def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         save(figure, folder, "size_groups")
     sizes = [g["found"] + g["missed"] for g in next(iter(maps.values()))["size_groups"]]
     each = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-    return Picture(
+    return DrawnFigure(
         "size_groups",
         f"Found and missed changes at {AT:g} by |diameter difference|, in {len(sizes)} groups of {each} "
         "changes (the paper's Fig. 4); the limits of the groups stand on the axis.",
@@ -117,7 +117,7 @@ def _size_groups(folder: Path, document: Mapping[str, Any]) -> Picture | None:
     )
 
 
-def _froc(folder: Path, document: Mapping[str, Any]) -> Picture | None:
+def _froc(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | None:
     maps = {name: entry for name, entry in document["maps"].items() if entry["changes"]}
     if not maps:
         return None
@@ -141,14 +141,14 @@ def _froc(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         axis.set(xlabel="false regions per scan", ylabel="recall (one to one, XOR)", ylim=(-0.03, 1.03))
         axis.legend(loc="lower right")
         save(figure, folder, "froc")
-    return Picture(
+    return DrawnFigure(
         "froc",
         "Free-response ROC over all thresholds, regions and changes matched one to one against the symmetric "
         "difference of the masks. Bars: 95 % intervals over patients.",
     )
 
 
-def _errors(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _errors(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> DrawnFigure | None:
     """Distribution of the landmark errors of each method."""
     found = []
     for name in document["methods"]:
@@ -166,10 +166,10 @@ def _errors(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any
         axis.set(xscale="log", xlabel="distance after registration (mm)", ylabel="share of landmarks", ylim=(0, 1.01))
         axis.legend(loc="lower right")
         save(figure, folder, "landmarks")
-    return Picture("landmarks", "Distance of corresponding points after registration, all landmarks of all cases.")
+    return DrawnFigure("landmarks", "Distance of corresponding points after registration, all landmarks of all cases.")
 
 
-def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> DrawnFigure | None:
     """Every lesion: its true change of size, and what the registration made of it."""
     found = []
     for name in document["methods"]:
@@ -193,14 +193,14 @@ def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[st
         axis.set(xscale="log", yscale="log", xlabel="true volume ratio, now / before", ylabel="|Lᵀ(y)| / |Lᵀ|")
         axis.legend(loc="upper left")
         save(figure, folder, "preservation")
-    return Picture(
+    return DrawnFigure(
         "preservation",
         "Lesions in both scans: the volume of the warped prior lesion over its own, against the true change. On the "
         "horizontal line its size is kept; on the dotted line all of the change is deformed away.",
     )
 
 
-def _growth(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> Picture | None:
+def _growth(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any]) -> DrawnFigure | None:
     """Bland-Altman plots of doublings, and of doubling times where the interval is known."""
     found = []
     for name in document["methods"]:
@@ -223,7 +223,7 @@ def _growth(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any
             axes[1].set(xlabel="mean of true and measured (days)", ylabel="measured minus true (days)")
         axes[0].legend(loc="best")
         save(figure, folder, "growth")
-    return Picture(
+    return DrawnFigure(
         "growth",
         "Bland-Altman: agreement of measured with true growth, in doublings of the volume"
         + (" and as doubling time" if timed else "")
@@ -246,7 +246,7 @@ def _bland_altman(
             )
 
 
-def _trust(folder: Path, document: Mapping[str, Any]) -> Picture | None:
+def _trust(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | None:
     found = [(name, entry["trust"]) for name, entry in document["methods"].items() if entry["trust"]]
     if not found:
         return None
@@ -259,7 +259,7 @@ def _trust(folder: Path, document: Mapping[str, Any]) -> Picture | None:
         axis.set(xlabel="trust", ylabel="error at landmarks (mm)", xlim=(0, 1), ylim=(0, None))
         axis.legend(loc="upper right")
         save(figure, folder, "trust")
-    return Picture("trust", "Error at the landmarks by trust: median, and up to the 90th percentile.")
+    return DrawnFigure("trust", "Error at the landmarks by trust: median, and up to the 90th percentile.")
 
 
 def _gaps(values: Sequence[float | None]) -> np.ndarray:  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ChangeMapJointLib.evaluation.output.figures import Picture
+from ChangeMapJointLib.evaluation.output.figures import DrawnFigure
 from ChangeMapJointLib.evaluation.output.tables import Table
 
 FOLDER = Path(__file__).parent
@@ -26,7 +26,7 @@ AFTER = {  # the table that follows each figure
 
 
 def render_page(
-    document: Mapping[str, Any], tables: Sequence[Table], pictures: Sequence[Picture], figures: Path
+    document: Mapping[str, Any], tables: Sequence[Table], pictures: Sequence[DrawnFigure], figures: Path
 ) -> str:
     """Render the page; the same document gives the same text.
 

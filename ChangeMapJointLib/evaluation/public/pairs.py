@@ -199,7 +199,7 @@ def _lesion(lesion: PointLesion) -> dict[str, str]:
 
 
 def _nodule(pair: PublicPair, nodule: Nodule) -> dict[str, str]:
-    row = {"case": pair.name, "nodule": nodule.name}
+    row = {"case": pair.name, "patient": pair.patient, "nodule": nodule.name}
     for names, place in ((("rx", "ry", "rz"), nodule.reference_mm), (("tx", "ty", "tz"), nodule.template_mm)):
         row |= {name: "" if place is None else f"{place[k]:.4f}" for k, name in enumerate(names)}
     return row

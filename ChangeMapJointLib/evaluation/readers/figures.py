@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ChangeMapJointLib.evaluation.output.figures import Picture
+from ChangeMapJointLib.evaluation.output.figures import DrawnFigure
 from ChangeMapJointLib.evaluation.output.style import COLORS, MARKERS, PAGE_INCH, drawing, save
 from ChangeMapJointLib.evaluation.readers.log import Arm
 from ChangeMapJointLib.evaluation.readers.tables import ARM_TITLES, TITLES
@@ -20,7 +20,7 @@ MOST_PER_ROW = 6
 SPREAD = 0.16  # of the points of one arm, in steps of the axis
 
 
-def draw_study(folder: Path, study: ReaderStudy) -> list[Picture]:
+def draw_study(folder: Path, study: ReaderStudy) -> list[DrawnFigure]:
     """Draw every figure for which there is data, as PNG and SVG."""
     pictures = [_times(folder, study)]
     if study.document["differences"]:
@@ -30,7 +30,7 @@ def draw_study(folder: Path, study: ReaderStudy) -> list[Picture]:
     return pictures
 
 
-def _times(folder: Path, study: ReaderStudy) -> Picture:
+def _times(folder: Path, study: ReaderStudy) -> DrawnFigure:
     """Every reading: one panel a reader, lines join the same case."""
     readers, arms = study.document["readers"], study.document["arms"]
     columns = min(len(readers), MOST_PER_ROW)
@@ -46,7 +46,7 @@ def _times(folder: Path, study: ReaderStudy) -> Picture:
         for axis in axes[::columns]:
             axis.set_ylabel("active reading time (s)")
         save(figure, folder, "times")
-    return Picture(
+    return DrawnFigure(
         "times",
         "Reading time of every case, by reader and arm. A thin line joins the readings of one case, a bar is the mean.",
     )
@@ -72,7 +72,7 @@ def _reader_times(axis: Axes, study: ReaderStudy, reader: str, arms: Sequence[Ar
     axis.set_title(reader)
 
 
-def _changes(folder: Path, document: Mapping[str, Any]) -> Picture:
+def _changes(folder: Path, document: Mapping[str, Any]) -> DrawnFigure:
     """Differences of the arms with their intervals."""
     names = [name for name in ("seconds_percent", "recall", "precision", "merit") if name in document["differences"][0]]
     labels = [f"{ARM_TITLES[d['second']]}\nminus {ARM_TITLES[d['first']]}" for d in document["differences"]]
@@ -91,10 +91,10 @@ def _changes(folder: Path, document: Mapping[str, Any]) -> Picture:
             axis.grid(axis="y", visible=False)
             axis.set_title(TITLES[name])
         save(figure, folder, "differences")
-    return Picture("differences", "Differences between arms with 95 % bootstrap intervals over readers and cases.")
+    return DrawnFigure("differences", "Differences between arms with 95 % bootstrap intervals over readers and cases.")
 
 
-def _recall(folder: Path, document: Mapping[str, Any]) -> Picture:
+def _recall(folder: Path, document: Mapping[str, Any]) -> DrawnFigure:
     """Recall and false marks of every reader in every arm."""
     with drawing(1, 1, 4.6, 2.9) as (figure, axes):
         axis = axes[0]
@@ -123,6 +123,6 @@ def _recall(folder: Path, document: Mapping[str, Any]) -> Picture:
         axis.set_xlim(left=min(-0.05, axis.get_xlim()[0]))
         figure.legend(loc="outside right upper")
         save(figure, folder, "recall")
-    return Picture(
+    return DrawnFigure(
         "recall", "Recall and false marks of every reader; a line joins the arms of one reader in their order."
     )

@@ -13,7 +13,7 @@ from ChangeMapJointLib.evaluation.readers.figures import draw_study
 from ChangeMapJointLib.evaluation.readers.tables import frames, study_tables
 
 if TYPE_CHECKING:
-    from ChangeMapJointLib.evaluation.output.figures import Picture
+    from ChangeMapJointLib.evaluation.output.figures import DrawnFigure
     from ChangeMapJointLib.evaluation.output.tables import Table
     from ChangeMapJointLib.evaluation.readers.study import ReaderStudy
 
@@ -99,7 +99,7 @@ def _marks(study: ReaderStudy) -> Any:
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def render_page(document: dict[str, Any], tables: list[Table], pictures: list[Picture], figures: Path) -> str:
+def render_page(document: dict[str, Any], tables: list[Table], pictures: list[DrawnFigure], figures: Path) -> str:
     """Render the page; it holds everything and loads nothing."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.evaluation.readers.log import OpenCase, Reading, Replay, Session
+from ChangeMapJointLib.evaluation.readers.log import Reading, Session
+from ChangeMapJointLib.evaluation.readers.replay import OpenCase, Replay
 
 EXPECTED = "a reading log (JSON Lines)"
 

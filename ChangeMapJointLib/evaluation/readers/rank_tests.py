@@ -84,23 +84,6 @@ def signed_rank(first: Sequence[float], second: Sequence[float]) -> RankTest:
     return RankTest(float(result.pvalue), min(2 / 2**n, 1.0), (n,), 2**n <= MOST_EXCHANGES)
 
 
-def holm(values: Sequence[float | None]) -> list[float | None]:
-    """P values corrected by Holm; None stays None.
-
-    Examples:
-        >>> holm([0.01, None, 0.04])
-        [0.02, None, 0.04]
-    """
-    from statsmodels.stats.multitest import multipletests
-
-    known = [i for i, p in enumerate(values) if p is not None]
-    corrected: list[float | None] = [None] * len(values)
-    if known:
-        for i, p in zip(known, multipletests([values[i] for i in known], method="holm")[1], strict=True):
-            corrected[i] = float(p)
-    return corrected
-
-
 def _sum_of_first(first: FloatArray, _: FloatArray, axis: int) -> FloatArray:
     total: FloatArray = first.sum(axis=axis)
     return total

@@ -20,12 +20,11 @@ from ChangeMapJointLib.evaluation.readers.log import (
     FORMAT,
     VERSION,
     Arm,
-    OpenCase,
     Reading,
-    Replay,
     Session,
     format_time,
 )
+from ChangeMapJointLib.evaluation.readers.replay import OpenCase, Replay
 
 LOCK_AT = 1 << 30  # behind the content, since Windows keeps others from reading what is locked
 

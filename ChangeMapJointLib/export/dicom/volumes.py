@@ -107,5 +107,26 @@ def parametric_map(content: DicomContent) -> Dataset | None:
         coding_schemes=codes.schemes(),
         **content.common("change map", 1),
     )
+    anatomy = Dataset()  # dcmqi cannot read a map without it
+    anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [copy.deepcopy(codes.LUNG)], "B"
+    result.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    result.ContentCreatorName = None
+    _along_the_normal(result)
     finish(content, result, "Change map")
     return result
+
+
+def _along_the_normal(result: Dataset) -> None:
+    """Put the frames into the order in which they follow each other along row x column.
+
+    Any order is right, since each frame says where it lies; but dcmqi, with which Slicer reads maps, puts the first
+    frame at the origin, and would turn a map upside down.
+    """
+    orientation = result.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    row, column = np.reshape([float(value) for value in orientation], (2, 3))
+    groups = list(result.PerFrameFunctionalGroupsSequence)
+    positions = [[float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient] for group in groups]
+    order = np.argsort(np.array(positions) @ np.cross(row, column), kind="stable")
+    frames = np.frombuffer(result.FloatPixelData, dtype="<f4").reshape(len(groups), -1)
+    result.FloatPixelData = frames[order].tobytes()
+    result.PerFrameFunctionalGroupsSequence = [groups[number] for number in order]

@@ -21,6 +21,7 @@ from ChangeMapJointLib.io.dicom.values import as_text, parsing
 
 PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 STUDY = ("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
+OPTIONAL = ("IssuerOfPatientID",)
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 IMAGE = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "InstanceNumber"),
@@ -106,6 +107,9 @@ def _image(frame: Frame) -> Dataset:
         for keyword in (*PATIENT, *STUDY, *IMAGE, "SpecificCharacterSet"):
             if keyword in header:
                 image[keyword] = header[keyword]
+        for keyword in (*PATIENT, *STUDY):
+            if keyword not in image and keyword not in (*UIDS, *OPTIONAL):
+                setattr(image, keyword, "")  # must be there, if only empty; some archives leave them out
         for keyword in GROUPS:
             if keyword in header:
                 setattr(image, keyword, [_geometry(item) for item in header[keyword].value])

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ChangeMapJointLib.core.choices import DEFAULT_PRESET, WORKING_MM
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
@@ -63,7 +62,7 @@ class RegistrationOptions:
     """
 
     iterations: tuple[int, ...] = (60, 40, 20)
-    working_mm: float = WORKING_MM[DEFAULT_PRESET]
+    working_mm: float = 1.5
     control_mm: float = 12.0
     window_hu: tuple[float, float] = REGISTRATION_WINDOW_HU
     edge_factor: float = 0.25

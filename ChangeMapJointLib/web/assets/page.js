@@ -6,13 +6,16 @@
   if (location.search.includes("token=")) history.replaceState(null, "", "/index.html"); // the cookie has it now
   document.documentElement.lang = "en";
 
-  // -- pointer: movements between two pictures are added up --------------------------------
+  // -- pointer: movements are added up until the server has done the last ones, so that none lag behind the hand ----
   const waiting = new Map(); // view and kind -> values
-  let asked = false;
+  let asked = false, busy = false;
   const flush = () => {
     asked = false;
-    for (const [key, values] of waiting) { const [view, kind] = key.split(" "); send("pointer", view, kind, ...values); }
+    if (busy || !trame()) return;
+    const sent = [...waiting].map(([key, values]) => send("pointer", ...key.split(" "), ...values));
     waiting.clear();
+    busy = true;
+    Promise.allSettled(sent).then(() => { busy = false; if (waiting.size) flush(); });
   };
   const move = (view, kind, ...values) => {
     const key = `${view} ${kind}`, old = waiting.get(key);

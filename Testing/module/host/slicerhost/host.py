@@ -15,7 +15,7 @@ import slicer
 import slicer.util
 from PySide6 import QtCore, QtWidgets
 
-from slicerhost import modules, parameternode, parametertypes, qtmodule, sampledata, scripted, widgetset
+from slicerhost import hierarchy, modules, parameternode, parametertypes, qtmodule, sampledata, scripted, widgetset
 from slicerhost.dicomdatabase import DicomDatabase
 from slicerhost.errorrecord import errors
 from slicerhost.messages import dialogs
@@ -56,6 +56,7 @@ def boot() -> Any:
         setattr(slicer.modules, name.lower(), CoreModule(name))
     slicer.qSlicerApplication = qSlicerApplication
     slicer.dicomDatabase = DicomDatabase()
+    hierarchy.watch(application.mrmlScene())
     errors.watch()
     application.mainWindow().show()
     application.processEvents()

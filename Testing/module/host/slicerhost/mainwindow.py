@@ -71,7 +71,7 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
         column.setContentsMargins(0, 0, 0, 0)
         self.setCentralWidget(views)
         self.statusBar()
-        self.resize(1500, 950)
+        self.resize(1100, 750)
 
     def moduleSelector(self) -> qSlicerModuleSelectorToolBar:
         return self._selector

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
+from vtk import VTK_OBJECT
 
 from slicerhost import signals
 from slicerhost.properties import stored
@@ -83,13 +84,21 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         _forget(self._observations)
         self._scene = scene
         if scene is not None:
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
+            for event in (scene.EndCloseEvent, scene.EndImportEvent):
                 self._observations.append((scene, scene.AddObserver(event, self._on_scene_changed)))
+            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
+                self._observations.append((scene, scene.AddObserver(event, self._on_node)))
         self.setEnabled(scene is not None)
         self._refresh()
 
     def _on_scene_changed(self, _scene: Any, _event: str) -> None:
         self._refresh()
+
+    def _on_node(self, _scene: Any, _event: str, node: Any) -> None:
+        if any(node.IsA(kind) for kind in self.nodeTypes):
+            self._refresh()
+
+    _on_node.CallDataType = VTK_OBJECT  # type: ignore[attr-defined]
 
     def _nodes(self) -> list[Any]:
         if self._scene is None:

@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import shiboken6
@@ -115,11 +116,18 @@ def set_attribute(thing: Any, name: str, value: Any) -> None:
 
 def _set_python_attribute(thing: Any, name: str, value: Any) -> None:
     """As ``object.__setattr__``, which refuses PySide6's classes once theirs was replaced."""
-    descriptor = inspect.getattr_static(type(thing), name, None)
-    if hasattr(descriptor, "__set__"):
+    descriptor = _descriptor(type(thing), name)
+    if descriptor is not None:
         descriptor.__set__(thing, value)
     else:
         vars(thing)[name] = value
+
+
+@cache
+def _descriptor(cls: type, name: str) -> Any:
+    """What a class, as it was first seen, has under this name to set an attribute; None without."""
+    found = inspect.getattr_static(cls, name, None)
+    return found if hasattr(found, "__set__") else None
 
 
 def _called_by_host() -> bool:

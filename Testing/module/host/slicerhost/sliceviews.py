@@ -162,6 +162,7 @@ class SliceController(QtWidgets.QFrame):
         super().__init__(parent)
         self._view = view
         self._busy = False
+        self._shown: tuple[Any, ...] = ()
         self._label, self._slider = QtWidgets.QLabel(), ctkSliderWidget()
         row = QtWidgets.QHBoxLayout(self)
         row.setContentsMargins(4, 1, 4, 1)
@@ -188,14 +189,19 @@ class SliceController(QtWidgets.QFrame):
 
     def _show(self) -> None:
         node, logic = self._view.node, self._view.logic
-        red, green, blue = (round(255 * part) for part in node.GetLayoutColor())
-        self._label.styleSheet = f"background: rgb({red},{green},{blue}); color: black; padding: 1px 6px;"
-        self._label.text = node.GetLayoutLabel() or node.GetName()
         bounds = [0.0] * 6
         logic.GetLowestVolumeSliceBounds(bounds)
+        label = node.GetLayoutLabel() or node.GetName()
+        shown = (node.GetLayoutColor(), label, min(bounds[4:]), max(bounds[4:]), logic.GetSliceOffset())
+        if shown == self._shown:  # a slice logic tells of hundreds of changes that alter none of these
+            return
+        self._shown = shown
+        red, green, blue = (round(255 * part) for part in node.GetLayoutColor())
+        self._label.styleSheet = f"background: rgb({red},{green},{blue}); color: black; padding: 1px 6px;"
+        self._label.text = label
         self._busy = True
-        self._slider.setRange(min(bounds[4:]), max(bounds[4:]))
-        self._slider.setValue(logic.GetSliceOffset())
+        self._slider.setRange(*shown[2:4])
+        self._slider.setValue(shown[4])
         self._busy = False
 
 

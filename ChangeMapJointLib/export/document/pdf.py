@@ -1,0 +1,300 @@
+"""The document as a PDF of two to four pages, by reportlab: text can be selected, typefaces are embedded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from ChangeMapJointLib import __version__
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.export.document.content import MOST_PICTURED, RESEARCH, ROLES, DocumentContent
+from ChangeMapJointLib.export.document.time_points import TimePoints
+from ChangeMapJointLib.export.finding_text import Entry, change_words, doubling_cell, lesions, mean_diameter_mm
+from ChangeMapJointLib.export.wording import KINDS
+from ChangeMapJointLib.io.write import atomic_path
+
+TITLE = "Change between two chest CTs"
+MARGIN, FOOT = 42.0, 30.0  # points
+MOST_LISTED, MOST_REASONS = 18, 6
+COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
+CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
+_SIGNS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u2009": " ", "\u2013": "-", "\u2014": "-"})
+_TOP = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
+
+
+def write_pdf(
+    path: Path, content: DocumentContent, *, letter: bool = False, time_points: TimePoints | None = None
+) -> None:
+    """Write the document; the same content gives the same bytes.
+
+    Args:
+        path: of the file; an existing one is replaced.
+        content: what it says.
+        letter: on US Letter instead of A4.
+        time_points: a table of several comparisons of the patient, on the last page.
+
+    Raises:
+        InputError: reportlab is missing, or the file cannot be written.
+    """
+    if find_spec("reportlab") is None:
+        raise InputError(
+            "the Python package reportlab is missing", remedy='install it with: pip install "changemapjoint[dicom]"'
+        )
+    from reportlab.lib import pagesizes
+    from reportlab.platypus import SimpleDocTemplate
+
+    _fonts()
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer,
+        pagesize=pagesizes.letter if letter else pagesizes.A4,
+        leftMargin=MARGIN,
+        rightMargin=MARGIN,
+        topMargin=MARGIN,
+        bottomMargin=MARGIN + FOOT,
+        title=TITLE,
+        author="ChangeMapJoint",
+        subject=RESEARCH,
+        creator=f"ChangeMapJoint {__version__}",
+        invariant=1,
+        lang="en",
+    )
+    page = _Page(document.width - 12, content)  # a frame has 6 points of padding on each side
+    story = [*page.first(), *page.key_images(), *page.last(time_points)]
+    document.build(story, canvasmaker=_numbered(content))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+@cache
+def _fonts() -> frozenset[int]:
+    """Register the typefaces that come with reportlab; return the characters that they can show."""
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
+
+    face = TTFont("Body", "Vera.ttf")
+    pdfmetrics.registerFont(face)
+    pdfmetrics.registerFont(TTFont("Body-Bold", "VeraBd.ttf"))
+    pdfmetrics.registerFontFamily("Body", normal="Body", bold="Body-Bold", italic="Body", boldItalic="Body-Bold")
+    return frozenset(face.face.charToGlyph)
+
+
+def shown(text: str) -> str:
+    """Return text for a paragraph: without what the typeface lacks, and with its markup escaped."""
+    plain = text.translate(_SIGNS)
+    if any(ord(sign) not in _fonts() for sign in plain if not sign.isspace()):
+        known = "".join(sign if ord(sign) in _fonts() or sign.isspace() else "?" for sign in plain)
+        plain = f"{known} (other letters: see the header of the scan)"
+    return escape(plain)
+
+
+def _numbered(content: DocumentContent) -> type[Any]:
+    """A canvas that writes the foot of each page when the number of pages is known."""
+    from reportlab.pdfgen.canvas import Canvas
+
+    class Numbered(Canvas):  # type: ignore[misc]
+        """Keeps the pages until all are drawn."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "initialFontName": "Body"})  # else Helvetica, not embedded
+            self._pages: list[dict[str, Any]] = []
+
+        def showPage(self) -> None:  # noqa: N802 - reportlab's name
+            self._pages.append(dict(self.__dict__))
+            self._startPage()
+
+        def save(self) -> None:
+            for number, page in enumerate(self._pages, 1):
+                self.__dict__.update(page)
+                self.setFont("Body", 6.5)
+                self.setFillGray(0.35)
+                count = f"Page {number} of {len(self._pages)}"
+                who = content.identity.number
+                self.drawString(MARGIN, FOOT + 9, f"{RESEARCH}. {content.version_line}, printed by {__version__}.")
+                if who and all(ord(sign) in _fonts() for sign in who):
+                    self.drawString(MARGIN, FOOT, f"Patient ID {who}")
+                self.drawRightString(self._pagesize[0] - MARGIN, FOOT + 9, count)
+                super().showPage()
+            super().save()
+
+    return Numbered
+
+
+class _Page:
+    """Makes the parts of the document for a width in points."""
+
+    def __init__(self, width: float, content: DocumentContent) -> None:
+        from reportlab.lib.styles import ParagraphStyle
+
+        self.width, self.content = width, content
+        self.body = ParagraphStyle("body", fontName="Body", fontSize=8.5, leading=11.5)
+        self.small = ParagraphStyle("small", parent=self.body, fontSize=7, leading=9, textColor="#444444")
+        self.heading = ParagraphStyle(
+            "heading", parent=self.body, fontName="Body-Bold", fontSize=11, leading=14, spaceBefore=9, spaceAfter=3
+        )
+        self.title = ParagraphStyle("title", parent=self.heading, fontSize=15, leading=19, spaceBefore=0)
+
+    def first(self) -> Iterator[Any]:
+        """Identity, verdict, list and overview."""
+        from reportlab.platypus import Paragraph
+
+        content = self.content
+        yield Paragraph(TITLE, self.title)
+        yield self.text(f"<b>{RESEARCH}.</b> To be confirmed by a reader.", raw=True)
+        if content.identity.line:
+            yield self.text(content.identity.line)
+        yield self.grid([["", "Date", "Scan", "Voxels", "Voxel size (mm)"], *map(self.scan, ("reference", "template"))])
+        yield Paragraph("Registration", self.heading)
+        colour = COLOURS.get(content.verdict, "#000000")
+        yield self.text(f'<font color="{colour}"><b>Verdict: {shown(content.verdict)}</b></font>', raw=True)
+        for reason in [*content.quality.get("reasons", []), *content.gate][:MOST_REASONS]:
+            yield self.text(f"- {reason}")
+        if content.registration:
+            yield self.text(f"The reader's verdict on the registration: {content.registration}")
+        yield from self.listed()
+        yield self.pictures([(picture, "") for picture in content.overview], most_high=230)
+
+    def scan(self, side: str) -> list[str]:
+        """The row of one scan."""
+        scan = self.content.records["run"].get(side) or {}
+        date = (scan.get("acquisition") or {}).get("date") or "not stated"
+        spacing = " x ".join(f"{float(h):.2f}" for h in scan.get("spacing_mm", []))
+        size = " x ".join(str(n) for n in scan.get("size", []))
+        return ["Current" if side == "reference" else "Prior", str(date), str(scan.get("name", "")), size, spacing]
+
+    def listed(self) -> Iterator[Any]:
+        """The list of the findings."""
+        from reportlab.platypus import Paragraph
+
+        content, entries = self.content, self.content.entries
+        yield Paragraph(f"Findings: {len(entries)}", self.heading)
+        withheld = content.records.get("findings", {}).get("withheld") or 0
+        if "findings" not in content.records:
+            yield self.text("Rigid alignment only: no change was looked for.")
+        elif content.verdict == "do not use":
+            yield self.text(
+                f"The registration failed: {withheld} finding(s) are withheld. Do not take this for no change."
+            )
+        elif not entries:
+            yield self.text("No finding was listed. Smaller or fainter changes cannot be excluded.")
+        if entries:
+            head = ["No.", "Kind", "Lung", "Mean diameter now", "before", "Volume change (95 %)", "Doubling", "Reader"]
+            yield self.grid([head, *map(self.row, entries[:MOST_LISTED])])
+        if len(entries) > MOST_LISTED:
+            yield self.text(f"And {len(entries) - MOST_LISTED} more: see the HTML report of this result.")
+
+    def row(self, entry: Entry) -> list[str]:
+        """The row of one finding."""
+        now, before = (
+            "-" if lesion is None else f"{mean_diameter_mm(lesion):.1f} mm, {1000 * lesion['volume_ml']:.0f} mm3"
+            for lesion in lesions(entry)
+        )
+        place = f"{entry.get('lung') or ''} {entry.get('third') or ''}".strip()
+        decision = self.content.decisions.get(int(entry["id"]))
+        return [
+            str(entry["id"]),
+            str(KINDS.get(entry["kind"], entry["kind"])),
+            place,
+            now,
+            before,
+            change_words(entry) or "-",
+            doubling_cell(entry, self.content.days) or "-",
+            (decision.word if decision else "") or "not judged",
+        ]
+
+    def key_images(self) -> Iterator[Any]:
+        """The findings with their pictures, four on a page."""
+        from reportlab.platypus import KeepTogether, PageBreak, Paragraph
+
+        content = self.content
+        pictured = [entry for entry in content.entries if content.pictures.get(int(entry["id"]))][:MOST_PICTURED]
+        if pictured:
+            yield PageBreak()
+            yield Paragraph("Key images, axial", self.heading)
+        for entry in pictured:
+            found = content.pictures[int(entry["id"])]
+            row = [(found[role], CAPTIONS[role]) for role in ROLES if role in found]
+            yield KeepTogether([self.text(content.sentence(entry)), self.pictures(row, most_high=112)])
+
+    def last(self, time_points: TimePoints | None) -> Iterator[Any]:
+        """What was not seen, the reader's decisions and signature, versions."""
+        from reportlab.platypus import HRFlowable, KeepTogether, PageBreak, Paragraph, Spacer
+
+        content = self.content
+        yield PageBreak()
+        if time_points is not None:
+            yield Paragraph("Time points", self.heading)
+            yield self.grid(time_points.rows())
+            yield from (self.text(line) for line in time_points.sentences())
+        yield Paragraph("What this comparison cannot see", self.heading)
+        for sentence in content.unseen or (
+            "Nothing is stated: no change was looked for, or an older version made this.",
+        ):
+            yield self.text(f"- {sentence}")
+        yield Paragraph("Decisions of the reader", self.heading)
+        rows = [[f"Finding {entry['id']}", *self.boxes(int(entry["id"]))] for entry in content.entries[:MOST_LISTED]]
+        if rows:
+            yield self.grid([["", "Decision", "Comment"], *rows])
+        else:
+            yield self.text("There is no finding to decide on.")
+        yield KeepTogether(
+            [
+                Spacer(1, 34),
+                HRFlowable(width="100%", thickness=0.7, color="#000000"),
+                Paragraph("Read by (name), date, signature", self.small),
+            ]
+        )
+        yield Paragraph("Versions", self.heading)
+        versions = content.records["run"].get("versions") or {}
+        yield self.text(", ".join(f"{name} {version}" for name, version in versions.items()), style=self.small)
+        yield self.text(f"SHA-256 of run.json, which holds those of all files: {content.sha256}", style=self.small)
+
+    def boxes(self, number: int) -> list[str]:
+        """What was decided, or boxes to tick."""
+        decision = self.content.decisions.get(number)
+        if decision is None or not (decision.word or decision.comment):
+            return ["[  ] accept   [  ] edit   [  ] reject", ""]
+        return [decision.word or "[  ] accept   [  ] edit   [  ] reject", decision.comment]
+
+    def text(self, text: str, *, raw: bool = False, style: Any = None) -> Any:
+        """A paragraph; ``raw`` for text with markup of our own."""
+        from reportlab.platypus import Paragraph
+
+        return Paragraph(text if raw else shown(text), style or self.body)
+
+    def grid(self, rows: Sequence[Sequence[str]]) -> Any:
+        """A table with a head, as wide as the page, with columns as wide as they need."""
+        from reportlab.pdfbase.pdfmetrics import stringWidth
+        from reportlab.platypus import Table
+
+        wanted = [
+            min(max(stringWidth(str(cell), "Body", 7.5) for cell in column) + 8, 150.0)
+            for column in zip(*rows, strict=True)
+        ]
+        scale = self.width / sum(wanted)
+        cells = [[self.text(str(cell), style=self.small) for cell in row] for row in rows]
+        cells[0] = [self.text(f"<b>{shown(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
+        lines = [("LINEBELOW", (0, 0), (-1, -1), 0.3, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
+        return Table(cells, [w * scale for w in wanted], repeatRows=1, style=[*_TOP, *lines])
+
+    def pictures(self, row: Sequence[tuple[bytes, str]], *, most_high: float) -> Any:
+        """Pictures side by side with captions."""
+        from reportlab.lib.utils import ImageReader
+        from reportlab.platypus import Image, Spacer, Table
+
+        if not row:
+            return Spacer(1, 1)
+        wide = self.width / len(row) - 6
+        images = []
+        for content, _ in row:
+            w, h = ImageReader(io.BytesIO(content)).getSize()
+            scale = min(wide / w, most_high / h)
+            images.append(Image(io.BytesIO(content), w * scale, h * scale))
+        captions = [self.text(caption, style=self.small) for _, caption in row]
+        cells = [images, captions] if any(caption for _, caption in row) else [images]
+        return Table(cells, [wide + 6] * len(row), style=_TOP)

@@ -1,0 +1,1 @@
+"""Archives of images (PACS): find, fetch and store, by DIMSE or DICOMweb."""

@@ -1,0 +1,192 @@
+"""An archive that speaks DIMSE: C-FIND, C-GET and C-STORE, by pynetdicom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    AllTransferSyntaxes,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+)
+from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
+
+from ChangeMapJointLib.io.archive.entries import (
+    Sent,
+    Series,
+    Study,
+    checked_uid,
+    missing_files,
+    series_of,
+    study_of,
+    write_whole,
+)
+from ChangeMapJointLib.io.archive.peer import CONNECT_S, ConnectionLost, Peer, check_reachable
+
+ANSWER_S = 60.0  # without an answer the connection is given up
+IMAGES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+PENDING, SUCCESS, WARNINGS = (0xFF00, 0xFF01), 0x0000, (0xB000, 0xB006, 0xB007)
+FULL = range(0xA700, 0xA800)
+FEW = 64  # images asked for one by one, where a series is nearly complete
+
+
+class DimseArchive:
+    """See :class:`~ChangeMapJointLib.io.archive.entries.Archive`."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+    def studies(self, *, patient: str = "", study: str = "") -> list[Study]:
+        """Find studies with CT of a patient, or one study."""
+        query = _query("STUDY", StudyInstanceUID=study, PatientID=patient, StudyDate="", StudyTime="")
+        query.ModalitiesInStudy = "" if study else "CT"
+        return [study_of(answer) for answer in self._find(query)]
+
+    def series(self, study: Study) -> list[Series]:
+        """List the series of a study."""
+        keys = dict.fromkeys(("SeriesInstanceUID", "Modality", "SeriesDescription", "BodyPartExamined"), "")
+        keys |= dict.fromkeys(("ProtocolName", "NumberOfSeriesRelatedInstances"), "")
+        return [series_of(a, study) for a in self._find(_query("SERIES", StudyInstanceUID=study.uid, **keys))]
+
+    def instances(self, series: Series) -> list[str]:
+        """List the SOPInstanceUIDs of a series."""
+        query = _query("IMAGE", StudyInstanceUID=series.study.uid, SeriesInstanceUID=series.uid, SOPInstanceUID="")
+        return sorted({checked_uid(answer.SOPInstanceUID) for answer in self._find(query)})
+
+    def header(self, series: Series, instance: str, folder: Path) -> Dataset:
+        """Fetch one image and read its header."""
+        self.fetch(series, [instance], folder, lambda: None)
+        path = folder / f"{instance}.dcm"
+        if not path.is_file():
+            raise ConnectionLost("the archive did not send the image that it lists")
+        return dcmread(path, stop_before_pixels=True)
+
+    def fetch(self, series: Series, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
+        """Fetch images by C-GET."""
+        failure: list[OSError] = []
+        wanted = set(instances)
+
+        def receive(event: Any) -> int:
+            uid = str(event.request.AffectedSOPInstanceUID)
+            if uid not in wanted:  # of a series that was fetched half, or never asked for
+                return SUCCESS
+            try:
+                write_whole(folder / f"{checked_uid(uid)}.dcm", event.encoded_dataset())
+            except OSError as error:
+                failure.append(error)
+                return FULL[0]
+            got()
+            return SUCCESS
+
+        contexts = [build_context(StudyRootQueryRetrieveInformationModelGet)]
+        contexts += [build_context(uid, list(AllTransferSyntaxes)) for uid in IMAGES]
+        roles = [build_role(uid, scp_role=True) for uid in IMAGES]
+        with self._association(contexts, ext_neg=roles, evt_handlers=[(evt.EVT_C_STORE, receive)]) as association:
+            for query in _image_queries(series, instances):
+                for status, _ in association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet):
+                    if failure:
+                        association.abort()
+                        raise failure[0]
+                    if not status:
+                        raise ConnectionLost("the connection broke while images were fetched")
+                    if status.Status not in (*PENDING, SUCCESS, *WARNINGS) and missing_files(folder, instances):
+                        raise ConnectionLost(f"the archive ended C-GET with status 0x{status.Status:04X}")
+
+    def store(self, files: Sequence[Path], sent: Sent) -> None:
+        """Send files by C-STORE."""
+        metas = {path: _meta(path) for path in files}
+        contexts = [build_context(*kind) for kind in dict.fromkeys(metas.values())]
+        with self._association(contexts) as association:
+            for path, (kind, syntax) in metas.items():
+                accepted = any(
+                    context.abstract_syntax == kind and syntax in context.transfer_syntax
+                    for context in association.accepted_contexts
+                )
+                if not accepted:
+                    sent(path, f"does not take {UID(kind).name} as {UID(syntax).name}")
+                    continue
+                status = association.send_c_store(path)
+                if not status:
+                    raise ConnectionLost("the connection broke while objects were sent")
+                if status.Status in FULL:
+                    raise ConnectionLost(f"the archive is out of resources (status 0x{status.Status:04X})")
+                good = status.Status == SUCCESS or status.Status in WARNINGS
+                comment = str(status.get("ErrorComment", "") or "").strip()
+                sent(path, "" if good else f"refused it with status 0x{status.Status:04X} {comment}".strip())
+
+    def _find(self, query: Dataset) -> list[Dataset]:
+        answers = []
+        with self._association([build_context(StudyRootQueryRetrieveInformationModelFind)]) as association:
+            for status, answer in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
+                if not status:
+                    raise ConnectionLost("the connection broke during a query")
+                if status.Status not in (*PENDING, SUCCESS):
+                    raise self.peer.error(f"refuses the query (status 0x{status.Status:04X})")
+                if status.Status in PENDING and answer is not None:
+                    answers.append(answer)
+        return answers
+
+    @contextmanager
+    def _association(self, contexts: list[Any], **options: Any) -> Iterator[Any]:
+        """An association; raises what says best why there is none."""
+        check_reachable(self.peer)
+        entity = AE(ae_title=self.peer.calling)
+        entity.acse_timeout = entity.connection_timeout = CONNECT_S
+        entity.dimse_timeout = entity.network_timeout = ANSWER_S
+        if self.peer.tls is not None:
+            options["tls_args"] = (self.peer.tls.context(), self.peer.host)
+        association = entity.associate(
+            self.peer.host, self.peer.port, contexts=contexts, ae_title=self.peer.title, **options
+        )
+        if association.is_rejected:
+            primitive = association.acceptor.primitive
+            if primitive is not None and primitive.result == 2:
+                raise ConnectionLost(f"the association was rejected for now ({primitive.reason_str})")
+            why = "" if primitive is None else f" ({primitive.reason_str.lower()})"
+            raise self.peer.error(
+                f"refuses the association{why}",
+                remedy=f"have it accept the AE title {self.peer.calling}, and check its own ({self.peer.title})",
+            )
+        if not association.is_established:
+            raise ConnectionLost("no association: the answer is not that of a DICOM archive, or it was aborted")
+        if not association.accepted_contexts:
+            association.release()
+            raise self.peer.error("offers none of the services that are needed")
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
+
+
+def _query(level: str, **keys: str) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for name, value in keys.items():
+        setattr(query, name, value)
+    return query
+
+
+def _image_queries(series: Series, instances: Sequence[str]) -> list[Dataset]:
+    """The series as a whole, or its images one by one where few are wanted."""
+    place = {"StudyInstanceUID": series.study.uid, "SeriesInstanceUID": series.uid}
+    if len(instances) > FEW or len(instances) == series.count:
+        return [_query("SERIES", **place)]
+    return [_query("IMAGE", **place, SOPInstanceUID=uid) for uid in instances]
+
+
+def _meta(path: Path) -> tuple[str, str]:
+    """SOP class and transfer syntax of a file."""
+    meta = dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta
+    return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)

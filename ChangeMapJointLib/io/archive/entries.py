@@ -1,0 +1,116 @@
+"""What an archive answers: studies and series, and what every kind of archive can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from ChangeMapJointLib.io.dicom.values import as_text
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: its UID, the patient's ID, and date and time as in DICOM, YYYYMMDD and HHMMSS; empty where unknown."""
+
+    uid: str
+    patient: str
+    date: str
+    time: str
+
+    @property
+    def when(self) -> str:
+        """What sorts studies by time."""
+        return self.date + self.time[:6].ljust(6, "0")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of a study.
+
+    Attributes:
+        study: its study.
+        uid: SeriesInstanceUID.
+        modality: ``CT``, ...
+        count: number of images, 0 where the archive does not say.
+        words: description, protocol and body part, in small letters.
+    """
+
+    study: Study
+    uid: str
+    modality: str
+    count: int
+    words: str
+
+
+Sent = Callable[[Path, str], None]  # called for each file with "" or with why it was refused
+
+
+class Archive(Protocol):
+    """What an archive can do. All methods raise :class:`ConnectionLost` where another try may help."""
+
+    def studies(self, *, patient: str = "", study: str = "") -> list[Study]:
+        """Find studies with CT of a patient, or one study."""
+
+    def series(self, study: Study) -> list[Series]:
+        """List the series of a study."""
+
+    def instances(self, series: Series) -> list[str]:
+        """List the SOPInstanceUIDs of a series."""
+
+    def header(self, series: Series, instance: str, folder: Path) -> Dataset:
+        """Read the header of one image; ``folder`` may be used for a file."""
+
+    def fetch(self, series: Series, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
+        """Write images as ``UID.dcm`` into ``folder``, each at once; ``got`` is called after each."""
+
+    def store(self, files: Sequence[Path], sent: Sent) -> None:
+        """Send files, and say of each what became of it as soon as that is known."""
+
+
+def checked_uid(uid: object) -> str:
+    """Return a UID that can be a file name.
+
+    Raises:
+        ValueError: it holds anything but numbers and points.
+    """
+    text = str(uid).strip()
+    if not _UID.fullmatch(text) or len(text) > 64:
+        raise ValueError(f"the archive answered with the UID {text[:70]!r}, which is none")
+    return text
+
+
+def study_of(answer: Dataset) -> Study:
+    """The study of an answer to a query."""
+    patient, date, time = (as_text(answer.get(name)) for name in ("PatientID", "StudyDate", "StudyTime"))
+    return Study(checked_uid(answer.StudyInstanceUID), patient, date.replace(".", ""), time)
+
+
+def series_of(answer: Dataset, study: Study) -> Series:
+    """The series of an answer to a query."""
+    keys = ("SeriesDescription", "ProtocolName", "BodyPartExamined", "StudyDescription")
+    words = " ".join(as_text(answer.get(key)) for key in keys).lower()
+    count = as_text(answer.get("NumberOfSeriesRelatedInstances"))
+    number = int(count) if count.isdecimal() else 0
+    return Series(study, checked_uid(answer.SeriesInstanceUID), as_text(answer.get("Modality")), number, words)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at once: a fetch that ends half-way leaves no half images."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def missing_files(folder: Path, instances: Iterable[str]) -> list[str]:
+    """Those of the images that are not yet in ``folder``."""
+    return [uid for uid in instances if not (folder / f"{uid}.dcm").is_file()]

@@ -1,0 +1,88 @@
+"""Orthanc as an archive on the loopback, with its DICOMweb service and, on request, TLS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running archive: its DIMSE address, the address of its web server, and its log."""
+
+    dimse: str
+    http: str
+    log: Path
+
+    @property
+    def web(self) -> str:
+        return f"{self.http}/dicom-web"
+
+    def get(self, path: str) -> object:
+        with urllib.request.urlopen(f"{self.http}{path}", timeout=20) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, content: bytes) -> object:
+        request = urllib.request.Request(f"{self.http}{path}", content, method="POST")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def upload(self, folder: Path) -> None:
+        for file in folder.iterdir():
+            self.post("/instances", file.read_bytes())
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def orthanc(folder: Path, **options: object) -> Iterator[Server]:
+    """Run Orthanc until the block ends; ``options`` go into its configuration."""
+    folder.mkdir(parents=True)
+    dimse, http = free_port(), free_port()
+    configuration = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": dimse,
+        "HttpPort": http,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowStore": True,
+        "Plugins": [str(PLUGIN)] if PLUGIN.exists() else [],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        **options,
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration), "utf-8")
+    log = folder / "orthanc.log"
+    with log.open("w") as stream:
+        server = subprocess.Popen([str(ORTHANC), str(folder / "orthanc.json")], stdout=stream, stderr=stream)
+        try:
+            address = f"http://127.0.0.1:{http}"
+            while True:
+                assert server.poll() is None, log.read_text()
+                try:
+                    urllib.request.urlopen(f"{address}/system", timeout=5).close()
+                    break
+                except OSError:
+                    continue
+            yield Server(f"ORTHANC@localhost:{dimse}", address, log)
+        finally:
+            server.terminate()
+            server.wait(timeout=20)

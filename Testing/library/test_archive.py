@@ -1,0 +1,384 @@
+"""From an archive and back to it: Orthanc and DICOMweb on the loopback, and servers that misbehave."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import re
+import shutil
+import ssl
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pydicom
+import pytest
+from archive_samples import ORTHANC, PLUGIN, Server, free_port, orthanc
+from dicom_samples import IDENTITY, Sample, make_sample
+from job_samples import sample_request
+from phantoms import dicom_slices, random_scan, save_slices
+from typer.testing import CliRunner
+
+pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
+pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not installed")
+
+from pydicom.uid import AllTransferSyntaxes
+
+from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.archive.choose import choose_pair
+from ChangeMapJointLib.io.archive.entries import series_of, study_of
+from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
+from ChangeMapJointLib.io.archive.peer import parse_peer
+
+needs_orthanc = pytest.mark.skipif(
+    ORTHANC is None or not PLUGIN.exists(), reason="Orthanc (Debian: orthanc, orthanc-dicomweb) is NOT INSTALLED"
+)
+
+
+def changemap(*words: object) -> tuple[int, str]:
+    """Exit code and all output of a command."""
+    answer = CliRunner().invoke(app, [str(word) for word in words])
+    return answer.exit_code, answer.output
+
+
+def ok(*words: object) -> str:
+    code, output = changemap(*words)
+    assert code == 0, output
+    return output
+
+
+def refused(*words: object) -> str:
+    """The one line of an error."""
+    code, output = changemap(*words)
+    assert code == 2, output
+    lines = [line for line in output.splitlines() if line.startswith("changemap: ")]
+    assert len(lines) == 1, output
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("scans"))
+
+
+@pytest.fixture(scope="module")
+def objects(sample, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "objects"
+    sample.result.to_dicom(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """An archive, and the folders of the two series of its one patient that can be compared."""
+
+    server: Server
+    current: Path
+    prior: Path
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory):
+    """An archive with a pair, and with what must not be taken for it."""
+    folder = tmp_path_factory.mktemp("archive")
+    request, patient = sample_request(), {**IDENTITY, "StudyTime": "101500"}
+    now = dicom_slices(request.reference.volume, StudyDate="20240131", **patient)
+    before = dicom_slices(request.template.volume, StudyDate="20230131", **patient)
+    scan, study = random_scan(shape=(24, 6, 5)), {"StudyInstanceUID": now[0].StudyInstanceUID, "StudyDate": "20240131"}
+    others = {
+        "soft kernel of the same study": {**study, "ConvolutionKernel": "B30f"},
+        "coronal": {**study, "SeriesDescription": "Thorax cor"},
+        "head, between the two": {"StudyDate": "20230801", "SeriesDescription": "Head", "ConvolutionKernel": "H31s"},
+        "older": {"StudyDate": "20200131"},
+        "another patient": {"StudyDate": "20230901", "PatientID": "PID-4712"},
+    }
+    with orthanc(folder / "orthanc") as server:
+        for name, tags in others.items():
+            server.upload(save_slices(folder / name, dicom_slices(scan, **{**patient, **tags})))
+        paths = [save_slices(folder / name, slices) for name, slices in (("current", now), ("prior", before))]
+        for path in paths:
+            server.upload(path)
+        yield Hospital(server, *paths)
+
+
+def stored(server: Server, study: str, objects: Path) -> set[str]:
+    """Names of the objects that the archive lists in a study."""
+    listed = {one["00080018"]["Value"][0] for one in server.get(f"/dicom-web/studies/{study}/instances")}
+    paths = objects.glob("*.dcm")
+    return {path.name for path in paths if pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID in listed}
+
+
+@needs_orthanc
+@pytest.mark.parametrize("way", ["dimse", "web"])
+def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
+    """The whole way through a hospital: the right pair is found, compared, and its result filed with the study."""
+    out, address = tmp_path / "result", getattr(hospital.server, way)
+    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, "--method", "rigid", "--progress", "none")
+    for name, path in (("current", hospital.current), ("prior", hospital.prior)):
+        expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
+        found = {p.stem for p in (tmp_path / "result.scans" / name).rglob("*.dcm")}
+        assert found == expected
+    to = "--to" if way == "dimse" else "--stow"
+    text = ok("send", out, to, address, "--progress", "none")
+    files = {p.name for p in (tmp_path / "result.dicom").glob("*.dcm")}
+    assert f"{len(files)} DICOM objects sent" in text
+    current = pydicom.dcmread(next(hospital.current.iterdir()), stop_before_pixels=True).StudyInstanceUID
+    assert stored(hospital.server, current, tmp_path / "result.dicom") == files
+    listed = hospital.server.get(f"/dicom-web/studies/{current}/series")
+    assert {"REG", "SR", "DOC"} <= {series["00080060"]["Value"][0] for series in listed}
+    again = ok("send", out, to, address, "--progress", "none")
+    assert f"0 DICOM objects sent to {address}, {len(files)} had arrived before" in again
+
+
+@needs_orthanc
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--patient", "nobody"), "0 CT studies"),
+        (("--patient", "PID-47*"), "without * and ?"),
+        (("--patient", "PID-4712"), "0 earlier CT studies"),
+        (("--study", "1.2.3"), "0 studies, expected one"),
+        ((), "--patient"),
+    ],
+)
+def test_what_is_not_found_is_said_and_nothing_is_left(hospital, tmp_path, words, expected):
+    text = refused(
+        "run", "--from-pacs", hospital.server.dimse, *words, "--out", tmp_path / "result", "--progress", "none"
+    )
+    assert expected in text
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+# -- servers that misbehave -----------------------------------------------------------------
+@contextmanager
+def storage(handler, *, title: str = "STORE", tls=None) -> Iterator[str]:
+    """A server of our own that answers C-STORE as ``handler`` says; its address."""
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    entity = AE(ae_title=title)
+    entity.require_called_aet = True
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
+    port = free_port()
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, handler)], ssl_context=tls
+    )
+    try:
+        yield f"{title}@localhost:{port}"
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr("ChangeMapJointLib.io.archive.tries.FIRST_WAIT_S", 0.0)
+
+
+def breaking_after(count: int, got: list[str]):
+    """A handler that ends the connection instead of taking every further object, once."""
+    broken = []
+
+    def handle(event) -> int:
+        if len(got) == count and not broken:
+            broken.append(True)
+            event.assoc.abort()
+            return 0
+        got.append(str(event.request.AffectedSOPInstanceUID))
+        return 0
+
+    return handle
+
+
+def test_a_broken_connection_is_resumed_and_nothing_is_sent_twice(objects, tmp_path):
+    folder, got = shutil.copytree(objects, tmp_path / "objects"), []
+    total = len(list(folder.glob("*.dcm")))
+    with storage(breaking_after(3, got)) as address:
+        text = ok("send", folder, "--to", address, "--progress", "none")
+    assert f"{total} DICOM objects sent" in text
+    assert len(got) == len(set(got)) == total
+
+
+def test_without_retries_the_message_says_what_has_arrived_and_the_next_command_goes_on(objects, tmp_path):
+    folder, got = shutil.copytree(objects, tmp_path / "objects"), []
+    total = len(list(folder.glob("*.dcm")))
+    with storage(breaking_after(3, got)) as address:
+        text = refused("send", folder, "--to", address, "--retries", 0, "--progress", "none")
+        assert f"the connection broke while objects were sent; 3 of {total} objects have arrived" in text
+        assert len(json.loads((tmp_path / "objects.sent.json").read_text())[address]) == 3
+        assert f"{total - 3} DICOM objects sent" in ok("send", folder, "--to", address, "--progress", "none")
+        assert len(got) == len(set(got)) == total
+        assert "0 DICOM objects sent" in ok("send", folder, "--to", address, "--progress", "none")
+        assert f"{total} DICOM objects sent" in ok("send", folder, "--to", address, "--again", "--progress", "none")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(0xA700, "is out of resources (status 0xA700) (2 tries); 0 of"), (0xC000, "refused it with status 0xC000: ")],
+)
+def test_an_archive_that_is_full_or_does_not_want_them(objects, tmp_path, status, expected):
+    folder = shutil.copytree(objects, tmp_path / "objects")
+    with storage(lambda event: status) as address:
+        assert expected in refused("send", folder, "--to", address, "--retries", 1, "--progress", "none")
+    assert not (tmp_path / "objects.sent.json").exists()
+
+
+def test_a_refused_association_names_both_titles(objects):
+    with storage(lambda event: 0) as address:
+        text = refused("send", objects, "--to", address.replace("STORE", "OTHER"), "--aet", "ME", "--progress", "none")
+    assert "refuses the association (called ae title not recognised)" in text
+    assert "have it accept the AE title ME, and check its own (OTHER)" in text
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        ("STORE@localhost:1", "Connection refused (1"),
+        ("STORE@no.such.host.invalid:104", "no host is called no.such.host.invalid"),
+        ("localhost:104", "expected AE@HOST:PORT"),
+        ("STORE@localhost:99999", "expected AE@HOST:PORT"),
+        ("https://me:secret@localhost/", "~/.netrc"),
+    ],
+)
+def test_addresses_that_do_not_answer(objects, to, expected):
+    text = refused("send", objects, "--to", to, "--retries", 0, "--progress", "none")
+    assert expected.replace(" (1", "") in text
+    assert "secret" not in text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A certificate for localhost that signs itself, with its key in the same file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "9999"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+    subprocess.run(["openssl", *words, *names, *files], check=True, capture_output=True)
+    (folder / "both.pem").write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
+    return folder / "both.pem"
+
+
+def test_tls_is_checked_and_its_failures_are_told(objects, certificate, tmp_path):
+    folder, got = shutil.copytree(objects, tmp_path / "objects"), []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    send = ("send", folder, "--retries", 0, "--progress", "none", "--to")
+    with storage(breaking_after(-1, got), tls=context) as address:
+        assert "certificate is not accepted (self-signed" in refused(*send, address, "--tls")
+        assert "no certificate" in refused(*send, address, "--tls-ca", next(objects.glob("*.dcm")))
+        assert "no such file" in refused(*send, address, "--tls-ca", tmp_path / "none.pem")
+        other = address.replace("localhost", "127.0.0.1")
+        assert "certificate is not accepted (IP address mismatch" in refused(*send, other, "--tls-ca", certificate)
+        assert not got
+        assert "DICOM objects sent" in ok(*send, address, "--tls-ca", certificate)
+    with storage(breaking_after(-1, got)) as address:
+        assert "TLS failed" in refused(*send, address, "--tls", "--again")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [("x.dcm", b"no", "is no DICOM object"), (None, b"", "holds no DICOM objects")],
+)
+def test_only_objects_of_ours_are_sent(objects, tmp_path, name, content, expected):
+    (tmp_path / "objects").mkdir()
+    if name:
+        (tmp_path / "objects" / name).write_bytes(content)
+    assert expected in refused("send", tmp_path / "objects", "--to", "A@localhost:1", "--progress", "none")
+    images = save_slices(tmp_path / "scan", dicom_slices(random_scan()))
+    assert "was not made by changemap export" in refused("send", images, "--to", "A@localhost:1", "--progress", "none")
+
+
+# -- archives that answer wrongly -----------------------------------------------------------
+class Shelf:
+    """An archive in memory: ``{study: {series: images}}``; ``broken`` says what it does wrong."""
+
+    def __init__(self, images, broken: str = "") -> None:
+        self.images, self.broken = images, broken
+
+    def studies(self, *, patient="", study=""):
+        studies = {study_of(ds) for ds in self.images}
+        return [one for one in studies if one.patient == patient or one.uid == study]
+
+    def series(self, study):
+        own = [ds for ds in self.images if ds.StudyInstanceUID == study.uid]
+        counts = Counter(ds.SeriesInstanceUID for ds in own)
+        first = {ds.SeriesInstanceUID: ds for ds in own}
+        return [replace(series_of(ds, study), count=counts[uid]) for uid, ds in first.items()]
+
+    def instances(self, series):
+        return [str(ds.SOPInstanceUID) for ds in self.images if ds.SeriesInstanceUID == series.uid]
+
+    def header(self, series, instance, folder):
+        return next(ds for ds in self.images if instance == ds.SOPInstanceUID)
+
+    def fetch(self, series, instances, folder, got):
+        for number, ds in enumerate(self.images):
+            if ds.SOPInstanceUID not in instances or (self.broken == "missing" and number == 7):
+                continue
+            if self.broken == "full" and number == 7:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            image = copy.deepcopy(ds)
+            if self.broken == "mixed" and number == 7:
+                image.PatientID = "PID-9"
+            image.save_as(folder / f"{ds.SOPInstanceUID}.dcm", enforce_file_format=True)
+            got()
+
+
+def shelf(broken: str = "", **series: dict[str, str]) -> Shelf:
+    """An archive with one series a keyword, of 24 images, of the patient PID-4711."""
+    images = []
+    for tags in series.values():
+        images += dicom_slices(random_scan(shape=(24, 6, 5)), **{**IDENTITY, "StudyTime": "101500", **tags})
+    return Shelf(images, broken)
+
+
+TWO = {"now": {"StudyDate": "20240131"}, "before": {"StudyDate": "20230131"}}
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        ("missing", "1 of the 24 images that it lists of series"),
+        ("mixed", "is of another patient than its study"),
+        ("full", "the images cannot be written (No space left on device)"),
+    ],
+)
+def test_a_missing_image_another_patient_and_a_full_disk(tmp_path, monkeypatch, broken, expected):
+    monkeypatch.setattr("ChangeMapJointLib.io.archive.fetch.archive_of", lambda _: shelf(broken, **TWO))
+    peer = parse_peer("A@localhost:104", "from_pacs")
+    with pytest.raises(InputError, match=re.escape(expected)):
+        fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
+
+
+def chosen(archive: Shelf, **wanted: str) -> tuple[str, str, str, str]:
+    pair = choose_pair(archive, patient="PID-4711", **wanted)
+    return pair.current.series.study.date, pair.current.kernel, pair.prior.series.study.date, pair.prior.kernel
+
+
+def test_the_latest_chest_and_the_latest_before_it_with_the_lung_kernel():
+    same = {"StudyDate": "20240131", "StudyInstanceUID": "1.2.3"}
+    archive = shelf(
+        lung={**same, "ConvolutionKernel": "BONEPLUS"},
+        soft={**same, "ConvolutionKernel": "STANDARD"},
+        thick={**same, "ConvolutionKernel": "BONEPLUS", "SliceThickness": "5"},
+        head={"StudyDate": "20240301", "SeriesDescription": "Head", "BodyPartExamined": "HEAD"},
+        mip={"StudyDate": "20240301", "SeriesDescription": "Thorax MIP"},
+        prior={"StudyDate": "20230131", "ConvolutionKernel": "B60f", "SeriesDescription": "Chest"},
+        older={"StudyDate": "20220131", "ConvolutionKernel": "BONEPLUS"},
+    )
+    assert chosen(archive) == ("20240131", "BONEPLUS", "20230131", "B60f")
+    first = next(ds for ds in archive.images if ds.StudyDate == "20220131").StudyInstanceUID
+    assert chosen(archive, prior_study=first)[2:] == ("20220131", "BONEPLUS")
+    with pytest.raises(InputError, match="0 earlier CT studies"):
+        choose_pair(archive, study=first)
+
+
+def test_a_study_without_a_date_has_no_prior():
+    with pytest.raises(InputError, match="no date"):
+        choose_pair(shelf(now={"StudyDate": ""}), patient="PID-4711")

@@ -1,0 +1,217 @@
+"""The result as a document: PDF, text, FHIR, and the table of several time points."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dicom_samples import IDENTITY, Sample, make_sample
+from typer.testing import CliRunner
+
+pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not installed")
+
+from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.export.document.content import Identity, read_document
+from ChangeMapJointLib.export.document.fhir import fhir
+from ChangeMapJointLib.export.document.pdf import write_pdf
+from ChangeMapJointLib.export.document.time_points import TimePoints, Track, time_points
+from ChangeMapJointLib.io.reading_file import ReadingFile
+from ChangeMapJointLib.io.run_seal import file_sha256
+
+needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler-utils is not installed")
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("scans"))
+
+
+@pytest.fixture(scope="module")
+def run(sample, tmp_path_factory) -> Path:
+    return sample.result.save(tmp_path_factory.mktemp("run") / "run")
+
+
+def changemap(*words: object) -> tuple[int, str]:
+    answer = CliRunner().invoke(app, [str(word) for word in words])
+    return answer.exit_code, answer.output
+
+
+def pdf_text(path: Path, *options: str) -> str:
+    return subprocess.run(["pdftotext", *options, path, "-"], check=True, capture_output=True, text=True).stdout
+
+
+@needs_poppler
+@pytest.mark.parametrize(("options", "size"), [([], "A4"), (["--letter"], "letter")])
+def test_a_pdf_of_two_to_four_pages_with_everything_that_is_filed(run, sample, tmp_path, options, size):
+    path = tmp_path / "report.pdf"
+    code, output = changemap("report", run, "--pdf", path, "--reference", sample.current, *options)
+    assert code == 0, output
+    facts = subprocess.run(["pdfinfo", path], check=True, capture_output=True, text=True).stdout
+    assert f"({size})" in facts
+    pages = pdf_text(path).split("\f")[:-1]
+    assert 2 <= len(pages) <= 4
+    sha256 = file_sha256(run / "run.json")
+    for number, page in enumerate(pages, 1):
+        assert sha256[:16] in page
+        assert f"Page {number} of {len(pages)}" in page
+        assert "Research use, not a medical device. ChangeMapJoint 0.1.0" in page
+    for words in ("Muster Erika", "ID PID-4711", "born 1950-01-02", "ACC-99", "2024-01-31"):
+        assert words in pages[0].replace("\n", " ")
+    assert "Verdict:" in pages[0]
+    whole = " ".join(pages).replace("\n", " ")
+    for words in ("Finding 1: new", "Finding 2: grown", "cannot see", "accept", "Read by (name), date, signature"):
+        assert words in whole
+    assert sha256 in whole
+    fonts = subprocess.run(["pdffonts", path], check=True, capture_output=True, text=True).stdout.splitlines()[2:]
+    assert fonts
+    assert all(line.split()[-5] == "yes" for line in fonts)  # embedded
+
+
+@needs_poppler
+def test_without_a_series_nobody_is_named_and_the_same_run_gives_the_same_bytes(run, tmp_path):
+    for name in ("a.pdf", "b.pdf"):
+        write_pdf(tmp_path / name, read_document(run))
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+    text = pdf_text(tmp_path / "a.pdf")
+    for value in (IDENTITY["PatientID"], "Muster", "Erika", "ACC-99", "1950"):
+        assert value not in text
+
+
+@needs_poppler
+def test_names_in_other_letters_and_with_markup_are_shown_as_far_as_they_can_be(run, tmp_path):
+    write_pdf(tmp_path / "a.pdf", read_document(run, Identity("<b>M\u00fcller & S\u00f8n", "\u5c71\u7530")))
+    text = pdf_text(tmp_path / "a.pdf").replace("\n", " ")
+    assert "<b>M\u00fcller & S\u00f8n" in text
+    assert "ID ?? (other letters: see the header of the scan)" in text
+
+
+def test_decisions_of_the_reader_are_in_every_form(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    reading = ReadingFile(folder, "R1")
+    reading.decide(11, decision="rejected", comment="a vessel", about={"id": 1})
+    reading.decide(12, decision="accepted", comment="follow up", about={"id": 2})
+    code, text = changemap("report", folder, "--text")
+    assert code == 0
+    assert "Finding 1:" not in text
+    assert "1 finding(s) were rejected by the reader." in text
+    assert "Reader: follow up" in text
+    content = read_document(folder)
+    assert content.decisions[1].comment == "a vessel"
+    assert len(fhir(content)["entry"]) == 2  # the report, and the finding that is left
+
+
+def test_fhir_is_valid_and_holds_the_figures(run, sample):
+    bundles = pytest.importorskip("fhir.resources.bundle", reason="fhir.resources is not installed")
+    code, output = changemap("report", run, "--fhir", "--reference", sample.current)
+    assert code == 0
+    content = json.loads(output)
+    bundle = bundles.Bundle.model_validate(content)
+    report, *observations = (entry.resource for entry in bundle.entry)
+    assert report.subject.identifier.value == "PID-4711"
+    assert str(report.effectiveDateTime) == "2024-01-31"
+    urls = [entry["fullUrl"] for entry in content["entry"][1:]]
+    assert [item.reference for item in report.result] == urls
+    grown = observations[1]
+    figures = {(c.code.text or c.code.coding[0].code): c.valueQuantity for c in grown.component if c.valueQuantity}
+    lesion = sample.result.findings.items[1].lesion_reference
+    assert float(figures["Long axis, current scan"].value) == pytest.approx(lesion.long_diameter_mm, abs=1e-3)
+    assert float(figures["Volume, current scan"].value) == pytest.approx(1000 * lesion.volume_ml, abs=1e-3)
+    assert content == json.loads(changemap("report", run, "--fhir", "--reference", sample.current)[1])
+
+
+def test_a_failed_registration_never_reads_like_no_change(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    quality = json.loads((folder / "quality.json").read_text())
+    quality["quality"]["verdict"] = "do not use"
+    (folder / "quality.json").write_text(json.dumps(quality))
+    findings = json.loads((folder / "findings.json").read_text())
+    findings["withheld"] = 3
+    (folder / "findings.json").write_text(json.dumps(findings))
+    content = read_document(folder)
+    assert "Registration: do not use." in content.text()
+    assert "3 finding(s) are withheld" in content.text()
+    assert "No finding" not in content.text()
+    assert len(fhir(content)["entry"]) == 1
+    write_pdf(tmp_path / "a.pdf", content)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "--pdf: not given"),
+        (("--text", "--fhir"), "--text: given twice"),
+        (("--pdf", "no/such/folder/a.pdf"), "cannot be written"),
+        (("--text", "--reference", "no-such-series"), "no-such-series"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(run, words, expected):
+    code, output = changemap("report", run, *words)
+    assert code == 2
+    assert expected in output
+
+
+# -- several time points --------------------------------------------------------------------
+def entry(number: int, kind: str, now: float | None, before: float | None, x: float, x_before: float) -> dict:
+    def lesion(size: float | None, at: float) -> dict | None:
+        return None if size is None else {"long_diameter_mm": size, "centre_mm": [at, 0.0, 0.0]}
+
+    return {
+        "id": number,
+        "kind": kind,
+        "centre_mm": [x, 0.0, 0.0],
+        "centre_template_mm": [x_before, 0.0, 0.0],
+        "lesion_reference": lesion(now, x),
+        "lesion_template": lesion(before, x_before),
+    }
+
+
+def records(scan: int, entries: list[dict]) -> dict:
+    """A comparison of scan ``scan`` with the next one."""
+    sides = {
+        side: {"voxels_sha256": f"hash{n}", "acquisition": {"date": f"202{n}-01-01"}}
+        for side, n in (("template", scan), ("reference", scan + 1))
+    }
+    return {"run": sides, "quality": {"quality": {"verdict": "good"}}, "findings": {"findings": entries}}
+
+
+def test_lesions_are_followed_and_summed_as_recist_has_it():
+    first = records(1, [entry(1, "grown", 24.0, 20.0, 5.0, 0.0), entry(2, "new", 8.0, None, 60.0, 55.0)])
+    second = records(2, [entry(1, "shrunk", 12.0, 24.0, 9.0, 6.0), entry(2, "resolved", None, 8.0, 64.0, 61.0)])
+    points = time_points([first, second])
+    assert points.dates == ("2021-01-01", "2022-01-01", "2023-01-01")
+    assert [track.diameters_mm for track in points.tracks] == [(20.0, 24.0, 12.0), (0.0, 8.0, 0.0)]
+    assert points.sums_mm == (20.0, 24.0, 12.0)
+    assert [points.category(n) for n in (1, 2)] == ["PD", "PR"]  # a new lesion; then 40 % less than the first
+    rows = points.rows()
+    assert rows[1] == ["Lesion 1 (target)", "20.0", "24.0", "12.0"]
+    assert rows[2] == ["Lesion 2", "absent", "8.0", "absent"]
+    assert rows[-2:] == [["Change from the first", "-", "+20 %", "-40 %"], ["By measurements alone", "-", "PD", "PR"]]
+
+
+@pytest.mark.parametrize(
+    ("diameters", "category"),
+    [
+        ((20.0, 26.0), "PD"),  # +30 % and 6 mm
+        ((10.0, 13.0), "SD"),  # +30 %, but 3 mm
+        ((20.0, 14.0), "PR"),
+        ((20.0, 14.1), "SD"),
+        ((20.0, 0.0), "CR"),
+        ((20.0, 10.0, 15.0), "PD"),  # over the smallest sum, not over the first
+        ((20.0, None), "NE"),
+        ((9.0, 30.0), "NE"),  # too small to be a target
+    ],
+)
+def test_categories_at_the_limits_of_recist(diameters, category):
+    points = TimePoints(tuple("abc"[: len(diameters)]), (Track("1", diameters),))
+    assert points.category(len(diameters) - 1) == category
+
+
+def test_runs_that_do_not_follow_each_other_are_refused():
+    one, two, three = (records(n, []) for n in (1, 2, 3))
+    for runs, words in (([one], "one comparison"), ([one, three], "is not the current scan"), ([two, one], "is not")):
+        with pytest.raises(InputError, match=words):
+            time_points(runs)
