@@ -324,12 +324,28 @@ def test_the_lungs_of_a_newborn_are_found(monkeypatch):
         return measured[-1]
 
     monkeypatch.setattr(segment, "body_scale", measure)  # once: each further time would enlarge the scan again
+    enlarged: list[Volume] = []
+    attempt = segment._attempt
+
+    def see(volume: Volume, *others: object, **options: bool) -> object:
+        enlarged.append(volume)
+        return attempt(volume, *others, **options)
+
+    monkeypatch.setattr(segment, "_attempt", see)
     adult = chest_phantom((72, 74, 108), (3.0, 3.0, 3.0), noise_hu=15.0)
     size = 0.4
-    newborn = replace(adult, grid=as_adult(adult.grid, 1 / size))
+    small = as_adult(adult.grid, 1 / size)
+    start, stop = (0, -40, -30), (small.shape[0], small.shape[1] + 20, small.shape[2] + 50)
+    room = [(-a, b - n) for a, b, n in zip(start, stop, small.shape, strict=True)]
+    air = np.random.default_rng(0).normal(-1000.0, 15.0, small.crop(start, stop).shape).astype(np.int16)
+    inner = tuple(slice(a, a + n) for (a, _), n in zip(room, small.shape, strict=True))
+    air[inner] = adult.array
+    newborn = Volume(air, small.crop(start, stop))  # in a field of view for adults
     found = segment_lungs(newborn)
     assert found.grid.same_as(newborn.grid)
     assert len(measured) == 1
+    assert enlarged[0].array.size < 0.6 * newborn.array.size
+    assert found.mask[inner].sum() == found.mask.sum()
     for ml in (found.right_ml, found.left_ml):
         assert ml == pytest.approx(LUNG_VOLUME_ML * size**3, rel=0.03)
     with pytest.raises(InputError, match=r"no lungs: 2\.\d\d l .* or lower config\.lungs\.minimum_ml"):
