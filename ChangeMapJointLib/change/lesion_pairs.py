@@ -171,6 +171,34 @@ def find_lesion_pair(
     return LesionPair(lesion, counterpart, empty) if region.sign > 0 else LesionPair(counterpart, lesion, empty)
 
 
+def find_again(
+    lesion: Lesion,
+    scan: Scan,
+    other: Scan,
+    *,
+    to_other: Callable[[FloatArray], FloatArray],
+    to_scan: Callable[[FloatArray], FloatArray],
+    options: MeasureOptions,
+) -> tuple[Lesion | None, bool]:
+    """Find a lesion of one scan at the corresponding place of another scan.
+
+    Args:
+        lesion: segmented in ``scan``; it should be the larger of the two.
+        scan: where it was segmented.
+        other: where it is searched for.
+        to_other: maps points ``[n, 3]`` of ``scan`` to ``other``, in mm, LPS.
+        to_scan: the inverse.
+        options: options of the measurement.
+
+    Returns:
+        The lesion in ``other``, or None; and whether ``other`` shows only lung and thin vessels there.
+    """
+    points = lesion.points_mm
+    place = to_other(points[:: len(points) // _MOST_SEEDS + 1])
+    found = _counterpart(lesion, _Side(other, scan, to_scan), place, options)
+    return found, found is None and _is_empty(lesion, other, place)
+
+
 @dataclass(frozen=True)
 class _Side:
     """One scan, the other scan, and the map of points to it."""

@@ -41,6 +41,7 @@ from ChangeMapJointLib.cli.options import (
     log_beside,
 )
 from ChangeMapJointLib.cli.report import report_command
+from ChangeMapJointLib.cli.series import series_command
 from ChangeMapJointLib.cli.view import EXAMPLE, view_command
 from ChangeMapJointLib.comparison.config import read_config
 from ChangeMapJointLib.comparison.events import emit
@@ -324,6 +325,7 @@ def train_command(
 app.command("evaluate", epilog="Example: changemap evaluate cases.csv --out evaluation")(evaluate_command)
 app.command("matching", epilog="Example: changemap matching nodules.csv --runs cohort --out matching")(matching_command)
 app.command("cohort", epilog="Example: changemap cohort pairs.csv --out cohort")(cohort_command)
+app.command("series", epilog="Example: changemap series scans.csv --out series")(series_command)
 app.command("view", epilog=EXAMPLE)(view_command)
 app.command(
     "export",

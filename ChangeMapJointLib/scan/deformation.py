@@ -16,6 +16,8 @@ from ChangeMapJointLib.scan.volume import Volume
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+INVERSE_STEPS, INVERSE_MM = 60, 0.01
+
 
 @dataclass(frozen=True)
 class Deformation:
@@ -34,6 +36,21 @@ class Deformation:
     def apply(self, points_mm: ArrayLike) -> FloatArray:
         """Map points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan to the prior."""
         return self.field.apply(np.asarray(points_mm, dtype=float))
+
+    def invert(self, points_mm: ArrayLike) -> FloatArray:
+        """Map points ``[n, 3]`` of the prior to the current scan: x with ``y(x) = point``, by fixed-point iteration.
+
+        It converges where u changes by less than a mm over a mm, which also holds for turns of up to 50 degrees. Where
+        y folds, one of the solutions is returned.
+        """
+        target = np.asarray(points_mm, dtype=float)
+        result: FloatArray = target - self.field.at(target)
+        for _ in range(INVERSE_STEPS):
+            error = target - self.field.apply(result)
+            result = result + error
+            if not error.size or np.abs(error).max() < INVERSE_MM:
+                break
+        return result
 
     @overload
     def warp(self, image: Volume, *, labels: bool = False, outside: float | None = None) -> Volume: ...
