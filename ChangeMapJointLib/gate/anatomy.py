@@ -123,16 +123,22 @@ def between_lungs(mask: Mask) -> Mask:
     return enclosed
 
 
+def _is_one_lung(labels: NDArray[np.uint8]) -> bool:
+    """Return whether one lung is missing or very small."""
+    smaller, larger = sorted(np.bincount(labels.ravel(), minlength=3)[1:3])
+    return bool(smaller < SMALL_SHARE * larger)
+
+
 def _near_spine(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the columns x in which to search for the spine: near the middle of both lungs, or at the edge of one."""
-    voxels = np.bincount(labels.ravel(), minlength=3)
-    sides = (RIGHT, LEFT) if voxels[RIGHT] >= voxels[LEFT] else (LEFT, RIGHT)
     columns = np.arange(labels.shape[2])
-    if voxels[sides[1]] >= SMALL_SHARE * voxels[sides[0]]:
+    if not _is_one_lung(labels):
         (_, _, x0), (_, _, x1) = bounding_box(labels > 0)
-        return np.abs(columns - (x0 + x1 - 1) / 2) <= NEAR_SPINE * (x1 - x0) / 2
-    (_, _, x0), (_, _, x1) = bounding_box(labels == sides[0])
-    away = columns - (x1 - 1) if sides[0] == RIGHT else x0 - columns
+        return np.asarray(np.abs(columns - (x0 + x1 - 1) / 2) <= NEAR_SPINE * (x1 - x0) / 2)
+    voxels = np.bincount(labels.ravel(), minlength=3)
+    large = RIGHT if voxels[RIGHT] >= voxels[LEFT] else LEFT
+    (_, _, x0), (_, _, x1) = bounding_box(labels == large)
+    away = columns - (x1 - 1) if large == RIGHT else x0 - columns
     return np.asarray((away >= -NEAR_ONE_LUNG[0] * (x1 - x0)) & (away <= NEAR_ONE_LUNG[1] * (x1 - x0)))
 
 
@@ -173,7 +179,7 @@ def orientation(view: ChestView) -> Orientation:
     """
     mask, (spine_y, spine_x) = view.mask, view.spine_vox
     (z0, y0, _), (z1, y1, _) = bounding_box(mask)
-    halves = (mask[:, :, :spine_x], mask[:, :, spine_x:])
+    halves = (mask,) if _is_one_lung(view.lungs) else (mask[:, :, :spine_x], mask[:, :, spine_x:])
     rises = [_rise(half, top=top) for half in halves if half.any() for top in (True, False)]
     head_feet = float(np.mean(rises)) * 2 / max(z1 - z0, 1)
     back = 1 if spine_y >= (y0 + y1 - 1) / 2 else -1

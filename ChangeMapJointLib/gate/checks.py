@@ -28,6 +28,9 @@ SAMPLED_VOXELS = 4_000_000
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # search range for the most common soft-tissue value
 BEYOND_CT_HU = 4000.0  # few voxels of a CT exceed it, all of them metal
+LUNG_HU = (-950.0, -500.0)
+LEAST_LUNG = 0.3  # of the measured voxels, where all but the lungs was removed
+MOSTLY_PADDING = 0.5  # of a scan
 WRAPPED = 2**15  # negative numbers stored as unsigned ones are at least this large
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels denser than air are noise
@@ -53,6 +56,8 @@ class CheckLimits:
         min_soft: smallest share of voxels in :data:`SOFT_HU` within the bounding box of all that is denser than air,
             since a child may be small in its field of view.
         possible_peak_hu: range of the most common soft-tissue value; beyond it, the numbers are not HU.
+        min_tissue: smallest share of soft tissue in soft tissue and lung where most of the scan is padding: with less,
+            all but the lungs was removed.
         max_metal: largest share of voxels above 4000 HU.
     """
 
@@ -63,6 +68,7 @@ class CheckLimits:
     min_air: float = _limit("air_percent") / 100
     min_soft: float = _limit("soft_percent") / 100
     possible_peak_hu: tuple[float, float] = (_limit("soft_peak_low_hu"), _limit("soft_peak_high_hu"))
+    min_tissue: float = _limit("only_lung_percent") / 100
     max_metal: float = _limit("bright_percent") / 100
 
 
@@ -83,6 +89,7 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
     limits = limits or CheckLimits()
     try:
         _check_size(volume, limits)
+        _check_whole(volume, limits)
         _check_hu(volume, limits)
     except InputError as error:
         raise error.at(volume.source) from error
@@ -196,6 +203,24 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
             expected=f"at most {limits.max_pixel_mm:g} mm, so that the lung vessels, which identify a patient, can be "
             "seen",
             remedy="give a finer series",
+        )
+
+
+def _check_whole(volume: Volume, limits: CheckLimits) -> None:
+    """Check that tissue was left around the lungs."""
+    step = max(1, int(np.ceil((volume.array.size / SAMPLED_VOXELS) ** (1 / 3))))
+    planes = volume.array[::step]
+    padding = find_padding(planes)
+    if padding is None or padding.mean() <= MOSTLY_PADDING:
+        return
+    values = planes[:, ::step, ::step][~padding[:, ::step, ::step]]
+    soft = int(((values >= SOFT_HU[0]) & (values <= SOFT_HU[1])).sum())
+    lung = int(((values >= LUNG_HU[0]) & (values <= LUNG_HU[1])).sum())
+    if lung > LEAST_LUNG * values.size and soft < limits.min_tissue * (soft + lung):
+        raise InputError(
+            f"only {soft / (soft + lung):.1%} of what was measured is soft tissue",
+            expected="the whole chest, but all except the lungs seems to be removed",
+            remedy="give the scan as it was acquired",
         )
 
 

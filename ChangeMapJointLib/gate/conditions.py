@@ -57,12 +57,13 @@ def condition_reasons(
         agreement: of the anatomy with the orientation in the header.
         scan: ``Reference`` or ``Template``.
     """
-    both_ml = max(lungs.right_ml + lungs.left_ml, 1e-6)
     beside = _beside(volume, lungs)
+    one_sided = beside is not None and not beside.holds_a_lung
+    both_ml = max(2 * max(lungs.right_ml, lungs.left_ml) if one_sided else lungs.right_ml + lungs.left_ml, 1e-6)
     yield _missing_lung(lungs, beside, scan)
     smooth = ndimage.gaussian_filter(view.hu, 1.0)
     for side in (RIGHT, LEFT):
-        if beside is not None and side == beside.side and not beside.holds_a_lung:
+        if one_sided and beside is not None and side == beside.side:
             continue  # what lies there belongs to the mediastinum
         dense = _dense_tissue(view, smooth, side, behind=agreement.front_back >= 0)
         rule = "fluid_percent" if dense.hu < FLUID_HU else "dense_percent"

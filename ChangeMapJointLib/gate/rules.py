@@ -107,6 +107,15 @@ RULES: tuple[Rule, ...] = (
         rises=False,
     ),
     Rule(
+        "only_lung_percent",
+        CHEST,
+        "soft tissue in % of soft tissue and lung, where more than half of the voxels are padding",
+        "only {percent} of what was measured is soft tissue: all but the lungs seems to be removed",
+        "give the scan as it was acquired",
+        refuse=20,
+        rises=False,
+    ),
+    Rule(
         "bright_percent",
         CHEST,
         "% of the voxels above 4000 HU",

@@ -18,6 +18,9 @@ MM = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "meter": 1000.0}
 MM |= {"um": 0.001, "µm": 0.001, "μm": 0.001, "micron": 0.001, "microns": 0.001}
 
 
+POSSIBLE_VOXEL_MM = (0.05, 50.0)  # of any scan of a patient, edges of thick slices included
+
+
 @dataclass(frozen=True)
 class ImageHeader:
     """The content of a header, independent of the file format.
@@ -61,8 +64,13 @@ def components_error(number: int, kind: str) -> InputError:
     )
 
 
-def mm_per_unit(unit: str) -> tuple[float, tuple[str, ...]]:
+def mm_per_unit(unit: str, size: float = 0.0) -> tuple[float, tuple[str, ...]]:
     """Return the length of ``unit`` in mm, and a note if it is not 1.
+
+    Args:
+        unit: as the header calls it; many programs state another one than they use.
+        size: of the largest edge of a voxel by the header. Where it cannot be in ``unit`` but can be in mm, it is
+            taken for mm; 0 if it is not known.
 
     Raises:
         InputError: the unit is not known.
@@ -71,7 +79,13 @@ def mm_per_unit(unit: str) -> tuple[float, tuple[str, ...]]:
     factor = MM.get(name, 1.0 if name in ("", "?", "unknown", "none") else None)
     if factor is None:
         raise InputError(f"lengths in '{unit[:40]}'", expected="mm", remedy="convert it")
+    if _is_voxel_mm(size) and not _is_voxel_mm(size * factor):
+        return 1.0, (f"The header gives lengths in {name}, which cannot be; they were taken for mm.",)
     return factor, () if factor == 1.0 else (f"The header gives lengths in {name}; they were converted to mm.",)
+
+
+def _is_voxel_mm(size: float) -> bool:
+    return POSSIBLE_VOXEL_MM[0] <= size <= POSSIBLE_VOXEL_MM[1]
 
 
 def read_scan(header: ImageHeader, placement: Placement) -> tuple[NDArray[np.int16] | NDArray[np.float32], list[str]]:

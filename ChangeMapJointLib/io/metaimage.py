@@ -137,7 +137,7 @@ def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
     axes = np.reshape(direction, (rank, rank))[:3, :3] if direction else np.eye(3)
     matrix[:3, :3] = axes.T * spacing[:3]
     matrix[:3, 3] = origin[:3] if origin else 0.0
-    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""))
+    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""), max(spacing[:3]))
     matrix[:3] *= factor
     return matrix, (*notes, *unit_notes)
 

@@ -215,7 +215,8 @@ def _affine(header: Nifti1Header, shape: Shape3) -> tuple[FloatArray, tuple[str,
     else:
         matrix = np.diag([*pixdim[1:4], 1.0])  # as in ITK
         notes.append(NO_ORIENTATION)
-    factor, unit_notes = mm_per_unit(UNITS.get(int(header["xyzt_units"]) & 7, ""))
+    largest = float(np.linalg.norm(matrix[:3, :3], axis=0).max())
+    factor, unit_notes = mm_per_unit(UNITS.get(int(header["xyzt_units"]) & 7, ""), largest)
     matrix[:3] *= factor
     return matrix, (*notes, *unit_notes)
 

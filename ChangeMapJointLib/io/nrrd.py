@@ -238,7 +238,8 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
         units = [axis_units[axis] for axis in space if axis < len(axis_units)]
     notes = [] if signs else [NO_ORIENTATION]
     matrix[:3] *= np.array(signs or (1, 1, 1))[:, None]
-    factors = {mm_per_unit(unit) for unit in units}
+    largest = float(np.linalg.norm(matrix[:3, :3], axis=0).max())
+    factors = {mm_per_unit(unit, largest) for unit in units}
     if len(factors) > 1:
         raise InputError(f"lengths in several units ({', '.join(units)[:80]})", expected="mm", remedy="convert it")
     for factor, unit_notes in factors:

@@ -164,6 +164,10 @@ def _header(path: Path, *, scalar: bool = True) -> ImageHeader:
         InputError: the header describes no usable volume.
     """
     suffix = _suffix(path)
+    if path.suffix.lower() in (".hdr", ".img"):
+        raise InputError(
+            "a header and its voxels in two files (NIfTI pair or Analyze)", remedy="save them as one .nii file"
+        )
     if not suffix:
         raise InputError("unknown file format", expected=FORMATS)
     read = read_nifti_header if suffix in NIFTI else read_nrrd_header if suffix in NRRD else read_meta_header

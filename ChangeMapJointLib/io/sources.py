@@ -20,6 +20,7 @@ from ChangeMapJointLib.core.errors import InputError, printable
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 4 * 2**30
+IMAGE_FILES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 PACKED = (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".iso")  # files that may contain a series
 ZIP_METHODS = {0, 8, 12, 14}  # that Python can unpack: stored, deflated, bzip2, LZMA
 ZIP_METHOD_NAMES = {9: "Deflate64, as Windows does for large files", 93: "Zstandard", 95: "XZ", 98: "PPMd"}

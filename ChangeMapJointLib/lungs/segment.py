@@ -37,7 +37,7 @@ from ChangeMapJointLib.lungs.border import (
 from ChangeMapJointLib.lungs.check import UnlikelyLungs, lung_faults
 from ChangeMapJointLib.lungs.hull import costal_dents, slice_middles, thorax_hull
 from ChangeMapJointLib.scan.beside_lung import BesideLung, beside_larger_lung
-from ChangeMapJointLib.scan.body_size import as_adult, body_scale
+from ChangeMapJointLib.scan.body_size import as_adult, body_box, body_scale
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.volume import Volume
@@ -48,6 +48,7 @@ _REMEDY = (
     "look at the picture of the mask, crop the scan to the chest, or change ",
     Argument("config.lungs"),
 )
+CHILD_MARGIN_MM = 20.0  # air kept around a child's body, at an adult's size
 EDGE_MM2 = 300.0  # a larger section of lung at a side of the scan means that the lung is cut off there
 
 
@@ -104,6 +105,11 @@ def segment_lungs(volume: Volume, *, options: LungOptions = LungOptions(), progr
     scale = body_scale(volume)
     if scale < 1:  # the distances in mm fit adults
         return _segment_child(volume, scale, options, progress)
+    return _segment_adult(volume, options, progress)
+
+
+def _segment_adult(volume: Volume, options: LungOptions, progress: Progress) -> Lungs:
+    """Segment the lungs of a body of an adult's size; try a second time where the first mask cannot be right."""
     first = _attempt(volume, options, progress)
     if not first.faults:
         return first.lungs
@@ -178,13 +184,21 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
 
 
 def _segment_child(volume: Volume, scale: float, options: LungOptions, progress: Progress) -> Lungs:
-    """Enlarge a body that is ``scale`` times as large as an adult's, and segment its lungs as an adult's."""
-    large = replace(volume, grid=as_adult(volume.grid, scale))
-    lungs = segment_lungs(large, options=options, progress=progress)
+    """Enlarge a body that is ``scale`` times as large as an adult's, and segment its lungs as an adult's.
+
+    Only the body is enlarged: children are often small in a field of view made for adults.
+    """
+    box = body_box(volume, CHILD_MARGIN_MM * scale)
+    start, stop = zip(*(side.indices(n)[:2] for side, n in zip(box, volume.grid.shape, strict=True)), strict=True)
+    unseen = None if volume.unseen is None else volume.unseen[box]
+    part = replace(volume, array=volume.array[box], grid=volume.grid.crop(start, stop), unseen=unseen)
+    lungs = _segment_adult(replace(part, grid=as_adult(part.grid, scale)), options, progress)
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    labels[box] = lungs.labels
     notes = lungs.notes
     if notes:
         notes += (f"The body has {scale:.2f} of an adult's size; volumes in these notes are scaled to an adult's.",)
-    return Lungs(lungs.labels, volume.grid, lungs.right_ml * scale**3, lungs.left_ml * scale**3, notes)
+    return Lungs(labels, volume.grid, lungs.right_ml * scale**3, lungs.left_ml * scale**3, notes)
 
 
 def segment_both(

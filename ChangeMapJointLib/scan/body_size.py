@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.filters import largest_component, nearest_parallel, opening
-from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.hu import TISSUE_HU
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -27,16 +27,42 @@ def body_scale(volume: Volume) -> float:
     Returns:
         The ratio of lengths: 0.25 to 0.8 for children, 1 for everybody else.
     """
-    array, grid = volume.grid.lps_view(volume.array)
-    h = max(WORK_MM / 2, min(WORK_MM, min(grid.extent_mm) / 40))
-    work = grid.with_spacing((h, h, h))
-    body = largest_component(opening(nearest_parallel(array, grid, work) > TISSUE_HU, TABLE_MM * h / WORK_MM, h))
+    body, work = _body(volume)
+    h = work.spacing_mm[0]
     planes = [plane for plane in body if plane.any()]
     areas_mm2 = np.array([_hull_mm2(plane, h) for plane in planes if not _cut_off(plane)])
     if areas_mm2.size < WHOLE_SHARE * len(planes) or not areas_mm2.size:
         return 1.0
     scale = float(np.sqrt(np.median(areas_mm2) / ADULT_MM2))
     return 1.0 if scale > LARGE else max(scale, SMALLEST)
+
+
+def body_box(volume: Volume, margin_mm: float) -> tuple[slice, slice, slice]:
+    """Return the part of a scan that holds the body, as slices of the array; the whole scan if there is none.
+
+    Args:
+        volume: the scan.
+        margin_mm: kept on every side.
+    """
+    body, work = _body(volume)
+    if not body.any():
+        return slice(None), slice(None), slice(None)
+    start, stop = bounding_box(body)
+    corners = np.array(np.meshgrid(*zip(start, np.subtract(stop, 1), strict=True), indexing="ij")).reshape(3, -1).T
+    index = volume.grid.to_index(work.to_physical(corners[:, ::-1]))[:, ::-1]
+    margin = margin_mm / np.array(volume.grid.spacing_mm[::-1])
+    first = np.maximum(np.floor(index.min(axis=0) - margin), 0).astype(int)
+    last = np.minimum(np.ceil(index.max(axis=0) + margin).astype(int) + 1, volume.grid.shape)
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return z, y, x
+
+
+def _body(volume: Volume) -> tuple[NDArray[np.bool_], Grid]:
+    """Return the body without table and tubes, and its coarse grid, whose axes point to left, back and head."""
+    array, grid = volume.grid.lps_view(volume.array)
+    h = max(WORK_MM / 2, min(WORK_MM, min(grid.extent_mm) / 40))
+    work = grid.with_spacing((h, h, h))
+    return largest_component(opening(nearest_parallel(array, grid, work) > TISSUE_HU, TABLE_MM * h / WORK_MM, h)), work
 
 
 def _cut_off(plane: NDArray[np.bool_]) -> bool:

@@ -47,6 +47,7 @@ PAIRS = (
 )
 ONE_LUNG_MM = 15.0  # beside a lung, where the field of view is cropped to it
 CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-0002")
+CHILDREN_ON = ("LIDC-IDRI-0063", "QIN-LSC-0014")  # the size of a body is known where it is not cut off
 WRONG = (("QIN-LSC-0003", "QIN-LSC-0028"), ("QIN-LSC-0014", "QIN-LSC-0049"), ("LIDC-IDRI-0001", "LIDC-IDRI-0002"))
 
 
@@ -305,7 +306,7 @@ def children(known: dict[str, Known], kept: Kept) -> dict[str, Any]:
         f"{name} at {size}": kept.case(
             f"child, {name} at {size}", lambda name=name, size=size: _child(known[name], size)
         )
-        for name in CONDITIONS_ON
+        for name in CHILDREN_ON
         if name in known
         for size in (0.33, 0.45, 0.6)
     }

@@ -150,10 +150,10 @@ def breathed(chest: Chest, seed: int, diaphragm_mm: float) -> tuple[Chest, tuple
 
 
 def below_the_lungs(chest: Chest) -> Chest | None:
-    """The slices from 30 mm above the lungs' lower end downwards; the gas in them stands in for lungs."""
+    """The slices from 50 mm above the lungs' lower end downwards; the gas in them stands in for lungs."""
     grid = chest.volume.grid
     bottom = np.flatnonzero(chest.lungs.any(axis=(1, 2)))[0]
-    last = int(bottom + 30.0 / grid.spacing_mm[2])
+    last = int(bottom + 50.0 / grid.spacing_mm[2])
     below = part(chest, 0.0, 1.0)
     hu = below.volume.array[:last]
     gas = (hu < -300) & ndimage.binary_fill_holes(hu > -300, structure=np.ones((1, 3, 3)))

@@ -13,9 +13,10 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, apply_affine
 from ChangeMapJointLib.gate.anatomy import chest_view, orientation
 from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
-from ChangeMapJointLib.gate.checks import check_pair
+from ChangeMapJointLib.gate.checks import check_ct, check_pair
 from ChangeMapJointLib.gate.comparable import covered_fractions
 from ChangeMapJointLib.gate.rules import BY_NAME, RULES
+from ChangeMapJointLib.lungs import segment
 from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.registration.rigid import any_size
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
@@ -260,6 +261,14 @@ def test_a_crop_that_was_padded_again_is_one(now):
     assert "one_lung" not in rules(asked(padded, padded))
 
 
+@pytest.mark.parametrize("fill", [0, -1024, -2000])
+def test_lungs_alone_are_refused_with_the_reason(now, fill):
+    """As public collections mask them: there is no body to look for lungs in."""
+    masked = replace(now[0], array=np.where(now[1].mask, now[0].array, fill).astype(np.int16))
+    with pytest.raises(InputError, match=r"only \d\.\d% of what was measured is soft tissue.*all except the lungs"):
+        check_ct(masked)
+
+
 def test_emphysema_is_no_free_air(now, before):
     """Lung that fades to the density of air, as against air that ends at the chest wall."""
     x, y, z = np.moveaxis(voxel_points(now[0].grid), -1, 0)
@@ -307,12 +316,36 @@ def test_the_documents_table_is_that_of_the_code():
 
 
 # -- children ---------------------------------------------------------------------------------
-def test_the_lungs_of_a_newborn_are_found():
+def test_the_lungs_of_a_newborn_are_found(monkeypatch):
+    measured: list[float] = []
+
+    def measure(volume: Volume) -> float:
+        measured.append(body_scale(volume))
+        return measured[-1]
+
+    monkeypatch.setattr(segment, "body_scale", measure)  # once: each further time would enlarge the scan again
+    enlarged: list[Volume] = []
+    attempt = segment._attempt
+
+    def see(volume: Volume, *others: object, **options: bool) -> object:
+        enlarged.append(volume)
+        return attempt(volume, *others, **options)
+
+    monkeypatch.setattr(segment, "_attempt", see)
     adult = chest_phantom((72, 74, 108), (3.0, 3.0, 3.0), noise_hu=15.0)
     size = 0.4
-    newborn = replace(adult, grid=as_adult(adult.grid, 1 / size))
+    small = as_adult(adult.grid, 1 / size)
+    start, stop = (0, -40, -30), (small.shape[0], small.shape[1] + 20, small.shape[2] + 50)
+    room = [(-a, b - n) for a, b, n in zip(start, stop, small.shape, strict=True)]
+    air = np.random.default_rng(0).normal(-1000.0, 15.0, small.crop(start, stop).shape).astype(np.int16)
+    inner = tuple(slice(a, a + n) for (a, _), n in zip(room, small.shape, strict=True))
+    air[inner] = adult.array
+    newborn = Volume(air, small.crop(start, stop))  # in a field of view for adults
     found = segment_lungs(newborn)
     assert found.grid.same_as(newborn.grid)
+    assert len(measured) == 1
+    assert enlarged[0].array.size < 0.6 * newborn.array.size
+    assert found.mask[inner].sum() == found.mask.sum()
     for ml in (found.right_ml, found.left_ml):
         assert ml == pytest.approx(LUNG_VOLUME_ML * size**3, rel=0.03)
     with pytest.raises(InputError, match=r"no lungs: 2\.\d\d l .* or lower config\.lungs\.minimum_ml"):

@@ -112,8 +112,16 @@ def test_directions_of_an_nrrd_with_three_decimals(tmp_path):
     assert ["nearest" in note for note in read_volume(path).notes] == [True]
 
 
-@pytest.mark.parametrize(("units", "factor"), [('"mm" "mm" "mm"', 1.0), ('"cm" "cm" "cm"', 10.0), ("um um um", 0.001)])
-def test_units_of_nrrd_and_metaimage(tmp_path, units, factor):
+@pytest.mark.parametrize(
+    ("units", "factor", "note"),
+    [
+        ('"mm" "mm" "mm"', 1.0, ""),
+        ('"cm" "cm" "cm"', 10.0, "lengths in cm; they were converted to mm"),
+        ("um um um", 1.0, "lengths in um, which cannot be; they were taken for mm"),  # voxels of 3 um
+        ("m m m", 1.0, "lengths in m, which cannot be"),
+    ],
+)
+def test_units_of_nrrd_and_metaimage(tmp_path, units, factor, note):
     fields = (*SIZES, "space: LPS", "space directions: (1,0,0) (0,2,0) (0,0,3)", f"space units: {units}")
     unit = units.split()[0].strip('"')
     files = (
@@ -122,7 +130,8 @@ def test_units_of_nrrd_and_metaimage(tmp_path, units, factor):
     )
     for found in map(read_volume, files):
         assert found.grid.spacing_mm == pytest.approx((factor, 2 * factor, 3 * factor))
-        assert len(found.notes) == (factor != 1.0)
+        assert len(found.notes) == bool(note)
+        assert note in "".join(found.notes)
     assert "expected mm" in input_error(meta(tmp_path / "b.mha", CONTENT, DistanceUnits="inch"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -185,6 +186,19 @@ def test_images_that_are_no_volume(tmp_path):
     for name, (image, expected) in cases.items():
         sitk.WriteImage(image, str(tmp_path / name))
         assert expected in input_error(tmp_path / name)
+
+
+def test_image_files_where_a_series_was_expected(tmp_path):
+    """A folder or a zip with an image file in it, and half of a pair of files."""
+    (tmp_path / "folder").mkdir()
+    scan = save(tmp_path / "folder" / "scan.nii.gz")
+    assert "1 image file(s): scan.nii.gz; give the file itself" in input_error(tmp_path / "folder")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(scan, "scan.nii.gz")
+    assert "scan.nii.gz; unpack it and give the file" in input_error(tmp_path / "a.zip")
+    for name in ("a.hdr", "a.img"):
+        (tmp_path / name).write_bytes(bytes(348))
+        assert "in two files" in input_error(tmp_path / name)
 
 
 @pytest.mark.parametrize("size", [0.0, -2.0, np.nan])

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.dicom.dicomdir import Source
 from ChangeMapJointLib.io.dicom.stacks import Stack
-from ChangeMapJointLib.io.sources import PACKED
+from ChangeMapJointLib.io.sources import IMAGE_FILES, PACKED
 from ChangeMapJointLib.scan.volume import Acquisition
 
 MAX_LISTED = 20  # series in one message
@@ -122,6 +122,10 @@ def _without_images(source: Source) -> str:
     """Return the rest of the message for a source without any image: what it holds, and what to do."""
     if listed := sum(source.listed.values()):
         return f", only a DICOMDIR that lists {listed} missing files; copy the whole disc"
+    images = [file.name for file in source.files if file.name.lower().endswith(IMAGE_FILES)]
+    if images:
+        action = "unpack it and give the file" if source.files[0].packed else "give the file itself"
+        return f", but {len(images)} image file(s): {images[0]}; {action}"
     packed = [file.name for file in source.files if PurePath(file.name).suffix.lower() in PACKED]
     if packed:
         more = f" and {len(packed) - 1} more" if len(packed) > 1 else ""
