@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,14 +17,57 @@ from ChangeMapJointLib.comparison.stages import Listener, Stages
 from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_packages, export_dicom
 from ChangeMapJointLib.core.errors import Argument, InputError
 
+if TYPE_CHECKING:
+    from ChangeMapJointLib.io.archive.peer import Peer  # its packages are those of the extra
+
 CaOption = Annotated[Path | None, typer.Option(readable=False, help="Certificates that sign the archive's (PEM).")]
 CertificateOption = Annotated[Path | None, typer.Option(readable=False, help="Our own certificate (PEM), for TLS.")]
 KeyOption = Annotated[Path | None, typer.Option(readable=False, help="Its key (PEM), if in another file.")]
 TlsOption = Annotated[bool, typer.Option("--tls", help="Encrypt the connection to AE@HOST:PORT.")]
 AetOption = Annotated[str, typer.Option(help="Our own AE title, as the archive knows it.")]
 RetriesOption = Annotated[int, typer.Option(min=0, max=10, help="Tries after the first, where the connection fails.")]
+FromPacsOption = Annotated[
+    str,
+    typer.Option(help="Fetch both scans from an archive instead: AE@HOST:PORT or a DICOMweb address (https://...)."),
+]
+PatientOption = Annotated[str, typer.Option(help="Patient ID in the archive: latest chest CT and the one before.")]
+StudyOption = Annotated[str, typer.Option(help="StudyInstanceUID of the current scan in the archive.")]
+PriorStudyOption = Annotated[str, typer.Option(help="StudyInstanceUID of the prior, if not the latest earlier.")]
 CALLING, RETRIES = "CHANGEMAP", 3
 SCANS, OBJECTS = ".scans", ".dicom"  # beside the folder of a run: what was fetched, and what is sent
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to fetch; see :class:`ChangeMapJointLib.io.archive.fetch.Wanted`, whose packages may be missing."""
+
+    patient: str = ""
+    study: str = ""
+    prior_study: str = ""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The options of a connection to an archive."""
+
+    tls: bool = False
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    aet: str = CALLING
+    retries: int = RETRIES
+
+    def peer(self, address: str, argument: str) -> Peer:
+        """Return the archive at an address.
+
+        Raises:
+            InputError: it is no address, or a package is missing.
+        """
+        check_packages()
+        from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
+
+        secure = Tls(self.ca, self.certificate, self.key) if self.tls or self.ca or self.certificate else None
+        return parse_peer(address, argument, calling=self.aet, tls=secure)
 
 
 def send_command(
@@ -52,12 +96,10 @@ def send_command(
             raise InputError(
                 "two archives" if to else "not given", field="to", expected="AE@HOST:PORT, or a DICOMweb address (stow)"
             )
-        check_packages()
-        from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
+        connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
+        peer = connection.peer(to or stow, "to" if to else "stow")
         from ChangeMapJointLib.io.archive.send import send_objects
 
-        secure = Tls(tls_ca, tls_certificate, tls_key) if tls or tls_ca or tls_certificate else None
-        peer = parse_peer(to or stow, "to" if to else "stow", calling=aet, tls=secure)
         objects = _objects(folder, reference, template, listener)
         with Stages({"send": 1.0}, listener).stage("send") as report:
             delivery = send_objects(objects, peer, again=again, retries=retries, progress=report)
@@ -91,51 +133,33 @@ def _objects(folder: Path, reference: Path | None, template: Path | None, listen
     return out
 
 
-def fetch_scans(
+def scans_of(
+    reference: Path | None,
+    template: Path | None,
     archive: str,
     out: Path,
     listener: Listener,
     *,
-    patient: str,
-    study: str,
-    prior_study: str,
-    tls: bool,
-    ca: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-    aet: str,
-    retries: int,
+    wanted: Wanted,
+    connection: Connection,
 ) -> tuple[Path, Path]:
-    """Fetch the current scan and its prior into the folder ``OUT.scans`` and return both series.
+    """Return both scans: as given, or fetched from an archive into the folder ``OUT.scans``.
 
     Raises:
-        InputError: see :func:`~ChangeMapJointLib.io.archive.fetch.fetch_pair`.
-    """
-    check_packages()
-    from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
-    from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
-
-    secure = Tls(ca, certificate, key) if tls or ca or certificate else None
-    peer = parse_peer(archive, "from_pacs", calling=aet, tls=secure)
-    with Stages({"fetch": 1.0}, listener).stage("fetch") as report:
-        fetched = fetch_pair(
-            peer,
-            Wanted(patient, study, prior_study),
-            out.with_name(out.name + SCANS),
-            retries=retries,
-            progress=report,
-        )
-    return fetched.reference, fetched.template
-
-
-def check_scans(reference: Path | None, template: Path | None, archive: str) -> None:
-    """Check that both scans are given, or an archive instead.
-
-    Raises:
-        InputError: neither, or both.
+        InputError: neither or both are given; or see :func:`~ChangeMapJointLib.io.archive.fetch.fetch_pair`.
     """
     for name, path in (("reference", reference), ("template", template)):
         if path is None and not archive:
             raise InputError("not given", field=name, expected="a scan", remedy=("or give ", Argument("from_pacs")))
         if path is not None and archive:
             raise InputError("given twice", field=name, remedy=("leave out one of it and ", Argument("from_pacs")))
+    if reference is not None and template is not None:
+        return reference, template
+    peer = connection.peer(archive, "from_pacs")
+    from ChangeMapJointLib.io.archive import fetch
+
+    what = fetch.Wanted(wanted.patient, wanted.study, wanted.prior_study)
+    with Stages({"fetch": 1.0}, listener).stage("fetch") as report:
+        folder = out.with_name(out.name + SCANS)
+        fetched = fetch.fetch_pair(peer, what, folder, retries=connection.retries, progress=report)
+    return fetched.reference, fetched.template

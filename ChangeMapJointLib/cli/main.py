@@ -17,11 +17,16 @@ from ChangeMapJointLib.cli.archive import (
     AetOption,
     CaOption,
     CertificateOption,
+    Connection,
+    FromPacsOption,
     KeyOption,
+    PatientOption,
+    PriorStudyOption,
     RetriesOption,
+    StudyOption,
     TlsOption,
-    check_scans,
-    fetch_scans,
+    Wanted,
+    scans_of,
     send_command,
 )
 from ChangeMapJointLib.cli.cases import Dataset, run_cases
@@ -34,9 +39,12 @@ from ChangeMapJointLib.cli.matching import matching_command
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
+    FieldOption,
     MethodOption,
     ProgressOption,
     ProgressStyle,
+    ReferenceOption,
+    TemplateOption,
     ThresholdOption,
     log_beside,
 )
@@ -80,22 +88,12 @@ def _common(
 @app.command("run", epilog="Example: changemap run --reference current/ --template prior.nrrd --out result")
 def run_command(
     out: Annotated[Path, typer.Option(help="Result folder to create; it appears when the run is complete.")],
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False, help="Current scan: NRRD, NIfTI, MHA, or a DICOM folder or zip (PATH#SERIES picks one)."
-        ),
-    ] = None,
-    template: Annotated[Path | None, typer.Option(readable=False, help="Prior scan, likewise.")] = None,
-    from_pacs: Annotated[
-        str,
-        typer.Option(
-            help="Fetch both scans from an archive instead: AE@HOST:PORT or a DICOMweb address (https://...)."
-        ),
-    ] = "",
-    patient: Annotated[str, typer.Option(help="Patient ID in the archive: latest chest CT and the one before.")] = "",
-    study: Annotated[str, typer.Option(help="StudyInstanceUID of the current scan in the archive.")] = "",
-    prior_study: Annotated[str, typer.Option(help="StudyInstanceUID of the prior, if not the latest earlier.")] = "",
+    reference: ReferenceOption = None,
+    template: TemplateOption = None,
+    from_pacs: FromPacsOption = "",
+    patient: PatientOption = "",
+    study: StudyOption = "",
+    prior_study: PriorStudyOption = "",
     tls: TlsOption = False,
     tls_ca: CaOption = None,
     tls_certificate: CertificateOption = None,
@@ -106,14 +104,7 @@ def run_command(
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
     config: ConfigOption = None,
-    field: Annotated[
-        list[Path] | None,
-        typer.Option(
-            readable=False,
-            help="Deformation of another program, used instead of our registration: field, ITK or elastix transform. "
-            "It maps points of the current scan (fixed) to the prior (moving). Give warp and matrix in this order.",
-        ),
-    ] = None,
+    field: FieldOption = None,
     refine: Annotated[bool, typer.Option("--refine", help="Start our registration from --field.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     keep_names: Annotated[
@@ -132,28 +123,14 @@ def run_command(
         options = read_config(config, method=method)
         if threshold is not None:
             options = replace(options, findings=replace(options.findings, threshold=threshold))
-        check_scans(reference, template, from_pacs)
+        wanted = Wanted(patient, study, prior_study)
+        connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
         if from_pacs:
             check_output(out, [], overwrite=overwrite)
-            reference, template = fetch_scans(
-                from_pacs,
-                out,
-                listener,
-                patient=patient,
-                study=study,
-                prior_study=prior_study,
-                tls=tls,
-                ca=tls_ca,
-                certificate=tls_certificate,
-                key=tls_key,
-                aet=aet,
-                retries=retries,
-            )
-        assert reference is not None
-        assert template is not None
+        current, prior = scans_of(reference, template, from_pacs, out, listener, wanted=wanted, connection=connection)
         request = Request(
-            reference,
-            template,
+            current,
+            prior,
             out,
             options,
             device,

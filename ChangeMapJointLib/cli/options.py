@@ -46,3 +46,20 @@ def log_beside(out: Path) -> Path:
     """Return the path of the log for the traceback of a fault: beside ``out``, which does not exist then."""
     absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links, and may fail on them
     return absolute.parent / f"{absolute.name or 'changemap'}.fault.log"
+
+
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False, help="Current scan: NRRD, NIfTI, MHA, or a DICOM folder or zip (PATH#SERIES picks one)."
+    ),
+]
+TemplateOption = Annotated[Path | None, typer.Option(readable=False, help="Prior scan, likewise.")]
+FieldOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        readable=False,
+        help="Deformation of another program, used instead of our registration: field, ITK or elastix transform. "
+        "It maps points of the current scan (fixed) to the prior (moving). Give warp and matrix in this order.",
+    ),
+]

@@ -34,9 +34,6 @@ from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.scan.volume import Volume
 
-# Maps are rounded when they are written, to what is far below their noise: 0.13 HU, 0.2 % of volume, 0.4 % of trust.
-MAP_STEP, JACOBIAN_STEP, TRUST_STEP = 2.0**-12, 2.0**-8, 2.0**-7
-
 
 def save_result(
     result: Result,
@@ -123,7 +120,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
     write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
     if maps is None or result.findings is None:
         return
-    write_map = partial(write_nrrd, step=MAP_STEP)
+    write_map = partial(write_nrrd, step=run_files.MAP_STEP)
     write_map(folder / run_files.CHANGE_MAP, maps.change_map, grid)
     if maps.difference is not None and maps.learned is not None:
         write_map(folder / run_files.CHANGE_COMBINED, maps.change_map, grid)
@@ -133,8 +130,8 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
     write_nrrd(folder / run_files.SIGNED_CHANGE, maps.signed_hu, grid)
     lungs = None if full_field else resample(pair.reference.mask.astype(np.float32), grid, field.grid) > 0
     write.write_displacement(folder / run_files.DEFORMATION, field, compress=compress, lungs=lungs)
-    write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid, step=JACOBIAN_STEP)
-    write_nrrd(folder / run_files.TRUST, maps.trust, field.grid, step=TRUST_STEP)
+    write_nrrd(folder / run_files.JACOBIAN, maps.jacobian, field.grid, step=run_files.JACOBIAN_STEP)
+    write_nrrd(folder / run_files.TRUST, maps.trust, field.grid, step=run_files.TRUST_STEP)
     labels = result.findings.labels if result.findings.labels is not None else np.zeros(grid.shape)
     write_nrrd(folder / run_files.FINDING_LABELS, labels.astype(np.int16), grid)
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
@@ -180,7 +177,13 @@ def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tup
 
 def _nameless(result: Result) -> Result:
     """Return the result without the names of a given deformation's files."""
-    return result if result.given is None else replace(result, given=result.given.without_names())
+    if result.given is None:
+        return result
+    given, registration = result.given.without_names(), result.registration
+    if registration is not None:  # its status begins with where the deformation comes from
+        status = registration.status.replace(result.given.sentence, given.sentence)
+        registration = replace(registration, status=status)
+    return replace(result, given=given, registration=registration)
 
 
 def provenance(

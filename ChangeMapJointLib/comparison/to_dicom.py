@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.comparison.inputs import Input, check_inputs
 from ChangeMapJointLib.comparison.load import SavedResult
 from ChangeMapJointLib.comparison.output import check_output, run_folder
+from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.progress import Progress, silent
+from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.gate.answer import GateAnswer
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.compact_field import as_stored, is_compact
 from ChangeMapJointLib.io.provenance import sha256_of, voxels_sha256
 from ChangeMapJointLib.io.read import is_dicom, read_array, split_selector
+from ChangeMapJointLib.io.write import rounded
 from ChangeMapJointLib.scan.volume import Volume
 
 if TYPE_CHECKING:
@@ -172,8 +176,8 @@ def _content(
         gate,
         result.rigid if isinstance(result, SavedResult) else result.rigid.matrix,
         volumes[0].grid,
-        result.deformation.field if maps else None,
-        result.change_map,
+        _field(result) if maps else None,
+        None if result.change_map is None else rounded(result.change_map, run_files.MAP_STEP),
         items,
         labels_of(result) if maps else None,
         0 if findings is None else findings.withheld,
@@ -232,6 +236,15 @@ def labels_of(result: Result | SavedResult) -> NDArray[np.integer[Any]]:
     if result.findings is None or result.findings.labels is None:
         raise InputError("the findings have no label map", remedy="run the comparison again")
     return result.findings.labels
+
+
+def _field(result: Result | SavedResult) -> DisplacementField:
+    """Return the deformation as it is stored, so that a result in memory and a saved one give the same bytes."""
+    field = result.deformation.field
+    if isinstance(result, SavedResult) and is_compact(result.folder / run_files.DEFORMATION):
+        return field
+    lungs = resample(_lungs(result).astype(np.float32), result.deformation.reference, field.grid) > 0
+    return DisplacementField(as_stored(field.vectors_mm, field.grid, lungs), field.grid)
 
 
 def _report(result: Result | SavedResult, record: Mapping[str, Any], now: Volume, before: Volume) -> ReportContent:

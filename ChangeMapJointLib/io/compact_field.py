@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
@@ -78,7 +77,7 @@ def compact(vectors_mm: Vectors, grid: Grid, lungs: NDArray[np.bool_] | None = N
             thin = _every_second(thin, axis)
     thin = (np.rint(thin / STEP_MM) * STEP_MM).astype(np.float32)
     x, y, z = (h * step for h, step in zip(grid.spacing_mm, steps[::-1], strict=True))
-    thin_grid = Grid(thin.shape[:3], (x, y, z), grid.origin_mm, grid.direction)  # type: ignore[arg-type]
+    thin_grid = Grid(thin.shape[:3], (x, y, z), grid.origin_mm, grid.direction)
     result = CompactField(thin, thin_grid, grid.shape, steps)  # type: ignore[arg-type]
     restored = _restored(thin, grid.shape, steps)  # type: ignore[arg-type]
     for z, (found, expected) in enumerate(zip(restored, vectors_mm, strict=True)):
@@ -87,6 +86,17 @@ def compact(vectors_mm: Vectors, grid: Grid, lungs: NDArray[np.bool_] | None = N
         if squared.max() > OUTSIDE_MM**2 or exact.max(initial=0.0) > EXACT_MM**2:
             return None
     return result
+
+
+def as_stored(vectors_mm: Vectors, grid: Grid, lungs: NDArray[np.bool_]) -> Vectors:
+    """Return a field as :func:`read_vectors` gives it back after it was stored; the same where it is stored whole."""
+    part = compact(vectors_mm, grid, lungs)
+    return vectors_mm if part is None else _restored(part.vectors_mm, part.shape, part.steps)
+
+
+def is_compact(path: Path) -> bool:
+    """Return whether a file holds every second vector of a field."""
+    return SIZES in read_nrrd_keys(path)
 
 
 def read_vectors(path: str | PathLike[str]) -> tuple[Vectors, Grid]:
@@ -156,6 +166,8 @@ def _weights(count: int, step: int) -> NDArray[np.float32]:
     """The weights of the vectors in the file for ``count`` voxels along an axis."""
     if step == 1:
         return np.eye(count, dtype=np.float32)
+    from scipy.interpolate import make_interp_spline  # here: it takes a while, and most readers need none
+
     places = np.arange(0, count + 1, 2)
     spline = make_interp_spline(places, np.eye(len(places)), k=3)
     return np.asarray(spline(np.arange(count)), dtype=np.float32)

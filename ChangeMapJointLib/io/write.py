@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,17 @@ def write_nrrd(
         _write_data(stream, array, f"<{kind}", compress, step)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def rounded(values: NDArray[Any], step: float) -> NDArray[Any]:
+    """Return values as :func:`write_nrrd` writes them with ``step``.
+
+    Examples:
+        >>> rounded(np.float32([0.3]), 0.25).tolist()
+        [0.25]
+    """
+    result: NDArray[Any] = (np.rint(values / step) * step).astype(values.dtype, copy=False)
+    return result
 
 
 def write_displacement(
@@ -211,7 +222,7 @@ def _write_data(
     for z in range(0, array.shape[0], count):
         values = array[z : z + count]
         if step is not None:
-            values = np.rint(values / step) * step  # type: ignore[operator]
+            values = rounded(values, step)
         slab = np.ascontiguousarray(values.astype(dtype, copy=False)).data.cast("B")
         stream.write(compressor.compress(slab) if compress else slab)
     if compress:

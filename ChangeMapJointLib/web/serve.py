@@ -87,6 +87,7 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
     quiet_wslink()
     guard, loop = Guard(place.host), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(_unless_closed)
 
     async def run() -> None:
         viewer = Viewer()
@@ -125,6 +126,12 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
         closing()
     sys.stderr.flush()
     os._exit(0)  # the scene's C++ objects are not taken down in order at the interpreter's end
+
+
+def _unless_closed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what went wrong in the background, but not that a page was closed while pictures were on their way."""
+    if not isinstance(context.get("exception"), ConnectionResetError):
+        loop.default_exception_handler(context)
 
 
 def _announce(place: Place, port: int, token: str) -> None:

@@ -43,7 +43,7 @@ def page(text: str) -> Page:
 def test_only_findings_are_counted_pictured_and_numbered(page) -> None:
     assert "1 finding " in page.text
     assert "Also measured: 1 possible, 1 explained, 1 stable." in page.text
-    assert "Operating point: standard (0.2 false findings in a scan when tested)." in page.text
+    assert "Operating point: standard (0.1 false findings in a scan when tested)." in page.text
     assert sum("finding 1" in image["alt"] for image in page.images) == 12
     assert not any(f"finding {number}" in image["alt"] for number in (2, 3, 4) for image in page.images)
 

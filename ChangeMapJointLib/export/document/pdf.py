@@ -21,10 +21,11 @@ from ChangeMapJointLib.io.write import atomic_path
 TITLE = "Change between two chest CTs"
 MARGIN, FOOT = 42.0, 30.0  # points
 MOST_LISTED, MOST_REASONS = 18, 6
+LAST = 320.0  # points that the last part needs of a page that was begun
 COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
 CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
 _SIGNS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u2009": " ", "\u2013": "-", "\u2014": "-"})
-_TOP = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
+_TOP = [("FONT", (0, 0), (-1, -1), "Body"), ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
 
 
 def write_pdf(
@@ -157,7 +158,9 @@ class _Page:
         if content.registration:
             yield self.text(f"The reader's verdict on the registration: {content.registration}")
         yield from self.listed()
-        yield self.pictures([(picture, "") for picture in content.overview], most_high=230)
+        yield self.pictures(
+            [(picture, "") for picture in content.overview], most_high=230 if len(content.entries) < 10 else 150
+        )
 
     def scan(self, side: str) -> list[str]:
         """The row of one scan."""
@@ -223,10 +226,11 @@ class _Page:
 
     def last(self, time_points: TimePoints | None) -> Iterator[Any]:
         """What was not seen, the reader's decisions and signature, versions."""
-        from reportlab.platypus import HRFlowable, KeepTogether, PageBreak, Paragraph, Spacer
+        from reportlab.platypus import CondPageBreak, HRFlowable, KeepTogether, PageBreak, Paragraph, Spacer
 
         content = self.content
-        yield PageBreak()
+        pictured = any(content.pictures.get(int(entry["id"])) for entry in content.entries)
+        yield CondPageBreak(LAST) if pictured else PageBreak()
         if time_points is not None:
             yield Paragraph("Time points", self.heading)
             yield self.grid(time_points.rows())
