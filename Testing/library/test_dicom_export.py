@@ -352,3 +352,14 @@ def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported
     for group in groups.ContentSequence:
         assert group.ConceptNameCodeSequence[0].CodeValue == "125007"
         assert any(item.ConceptNameCodeSequence[0].CodeValue == "112040" for item in group.ContentSequence)
+
+
+def test_a_single_finding_is_exported_too(exported, tmp_path):
+    """highdicom shares the number of a lone segment between all frames, where its own reports do not find it."""
+    result = exported.sample.result
+    labels = np.where(result.findings.labels == 1, 1, 0).astype(result.findings.labels.dtype)
+    one = replace(result, findings=replace(result.findings, items=result.findings.items[:1], labels=labels))
+    one.to_dicom(tmp_path / "objects")
+    segmentation = hd.seg.segread(tmp_path / "objects" / "segmentation.dcm")
+    volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
+    np.testing.assert_array_equal(on_grid(volume, result.pair.reference.grid), labels)

@@ -52,6 +52,11 @@ def segmentation(content: DicomContent) -> Dataset | None:
         coding_schemes=codes.schemes(),
         **content.common("segmentation", 0),
     )
+    shared = result.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:  # of one segment alone; highdicom's own reports need it in each frame
+        for group in result.PerFrameFunctionalGroupsSequence:
+            group.SegmentIdentificationSequence = copy.deepcopy(shared.SegmentIdentificationSequence)
+        del shared.SegmentIdentificationSequence
     finish(content, result, "Change: findings")
     return result
 
