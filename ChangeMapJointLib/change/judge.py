@@ -28,7 +28,6 @@ _PRODUCTS = (
     *(("changed", name) for name in ("growth", "prominence", "covered", "region_length")),
     *(("unproven", name) for name in ("growth", "prominence", "rim", "attached")),
     *(("nameless", name) for name in ("rim", "region_length", "prominence", "size", "opposite", "restless", "gap")),
-    ("nameless", "coarseness"),
     ("rim", "gap"),
     ("rim", "along_surface"),
     ("rim", "at_wall"),

@@ -1,7 +1,7 @@
 """What a comparison cannot see, in words and numbers, whether or not anything was found.
 
-The limits follow from the noise of these two scans and from what a change must reach to be listed with some likelihood
-(:data:`STATED`); they hold in well-registered lung. What is above a
+The limits follow from the noise of these two scans and from what a candidate must reach
+(:class:`~ChangeMapJointLib.change.candidates.CandidateOptions`); they hold in well-registered lung. What is above a
 limit may still be missed, see ``docs/validation.md``.
 """
 
@@ -20,8 +20,6 @@ from ChangeMapJointLib.lesions.segment import NoduleOptions
 
 NotSeenKey = Literal["ground_glass", "small", "growth", "outside", "distrusted", "not_lung", "unusable"]
 
-# weaker candidates are measured as well, but seldom listed: no limit is stated by them
-STATED = CandidateOptions(noise=5.0, floor_hu=(90.0, 60.0, 45.0))
 SOLID_CONTRAST_HU = 850.0  # contrast of a solid nodule in lung
 GLASS_MM = 8.0  # diameter of the ground glass that a limit is given for
 OFTEN_MISSED_MM = 6.0  # changes of solid nodules below it: 3 of 7 were listed on pairs of another generator
@@ -59,13 +57,13 @@ def not_seen(
         evidence: of the comparison.
         shared_percent: percentage of the current scan's lungs that both scans show.
         trusted_percent: percentage of them that is registered with confidence.
-        options: what a change must reach; :data:`STATED` by default.
+        options: what counts as a candidate.
         nodule: what counts as a nodule.
 
     Returns:
         One statement for each limit. Those on regions are left out where all of the lungs is seen and trusted.
     """
-    options, nodule = options or STATED, nodule or NoduleOptions()
+    options, nodule = options or CandidateOptions(), nodule or NoduleOptions()
     statements = []
     if evidence.responses:
         glass_hu = faintest_hu(evidence, GLASS_MM, options)

@@ -45,9 +45,9 @@ OPERATING_POINTS: tuple[OperatingPoint, ...] = get_args(OperatingPoint)
 DEFAULT_OPERATING_POINT: OperatingPoint = "standard"
 BY_MAP = "map"  # the list of the map's regions; the other lists are operating points
 OPERATING_POINT_HINTS: dict[OperatingPoint, str] = {
-    "sensitive": "more findings, 1.1 false ones in a scan when tested",
+    "sensitive": "more findings, 0.4 false ones in a scan when tested",
     "standard": "0.1 false findings in a scan when tested",
-    "specific": "what is quite certain, 0.1 false findings in a scan when tested",
+    "specific": "only what is nearly certain, 0.1 false findings in a scan when tested",
 }
 """With the false findings that were measured on synthetic pairs of patients left out (``results/findings.json``)."""
 NOTHING_SEEN = (

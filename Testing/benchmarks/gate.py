@@ -290,14 +290,17 @@ def _child(scan: Known, size: float) -> dict[str, Any]:
     volume, lungs = scan
     small = replace(volume, grid=as_adult(volume.grid, 1 / size))
     scale = body_scale(small)
-    again = segment_lungs(replace(small, grid=as_adult(small.grid, scale)))
-    ml = (again.right_ml + again.left_ml) * scale**3
     true = (lungs.right_ml + lungs.left_ml) * size**3
     room = max(0, round((700.0 / small.grid.spacing_mm[0] - small.array.shape[2]) / 2 / 4))
     wide = np.pad(small.array[:, ::4, ::4], ((0, 0), (room, room), (room, room)), constant_values=-1000)
     x, y, z = small.grid.spacing_mm
     check_ct(Volume(wide, replace(small.grid, shape=wide.shape, spacing_mm=(4 * x, 4 * y, z))))
-    return {"body_scale": round(scale, 3), "ml": round(ml, 1), "true_ml": round(true, 1)}
+    row = {"body_scale": round(scale, 3), "true_ml": round(true, 1)}
+    try:
+        again = segment_lungs(small)
+    except InputError as error:  # a body that is cut off is taken for an adult's; the error names the option to lower
+        return {**row, "refused": str(error).partition(": ")[2]}
+    return {**row, "ml": round(again.right_ml + again.left_ml, 1)}
 
 
 def children(known: dict[str, Known], kept: Kept) -> dict[str, Any]:

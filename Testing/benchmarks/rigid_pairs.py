@@ -54,6 +54,10 @@ ROUNDS = 2
 LUNG_LITRES = (1.5, 8.0)
 
 
+class Unsuitable(Exception):
+    """A scan cannot be made into this pair."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two scans to compare.
@@ -281,7 +285,7 @@ def _native(data: Data, name: str, theirs: Voxels) -> Made:
 def _abdomen(data: Data) -> Made:
     abdomen = below_the_lungs(data.scan("dicom", "LIDC-IDRI-0314.zip"))
     if abdomen is None:
-        raise ValueError("LIDC-IDRI-0314 shows too little below the lungs")
+        raise Unsuitable("LIDC-IDRI-0314 shows too little gas below the lungs to stand in for them")
     return data.scan("pairs", "known20mm", "template.nii.gz"), abdomen, None
 
 

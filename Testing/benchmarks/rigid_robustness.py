@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from record import metadata, write_results
-from rigid_pairs import CHOSEN, JUDGED, Data, Pair, Truth, all_pairs
+from rigid_pairs import CHOSEN, JUDGED, Data, Pair, Truth, Unsuitable, all_pairs
 from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
@@ -142,7 +142,11 @@ def main() -> None:
     pairs = all_pairs(Data(arguments.data, arguments.cache))
     for pair in pairs[:: 10 if arguments.quick else 1]:
         if pair.key not in rows and time.monotonic() - began < 60.0 * arguments.minutes:
-            rows[pair.key] = measure(pair, options)
+            try:
+                rows[pair.key] = measure(pair, options)
+            except Unsuitable as problem:
+                print(pair.key, "left out:", problem, flush=True)
+                continue
             if kept is not None:
                 kept.write_text(json.dumps(rows, indent=1), encoding="utf-8")
             print(pair.key, json.dumps(rows[pair.key]), verdict(rows[pair.key], options), flush=True)

@@ -220,6 +220,8 @@ def test_the_self_test_and_the_sample_data_of_a_module(widget):
 
 
 def test_shortcuts_reach_the_module(widget):
+    slicer.util.mainWindow().activateWindow()  # another test may have closed it
+    slicer.app.processEvents()
     user.press(slicer.util.mainWindow(), qt.Qt.Key_M, qt.Qt.ControlModifier)
     assert widget._parameterNode.showMap is False
 
