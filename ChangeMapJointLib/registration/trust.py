@@ -54,8 +54,8 @@ class Calibration:
     keypoints: float = 0.0
 
 
-ALONE = Calibration(constant=2.273, inverse=0.291, misfit=3.007, border=2.34)
-WITH_KEYPOINTS = Calibration(constant=-0.148, inverse=0.079, misfit=0.979, border=1.196, keypoints=1.061)
+ALONE = Calibration(constant=1.379, inverse=0.493, misfit=2.4, border=3.687)
+WITH_KEYPOINTS = Calibration(constant=-0.951, inverse=0.144, misfit=0.571, border=1.464, keypoints=1.442)
 KEYPOINTS_COUNT = 0.5  # largest weight of keypoints: y was fitted to them, so they agree even where all are wrong
 
 
@@ -64,13 +64,14 @@ class TrustOptions:
     """Options of :func:`trust_map`.
 
     Attributes:
-        half_error_mm: predicted error at which trust is 0.5, low enough that few errors above 3 mm are missed. For
-            voxels larger than 3 mm it grows in proportion to their volume, since all evidence is coarser.
+        half_error_mm: predicted error at which trust is 0.5: so low that 95 % of the errors above 3 mm have less trust,
+            however the registration went wrong (``Testing/benchmarks/trust_calibration.py``). For voxels larger than
+            3 mm it grows in proportion to their volume, since all evidence is coarser.
         smooth_mm: sigma of the local mean of forward-backward error and border mismatch.
         jacobian_range: values of det grad y at which trust is halved; breathing stays between them.
     """
 
-    half_error_mm: float = 1.25
+    half_error_mm: float = 0.72
     smooth_mm: float = 4.0
     jacobian_range: tuple[float, float] = (0.25, 4.0)
 
