@@ -96,7 +96,7 @@ def test_marks_of_a_detector_are_linked_under_the_deformation(study):
         ("nodules.csv", NODULES.replace("14,0,0", "x,0,0"), "found 'x'"),
         ("nodules.csv", NODULES + "a,P1,9,,,,,,\n", "has no place in either scan"),
         ("nodules.csv", NODULES + ",P1,9,1,1,1,1,1,1\n", "line 6: case: is empty"),
-        ("nodules.csv", NODULES + "a,P1,9,1,5,1,5,1,1,1,1\n", "has more than 8 values"),
+        ("nodules.csv", NODULES + "a,P1,9,1,5,1,5,1,1,1\n", "has more than 9 values"),
         ("nodules.csv", NODULES + "c,P3,1,1,1,1,1,1,1\n", "no run of this case"),
         ("nodules.csv", "case,nodule,rx,ry,rz,tx,ty,tz\n", "holds no row"),
         ("marks.csv", "case,scan,x,y,z\nz,current,1,1,1\n", "found 'z'"),
