@@ -322,6 +322,13 @@ def test_a_reading_session_is_logged_case_by_case_and_resumed(
     assert " prior " in values  # as acquired: what was warped, and what is not to be trusted, was found
     assert "warped" not in values
     assert page.evaluate("window.trame.state.get('settings').untrusted") is False
+    page.keyboard.press("?")
+    keys = page.locator("#help th").all_inner_texts()
+    assert keys[: keys.index("Wheel, arrow keys, Page Up / Down")] == [
+        *(() if arm == "unaided" else ("+ / -", "O")),
+        "1 / 2 / 3",
+    ]
+    page.keyboard.press("Escape")
     page.locator("#rating-1").focus()
     page.keyboard.press("End")
     page.wait_for_function("window.trame.state.get('study').marks[0].rating === 100")
