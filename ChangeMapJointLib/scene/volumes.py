@@ -17,6 +17,7 @@ from ChangeMapJointLib.core.hu import WINDOWS_HU, as_hu
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.scene.nodes import Node
 
+DECIMALS = 12  # of mm: matrices make 1.5999999999999999 of 1.6, and a registration then ends elsewhere by a hair
 KINDS = {"scan": "vtkMRMLScalarVolumeNode", "map": "vtkMRMLScalarVolumeNode", "label": "vtkMRMLLabelMapVolumeNode"}
 
 
@@ -35,8 +36,8 @@ def grid_of(node: Node) -> Grid:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     a, b, c = (affine[:3, :3] / spacing).tolist()
     nx, ny, nz = image.GetDimensions()
-    hx, hy, hz = spacing.tolist()
-    x, y, z = affine[:3, 3].tolist()
+    hx, hy, hz = spacing.round(DECIMALS).tolist()
+    x, y, z = affine[:3, 3].round(DECIMALS).tolist()
     try:
         return Grid((nz, ny, nx), (hx, hy, hz), (x, y, z), (tuple(a), tuple(b), tuple(c)))
     except ValueError as error:

@@ -12,7 +12,7 @@ import slicer.util
 from scene_samples import GRID, grid_with, rotation
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.core.grid import Grid, lps_to_ras
 from ChangeMapJointLib.core.hu import WINDOWS_HU
 from ChangeMapJointLib.scene.volumes import grid_of, node_of, volume_of
 
@@ -117,6 +117,11 @@ def test_what_is_not_finite_becomes_zero(scene):
     array = np.array([[[np.nan, np.inf, -np.inf, 0.25]]])
     node = node_of(array, GRID.crop((0, 0, 0), (1, 1, 4)), "x")
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), [[[0, 0, 0, 0.25]]])
+
+
+def test_a_grid_comes_back_without_the_rounding_of_matrices(scene):
+    grid = Grid((2, 3, 4), (1.6, 1.6, 1.8), (-176.53, -95.97, -350.65))
+    assert grid_of(node_of(np.zeros(grid.shape, np.int16), grid, "x")) == grid
 
 
 def test_a_node_is_filled_again(scene):
