@@ -121,7 +121,10 @@ def test_what_is_not_finite_becomes_zero(scene):
 
 def test_a_grid_comes_back_without_the_rounding_of_matrices(scene):
     grid = Grid((2, 3, 4), (1.6, 1.6, 1.8), (-176.53, -95.97, -350.65))
-    assert grid_of(node_of(np.zeros(grid.shape, np.int16), grid, "x")) == grid
+    node = node_of(np.zeros(grid.shape, np.int16), grid, "x")
+    node.SetSpacing(1.5999999999999999, 1.5999999999999999, 1.8)  # what Slicer makes of the file
+    node.SetOrigin(176.52999999999997, 95.97000000000001, -350.65)
+    assert grid_of(node) == grid
 
 
 def test_a_node_is_filled_again(scene):
