@@ -164,11 +164,19 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def _write_error(error: BaseException, working: Path | None) -> OSError | None:
     """Return the OSError of the output folder that ended a run, or None if something else did."""
     if isinstance(error, OSError):
-        return error
+        return _without_traceback(error)
     if working is None or not isinstance(error, InputError) or not isinstance(error.__cause__, OSError):
         return None
     is_inside = any(isinstance(path, Path) and working in path.parents for path in error.subjects)
     return error.__cause__ if is_inside else None
+
+
+def _without_traceback(error: OSError) -> OSError:
+    """Return the error of the system, where pydicom has put one of its own round it, with a traceback as its text."""
+    cause = error
+    while cause.strerror is None and isinstance(cause.__cause__, OSError):
+        cause = cause.__cause__
+    return cause
 
 
 def _input_error(out: Path, error: OSError) -> InputError:

@@ -153,8 +153,11 @@ class _Page:
         yield Paragraph("Registration", self.heading)
         colour = COLOURS.get(content.verdict, "#000000")
         yield self.text(f'<font color="{colour}"><b>Verdict: {shown(content.verdict)}</b></font>', raw=True)
-        for reason in [*content.quality.get("reasons", []), *content.gate][:MOST_REASONS]:
+        reasons = [*content.gate, *content.quality.get("reasons", [])]
+        for reason in reasons[:MOST_REASONS]:
             yield self.text(f"- {reason}")
+        if len(reasons) > MOST_REASONS:
+            yield self.text(f"And {len(reasons) - MOST_REASONS} more: see the HTML report of this result.")
         if content.registration:
             yield self.text(f"The reader's verdict on the registration: {content.registration}")
         yield from self.listed()
