@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ChangeMapJointLib.io.run_seal import file_sha256
 
 RESEARCH = "Research use, not a medical device"
 MOST_PICTURED = 8
+SCANS = {"Reference": "Current scan", "Template": "Prior scan"}  # as a document calls them
 ROLES = ("Reference (current)", "Template (prior), warped", "Template (prior), as acquired", "Reference with change")
 
 
@@ -158,7 +159,8 @@ class DocumentContent:
         given = [
             reason for reason in reasons if isinstance(reason, dict) and {"rule", "answer", "sentence"} <= {*reason}
         ]
-        return tuple(GateReason(**{name: one[name] for name in known if name in one}).text for one in given)
+        found = [GateReason(**{name: one[name] for name in known if name in one}) for one in given]
+        return tuple(replace(one, scan=SCANS.get(one.scan, one.scan)).text for one in found)
 
     def sentence(self, entry: Entry) -> str:
         """Return a finding as one paragraph."""
