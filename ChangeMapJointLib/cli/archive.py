@@ -125,6 +125,12 @@ def beside(folder: Path, suffix: str) -> Path:
     return named.with_name(named.name + suffix)
 
 
+def fetched(folder: Path) -> Path:
+    """Return the series that was fetched last; earlier ones are of a run that had this run's name."""
+    series = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return max(series, key=lambda path: path.stat().st_mtime_ns, default=folder)
+
+
 def _objects(folder: Path, reference: Path | None, template: Path | None, listener: Listener) -> Path:
     """Return the folder of the objects to send; those of a run are exported first, beside it."""
     if not is_run(folder):
@@ -134,7 +140,7 @@ def _objects(folder: Path, reference: Path | None, template: Path | None, listen
     if out.is_dir():
         check_objects(result, out)
         return out
-    paths = [given or scans / name for given, name in ((reference, "current"), (template, "prior"))]
+    paths = [given or fetched(scans / name) for given, name in ((reference, "current"), (template, "prior"))]
     for name, path in zip(("reference", "template"), paths, strict=True):
         if not path.exists():
             raise InputError(
@@ -175,5 +181,5 @@ def scans_of(
 
     what = fetch.Wanted(wanted.patient, wanted.study, wanted.prior_study)
     with Stages({"fetch": 1.0}, listener).stage("fetch") as report:
-        fetched = fetch.fetch_pair(peer, what, beside(out, SCANS), retries=connection.retries, progress=report)
-    return fetched.reference, fetched.template
+        pair = fetch.fetch_pair(peer, what, beside(out, SCANS), retries=connection.retries, progress=report)
+    return pair.reference, pair.template

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import os
 import re
 import shutil
 import ssl
@@ -28,6 +29,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not
 
 from pydicom.uid import AllTransferSyntaxes
 
+from ChangeMapJointLib.cli.archive import fetched
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
@@ -275,6 +277,16 @@ def test_objects_of_the_run_that_this_one_replaced_are_not_sent(sample, tmp_path
     assert "run.dicom: holds objects of another run" in text
     assert "those of the run of 2031-01-02 03:04:05; delete it" in text
     assert "--to: two archives" in refused("send", ".", "--to", "A@h:1", "--stow", "https://h")
+
+
+def test_of_several_fetches_under_one_name_the_last_one_is_sent(tmp_path):
+    assert fetched(tmp_path / "none") == tmp_path / "none"
+    for number, name in enumerate(("1.3", "1.1", "1.2")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (number, number))
+    assert fetched(tmp_path).name == "1.2"
+    os.utime(tmp_path / "1.3")  # fetched before, and again
+    assert fetched(tmp_path).name == "1.3"
 
 
 @pytest.mark.parametrize(
