@@ -54,6 +54,8 @@ def send_objects(
         InputError: the folder holds no objects, the connection failed for good, or the archive refused some; the
             message says how many have arrived.
     """
+    if folder.name in ("", ".."):  # no names, to which a suffix could be added
+        folder = folder.resolve()
     files = objects_in(folder)
     record_path = folder.with_name(folder.name + RECORD)
     record = _read_record(record_path)
