@@ -14,7 +14,7 @@ from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.comparison.stages import Listener, Stages
-from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_packages, export_dicom
+from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_objects, check_packages, export_dicom
 from ChangeMapJointLib.core.errors import Argument, InputError
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def send_command(
     with exit_codes(progress.value, log_beside(folder)), progress_listener(progress.value) as listener:
         if bool(to) == bool(stow):
             raise InputError(
-                "two archives" if to else "not given", field="to", expected="AE@HOST:PORT, or a DICOMweb address (stow)"
+                "two archives" if to else "not given",
+                field="to",
+                expected="AE@HOST:PORT, or a DICOMweb address",
+                remedy=("give one of it and ", Argument("stow")),
             )
         connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
         peer = connection.peer(to or stow, "to" if to else "stow")
@@ -111,15 +114,33 @@ def send_command(
         typer.echo(f"{len(names)} DICOM objects sent to {peer.name}{earlier}")
 
 
+def beside(folder: Path, suffix: str) -> Path:
+    """Return what lies beside a folder under its name and a suffix, also for ``.`` and ``..``, which are no names.
+
+    Examples:
+        >>> beside(Path("runs/one"), SCANS).as_posix()
+        'runs/one.scans'
+    """
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(named.name + suffix)
+
+
+def fetched(folder: Path) -> Path:
+    """Return the series that was fetched last; earlier ones are of a run that had this run's name."""
+    series = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return max(series, key=lambda path: path.stat().st_mtime_ns, default=folder)
+
+
 def _objects(folder: Path, reference: Path | None, template: Path | None, listener: Listener) -> Path:
     """Return the folder of the objects to send; those of a run are exported first, beside it."""
     if not is_run(folder):
         return folder
-    out = folder.with_name(folder.name + OBJECTS)
+    result = load_result(folder)
+    out, scans = beside(folder, OBJECTS), beside(folder, SCANS)
     if out.is_dir():
+        check_objects(result, out)
         return out
-    result, scans = load_result(folder), folder.with_name(folder.name + SCANS)
-    paths = [given or scans / name for given, name in ((reference, "current"), (template, "prior"))]
+    paths = [given or fetched(scans / name) for given, name in ((reference, "current"), (template, "prior"))]
     for name, path in zip(("reference", "template"), paths, strict=True):
         if not path.exists():
             raise InputError(
@@ -160,6 +181,5 @@ def scans_of(
 
     what = fetch.Wanted(wanted.patient, wanted.study, wanted.prior_study)
     with Stages({"fetch": 1.0}, listener).stage("fetch") as report:
-        folder = out.with_name(out.name + SCANS)
-        fetched = fetch.fetch_pair(peer, what, folder, retries=connection.retries, progress=report)
-    return fetched.reference, fetched.template
+        pair = fetch.fetch_pair(peer, what, beside(out, SCANS), retries=connection.retries, progress=report)
+    return pair.reference, pair.template

@@ -16,7 +16,6 @@ from ChangeMapJointLib.export.document.content import Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir as fhir_of
 from ChangeMapJointLib.export.document.pdf import write_pdf
 from ChangeMapJointLib.export.document.time_points import time_points
-from ChangeMapJointLib.io.run_records import read_records
 
 
 def report_command(
@@ -46,6 +45,10 @@ def report_command(
             )
         if text and fhir:
             raise InputError("given twice", field="text", remedy=("leave out one of it and ", Argument("fhir")))
+        if earlier and fhir and pdf is None:
+            raise InputError("is not in FHIR", field="earlier", remedy=("leave it out, or give ", Argument("pdf")))
+        if letter and pdf is None:
+            raise InputError("is a size of the PDF", field="letter", remedy=("give ", Argument("pdf"), " as well"))
         if pdf is not None and pdf.resolve().parent == run_dir.resolve():
             raise InputError("lies in the folder of the run", field=pdf, remedy="give another folder")
         result = load_result(run_dir)
@@ -53,7 +56,7 @@ def report_command(
         content = read_document(run_dir, identity)
         points = None
         if earlier:
-            points = time_points([*(read_records(folder) for folder in earlier), content.records])
+            points = time_points([*(read_document(folder).kept_records for folder in earlier), content.kept_records])
         if pdf is not None:
             write_pdf(pdf, content, letter=letter, time_points=points)
     if text:

@@ -14,6 +14,7 @@ OPTIONS = {
             *("scheduler", "workers", "memory", "retries", "check"),
             *("reader", "worklist", "arm", "study", "session", "log", "port", "host", "demo"),
             *("dicom", "anonymous", "earlier", "to", "stow", "patient", "study", "aet", "pdf", "fhir", "text"),
+            *("field", "letter"),
         )
     },
     "from_pacs": "--from-pacs",

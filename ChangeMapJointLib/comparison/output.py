@@ -20,6 +20,8 @@ from ChangeMapJointLib.core.process import is_alive
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.sources import reason_of
 
+_FOLDERS = threading.RLock()  # held while folders of this process are made, cleaned up or renamed
+_in_use: set[str] = set()  # names of the working folders of this process
 REPLACE = ("give another folder, or ", Argument("overwrite", True), " to replace it")
 
 
@@ -142,12 +144,14 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     new_parents = _make_parents(target.parent)
     working = None
     try:
-        clean_up(target)
-        working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
+        with _FOLDERS:
+            clean_up(target)
+            working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
+            _in_use.add(working.name)
         working.chmod(0o777 & ~_umask())
         yield working
         check_replaceable(out, target, overwrite=overwrite)
-        with uninterrupted():
+        with _FOLDERS, uninterrupted():
             _swap(working, target, overwrite=overwrite)
     except BaseException as error:
         if working is not None:
@@ -159,16 +163,27 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if cause is not None:
             raise _input_error(out, cause) from error
         raise
+    finally:
+        if working is not None:
+            _in_use.discard(working.name)
 
 
 def _write_error(error: BaseException, working: Path | None) -> OSError | None:
     """Return the OSError of the output folder that ended a run, or None if something else did."""
     if isinstance(error, OSError):
-        return error
+        return _without_traceback(error)
     if working is None or not isinstance(error, InputError) or not isinstance(error.__cause__, OSError):
         return None
     is_inside = any(isinstance(path, Path) and working in path.parents for path in error.subjects)
     return error.__cause__ if is_inside else None
+
+
+def _without_traceback(error: OSError) -> OSError:
+    """Return the error of the system, where pydicom has put one of its own round it, with a traceback as its text."""
+    cause = error
+    while cause.strerror is None and isinstance(cause.__cause__, OSError):
+        cause = cause.__cause__
+    return cause
 
 
 def _input_error(out: Path, error: OSError) -> InputError:
@@ -239,10 +254,15 @@ def uninterrupted() -> Iterator[None]:
 
 def clean_up(target: Path) -> None:
     """Remove what a killed run of the same name left behind, and restore the run that it was about to replace."""
+    with _FOLDERS:
+        _clean_up(target)
+
+
+def _clean_up(target: Path) -> None:
     host = f".{target.name}.{socket.gethostname()[:40]}."
     for folder in list(target.parent.iterdir()) if target.parent.is_dir() else ():
         pid = folder.name[len(host) :].split(".")[0]
-        if not folder.name.startswith(host) or not pid.isdigit() or alive(int(pid)):
+        if not folder.name.startswith(host) or not pid.isdigit() or alive(int(pid)) or folder.name in _in_use:
             continue
         if folder.suffix == ".old" and not target.exists():
             folder.rename(target)

@@ -90,6 +90,31 @@ def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progres
     return [request.out / file.name for file in files]
 
 
+def check_objects(result: SavedResult, folder: Path) -> None:
+    """Check that a folder's objects are those of a result: a run may have been replaced since they were written.
+
+    Raises:
+        InputError: one was made from another run.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    started = datetime.fromisoformat(result.record["started"])
+    for path in sorted(folder.glob("*.dcm")):
+        try:
+            header = dcmread(path, specific_tags=["SeriesDate", "SeriesTime"], stop_before_pixels=True)
+        except (InvalidDicomError, OSError, EOFError):
+            continue  # sending names it
+        made = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))[:6]
+        if all(made) and made != (started.strftime("%Y%m%d"), started.strftime("%H%M%S")):
+            raise InputError(
+                "holds objects of another run, which had this run's name before",
+                field=folder,
+                expected=f"those of the run of {started:%Y-%m-%d %H:%M:%S}",
+                remedy="delete it, then give the same command: it makes them anew",
+            )
+
+
 def check_packages() -> None:
     """Check that the packages of the extra ``dicom`` are installed.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import os
 import re
 import shutil
 import ssl
@@ -28,12 +29,14 @@ pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not
 
 from pydicom.uid import AllTransferSyntaxes
 
+from ChangeMapJointLib.cli.archive import fetched
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
-from ChangeMapJointLib.io.archive.entries import series_of, study_of
+from ChangeMapJointLib.io.archive.entries import Series, Study, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import parse_peer
+from ChangeMapJointLib.io.archive.tries import archive_of
 
 needs_orthanc = pytest.mark.skipif(
     ORTHANC is None or not PLUGIN.exists(), reason="Orthanc (Debian: orthanc, orthanc-dicomweb) is NOT INSTALLED"
@@ -232,6 +235,58 @@ def test_a_refused_association_names_both_titles(objects):
         text = refused("send", objects, "--to", address.replace("STORE", "OTHER"), "--aet", "ME", "--progress", "none")
     assert "refuses the association (called ae title not recognised)" in text
     assert "have it accept the AE title ME, and check its own (OTHER)" in text
+
+
+@contextmanager
+def only(sop_class: str) -> Iterator[str]:
+    """A server that answers, but takes one kind of object alone."""
+    from pynetdicom import AE
+
+    entity, port = AE(ae_title="STORE"), free_port()
+    entity.add_supported_context(sop_class, scp_role=True, scu_role=True)
+    server = entity.start_server(("127.0.0.1", port), block=False)
+    try:
+        yield f"STORE@localhost:{port}"
+    finally:
+        server.shutdown()
+
+
+def test_an_archive_that_takes_or_offers_nothing_that_is_asked_for(objects, tmp_path):
+    folder = shutil.copytree(objects, tmp_path / "objects")
+    total = len(list(folder.glob("*.dcm")))
+    with only(pydicom.uid.CTImageStorage) as address:
+        text = refused("send", folder, "--to", address, "--progress", "none")
+        assert re.search(rf"does not take .*, and {total - 1} more; 0 of {total} objects have arrived", text)
+        run = ("run", "--from-pacs", address, "--patient", "4711", "--out", tmp_path / "run", "--progress", "none")
+        assert "does not offer C-FIND; give the archive's DICOMweb address" in refused(*run)
+        with pytest.raises(InputError, match="does not offer C-GET"):
+            archive_of(parse_peer(address)).fetch(
+                Series(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
+            )
+
+
+def test_objects_of_the_run_that_this_one_replaced_are_not_sent(sample, tmp_path, monkeypatch):
+    run = sample.result.save(tmp_path / "run")
+    shutil.copytree(sample.result.to_dicom(tmp_path / "first")[0].parent, tmp_path / "run.dicom")
+    monkeypatch.chdir(run)  # the folder is called "." then
+    send = ("send", ".", "--to", "A@localhost:1", "--retries", 0, "--progress", "none")
+    assert "Connection refused; 0 of" in refused(*send)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "started": "2031-01-02T03:04:05+00:00"}))
+    text = refused(*send)
+    assert "run.dicom: holds objects of another run" in text
+    assert "those of the run of 2031-01-02 03:04:05; delete it" in text
+    assert "--to: two archives" in refused("send", ".", "--to", "A@h:1", "--stow", "https://h")
+
+
+def test_of_several_fetches_under_one_name_the_last_one_is_sent(tmp_path):
+    assert fetched(tmp_path / "none") == tmp_path / "none"
+    for number, name in enumerate(("1.3", "1.1", "1.2")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (number, number))
+    assert fetched(tmp_path).name == "1.2"
+    os.utime(tmp_path / "1.3")  # fetched before, and again
+    assert fetched(tmp_path).name == "1.3"
 
 
 @pytest.mark.parametrize(

@@ -300,11 +300,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(exported, run, tmp_path):
 def test_a_full_disk_leaves_no_folder(exported, tmp_path, monkeypatch):
     from pydicom.dataset import Dataset
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*_, **__):  # as pydicom does it: with the traceback as the text of another error
+        cause = OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(f"With tag (7FE0,0010) got exception: {cause}\nTraceback (most recent call last):") from cause
 
     monkeypatch.setattr(Dataset, "save_as", full)
-    with pytest.raises(InputError, match=r"No space left on device\); free space"):
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); free space"):
         exported.sample.result.to_dicom(tmp_path / "objects")
     assert list(tmp_path.iterdir()) == []
 

@@ -123,6 +123,7 @@ def test_fhir_is_valid_and_holds_the_figures(run, sample):
     assert content == json.loads(changemap("report", run, "--fhir", "--reference", sample.current)[1])
 
 
+@needs_poppler
 def test_a_failed_registration_never_reads_like_no_change(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     quality = json.loads((folder / "quality.json").read_text())
@@ -137,12 +138,48 @@ def test_a_failed_registration_never_reads_like_no_change(run, tmp_path):
     assert "No finding" not in content.text()
     assert len(fhir(content)["entry"]) == 1
     write_pdf(tmp_path / "a.pdf", content)
+    page = pdf_text(tmp_path / "a.pdf")
+    assert "Findings: none can be listed" in page
+    assert "Findings: 0" not in page
+
+
+@needs_poppler
+def test_what_the_gate_says_of_the_scans_stands_in_every_form(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    reason = {"rule": "one_sided", "answer": "look", "sentence": "Only the right lung.", "remedy": "Give both."}
+    quality = json.loads((folder / "quality.json").read_text())
+    quality["gate"] = {"answer": "look", "reasons": [{**reason, "value": 0.0, "scan": "Reference"}]}
+    quality["quality"]["reasons"] = [
+        f"Reason {n}." for n in range(14)
+    ]  # more than the page lists: the gate's come first
+    (folder / "quality.json").write_text(json.dumps(quality))
+    content = read_document(folder)
+    expected = "Current scan: Only the right lung. Give both."
+    assert content.gate == (expected,)
+    assert expected in content.text()
+    assert expected in fhir(content)["entry"][0]["resource"]["conclusion"]
+    changemap("report", folder, "--pdf", tmp_path / "a.pdf")
+    page = " ".join(pdf_text(tmp_path / "a.pdf").split())
+    assert expected in page
+    assert "And 3 more: see the HTML report" in page
+
+
+def test_a_lesion_that_the_reader_rejected_is_in_no_table_of_time_points(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    before = read_document(folder)
+    ReadingFile(folder, "R1").decide(11, decision="rejected", about={"id": 1})
+    content = read_document(folder)
+    first = {**records(1, []), "run": {"reference": before.records["run"]["template"]}}
+    assert "PD" in time_points([first, before.kept_records]).rows()[-1]
+    assert "PD" not in time_points([first, content.kept_records]).rows()[-1]
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "--pdf: not given"),
+        ((), "--pdf: not given; give a file, or --text, or --fhir"),
+        (("--fhir", "--earlier", "one"), "--earlier: is not in FHIR; leave it out, or give --pdf"),
+        (("--text", "--letter"), "--letter: is a size of the PDF; give --pdf as well"),
         (("--text", "--fhir"), "--text: given twice"),
         (("--pdf", "no/such/folder/a.pdf"), "cannot be written"),
         (("--text", "--reference", "no-such-series"), "no-such-series"),

@@ -79,6 +79,16 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(tmp_path) -> 
     assert living.exists()
 
 
+def test_two_threads_that_write_one_folder_do_not_clean_up_each_other(tmp_path) -> None:
+    out = tmp_path / "out"
+    with run_folder(out, overwrite=True) as first:
+        (first / MARKER).write_text(RECORD)
+        with run_folder(out, overwrite=True) as second:
+            (second / MARKER).write_text(RECORD)
+        assert (first / MARKER).exists()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["out", MARKER]
+
+
 def test_what_a_run_killed_while_replacing_set_aside_comes_back(tmp_path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ChangeMapJointLib.export.finding_text import (
     scan_dates,
 )
 from ChangeMapJointLib.export.unseen import unseen_of_records
+from ChangeMapJointLib.gate.answer import GateReason
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.reading_file import ReadingFile
 from ChangeMapJointLib.io.run_records import read_records
@@ -26,6 +27,7 @@ from ChangeMapJointLib.io.run_seal import file_sha256
 
 RESEARCH = "Research use, not a medical device"
 MOST_PICTURED = 8
+SCANS = {"Reference": "Current scan", "Template": "Prior scan"}  # as a document calls them
 ROLES = ("Reference (current)", "Template (prior), warped", "Template (prior), as acquired", "Reference with change")
 
 
@@ -110,6 +112,18 @@ class DocumentContent:
         return [] if self.verdict == "do not use" else listed
 
     @property
+    def kept(self) -> list[Entry]:
+        """The findings that the reader did not reject."""
+        return [entry for entry in self.entries if self._decision(entry).word != "rejected"]
+
+    @property
+    def kept_records(self) -> Mapping[str, Any]:
+        """The records, without the findings that the reader rejected."""
+        if "findings" not in self.records:
+            return self.records
+        return {**self.records, "findings": {**self.records["findings"], "findings": self.kept}}
+
+    @property
     def has_map(self) -> bool:
         """Whether changes were looked for and could be listed."""
         return "findings" in self.records and self.verdict != "do not use"
@@ -141,7 +155,12 @@ class DocumentContent:
         """Why the two scans have to be looked at with care; empty where they are fine."""
         answer = self.records["quality"].get("gate") or {}
         reasons = answer.get("reasons") or []
-        return tuple(str(reason["text"]) for reason in reasons if isinstance(reason, dict) and reason.get("text"))
+        known = [one.name for one in fields(GateReason)]
+        given = [
+            reason for reason in reasons if isinstance(reason, dict) and {"rule", "answer", "sentence"} <= {*reason}
+        ]
+        found = [GateReason(**{name: one[name] for name in known if name in one}) for one in given]
+        return tuple(replace(one, scan=SCANS.get(one.scan, one.scan)).text for one in found)
 
     def sentence(self, entry: Entry) -> str:
         """Return a finding as one paragraph."""
@@ -149,9 +168,10 @@ class DocumentContent:
 
     def text(self) -> str:
         """Return the whole document as plain text for a dictation; findings that the reader rejected are left out."""
-        kept = [entry for entry in self.entries if self._decision(entry).word != "rejected"]
+        kept = self.kept
         rejected = len(self.entries) - len(kept)
         notes = [self.identity.line] if self.identity.line else []
+        notes += [f"Before you rely on it: {reason}" for reason in self.gate]
         notes += [str(reason) for reason in self.quality.get("reasons", [])]
         if rejected:
             notes.append(f"{rejected} finding(s) were rejected by the reader.")

@@ -18,9 +18,7 @@ _NAMESPACE = uuid.UUID("6d2f0f5e-6f0a-5b1e-9a55-2b5f0c0ddc7e")
 
 def fhir(content: DocumentContent) -> dict[str, Any]:
     """Return the Bundle; findings that the reader rejected are left out."""
-    rejected = {number for number, decision in content.decisions.items() if decision.word == "rejected"}
-    entries = [entry for entry in content.entries if int(entry["id"]) not in rejected]
-    observations = [(_id(content, "finding", entry["id"]), _observation(content, entry)) for entry in entries]
+    observations = [(_id(content, "finding", entry["id"]), _observation(content, entry)) for entry in content.kept]
     report = {
         "resourceType": "DiagnosticReport",
         **_common(content, "report"),

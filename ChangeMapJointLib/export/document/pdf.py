@@ -20,7 +20,7 @@ from ChangeMapJointLib.io.write import atomic_path
 
 TITLE = "Change between two chest CTs"
 MARGIN, FOOT = 42.0, 30.0  # points
-MOST_LISTED, MOST_REASONS = 18, 6
+MOST_LISTED, MOST_REASONS = 18, 12
 LAST = 320.0  # points that the last part needs of a page that was begun
 COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
 CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
@@ -153,8 +153,11 @@ class _Page:
         yield Paragraph("Registration", self.heading)
         colour = COLOURS.get(content.verdict, "#000000")
         yield self.text(f'<font color="{colour}"><b>Verdict: {shown(content.verdict)}</b></font>', raw=True)
-        for reason in [*content.quality.get("reasons", []), *content.gate][:MOST_REASONS]:
+        reasons = [*content.gate, *content.quality.get("reasons", [])]
+        for reason in reasons[:MOST_REASONS]:
             yield self.text(f"- {reason}")
+        if len(reasons) > MOST_REASONS:
+            yield self.text(f"And {len(reasons) - MOST_REASONS} more: see the HTML report of this result.")
         if content.registration:
             yield self.text(f"The reader's verdict on the registration: {content.registration}")
         yield from self.listed()
@@ -175,7 +178,8 @@ class _Page:
         from reportlab.platypus import Paragraph
 
         content, entries = self.content, self.content.entries
-        yield Paragraph(f"Findings: {len(entries)}", self.heading)
+        count = str(len(entries)) if content.has_map else "none can be listed"
+        yield Paragraph(f"Findings: {count}", self.heading)
         withheld = content.records.get("findings", {}).get("withheld") or 0
         if "findings" not in content.records:
             yield self.text("Rigid alignment only: no change was looked for.")
@@ -283,7 +287,7 @@ class _Page:
         scale = self.width / sum(wanted)
         cells = [[self.text(str(cell), style=self.small) for cell in row] for row in rows]
         cells[0] = [self.text(f"<b>{shown(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
-        lines = [("LINEBELOW", (0, 0), (-1, -1), 0.3, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
+        lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
         return Table(cells, [w * scale for w in wanted], repeatRows=1, style=[*_TOP, *lines])
 
     def pictures(self, row: Sequence[tuple[bytes, str]], *, most_high: float) -> Any:

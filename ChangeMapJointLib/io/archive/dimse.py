@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ IMAGES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImage
 PENDING, SUCCESS, WARNINGS = (0xFF00, 0xFF01), 0x0000, (0xB000, 0xB006, 0xB007)
 FULL = range(0xA700, 0xA800)
 FEW = 64  # images asked for one by one, where a series is nearly complete
+
+
+class _NothingAccepted(Exception):
+    """The archive answers, but agrees to none of what it was asked for."""
 
 
 class DimseArchive:
@@ -93,6 +97,8 @@ class DimseArchive:
         contexts += [build_context(uid, list(AllTransferSyntaxes)) for uid in IMAGES]
         roles = [build_role(uid, scp_role=True) for uid in IMAGES]
         with self._association(contexts, ext_neg=roles, evt_handlers=[(evt.EVT_C_STORE, receive)]) as association:
+            if not _takes(association, StudyRootQueryRetrieveInformationModelGet):
+                raise self.peer.error("does not offer C-GET", remedy="give the archive's DICOMweb address")
             for query in _image_queries(series, instances):
                 for status, _ in association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet):
                     if failure:
@@ -107,14 +113,18 @@ class DimseArchive:
         """Send files by C-STORE."""
         metas = {path: _meta(path) for path in files}
         contexts = [build_context(*kind) for kind in dict.fromkeys(metas.values())]
+        try:
+            self._store(contexts, metas, sent)
+        except _NothingAccepted:
+            for path, (kind, syntax) in metas.items():
+                sent(path, _not_taken(kind, syntax))
+
+    def _store(self, contexts: list[Any], metas: Mapping[Path, tuple[str, str]], sent: Sent) -> None:
+        """Send files, each as the archive agreed to take it."""
         with self._association(contexts) as association:
             for path, (kind, syntax) in metas.items():
-                accepted = any(
-                    context.abstract_syntax == kind and syntax in context.transfer_syntax
-                    for context in association.accepted_contexts
-                )
-                if not accepted:
-                    sent(path, f"does not take {UID(kind).name} as {UID(syntax).name}")
+                if not _takes(association, kind, syntax):
+                    sent(path, _not_taken(kind, syntax))
                     continue
                 status = association.send_c_store(path)
                 if not status:
@@ -127,14 +137,17 @@ class DimseArchive:
 
     def _find(self, query: Dataset) -> list[Dataset]:
         answers = []
-        with self._association([build_context(StudyRootQueryRetrieveInformationModelFind)]) as association:
-            for status, answer in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
-                if not status:
-                    raise ConnectionLost("the connection broke during a query")
-                if status.Status not in (*PENDING, SUCCESS):
-                    raise self.peer.error(f"refuses the query (status 0x{status.Status:04X})")
-                if status.Status in PENDING and answer is not None:
-                    answers.append(answer)
+        try:
+            with self._association([build_context(StudyRootQueryRetrieveInformationModelFind)]) as association:
+                for status, answer in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
+                    if not status:
+                        raise ConnectionLost("the connection broke during a query")
+                    if status.Status not in (*PENDING, SUCCESS):
+                        raise self.peer.error(f"refuses the query (status 0x{status.Status:04X})")
+                    if status.Status in PENDING and answer is not None:
+                        answers.append(answer)
+        except _NothingAccepted:
+            raise self.peer.error("does not offer C-FIND", remedy="give the archive's DICOMweb address") from None
         return answers
 
     @contextmanager
@@ -158,11 +171,10 @@ class DimseArchive:
                 f"refuses the association{why}",
                 remedy=f"have it accept the AE title {self.peer.calling}, and check its own ({self.peer.title})",
             )
+        if association.rejected_contexts and not association.accepted_contexts:
+            raise _NothingAccepted  # pynetdicom has aborted the association
         if not association.is_established:
             raise ConnectionLost("no association: the answer is not that of a DICOM archive, or it was aborted")
-        if not association.accepted_contexts:
-            association.release()
-            raise self.peer.error("offers none of the services that are needed")
         try:
             yield association
         finally:
@@ -184,6 +196,18 @@ def _image_queries(series: Series, instances: Sequence[str]) -> list[Dataset]:
     if len(instances) > FEW or len(instances) == series.count:
         return [_query("SERIES", **place)]
     return [_query("IMAGE", **place, SOPInstanceUID=uid) for uid in instances]
+
+
+def _takes(association: Any, kind: str, syntax: str = "") -> bool:
+    """Whether the archive agreed to a kind of object or query, in this transfer syntax."""
+    return any(
+        context.abstract_syntax == kind and (not syntax or syntax in context.transfer_syntax)
+        for context in association.accepted_contexts
+    )
+
+
+def _not_taken(kind: str, syntax: str) -> str:
+    return f"does not take {UID(kind).name} as {UID(syntax).name}"
 
 
 def _meta(path: Path) -> tuple[str, str]:

@@ -45,7 +45,8 @@ def fetch_pair(
     Args:
         peer: the archive.
         wanted: patient or study.
-        folder: gets the folders ``current`` and ``prior``; images of an earlier, broken fetch are kept.
+        folder: gets the folders ``current`` and ``prior``, and in each a folder for its series; images of an earlier,
+            broken fetch are kept.
         retries: tries after the first, where the connection fails.
         progress: called with the fraction fetched.
 
@@ -73,6 +74,7 @@ def fetch_pair(
                 field=path,
                 remedy="free space or give another folder; what was fetched is kept",
             ) from error
+        path.touch()  # the newest of several is the one that was compared
         paths.append(path)
     return Fetched(paths[0], paths[1], pair)
 

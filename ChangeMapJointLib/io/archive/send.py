@@ -41,7 +41,7 @@ def send_objects(
     """Send the DICOM objects of a folder; those that a record beside it says have arrived are left out.
 
     Args:
-        folder: written by ``changemap export --dicom``.
+        folder: of DICOM objects that an export wrote.
         peer: the archive.
         again: send all, whatever the record says.
         retries: tries after the first, where the connection fails.
@@ -54,6 +54,8 @@ def send_objects(
         InputError: the folder holds no objects, the connection failed for good, or the archive refused some; the
             message says how many have arrived.
     """
+    if folder.name in ("", ".."):  # no names, to which a suffix could be added
+        folder = folder.resolve()
     files = objects_in(folder)
     record_path = folder.with_name(folder.name + RECORD)
     record = _read_record(record_path)
@@ -96,10 +98,10 @@ def objects_in(folder: Path) -> tuple[Path, ...]:
         InputError: there is none, or a file is no DICOM object of ours: nothing else is sent.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", field=folder, expected="objects that changemap export --dicom wrote")
+        raise InputError("no such folder", field=folder, expected="the folder of DICOM objects that an export wrote")
     files = sorted(folder.glob("*.dcm"))
     if not files:
-        raise InputError("holds no DICOM objects", field=folder, expected="those that changemap export --dicom wrote")
+        raise InputError("holds no DICOM objects", field=folder, expected="those that an export wrote")
     kinds = {}
     for path in files:
         try:
