@@ -263,7 +263,7 @@ class Panel(VTKObservationMixin):
 
     def exit(self) -> None:
         """Give views and keys back: another module is shown."""
-        self.readingSession.stop(_("module left"))
+        self.readingSession.leave()
         self.shortcuts.disable()
         if self.session is not None and self.entered:
             self._positions = self._viewState()

@@ -13,6 +13,7 @@ from slicer.util import VTKObservationMixin
 
 from ChangeMapJointGui.choices import currentKey, fillChoices, onChosen
 from ChangeMapJointGui.messages import showErrors
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import lps_to_ras
 
 # parts of the panel that tell what a comparison found, or would change what is on screen
@@ -37,6 +38,7 @@ class ReadingSessionSection(VTKObservationMixin):
         self.case: Any = None
         self._numbers: dict[str, int] = {}  # of the marks, by the identifiers of their control points
         self._disabled: list[Any] = []
+        self._before: tuple[int, Any] | None = None  # layout and views before a case came on screen
         self._build()
         self._settling = qt.QTimer()
         self._settling.singleShot = True
@@ -89,8 +91,15 @@ class ReadingSessionSection(VTKObservationMixin):
 
     def _button(self, text: str, act: Any) -> Any:
         button = qt.QPushButton(text)
-        button.connect("clicked(bool)", lambda checked=False: act())  # noqa: ARG005
+        button.connect("clicked(bool)", lambda checked=False: self._logged(act))  # noqa: ARG005
         return button
+
+    def _logged(self, act: Any) -> None:
+        """Do something that is logged; where the log cannot be written, say so and show what it holds."""
+        with showErrors(_("The reading log cannot be written.")):
+            act()
+            return
+        self.update()
 
     # -- the session -----------------------------------------------------------------------------
     def onStart(self) -> None:
@@ -98,6 +107,8 @@ class ReadingSessionSection(VTKObservationMixin):
         with showErrors(_("The reading session cannot be held.")):
             from ChangeMapJointLib.evaluation.readers.reading_session import SessionRequest, open_session
 
+            if not self.worklist.currentPath:
+                raise InputError("is missing", field="worklist", expected="a CSV file of the cases")
             worklist = Path(self.worklist.currentPath)
             arm: Any = currentKey(self.arm) or None
             request = SessionRequest(worklist, str(self.reader.text).strip(), arm, folder=worklist.parent)
@@ -122,6 +133,8 @@ class ReadingSessionSection(VTKObservationMixin):
             if state == "waiting":
                 self.session.begin(self.case.threshold)
             else:
+                if self._before is None:  # the module was left meanwhile
+                    self._arrange()
                 self.case.show()
                 self.session.resume()
                 self._onMap()
@@ -131,8 +144,13 @@ class ReadingSessionSection(VTKObservationMixin):
         """Stop the clock, and hide the case."""
         self.stop(_("button"))
 
+    def leave(self) -> None:
+        """Stop the clock, and give the views back: another module is shown."""
+        self._logged(lambda: self.stop(_("module left")))
+        self._giveViewsBack()
+
     def stop(self, reason: str) -> None:
-        """Stop the clock, and hide the case: the user pauses, or leaves the module."""
+        """Stop the clock, and hide the case."""
         if self.active and self.session.pause(reason):
             self._endPlacing()
             self.case.hide()
@@ -154,8 +172,9 @@ class ReadingSessionSection(VTKObservationMixin):
         """End the session: the user wants it, the scene is closed, or the application quits."""
         if not self.active:
             return
-        self.session.pause("session ended")
+        self._logged(lambda: self.session.pause("session ended"))
         self._hideCase()
+        self._giveViewsBack()
         self.session.log.close()
         self.session = None
         for widget in self._disabled:
@@ -168,9 +187,7 @@ class ReadingSessionSection(VTKObservationMixin):
         from ChangeMapJointLib.scene.study_case import StudyCase
 
         self.case = StudyCase(self.session.run, aided=self.session.aided)
-        self.case.arrange(slicer.app.layoutManager())
-        slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # gives the views their sizes
-        self.case.fit()
+        self._arrange()
         known = self.session.marks
         self._numbers = dict(zip(self.case.restore_marks(known), [mark.number for mark in known], strict=True))
         opened = self.session.log.open
@@ -180,6 +197,30 @@ class ReadingSessionSection(VTKObservationMixin):
         self.addObserver(node, node.PointPositionDefinedEvent, self.onMarks)
         self.addObserver(node, node.PointEndInteractionEvent, self.onMarks)
         self.addObserver(node, node.PointRemovedEvent, self.onMarks)
+
+    def _arrange(self) -> None:
+        """Give the views to the case; what they showed comes back when the session ends or the module is left."""
+        from ChangeMapJointLib.scene import layouts
+        from ChangeMapJointLib.scene.nodes import CURRENT
+        from ChangeMapJointLib.scene.view_state import ViewState
+
+        manager = slicer.app.layoutManager()
+        if self._before is None:
+            self._before = layouts.current(manager), ViewState(CURRENT, ())
+        self.case.arrange(manager)
+        slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # gives the views their sizes
+        self.case.fit()
+
+    def _giveViewsBack(self) -> None:
+        if self._before is None:
+            return
+        from ChangeMapJointLib.scene import layouts
+        from ChangeMapJointLib.scene.study_case import NOTHING
+
+        (layout, views), self._before = self._before, None
+        layouts.leave(layout, slicer.app.layoutManager())
+        black = slicer.mrmlScene.GetFirstNodeByName(NOTHING)
+        views.restore(set() if black is None else {black.GetID()})
 
     def _hideCase(self) -> None:
         self._endPlacing()
@@ -207,6 +248,19 @@ class ReadingSessionSection(VTKObservationMixin):
 
     def onMarks(self, node: Any, event: Any = None) -> None:  # noqa: ARG002
         """Log what was placed, moved or removed."""
+        self._logged(lambda: self._logMarks(node))
+        self._dropUnlogged(node)
+
+    def _dropUnlogged(self, node: Any) -> None:
+        """Take back what could not be logged: it would not count."""
+        if self.case is None or self.session.state != "reading":
+            return
+        for i in reversed(range(node.GetNumberOfControlPoints())):
+            defined = node.GetNthControlPointPositionStatus(i) == node.PositionDefined
+            if defined and str(node.GetNthControlPointID(i)) not in self._numbers:
+                node.RemoveNthControlPoint(i)
+
+    def _logMarks(self, node: Any) -> None:
         from ChangeMapJointLib.scene.study_case import view_under_cursor
 
         if self.case is None or self.session.state != "reading":
@@ -217,31 +271,37 @@ class ReadingSessionSection(VTKObservationMixin):
             if node.GetNthControlPointPositionStatus(i) == node.PositionDefined
         ]
         places = {str(node.GetNthControlPointID(i)): (i, tuple(node.GetNthControlPointPosition(i))) for i in defined}
+        chosen = currentKey(self.marks)
         for identifier in set(self._numbers) - set(places):
-            self.session.unmark(self._numbers.pop(identifier))
+            self.session.unmark(self._numbers[identifier])
+            del self._numbers[identifier]
         for identifier, (index, ras) in places.items():
             number = self._numbers.get(identifier)
             if number is None:
                 place = self.case.in_current(ras, view_under_cursor())
                 number = self.session.place(lps_to_ras(place).tolist())
+                chosen = str(number)
                 self._numbers[identifier] = number
                 node.SetNthControlPointLabel(index, str(number))
                 node.SetNthControlPointPosition(index, *place)
-            else:
-                self._move(number, lps_to_ras(ras).tolist())
+            elif self._move(number, lps_to_ras(ras).tolist()):
+                chosen = str(number)
         self.update()
-        self.marks.setCurrentIndex(self.marks.count - 1)
+        index = self.marks.findData(chosen)  # what was touched last is rated next
+        self.marks.setCurrentIndex(index if index >= 0 else self.marks.count - 1)
 
-    def _move(self, number: int, position_mm: list[float]) -> None:
+    def _move(self, number: int, position_mm: list[float]) -> bool:
         mark = self.session.mark(number)
-        if mark is not None and max(abs(a - b) for a, b in zip(mark.position_mm, position_mm, strict=True)) > 0.01:
-            self.session.move(number, position_mm)
+        if mark is None or max(abs(a - b) for a, b in zip(mark.position_mm, position_mm, strict=True)) <= 0.01:
+            return False
+        self.session.move(number, position_mm)
+        return True
 
     def onRating(self, value: float) -> None:
         """Rate the chosen mark."""
         mark = self._chosen()
         if mark is not None and mark.rating != value:
-            self.session.rate(mark.number, value)
+            self._logged(lambda: self.session.rate(mark.number, value))
 
     def onUnmark(self) -> None:
         """Remove the chosen mark."""
@@ -269,12 +329,15 @@ class ReadingSessionSection(VTKObservationMixin):
             return
         shown, threshold = bool(self.showMap.checked), round(float(self.threshold.value), 3)
         self.case.set_map(shown=shown, threshold=threshold)
+        self._logged(lambda: self._watch(shown, threshold, round(1000 * SETTLED_S)))
+
+    def _watch(self, shown: bool, threshold: float, rest_ms: int) -> None:
         if self.session.watch(overlay=shown, threshold=threshold):
-            self._settling.start(round(1000 * SETTLED_S))
+            self._settling.start(rest_ms)
 
     def _settle(self) -> None:
         if self.active:
-            self.session.settle()
+            self._logged(self.session.settle)
 
     # -- what is shown -----------------------------------------------------------------------------------
     def update(self) -> None:

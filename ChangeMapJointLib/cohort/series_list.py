@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from ChangeMapJointLib.core.errors import InputError
 
 COLUMNS = ("patient", "date", "scan")
 LONGEST_NAME = 60
+_DAY = re.compile(r"\d{8}|\d{4}-\d{2}-\d{2}", re.ASCII)
 _NAME = re.compile(r"\w[\w .+@=-]*", re.UNICODE)
 
 
@@ -49,7 +52,7 @@ def read_series(path: Path) -> dict[str, tuple[SeriesScan, ...]]:
     found: dict[str, dict[date, SeriesScan]] = {}
     names: dict[str, str] = {}
     for line, row in read_rows(path, COLUMNS, what="scan"):
-        patient, day = row["patient"], _day(path, line, row["date"])
+        patient, day = unicodedata.normalize("NFC", row["patient"]), _day(path, line, row["date"])
         if not _NAME.fullmatch(patient) or len(patient) > LONGEST_NAME or patient.endswith((".", " ")):
             expected = f"up to {LONGEST_NAME} letters, digits, spaces or . _ + @ = -, since it names folders"
             raise InputError(f"line {line} has the patient {patient!r}", field=path, expected=expected)
@@ -94,9 +97,7 @@ def pairs_of(series: Series) -> tuple[CohortPair, ...]:
 
 
 def _day(path: Path, line: int, text: str) -> date:
-    for form in ("%Y-%m-%d", "%Y%m%d"):
-        try:
-            return datetime.strptime(text, form).date()
-        except ValueError:
-            continue
+    if _DAY.fullmatch(text):  # strptime takes 2025111 for one of two days
+        with suppress(ValueError):
+            return datetime.strptime(text.replace("-", ""), "%Y%m%d").date()
     raise InputError(f"line {line} has the date {text!r}", field=path, expected="a day such as 2026-03-02 or 20260302")

@@ -28,7 +28,7 @@ SAMPLED_VOXELS = 4_000_000
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # search range for the most common soft-tissue value
 BEYOND_CT_HU = 4000.0  # few voxels of a CT exceed it, all of them metal
-LUNG_HU = (-950.0, -500.0)
+AERATED_HU = (-950.0, -500.0)
 LEAST_LUNG = 0.3  # of the measured voxels, where all but the lungs was removed
 MOSTLY_PADDING = 0.5  # of a scan
 WRAPPED = 2**15  # negative numbers stored as unsigned ones are at least this large
@@ -215,7 +215,7 @@ def _check_whole(volume: Volume, limits: CheckLimits) -> None:
         return
     values = planes[:, ::step, ::step][~padding[:, ::step, ::step]]
     soft = int(((values >= SOFT_HU[0]) & (values <= SOFT_HU[1])).sum())
-    lung = int(((values >= LUNG_HU[0]) & (values <= LUNG_HU[1])).sum())
+    lung = int(((values >= AERATED_HU[0]) & (values <= AERATED_HU[1])).sum())
     if lung > LEAST_LUNG * values.size and soft < limits.min_tissue * (soft + lung):
         raise InputError(
             f"only {soft / (soft + lung):.1%} of what was measured is soft tissue",

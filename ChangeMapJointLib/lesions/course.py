@@ -56,7 +56,7 @@ class SumPoint:
         baseline_percent: change from the first scan.
         nadir_percent: change from the smallest sum before; None in the first scan.
         new_lesions: number of lesions that were absent in all scans before.
-        response: in the words of RECIST.
+        response: in the words of RECIST; a lesion that the first scan lacks is progression as long as it is seen.
     """
 
     sum_mm: float | None
@@ -122,10 +122,8 @@ def sums_of_diameters(courses: Sequence[Sequence[CoursePoint]]) -> tuple[SumPoin
         sizes = [courses[number][time].diameter_mm for number in targets]
         known = [size for size in sizes if size is not None]
         total = sum(known) if targets and len(known) == len(sizes) else None
-        new = sum(
-            time > 0 and course[time].state == "measured" and all(point.state == "absent" for point in course[:time])
-            for course in courses
-        )
+        new = sum(_appeared_in(course) == time for course in courses)
+        later = any(course[time].state == "measured" and _appeared_in(course) is not None for course in courses)
         smallest, baseline = (min(sums), sums[0]) if sums else (None, None)
         points.append(
             SumPoint(
@@ -133,7 +131,7 @@ def sums_of_diameters(courses: Sequence[Sequence[CoursePoint]]) -> tuple[SumPoin
                 _percent(total, baseline) if time else 0.0 if total is not None else None,
                 _percent(total, smallest),
                 new,
-                _response(time, total, baseline, smallest, new),
+                _response(time, total, baseline, smallest, later_than_first=later),
             )
         )
         if total is not None:
@@ -145,10 +143,19 @@ def _percent(value: float | None, before: float | None) -> float | None:
     return None if value is None or not before else 100.0 * (value / before - 1.0)
 
 
-def _response(time: int, total: float | None, baseline: float | None, smallest: float | None, new: int) -> Response:
+def _appeared_in(course: Sequence[CoursePoint]) -> int | None:
+    """Return the first scan that shows a lesion which all scans before lack; None where there is no such scan."""
+    first = next((time for time, point in enumerate(course) if point.state != "absent"), 0)
+    return first if first > 0 and course[first].state == "measured" else None
+
+
+def _response(
+    time: int, total: float | None, baseline: float | None, smallest: float | None, *, later_than_first: bool
+) -> Response:
+    """Return the response; ``later_than_first``: a lesion is seen that was absent in the first scan."""
     if time == 0:
         return "baseline"
-    if new:
+    if later_than_first:
         return "progression"
     if total is None or baseline is None or smallest is None:
         return "unknown"

@@ -10,6 +10,7 @@ import slicer
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.core.grid import Grid, Vector3, lps_to_ras
+from ChangeMapJointLib.core.hu import AIR_HU
 from ChangeMapJointLib.evaluation.readers.log import Mark
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.opened_run import OpenedRun
@@ -143,7 +144,7 @@ def _nothing() -> Node:
     """Return a black volume of one voxel; without any layer, slice views that once had extra ones report an error."""
     node = slicer.mrmlScene.GetFirstNodeByName(NOTHING)
     if node is None:
-        node = node_of(np.full((1, 1, 1), -1000, np.int16), Grid((1, 1, 1)), NOTHING, kind="scan", hidden=True)
+        node = node_of(np.full((1, 1, 1), AIR_HU, np.int16), Grid((1, 1, 1)), NOTHING, kind="scan", hidden=True)
     return node
 
 

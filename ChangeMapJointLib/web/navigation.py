@@ -83,19 +83,23 @@ class Navigation:
         node = slice_node(partner(view))
         matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
         normal, centre = matrix[:3, 2], matrix[:3, 3]
-        low, high = self._range(normal)
-        step = self._step(normal)
+        (low, high), step = _range(self.reference, normal), _step(self.reference, normal)
         here = float(centre @ normal)
         index = np.floor((here - low) / step + 0.5) + round(float(np.clip(steps, -MOST_STEPS, MOST_STEPS)))
         at = min(max(low + float(index) * step, low), high)  # in the middle of a slice, not between two
         self._move(node, centre + normal * (at - here))
         self.sync()
 
-    def slices(self, view: str) -> tuple[int, int]:
-        """Return the number of the slice that a view shows, from 1, and how many there are."""
-        matrix = slicer.util.arrayFromVTKMatrix(slice_node(partner(view)).GetSliceToRAS())
-        low, high = self._range(matrix[:3, 2])
-        step = self._step(matrix[:3, 2])
+    def slices(self, view: str, scan: Node | None = None) -> tuple[int, int]:
+        """Return the number of the slice that a view shows, from 1, and how many there are.
+
+        Args:
+            view: name of the view.
+            scan: volume node whose slices are counted; None for the current scan.
+        """
+        node = self.reference if scan is None else scan
+        matrix = slicer.util.arrayFromVTKMatrix(slice_node(view).GetSliceToRAS())
+        (low, high), step = _range(node, matrix[:3, 2]), _step(node, matrix[:3, 2])
         count = round((high - low) / step) + 1
         index = np.floor((float(matrix[:3, 3] @ matrix[:3, 2]) - low) / step + 0.5)
         return int(np.clip(index, 0, count - 1)) + 1, count
@@ -185,17 +189,6 @@ class Navigation:
         node.UpdateMatrices()
         node.EndModify(was)
 
-    def _range(self, normal: FloatArray) -> tuple[float, float]:
-        """Return where along a normal the first and the last slice lie, in mm."""
-        places = _corners(self.reference) @ normal
-        return float(places.min()), float(places.max())
-
-    def _step(self, normal: FloatArray) -> float:
-        matrix = _index_to_ras(self.reference)
-        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-        along = np.abs((matrix[:3, :3] / spacing).T @ normal)
-        return float(spacing[int(along.argmax())])
-
     def _show_mark(self) -> None:
         """Draw the crosshair in the current views, and the corresponding one in the prior's."""
         if self.position is None:
@@ -240,6 +233,19 @@ def _index_to_ras(node: Node) -> FloatArray:
     matrix = slicer.util.vtkMatrixFromArray(np.eye(4))
     node.GetIJKToRASMatrix(matrix)
     return np.asarray(slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def _range(node: Node, normal: FloatArray) -> tuple[float, float]:
+    """Return where along a normal the first and the last slice of a volume lie, in mm."""
+    places = _corners(node) @ normal
+    return float(places.min()), float(places.max())
+
+
+def _step(node: Node, normal: FloatArray) -> float:
+    matrix = _index_to_ras(node)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    along = np.abs((matrix[:3, :3] / spacing).T @ normal)
+    return float(spacing[int(along.argmax())])
 
 
 def _corners(node: Node) -> FloatArray:

@@ -104,5 +104,7 @@ def labels_of(shown: ShownRun) -> dict[str, dict[str, Any]]:
 
 
 def slices_of(shown: ShownRun) -> dict[str, list[int]]:
-    """Return the number of the slice that each current view shows, from 1, and how many there are."""
-    return {view: list(shown.navigation.slices(view)) for view in CURRENT}
+    """Return the number of the slice that each view shows, from 1, and how many its scan has."""
+    acquired = shown.settings.prior == "acquired" and shown.run.template is not None
+    scans = {**dict.fromkeys(CURRENT), **dict.fromkeys(PRIOR, shown.results.template if acquired else None)}
+    return {view: list(shown.navigation.slices(view, scan)) for view, scan in scans.items()}

@@ -20,6 +20,7 @@ from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.probe import Probe
 from ChangeMapJointLib.scene.results import Results, load
 from ChangeMapJointLib.scene.run_lists import RunLists
+from ChangeMapJointLib.scene.transforms import map_point
 from ChangeMapJointLib.scene.volumes import node_of
 from ChangeMapJointLib.web.navigation import Navigation
 from ChangeMapJointLib.web.settings import NO_CHECK, Settings
@@ -85,7 +86,7 @@ class ShownRun:
             threshold=DEFAULT_THRESHOLD if method is None else method.threshold,
             prior="warped" if self.run.template is None else "acquired",
             listed=self.lists.own or BY_MAP,
-            untrusted=bool(self.maps),
+            untrusted=bool(self.maps) and not self.rigid_prior,
         )
 
     @property
@@ -178,8 +179,12 @@ class ShownRun:
             return ""
         x, y, z = lps_to_ras(ras).tolist()
         map_node = next(iter(self._overlay.nodes), None) if self.settings.overlay else None
-        now, before, change = Probe([self.results.reference, self.results.warped, map_node]).at(ras)
-        parts = [f"{x:.0f}, {y:.0f}, {z:.0f} mm (LPS)", f"now {_hu(now)}", f"warped prior {_hu(before)}"]
+        now, warped, change = Probe([self.results.reference, self.results.warped, map_node]).at(ras)
+        parts = [f"{x:.0f}, {y:.0f}, {z:.0f} mm (LPS)", f"now {_hu(now)}"]
+        if not self.rigid_prior:
+            parts.append(f"warped prior {_hu(warped)}")
+        elif self.run.template is not None:  # the warped one tells what the comparison found
+            parts.append(f"prior {_hu(Probe([self.results.template]).at(map_point(self._mapping, ras))[0])}")
         if change is not None and self.settings.map != SIGNED:
             parts.append(f"change {abs(change):.2f}")
         return " · ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ChangeMapJointLib.core.grid import lps_to_ras
@@ -14,11 +14,12 @@ from ChangeMapJointLib.evaluation.readers.reading_session import (
     open_session,
 )
 from ChangeMapJointLib.scene import findings
+from ChangeMapJointLib.scene.keys import KEY_HELP, KEYS
 from ChangeMapJointLib.scene.nodes import Node, remove
 from ChangeMapJointLib.web.serve import Place, check_packages, serve
 
 SETTINGS = ("overlay", "threshold", "opacity", "increases", "decreases")  # of the map, that a reader may change
-KEYS = ("threshold_up", "threshold_down", "overlay")
+KEYS_OF_MAP = ("threshold_up", "threshold_down", "overlay")
 WINDOW_KEYS = ("lung", "mediastinum", "bone")
 
 
@@ -32,6 +33,11 @@ def hold_session(request: SessionRequest, place: Place) -> None:
     session = open_session(request, "browser")
     with session.log:
         serve(place, lambda viewer: StudyPage(viewer, session).start(), closing=session.log.close)
+
+
+def _works(label: str, actions: Collection[str]) -> bool:
+    """Whether all keys of a line of the help box, such as ``O`` or ``+ / -``, do one of these actions."""
+    return all(KEYS.get(key.lower()) in actions for key in label.split(" / "))
 
 
 class StudyPage:
@@ -142,7 +148,7 @@ class StudyPage:
             self._place(what, float(arguments[2]), float(arguments[3]))
             return False
         if name == "key":
-            return what in WINDOW_KEYS or self._logged(aided and what in KEYS)
+            return what in WINDOW_KEYS or self._logged(aided and what in KEYS_OF_MAP)
         if name == "setting":
             return what == "window" or self._logged(aided and what in SETTINGS)
         return name in ("ready", "pointer", "layout")
@@ -182,6 +188,8 @@ class StudyPage:
             "done": len(session.log.readings),
             "marks": [{"number": mark.number, "rating": mark.rating} for mark in session.marks],
         }
+        keys = (*KEYS_OF_MAP, *WINDOW_KEYS) if session.aided else WINDOW_KEYS
+        self.viewer.state.keys_help = [[key, words] for key, words in KEY_HELP if _works(key, keys)]
         if self.viewer.shown is not None and session.state == "reading":
             self._draw()
 

@@ -105,7 +105,7 @@ def test_lesions_are_followed_through_three_scans(scans, comparisons, tmp_path, 
     assert [entry["days"] for entry in patient["scans"]] == [0, 100, 374]
     assert patient["lesions"][0]["nadir_scan"] == 1
     page = (out / "series.html").read_text("utf-8")
-    assert page.count("<circle") == 6
+    assert page.count("<circle") == 6 + 2  # points, and the colors of the lines
     assert "doubles in" in page
     assert "1 patients, 3 comparisons, 2 lesions." in capsys.readouterr().out
 
@@ -143,6 +143,8 @@ def test_without_any_finding_the_page_says_so_and_other_folders_are_left_alone(
         ("patient,date,scan\nP,2026-01-01,a\n", "patient P has one scan"),
         ("patient,date,scan\nP,2026-01-01,a\nP,20260101,b\n", "line 3 has a second scan of P on 2026-01-01"),
         ("patient,date,scan\nP,1.1.2026,a\n", "line 2 has the date '1.1.2026'"),
+        ("patient,date,scan\nP,2026111,a\n", "line 2 has the date '2026111'"),
+        ("patient,date,scan\nü,2026-01-01,a\nu\u0308,20260101,b\n", "line 3 has a second scan of ü"),
         ("patient,date,scan\n../P,2026-01-01,a\n", "line 2 has the patient '../P'"),
         ("patient,date,scan\nP,2026-01-01,a\np,2026-02-01,b\n", "line 3 has 'p', another line 'P'"),
     ],

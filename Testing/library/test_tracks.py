@@ -134,6 +134,8 @@ def test_doubling_time_and_nadir_use_what_is_known() -> None:
         ([(12, 10, 13)], [12, 10, 13], ["baseline", "stable", "stable"]),  # +30 %, but 3 mm only
         ([(15, 0, 0)], [15, 0, 0], ["baseline", "complete response", "complete response"]),
         ([(15, 15, 15), (0, 0, 4)], [15, 15, 15], ["baseline", "stable", "progression"]),  # a new lesion
+        ([(15, 15, 15), (0, 4, 4)], [15, 15, 15], ["baseline", "progression", "progression"]),  # and still there
+        ([(15, 15, 15), (0, 4, 0)], [15, 15, 15], ["baseline", "progression", "stable"]),  # gone again
         ([(15, None, 15)], [15, None, 15], ["baseline", "unknown", "stable"]),
         ([(9, 9, 9)], [None, None, None], ["baseline", "unknown", "unknown"]),  # too small for a target
     ],

@@ -34,12 +34,7 @@ from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
 
 COARSE = DrawOptions(
-    lesions=(2, 2),
-    kinds=(1, 0, 0, 1, 0),
-    in_plane_mm=(4.0, 4.0),
-    slice_mm=(4.0, 5.0),
-    diaphragm_mm=(8.0, 10.0),
-    real_share=0.0,
+    lesions=(2, 2), kinds=(1, 0, 0, 1, 0), in_plane_mm=(4.0, 4.0), slice_mm=(4.0, 5.0), diaphragm_mm=(8.0, 10.0)
 )
 
 

@@ -11,10 +11,12 @@ import slicer
 from panel_samples import finished_job, nodes
 from slicerhost import user
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.evaluation.readers.load import read_log
 from ChangeMapJointLib.io.run_seal import file_sha256
 from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.scene.layouts import CHECK, set_layers
 from ChangeMapJointLib.scene.nodes import composite_node
 from ChangeMapJointLib.scene.study_case import NOTHING
 from ChangeMapJointLib.scene.volumes import grid_of
@@ -125,6 +127,60 @@ def test_a_session_goes_on_after_the_scene_was_closed_with_its_marks(widget, ses
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 0
 
 
+def test_the_mark_that_was_touched_last_is_rated_next(session) -> None:
+    user.click(session.next)
+    place(session)
+    place(session, (40.0, -20.0, -180.0))
+    session.case.marks.SetNthControlPointPosition(0, *lps_to_ras((-61.0, 10.0, -200.0)))
+    session.case.marks.InvokeEvent(session.case.marks.PointEndInteractionEvent)
+    session.rating.value = 80.0
+    assert [mark.rating for mark in session.session.marks] == [80.0, 50.0]
+    session.case.marks.RemoveNthControlPoint(0)
+    session.rating.value = 30.0
+    assert [(mark.number, mark.rating) for mark in session.session.marks] == [(2, 30.0)]
+
+
+def test_the_views_are_the_users_again_outside_of_the_module_and_after_the_end(widget, session) -> None:
+    own, _ = nodes()
+    set_layers(["Red"], background=own)
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    before = node.GetViewArrangement()
+    user.click(session.next)
+    assert node.GetViewArrangement() == CHECK
+    assert background() not in (own.GetName(), NOTHING)
+    widget.panel.exit()
+    assert (node.GetViewArrangement(), background()) == (before, own.GetName())
+    widget.panel.enter()
+    user.click(session.next)
+    assert node.GetViewArrangement() == CHECK
+    assert background() not in (own.GetName(), NOTHING)
+    user.click(session.submit)
+    user.click(session.end)
+    assert (node.GetViewArrangement(), background()) == (before, own.GetName())
+
+
+def test_a_log_that_cannot_be_written_is_said_and_nothing_is_taken_for_logged(session, monkeypatch) -> None:
+    from slicerhost import dialogs
+
+    user.click(session.next)
+    place(session)
+
+    def full(_line):
+        raise InputError("cannot be written (No space left on device)", field=session.session.log.path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.session.log, "_append", full)
+        session.rating.value = 90.0
+        assert session.rating.value == 50.0
+        user.click(session.submit)
+        place(session, (40.0, -20.0, -180.0))
+    assert all("No space left" in text for text in dialogs.texts("error"))
+    assert session.session.state == "reading"
+    assert session.case.marks.GetNumberOfControlPoints() == 1
+    user.click(session.submit)
+    assert [mark.rating for mark in session.session.log.readings[0].marks] == [50.0]
+
+
 def test_a_result_that_arrives_meanwhile_waits_until_the_session_has_ended(widget, session) -> None:
     user.click(session.next)
     job = finished_job(widget.logic.runs.root, *nodes())
@@ -139,8 +195,15 @@ def test_what_cannot_be_read_is_said_in_one_sentence(widget, worklist) -> None:
     from slicerhost import dialogs
 
     box = widget.panel.readingSession
+    user.type_text(box.reader, "R1", enter=False)
+    user.click(box.start)
+    box.reader.text = ""
     box.worklist.currentPath = str(worklist)
     user.click(box.start)
-    (text,) = dialogs.texts("error")
-    assert "reader" in text
+    user.type_text(box.reader, "R1", enter=False)
+    worklist.write_text("case,run\np1,result,2\n")
+    user.click(box.start)
+    reasons = ("worklist: is missing", "reader: is missing", "more than 2 values")
+    for text, words in zip(dialogs.texts("error"), reasons, strict=True):
+        assert words in text
     assert not box.active

@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("trame_slicer", reason="the packages of the extra 'view' are not installed")
 
 from PIL import Image
-from web_samples import write_run, write_worklist
+from web_samples import GRID, SHIFT_MM, write_run, write_worklist
 
 from ChangeMapJointLib.evaluation.readers.load import read_log
 from ChangeMapJointLib.scene.keys import KEY_HELP
@@ -126,6 +126,8 @@ def test_the_prior_follows_through_the_deformation_and_the_keys_are_the_modules(
     page.get_by_role("button", name="Three planes").click()  # views that had no size yet follow, too
     print([difference(page, view) for view in CURRENT])
     assert max(difference(page, view) for view in CURRENT) < 25
+    shown = [number(page, view) for view in ("Yellow", "ChangeMapPriorYellow")]
+    assert abs(shown[0] - shown[1]) == round(SHIFT_MM / GRID.spacing_mm[0])  # as the scan itself counts
     page.get_by_role("button", name="Beside prior").click()
     page.get_by_role("button", name="Fit").click()
     settled(page)
@@ -162,6 +164,11 @@ def test_the_prior_follows_through_the_deformation_and_the_keys_are_the_modules(
     assert serious_faults(page) == []  # with the help box
     page.keyboard.press("Escape")
     assert serious_faults(page) == []
+
+
+def number(page: Any, view: str) -> int:
+    """The number of the slice that stands on a view."""
+    return int(page.locator(f".pane-{view} .slice").inner_text().split()[1])
 
 
 def serious_faults(page: Any) -> list[tuple[str, str]]:
@@ -311,6 +318,17 @@ def test_a_reading_session_is_logged_case_by_case_and_resumed(
     assert page.locator("#threshold").count() == (0 if arm == "unaided" else 1)
     page.locator(".pane-Red .glass").click(position={"x": 150, "y": 170})
     page.wait_for_selector(".marks li")
+    values = page.locator(".values").inner_text()
+    assert " prior " in values  # as acquired: what was warped, and what is not to be trusted, was found
+    assert "warped" not in values
+    assert page.evaluate("window.trame.state.get('settings').untrusted") is False
+    page.keyboard.press("?")
+    keys = page.locator("#help th").all_inner_texts()
+    assert keys[: keys.index("Wheel, arrow keys, Page Up / Down")] == [
+        *(() if arm == "unaided" else ("+ / -", "O")),
+        "1 / 2 / 3",
+    ]
+    page.keyboard.press("Escape")
     page.locator("#rating-1").focus()
     page.keyboard.press("End")
     page.wait_for_function("window.trame.state.get('study').marks[0].rating === 100")

@@ -158,11 +158,17 @@ def read_nodules(path: Path) -> tuple[MatchingCase, ...]:
     """Read a table of nodules; cases keep the order of the table.
 
     Raises:
-        InputError: it cannot be read, a column is missing, or a value is wrong.
+        InputError: it cannot be read, a column is missing, or a value is wrong or missing.
     """
     found: dict[str, tuple[str, dict[str, Nodule]]] = {}
-    for line, row in _rows(path, NODULE_COLUMNS):
+    for line, row in _rows(path, NODULE_COLUMNS, named=("case", "nodule")):
         places = [_place(path, line, row, names) for names in (("rx", "ry", "rz"), ("tx", "ty", "tz"))]
+        if places == [None, None]:
+            raise InputError(
+                "has no place in either scan",
+                field=(path, Argument(f"line {line}")),
+                expected="rx, ry, rz or tx, ty, tz",
+            )
         _, nodules = found.setdefault(row["case"], (row.get("patient") or row["case"], {}))
         if row["nodule"] in nodules:
             where = (path, Argument(f"line {line}"), Argument("nodule"))
@@ -226,7 +232,7 @@ def _run_of(runs: Path, case: str) -> Path:
 
 def _read_detections(path: Path, cases: set[str]) -> dict[str, dict[str, list[Vector3]]]:
     found: dict[str, dict[str, list[Vector3]]] = {}
-    for line, row in _rows(path, DETECTION_COLUMNS):
+    for line, row in _rows(path, DETECTION_COLUMNS, named=()):
         for name, allowed in (("case", cases), ("scan", SCANS)):
             if row[name] not in allowed:
                 where = (path, Argument(f"line {line}"), Argument(name))
@@ -257,7 +263,8 @@ def _place(path: Path, line: int, row: Mapping[str, str], names: tuple[str, str,
     return x, y, z
 
 
-def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path, needed: Sequence[str], *, named: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the number of each line and its values; the columns ``named`` have one in every line."""
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, restval="")
         columns = [str(name).strip() for name in reader.fieldnames or ()]
@@ -265,10 +272,18 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, st
             if name not in columns:
                 raise InputError(f"has no column {name!r}", field=path, expected=f"columns {', '.join(needed)}")
         reader.fieldnames = columns
-        rows = [({name: str(row[name] or "").strip() for name in columns}) for row in reader]
+        rows = []
+        for row in reader:
+            where = (path, Argument(f"line {reader.line_num}"))
+            if None in row:
+                raise InputError(f"has more than {len(columns)} values", field=where)
+            rows.append((reader.line_num, {name: str(row[name] or "").strip() for name in columns}))
+            for name in named:
+                if not rows[-1][1][name]:
+                    raise InputError("is empty", field=(*where, Argument(name)))
     if not rows:
         raise InputError("holds no row", field=path)
-    yield from enumerate(rows, 2)
+    yield from rows
 
 
 @contextmanager

@@ -94,9 +94,12 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                 if name not in KNOWN:
                     raise InputError(f"has the unknown column {name!r}", field=path, expected=", ".join(KNOWN))
             reader.fieldnames = columns
-            rows = [
-                (line, {name: str(row.get(name) or "").strip() for name in KNOWN}) for line, row in enumerate(reader, 2)
-            ]
+            rows = []
+            for line, row in enumerate(reader, 2):
+                if None in row:  # a comma in a path
+                    where = (path, Argument(f"line {line}"))
+                    raise InputError(f"has more than {len(columns)} values", field=where, remedy='quote a path: "a,b"')
+                rows.append((line, {name: str(row.get(name) or "").strip() for name in KNOWN}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"not readable ({error})", field=path, expected="a CSV file in UTF-8") from error
     rows = [(line, row) for line, row in rows if any(row.values())]
@@ -127,7 +130,7 @@ def _case(path: Path, name: str, rows: list[tuple[int, dict[str, str]]], arm: Ar
             f"case {name!r} has {len(chosen) or 'no'} rows for " + (f"arm {arm!r}" if arm else "one arm"),
             field=path,
             expected="one row",
-            remedy="" if arm else ("give the arm with ", Argument("arm")),
+            remedy="" if arm else ("give ", Argument("arm")),
         )
     row = chosen[0][1]
     reference, template = (path.parent / row[side] if row[side] else None for side in ("reference", "template"))

@@ -287,7 +287,7 @@ class _Page:
         scale = self.width / sum(wanted)
         cells = [[self.text(str(cell), style=self.small) for cell in row] for row in rows]
         cells[0] = [self.text(f"<b>{shown(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
-        lines = [("LINEBELOW", (0, 0), (-1, -1), 0.3, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
+        lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
         return Table(cells, [w * scale for w in wanted], repeatRows=1, style=[*_TOP, *lines])
 
     def pictures(self, row: Sequence[tuple[bytes, str]], *, most_high: float) -> Any:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pydicom.dataset import Dataset
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io.archive.entries import Archive, Series, Study
 from ChangeMapJointLib.io.dicom.values import as_numbers, as_text
 
@@ -123,7 +123,7 @@ def choose_pair(archive: Archive, *, patient: str = "", study: str = "", prior_s
             f"{len(found)} CT studies, none with an axial series of the chest of {FEWEST} images or more",
             field="study" if study else "patient",
             value=study or patient,
-            remedy="give the series as a folder to --reference",
+            remedy=("give the folder of the series as ", Argument("reference")),
         )
     at = current.series.study
     if prior_study:

@@ -41,7 +41,7 @@ def send_objects(
     """Send the DICOM objects of a folder; those that a record beside it says have arrived are left out.
 
     Args:
-        folder: written by ``changemap export --dicom``.
+        folder: of DICOM objects that an export wrote.
         peer: the archive.
         again: send all, whatever the record says.
         retries: tries after the first, where the connection fails.
@@ -98,10 +98,10 @@ def objects_in(folder: Path) -> tuple[Path, ...]:
         InputError: there is none, or a file is no DICOM object of ours: nothing else is sent.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", field=folder, expected="objects that changemap export --dicom wrote")
+        raise InputError("no such folder", field=folder, expected="the folder of DICOM objects that an export wrote")
     files = sorted(folder.glob("*.dcm"))
     if not files:
-        raise InputError("holds no DICOM objects", field=folder, expected="those that changemap export --dicom wrote")
+        raise InputError("holds no DICOM objects", field=folder, expected="those that an export wrote")
     kinds = {}
     for path in files:
         try:
