@@ -83,6 +83,8 @@ def _write_field(run_dir: Path, path: Path) -> None:
         raise InputError("has no deformation", field=run_dir, expected="a run of another method than rigid")
     if path.suffix != ".nrrd":
         raise InputError(f"ends in '{path.suffix}'", field=path, expected=".nrrd")
+    if path.exists():  # it may be a scan
+        raise InputError("exists already", field=path, remedy="give another file")
     if path.resolve().parent == run_dir.resolve():
         raise InputError("lies in the folder of the run", field=path, remedy="give another folder")
     write_displacement(path, result.deformation.field)

@@ -49,6 +49,8 @@ def report_command(
             raise InputError("is not in FHIR", field="earlier", remedy=("leave it out, or give ", Argument("pdf")))
         if letter and pdf is None:
             raise InputError("is a size of the PDF", field="letter", remedy=("give ", Argument("pdf"), " as well"))
+        if pdf is not None and pdf.suffix.lower() != ".pdf":  # it would replace a scan whose name was given by mistake
+            raise InputError(f"ends in '{pdf.suffix}'", field=pdf, expected=".pdf")
         if pdf is not None and pdf.resolve().parent == run_dir.resolve():
             raise InputError("lies in the folder of the run", field=pdf, remedy="give another folder")
         result = load_result(run_dir)

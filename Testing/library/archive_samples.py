@@ -86,3 +86,52 @@ def orthanc(folder: Path, **options: object) -> Iterator[Server]:
         finally:
             server.terminate()
             server.wait(timeout=20)
+
+
+@contextmanager
+def storage(handler, *, title: str = "STORE", tls=None) -> Iterator[str]:
+    """A server of our own that answers C-STORE as ``handler`` says; its address."""
+    from pydicom.uid import AllTransferSyntaxes
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+    entity = AE(ae_title=title)
+    entity.require_called_aet = True
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
+    port = free_port()
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, handler)], ssl_context=tls
+    )
+    try:
+        yield f"{title}@localhost:{port}"
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def only(sop_class: str) -> Iterator[str]:
+    """A server that answers, but takes one kind of object alone."""
+    from pynetdicom import AE
+
+    entity, port = AE(ae_title="STORE"), free_port()
+    entity.add_supported_context(sop_class, scp_role=True, scu_role=True)
+    server = entity.start_server(("127.0.0.1", port), block=False)
+    try:
+        yield f"STORE@localhost:{port}"
+    finally:
+        server.shutdown()
+
+
+def breaking_after(count: int, got: list[str]):
+    """A handler that ends the connection instead of taking every further object, once."""
+    broken = []
+
+    def handle(event) -> int:
+        if len(got) == count and not broken:
+            broken.append(True)
+            event.assoc.abort()
+            return 0
+        got.append(str(event.request.AffectedSOPInstanceUID))
+        return 0
+
+    return handle

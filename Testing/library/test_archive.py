@@ -11,14 +11,12 @@ import shutil
 import ssl
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
 import pytest
-from archive_samples import ORTHANC, PLUGIN, Server, free_port, orthanc
+from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, only, orthanc, storage
 from dicom_samples import IDENTITY, Sample, make_sample
 from job_samples import sample_request
 from phantoms import dicom_slices, random_scan, save_slices
@@ -27,7 +25,6 @@ from typer.testing import CliRunner
 pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
 pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not installed")
 
-from pydicom.uid import AllTransferSyntaxes
 
 from ChangeMapJointLib.cli.archive import fetched
 from ChangeMapJointLib.cli.main import app
@@ -158,43 +155,9 @@ def test_what_is_not_found_is_said_and_nothing_is_left(hospital, tmp_path, words
 
 
 # -- servers that misbehave -----------------------------------------------------------------
-@contextmanager
-def storage(handler, *, title: str = "STORE", tls=None) -> Iterator[str]:
-    """A server of our own that answers C-STORE as ``handler`` says; its address."""
-    from pynetdicom import AE, AllStoragePresentationContexts, evt
-
-    entity = AE(ae_title=title)
-    entity.require_called_aet = True
-    for context in AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
-    port = free_port()
-    server = entity.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, handler)], ssl_context=tls
-    )
-    try:
-        yield f"{title}@localhost:{port}"
-    finally:
-        server.shutdown()
-
-
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     monkeypatch.setattr("ChangeMapJointLib.io.archive.tries.FIRST_WAIT_S", 0.0)
-
-
-def breaking_after(count: int, got: list[str]):
-    """A handler that ends the connection instead of taking every further object, once."""
-    broken = []
-
-    def handle(event) -> int:
-        if len(got) == count and not broken:
-            broken.append(True)
-            event.assoc.abort()
-            return 0
-        got.append(str(event.request.AffectedSOPInstanceUID))
-        return 0
-
-    return handle
 
 
 def test_a_broken_connection_is_resumed_and_nothing_is_sent_twice(objects, tmp_path):
@@ -235,20 +198,6 @@ def test_a_refused_association_names_both_titles(objects):
         text = refused("send", objects, "--to", address.replace("STORE", "OTHER"), "--aet", "ME", "--progress", "none")
     assert "refuses the association (called ae title not recognised)" in text
     assert "have it accept the AE title ME, and check its own (OTHER)" in text
-
-
-@contextmanager
-def only(sop_class: str) -> Iterator[str]:
-    """A server that answers, but takes one kind of object alone."""
-    from pynetdicom import AE
-
-    entity, port = AE(ae_title="STORE"), free_port()
-    entity.add_supported_context(sop_class, scp_role=True, scu_role=True)
-    server = entity.start_server(("127.0.0.1", port), block=False)
-    try:
-        yield f"STORE@localhost:{port}"
-    finally:
-        server.shutdown()
 
 
 def test_an_archive_that_takes_or_offers_nothing_that_is_asked_for(objects, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dicom_samples import IDENTITY, Sample, make_sample
 from typer.testing import CliRunner
@@ -14,11 +15,13 @@ from typer.testing import CliRunner
 pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not installed")
 
 from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.document.content import Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
 from ChangeMapJointLib.export.document.pdf import write_pdf
 from ChangeMapJointLib.export.document.time_points import TimePoints, Track, time_points
+from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.reading_file import ReadingFile
 from ChangeMapJointLib.io.run_seal import file_sha256
 
@@ -174,11 +177,24 @@ def test_a_lesion_that_the_reader_rejected_is_in_no_table_of_time_points(run, tm
     assert "PD" not in time_points([first, content.kept_records]).rows()[-1]
 
 
+def test_the_whole_deformation_is_written_and_never_over_a_file(run, tmp_path):
+    path = tmp_path / "field.nrrd"
+    assert changemap("export", run, "--field", path) == (0, f"{path}\n")
+    vectors, grid = read_vectors(path)
+    saved = load_result(run).deformation.field
+    assert grid == saved.grid
+    assert np.array_equal(vectors, saved.vectors_mm)
+    code, output = changemap("export", run, "--field", path)
+    assert code == 2
+    assert "exists already; give another file" in output
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         ((), "--pdf: not given; give a file, or --text, or --fhir"),
         (("--fhir", "--earlier", "one"), "--earlier: is not in FHIR; leave it out, or give --pdf"),
+        (("--pdf", "current.nrrd"), "current.nrrd: ends in '.nrrd', expected .pdf"),
         (("--text", "--letter"), "--letter: is a size of the PDF; give --pdf as well"),
         (("--text", "--fhir"), "--text: given twice"),
         (("--pdf", "no/such/folder/a.pdf"), "cannot be written"),
