@@ -44,7 +44,7 @@ def changemap(*words: object) -> tuple[int, str]:
 
 
 def pdf_text(path: Path, *options: str) -> str:
-    return subprocess.run(["pdftotext", *options, path, "-"], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["pdftotext", *options, path, "-"], check=True, capture_output=True, encoding="utf-8").stdout
 
 
 @needs_poppler

@@ -47,7 +47,7 @@ def write_run(folder, *lesions):
 
 @pytest.fixture
 def study(tmp_path):
-    (tmp_path / "nodules.csv").write_text(NODULES)
+    (tmp_path / "nodules.csv").write_text(NODULES, "utf-8")
     # nodule 1 is found twice and linked; nodule 2 in both, but each linked to nothing; nodule 3 is linked wrongly
     write_run(
         tmp_path / "runs" / "pairs" / "a" / "result",
@@ -82,7 +82,7 @@ def test_lesions_of_runs_are_counted_as_detected_and_matched(study, capsys):
 def test_marks_of_a_detector_are_linked_under_the_deformation(study):
     marks = ["case,scan,x,y,z", "a,current,10,0,0", "a,current,-30,5,0", "a,prior,-26,4,0", "a,prior,15,0,0"]
     marks += ["b,current,0,0,20", "b,prior,40,0,20"]  # 36 mm away: no link
-    (study / "marks.csv").write_text("\n".join(marks))
+    (study / "marks.csv").write_text("\n".join(marks), "utf-8")
     assert run(study, "--detections", study / "marks.csv") == 0
     total = json.loads((study / "out" / "matching.json").read_text("utf-8"))["total"]
     assert total == {"nodules": 3, "detected": 2, "matched": 2, "wrong_links": 0}
@@ -110,7 +110,7 @@ def test_marks_of_a_detector_are_linked_under_the_deformation(study):
     ],
 )
 def test_wrong_tables_are_refused_in_one_line(study, capsys, file, content, words):
-    (study / file).write_text(content)
+    (study / file).write_text(content, "utf-8")
     assert run(study, *(("--detections", study / file) if file == "marks.csv" else ())) == 2
     error = capsys.readouterr().err
     assert words in error

@@ -37,7 +37,7 @@ def scans(tmp_path):
         shapes = [Sphere((-12.0, -8.0, 4.0), radius, 40.0)] + [Sphere(NEW_MM, 5.5, 40.0)] * (time == 2)
         volume = scan(GRID, *shapes, noise_hu=15.0, seed=time)
         write_nrrd(tmp_path / f"{time}.nrrd", volume.array, GRID)
-    (tmp_path / "scans.csv").write_text(LIST)
+    (tmp_path / "scans.csv").write_text(LIST, "utf-8")
     return tmp_path / "scans.csv"
 
 
@@ -150,7 +150,7 @@ def test_without_any_finding_the_page_says_so_and_other_folders_are_left_alone(
     ],
 )
 def test_wrong_lists_are_refused_in_one_line(tmp_path, text, words) -> None:
-    (tmp_path / "scans.csv").write_text(text)
+    (tmp_path / "scans.csv").write_text(text, "utf-8")
     with pytest.raises(InputError) as caught:
         read_series(tmp_path / "scans.csv")
     assert words in str(caught.value)
