@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,10 @@ from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.comparison.stages import Listener, Stages
 from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_objects, check_packages, export_dicom
 from ChangeMapJointLib.core.errors import Argument, InputError
-
-if TYPE_CHECKING:
-    from ChangeMapJointLib.io.archive.peer import Peer  # its packages are those of the extra
+from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
+from ChangeMapJointLib.io.archive.peer import CALLING, Peer, Tls, parse_peer
+from ChangeMapJointLib.io.archive.send import send_objects
+from ChangeMapJointLib.io.archive.tries import RETRIES
 
 CaOption = Annotated[Path | None, typer.Option(readable=False, help="Certificates that sign the archive's (PEM).")]
 CertificateOption = Annotated[Path | None, typer.Option(readable=False, help="Our own certificate (PEM), for TLS.")]
@@ -33,17 +34,7 @@ FromPacsOption = Annotated[
 PatientOption = Annotated[str, typer.Option(help="Patient ID in the archive: latest chest CT and the one before.")]
 StudyOption = Annotated[str, typer.Option(help="StudyInstanceUID of the current scan in the archive.")]
 PriorStudyOption = Annotated[str, typer.Option(help="StudyInstanceUID of the prior, if not the latest earlier.")]
-CALLING, RETRIES = "CHANGEMAP", 3
 SCANS, OBJECTS = ".scans", ".dicom"  # beside the folder of a run: what was fetched, and what is sent
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to fetch; see :class:`ChangeMapJointLib.io.archive.fetch.Wanted`, whose packages may be missing."""
-
-    patient: str = ""
-    study: str = ""
-    prior_study: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,8 +55,6 @@ class Connection:
             InputError: it is no address, or a package is missing.
         """
         check_packages()
-        from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
-
         secure = Tls(self.ca, self.certificate, self.key) if self.tls or self.ca or self.certificate else None
         return parse_peer(address, argument, calling=self.aet, tls=secure)
 
@@ -101,8 +90,6 @@ def send_command(
             )
         connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
         peer = connection.peer(to or stow, "to" if to else "stow")
-        from ChangeMapJointLib.io.archive.send import send_objects
-
         objects = _objects(folder, reference, template, listener)
         with Stages({"send": 1.0}, listener).stage("send") as report:
             delivery = send_objects(objects, peer, again=again, retries=retries, progress=report)
@@ -177,9 +164,6 @@ def scans_of(
     if reference is not None and template is not None:
         return reference, template
     peer = connection.peer(archive, "from_pacs")
-    from ChangeMapJointLib.io.archive import fetch
-
-    what = fetch.Wanted(wanted.patient, wanted.study, wanted.prior_study)
     with Stages({"fetch": 1.0}, listener).stage("fetch") as report:
-        pair = fetch.fetch_pair(peer, what, beside(out, SCANS), retries=connection.retries, progress=report)
+        pair = fetch_pair(peer, wanted, beside(out, SCANS), retries=connection.retries, progress=report)
     return pair.reference, pair.template

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,17 +15,20 @@ from ChangeMapJointLib.cli.console import exit_codes
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
+    MemoryOption,
     MethodOption,
+    OtherOverwriteOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
+    WorkersOption,
     log_beside,
 )
 from ChangeMapJointLib.cohort.cluster import MEMORY_GB, RETRIES, ClusterOptions
 from ChangeMapJointLib.cohort.pairs import read_pairs
 from ChangeMapJointLib.cohort.run import CohortListener, CohortProgress, CohortRequest, CohortResult, run_cohort
 from ChangeMapJointLib.cohort.table import ATTENTION, attention_of
-from ChangeMapJointLib.comparison.config import read_config
+from ChangeMapJointLib.comparison.config import config_for
 from ChangeMapJointLib.comparison.events import EXIT_INPUT, emit, write_now
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 
@@ -43,13 +45,8 @@ def cohort_command(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler.", show_default="workers on this machine")
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Workers on this machine.", show_default="as many as cores and memory allow; one per GPU"),
-    ] = None,
-    memory: Annotated[
-        float, typer.Option(help="Memory in GB that a worker on this machine may use before it is stopped.")
-    ] = MEMORY_GB,
+    workers: WorkersOption = None,
+    memory: MemoryOption = MEMORY_GB,
     retries: Annotated[int, typer.Option(help="How often a pair is restarted after its worker died.")] = RETRIES,
     check: Annotated[
         Literal["hash", "size"],
@@ -58,16 +55,12 @@ def cohort_command(
     retry_refused: Annotated[
         bool, typer.Option("--retry-refused", help="Try again the pairs that were refused.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results made with other options or from other scans.")
-    ] = False,
+    overwrite: OtherOverwriteOption = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare many pairs, resumable, with a table and an overview sorted by what needs attention."""
     with exit_codes(progress.value, log_beside(out)):
-        options = read_config(config, method=method)
-        if threshold is not None:
-            options = replace(options, findings=replace(options.findings, threshold=threshold))
+        options = config_for(method, config, threshold=threshold)
         request = CohortRequest(
             read_pairs(pairs),
             out,

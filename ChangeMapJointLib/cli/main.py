@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,6 @@ import typer
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.sections import SECTIONS
 from ChangeMapJointLib.cli.archive import (
-    CALLING,
-    RETRIES,
     AetOption,
     CaOption,
     CertificateOption,
@@ -25,7 +22,6 @@ from ChangeMapJointLib.cli.archive import (
     RetriesOption,
     StudyOption,
     TlsOption,
-    Wanted,
     scans_of,
     send_command,
 )
@@ -51,7 +47,7 @@ from ChangeMapJointLib.cli.options import (
 from ChangeMapJointLib.cli.report import report_command
 from ChangeMapJointLib.cli.series import series_command
 from ChangeMapJointLib.cli.view import EXAMPLE, view_command
-from ChangeMapJointLib.comparison.config import read_config
+from ChangeMapJointLib.comparison.config import config_for
 from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.output import check_output
 from ChangeMapJointLib.comparison.result import Result
@@ -60,6 +56,9 @@ from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import plain
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.archive.fetch import Wanted
+from ChangeMapJointLib.io.archive.peer import CALLING
+from ChangeMapJointLib.io.archive.tries import RETRIES
 
 app = typer.Typer(
     name="changemap",
@@ -120,9 +119,7 @@ def run_command(
 ) -> None:
     """Compare two chest CTs and write maps, findings, quality figures and a report."""
     with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
-        options = read_config(config, method=method)
-        if threshold is not None:
-            options = replace(options, findings=replace(options.findings, threshold=threshold))
+        options = config_for(method, config, threshold=threshold)
         wanted = Wanted(patient, study, prior_study)
         connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
         if from_pacs:

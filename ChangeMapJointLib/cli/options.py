@@ -36,6 +36,16 @@ ThresholdOption = Annotated[
     float | None,
     typer.Option(help="Threshold of the change map, above 0 and up to 1.", show_default=_default_thresholds()),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Workers on this machine.", show_default="as many as cores and memory allow; one per GPU"),
+]
+MemoryOption = Annotated[
+    float, typer.Option(help="Memory in GB that a worker on this machine may use before it is stopped.")
+]
+OtherOverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results made with other options or from other scans.")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(readable=False, help="JSON file with options, named as under configuration in any run.json."),

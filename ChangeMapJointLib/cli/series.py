@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +12,13 @@ from ChangeMapJointLib.cli.console import exit_codes
 from ChangeMapJointLib.cli.options import (
     ConfigOption,
     DeviceOption,
+    MemoryOption,
     MethodOption,
+    OtherOverwriteOption,
     ProgressOption,
     ProgressStyle,
     ThresholdOption,
+    WorkersOption,
     log_beside,
 )
 from ChangeMapJointLib.cohort.cluster import MEMORY_GB, ClusterOptions
@@ -24,7 +26,7 @@ from ChangeMapJointLib.cohort.run import CohortRequest
 from ChangeMapJointLib.cohort.series import PAGE, run_series
 from ChangeMapJointLib.cohort.series_list import read_series
 from ChangeMapJointLib.cohort.series_output import write_series
-from ChangeMapJointLib.comparison.config import read_config
+from ChangeMapJointLib.comparison.config import config_for
 from ChangeMapJointLib.comparison.events import EXIT_INPUT, emit
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 
@@ -36,24 +38,15 @@ def series_command(
     device: DeviceOption = DEFAULT_DEVICE,
     threshold: ThresholdOption = None,
     config: ConfigOption = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Workers on this machine.", show_default="as many as cores and memory allow; one per GPU"),
-    ] = None,
-    memory: Annotated[
-        float, typer.Option(help="Memory in GB that a worker on this machine may use before it is stopped.")
-    ] = MEMORY_GB,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results made with other options or from other scans.")
-    ] = False,
+    workers: WorkersOption = None,
+    memory: MemoryOption = MEMORY_GB,
+    overwrite: OtherOverwriteOption = False,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Compare every follow-up with its prior and with the first scan, and follow each lesion through all of them."""
     with exit_codes(progress.value, log_beside(out)):
         series = read_series(scans)
-        options = read_config(config, method=method)
-        if threshold is not None:
-            options = replace(options, findings=replace(options.findings, threshold=threshold))
+        options = config_for(method, config, threshold=threshold)
         request = CohortRequest(
             (), out, options, ClusterOptions(workers=workers, memory_gb=memory, device=device), overwrite=overwrite
         )

@@ -46,6 +46,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """
     absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links
     part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
+    checked = _names(absolute)
     try:
         absolute.parent.mkdir(parents=True, exist_ok=True)
         for old in absolute.parent.glob(f".{absolute.name}.*.partial"):  # left by a killed command
@@ -53,6 +54,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
                 shutil.rmtree(old, ignore_errors=True)
         part.mkdir()
         yield part
+        if _names(absolute) - checked:  # nobody has asked whether these may go
+            raise InputError("holds files that appeared meanwhile", field="out", value=out, remedy="give a new folder")
         if absolute.exists():
             shutil.rmtree(absolute)
         part.replace(absolute)
@@ -62,6 +65,10 @@ def whole_folder(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _left_behind(part: Path) -> bool:

@@ -19,6 +19,7 @@ from ChangeMapJointLib.evaluation.public.longitudinal import read_autopet, read_
 from ChangeMapJointLib.evaluation.public.luna25 import TABLE, read_luna25
 from ChangeMapJointLib.evaluation.public.nodule_matching import link_detections, score_matching
 from ChangeMapJointLib.evaluation.public.pairs import write_tables
+from ChangeMapJointLib.evaluation.result_folder import whole_folder
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.write import write_nrrd
 
@@ -297,3 +298,18 @@ def test_tables_never_replace_a_folder(tmp_path):
     with pytest.raises(InputError, match="exists already"):
         write_tables([], tmp_path)
     assert (tmp_path / "kept.nrrd").exists()
+
+
+def test_files_that_appear_while_a_folder_is_filled_are_kept(tmp_path):
+    out = tmp_path / "tables"
+
+    def fill():
+        with whole_folder(out) as part:
+            (part / "cases.csv").write_text("new", "utf-8")
+            out.mkdir()
+            (out / "thesis.txt").write_text("years", "utf-8")
+
+    with pytest.raises(InputError, match="appeared meanwhile"):
+        fill()
+    assert [path.name for path in tmp_path.iterdir()] == ["tables"]
+    assert (out / "thesis.txt").read_text("utf-8") == "years"

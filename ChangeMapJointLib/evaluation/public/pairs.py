@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.core.hu import LOWEST_HU
 from ChangeMapJointLib.evaluation.known import read_labels
+from ChangeMapJointLib.evaluation.result_folder import whole_folder
 from ChangeMapJointLib.io.write import write_nrrd
 
 CASES, PAIRS, NODULES = "cases.csv", "pairs.csv", "nodules.csv"
@@ -129,10 +128,7 @@ def write_tables(pairs: Sequence[PublicPair], out: Path) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("exists already", field="out", value=out, remedy="give a new folder")
-    absolute = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() follows links
-    part = absolute.with_name(f".{absolute.name}.{os.getpid()}.partial")
-    try:
-        part.mkdir(parents=True)
+    with whole_folder(out) as part:
         cases, scans = [], []
         for pair in pairs:
             cases.append(_case(pair, part))
@@ -148,15 +144,6 @@ def write_tables(pairs: Sequence[PublicPair], out: Path) -> Path:
         nodules = [_nodule(pair, nodule) for pair in pairs for nodule in pair.nodules]
         if nodules:
             _write(part / NODULES, nodules)
-        if absolute.exists():
-            absolute.rmdir()
-        part.replace(absolute)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror or error})", field="out", value=out, remedy="give another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
