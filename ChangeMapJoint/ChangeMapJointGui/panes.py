@@ -35,8 +35,8 @@ class Panes:
             self._facts = PairFacts(self._results)
         current, prior = _("CURRENT"), _("PRIOR")
         dates = self._facts.current or "", self._facts.prior or ""
-        titles = [_title(current, dates[0]), _title(prior, dates[1], prior_words(warped=True))]
-        below = _title(prior, dates[1], prior_words(warped=warped))
+        titles = [paneTitle(current, dates[0]), paneTitle(prior, dates[1], prior_words(warped=True))]
+        below = paneTitle(prior, dates[1], prior_words(warped=warped))
         upper = titles[1] if self._flickering else titles[0]
         self._labels.show({**dict.fromkeys(CURRENT, upper), **dict.fromkeys(PRIOR, below)})
 
@@ -67,5 +67,6 @@ def prior_words(*, warped: bool) -> str:
     return _("warped: sizes are not its own") if warped else _("as acquired")
 
 
-def _title(scan: str, date: str, how: str = "") -> str:
+def paneTitle(scan: str, date: str, how: str = "") -> str:
+    """Return what stands in a view: which scan, of which date, and how it is shown."""
     return "\n".join(filter(None, [f"{scan} {date}".strip(), how]))
