@@ -188,7 +188,7 @@ class Session:
                 {
                     "id": row.number,
                     "kind": row.change.kind,
-                    "centre_mm": row.change.centre_mm,
+                    "centre_mm": _markedPlace(row.change),
                     "remark": (row.change.measured or {}).get("remark", ""),
                     "label": row.section if row.section in ("possible", "explained", "stable") else row.change.kind,
                 }
@@ -362,3 +362,12 @@ class Session:
         """Remove the run from the screen and stop observing; its nodes stay in the scene."""
         self.leave()
         self._overlay.remove()
+
+
+def _markedPlace(change: ListedChange) -> Any:
+    """Return where a change is marked: in the lesion that the current scan shows, else in the region of change.
+
+    A nodule that shrank on one side has its region of change beside it.
+    """
+    lesion = (change.measured or {}).get("lesion_reference") or {}
+    return lesion.get("centre_mm") or change.centre_mm
