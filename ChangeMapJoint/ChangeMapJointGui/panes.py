@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import slicer
@@ -24,6 +25,13 @@ class Panes:
         self._window: SharedWindow | None = None
         self._warped = True
         self._flickering = False
+        self._current: Sequence[str] = CURRENT  # views that show the current scan, or the prior in its place
+
+    def limit(self, views: Sequence[str]) -> None:
+        """Write into these of the current scan's views alone: another scan was loaded into the rest."""
+        self._current = tuple(views)
+        if self._window is not None:
+            self.show(warped=self._warped)
 
     def show(self, *, warped: bool) -> None:
         """Write the titles; ``warped`` says what the prior's views show."""
@@ -38,7 +46,7 @@ class Panes:
         titles = [paneTitle(current, dates[0]), paneTitle(prior, dates[1], prior_words(warped=True))]
         below = paneTitle(prior, dates[1], prior_words(warped=warped))
         upper = titles[1] if self._flickering else titles[0]
-        self._labels.show({**dict.fromkeys(CURRENT, upper), **dict.fromkeys(PRIOR, below)})
+        self._labels.show({**dict.fromkeys(self._current, upper), **dict.fromkeys(PRIOR, below)})
 
     def flicker(self, on: bool) -> None:
         """Say what the current scan's views show while the reader flickers."""

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from ChangeMapJointGui.dates import acquisitionOf
 from ChangeMapJointGui.panes import paneTitle, prior_words
 from ChangeMapJointLib.scene import layouts
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, existing
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, LayerWatch, composite_node, existing, ids_of
 from ChangeMapJointLib.scene.pane_labels import PaneLabels
 from ChangeMapJointLib.scene.windows import SharedWindow
 
@@ -26,6 +26,8 @@ class Preview:
         self.pair = (reference, template)
         self._labels = PaneLabels(slicer.app.layoutManager())
         self._window = SharedWindow(self.pair)
+        self._watch: LayerWatch | None = None
+        self._titles = ("", "")
 
     def arrange(self) -> None:
         """Arrange the views and show the scans; call :meth:`fit` once the views have their sizes."""
@@ -48,8 +50,17 @@ class Preview:
         for views, _group, node in self._rows():
             layouts.fit(views, node)
         current, prior = (acquisitionOf(node).date or "" for node in self.pair)
-        upper, lower = paneTitle(_("CURRENT"), current), paneTitle(_("PRIOR"), prior, prior_words(warped=False))
-        self._labels.show({**dict.fromkeys(CURRENT, upper), **dict.fromkeys(PRIOR, lower)})
+        self._titles = paneTitle(_("CURRENT"), current), paneTitle(_("PRIOR"), prior, prior_words(warped=False))
+        self._watch = LayerWatch((*CURRENT, *PRIOR), self._label)
+        self._label()
+
+    def _label(self) -> None:
+        """Write which scan it is into the views that show it: another one may have been loaded into them."""
+        titles = {}
+        for (views, _group, node), title in zip(self._rows(), self._titles, strict=True):
+            ours = ids_of([node])
+            titles |= {view: title for view in views if composite_node(view).GetBackgroundVolumeID() in ours}
+        self._labels.show(titles)
 
     def title(self, view: str) -> str:
         """Return what stands in a view."""
@@ -57,6 +68,8 @@ class Preview:
 
     def remove(self) -> None:
         """Take the texts out of the views, and part the windows of the scans."""
+        if self._watch is not None:
+            self._watch.remove()
         self._labels.remove()
         self._window.remove()
 

@@ -333,6 +333,7 @@ class Session:
         left, came = set(self._views) - set(views), [view for view in views if view not in self._views]
         self._views = views
         self._overlay.set_views(views)
+        self._panes.limit(views)
         self._checkLayers.clear(existing(list(left)))
         self._drawChecks(came)
         if self.results.findings is not None:

@@ -1,4 +1,4 @@
-"""Exports a finished run as DICOM in a process of its own: ``python -m ChangeMapJointLib.background.dicom_export FILE``.
+"""Exports a finished run as DICOM in its own process: ``python -m ChangeMapJointLib.background.dicom_export FILE``.
 
 A series of Slicer's database is a list of files that need not share a folder. They are gathered in one for the time of
 the export, which reads a series from a folder.

@@ -54,7 +54,7 @@ def write_scene_pdf(
     *,
     decisions: Mapping[int, Decision],
     registration: str = "",
-    identity: Identity = Identity(),
+    identity: Identity | None = None,
 ) -> None:
     """Write the report of a run that is in the scene as a PDF of two to four pages.
 
@@ -63,7 +63,7 @@ def write_scene_pdf(
         results: the run.
         decisions: of the reader, by number of the finding in ``findings.json``.
         registration: the reader's verdict on the registration; empty without one.
-        identity: of the patient, where the document is to name one.
+        identity: of the patient; None to name nobody.
 
     Raises:
         InputError: a scan is no longer in the scene, a record is damaged, reportlab is missing, or the file cannot be
@@ -75,7 +75,7 @@ def write_scene_pdf(
         overview, pictures = pictures_of(page)
     records = {"run": {}, "quality": {}, **results.content}
     seal = results.record.GetAttribute(SEAL) or hashlib.sha256(results.record.GetText().encode()).hexdigest()
-    write_pdf(path, DocumentContent(records, seal, identity, decisions, registration, overview, pictures))
+    write_pdf(path, DocumentContent(records, seal, identity or Identity(), decisions, registration, overview, pictures))
 
 
 def report_content(results: Results, reading: Reading | None = None) -> ReportContent:

@@ -117,7 +117,7 @@ def test_dicom_objects_carry_patient_and_study_of_the_current_scan(filed, sample
 def test_the_series_of_another_scan_is_refused_by_the_name_of_its_side(filed, sample, tmp_path) -> None:
     run = filed.logic.runs.folderOf(filed.panel.session.results)
     series = tuple(sorted(map(str, sample.current.iterdir())))
-    with pytest.raises(InputError, match="^template: is another scan than the run's") as refused:
+    with pytest.raises(InputError, match=r"^template: is another scan than the run's") as refused:
         export(ExportRequest(str(run), str(tmp_path / "out"), series, series))
     assert tempfile.gettempdir() not in str(refused.value)
     with pytest.raises(InputError, match=r"gone\.dcm: a file of the series is no longer there"):

@@ -36,6 +36,8 @@ def test_the_prior_is_shown_below_the_current_scan_as_soon_as_it_is_chosen(widge
     user.click(widget.ui.boneButton)
     assert prior.GetDisplayNode().GetLevel() == current.GetDisplayNode().GetLevel() == 400
     assert slice_node("Red").GetViewGroup() != slice_node(PRIOR[0]).GetViewGroup()
+    layouts.set_layers(["Red"], background=node_of(chest(), GRID, "Other patient", kind="scan"))
+    assert [preview.title(view) for view in CURRENT] == ["", "CURRENT", "CURRENT"]
 
 
 def test_the_views_are_given_back(widget) -> None:
