@@ -4,9 +4,10 @@
 
 DATA holds ``ct15``, ``native`` and ``motion``. Twelve pairs of six patients; half of the motions are for judging alone
 and chose nothing (``real_motion_pairs.py``). Motion, lesions and their change are put into real scans; the motion's shape
-was measured in other patients. Errors are |y - y_true| at every voxel of the true lungs of the reference whose
-true place lies in the true lungs of the template, apart within 4 mm of their surface and deeper. The surface is where the true lungs of the template, warped by y, end: its distance
-from that of the true lungs of the reference; by the true y it is not 0, since masks have voxels. Times are of whole processes.
+was measured in other patients. Errors are |y - y_true| at every voxel of the true lungs of the reference whose true place
+lies in the true lungs of the template, apart within 4 mm of their surface and deeper. The surface is where the true lungs
+of the template, warped by y, end: its distance from that of the true lungs of the reference; by the true y it is not 0,
+since masks have voxels. Times are of whole processes.
 
 Pairs and figures stay in the cache: a stopped run goes on, another commit measures anew, ``--again`` always does.
 Results: ``results/real_motion.json``.
