@@ -228,6 +228,7 @@ def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
     return {
         "name": name,
         "sha256": scan.sha256,
+        "bytes": scan.file_bytes,
         "voxels_sha256": voxels_sha256(volume.array),
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
