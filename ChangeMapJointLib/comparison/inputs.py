@@ -14,8 +14,8 @@ from ChangeMapJointLib.core.hu import as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.provenance import sha256_of
-from ChangeMapJointLib.io.run_seal import bytes_of
 from ChangeMapJointLib.io.read import read_volume, split_selector
+from ChangeMapJointLib.io.run_seal import bytes_of
 from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.scan import Scan
