@@ -14,7 +14,7 @@ from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.comparison.stages import Listener, Stages
-from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_objects, check_packages, export_dicom
+from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_dicom_packages, check_objects, export_dicom
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import CALLING, Peer, Tls, parse_peer
@@ -54,7 +54,7 @@ class Connection:
         Raises:
             InputError: it is no address, or a package is missing.
         """
-        check_packages()
+        check_dicom_packages()
         secure = Tls(self.ca, self.certificate, self.key) if self.tls or self.ca or self.certificate else None
         return parse_peer(address, argument, calling=self.aet, tls=secure)
 

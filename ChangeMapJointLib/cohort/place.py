@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ChangeMapJointLib.comparison.output import clean_up, is_run
+from ChangeMapJointLib.comparison.output import clean_up_run, is_run
 from ChangeMapJointLib.io import run_files
 
 COHORT, TABLE_CSV, TABLE_PARQUET, OVERVIEW = "cohort.json", "table.csv", "table.parquet", "overview.html"
@@ -96,7 +96,7 @@ class PairPlace:
             Whether an earlier result is there that the new one replaces when it is whole. A result without its
             ``run.json`` is none: it is removed, if it holds nothing but files of a run.
         """
-        clean_up(self.result.resolve())
+        clean_up_run(self.result.resolve())
         if not self.result.is_dir():
             return False
         if not is_run(self.result) and {path.name for path in self.result.iterdir()} <= run_files.FILES:

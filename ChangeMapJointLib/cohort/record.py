@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.cohort.identity import InputIdentity
 from ChangeMapJointLib.comparison.load import load_result
-from ChangeMapJointLib.export.tables import plain
+from ChangeMapJointLib.export.tables import json_value
 from ChangeMapJointLib.io.write import atomic_path
 
 SCHEMA = "changemap.pair/1"
@@ -120,6 +120,6 @@ def figures_of(folder: Path) -> dict[str, Any]:
     values["method"] = record.get("configuration", {}).get("method")
     values["device"] = (record.get("device") or {}).get("type")
     values["started"] = record.get("started")
-    figures = plain(values)
+    figures = json_value(values)
     assert isinstance(figures, dict)
     return figures

@@ -81,9 +81,9 @@ def evaluate(
     """
     check_extra()
     if out is not None:
-        from ChangeMapJointLib.evaluation.output.folder import check_folder
+        from ChangeMapJointLib.evaluation.output.folder import check_evaluation_folder
 
-        check_folder(Path(out), overwrite=overwrite)
+        check_evaluation_folder(Path(out), overwrite=overwrite)
     listed = read_cases(cases, runs=runs) if isinstance(cases, (str, Path)) else tuple(cases)
     if not listed:
         raise InputError("found no case", field="cases", expected="at least one")

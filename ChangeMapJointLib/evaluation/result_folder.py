@@ -13,7 +13,7 @@ import psutil
 from ChangeMapJointLib.core.errors import Argument, InputError
 
 
-def check_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
+def check_result_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
     """Check that ``out`` may be written.
 
     Args:

@@ -30,7 +30,7 @@ from ChangeMapJointLib.cli.archive import fetched
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
-from ChangeMapJointLib.io.archive.entries import Series, Study, series_of, study_of
+from ChangeMapJointLib.io.archive.entries import ArchiveSeries, Study, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import parse_peer
 from ChangeMapJointLib.io.archive.tries import archive_of
@@ -210,7 +210,7 @@ def test_an_archive_that_takes_or_offers_nothing_that_is_asked_for(objects, tmp_
         assert "does not offer C-FIND; give the archive's DICOMweb address" in refused(*run)
         with pytest.raises(InputError, match="does not offer C-GET"):
             archive_of(parse_peer(address)).fetch(
-                Series(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
+                ArchiveSeries(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
             )
 
 

@@ -26,7 +26,7 @@ from ChangeMapJointLib.cohort.pairs import read_pairs
 from ChangeMapJointLib.cohort.place import PairPlace
 from ChangeMapJointLib.cohort.record import PairRecord, read_record
 from ChangeMapJointLib.cohort.run import CohortRequest, run_cohort
-from ChangeMapJointLib.cohort.table import ATTENTION, attention_of, by_attention, write_tables
+from ChangeMapJointLib.cohort.table import ATTENTION, attention_of, by_attention, write_cohort_table
 from ChangeMapJointLib.cohort.task import PairTask, complete_pair
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.errors import Cancelled, InputError
@@ -336,7 +336,7 @@ def test_a_large_cohort_has_several_pages_and_formulas_are_no_formulas(tmp_path)
     figures = {"verdict": "good", "findings": 0, "reasons": "<script>alert(1)</script>"}
     records = [PairRecord(f"p{number:04d}", "done", figures=figures) for number in range(1001)]
     records.append(PairRecord("bad", "refused", "=cmd()"))
-    write_tables(tmp_path, records)
+    write_cohort_table(tmp_path, records)
     assert "bad,not compared,refused,'=cmd()" in (tmp_path / "table.csv").read_text("utf-8")
     (tmp_path / "overview-9.html").write_text("of an earlier, larger cohort")
     page = write_overview(tmp_path, records, total=1002).read_text("utf-8")
@@ -345,7 +345,7 @@ def test_a_large_cohort_has_several_pages_and_formulas_are_no_formulas(tmp_path)
         "overview-2.html", "overview-3.html", "overview.html",
     ]  # fmt: skip
     assert by_attention(records)[0].id == "bad"
-    write_tables(tmp_path, [])
+    write_cohort_table(tmp_path, [])
     assert "0</b>not compared" in write_overview(tmp_path, [], total=0).read_text("utf-8")
 
 

@@ -23,9 +23,9 @@ from ChangeMapJointLib.comparison.assess import warp_and_map
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.given import (
+    FieldSource,
     GivenReport,
     PlacedDeformation,
-    Source,
     how_computed,
     place_given,
     read_given,
@@ -185,7 +185,7 @@ def test_growth_that_a_field_deforms_away_comes_back(known: KnownPair) -> None:
     field = with_growth_deformed_away(known)
     options = RegistrationOptions(iterations=(12, 8, 5), working_mm=2.5, compiled=False)
     config, device = replace(config_from(QUICK), registration=options), DeviceFallback(torch.device("cpu"))
-    placed = PlacedDeformation(field, (Source("warp.nii.gz"),), (), "")
+    placed = PlacedDeformation(field, (FieldSource("warp.nii.gz"),), (), "")
     lesion, grids = known.lesions_template > 0, (known.template.grid, known.reference.grid)
     true = float(warp(lesion, *grids, known.field()).sum())
     grown = (known.lesions_reference > 0) & (warp(lesion, *grids, known.field()) < 0.5)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.comparison.output import alive, check_output, clean_up, is_run, run_folder
+from ChangeMapJointLib.comparison.output import alive, check_output, clean_up_run, is_run, run_folder
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.run_files import RUN as MARKER
 from ChangeMapJointLib.io.run_records import read_records
@@ -93,7 +93,7 @@ def test_what_a_run_killed_while_replacing_set_aside_comes_back(tmp_path) -> Non
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     make(tmp_path / f".out.{socket.gethostname()[:40]}.{child.pid}.x.old", **{MARKER: RECORD})
-    clean_up(tmp_path / "out")
+    clean_up_run(tmp_path / "out")
     assert (tmp_path / "out" / MARKER).read_text() == RECORD
 
 

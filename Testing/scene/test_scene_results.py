@@ -17,7 +17,7 @@ from scene_samples import AFFINE, GRID, TEMPLATE_GRID, findings_document, write_
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import apply_affine, lps_to_ras
 from ChangeMapJointLib.scene import check, layouts
-from ChangeMapJointLib.scene.decisions import Decisions
+from ChangeMapJointLib.scene.decisions import SceneDecisions
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existing
 from ChangeMapJointLib.scene.overlay import Overlay
@@ -164,7 +164,7 @@ def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
     check.edges_of(results.warped)
     follower = PriorFollower(results.deformation)
     layouts.set_layers(CURRENT, background=scans[0])
-    reading = Decisions(results.reading)
+    reading = SceneDecisions(results.reading)
     reading.threshold = 0.42
     reading.findings = results.rows
     reading.decide(2, "rejected", COMMENT)
@@ -190,7 +190,7 @@ def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
     assert back.findings.GetNumberOfControlPoints() == 2
     assert back.findings.GetLocked()
     assert back.rows == findings_document()["findings"]
-    again = Decisions(back.reading)
+    again = SceneDecisions(back.reading)
     assert (again.threshold, again.registration) == (0.42, "fine")
     assert (again.decision(2), again.comment(2)) == ("rejected", COMMENT)
     assert again.findings == back.rows

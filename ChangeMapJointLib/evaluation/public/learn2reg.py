@@ -32,7 +32,7 @@ def read_learn2reg(folder: Path) -> list[PublicPair]:
     Raises:
         InputError: the JSON file is missing or is none of Learn2Reg, a scan is missing, or keypoints are damaged.
     """
-    document = read_document(folder, "*_dataset.json")
+    document = read_only_document(folder, "*_dataset.json")
     pairs: dict[str, PublicPair] = {}
     for entry in (entry for name in SETS for entry in document.get(name) or ()):
         if not (isinstance(entry, Mapping) and {"fixed", "moving"} <= set(entry)):
@@ -58,7 +58,7 @@ def read_learn2reg(folder: Path) -> list[PublicPair]:
     return list(pairs.values())
 
 
-def read_document(folder: Path, pattern: str) -> dict[str, Any]:
+def read_only_document(folder: Path, pattern: str) -> dict[str, Any]:
     """The one JSON object in ``folder`` that ``pattern`` fits.
 
     Raises:

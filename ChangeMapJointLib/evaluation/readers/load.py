@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.evaluation.readers.log import Reading, Session
+from ChangeMapJointLib.evaluation.readers.log import CaseReading, SessionHeader
 from ChangeMapJointLib.evaluation.readers.replay import OpenCase, Replay
 
 EXPECTED = "a reading log (JSON Lines)"
@@ -29,8 +29,8 @@ class LoadedLog:
     """
 
     path: Path
-    session: Session
-    readings: tuple[Reading, ...]
+    session: SessionHeader
+    readings: tuple[CaseReading, ...]
     withdrawn: tuple[str, ...]
     open: OpenCase | None
     torn: bool

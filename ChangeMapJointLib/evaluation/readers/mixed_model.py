@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, Reading
+from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, CaseReading
 
 FEW_READERS = 5
 
@@ -58,7 +58,7 @@ class MixedModel:
     notes: tuple[str, ...]
 
 
-def fit_mixed_model(readings: Sequence[Reading], periods: Sequence[int]) -> MixedModel | None:
+def fit_mixed_model(readings: Sequence[CaseReading], periods: Sequence[int]) -> MixedModel | None:
     """Fit log(active time) = arm (+ period) + reader + case + residual, by REML.
 
     Args:

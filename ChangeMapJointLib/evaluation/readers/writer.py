@@ -20,8 +20,8 @@ from ChangeMapJointLib.evaluation.readers.log import (
     FORMAT,
     VERSION,
     Arm,
-    Reading,
-    Session,
+    CaseReading,
+    SessionHeader,
     format_time,
 )
 from ChangeMapJointLib.evaluation.readers.replay import OpenCase, Replay
@@ -59,7 +59,7 @@ class ReadingLog:
     def __init__(
         self,
         path: Path | str,
-        session: Session,
+        session: SessionHeader,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] | None = None,
@@ -112,7 +112,7 @@ class ReadingLog:
         return self._replay.open
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[CaseReading, ...]:
         """The cases that were submitted."""
         return tuple(self._replay.readings)
 

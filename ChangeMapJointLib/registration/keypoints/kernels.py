@@ -61,7 +61,7 @@ def ngf_costs(fixed, moving, allowed, fixed_vox, moving_vox, patch, steps, costs
 
 
 @njit(**OPTIONS)
-def min_convolve(costs, weights, shifts, spacing, result):
+def min_convolve_compiled(costs, weights, shifts, spacing, result):
     """Compute ``result[n, d] = min over e of costs[n, e] + w_n |spacing (e - d) + shift_n|^2``, axis by axis.
 
     Args:

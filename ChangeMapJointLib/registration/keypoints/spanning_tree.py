@@ -111,7 +111,7 @@ def min_convolve(
     if compiled and compiled_available():
         from ChangeMapJointLib.registration.keypoints import kernels
 
-        kernels.min_convolve(np.ascontiguousarray(costs), weights, shifts_mm, spacing, result)
+        kernels.min_convolve_compiled(np.ascontiguousarray(costs), weights, shifts_mm, spacing, result)
         return result
     side = costs.shape[1]
     apart = np.arange(side)[None, :] - np.arange(side)[:, None]  # [d, e] = e - d
