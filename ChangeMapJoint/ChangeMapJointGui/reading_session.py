@@ -55,7 +55,7 @@ class ReadingSessionSection(VTKObservationMixin):
         self.box = qt.QGroupBox(_("Reading session"))
         form = qt.QFormLayout(self.box)
         self.worklist, self.reader, self.arm = ctk.ctkPathLineEdit(), qt.QLineEdit(), qt.QComboBox()
-        self.worklist.toolTip = _("CSV with a row a case: case, run, and maybe arm, reference, template.")
+        self.worklist.toolTip = _("CSV with one row per case: case, run, and maybe arm, reference, template.")
         arms = [("unaided", _("Without a map")), ("sequential", "CM_seq"), ("joint", "CM_comb")]
         fillChoices(self.arm, [("", _("As in the worklist")), *arms])
         self.status, self.marks, self.rating = qt.QLabel(), qt.QComboBox(), ctk.ctkSliderWidget()
@@ -103,7 +103,7 @@ class ReadingSessionSection(VTKObservationMixin):
 
     # -- the session -----------------------------------------------------------------------------
     def onStart(self) -> None:
-        """Open worklist and log; a session of these names is gone on with."""
+        """Open worklist and log; a session of these names is resumed."""
         with showErrors(_("The reading session cannot be held.")):
             from ChangeMapJointLib.evaluation.readers.reading_session import SessionRequest, open_session
 

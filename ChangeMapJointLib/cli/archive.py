@@ -52,7 +52,7 @@ class Connection:
         """Return the archive at an address.
 
         Raises:
-            InputError: it is no address, or a package is missing.
+            InputError: it is not an address, or a package is missing.
         """
         check_dicom_packages()
         secure = Tls(self.ca, self.certificate, self.key) if self.tls or self.ca or self.certificate else None

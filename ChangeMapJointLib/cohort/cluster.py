@@ -94,7 +94,7 @@ class Workers:
 
 
 def local_size(memory_gb: float, *, cores: int | None = None, memory_bytes: int | None = None) -> int:
-    """Return how many workers fit onto a machine: one a core, and at most 90 % of the memory in all.
+    """Return how many workers fit onto a machine: one per core, and at most 90 % of the memory in all.
 
     Args:
         memory_gb: of one worker.

@@ -1,4 +1,4 @@
-"""The list of a cohort: one line a pair, read from a CSV file and checked as a whole."""
+"""The list of a cohort: one line per pair, read from a CSV file and checked as a whole."""
 
 from __future__ import annotations
 

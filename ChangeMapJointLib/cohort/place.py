@@ -3,8 +3,8 @@
 ::
 
     OUT/cohort.json            options, version, and a mark by which workers recognise the folder
-    OUT/table.csv, .parquet    one row a pair
-    OUT/overview.html          one row and one picture a pair
+    OUT/table.csv, .parquet    one row per pair
+    OUT/overview.html          one row and one picture per pair
     OUT/pairs/ID/result/       the folder of the run, as ``changemap run`` writes it
     OUT/pairs/ID/record.json   what it was made of, hashes of its files, and how it ended
     OUT/pairs/ID/thumbnail.png
@@ -93,8 +93,8 @@ class PairPlace:
         """Get ready for a new result.
 
         Returns:
-            Whether an earlier result is there that the new one replaces when it is whole. A result without its
-            ``run.json`` is none: it is removed, if it holds nothing but files of a run.
+            Whether there is an earlier result, which the new one replaces once it is complete. A folder without
+            ``run.json`` does not count: it is removed if it holds nothing but files of a run.
         """
         clean_up_run(self.result.resolve())
         if not self.result.is_dir():

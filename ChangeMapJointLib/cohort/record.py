@@ -18,7 +18,7 @@ SCHEMA = "changemap.pair/1"
 Status = Literal["done", "refused", "fault", "lost"]
 """How a pair ended:
 
-- ``done``: its result is whole;
+- ``done``: its result is complete;
 - ``refused``: its scans cannot be read or compared, and trying again gives the same;
 - ``fault``: an error of the program; a rerun tries it again;
 - ``lost``: its worker died as often as is allowed; a rerun tries it again.
@@ -93,7 +93,7 @@ def figures_of(folder: Path) -> dict[str, Any]:
         folder: of the run.
 
     Raises:
-        InputError: it is no finished run.
+        InputError: it is not a finished run.
     """
     saved = load_result(folder)
     record, findings = saved.record, saved.findings

@@ -136,7 +136,7 @@ def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -
 
     Raises:
         InputError: the folder cannot be used, the disk is full, or the scheduler cannot be reached. What is finished
-            stays, and the same call goes on with the rest.
+            stays, and the same call continues with the rest.
         Stopped: the listener or a signal asked to stop; likewise.
     """
     if request.check not in CHECKS:

@@ -33,7 +33,7 @@ class PatientSeries:
         patient: name.
         scans: in the order of time.
         tracks: the lesions, the largest first.
-        notes: what is missing, a sentence each.
+        notes: what is missing, one sentence each.
     """
 
     patient: str

@@ -1,4 +1,4 @@
-"""The list of a series: a line a scan, with patient and date; and the comparisons that it needs."""
+"""The list of a series: one line per scan, with patient and date; and the comparisons that it needs."""
 
 from __future__ import annotations
 

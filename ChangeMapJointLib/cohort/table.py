@@ -1,4 +1,4 @@
-"""The table of a cohort: one row a pair, what needs attention first."""
+"""The table of a cohort: one row per pair, what needs attention first."""
 
 from __future__ import annotations
 

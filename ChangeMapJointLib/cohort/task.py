@@ -1,4 +1,4 @@
-"""One pair as an idempotent task: skipped when its result is whole and unchanged, otherwise compared.
+"""One pair as an idempotent task: skipped when its result is complete and unchanged, otherwise compared.
 
 A task needs no cluster. It sees the cohort's folder and the scans by their paths; what it gets and gives back are a
 few kB, never images.
@@ -106,7 +106,7 @@ def complete_pair(task: PairTask, listener: Listener = ignore_progress) -> TaskO
         listener: called with progress events; may raise ``Cancelled`` to stop.
 
     Returns:
-        How it ended. Whatever is wrong with the pair is told in the outcome and raises nothing.
+        How it ended. Whatever is wrong with the pair is stated in the outcome; nothing is raised.
     """
     try:
         return _complete(task, listener)

@@ -50,12 +50,12 @@ class GivenReport:
 
     Attributes:
         sources: the files in the order in which points pass through them.
-        refined: whether our registration went on from it.
+        refined: whether our registration continued from it.
         keypoint_error_mm: mean distance that the given deformation leaves between keypoint matches, which are found
             without it; None without matches.
         folding_percent: percentage of the reference's lung voxels where it folds.
         notes: sentences on how it was read.
-        warning: a sentence that says as what it fits the lungs far better; empty where it fits best as it is.
+        warning: a sentence that names the reading under which it fits the lungs far better; empty where there is none.
         swallowed: places where it deforms change away, as far as its volume change tells.
     """
 
@@ -107,7 +107,7 @@ def how_computed(given: GivenReport) -> str:
     """Return how registration and map were computed, for the report; the map is that of method ``sequential``."""
     _, _, rest = METHODS["sequential"].description.partition(". ")
     the_map, _, _ = rest.partition(" The pipeline is")
-    more = ", and variational registration that lets go of change went on from it" if given.refined else ""
+    more = ", and variational registration that lets go of change continued from it" if given.refined else ""
     return (
         f"The deformation of another program was given ({given.names}){more}. The map is the difference of the "
         f"reference and the template warped by it. {the_map}"

@@ -71,7 +71,7 @@ def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progres
         The files, those first that others refer to.
 
     Raises:
-        InputError: highdicom is missing, a series is none or not that of the result, the two are of different patients,
+        InputError: highdicom is missing, a series is not DICOM or not that of the result, the patients differ,
             or the folder exists or cannot be written.
     """
     check_dicom_packages()
@@ -273,7 +273,7 @@ def _field(result: Result | SavedResult) -> DisplacementField:
 
 
 def _report(result: Result | SavedResult, record: Mapping[str, Any], now: Volume, before: Volume) -> ReportContent:
-    """Return what the pages show; names of files, hashes and provenance of the HTML page are no part of it."""
+    """Return what the pages show; without the file names, hashes and provenance of the HTML page."""
     findings = result.findings
     if findings is not None and findings.labels is None and result.change_map is not None:
         findings = replace(findings, labels=finding_labels(result).astype(np.int32))

@@ -1,4 +1,4 @@
-"""A folder of results that appears when it is whole, and never replaces anything but earlier results of its kind."""
+"""A folder of results that appears when it is complete, and never replaces anything but earlier results of its kind."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class ReaderLine:
         name: of the change, for example ``3, new, L 86``.
         decision: ``accepted``, ``rejected``, or empty for a comment alone.
         comment: of the reader; empty without one.
-        finding: number of the finding; None for a region that is none.
+        finding: number of the finding; None for a region that is not a finding.
         reader: who decided last; empty where that is not recorded.
         time: when, as ``2026-05-06 10:30:00`` in UTC; empty where that is not recorded.
     """

@@ -55,7 +55,7 @@ def _fault(name: str, content: Any) -> str:
     findings, threshold = content.get("findings"), content.get("threshold", 1.0)
     if not isinstance(findings, list) or not all(map(_is_finding, findings)):
         return "'findings' is no list of findings with id, kind and centre_mm"
-    return "" if _is_number(threshold) else "'threshold' is no number"
+    return "" if _is_number(threshold) else "'threshold' is not a number"
 
 
 def _is_finding(entry: Any) -> bool:

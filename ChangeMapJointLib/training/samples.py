@@ -99,7 +99,7 @@ def read_sample(
 
 
 def coarse_grid(grid: Grid) -> Grid:
-    """A grid for smooth fields over the same box, at most :data:`TRUE_SIDE` voxels a side; ``grid`` is upright."""
+    """A grid for smooth fields over the same box, at most :data:`TRUE_SIDE` voxels per side; ``grid`` is upright."""
     shape = tuple(min(n, TRUE_SIDE) for n in grid.shape)
     factor = np.array(grid.size) / shape[::-1]
     spacing, origin = factor * grid.spacing_mm, np.array(grid.origin_mm) + (factor - 1) / 2 * grid.spacing_mm

@@ -287,7 +287,7 @@ def test_tls_is_checked_and_its_failures_are_told(objects, certificate, tmp_path
 
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
-    [("x.dcm", b"no", "is no DICOM object"), (None, b"", "holds no DICOM objects")],
+    [("x.dcm", b"no", "is not a DICOM object"), (None, b"", "holds no DICOM objects")],
 )
 def test_only_objects_of_ours_are_sent(objects, tmp_path, name, content, expected):
     (tmp_path / "objects").mkdir()

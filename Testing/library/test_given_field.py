@@ -296,6 +296,6 @@ def test_the_report_says_how_the_map_is_computed(scans: tuple[cmj.Scan, cmj.Scan
     deformation = cmj.Deformation(true_field(scans), scans[0].grid, scans[1].grid)
     assert read_given(deformation, scans[0].grid).sources[0].sha256 is None
     text = how_computed(GivenReport(given.sources, refined=True, keypoint_error_mm=None, folding_percent=0.0))
-    assert "went on from it. The map is the difference" in text
+    assert "continued from it. The map is the difference" in text
     assert text.endswith(".")
     assert "pipeline" not in text

@@ -287,7 +287,7 @@ def test_records_are_read_back(tmp_path) -> None:
         ({"findings": {}}, "'findings' is no list"),
         ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is no list"),
         ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is no list"),
-        ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is no number"),
+        ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is not a number"),
     ],
 )
 def test_records_that_no_run_wrote(tmp_path, changes, expected) -> None:

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: it appears when it is whole, and never replaces anything else."""
+"""The folder of an evaluation: it appears when it is complete, and never replaces anything else."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def evaluate_matching(
         link_mm: longest link under the deformation.
 
     Raises:
-        InputError: a table is wrong, a run is missing, or a distance is none.
+        InputError: a table is wrong, a run is missing, or a distance is not a positive number.
     """
     for name, value in (("hit", hit_mm), ("link", link_mm)):
         if not 0 < value < 1000:

@@ -104,7 +104,7 @@ class PublicPair:
         points: corresponding points of both, each ``[n, 3]`` in mm, LPS.
         lungs: masks of the lungs in both.
         nodules: over time.
-        notes: what was left out, a sentence each.
+        notes: what was left out, one sentence each.
     """
 
     name: str

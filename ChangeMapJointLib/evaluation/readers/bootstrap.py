@@ -90,7 +90,7 @@ def precision(arm: Crossed) -> Statistic:
 
 
 def false_per_case(arm: Crossed) -> Statistic:
-    """False marks a reading."""
+    """False marks per reading."""
     _, false, _ = _counts(arm)
     return _ratio(false, np.array([[float(h is not None) for h in row] for row in arm.hits or ()]))
 

@@ -224,7 +224,7 @@ def parse_time(text: str) -> datetime:
     """Read a time as the log writes it.
 
     Raises:
-        InputError: it is none, or has no time zone.
+        InputError: it is not a time, or has no time zone.
 
     Examples:
         >>> parse_time("2026-01-01T08:00:00.250Z").microsecond

@@ -45,7 +45,7 @@ class MixedModel:
         case_sd: between cases.
         residual_sd: of what remains.
         readings: number of readings.
-        notes: what to keep in mind, a sentence each.
+        notes: what to keep in mind, one sentence each.
     """
 
     base: Arm

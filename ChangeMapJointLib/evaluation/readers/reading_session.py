@@ -19,7 +19,7 @@ from ChangeMapJointLib.io.opened_run import OpenedRun, open_run
 
 METHODS = {"sequential": "sequential", "joint": "joint"}  # arm: method of the run whose map it shows
 FIRST_RATING, LOWEST_RATING, HIGHEST_RATING = 50.0, 1.0, 100.0
-SETTLED_S = 0.5  # a threshold that rests so long is logged: once a drag
+SETTLED_S = 0.5  # a threshold is logged when it has rested this long: once per drag
 LONGEST_REASON = 80
 
 State = Literal["waiting", "reading", "paused", "done"]
@@ -211,7 +211,7 @@ class ReadingSession:
 
 
 def open_session(request: SessionRequest, viewer: str) -> ReadingSession:
-    """Check the worklist and all its runs, and open the log; an earlier session of these names is gone on with.
+    """Check the worklist and all its runs, and open the log; an earlier session of these names is resumed.
 
     Args:
         request: what it is held on.

@@ -199,7 +199,7 @@ def _notes(
     arms: Sequence[Arm],
     tests: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """What to keep in mind, a sentence each."""
+    """What to keep in mind, one sentence each."""
     notes = []
     missing = len(readers) * len(cases) * len(arms) - len(readings)
     if missing:

@@ -167,7 +167,7 @@ class ReadingLog:
         self._write("overlay", case=self._case, shown=shown)
 
     def set_threshold(self, threshold: float) -> None:
-        """Write that the overlay's threshold was changed, in [0, 1]; once a drag, not for every step."""
+        """Write that the overlay's threshold was changed, in [0, 1]; once per drag, not at every step."""
         self._write("threshold", case=self._case, threshold=float(threshold))
 
     def pause(self, reason: str = "") -> None:

@@ -111,7 +111,7 @@ def pdf_of_pictures(sheets: Sequence[Sheet], content: DicomContent) -> bytes:
 
 
 def draw(content: DicomContent) -> list[Sheet]:
-    """Draw the pages: verdict and list, one page a finding, what was not seen; they do not say whose they are."""
+    """Draw the pages: verdict and list, one page per finding, what was not seen; they do not name the patient."""
     report = content.report
     sheets = [_summary(content, identity=False)]
     if report is not None:

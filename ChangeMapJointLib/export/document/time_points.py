@@ -88,7 +88,7 @@ class TimePoints:
         return "PR" if now <= RESPONSE * first else "SD"
 
     def rows(self) -> list[list[str]]:
-        """The table: head, a row a lesion, the sum, its change, and the category."""
+        """The table: head, one row per lesion, the sum, its change, and the category."""
         targets = {id(track) for track in self.targets}
         rows = [["Longest axial diameter (mm)", *self.dates]]
         for track in self.tracks:

@@ -82,7 +82,7 @@ def checked_uid(uid: object) -> str:
     """
     text = str(uid).strip()
     if not _UID.fullmatch(text) or len(text) > 64:
-        raise ValueError(f"the archive answered with the UID {text[:70]!r}, which is none")
+        raise ValueError(f"the archive answered with the UID {text[:70]!r}, which is not a UID")
     return text
 
 

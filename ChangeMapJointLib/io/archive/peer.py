@@ -108,7 +108,7 @@ def parse_peer(text: str, argument: str = "to", *, calling: str = CALLING, tls: 
         tls: how the connection is encrypted; with an https address the default is the system's certificates.
 
     Raises:
-        InputError: it is no address, or a needed package is missing.
+        InputError: it is not an address, or a needed package is missing.
 
     Examples:
         >>> peer = parse_peer("ORTHANC@localhost:4242")

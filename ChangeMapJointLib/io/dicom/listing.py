@@ -27,7 +27,7 @@ class ListedSeries:
         acquisition: description, kernel, slice thickness, date; nothing that identifies the patient.
         problem: why it cannot be read as a CT volume, or an empty string.
         stack: its slices, readable while the source is open; None if there is a problem.
-        excluded: whether it is no CT series (localizer, other modality, report, ...).
+        excluded: whether it is not a CT series (localizer, other modality, report, ...).
         difference: how it differs from others with the same UID, if the acquisition does not show that.
     """
 
