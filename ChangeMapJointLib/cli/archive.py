@@ -86,7 +86,7 @@ def send_command(
                 "two archives" if to else "not given",
                 field="to",
                 expected="AE@HOST:PORT, or a DICOMweb address",
-                remedy=("give one of it and ", Argument("stow")),
+                remedy=("give either this or ", Argument("stow")),
             )
         connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
         peer = connection.peer(to or stow, "to" if to else "stow")
@@ -160,7 +160,7 @@ def scans_of(
         if path is None and not archive:
             raise InputError("not given", field=name, expected="a scan", remedy=("or give ", Argument("from_pacs")))
         if path is not None and archive:
-            raise InputError("given twice", field=name, remedy=("leave out one of it and ", Argument("from_pacs")))
+            raise InputError("given twice", field=name, remedy=("leave out this or ", Argument("from_pacs")))
     if reference is not None and template is not None:
         return reference, template
     peer = connection.peer(archive, "from_pacs")

@@ -196,5 +196,5 @@ def _gpus() -> tuple[str, ...]:
 def lost_scheduler(address: str | None) -> InputError:
     """The error for a scheduler that went away while the cohort was running."""
     return InputError(
-        "the scheduler went away", field=Argument("scheduler", address), remedy="run the same command again to go on"
+        "the scheduler went away", field=Argument("scheduler", address), remedy="run the same command again to continue"
     )

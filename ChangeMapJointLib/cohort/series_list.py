@@ -63,7 +63,7 @@ def read_series(path: Path) -> dict[str, tuple[SeriesScan, ...]]:
             )
         scans = found.setdefault(patient, {})
         if day in scans:
-            raise InputError(f"line {line} has a second scan of {patient} on {day}", field=path, expected="one a day")
+            raise InputError(f"line {line} has a second scan of {patient} on {day}", field=path, expected="one per day")
         scans[day] = SeriesScan(day, located(path, row["scan"]))
     for patient, scans in found.items():
         if len(scans) < 2:

@@ -30,7 +30,7 @@ def check_result_folder(out: Path, *, document: str, content: Collection[str], o
     if not out.is_dir() or (any(out.iterdir()) and not (out / document).exists()):
         raise InputError("exists already", field="out", value=out, remedy="give a new folder")
     if {path.name for path in out.iterdir()} - set(content):
-        raise InputError("holds files of others, too", field="out", value=out, remedy="give a new folder")
+        raise InputError("holds other files, too", field="out", value=out, remedy="give a new folder")
     if any(out.iterdir()) and not overwrite:
         raise InputError(
             "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))

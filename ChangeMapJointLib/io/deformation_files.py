@@ -122,7 +122,7 @@ def _ras_matrix(content: bytes) -> FloatArray | None:
     matrix = numbers.reshape(4, 4)
     volume = np.linalg.det(matrix[:3, :3]) if np.isfinite(matrix).all() else np.nan
     if not (np.allclose(matrix[3], (0, 0, 0, 1)) and 1e-3 < volume < 1e3):
-        raise InputError("4 x 4 numbers that are no affine matrix", expected="a last row of 0 0 0 1, and no mirror")
+        raise InputError("4 x 4 numbers that are not an affine matrix", expected="a last row of 0 0 0 1, and no mirror")
     moved: FloatArray = LPS_TO_RAS @ matrix @ LPS_TO_RAS
     return moved
 

@@ -114,7 +114,9 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
     for line in header_text(content[: last.end()]).splitlines():
         name, equals, value = line.partition("=")
         if not equals and line.strip():
-            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=EXPORT_AGAIN)
+            raise InputError(
+                f"not a readable MetaImage file ('{line[:40]}' is not 'name = value')", remedy=EXPORT_AGAIN
+            )
         fields[name.strip()] = value.strip()
     if fields.get("ObjectType", "Image") != "Image":
         raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}'", expected="Image")

@@ -33,8 +33,8 @@ def inside_body(hu: Hu, unseen: Mask, air_hu: float, spacing_mm: float, *, stric
     """The patient without table and clothes, with lungs and other cavities filled.
 
     A lung that the field of view cuts off is open to the edge of the scan in some or all slices. The chest wall lies
-    between such a lung and the air around the patient, so that they are separate spaces in each slice. They are told apart
-    by density, by the pattern of vessels, and by how far the body surrounds them.
+    between such a lung and the air around the patient, so that they are separate spaces in each slice. They are told
+    apart by density, by the pattern of vessels, and by how far the body surrounds them.
 
     Args:
         hu: ``[z, y, x]``, isotropic.

@@ -47,7 +47,7 @@ def task_of(pair, out: Path, **changes) -> PairTask:
     [
         ("", "is empty, expected a header with id,reference,template, each once"),
         ("id,reference\na,b\n", "found the columns id, reference, expected a header with id,reference,template"),
-        ("id,reference,template\n", "lists no pair, expected one pair a line below the header"),
+        ("id,reference,template\n", "lists no pair, expected one pair per line below the header"),
         ("id,reference,template\na,b\n", "line 2 has 2 values, expected 3"),
         ("id,reference,template\na,b,\n", "line 2 has no template"),
         ("id,reference,template\na,b,c\na,d,e\n", "lines 2 and 3 have the id 'a' twice; give each pair an own id"),

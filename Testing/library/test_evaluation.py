@@ -315,6 +315,6 @@ def test_a_folder_of_others_is_never_replaced(cohort: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="exists already; give a new folder"):
         cmj.evaluate(cohort, tmp_path, overwrite=True)
     (tmp_path / "evaluation.json").touch()
-    with pytest.raises(InputError, match="holds files of others, too"):
+    with pytest.raises(InputError, match="holds other files, too"):
         cmj.evaluate(cohort, tmp_path, overwrite=True)
     assert (tmp_path / "mine.txt").exists()

@@ -284,9 +284,9 @@ def test_records_are_read_back(tmp_path) -> None:
         ({"run": []}, "found list, expected an object"),
         ({"run": {"configuration": 3}}, "'configuration' is int"),
         ({"quality": {"quality": "good"}}, "'quality' is str"),
-        ({"findings": {}}, "'findings' is no list"),
-        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is no list"),
-        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is no list"),
+        ({"findings": {}}, "'findings' is not a list"),
+        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is not a list"),
+        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is not a list"),
         ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is not a number"),
     ],
 )

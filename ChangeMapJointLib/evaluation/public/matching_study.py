@@ -137,7 +137,7 @@ def evaluate_matching(
     """
     for name, value in (("hit", hit_mm), ("link", link_mm)):
         if not 0 < value < 1000:
-            raise InputError("is no distance", field=name, value=value, expected="more than 0 and less than 1000 mm")
+            raise InputError("is not a distance", field=name, value=value, expected="more than 0 and less than 1000 mm")
     cases = read_nodules(nodules)
     marks = None if detections is None else _read_detections(detections, {case.case for case in cases})
     scores = {}

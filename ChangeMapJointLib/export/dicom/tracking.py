@@ -44,7 +44,7 @@ def earlier_tracking(folder: Path, findings: Sequence[Finding], template: Source
     with parsing(path.name):
         segmentation = pydicom.dcmread(path)
         if segmentation.SOPClassUID != SegmentationStorage:
-            raise InputError("is no segmentation", field=path)
+            raise InputError("is not a segmentation", field=path)
         series = str(segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID)
         if series != template.series_uid:
             raise InputError(

@@ -141,7 +141,7 @@ def _of_patient(archive: Archive, patient: str) -> list[Study]:
     """The CT studies of a patient.
 
     Raises:
-        InputError: there is none; or the number has signs by which an archive finds several patients.
+        InputError: there is none; or the number has characters by which an archive finds several patients.
     """
     if not patient or any(sign in patient for sign in "*?\\"):
         raise InputError(field="patient", value=patient, expected="the number of one patient, without * and ?")
