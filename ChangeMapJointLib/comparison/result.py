@@ -218,7 +218,7 @@ class Result:
                 tracking identifiers.
 
         Returns:
-            The files, those first that others refer to.
+            The files; those that others refer to come first.
 
         Raises:
             InputError: highdicom is missing; a series is not DICOM, not that of the result, or of another patient; or

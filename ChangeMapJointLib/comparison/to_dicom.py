@@ -68,7 +68,7 @@ def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progres
     """Write the objects of ``result``; see :meth:`~ChangeMapJointLib.comparison.load.SavedResult.to_dicom`.
 
     Returns:
-        The files, those first that others refer to.
+        The files; those that others refer to come first.
 
     Raises:
         InputError: highdicom is missing, a series is not DICOM or not that of the result, the patients differ,

@@ -125,7 +125,7 @@ def _template_lesions_in_reference(sample: Sample) -> NDArray[np.bool_]:
 
 
 def summarise(evaluations: Sequence[PairEvaluation]) -> dict[str, float | None]:
-    """Average over the pairs, with the recall of every map at 1 and 4 false positives per scan; None for no data."""
+    """Average over the pairs, with the recall of every map at 1 and 4 false positives per scan; None without data."""
     names = ("tre_before_mm", "tre_mm", "folding_percent", "dice")
     figures = {name: _figure(np.array([getattr(pair, name) for pair in evaluations])) for name in names}
     for name in MAPS:

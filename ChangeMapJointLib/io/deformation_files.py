@@ -1,7 +1,7 @@
 """Deformations that other registration programs write.
 
 All of them map points of the current scan (fixed, reference) to the prior (moving, template), as a transform with which
-the prior is resampled. Read are:
+the prior is resampled. These kinds are read:
 
 - displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS), and
   NIfTI of NiftyReg (RAS, displacements or positions, or a grid of B-spline control points);

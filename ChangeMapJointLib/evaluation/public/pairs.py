@@ -27,7 +27,7 @@ class PointLesion:
     Attributes:
         id: number within the pair.
         centre_mm: LPS, in the current scan.
-        diameter_mm: of the sphere; the data set says no size.
+        diameter_mm: of the sphere; the data set gives no size.
     """
 
     id: int

@@ -105,7 +105,7 @@ class TimePoints:
         return rows
 
     def sentences(self) -> list[str]:
-        """What a reader has to know of the table."""
+        """What a reader should know about the table."""
         return [
             "In the manner of RECIST 1.1 for the lung alone: at most two targets of 10 mm or more in the first scan; "
             "PD also with a new lesion. Lesions that no comparison lists as changed are not in the table. "

@@ -71,7 +71,7 @@ class Archive(Protocol):
         """Write images as ``UID.dcm`` into ``folder``, each at once; ``got`` is called after each."""
 
     def store(self, files: Sequence[Path], sent: Sent) -> None:
-        """Send files, and say of each what became of it as soon as that is known."""
+        """Send files, and yield what became of each as soon as that is known."""
 
 
 def checked_uid(uid: object) -> str:
@@ -112,5 +112,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def missing_files(folder: Path, instances: Iterable[str]) -> list[str]:
-    """Those of the images that are not yet in ``folder``."""
+    """The images that are not yet in ``folder``."""
     return [uid for uid in instances if not (folder / f"{uid}.dcm").is_file()]

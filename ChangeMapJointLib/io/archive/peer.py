@@ -20,7 +20,7 @@ _DIMSE = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>\[[0-9A-Fa-f:.]+\]|[^@:/\
 
 
 class ConnectionLost(Exception):
-    """The connection failed in a way that may pass: it is worth another try."""
+    """The connection failed in a way that may pass: trying again is worth it."""
 
 
 @dataclass(frozen=True)

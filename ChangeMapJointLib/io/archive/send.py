@@ -92,7 +92,7 @@ def send_objects(
 
 
 def objects_in(folder: Path) -> tuple[Path, ...]:
-    """Return the DICOM files of an export, those first that others refer to.
+    """Return the DICOM files of an export; those that others refer to come first.
 
     Raises:
         InputError: there is none, or a file is not a DICOM object of this program: nothing else is sent.
