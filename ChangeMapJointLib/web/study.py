@@ -87,7 +87,7 @@ class StudyPage:
         self.session.pause(reason)
 
     def on_resume(self) -> None:
-        """Go on with the case."""
+        """Resume the case."""
         opened = self.session.log.open
         if opened is None or opened.running:
             return

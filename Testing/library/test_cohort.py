@@ -300,7 +300,7 @@ def test_ctrl_c_leaves_a_state_that_a_rerun_continues(tmp_path, forked) -> None:
     out, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert said.strip().splitlines()[-1] == (
-        "changemap: Cancelled; 1 of 3 pairs have ended. Run the same command to go on."
+        "changemap: Cancelled; 1 of 3 pairs have ended. Run the same command to continue."
     )
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["pair", "cancelled"]
     assert not psutil.wait_procs(workers, timeout=10)[1]

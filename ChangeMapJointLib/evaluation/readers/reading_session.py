@@ -60,7 +60,7 @@ class ReadingSession:
     """
 
     def __init__(self, log: ReadingLog, cases: Sequence[ReaderCase], runs: Mapping[str, OpenedRun]) -> None:
-        """Go on where the log ends."""
+        """Continue where the log ends."""
         self.log, self.cases, self.runs = log, tuple(cases), runs
         self._threshold: float | None = None
 

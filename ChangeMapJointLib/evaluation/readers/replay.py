@@ -109,7 +109,7 @@ class Replay:
         self.open.overlay_s += seconds * self.open.overlay
 
     def _session(self, event: Mapping[str, Any], at: datetime) -> None:
-        """Begin the session, or go on with it after an interruption, which counts as a pause."""
+        """Begin the session, or resume it after an interruption, which counts as a pause."""
         session = session_of(event)
         if self.session is None:
             self.session = session

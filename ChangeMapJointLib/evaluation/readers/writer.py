@@ -64,7 +64,7 @@ class ReadingLog:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] | None = None,
     ) -> None:
-        """Create the log, or go on with it.
+        """Create the log, or continue it.
 
         Args:
             path: the file; its folder must exist.
