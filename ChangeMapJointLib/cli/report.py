@@ -33,7 +33,8 @@ def report_command(
     earlier: Annotated[
         list[Path] | None,
         typer.Option(
-            readable=False, help="Earlier run of the patient, whose current scan is the next one's prior; the earliest first."
+            readable=False,
+            help="Earlier run of the patient, whose current scan is the next one's prior; the earliest first.",
         ),
     ] = None,
 ) -> None:

@@ -166,7 +166,8 @@ def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -
         except (Cancelled, KeyboardInterrupt) as error:
             result = cohort.write(out)
             words = (
-                f"Cancelled; {len(result.records)} of {result.total} pairs have ended. Run the same command to continue."
+                f"Cancelled; {len(result.records)} of {result.total} pairs have ended. "
+                "Run the same command to continue."
             )
             raise Stopped(words) from error
         return cohort.write(out)

@@ -104,13 +104,8 @@ class Results:
     content: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_scene(cls) -> Results | None:
-        """Find the newest run in the scene, for example one loaded from a .mrb file; None if there is none."""
-        return next(iter(cls.all_of_scene()), None)
-
-    @classmethod
     def all_of_scene(cls) -> list[Results]:
-        """Find all runs in the scene, the newest first."""
+        """Find all runs in the scene, for example in one loaded from a .mrb file, the newest first."""
         runs = [(record, nodes_of_run(record.GetAttribute(RUN))) for record in _records()]
         return [cls._of(record, nodes) for record, nodes in runs if nodes["record"] is record and set(nodes) >= WHOLE]
 
