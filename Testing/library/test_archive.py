@@ -18,7 +18,7 @@ import pydicom
 import pytest
 from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, only, orthanc, storage
 from dicom_samples import IDENTITY, Sample, make_sample
-from job_samples import sample_request
+from job_samples import QUICK, sample_request
 from phantoms import dicom_slices, random_scan, save_slices
 from typer.testing import CliRunner
 
@@ -35,6 +35,7 @@ from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import parse_peer
 from ChangeMapJointLib.io.archive.tries import archive_of
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 needs_orthanc = pytest.mark.skipif(
     ORTHANC is None or not PLUGIN.exists(), reason="Orthanc (Debian: orthanc, orthanc-dicomweb) is NOT INSTALLED"
 )
@@ -118,7 +119,9 @@ def stored(server: Server, study: str, objects: Path) -> set[str]:
 def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
     """The whole way through a hospital: the right pair is found, compared, and its result filed with the study."""
     out, address = tmp_path / "result", getattr(hospital.server, way)
-    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, "--method", "rigid", "--progress", "none")
+    (tmp_path / "quick.json").write_text(json.dumps(QUICK))
+    how = ("--method", "rigid", "--config", tmp_path / "quick.json", "--progress", "none")
+    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, *how)
     for name, path in (("current", hospital.current), ("prior", hospital.prior)):
         expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
         found = {p.stem for p in (tmp_path / "result.scans" / name).rglob("*.dcm")}

@@ -47,6 +47,7 @@ from ChangeMapJointLib.synthesis.motion import MotionOptions
 from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
 # -- on a pair of scans ---------------------------------------------------------------------------
+pytestmark = pytest.mark.usefixtures("aligned_once")
 SHIFT_MM = np.array([9.0, -8.0, 6.0])
 GOOD = Figures(20, 60, 0, 0.7, 1.3, 0.1, 0.99, 0.9, 0.5, 1.0, 0.5, 900, 100, 1.0, 99.0)
 

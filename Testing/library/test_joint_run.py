@@ -24,6 +24,7 @@ from ChangeMapJointLib.registration.deformable.register import Registration, reg
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.scan.pair import ScanPair
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 MOVED_MM = np.array((4.0, 0.0, 6.0))
 
 
@@ -142,7 +143,8 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.run_network", on_cpu)
     monkeypatch.setattr("ChangeMapJointLib.comparison.compare.choose_device", lambda _: torch.device("mps"))
     wanted = request(scans, tmp_path / "out", weights)
-    result = run(replace(wanted, config=replace(wanted.config, method=method)))  # type: ignore[arg-type]
+    config = replace(wanted.config, method=method, keypoints=KeypointOptions(most=200))  # type: ignore[arg-type]
+    result = run(replace(wanted, config=config))
     assert asked == [["mps", "cpu", "cpu"], ["mps", "mps", "cpu"]][room]  # forward, and backward
     (note,) = result.notes
     assert note in json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
