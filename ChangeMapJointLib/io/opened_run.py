@@ -1,4 +1,4 @@
-"""Open the folder of a run for viewing: check that it is whole, and find the two scans that it compares."""
+"""Open the folder of a run for viewing: check that it is complete, and find the two scans that it compares."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OpenedRun:
         records: its JSON files by name without suffix.
         reference: path of the current scan.
         template: path of the prior scan; None where it was not found, and only the warped prior can be shown.
-        notes: what a reader should know about how it is shown, a sentence each.
+        notes: what a reader should know about how it is shown, one sentence each.
     """
 
     folder: Path

@@ -30,6 +30,7 @@ from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
 from ChangeMapJointLib.registration.pyramid import resample_to_spacing
 from ChangeMapJointLib.synthesis.truth import read_truth
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 THRESHOLD = 0.35  # at 3.5 mm voxels hardly any lesion reaches 0.68
 
 

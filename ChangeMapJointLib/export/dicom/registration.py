@@ -43,7 +43,7 @@ def deformable_registration(content: DicomContent) -> Dataset | None:
     result.ContentLabel = "DEFORMATION"
     item = Dataset()
     item.SourceFrameOfReferenceUID = content.template.frame_of_reference
-    item.ReferencedImageSequence = references(content.template.images)
+    item.ReferencedImageSequence = image_references(content.template.images)
     item.RegistrationTypeCodeSequence = [codes.IMAGE_CONTENT]
     item.DeformableRegistrationGridSequence = [_grid(content.displacement)]
     result.DeformableRegistrationSequence = [item]
@@ -51,7 +51,7 @@ def deformable_registration(content: DicomContent) -> Dataset | None:
     return result
 
 
-def references(images: Sequence[Dataset]) -> list[Dataset]:
+def image_references(images: Sequence[Dataset]) -> list[Dataset]:
     """Return one reference for each image."""
     result = []
     for image in images:
@@ -88,7 +88,7 @@ def _refer(result: Dataset, content: DicomContent) -> None:
     for scan in (content.reference, content.template):
         series = Dataset()
         series.SeriesInstanceUID = scan.series_uid
-        series.ReferencedInstanceSequence = references(scan.images)
+        series.ReferencedInstanceSequence = image_references(scan.images)
         study = str(scan.first.StudyInstanceUID)
         if study == content.reference.first.StudyInstanceUID:
             result.ReferencedSeriesSequence.append(series)
@@ -109,7 +109,7 @@ def _rigid_item(scan: SourceImages, matrix: FloatArray) -> Dataset:
     registration.RegistrationTypeCodeSequence = [codes.IMAGE_CONTENT]
     registration.MatrixSequence = [step]
     item.FrameOfReferenceUID = scan.frame_of_reference
-    item.ReferencedImageSequence = references(scan.images)
+    item.ReferencedImageSequence = image_references(scan.images)
     item.MatrixRegistrationSequence = [registration]
     return item
 

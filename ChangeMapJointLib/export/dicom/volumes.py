@@ -33,7 +33,7 @@ def as_volume(array: NDArray[np.generic], grid: Grid, frame_of_reference: str) -
 
 
 def segmentation(content: DicomContent) -> Dataset | None:
-    """Return the Segmentation: one segment a finding, the region of change; None without findings.
+    """Return the Segmentation: one segment per finding, the region of change; None without findings.
 
     Segment numbers are the ids of the findings where these run from 1 without gaps, as they do.
     """

@@ -84,7 +84,7 @@ def _copy_around(vectors, corner, around):
 
 
 @njit(**OPTIONS)
-def min_convolve(costs, weights, shifts, spacing, result, begin, end):
+def min_convolve_compiled(costs, weights, shifts, spacing, result, begin, end):
     """Compute ``result[n, d] = min over e of costs[n, e] + w_n |spacing (e - d) + shift_n|^2``, axis by axis.
 
     Args:

@@ -113,7 +113,7 @@ def min_convolve(
         from ChangeMapJointLib.registration.keypoints import kernels
 
         given = np.ascontiguousarray(costs), weights, shifts_mm, spacing
-        over_slices(partial(kernels.min_convolve, *given, result), len(result))
+        over_slices(partial(kernels.min_convolve_compiled, *given, result), len(result))
         return result
     side = costs.shape[1]
     apart = np.arange(side)[None, :] - np.arange(side)[:, None]  # [d, e] = e - d
