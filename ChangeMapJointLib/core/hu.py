@@ -54,8 +54,8 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
     whole = True
     for plane in array:  # slice by slice, to avoid a second volume in memory
         if np.issubdtype(plane.dtype, np.floating):
-            if not _is_finite(plane).all():
-                count = sum(int((~_is_finite(p)).sum()) for p in array)
+            if not is_finite(plane).all():
+                count = sum(int((~is_finite(p)).sum()) for p in array)
                 raise InputError(
                     f"{count} voxel(s) are NaN or infinite", expected="finite HU", remedy="repair it or export it again"
                 )
@@ -67,6 +67,6 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
     return result
 
 
-def _is_finite(array: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Mark the values that are finite and remain so as float32."""
+def is_finite(array: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Mark the values that are finite and remain so as float32, bool of the same shape."""
     return np.abs(array) <= np.finfo(np.float32).max  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ from ChangeMapJointLib.gate.answer import GateAnswer, GateReason, reason
 from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
 from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.missing import without_missing
 from ChangeMapJointLib.scan.padding import find_padding, mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -83,12 +84,13 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         The scan with ``unseen`` set and with notes.
 
     Raises:
-        InputError: too few or too coarse voxels, or numbers that are not CT numbers in HU: a label map, a picture, a
-            normalised or unscaled image, MR, nothing but air.
+        InputError: too few or too coarse voxels, voxels without a number inside the volume, or numbers that are not CT
+            numbers in HU: a label map, a picture, a normalised or unscaled image, MR, nothing but air.
     """
     limits = limits or CheckLimits()
     try:
         _check_size(volume, limits)
+        volume = _with_numbers(volume)
         _check_whole(volume, limits)
         _check_hu(volume, limits)
     except InputError as error:
@@ -156,6 +158,10 @@ def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:
     """Collect what is unusual about one scan, and the notes from reading it."""
     modality = volume.acquisition.modality
     yield reason("modality", modality not in (None, "CT"), scan=name, modality=modality)
+    if volume.acquisition.lossy_ratio is not None:
+        ratio = volume.acquisition.lossy_ratio
+        words = f"ratio {ratio:.3g}:1" if ratio > 1 else "ratio not given"
+        yield reason("lossy", ratio, scan=name, ratio=words)
     unusual = _unusual(volume)
     sentences = {entry.sentence for entry in unusual}
     yield from (replace(entry, scan=name) for entry in unusual)
@@ -206,6 +212,14 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
         )
 
 
+def _with_numbers(volume: Volume) -> Volume:
+    """Mark NaN and infinity at the outside of the volume as unseen."""
+    array, missing = without_missing(volume.array)
+    if missing is None:
+        return volume
+    return replace(volume, array=array, unseen=missing if volume.unseen is None else missing | volume.unseen)  # type: ignore[arg-type]
+
+
 def _check_whole(volume: Volume, limits: CheckLimits) -> None:
     """Check that tissue was left around the lungs."""
     step = max(1, int(np.ceil((volume.array.size / SAMPLED_VOXELS) ** (1 / 3))))
@@ -239,11 +253,9 @@ def _check_hu(volume: Volume, limits: CheckLimits) -> None:
 
 def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
-    low, high = float(array.min()), float(array.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)
     if problem:
+        low, high = float(array.min()), float(array.max())
         message = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
         raise InputError(message, remedy=_likeness(values, limits))
 

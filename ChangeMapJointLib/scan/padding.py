@@ -29,16 +29,17 @@ def mark_unseen(volume: Volume) -> Volume:
     """Find the padding of a scan; return the scan with ``unseen`` set and -1024 HU there, whatever its file had.
 
     Args:
-        volume: a scan; its array is not modified.
+        volume: a scan; its array is not modified. What it calls unseen remains so.
     """
     padding = find_padding(volume.array)
     if padding is None:
-        return replace(volume, unseen=None)
+        return volume
     array = volume.array
     if (array[padding] != NOT_SCANNED_HU).any():
         array = array.copy()
         array[padding] = NOT_SCANNED_HU
-    return replace(volume, array=array, unseen=with_margin(padding))
+    unseen = with_margin(padding)
+    return replace(volume, array=array, unseen=unseen if volume.unseen is None else unseen | volume.unseen)
 
 
 def unseen_mask(volume: Volume) -> Mask | None:
