@@ -277,7 +277,7 @@ def test_the_list_tells_current_and_prior_apart(tmp_path):
         write_dicom(tmp_path, random_scan(seed=seed), AcquisitionDate=date, AcquisitionTime="101112.5", KVP="120")
     text = input_error(tmp_path)
     for date, role in (("2020", "likely the prior"), ("2024", "likely the current scan"), ("2018", "older")):
-        assert f"{date}-01-01 10:11:12, 120 kV: {role}" in text
+        assert f"{date}-01-01 10:11:12, 120 kV, z -700 to -693 mm: {role}" in text
     assert "'#3' matches 3 series" in input_error(f"{tmp_path}#3")
     dates = {one.label: one.acquisition.date for one in list_series(tmp_path)}
     for label in ("3a", "3b", "3c"):

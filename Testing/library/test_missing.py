@@ -26,7 +26,7 @@ def turned_field(volume: Volume, outside: float) -> tuple[np.ndarray, np.ndarray
     """The scan as resampling to another grid leaves it: a slanted field of view, with ``outside`` beyond it."""
     z, y, x = np.indices(volume.array.shape)
     _, ny, nx = volume.array.shape
-    beyond = (np.abs(0.97 * (x - nx / 2) + 0.26 * (y - ny / 2)) > 0.49 * nx) | (y + 0.1 * z < 6)
+    beyond = (np.abs(0.97 * (x - nx / 2) + 0.26 * (y - ny / 2)) > 0.45 * nx) | (y + 0.1 * z < 12)
     return np.where(beyond, outside, volume.array).astype(np.float32), beyond
 
 

