@@ -144,8 +144,17 @@ def _has_geometry(frame: Frame) -> bool:
 
 
 def _problem(frame: Frame) -> str:
-    if frame.position_mm is None or frame.orientation is None or frame.spacing_mm is None:
-        return "has no position, orientation or pixel spacing"
+    missing = [
+        name
+        for name, value in (
+            ("ImagePositionPatient", frame.position_mm),
+            ("ImageOrientationPatient", frame.orientation),
+            ("PixelSpacing (ImagerPixelSpacing, that of a detector, is no substitute)", frame.spacing_mm),
+        )
+        if value is None
+    ]
+    if missing or frame.spacing_mm is None:
+        return f"has no {' and no '.join(missing)}; export the series again"
     if min(frame.spacing_mm) <= 0:
         return f"has PixelSpacing {frame.spacing_mm}, expected two positive numbers"
     return ""

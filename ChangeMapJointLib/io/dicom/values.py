@@ -111,13 +111,19 @@ def as_iso_time(value: Any, name: str = "Time") -> str | None:
         return None
 
 
-def positive(value: Any) -> float | None:
-    """Return a number above 0, or None for any other value; for values that are only reported, not used."""
+def as_finite(value: Any) -> float | None:
+    """Return a finite number, or None for any other value; for values that are not used for the geometry."""
     try:
         number = float(as_text(value) or "nan")
     except ValueError:
         return None
-    return number if 0 < number < float("inf") else None
+    return number if np.isfinite(number) else None
+
+
+def positive(value: Any) -> float | None:
+    """Return a number above 0, or None for any other value; for values that are only reported, not used."""
+    number = as_finite(value)
+    return number if number is not None and number > 0 else None
 
 
 def contrast_agent(text: str) -> str | None:
