@@ -84,8 +84,8 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         The scan with ``unseen`` set and with notes.
 
     Raises:
-        InputError: too few or too coarse voxels, voxels without a number inside the volume, or numbers that are not CT
-            numbers in HU: a label map, a picture, a normalised or unscaled image, MR, nothing but air.
+        InputError: too few or too coarse voxels, voxels without a number or empty slices inside the volume, or numbers
+            that are not CT numbers in HU: a label map, a picture, a normalised or unscaled image, MR, nothing but air.
     """
     limits = limits or CheckLimits()
     try:
@@ -93,6 +93,7 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         volume = _with_numbers(volume)
         _check_whole(volume, limits)
         _check_hu(volume, limits)
+        _check_blank_slices(volume)
     except InputError as error:
         raise error.at(volume.source) from error
     volume = mark_unseen(volume)  # not earlier: padding values help to recognise a wrong scale
@@ -218,6 +219,21 @@ def _with_numbers(volume: Volume) -> Volume:
     if missing is None:
         return volume
     return replace(volume, array=array, unseen=missing if volume.unseen is None else missing | volume.unseen)  # type: ignore[arg-type]
+
+
+def _check_blank_slices(volume: Volume) -> None:
+    """Check that no axial slice between others is empty: the lungs above and below it would be taken apart."""
+    array, grid = volume.grid.lps_view(volume.array)
+    blank = array.min(axis=(1, 2)) == array.max(axis=(1, 2))
+    filled = np.flatnonzero(~blank)
+    inner = np.flatnonzero(blank[filled[0] : filled[-1]]) + filled[0] if filled.size else filled
+    if inner.size:
+        z_mm = grid.to_physical((0, 0, int(inner[0])))[2]
+        raise InputError(
+            f"{inner.size} slice(s) between others hold a single value, the lowest at z = {z_mm:.0f} mm",
+            expected="a scan without gaps",
+            remedy="export the whole series again, or give the part above or below",
+        )
 
 
 def _check_whole(volume: Volume, limits: CheckLimits) -> None:

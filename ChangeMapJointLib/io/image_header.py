@@ -116,7 +116,7 @@ def read_scan(header: ImageHeader, placement: Placement) -> ReadScan:
     assert placement.grid.shape[1:] == _padded_shape(header.shape, placement)
     straight = _straightened(hu, placement)
     if unseen is not None:
-        unseen = _straightened(unseen.astype(np.float32), placement) > 0
+        unseen = np.greater(_straightened(unseen.astype(np.float32), placement), 0)
     return ReadScan(straight, unseen, tuple(notes))  # type: ignore[arg-type]
 
 
