@@ -24,6 +24,7 @@ from record import metadata, write_results
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.gate.checks import check_ct
+from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.body import inside_body
 from ChangeMapJointLib.lungs.segment import segment_lungs
@@ -194,7 +195,7 @@ def finished(path: Path, cache: Path | None, *, all_paddings: bool) -> dict[str,
     if kept is not None and kept.exists():
         row: dict[str, Any] = json.loads(kept.read_text("utf-8"))
         return row
-    row = measure(path, all_paddings=all_paddings)
+    row = {**measure(path, all_paddings=all_paddings), "commit": git_commit()}
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(row), encoding="utf-8")
