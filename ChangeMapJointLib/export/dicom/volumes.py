@@ -40,9 +40,10 @@ def _in_one_series(scan: SourceImages) -> list[Dataset]:
         return list(scan.images)
     result = []
     for image in scan.images:
-        changed = copy.copy(image)
+        changed = Dataset()
+        changed.update(image)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
-            setattr(changed, keyword, scan.first[keyword].value)
+            changed[keyword] = scan.first[keyword]  # another element; a value set would change the image's own
         result.append(changed)
     return result
 
