@@ -35,6 +35,7 @@ MOSTLY_PADDING = 0.5  # of a scan
 WRAPPED = 2**15  # negative numbers stored as unsigned ones are at least this large
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels denser than air are noise
+LEAST_SHIFTED = -100.0  # air of a scan in HU + 1000
 RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
 
 
@@ -60,6 +61,7 @@ class CheckLimits:
         min_tissue: smallest share of soft tissue in soft tissue and lung where most of the scan is padding: with less,
             all but the lungs was removed.
         max_metal: largest share of voxels above 4000 HU.
+        max_darkest_hu: highest value of the darkest 1 % of what was measured.
     """
 
     min_voxels: int = int(_limit("voxels"))
@@ -71,6 +73,7 @@ class CheckLimits:
     possible_peak_hu: tuple[float, float] = (_limit("soft_peak_low_hu"), _limit("soft_peak_high_hu"))
     min_tissue: float = _limit("only_lung_percent") / 100
     max_metal: float = _limit("bright_percent") / 100
+    max_darkest_hu: float = _limit("darkest_hu")
 
 
 def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
@@ -305,10 +308,20 @@ def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
         return f"only {air:.1%} of the voxels are air or lung ({AIR_OR_LUNG_HU[0]:g} to {AIR_OR_LUNG_HU[1]:g} HU)"
     if soft < limits.min_soft:
         return f"only {soft:.1%} of the voxels that may be body are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
+    darkest = _darkest_hu(values)
+    if darkest > limits.max_darkest_hu:
+        return f"only 1% of the voxels lie below {darkest:.0f} HU, but air has -1000"
     peak = _soft_peak(values)
     if not limits.possible_peak_hu[0] <= peak <= limits.possible_peak_hu[1]:
         return f"the most common soft-tissue value would be {peak:.0f} HU"
     return ""
+
+
+def _darkest_hu(values: NDArray[np.float32]) -> float:
+    """Return the value below which 1 % of what was measured lies."""
+    padding = find_padding(values)
+    measured = values if padding is None or padding.all() else values[~padding]
+    return float(np.percentile(measured, 1))
 
 
 def _soft_peak(values: NDArray[np.float32]) -> float:
@@ -322,8 +335,11 @@ def _soft_peak(values: NDArray[np.float32]) -> float:
 def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
     """Return what the numbers look like instead of HU, and what to do."""
     low, spread = float(values.min()), float(np.ptp(values))
-    if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
+    shifted = _darkest_hu(values) >= LEAST_SHIFTED
+    if shifted and not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
         return "they look like HU +1000 or +1024: give the file with the rescale intercept applied"
+    if not _hu_problem(-values, limits):
+        return "the scale is inverted: give the original CT"
     wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):
         return "negative numbers seem to be stored as unsigned: export it again as signed"

@@ -98,6 +98,14 @@ RULES: tuple[Rule, ...] = (
         rises=False,
     ),
     Rule(
+        "darkest_hu",
+        CHEST,
+        "HU below which only 1 % of what was measured lies",
+        "only 1% of the voxels lie below {hu} HU, but air has -1000",
+        "give a CT in HU",
+        refuse=-750,
+    ),
+    Rule(
         "soft_percent",
         CHEST,
         "% of the voxels between -200 and 200 HU, in the bounding box of all that is denser than air",

@@ -28,8 +28,8 @@ _GAS_PART_HU, _GAS_CONTRAST_HU = (
 )  # a quarter of a gas pocket is darker than this, and darker than the lung by this contrast
 _WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the diaphragm
 _CHEST_WALL_MM = 8.0  # thinnest chest wall
-_RIB_HU, _RIB_SHARE = 150.0, 0.1  # ribs are crossed by about a third of the rows
-_MOST_ROWS = 0.5
+_RIB_HU, _RIB_SHARE = 150.0, 0.2  # half of the rows through a chest wall cross a rib
+_BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
 _GAS_ML = 1.0  # smaller pockets hold only partial volume
 _BUBBLE_ML = 0.05
 _WALL_HU = -600.0  # a thin diaphragm between lung and bowel gas is denser, partial volume included
@@ -133,7 +133,7 @@ def _mean_y(mask: Mask) -> float:
 
 
 def _outside_ribs(part: Mask, others: Mask, hu: Hu, spacing_mm: float) -> bool:
-    """Whether ribs and other tissue lie between ``part`` and ``others`` further along the last axis, in most rows."""
+    """Whether ribs and other tissue lie between ``part`` and ``others`` farther along x, in nearly all rows."""
     start, stop = bounding_box(part)
     box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], None))
     x = np.arange(hu.shape[2] - start[2])
@@ -141,8 +141,9 @@ def _outside_ribs(part: Mask, others: Mask, hu: Hu, spacing_mm: float) -> bool:
     lung = others[box] & (x > inner_edge[..., None])
     first = np.where(lung, x, len(x)).min(axis=2)
     rows = inner_edge >= 0
-    walled = rows & (first < len(x)) & ((first - inner_edge - 1) * spacing_mm >= _CHEST_WALL_MM)
-    if walled.sum() <= _MOST_ROWS * rows.sum():
+    beside = rows & (first < len(x))
+    walled = beside & ((first - inner_edge - 1) * spacing_mm >= _CHEST_WALL_MM)
+    if beside.sum() < _BESIDE_SHARE * rows.sum() or walled.sum() <= _WALLED_SHARE * beside.sum():
         return False
     between = (x > inner_edge[..., None]) & (x < first[..., None]) & (hu[box] > _RIB_HU)
     return bool(between.any(axis=2)[walled].mean() > _RIB_SHARE)

@@ -22,7 +22,8 @@ MEASURED = {
     "modality": HEADERS,
     "finite": DEFINED,
     "air_percent": "19 scans of 16 patients: 24 to 76",
-    "soft_percent": "the same: 31 to 69; a child of 24 cm in 700 mm 36, of the whole picture 3.5",
+    "darkest_hu": "22 scans of 17 patients: -1024 to -997; halved HU: -505; inverted HU: -470",
+    "soft_percent": "the same 19 scans: 31 to 69; a child of 24 cm in 700 mm 36, of the whole picture 3.5",
     "only_lung_percent": (
         "six patients: 60 to 84; four of them with all but the lungs replaced by 0, -1024 or -2000: 1 to 9"
     ),

@@ -66,6 +66,8 @@ def test_any_field_of_view_passes(chest, background):
         (lambda hu: hu * 20.0, "above 4000 HU"),
         (lambda hu: np.where(hu < 0, hu + 65536.0, hu), "stored as unsigned"),
         (lambda hu: np.where(hu < -600, hu, hu + 300), "soft tissue"),
+        (lambda hu: hu * 0.5, "but air has -1000"),
+        (lambda hu: -hu, "the scale is inverted: give the original CT"),
     ],
 )
 def test_numbers_that_are_no_hu_are_refused_and_explained(chest, change, expected):
