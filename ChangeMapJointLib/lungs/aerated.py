@@ -30,6 +30,7 @@ _WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the dia
 _CHEST_WALL_MM = 8.0  # thinnest chest wall
 _RIB_HU, _RIB_SHARE = 150.0, 0.2  # half of the rows through a chest wall cross a rib
 _BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
+_GAS_SHARE = 0.2  # of the other lung
 _GAS_ML = 1.0  # smaller pockets hold only partial volume
 _BUBBLE_ML = 0.05
 _WALL_HU = -600.0  # a thin diaphragm between lung and bowel gas is denser, partial volume included
@@ -95,10 +96,12 @@ def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing
         else:
             mostly_right = (part & on_right).sum() * 2 > part.sum()
             sides[0 if mostly_right else 1].append(part)
-    right, right_bowel = _join(_in_chest(sides[0], hu, spacing_mm), hu, spacing_mm)
-    left_parts = [part[:, :, ::-1] for part in sides[1]]
-    kept = _in_chest(left_parts, hu[:, :, ::-1], spacing_mm)
-    left, left_bowel = _join([part[:, :, ::-1] for part in kept], hu, spacing_mm)
+    rights = _in_chest(sides[0], hu, spacing_mm)
+    mirrored = _in_chest([part[:, :, ::-1] for part in sides[1]], hu[:, :, ::-1], spacing_mm)
+    lefts = [part[:, :, ::-1] for part in mirrored]
+    rights, lefts = _without_gas(rights, lefts, hu, spacing_mm), _without_gas(lefts, rights, hu, spacing_mm)
+    right, right_bowel = _join(rights, hu, spacing_mm)
+    left, left_bowel = _join(lefts, hu, spacing_mm)
     return AeratedLungs(right, left, right_bowel | left_bowel, largest_space, touching)
 
 
@@ -170,6 +173,20 @@ def _split(pair: Mask, on_right: Mask) -> tuple[Mask, Mask]:
     right, left = largest_component(pair & on_right), largest_component(pair & ~on_right)
     crumbs = pair & ~right & ~left
     return right | (crumbs & ~on_right), left | (crumbs & on_right)
+
+
+def _without_gas(parts: list[Mask], others: list[Mask], hu: Hu, spacing_mm: float) -> list[Mask]:
+    """Leave out gas in stomach or bowel on a side whose lung is missing: small against the other lung, and below it."""
+    if not others:
+        return parts
+    first = 0
+    while (
+        first < len(parts)
+        and parts[first].sum() < _GAS_SHARE * others[0].sum()
+        and _is_gas_below(parts[first], others[0], hu, spacing_mm)
+    ):
+        first += 1
+    return parts[first:]
 
 
 def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:
