@@ -28,7 +28,7 @@ _GAS_PART_HU, _GAS_CONTRAST_HU = (
 )  # a quarter of a gas pocket is darker than this, and darker than the lung by this contrast
 _WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the diaphragm
 _CHEST_WALL_MM = 8.0  # thinnest chest wall
-_RIB_HU, _RIB_SHARE = 150.0, 0.2  # half of the rows through a chest wall cross a rib
+_RIB_HU, _RIB_SHARE = 150.0, 0.08  # 16 to 53 % of the rows through a chest wall cross a rib
 _BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
 _GAS_SHARE = 0.2  # of the other lung
 _GAS_ML = 1.0  # smaller pockets hold only partial volume
