@@ -89,6 +89,16 @@ def test_another_breath_is_not_joined_and_the_list_says_what_each_covers(tmp_pat
     assert (a.slices, b.slices) == (24, 30)
 
 
+def test_every_other_slice_numbered_first_is_one_finer_scan(tmp_path: Path) -> None:
+    whole = part(BOTTOM_MM, 40, seed=1)
+    slices = dicom_slices(whole)
+    for number, ds in enumerate([*slices[::2], *slices[1::2]], 1):
+        ds.InstanceNumber = number
+    found = read_volume(save_slices(tmp_path, slices))
+    np.testing.assert_array_equal(found.array, whole.array)
+    assert found.notes == ()
+
+
 def test_three_positions(tmp_path: Path) -> None:
     volumes = part(BOTTOM_MM, 16, seed=1), part(-45.0, 16, seed=2), part(15.0, 16, seed=3)
     found = read_volume(save_slices(tmp_path, series(*volumes)))

@@ -18,6 +18,7 @@ from ChangeMapJointLib.io.dicom.pixels import read_plane
 from ChangeMapJointLib.io.dicom.spacing import SAME_POSITION_MM, SAME_STEP_FRACTION
 from ChangeMapJointLib.io.dicom.stacks import Stack, build_joined_stack
 
+MOST_SHARED = 0.5  # of the shorter one; those that share more are phases, or every other slice
 COMPARED = 7  # slices of each overlap
 BLOCK_MM = 5.0  # means over blocks of this size are free of noise
 BODY_HU = -500.0  # two blocks of lung or of air tell nothing of the position
@@ -50,7 +51,10 @@ def join_stacks(stacks: Sequence[Stack]) -> Stack | str:
     texts = [f"{along[0]:.0f} to {along[-1]:.0f} mm" for along, _ in ordered]
     frames, last_mm = list(ordered[0][1].frames), ordered[0][0]
     for (before_mm, before), (after_mm, after) in pairwise(ordered):
+        shared_mm = before_mm[-1] - after_mm[0]
         if not (before_mm[0] < after_mm[0] <= before_mm[-1] < after_mm[-1]):
+            return ""
+        if shared_mm > MOST_SHARED * min(np.ptp(before_mm), np.ptp(after_mm)):
             return ""
         if not _agree(before, before_mm, after, after_mm):
             return (
