@@ -10,7 +10,6 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.core.hu import as_hu
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.provenance import sha256_of
@@ -18,6 +17,7 @@ from ChangeMapJointLib.io.read import read_volume, split_selector
 from ChangeMapJointLib.io.run_seal import bytes_of
 from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.missing import hu_and_unseen
 from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.scan.volume import Acquisition, Volume
 
@@ -127,7 +127,7 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
         name: of the image in messages.
 
     Raises:
-        InputError: the image has another number of dimensions or components, or voxels that are not finite.
+        InputError: the image has another number of dimensions or components, or voxels inside it that are not finite.
     """
     import SimpleITK as sitk
 
@@ -141,7 +141,8 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
     if np.iscomplexobj(array):
         raise InputError("found complex voxels", field=name, expected="HU")
     try:
-        return Volume(as_hu(array), Grid.of_image(image), Path(name))
+        hu, unseen = hu_and_unseen(array)
+        return Volume(hu, Grid.of_image(image), Path(name), unseen=unseen)
     except InputError as error:
         raise error.about(Argument(name)) from error
 
