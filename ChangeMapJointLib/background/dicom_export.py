@@ -85,7 +85,8 @@ def export(request: ExportRequest) -> list[Path]:
         try:
             return load_result(request.run).to_dicom(request.out, reference=reference, template=template)
         except InputError as error:
-            sides: dict[PurePath, Subject] = {folder: Argument(side) for folder, side in zip((reference, template), SIDES, strict=True)}
+            folders = zip((reference, template), SIDES, strict=True)
+            sides: dict[PurePath, Subject] = {folder: Argument(side) for folder, side in folders}
             named = error.with_subjects(sides)
             raise named.about(*{str(subject): subject for subject in named.subjects}.values()) from error
 
