@@ -56,7 +56,7 @@ class Preview:
 
     def _label(self) -> None:
         """Write which scan it is into the views that show it: another one may have been loaded into them."""
-        titles = {}
+        titles: dict[str, str] = {}
         for (views, _group, node), title in zip(self._rows(), self._titles, strict=True):
             ours = ids_of([node])
             titles |= {view: title for view in views if composite_node(view).GetBackgroundVolumeID() in ours}

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointGui.findings_csv import COLUMNS, rowValues, writeTable
-from ChangeMapJointGui.findings_words import Row
+from ChangeMapJointGui.findings_words import FindingRow
 from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.export import finding_text
-from ChangeMapJointLib.export.reader_decisions import ReaderLine, Reading
+from ChangeMapJointLib.export.reader_decisions import ReaderDecisions, ReaderLine
 
 if TYPE_CHECKING:  # the report's own packages may not be there
     from ChangeMapJointLib.export.document.content import Decision
 
 
-def readingOf(session: Any, rows: Sequence[Row]) -> Reading:
+def readingOf(session: Any, rows: Sequence[FindingRow]) -> ReaderDecisions:
     """Return the decisions on the rows of the list, in their order.
 
     Args:
@@ -32,15 +32,15 @@ def readingOf(session: Any, rows: Sequence[Row]) -> Reading:
         if review["verdict"] or review["comment"]
     )
     threshold = session.decided["map_threshold"] if session.hasFindings else None
-    return Reading(lines, session.readerVerdict, threshold, sum(map(_isFinding, rows)))
+    return ReaderDecisions(lines, session.readerVerdict, threshold, sum(map(_isFinding, rows)))
 
 
-def saveTable(path: Path, session: Any, rows: Sequence[Row]) -> None:
+def saveTable(path: Path, session: Any, rows: Sequence[FindingRow]) -> None:
     """Write rows of the list with the reader's decisions as CSV or JSON (UTF-8, LPS, mm)."""
     writeTable(path, rows, session.review, PairFacts(session.results), session.decided)
 
 
-def saveReport(path: Path, session: Any, rows: Sequence[Row]) -> None:
+def saveReport(path: Path, session: Any, rows: Sequence[FindingRow]) -> None:
     """Make the report from the scene, with the reader's decisions on these rows."""
     from ChangeMapJointLib.scene.report import write_scene_report
 
@@ -89,7 +89,7 @@ def _decisionsOf(session: Any) -> dict[int, Decision]:
     return {number: Decision(review["verdict"], review["comment"]) for number, review in reviews.items()}
 
 
-def segmentationOf(session: Any, rows: Sequence[Row]) -> Any:
+def segmentationOf(session: Any, rows: Sequence[FindingRow]) -> Any:
     """Return a segmentation node with one segment for each of the rows, cut at the threshold of the run."""
     from ChangeMapJointLib.scene.segments import Marked, make_segmentation
 
@@ -98,7 +98,7 @@ def segmentationOf(session: Any, rows: Sequence[Row]) -> Any:
     return make_segmentation(session.results, session.mapNode, marked, session.mapThreshold)
 
 
-def tableOf(session: Any, rows: Sequence[Row]) -> Any:
+def tableOf(session: Any, rows: Sequence[FindingRow]) -> Any:
     """Return a table node of the rows with the reader's decisions; the columns are those of the CSV file."""
     from ChangeMapJointLib.scene.segments import make_table
 
@@ -108,12 +108,12 @@ def tableOf(session: Any, rows: Sequence[Row]) -> Any:
     return make_table(session.results, COLUMNS, values)
 
 
-def _isFinding(row: Row) -> bool:
+def _isFinding(row: FindingRow) -> bool:
     return row.section in ("finding", "")  # by the map, nothing judged it
 
 
-def _name(row: Row, facts: PairFacts) -> str:
+def _name(row: FindingRow, facts: PairFacts) -> str:
     measured = row.change.measured or {}
     kind = KIND_WORDS.get(row.change.kind, row.change.kind)
-    place = finding_text.place_words(measured, facts.sliceOf(row.change.centre_mm))
+    place = finding_text.side_and_slice(measured, facts.sliceOf(row.change.centre_mm))
     return ", ".join(filter(None, [str(measured.get("id") or row.number), kind, place]))

@@ -13,7 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.signals import Signal, ignore
-from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
+from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up_jobs, recoverable
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
@@ -137,7 +137,7 @@ class Runs:
         except PackagesDeclined as declined:
             slicer.util.warningDisplay(str(declined))
             return False
-        clean_up(self.root, keep=KEPT_JOBS)
+        clean_up_jobs(self.root, keep=KEPT_JOBS)
         request = JobRequest(*_inputs(reference, template), method, device, configuration)
         self.lastJob = Job.create(self.root, request)
         guard = self._guard = QuitGuard()

@@ -16,11 +16,11 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.comparison.events import EXIT_FAULT, EXIT_INPUT, emit
-from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.core.errors import Argument, InputError, Subject
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def export(request: ExportRequest) -> list[Path]:
         try:
             return load_result(request.run).to_dicom(request.out, reference=reference, template=template)
         except InputError as error:
-            sides = {folder: Argument(side) for folder, side in zip((reference, template), SIDES, strict=True)}
+            folders = zip((reference, template), SIDES, strict=True)
+            sides: dict[PurePath, Subject] = {folder: Argument(side) for folder, side in folders}
             named = error.with_subjects(sides)
             raise named.about(*{str(subject): subject for subject in named.subjects}.values()) from error
 

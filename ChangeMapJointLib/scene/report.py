@@ -20,7 +20,7 @@ from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.document.content import Decision, DocumentContent, Identity, pictures_of
 from ChangeMapJointLib.export.document.pdf import write_pdf
-from ChangeMapJointLib.export.reader_decisions import Reading
+from ChangeMapJointLib.export.reader_decisions import ReaderDecisions
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.io import run_files
@@ -34,7 +34,7 @@ SIDES = ("reference", "template")
 PROVENANCE = ("started", "device", "versions", "stages")  # of run.json, as in the report of the run
 
 
-def write_scene_report(path: Path, results: Results, reading: Reading | None = None) -> None:
+def write_scene_report(path: Path, results: Results, reading: ReaderDecisions | None = None) -> None:
     """Write the report of a run that is in the scene.
 
     Args:
@@ -45,7 +45,7 @@ def write_scene_report(path: Path, results: Results, reading: Reading | None = N
     Raises:
         InputError: a scan is no longer in the scene, a record is damaged, or the file cannot be written.
     """
-    write_report(path, report_content(results, reading))
+    write_report(path, content_of_scene(results, reading))
 
 
 def write_scene_pdf(
@@ -78,7 +78,7 @@ def write_scene_pdf(
     write_pdf(path, DocumentContent(records, seal, identity or Identity(), decisions, registration, overview, pictures))
 
 
-def report_content(results: Results, reading: Reading | None = None) -> ReportContent:
+def content_of_scene(results: Results, reading: ReaderDecisions | None = None) -> ReportContent:
     """Collect what the report shows from the nodes of a run.
 
     Raises:
