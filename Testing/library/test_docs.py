@@ -183,7 +183,7 @@ def test_offline_wheels_are_those_that_the_module_asks_for():
         re.MULTILINE,
     )
     assert asked
-    from_slicer = dict(re.findall(r"^\| (\w+) \| ([\d.]+) \|$", page, re.MULTILINE))
+    from_slicer = dict(re.findall(r"^\| (\w+) \| ([\d.]+)\b.*\|$", page, re.MULTILINE))
     wheels = dict(re.findall(r"^(\w+)-([\d.]+)\S*\.whl$", page, re.MULTILINE))
 
     def number(version):
