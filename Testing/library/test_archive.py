@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 from collections import Counter
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, only, orthanc, storage
+from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, free_port, only, orthanc, storage
 from dicom_samples import IDENTITY, Sample, make_sample
 from job_samples import sample_request
 from phantoms import dicom_slices, random_scan, save_slices
@@ -33,6 +34,7 @@ from ChangeMapJointLib.io.archive.choose import choose_pair
 from ChangeMapJointLib.io.archive.entries import Series, Study, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import parse_peer
+from ChangeMapJointLib.io.archive.receive import Receiver, listening
 from ChangeMapJointLib.io.archive.tries import archive_of
 
 needs_orthanc = pytest.mark.skipif(
@@ -136,6 +138,47 @@ def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
 
 
 @needs_orthanc
+def test_an_archive_without_c_get_sends_by_c_move(hospital, tmp_path):
+    peer = parse_peer(hospital.server.dimse, "from_pacs", listen=hospital.server.listen)
+    with pytest.raises(InputError, match="does not know the AE title STRANGER as a destination; enter it there"):
+        fetch_pair(replace(peer, calling="STRANGER"), Wanted("PID-4711"), tmp_path / "none", retries=0)
+    pair = fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
+    for found, path in ((pair.reference, hospital.current), (pair.template, hospital.prior)):
+        expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
+        assert {p.stem for p in found.iterdir()} == expected
+    lost = sorted(pair.reference.iterdir())[3]
+    content = lost.read_bytes()
+    lost.unlink()  # fetched half: what is there is not written again, and no longer asked for
+    before = {p: p.stat().st_mtime_ns for p in pair.reference.iterdir()}
+    fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
+    assert lost.read_bytes() == content
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        busy = replace(peer, listen=taken.getsockname()[1])
+        with pytest.raises(InputError, match=r"cannot be used \(.+\), expected a free port"):
+            fetch_pair(busy, Wanted("PID-4711"), tmp_path / "none", retries=0)
+
+
+def test_what_nobody_asked_for_is_not_taken(tmp_path):
+    """The port is open to everybody who can reach it."""
+    import pynetdicom
+
+    images = [pydicom.dcmread(p) for p in sorted(save_slices(tmp_path / "scan", dicom_slices(random_scan())).iterdir())]
+    (tmp_path / "got").mkdir()
+    receiver, port = Receiver(tmp_path / "got", [images[0].SOPInstanceUID], lambda: None), free_port()
+    with listening(parse_peer("A@localhost:1", listen=port), receiver):
+        entity = pynetdicom.AE()
+        entity.add_requested_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)
+        association = entity.associate("localhost", port, ae_title="CHANGEMAP")
+        assert [association.send_c_store(image).Status for image in images[:2]] == [0x0000, 0x0124]
+        association.release()
+        assert entity.associate("localhost", port, ae_title="OTHER").is_rejected
+    assert [p.stem for p in (tmp_path / "got").iterdir()] == [images[0].SOPInstanceUID]
+
+
+@needs_orthanc
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -208,7 +251,7 @@ def test_an_archive_that_takes_or_offers_nothing_that_is_asked_for(objects, tmp_
         assert re.search(rf"does not take .*, and {total - 1} more; 0 of {total} objects have arrived", text)
         run = ("run", "--from-pacs", address, "--patient", "4711", "--out", tmp_path / "run", "--progress", "none")
         assert "does not offer C-FIND; give the archive's DICOMweb address" in refused(*run)
-        with pytest.raises(InputError, match="does not offer C-GET"):
+        with pytest.raises(InputError, match="does not offer C-GET; receive by C-MOVE"):
             archive_of(parse_peer(address)).fetch(
                 Series(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
             )
@@ -283,6 +326,8 @@ def test_tls_is_checked_and_its_failures_are_told(objects, certificate, tmp_path
         assert "DICOM objects sent" in ok(*send, address, "--tls-ca", certificate)
     with storage(breaking_after(-1, got)) as address:
         assert "TLS failed" in refused(*send, address, "--tls", "--again")
+        run = ("run", "--from-pacs", address, "--patient", "4711", "--out", tmp_path / "run", "--progress", "none")
+        assert "--listen" in refused(*run, "--listen", 99999)
 
 
 @pytest.mark.parametrize(

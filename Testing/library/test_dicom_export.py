@@ -12,34 +12,24 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import IDENTITY, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample, make_sample
 from phantoms import dicom_slices, random_scan, save_slices
+from pydicom.uid import SecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
 hd = pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
 
 from ChangeMapJointLib.cli.main import app  # noqa: E402
 from ChangeMapJointLib.comparison.load import load_result  # noqa: E402
+from ChangeMapJointLib.comparison.to_dicom import check_objects  # noqa: E402
 from ChangeMapJointLib.core.errors import InputError  # noqa: E402
 from ChangeMapJointLib.core.grid import Grid, apply_affine  # noqa: E402
 from ChangeMapJointLib.export.dicom.tracking import earlier_tracking  # noqa: E402
 from ChangeMapJointLib.io import run_files  # noqa: E402
 from ChangeMapJointLib.io.dicom.images import read_source_images  # noqa: E402
+from ChangeMapJointLib.io.reading_file import ReadingFile  # noqa: E402
 from ChangeMapJointLib.io.write import rounded  # noqa: E402
 
-POISON = {  # what a hospital's headers may hold beside what an object is filed by
-    "InstitutionName": "Poisonhospital",
-    "ReferringPhysicianName": "Poisondoctor^Paul",
-    "OperatorsName": "Poisonoperator",
-    "PatientAddress": "Poisonstreet 7",
-    "PatientComments": "poisoncomment",
-    "StudyDescription": "Poisonstudy",
-    "SeriesDescription": "Poisonseries",
-    "ImageComments": "poisonimage",
-    "StationName": "POISONSTATION",
-    "PatientTelephoneNumbers": "0815-4711",
-    "DeviceSerialNumber": "POISON-SN",
-}
 NAMES = ("segmentation", "measurements", "registration_rigid", "change_map", "registration_deformable", "report")
 
 
@@ -142,7 +132,7 @@ def test_the_report_holds_the_figures_of_every_finding_under_the_segments_tracki
     grown = exported.sample.result.findings.items[1]
     uid = segments[1].TrackingUID
     volumetric = report.content.get_volumetric_roi_measurement_groups(tracking_uid=uid)
-    lesions = report.content.get_image_measurement_groups(tracking_uid=uid)
+    lesions = report.content.get_planar_roi_measurement_groups(tracking_uid=uid)
     assert len(volumetric) == 1
     assert len(lesions) == 2
     assert volumetric[0].referenced_segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber == 2
@@ -155,17 +145,18 @@ def test_the_report_holds_the_figures_of_every_finding_under_the_segments_tracki
     assert now["Long Axis"] == grown.lesion_reference.long_diameter_mm
     images = [read_source_images(p) for p in (exported.sample.current, exported.sample.prior)]
     for group, scan, lesion in zip(lesions, images, (grown.lesion_reference, grown.lesion_template), strict=True):
-        image = next(i for i in scan.images if i.SOPInstanceUID == _source_image(group))
-        height = np.cross(image.ImageOrientationPatient[:3], image.ImageOrientationPatient[3:])
-        assert abs((np.array(image.ImagePositionPatient, float) - lesion.centre_mm) @ height) <= 2.5  # half a slice
-
-
-def _source_image(group) -> str:
-    uids = [
-        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in group[0].ContentSequence if i.ValueType == "IMAGE"
-    ]
-    assert len(uids) == 1
-    return uids[0]
+        circle = group.roi
+        (source,) = circle.ContentSequence
+        uid = source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        image = next(i for i in scan.images if i.SOPInstanceUID == uid)
+        row, column = np.reshape([float(v) for v in image.ImageOrientationPatient], (2, 3))
+        down, right = (float(v) for v in image.PixelSpacing)
+        pixels = circle.value - 0.5  # from the corner of the first pixel to its centre
+        ends = np.array(image.ImagePositionPatient, float) + pixels @ np.stack((row * right, column * down))
+        off = ends.mean(axis=0) - lesion.centre_mm
+        assert abs(off @ np.cross(row, column)) <= 2.5  # half a slice
+        assert np.hypot(off @ row, off @ column) < 0.01
+        np.testing.assert_allclose(np.linalg.norm(ends - ends.mean(axis=0), axis=1), 11.75, atol=0.01)
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
@@ -176,21 +167,31 @@ def test_dciodvfy_finds_no_error(exported):
 
 
 @pytest.mark.skipif(shutil.which("storescp") is None, reason="storescp (DCMTK) is not installed")
-def test_a_server_takes_every_object(exported, tmp_path):
+@pytest.mark.parametrize("options", [[], ["+xi"], ["+xa"]], ids=["as it comes", "implicit alone", "all"])
+def test_a_server_takes_every_object_compressed_or_not(exported, tmp_path, options):
+    objects, stored = shutil.copytree(exported.folder, tmp_path / "objects"), tmp_path / "stored"
+    stored.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    server = subprocess.Popen(["storescp", "+xa", "-od", tmp_path, port], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(["storescp", *options, "-od", stored, port], stderr=subprocess.DEVNULL)
     try:
         echo = ["echoscu", "-to", "5", "127.0.0.1", port]
         while subprocess.run(echo, capture_output=True, check=False, timeout=20).returncode != 0:
             assert server.poll() is None
-        subprocess.run(["dcmsend", "127.0.0.1", port, *exported.files], check=True, capture_output=True, timeout=60)
+        answer = CliRunner().invoke(app, ["send", str(objects), "--to", f"ANY@127.0.0.1:{port}", "--progress", "none"])
+        assert answer.exit_code == 0, answer.output
     finally:
         server.kill()
         server.wait(timeout=20)
-    stored = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in tmp_path.iterdir()}
-    assert stored == {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in exported.files}
+    found = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, stored.iterdir())}
+    sent = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, exported.files)}
+    assert found.keys() == sent.keys()
+    pages = [uid for uid, ds in sent.items() if ds.SOPClassUID == SecondaryCaptureImageStorage]
+    assert {found[uid].file_meta.TransferSyntaxUID.is_compressed for uid in pages} == {options == ["+xa"]}
+    for uid in pages[:1]:
+        np.testing.assert_array_equal(found[uid].pixel_array, sent[uid].pixel_array)
+        assert found[uid].LossyImageCompression == "01"
 
 
 # -- whose they are -------------------------------------------------------------------------
@@ -238,11 +239,36 @@ def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, tmp_p
         assert np.abs(first[:-60].astype(int) - second[:-60]).max() <= 8  # but for the number in the footer
 
 
-def test_the_same_result_gives_the_same_bytes(exported, run, tmp_path):
+def test_the_same_result_gives_the_same_bytes_and_the_report_is_the_document(exported, run, tmp_path):
     sample = exported.sample
     files = load_result(run).to_dicom(tmp_path / "again", reference=sample.current, template=sample.prior)
     assert [f.name for f in files] == [f.name for f in exported.files]
-    assert [f.name for f in files if f.read_bytes() != (exported.folder / f.name).read_bytes()] == []
+    different = [f.name for f in files if f.read_bytes() != (exported.folder / f.name).read_bytes()]
+    assert different == ["report.dcm"]  # a result that was not saved has no hash that the document could state
+    answer = CliRunner().invoke(
+        app, ["report", str(run), "--pdf", str(tmp_path / "a.pdf"), "--reference", str(sample.current)]
+    )
+    assert answer.exit_code == 0, answer.output
+    filed, unsaved = (pydicom.dcmread(folder / "report.dcm") for folder in (tmp_path / "again", exported.folder))
+    assert filed.EncapsulatedDocument[: filed.EncapsulatedDocumentLength] == (tmp_path / "a.pdf").read_bytes()
+    assert filed.SOPInstanceUID != unsaved.SOPInstanceUID
+    assert filed.BurnedInAnnotation == "YES"
+
+
+def test_a_decision_of_the_reader_makes_another_report_and_old_objects_are_not_sent(exported, run, tmp_path):
+    folder, sample = shutil.copytree(run, tmp_path / "run"), exported.sample
+    shutil.copytree(exported.folder, tmp_path / "run.dicom")
+    check_objects(load_result(folder), tmp_path / "run.dicom")
+    ReadingFile(folder).decide(11, decision="rejected", comment="Muster knows", about={"id": 1})
+    with pytest.raises(InputError, match="does not hold what the reader has decided since; delete it"):
+        check_objects(load_result(folder), tmp_path / "run.dicom")
+    reports = []
+    for anonymous in (False, True):
+        out = tmp_path / f"objects{anonymous}"
+        load_result(folder).to_dicom(out, reference=sample.current, template=sample.prior, anonymous=anonymous)
+        reports.append(pydicom.dcmread(out / "report.dcm"))
+    assert len({report.SOPInstanceUID for report in (*reports, exported.read("report"))}) == 3
+    assert reports[1].BurnedInAnnotation == "NO"
 
 
 def test_a_lesion_keeps_its_tracking_through_time_points(exported):
