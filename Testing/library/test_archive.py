@@ -18,7 +18,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, free_port, only, orthanc, storage
-from dicom_samples import IDENTITY, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample, make_sample
 from job_samples import sample_request
 from phantoms import dicom_slices, random_scan, save_slices
 from typer.testing import CliRunner
@@ -33,7 +33,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
 from ChangeMapJointLib.io.archive.entries import Series, Study, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
-from ChangeMapJointLib.io.archive.peer import parse_peer
+from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
 from ChangeMapJointLib.io.archive.receive import Receiver, listening
 from ChangeMapJointLib.io.archive.tries import archive_of
 
@@ -88,7 +88,7 @@ class Hospital:
 def hospital(tmp_path_factory):
     """An archive with a pair, and with what must not be taken for it."""
     folder = tmp_path_factory.mktemp("archive")
-    request, patient = sample_request(), {**IDENTITY, "StudyTime": "101500"}
+    request, patient = sample_request(), {**POISON, **IDENTITY, "StudyTime": "101500", "SeriesDescription": "Thorax"}
     now = dicom_slices(request.reference.volume, StudyDate="20240131", **patient)
     before = dicom_slices(request.template.volume, StudyDate="20230131", **patient)
     scan, study = random_scan(shape=(24, 6, 5)), {"StudyInstanceUID": now[0].StudyInstanceUID, "StudyDate": "20240131"}
@@ -120,7 +120,11 @@ def stored(server: Server, study: str, objects: Path) -> set[str]:
 def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
     """The whole way through a hospital: the right pair is found, compared, and its result filed with the study."""
     out, address = tmp_path / "result", getattr(hospital.server, way)
-    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, "--method", "rigid", "--progress", "none")
+    told = ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, "--method=rigid", "--progress=json")
+    assert json.loads(told.splitlines()[-1])["event"] == "finished"
+    for secret in (*POISON.values(), *IDENTITY.values(), "Muster"):
+        assert len(secret) == 1 or secret not in told
+        assert len(secret) == 1 or not [p.name for p in out.iterdir() if secret.encode() in p.read_bytes()]
     for name, path in (("current", hospital.current), ("prior", hospital.prior)):
         expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
         found = {p.stem for p in (tmp_path / "result.scans" / name).rglob("*.dcm")}
@@ -140,7 +144,7 @@ def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
 @needs_orthanc
 def test_an_archive_without_c_get_sends_by_c_move(hospital, tmp_path):
     peer = parse_peer(hospital.server.dimse, "from_pacs", listen=hospital.server.listen)
-    with pytest.raises(InputError, match="does not know the AE title STRANGER as a destination; enter it there"):
+    with pytest.raises(InputError, match="it has to know STRANGER at this computer's port"):
         fetch_pair(replace(peer, calling="STRANGER"), Wanted("PID-4711"), tmp_path / "none", retries=0)
     pair = fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
     for found, path in ((pair.reference, hospital.current), (pair.template, hospital.prior)):
@@ -327,7 +331,12 @@ def test_tls_is_checked_and_its_failures_are_told(objects, certificate, tmp_path
     with storage(breaking_after(-1, got)) as address:
         assert "TLS failed" in refused(*send, address, "--tls", "--again")
         run = ("run", "--from-pacs", address, "--patient", "4711", "--out", tmp_path / "run", "--progress", "none")
-        assert "--listen" in refused(*run, "--listen", 99999)
+    with (
+        pytest.raises(InputError, match="needs a certificate of ours"),
+        listening(parse_peer("A@localhost:1", listen=free_port(), tls=Tls()), Receiver(tmp_path, [], int)),
+    ):
+        pass
+    assert "is for AE@HOST:PORT; leave it out" in refused(*run[:2], "https://localhost", *run[3:], "--listen", 104)
 
 
 @pytest.mark.parametrize(

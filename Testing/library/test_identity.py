@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -45,7 +44,8 @@ class Poisoned:
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory) -> Poisoned:
-    sample = make_sample(tmp_path_factory.mktemp(FOLDER), **POISON)
+    named = {**POISON, "SeriesDescription": "Thorax Muster Erika"}  # a run keeps the rest of it
+    sample = make_sample(tmp_path_factory.mktemp(FOLDER), **named)
     run = sample.result.save(tmp_path_factory.mktemp("clean") / "run", compress=False)
     headers = [
         pydicom.dcmread(p, stop_before_pixels=True) for p in (*sample.current.iterdir(), *sample.prior.iterdir())
@@ -76,15 +76,9 @@ def pdf_text(path: Path) -> str:
     return found + about
 
 
-def test_the_folder_of_a_run_and_what_the_run_tells_while_it_works(poisoned, tmp_path):
+def test_the_folder_of_a_run(poisoned):
+    """What the command tells while it works is searched in test_archive."""
     for name, content in files(poisoned.run):
-        poisoned.search(name, content)
-    sample = poisoned.sample
-    scans = ("--reference", sample.current, "--template", sample.prior)
-    told = changemap("run", *scans, "--out", tmp_path / "run", "--method", "rigid", "--progress", "json")
-    assert json.loads(told.splitlines()[-1])["event"] == "finished"
-    poisoned.search("events", told)
-    for name, content in files(tmp_path):
         poisoned.search(name, content)
 
 

@@ -106,21 +106,21 @@ class DimseArchive:
 
     def _follow(self, association: Any, answers: Iterable[tuple[Dataset, Any]], receiver: Receiver, way: str) -> None:
         """Follow the answers of an archive while it sends images."""
+        peer = self.peer
+        hint = f"; it has to know {peer.calling} at this computer's port {peer.listen}" if peer.listen else ""
         for status, _ in answers:
             if receiver.failure is not None:
                 association.abort()
                 raise receiver.failure
             if not status:
-                raise ConnectionLost("the connection broke while images were fetched")
+                raise ConnectionLost(f"the connection broke while images were fetched{hint}")
             if status.Status == UNKNOWN_DESTINATION:
-                port, title = self.peer.listen, self.peer.calling
-                raise self.peer.error(
-                    f"does not know the AE title {title} as a destination",
-                    remedy=f"enter it there, with this computer's name or address and port {port}",
+                raise peer.error(
+                    f"does not know the AE title {peer.calling} as a destination",
+                    remedy=f"enter it there, with this computer's name or address and port {peer.listen}",
                 )
             if status.Status not in (*PENDING, SUCCESS, *WARNINGS) and receiver.missing:
-                reach = f", having to reach this computer at port {self.peer.listen}" if self.peer.listen else ""
-                raise ConnectionLost(f"the archive ended {way} with status 0x{status.Status:04X}{reach}")
+                raise ConnectionLost(f"the archive ended {way} with status 0x{status.Status:04X}{hint}")
 
     def store(self, files: Sequence[Path], sent: Sent) -> None:
         """Send files by C-STORE."""
