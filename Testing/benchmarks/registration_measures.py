@@ -74,7 +74,7 @@ def preserved(
     """``|L^T(y)| / |L^T(y_true)|``, nothing for a lesion that the template does not show."""
     if not lesion.any():
         return {}
-    volumes = [warped_sum(lesion, template.grid, y) for y in (field, truth)]
+    volumes = [warped_sum(lesion, template.grid, y) for y in (field, truth.on(field.grid))]  # sums over equal voxels
     return {"preserved": round(volumes[0] / volumes[1], 3)}
 
 
