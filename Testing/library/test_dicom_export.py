@@ -364,7 +364,9 @@ def test_frames_of_the_map_follow_each_other_as_dcmqi_takes_them(exported):
 
 
 def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported):
-    """Its handlers want the referenced series; root 126000, a container 126010, and a tracking UID in each group."""
+    """Its handlers want the referenced series; root 126000, a container 126010, an image library, and of each tracking
+    UID a place on an image. ``Testing/benchmarks/ohif`` runs the handlers themselves.
+    """
     current = pydicom.dcmread(next(exported.sample.current.iterdir()), stop_before_pixels=True)
     segmentation, report = exported.read("segmentation"), exported.read("measurements")
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == current.SeriesInstanceUID
@@ -373,18 +375,30 @@ def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         assert frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID in known
     assert report.ConceptNameCodeSequence[0].CodeValue == "126000"
+    assert any(item.ConceptNameCodeSequence[0].CodeValue == "111028" for item in report.ContentSequence)
+    assert all(places_of(report).values())
+
+
+def places_of(report: pydicom.Dataset) -> dict[str, int]:
+    """How many places on images each tracking UID of a measurement report has."""
     (groups,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010")
+    places: dict[str, int] = {}
     for group in groups.ContentSequence:
         assert group.ConceptNameCodeSequence[0].CodeValue == "125007"
-        assert any(item.ConceptNameCodeSequence[0].CodeValue == "112040" for item in group.ContentSequence)
+        items = group.ContentSequence
+        (uid,) = (item.UID for item in items if item.ConceptNameCodeSequence[0].CodeValue == "112040")
+        places[uid] = places.get(uid, 0) + sum(item.ValueType == "SCOORD" for item in items)
+    return places
 
 
 def test_a_single_finding_is_exported_too(exported, tmp_path):
     """highdicom shares the number of a lone segment between all frames, where its own reports do not find it."""
     result = exported.sample.result
     labels = np.where(result.findings.labels == 1, 1, 0).astype(result.findings.labels.dtype)
-    one = replace(result, findings=replace(result.findings, items=result.findings.items[:1], labels=labels))
+    item = replace(result.findings.items[0], kind="increase", lesion_reference=None)  # no lesion could be measured
+    one = replace(result, findings=replace(result.findings, items=(item,), labels=labels))
     one.to_dicom(tmp_path / "objects")
+    assert list(places_of(pydicom.dcmread(tmp_path / "objects" / "measurements.dcm")).values()) == [1, 1]
     segmentation = hd.seg.segread(tmp_path / "objects" / "segmentation.dcm")
     volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
     np.testing.assert_array_equal(on_grid(volume, result.pair.reference.grid), labels)
