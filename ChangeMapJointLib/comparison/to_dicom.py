@@ -114,8 +114,8 @@ def check_objects(result: SavedResult, folder: Path) -> None:
                 expected=f"those of the run of {started:%Y-%m-%d %H:%M:%S}",
                 remedy=ANEW,
             )
-    reading, made = result.folder / run_files.READING, folder / "report.dcm"
-    if reading.exists() and made.exists() and reading.stat().st_mtime_ns > made.stat().st_mtime_ns:
+    reading, report = result.folder / run_files.READING, folder / "report.dcm"
+    if reading.exists() and report.exists() and reading.stat().st_mtime_ns > report.stat().st_mtime_ns:
         raise InputError("does not hold what the reader has decided since", field=folder, remedy=ANEW)
 
 

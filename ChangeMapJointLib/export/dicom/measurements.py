@@ -12,6 +12,7 @@ a circle, too. Its older versions also need an image library.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -172,7 +173,7 @@ def _lesion(
         evaluations.append(sr.QualitativeEvaluation(codes.CALCIUM, codes.CALCIFIED))
     if lesion.juxtapleural:
         evaluations.append(sr.QualitativeEvaluation(codes.PLACE, codes.SUBPLEURAL))
-    common = {
+    common: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid, label),
         "time_point_context": _time_point(time_point),
         "finding_type": codes.NODULE,
@@ -190,7 +191,7 @@ def _lesion(
 def _change(content: DicomContent, finding: Finding) -> Group:
     """The place of a change in which no lesion could be measured."""
     label, uid = content.tracking_of(finding)
-    common = {
+    common: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(uid, label),
         "time_point_context": _time_point("Current"),
         "finding_sites": [_site(finding)],

@@ -81,7 +81,7 @@ def listening(peer: Peer, receiver: Receiver) -> Iterator[None]:
     for uid in IMAGES:
         entity.add_supported_context(uid, list(AllTransferSyntaxes))
     context = _context(peer)
-    handlers = [(evt.EVT_C_STORE, receiver.take)]
+    handlers: Any = [(evt.EVT_C_STORE, receiver.take)]
     try:
         server = entity.start_server(("", peer.listen), block=False, evt_handlers=handlers, ssl_context=context)
     except OSError as error:
@@ -92,6 +92,7 @@ def listening(peer: Peer, receiver: Receiver) -> Iterator[None]:
             expected="a free port",
             remedy="give another one, and enter it at the archive",
         ) from error
+    assert server is not None  # it does not block
     try:
         yield
     finally:
