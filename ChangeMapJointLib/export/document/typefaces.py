@@ -59,7 +59,7 @@ def _files() -> tuple[str, str]:
 
 
 def markup(text: str, *, width: float = 0.0, size: float = 0.0) -> str:
-    """Return text for a paragraph: each letter in a typefaces that has it, and markup in it escaped.
+    """Return text for a paragraph: each letter in a typeface that has it, and markup in it escaped.
 
     Args:
         text: any text, in the order in which it is spoken.
@@ -138,14 +138,18 @@ def _in_visual_order(line: str) -> str:
 
 def _lines(text: str, width: float, size: float) -> list[str]:
     """Break a text into lines as they are read."""
-    from reportlab.pdfbase.pdfmetrics import stringWidth
-
-    body_signs()
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and (not width or stringWidth(longer, BODY, size) <= width):
+        if lines and (not width or _width(longer, size) <= width):
             lines[-1] = longer
         else:
             lines.append(word)
     return lines
+
+
+def _width(line: str, size: float) -> float:
+    """Of a line in points."""
+    from reportlab.pdfbase.pdfmetrics import stringWidth
+
+    return sum(float(stringWidth(signs, BODY if face == UNKNOWN else face, size)) for face, signs in runs(line))
