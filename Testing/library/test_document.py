@@ -19,9 +19,9 @@ pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not i
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.export.document.content import Identity, read_document
+from ChangeMapJointLib.export.document.content import Decision, Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
-from ChangeMapJointLib.export.document.pdf import write_pdf
+from ChangeMapJointLib.export.document.pdf import make_pdf, write_pdf
 from ChangeMapJointLib.export.document.time_points import TimePoints, Track, time_points
 from ChangeMapJointLib.export.document.typefaces import markup
 from ChangeMapJointLib.io.compact_field import read_vectors
@@ -137,6 +137,8 @@ def test_decisions_of_the_reader_are_in_every_form(run, tmp_path):
     assert "1 finding(s) were rejected by the reader." in text
     assert "Reader: follow up" in text
     content = read_document(folder)
+    pages = make_pdf(replace(content, decisions={1: Decision("rejected", "word " * 3000), 2: Decision("", "x" * 9000)}))
+    assert 2 <= pages.count(b"/Type /Page\n") <= 4
     assert content.decisions[1].comment == "a vessel"
     assert len(fhir(content)["entry"]) == 2  # the report, and the finding that is left
 

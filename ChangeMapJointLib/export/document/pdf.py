@@ -19,7 +19,7 @@ from ChangeMapJointLib.io.write import atomic_path
 
 TITLE = "Change between two chest CTs"
 MARGIN, FOOT = 42.0, 30.0  # points
-MOST_LISTED, MOST_REASONS = 18, 12
+MOST_LISTED, MOST_REASONS, LONGEST_COMMENT = 18, 12, 400
 LAST = 320.0  # points that the last part needs of a page that was begun
 COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
 CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
@@ -260,7 +260,10 @@ class _Page:
         decision = self.content.decisions.get(number)
         if decision is None or not (decision.word or decision.comment):
             return ["[  ] accept   [  ] edit   [  ] reject", ""]
-        return [decision.word or "[  ] accept   [  ] edit   [  ] reject", decision.comment]
+        comment = decision.comment
+        if len(comment) > LONGEST_COMMENT:  # a row cannot be higher than a page
+            comment = f"{comment[:LONGEST_COMMENT]}... (the rest is in the HTML report)"
+        return [decision.word or "[  ] accept   [  ] edit   [  ] reject", comment]
 
     def text(self, text: str, *, raw: bool = False, style: Any = None, width: float = 0.0) -> Any:
         """A paragraph; ``raw`` for text with markup of our own, ``width`` if it is not as wide as the page."""
