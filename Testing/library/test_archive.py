@@ -36,6 +36,7 @@ from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
 from ChangeMapJointLib.io.archive.receive import Receiver, listening
 from ChangeMapJointLib.io.archive.tries import archive_of
+from ChangeMapJointLib.io.archive.web import WebArchive
 
 needs_orthanc = pytest.mark.skipif(
     ORTHANC is None or not PLUGIN.exists(), reason="Orthanc (Debian: orthanc, orthanc-dicomweb) is NOT INSTALLED"
@@ -238,6 +239,23 @@ def test_an_archive_that_is_full_or_does_not_want_them(objects, tmp_path, status
     with storage(lambda event: status) as address:
         assert expected in refused("send", folder, "--to", address, "--retries", 1, "--progress", "none")
     assert not (tmp_path / "objects.sent.json").exists()
+
+
+def test_a_web_archive_that_refuses_jpeg_gets_the_page_without_compression(objects, monkeypatch):
+    got = []
+
+    def store(self, dataset) -> str:
+        got.append(dataset)
+        return "no JPEG" if dataset.file_meta.TransferSyntaxUID.is_compressed else ""
+
+    monkeypatch.setattr(WebArchive, "_store", store)
+    answers: dict[str, str] = {}
+    files = [objects / name for name in ("measurements.dcm", "page_01.dcm")]
+    archive_of(parse_peer("http://localhost:1")).store(files, lambda path, why: answers.update({path.name: why}))
+    assert answers == {"measurements.dcm": "", "page_01.dcm": ""}
+    _, packed, plain = got
+    assert packed.SOPInstanceUID == plain.SOPInstanceUID
+    assert (plain.PhotometricInterpretation, plain.LossyImageCompression) == ("RGB", "01")
 
 
 def test_a_refused_association_names_both_titles(objects):
