@@ -347,10 +347,53 @@ def cohort() -> str:
     return table(["", "number"], rows)
 
 
+def evaluate_cost() -> str:
+    """What ``changemap evaluate`` takes on 50 large cases, in one sentence."""
+    found = load("evaluate_cost")["evaluate"]
+    return (
+        f"Each volume is read once, and a case is let go before the next is read: {found['cases']} cases of "
+        f"{found['voxels']} voxels, each with map, deformation, trust, lung masks and label maps (noise with drawn "
+        f"lesions), took {found['peak_memory_mb'] / 1000:.2f} GB at most and {found['cpu_s']:.0f} s of CPU time."
+    )
+
+
+def simulation() -> str:
+    """What 100,000 pairs on 64 workers need, and where it would give way first."""
+    found = load("cohort_simulation")["simulation"]
+    loop, pages, whole = found["loop"], found["pages"], found["computed"]
+    full = whole["workers_at_which_it_is_full"]
+    first = whole["first_to_give_way"]
+    rows = [
+        (
+            "a pair, on one thread",
+            f"{found['a_pair']['seconds']:.0f} s, {found['a_pair']['folder_mb']:.0f} MB of results",
+        ),
+        ("hours", f"{whole['hours']:.0f}"),
+        ("results, scans", f"{whole['results_tb']:.1f} TB, {whole['inputs_tb']:.0f} TB"),
+        ("storage traffic", f"{whole['traffic_mb_s']:.0f} MB/s"),
+        (
+            "scheduler, client and workers of the loop",
+            f"{loop['cpu_ms_a_pair']:.1f} ms of CPU time a pair, {whole['scheduler_load_percent_of_a_core']:.1f} % of a "
+            f"core; {loop['memory_grown_mb'] / 1000:.1f} GB at the end",
+        ),
+        (
+            "reading the list, writing table and overview",
+            f"{found['list_s']:.0f}, {pages['table_s']:.0f} and "
+            f"{pages['overview_s']:.0f} s; {pages['overview_pages']} pages, {pages['overview_mb']:.0f} MB",
+        ),
+        ("first to give way", f"{first}, with {full[first]} workers"),
+        *((f"next: {name}", f"{count} workers") for name, count in full.items() if name != first),
+    ]
+    return table([f"{loop['pairs']:,} pairs on {found['workers']} workers", "figure"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "findings": findings,
     "joint": joint,
     "registration": registration,
     "rigid-and-lungs": rigid,
     "module": module,
+    "cohort": cohort,
+    "cohort-simulation": simulation,
+    "evaluate-cost": evaluate_cost,
 }
