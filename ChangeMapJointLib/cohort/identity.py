@@ -93,7 +93,7 @@ def _options_hash(configuration: Any, weights: Any) -> str:
 
 def hash_outputs(folder: Path) -> dict[str, tuple[int, str]]:
     """Return size in bytes and SHA-256 of each file of a result, by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [folder / name for name in sorted(names_in(folder)) if (folder / name).is_file()]
     return {path.name: (path.stat().st_size, sha256_of(path)) for path in files}
 
 

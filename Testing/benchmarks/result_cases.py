@@ -373,8 +373,8 @@ def simulation() -> str:
         ("storage traffic", f"{whole['traffic_mb_s']:.0f} MB/s"),
         (
             "scheduler, client and workers of the loop",
-            f"{loop['cpu_ms_a_pair']:.1f} ms of CPU time a pair, {whole['scheduler_load_percent_of_a_core']:.1f} % of a "
-            f"core; {loop['memory_grown_mb'] / 1000:.1f} GB at the end",
+            f"{loop['cpu_ms_a_pair']:.1f} ms of CPU time a pair, {whole['scheduler_load_percent_of_a_core']:.1f} % of "
+            f"a core; {loop['memory_grown_mb'] / 1000:.1f} GB at the end",
         ),
         (
             "reading the list, writing table and overview",

@@ -142,6 +142,10 @@ def test_a_finished_pair_is_done_once_and_a_damaged_one_again(tmp_path) -> None:
     (place.result / READING).write_text("decisions")  # with which a viewer writes the report again
     (place.result / REPORT).write_text("<p>accepted</p>")
     assert complete_pair(task).skipped
+    place.record.unlink()  # its worker was killed: the result is looked at anew
+    assert complete_pair(task).skipped
+    (place.result / ".DS_Store").unlink()
+    assert complete_pair(task).skipped
     (place.result / CHANGE_MAP).unlink()
     assert complete_pair(task).redone
     assert (place.folder / "reading.earlier-1.json").read_text() == "decisions"
