@@ -18,7 +18,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, free_port, only, orthanc, storage
-from dicom_samples import IDENTITY, POISON, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample
 from job_samples import sample_request
 from phantoms import dicom_slices, random_scan, save_slices
 from typer.testing import CliRunner
@@ -65,15 +65,13 @@ def refused(*words: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Sample:
-    return make_sample(tmp_path_factory.mktemp("scans"))
+def sample(dicom_sample) -> Sample:
+    return dicom_sample
 
 
 @pytest.fixture(scope="module")
-def objects(sample, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "objects"
-    sample.result.to_dicom(folder)
-    return folder
+def objects(dicom_objects) -> Path:
+    return dicom_objects
 
 
 @dataclass(frozen=True)

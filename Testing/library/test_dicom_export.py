@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import IDENTITY, POISON, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample
 from phantoms import dicom_slices, random_scan, save_slices
 from pydicom.uid import SecondaryCaptureImageStorage
 from typer.testing import CliRunner
@@ -30,6 +30,10 @@ from ChangeMapJointLib.io.dicom.images import read_source_images  # noqa: E402
 from ChangeMapJointLib.io.reading_file import ReadingFile  # noqa: E402
 from ChangeMapJointLib.io.write import rounded  # noqa: E402
 
+ORDER = (  # in which they are written: what is referred to comes first
+    *("segmentation.dcm", "measurements.dcm", "registration_rigid.dcm", "change_map.dcm"),
+    *("registration_deformable.dcm", "page", "report.dcm"),
+)
 NAMES = ("segmentation", "measurements", "registration_rigid", "change_map", "registration_deformable", "report")
 
 
@@ -44,15 +48,14 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory) -> Exported:
-    folder = tmp_path_factory.mktemp("Poisonfolder")
-    sample = make_sample(folder, **POISON)
-    return Exported(sample, folder / "objects", sample.result.to_dicom(folder / "objects"))
+def exported(dicom_sample, dicom_objects) -> Exported:
+    files = sorted(dicom_objects.glob("*.dcm"), key=lambda path: (ORDER.index(path.name.partition("_0")[0]), path.name))
+    return Exported(dicom_sample, dicom_objects, files)
 
 
 @pytest.fixture(scope="module")
-def run(exported, tmp_path_factory) -> Path:
-    return exported.sample.result.save(tmp_path_factory.mktemp("run") / "run", compress=False)
+def run(dicom_run) -> Path:
+    return dicom_run
 
 
 def on_grid(volume, grid: Grid) -> np.ndarray:
@@ -218,8 +221,11 @@ def test_nothing_but_what_an_object_is_filed_by_leaves_the_headers(exported):
             assert str(value).lower().encode() not in content, (file.name, keyword)
 
 
-def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, tmp_path):
-    files = exported.sample.result.to_dicom(tmp_path / "objects", anonymous=True)
+def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, run, tmp_path):
+    sample = exported.sample
+    files = load_result(run).to_dicom(
+        tmp_path / "objects", reference=sample.current, template=sample.prior, anonymous=True
+    )
     headers = [
         pydicom.dcmread(p, stop_before_pixels=True)
         for folder in (exported.sample.current, exported.sample.prior)

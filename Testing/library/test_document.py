@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_samples import IDENTITY, Sample, make_sample
+from dicom_samples import IDENTITY, Sample
 from typer.testing import CliRunner
 
 pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not installed")
@@ -32,13 +32,13 @@ needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="po
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Sample:
-    return make_sample(tmp_path_factory.mktemp("scans"))
+def sample(dicom_sample) -> Sample:
+    return dicom_sample
 
 
 @pytest.fixture(scope="module")
-def run(sample, tmp_path_factory) -> Path:
-    return sample.result.save(tmp_path_factory.mktemp("run") / "run")
+def run(dicom_run) -> Path:
+    return dicom_run
 
 
 def changemap(*words: object) -> tuple[int, str]:
