@@ -1,4 +1,4 @@
-"""A folder of results that appears when it is whole, and never replaces anything but earlier results of its kind."""
+"""A folder of results that appears when it is complete, and never replaces anything but earlier results of its kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io.run_files import names_in
 
 
-def check_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
+def check_result_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
     """Check that ``out`` may be written.
 
     Args:
@@ -31,7 +31,7 @@ def check_folder(out: Path, *, document: str, content: Collection[str], overwrit
     if not out.is_dir() or (names_in(out) and not (out / document).exists()):
         raise InputError("exists already", field="out", value=out, remedy="give a new folder")
     if names_in(out) - set(content):
-        raise InputError("holds files of others, too", field="out", value=out, remedy="give a new folder")
+        raise InputError("holds other files, too", field="out", value=out, remedy="give a new folder")
     if names_in(out) and not overwrite:
         raise InputError(
             "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))

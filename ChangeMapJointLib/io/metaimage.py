@@ -12,9 +12,9 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.data_files import header_text, named_data_files, read_header_bytes
 from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
-from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, TURNED_AXIS, check_shape, check_voxel_size
 from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 KINDS = {
@@ -111,14 +111,20 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
     if not last:
         raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=EXPORT_AGAIN)
     fields = _Fields()
-    for line in as_text(content[: last.end()]).splitlines():
+    for line in header_text(content[: last.end()]).splitlines():
         name, equals, value = line.partition("=")
         if not equals and line.strip():
-            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=EXPORT_AGAIN)
+            raise InputError(
+                f"not a readable MetaImage file ('{line[:40]}' is not 'name = value')", remedy=EXPORT_AGAIN
+            )
         fields[name.strip()] = value.strip()
     if fields.get("ObjectType", "Image") != "Image":
         raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}'", expected="Image")
-    return fields, as_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [], last.end()
+    return (
+        fields,
+        header_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [],
+        last.end(),
+    )
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused
@@ -129,15 +135,15 @@ def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
         raise InputError(
             "no voxel size (ElementSpacing is missing)", expected="three positive numbers", remedy="export it again"
         )
-    check_voxel_size(np.array(spacing[:3]))
+    check_voxel_size(np.abs(spacing[:3]))
     direction = next((fields.numbers(name, rank * rank) for name in DIRECTION_NAMES if name in fields), None)
     origin = next((fields.numbers(name, rank) for name in ORIGIN_NAMES if name in fields), None)
-    notes = () if direction else (NO_ORIENTATION,)
+    notes = (*(() if direction else (NO_ORIENTATION,)), *((TURNED_AXIS,) if min(spacing[:3]) < 0 else ()))
     matrix = np.eye(4)
     axes = np.reshape(direction, (rank, rank))[:3, :3] if direction else np.eye(3)
     matrix[:3, :3] = axes.T * spacing[:3]
     matrix[:3, 3] = origin[:3] if origin else 0.0
-    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""), max(spacing[:3]))
+    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""), float(np.abs(spacing[:3]).max()))
     matrix[:3] *= factor
     return matrix, (*notes, *unit_notes)
 

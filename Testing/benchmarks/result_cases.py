@@ -42,7 +42,7 @@ def findings() -> str:
         point = found[name]
         low, high = point["false_per_scan_interval"]
         false = round(point["false_per_null_pair"] * nulls)
-        count = f"{point['false_per_scan']:.2f} false a scan ({low:.2g} to {high:.2f})"
+        count = f"{point['false_per_scan']:.2f} false per scan ({low:.2g} to {high:.2f})"
         return f"*{name}*: {count}, {false} in {nulls} null pairs"
 
     def cells(key: str, name: str, more: Sequence[str] = ("", "")) -> list[str]:

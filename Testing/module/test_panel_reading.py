@@ -15,7 +15,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QApplication
 from slicerhost import dialogs, user
 
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, of_run, slice_node
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, nodes_of_run, slice_node
 
 DATES = {"reference": "2024-05-14", "template": "2023-10-02"}  # 225 days apart
 
@@ -163,7 +163,7 @@ def test_decisions_reach_table_report_and_text(read, tmp_path) -> None:
 def test_findings_become_a_segmentation_and_a_table_beside_the_run(read) -> None:
     user.click(read.ui.segmentationButton)
     user.click(read.ui.tableButton)
-    made = of_run(read.panel.session.results.run)
+    made = nodes_of_run(read.panel.session.results.run)
     segments = made["segmentation"].GetSegmentation()
     assert [segments.GetNthSegment(i).GetName().split(",")[1] for i in range(2)] == [" new", " resolved"]
     voxels = slicer.util.arrayFromSegmentBinaryLabelmap(made["segmentation"], segments.GetNthSegmentID(0))
@@ -205,6 +205,15 @@ def test_two_patient_numbers_are_a_red_warning_without_their_values(widget) -> N
     user.choose(widget.ui.templateSelector, prior)
     assert "TWO PATIENTS" not in widget.ui.inputCheckLabel.text
     assert "another body part: ABDOMEN" in widget.ui.inputCheckLabel.text
+
+
+def test_lossy_compression_is_said_by_the_panel_as_by_the_gate(widget) -> None:
+    current, prior = nodes()
+    prior.SetAttribute("DICOM.instanceUIDs", "1.3")
+    slicer.dicomDatabase.put("1.3", **{"0028,2110": "01", "0028,2112": "12.5"})
+    user.choose(widget.ui.referenceSelector, current)
+    user.choose(widget.ui.templateSelector, prior)
+    assert "compressed with loss (ratio 12.5:1)" in widget.ui.inputCheckLabel.text
 
 
 def test_stored_results_are_listed_with_their_size_and_deleted_on_request(read) -> None:

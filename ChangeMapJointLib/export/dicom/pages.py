@@ -94,7 +94,7 @@ def document(content: DicomContent, said: DocumentContent) -> Dataset:
 
 
 def draw(content: DicomContent) -> list[Sheet]:
-    """Draw the pages: verdict and list, one page a finding, what was not seen; they do not say whose they are."""
+    """Draw the pages: verdict and list, one page per finding, what was not seen; they do not name the patient."""
     report = content.report
     sheets = [_summary(content)]
     if report is not None:

@@ -8,8 +8,6 @@ prior is sampled; that is y, and its grid holds u.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import highdicom as hd
 import numpy as np
 from pydicom.dataset import Dataset
@@ -19,6 +17,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.export.dicom import codes
 from ChangeMapJointLib.export.dicom.content import RESEARCH, DicomContent, finish
+from ChangeMapJointLib.export.dicom.references import references, series_reference
 from ChangeMapJointLib.io.dicom.images import SourceImages
 
 
@@ -51,16 +50,6 @@ def deformable_registration(content: DicomContent) -> Dataset | None:
     return result
 
 
-def references(images: Sequence[Dataset]) -> list[Dataset]:
-    """Return one reference for each image."""
-    result = []
-    for image in images:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        result.append(item)
-    return result
-
-
 def _registration(content: DicomContent, name: str, number: int, sop_class: str) -> Dataset:
     """Return an object without its registration."""
     arguments = content.common(name, number)
@@ -86,14 +75,12 @@ def _refer(result: Dataset, content: DicomContent) -> None:
     other_studies: dict[str, list[Dataset]] = {}
     result.ReferencedSeriesSequence = []
     for scan in (content.reference, content.template):
-        series = Dataset()
-        series.SeriesInstanceUID = scan.series_uid
-        series.ReferencedInstanceSequence = references(scan.images)
-        study = str(scan.first.StudyInstanceUID)
-        if study == content.reference.first.StudyInstanceUID:
-            result.ReferencedSeriesSequence.append(series)
-        else:
-            other_studies.setdefault(study, []).append(series)
+        for (study, uid), images in scan.by_series().items():
+            series = series_reference(uid, images)
+            if study == content.reference.first.StudyInstanceUID:
+                result.ReferencedSeriesSequence.append(series)
+            else:
+                other_studies.setdefault(study, []).append(series)
     if other_studies:
         result.StudiesContainingOtherReferencedInstancesSequence = []
         for study, of_study in other_studies.items():

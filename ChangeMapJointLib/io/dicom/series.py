@@ -8,19 +8,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.io.dicom.dicomdir import Source, open_scan
+from ChangeMapJointLib.io.dicom.dicomdir import ImageFiles, open_scan
 from ChangeMapJointLib.io.dicom.headers import Frame, read_frames
-from ChangeMapJointLib.io.dicom.listing import Series, choose_series, label_series
+from ChangeMapJointLib.io.dicom.listing import ListedSeries, choose_series, label_series
 from ChangeMapJointLib.io.dicom.parts import MIN_SLICES, Part, slice_positions, split_into_stacks
 from ChangeMapJointLib.io.dicom.pixels import Fingerprints, read_voxels
 from ChangeMapJointLib.io.dicom.stacks import Stack
 from ChangeMapJointLib.io.sources import SourceFile
 from ChangeMapJointLib.scan.volume import Volume
 
+LEAST_TILT_DEG = 1.0  # over a chest of 300 mm, less shears by at most 5 mm
 
-def list_series(path: Path, *, progress: Progress = silent) -> tuple[Series, ...]:
+
+def list_series(path: Path, *, progress: Progress = silent) -> tuple[ListedSeries, ...]:
     """List every series in a folder (searched recursively), a zip archive or a file, usable or not.
 
     Raises:
@@ -36,7 +40,7 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
     Args:
         path: the source. Files that are not DICOM, localizers, reports, segmentations, pictures and series with fewer
             than three slice positions are ignored.
-        selector: label or SeriesInstanceUID (see :class:`Series`); needed if there are several CT series.
+        selector: label or SeriesInstanceUID (see :class:`ListedSeries`); needed if there are several CT series.
         progress: called with the fraction done.
 
     Raises:
@@ -52,7 +56,7 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
 @contextmanager
 def open_stack(
     path: Path, selector: str | None = None, *, progress: Progress = silent
-) -> Iterator[tuple[Series, Stack, Source]]:
+) -> Iterator[tuple[ListedSeries, Stack, ImageFiles]]:
     """Choose the CT series in a source, whose files can be read inside the block; see :func:`read_dicom`.
 
     Raises:
@@ -68,7 +72,7 @@ def open_stack(
             raise error.at(path) from error
 
 
-def _missing_files_note(chosen: Series, source: Source) -> tuple[str, ...]:
+def _missing_files_note(chosen: ListedSeries, source: ImageFiles) -> tuple[str, ...]:
     """Return a note if a DICOMDIR lists more files of the series than there are."""
     missing, listed = source.missing.get(chosen.uid, 0), source.listed.get(chosen.uid, 0)
     if not missing or chosen.slices >= listed:
@@ -79,7 +83,7 @@ def _missing_files_note(chosen: Series, source: Source) -> tuple[str, ...]:
     )
 
 
-def _series(files: Sequence[SourceFile], progress: Progress) -> list[Series]:
+def _series(files: Sequence[SourceFile], progress: Progress) -> list[ListedSeries]:
     """Find the series in the files, without labels."""
     groups: dict[str, list[Frame]] = defaultdict(list)
     for number, file in enumerate(files, 1):
@@ -87,7 +91,7 @@ def _series(files: Sequence[SourceFile], progress: Progress) -> list[Series]:
             groups[frame.series_uid].append(frame)
         progress(number / len(files), "reading headers")
     groups = _joined_if_single(groups)
-    series: list[Series] = []
+    series: list[ListedSeries] = []
     for uid, frames in groups.items():
         series += _series_of(uid, frames)
     return sorted(series, key=lambda entry: (int(entry.label or 0), entry.uid))
@@ -122,11 +126,11 @@ def _why_no_volume(slices: Sequence[Frame]) -> str:
     return f"{positions} slice position(s), expected a volume"
 
 
-def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
+def _series_of(uid: str, frames: Sequence[Frame]) -> list[ListedSeries]:
     """Return the stacks of one SeriesInstanceUID, or one entry that says why there is none."""
     slices = [frame for frame in frames if not frame.exclusion]
     first = (slices or frames)[0]
-    whole = Series(_label(first), uid, len(slices or frames), first.acquisition)
+    whole = ListedSeries(_label(first), uid, len(slices or frames), first.acquisition)
     if not slices:
         return [replace(whole, problem=first.exclusion, excluded=True)]
     problems = [frame.problem for frame in slices if frame.problem]
@@ -148,7 +152,7 @@ def _label(frame: Frame) -> str:
     return "" if frame.series_number is None else str(frame.series_number)
 
 
-def _of_part(whole: Series, part: Part, notes: tuple[str, ...]) -> Series:
+def _of_part(whole: ListedSeries, part: Part, notes: tuple[str, ...]) -> ListedSeries:
     stack = part.stack
     frames = part.frames if stack is None else stack.frames
     acquisition = frames[0].acquisition
@@ -156,6 +160,7 @@ def _of_part(whole: Series, part: Part, notes: tuple[str, ...]) -> Series:
     if len(thickness_mm) > 1:
         acquisition = replace(acquisition, slice_thickness_mm=thickness_mm[-1])
         notes += (f"The slices are {thickness_mm[0]:g} to {thickness_mm[-1]:g} mm thick; the larger value was used.",)
+    notes += (*_frame_of_reference_notes(frames), *_tilt_notes(stack))
     stack = stack and replace(stack, notes=(*stack.notes, *notes))
     return replace(
         whole,
@@ -165,4 +170,29 @@ def _of_part(whole: Series, part: Part, notes: tuple[str, ...]) -> Series:
         stack=stack,
         problem=part.problem,
         difference=part.difference,
+    )
+
+
+def _frame_of_reference_notes(frames: Sequence[Frame]) -> tuple[str, ...]:
+    """Return a note if the positions refer to several frames of reference."""
+    count = len({frame.frame_of_reference for frame in frames})
+    if count == 1:
+        return ()
+    return (
+        f"The images name {count} frames of reference: by the header, their positions do not belong together. They "
+        "were taken for one scan, since they form an even stack.",
+    )
+
+
+def _tilt_notes(stack: Stack | None) -> tuple[str, ...]:
+    """Return a note if the header states a gantry tilt that the positions do not show."""
+    degrees = 0.0 if stack is None else max((frame.tilt_degrees for frame in stack.frames), key=abs)
+    if stack is None or abs(degrees) <= LEAST_TILT_DEG or stack.shear_mm != (0.0, 0.0):
+        return ()
+    normal = np.asarray(stack.grid.direction)[:, 2]
+    if np.degrees(np.arccos(min(abs(float(normal[2])), 1.0))) > LEAST_TILT_DEG:
+        return ()  # tilted images along a tilted axis, straightened by the scanner
+    return (
+        f"The header states a gantry tilt of {degrees:g} degrees that positions and orientation do not show: either "
+        "the images were straightened before, or the scan is sheared.",
     )
