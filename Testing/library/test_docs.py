@@ -178,7 +178,7 @@ def test_scripts_of_the_results_are_there():
 def test_offline_wheels_are_those_that_the_module_asks_for():
     page = (DOCS / "install.md").read_text("utf-8")
     asked = re.findall(
-        r"^(\w+)>=([\d.]+)",
+        r"^(\w+)>=([\d.]+)(?!.*(?:dicom|pdf))",  # what an export asks for comes over the network
         (ROOT / "ChangeMapJoint" / "Resources" / "requirements.txt").read_text("utf-8"),
         re.MULTILINE,
     )

@@ -21,7 +21,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.cohort.overview import write_overview
 from ChangeMapJointLib.cohort.record import PairRecord, figures_of
-from ChangeMapJointLib.cohort.table import write_tables
+from ChangeMapJointLib.cohort.table import write_cohort_table
 from ChangeMapJointLib.io.reading_file import ReadingFile
 
 FOLDER = "Poisonfolder"
@@ -124,7 +124,7 @@ def test_anonymous_objects_and_how_they_are_sent(poisoned, tmp_path):
 def test_table_and_overview_of_a_cohort(poisoned, tmp_path):
     pd = pytest.importorskip("pandas", reason="pandas, of the extra cohort, is not installed")
     records = [PairRecord("pair 1", "done", figures=figures_of(poisoned.run))]
-    table = write_tables(tmp_path, records)
+    table = write_cohort_table(tmp_path, records)
     write_overview(tmp_path, records, total=1)
     for name, content in files(tmp_path):
         poisoned.search(name, content)
