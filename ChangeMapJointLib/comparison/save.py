@@ -118,7 +118,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
     write.write_rigid(folder / run_files.RIGID, result.rigid.matrix)
     write_nrrd(folder / run_files.LUNGS_REFERENCE, pair.reference.lungs.labels, grid)
     write_nrrd(folder / run_files.LUNGS_TEMPLATE, pair.template.lungs.labels, pair.template.grid)
-    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
+    write_tables(folder, result)
     if maps is None or result.findings is None:
         return
     write_map = partial(write_nrrd, step=run_files.MAP_STEP)
@@ -135,6 +135,13 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
     write_nrrd(folder / run_files.TRUST, maps.trust, field.grid, step=run_files.TRUST_STEP)
     labels = result.findings.labels if result.findings.labels is not None else np.zeros(grid.shape)
     write_nrrd(folder / run_files.FINDING_LABELS, labels.astype(np.int16), grid)
+
+
+def write_tables(folder: Path, result: Result) -> None:
+    """Write the verdict and, where changes were looked for, the lists of findings into ``folder``."""
+    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
+    if result.maps is None or result.findings is None:
+        return
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
     write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=read_judge().operating_points)
     if result.candidates is not None:

@@ -79,7 +79,7 @@ class DocumentContent:
 
     Attributes:
         records: ``run``, ``quality``, ``findings`` and ``candidates`` by name.
-        sha256: of ``run.json``, which holds the hashes of all other files.
+        sha256: of ``run.json``, which holds the hashes of all other files; empty where the result was not saved.
         identity: of the patient, where asked for.
         decisions: by number of the finding.
         registration: the reader's verdict on the registration; empty without one.
@@ -197,7 +197,7 @@ class DocumentContent:
     @property
     def version_line(self) -> str:
         """Version and hash, as they stand on every page."""
-        return f"ChangeMapJoint {self.version}, result {self.sha256[:16]}"
+        return f"ChangeMapJoint {self.version}, result {self.sha256[:16] or 'not saved'}"
 
     def _decision(self, entry: Entry) -> Decision:
         return self.decisions.get(int(entry["id"]), Decision())
