@@ -19,6 +19,7 @@ READ = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 MOST_WORDS = 600
+IMPORT = re.compile(r"^from (ChangeMapJointLib\.[\w.]+) import (.+)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,16 @@ def test_python_in_the_documentation_names_what_there_is():
         names = [(node.value.id, node.attr) for node in used if isinstance(node.value, ast.Name)]
         assert {name for owner, name in names if owner == "cmj"} <= set(dir(cmj))
         assert {name for owner, name in names if owner == "result"} <= results
+
+
+def test_what_the_documentation_imports_is_there():
+    missing = []
+    for page in [ROOT / "README.md", *PAGES]:
+        for module, names in IMPORT.findall(page.read_text("utf-8")):
+            body = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")).body
+            there = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+            missing += [f"{page.name}: {name}" for name in names.split(", ") if name not in there]
+    assert not missing
 
 
 def test_the_first_python_page_lists_the_front_door(hooks):
