@@ -8,11 +8,12 @@ from typing import Any
 
 import slicer
 
-from ChangeMapJointLib.io.dicom.values import contrast_agent, patient_key, without_identity
+from ChangeMapJointLib.io.dicom.values import contrast_agent, lossy_ratio, patient_key, without_identity
 from ChangeMapJointLib.scan.volume import Acquisition
 
 DATE_TAGS = ("0008,0022", "0008,0021", "0008,0020")  # acquisition, series, study
 KERNEL_TAG, THICKNESS_TAG, KV_TAG = "0018,1210", "0018,0050", "0018,0060"
+LOSSY_TAGS = ("0028,2110", "0028,2112")  # whether, and the ratio
 MODALITY_TAG, CONTRAST_TAG, PATIENT_TAGS = "0008,0060", "0018,0010", ("0010,0020", "0010,0010")
 DATE_ATTRIBUTE = "ChangeMapJoint.date"  # for scans that were not loaded from DICOM
 
@@ -33,6 +34,7 @@ def acquisitionOf(node: Any) -> Acquisition:
         contrast=contrast if contrast is None else without_identity(contrast, patient),
         patient_key=patient_key(*patient),
         kvp=_number(first, KV_TAG),
+        lossy_ratio=lossy_ratio(*(instanceValue(first, tag) for tag in LOSSY_TAGS)),
     )
 
 

@@ -70,6 +70,8 @@ class FindingsSection:
         choices = () if session is None else session.listChoices
         names = words.listNames()
         fillChoices(self.ui.listComboBox, [(key, names[key]) for key in choices])
+        for index, key in enumerate(choices):
+            self.ui.listComboBox.setItemData(index, words.listHints()[key], qt.Qt.ToolTipRole)
         self.ui.listComboBox.enabled = len(choices) > 1
         self.ui.notSeenLabel.text = words.notSeenText(() if session is None else session.notSeen)
         self._shown = ()

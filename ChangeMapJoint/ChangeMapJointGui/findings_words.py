@@ -62,14 +62,14 @@ def strengthHint(judged: bool) -> str:
 
 
 def listNames() -> dict[str, str]:
-    """Return the lists that can be chosen, by key."""
-    names = {
-        "sensitive": _("Sensitive: {hint}"),
-        "standard": _("Standard: {hint}"),
-        "specific": _("Specific: {hint}"),
-    }
-    lists = {str(key): names[key].format(hint=_(hint)) for key, hint in OPERATING_POINT_HINTS.items()}
-    return {**lists, BY_MAP: _("By the map: its regions at the threshold above")}
+    """Return the lists that can be chosen, by key; short, so that a narrow panel shows them whole."""
+    return {"sensitive": _("Sensitive"), "standard": _("Standard"), "specific": _("Specific"), BY_MAP: _("By the map")}
+
+
+def listHints() -> dict[str, str]:
+    """Return what each of the lists holds, by key."""
+    hints = {str(key): _(hint) for key, hint in OPERATING_POINT_HINTS.items()}
+    return {**hints, BY_MAP: _("all regions of the map at the threshold above")}
 
 
 def kindNames() -> dict[str, str]:

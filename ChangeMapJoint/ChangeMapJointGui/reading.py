@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointGui.findings_csv import COLUMNS, rowValues, writeTable
 from ChangeMapJointGui.findings_words import FindingRow
@@ -12,6 +12,9 @@ from ChangeMapJointGui.pair_facts import PairFacts
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.export import finding_text
 from ChangeMapJointLib.export.reader_decisions import ReaderDecisions, ReaderLine
+
+if TYPE_CHECKING:  # the report's own packages may not be there
+    from ChangeMapJointLib.export.document.content import Decision
 
 
 def readingOf(session: Any, rows: Sequence[FindingRow]) -> ReaderDecisions:
@@ -42,6 +45,48 @@ def saveReport(path: Path, session: Any, rows: Sequence[FindingRow]) -> None:
     from ChangeMapJointLib.scene.report import write_scene_report
 
     write_scene_report(path, session.results, readingOf(session, rows))
+
+
+def savePdf(path: Path, session: Any, patient: Sequence[str] = ()) -> None:
+    """Make the report as a PDF from the scene, with the reader's decisions on the findings of the run.
+
+    Args:
+        path: of the file.
+        session: the run on screen.
+        patient: name, ID, birth date as in DICOM, sex, accession number and study UID; empty to name nobody.
+    """
+    from ChangeMapJointLib.export.document.content import Identity
+    from ChangeMapJointLib.io.dicom.values import as_iso_date
+    from ChangeMapJointLib.scene.report import write_scene_pdf
+
+    identity = Identity()
+    if patient:
+        name, number, born, *rest = patient
+        identity = Identity(name, number, as_iso_date(born) or "", *rest)
+    write_scene_pdf(
+        path,
+        session.results,
+        decisions=_decisionsOf(session),
+        registration=session.readerVerdict,
+        identity=identity,
+    )
+
+
+def _decisionsOf(session: Any) -> dict[int, Decision]:
+    """Return the decisions on the findings of the run by their numbers in ``findings.json``."""
+    from ChangeMapJointLib.export.document.content import Decision
+
+    own = session.lists.own
+    if not session.hasFindings:
+        return {}
+    changes = session.findings(session.mapThreshold, 1, (1, -1)) if own is None else session.sections(own)["finding"]
+    listed = {int(entry["id"]) for entry in session.results.rows}
+    reviews = {
+        int(one.measured["id"]): session.review(one.key)
+        for one in changes
+        if one.measured is not None and int(one.measured["id"]) in listed
+    }
+    return {number: Decision(review["verdict"], review["comment"]) for number, review in reviews.items()}
 
 
 def segmentationOf(session: Any, rows: Sequence[FindingRow]) -> Any:

@@ -188,7 +188,7 @@ class Session:
                 {
                     "id": row.number,
                     "kind": row.change.kind,
-                    "centre_mm": row.change.centre_mm,
+                    "centre_mm": _markedPlace(row.change),
                     "remark": (row.change.measured or {}).get("remark", ""),
                     "label": row.section if row.section in ("possible", "explained", "stable") else row.change.kind,
                 }
@@ -333,6 +333,7 @@ class Session:
         left, came = set(self._views) - set(views), [view for view in views if view not in self._views]
         self._views = views
         self._overlay.set_views(views)
+        self._panes.limit(views)
         self._checkLayers.clear(existing(list(left)))
         self._drawChecks(came)
         if self.results.findings is not None:
@@ -362,3 +363,12 @@ class Session:
         """Remove the run from the screen and stop observing; its nodes stay in the scene."""
         self.leave()
         self._overlay.remove()
+
+
+def _markedPlace(change: ListedChange) -> Any:
+    """Return where a change is marked: in the lesion that the current scan shows, else in the region of change.
+
+    A nodule that shrank on one side has its region of change beside it.
+    """
+    lesion = (change.measured or {}).get("lesion_reference") or {}
+    return lesion.get("centre_mm") or change.centre_mm

@@ -32,6 +32,7 @@ from ChangeMapJointLib.io.provenance import describe_device, versions, voxels_sh
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
+from ChangeMapJointLib.scan.lungs import is_on_missing_lung
 from ChangeMapJointLib.scan.volume import Volume
 
 
@@ -140,10 +141,22 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
         write_findings_json(folder / run_files.CANDIDATES, result.candidates)
 
 
+MISSING_LUNG = ("one_sided", "one_lung")  # rules of the gate
+
+
 def all_notes(result: Result) -> tuple[str, ...]:
-    """Collect the notes of lung segmentation, network and pipeline, one sentence each."""
+    """Collect the notes of lung segmentation, network and pipeline, one sentence each.
+
+    That a lung is missing is left out where the gate says so already, with what it means.
+    """
     sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
-    lung_notes = [f"{side}: {note}" for side, lungs in sides for note in lungs.notes]
+    told = {reason.scan for reason in result.gate.reasons if reason.rule in MISSING_LUNG}
+    lung_notes = [
+        f"{side}: {note}"
+        for side, lungs in sides
+        for note in lungs.notes
+        if not (side in told and is_on_missing_lung(note))
+    ]
     return (*lung_notes, *given_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
 
 
@@ -228,6 +241,7 @@ def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
     return {
         "name": name,
         "sha256": scan.sha256,
+        "bytes": scan.file_bytes,
         "voxels_sha256": voxels_sha256(volume.array),
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),

@@ -13,6 +13,7 @@ from ChangeMapJointLib.core.errors import InputError
 
 # -- what a file holds ----------------------------------------------------------------------
 LOWEST_HU = -1024  # lowest HU of a CT: 12 bits with the usual intercept end here, and everything below is padding
+MARK = 1e30  # programs write the largest numbers of a type, such as 3.4e38, where they have no value
 NOT_SCANNED_HU = LOWEST_HU  # value outside the field of view, in memory and in written files
 
 # -- what a density means -------------------------------------------------------------------
@@ -54,8 +55,8 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
     whole = True
     for plane in array:  # slice by slice, to avoid a second volume in memory
         if np.issubdtype(plane.dtype, np.floating):
-            if not _is_finite(plane).all():
-                count = sum(int((~_is_finite(p)).sum()) for p in array)
+            if not is_finite(plane).all():
+                count = sum(int((~is_finite(p)).sum()) for p in array)
                 raise InputError(
                     f"{count} voxel(s) are NaN or infinite", expected="finite HU", remedy="repair it or export it again"
                 )
@@ -67,6 +68,6 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
     return result
 
 
-def _is_finite(array: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Mark the values that are finite and remain so as float32."""
-    return np.abs(array) <= np.finfo(np.float32).max  # type: ignore[no-any-return]
+def is_finite(array: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Mark the values that are finite numbers, and not so large that they can only be marks; bool of the same shape."""
+    return np.abs(array) < MARK  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ from ChangeMapJointLib.gate.answer import GateAnswer, GateReason, reason
 from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
 from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.scan.lungs import Lungs
+from ChangeMapJointLib.scan.missing import without_missing
 from ChangeMapJointLib.scan.padding import find_padding, mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -34,6 +35,7 @@ MOSTLY_PADDING = 0.5  # of a scan
 WRAPPED = 2**15  # negative numbers stored as unsigned ones are at least this large
 HIGHEST_HU = 3071  # of 12 bits; metal on an extended scale has more
 EDGE_SHARE = 0.001  # of a plane: fewer voxels denser than air are noise
+LEAST_SHIFTED = -100.0  # air of a scan in HU + 1000
 RESCALE_INTERCEPT_HU = -1024.0  # the usual one; -1000 looks the same here
 
 
@@ -59,6 +61,7 @@ class CheckLimits:
         min_tissue: smallest share of soft tissue in soft tissue and lung where most of the scan is padding: with less,
             all but the lungs was removed.
         max_metal: largest share of voxels above 4000 HU.
+        max_darkest_hu: highest value of the darkest 1 % of what was measured.
     """
 
     min_voxels: int = int(_limit("voxels"))
@@ -70,6 +73,7 @@ class CheckLimits:
     possible_peak_hu: tuple[float, float] = (_limit("soft_peak_low_hu"), _limit("soft_peak_high_hu"))
     min_tissue: float = _limit("only_lung_percent") / 100
     max_metal: float = _limit("bright_percent") / 100
+    max_darkest_hu: float = _limit("darkest_hu")
 
 
 def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
@@ -83,14 +87,16 @@ def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
         The scan with ``unseen`` set and with notes.
 
     Raises:
-        InputError: too few or too coarse voxels, or numbers that are not CT numbers in HU: a label map, a picture, a
-            normalised or unscaled image, MR, nothing but air.
+        InputError: too few or too coarse voxels, voxels without a number or empty slices inside the volume, or numbers
+            that are not CT numbers in HU: a label map, a picture, a normalised or unscaled image, MR, nothing but air.
     """
     limits = limits or CheckLimits()
     try:
         _check_size(volume, limits)
+        volume = _with_numbers(volume)
         _check_whole(volume, limits)
         _check_hu(volume, limits)
+        _check_blank_slices(volume)
     except InputError as error:
         raise error.at(volume.source) from error
     volume = mark_unseen(volume)  # not earlier: padding values help to recognise a wrong scale
@@ -156,6 +162,10 @@ def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:
     """Collect what is unusual about one scan, and the notes from reading it."""
     modality = volume.acquisition.modality
     yield reason("modality", modality not in (None, "CT"), scan=name, modality=modality)
+    if volume.acquisition.lossy_ratio is not None:
+        ratio = volume.acquisition.lossy_ratio
+        words = f"ratio {ratio:.3g}:1" if ratio > 1 else "ratio not given"
+        yield reason("lossy", ratio, scan=name, ratio=words)
     unusual = _unusual(volume)
     sentences = {entry.sentence for entry in unusual}
     yield from (replace(entry, scan=name) for entry in unusual)
@@ -206,6 +216,29 @@ def _check_size(volume: Volume, limits: CheckLimits) -> None:
         )
 
 
+def _with_numbers(volume: Volume) -> Volume:
+    """Mark NaN and infinity at the outside of the volume as unseen."""
+    array, missing = without_missing(volume.array)
+    if missing is None:
+        return volume
+    return replace(volume, array=array, unseen=missing if volume.unseen is None else missing | volume.unseen)  # type: ignore[arg-type]
+
+
+def _check_blank_slices(volume: Volume) -> None:
+    """Check that no axial slice between others is empty: the lungs above and below it would be taken apart."""
+    array, grid = volume.grid.lps_view(volume.array)
+    blank = array.min(axis=(1, 2)) == array.max(axis=(1, 2))
+    filled = np.flatnonzero(~blank)
+    inner = np.flatnonzero(blank[filled[0] : filled[-1]]) + filled[0] if filled.size else filled
+    if inner.size:
+        z_mm = grid.to_physical((0, 0, int(inner[0])))[2]
+        raise InputError(
+            f"{inner.size} slice(s) between others hold a single value, the lowest at z = {z_mm:.0f} mm",
+            expected="a scan without gaps",
+            remedy="export the whole series again, or give the part above or below",
+        )
+
+
 def _check_whole(volume: Volume, limits: CheckLimits) -> None:
     """Check that tissue was left around the lungs."""
     step = max(1, int(np.ceil((volume.array.size / SAMPLED_VOXELS) ** (1 / 3))))
@@ -239,11 +272,9 @@ def _check_hu(volume: Volume, limits: CheckLimits) -> None:
 
 def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     values = _sampled(array)
-    low, high = float(array.min()), float(array.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError("voxels that are NaN or infinite", expected="finite HU", remedy="repair or export it again")
     problem = _hu_problem(values, limits)
     if problem:
+        low, high = float(array.min()), float(array.max())
         message = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
         raise InputError(message, remedy=_likeness(values, limits))
 
@@ -277,10 +308,20 @@ def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
         return f"only {air:.1%} of the voxels are air or lung ({AIR_OR_LUNG_HU[0]:g} to {AIR_OR_LUNG_HU[1]:g} HU)"
     if soft < limits.min_soft:
         return f"only {soft:.1%} of the voxels that may be body are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
+    darkest = _darkest_hu(values)
+    if darkest > limits.max_darkest_hu:
+        return f"only 1% of the voxels lie below {darkest:.0f} HU, but air has -1000"
     peak = _soft_peak(values)
     if not limits.possible_peak_hu[0] <= peak <= limits.possible_peak_hu[1]:
         return f"the most common soft-tissue value would be {peak:.0f} HU"
     return ""
+
+
+def _darkest_hu(values: NDArray[np.float32]) -> float:
+    """Return the value below which 1 % of what was measured lies."""
+    padding = find_padding(values)
+    measured = values if padding is None or padding.all() else values[~padding]
+    return float(np.percentile(measured, 1))
 
 
 def _soft_peak(values: NDArray[np.float32]) -> float:
@@ -294,8 +335,11 @@ def _soft_peak(values: NDArray[np.float32]) -> float:
 def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
     """Return what the numbers look like instead of HU, and what to do."""
     low, spread = float(values.min()), float(np.ptp(values))
-    if not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
+    shifted = _darkest_hu(values) >= LEAST_SHIFTED
+    if shifted and not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
         return "they look like HU +1000 or +1024: give the file with the rescale intercept applied"
+    if not _hu_problem(-values, limits):
+        return "the scale is inverted: give the original CT"
     wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):
         return "negative numbers seem to be stored as unsigned: export it again as signed"

@@ -24,7 +24,7 @@ class Rule:
         checks: the group that the row belongs to; rows are in the order in which they are checked.
         quantity: what is measured, with its unit.
         sentence: the text for the reader; fields in braces are filled in.
-        remedy: what to do.
+        remedy: what to do; empty where the sentence says it.
         look: limit beyond which the answer is ``look``; None for no limit.
         refuse: limit beyond which the answer is ``refuse``; None for no limit.
         rises: whether larger values are worse.
@@ -34,7 +34,7 @@ class Rule:
     checks: str
     quantity: str
     sentence: str
-    remedy: str
+    remedy: str = ""
     look: float | None = None
     refuse: float | None = None
     rises: bool = True
@@ -83,9 +83,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "finite",
         CHEST,
-        "voxels that are NaN or infinite",
-        "voxels that are NaN or infinite, expected finite HU",
-        "repair or export it again",
+        "voxels inside the volume that are NaN or infinite; connected to its outside, they are padding",
+        "voxels inside the volume are NaN or infinite, expected such voxels at its outside only",
+        "repair it or resample it again",
         refuse=0,
     ),
     Rule(
@@ -96,6 +96,14 @@ RULES: tuple[Rule, ...] = (
         "give a CT in HU",
         refuse=0.5,
         rises=False,
+    ),
+    Rule(
+        "darkest_hu",
+        CHEST,
+        "HU below which only 1 % of what was measured lies",
+        "only 1% of the voxels lie below {hu} HU, but air has -1000",
+        "give a CT in HU",
+        refuse=-750,
     ),
     Rule(
         "soft_percent",
@@ -128,7 +136,6 @@ RULES: tuple[Rule, ...] = (
         CHEST,
         "most common soft-tissue value in HU",
         "The most common soft-tissue value is {hu} HU, which is unusual: the HU scale may be wrong.",
-        "",
         look=130,
         refuse=250,
     ),
@@ -137,7 +144,6 @@ RULES: tuple[Rule, ...] = (
         CHEST,
         "most common soft-tissue value in HU",
         "The most common soft-tissue value is {hu} HU, which is unusual: the HU scale may be wrong.",
-        "",
         look=-150,
         refuse=-250,
         rises=False,
@@ -147,7 +153,6 @@ RULES: tuple[Rule, ...] = (
         PATIENT,
         "1 where the patients' names and numbers in the headers differ",
         "WARNING: the two headers name different patients; make sure that both scans are of the same person.",
-        "",
         look=0,
     ),
     Rule(
@@ -163,7 +168,6 @@ RULES: tuple[Rule, ...] = (
         PATIENT,
         "agreement of lung vessels after rigid alignment, -1 to 1 (RigidOptions)",
         "{message}",
-        "",
         look=0.55,
         refuse=0.45,
         rises=False,
@@ -174,7 +178,6 @@ RULES: tuple[Rule, ...] = (
         "days from reference to template",
         "WARNING: the template (prior) of {prior} is newer than the reference (current) of {current}; "
         "unless you swap them, new and resolved, growing and shrinking are the wrong way round.",
-        "",
         look=0,
     ),
     Rule(
@@ -182,7 +185,6 @@ RULES: tuple[Rule, ...] = (
         ORDER_OF_DATES,
         "1 where both dates are equal",
         "Both scans are of the same day, {date}.",
-        "",
         look=0,
     ),
     Rule(
@@ -245,7 +247,6 @@ RULES: tuple[Rule, ...] = (
         COVERAGE,
         "degrees between the scans (RigidOptions.warn_turn_deg)",
         "{message}",
-        "",
         look=15,
     ),
     Rule(
@@ -253,7 +254,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "notes from reading the file: slices missing or uneven, a gantry tilt corrected, ...",
         "{message}",
-        "",
         look=0,
     ),
     Rule(
@@ -261,7 +261,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "mm of the longest voxel edge",
         "Voxels of {mm} mm along one axis: smaller nodules may be missed.",
-        "",
         look=3,
         refuse=10,
     ),
@@ -278,7 +277,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "slice distance divided by slice thickness",
         "Slices of {thickness} mm every {distance} mm: lesions between them are not seen.",
-        "",
         look=1.5,
     ),
     Rule(
@@ -286,7 +284,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "larger slice thickness divided by the smaller one",
         "Different slice thickness, {current} and {prior} mm: small nodules look fainter in thicker slices.",
-        "",
         look=1.5,
     ),
     Rule(
@@ -294,7 +291,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "1 where the headers name different kernels",
         "Different reconstruction kernels, {current} and {prior}: fine texture may differ.",
-        "",
         look=0,
     ),
     Rule(
@@ -310,7 +306,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "1 where only one header states contrast agent",
         "By the headers, only the {which} has contrast agent: vessels and enhancing tissue may differ.",
-        "",
         look=0,
     ),
     Rule(
@@ -319,8 +314,15 @@ RULES: tuple[Rule, ...] = (
         "difference in HU of heart and great vessels",
         "Heart and great vessels have {current} and {prior} HU: contrast agent in one scan only, or different phases. "
         "Vessels and enhancing tissue may differ.",
-        "",
         look=60,
+    ),
+    Rule(
+        "lossy",
+        ACQUISITION,
+        "compression ratio of images that were compressed with loss; 1 where it is not given",
+        "The images were compressed with loss ({ratio}): faint and fine detail may be missing or altered.",
+        "Use the original images if there are any.",
+        look=0,
     ),
     Rule(
         "noise_hu",
@@ -335,7 +337,6 @@ RULES: tuple[Rule, ...] = (
         ACQUISITION,
         "larger noise divided by the smaller, where one scan has more than 25 HU",
         "One scan is much noisier, {current} and {prior} HU: another dose or kernel. Fine texture may differ.",
-        "",
         look=3,
     ),
     Rule(

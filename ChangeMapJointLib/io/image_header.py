@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Shape3
-from ChangeMapJointLib.core.hu import as_hu
 from ChangeMapJointLib.io.placing import Placement
 from ChangeMapJointLib.io.tilt import added_pixels, straighten_slice
 from ChangeMapJointLib.io.voxel_data import VoxelData, read_values
+from ChangeMapJointLib.scan.missing import hu_and_unseen
 
 MM = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "meter": 1000.0}
 MM |= {"um": 0.001, "µm": 0.001, "μm": 0.001, "micron": 0.001, "microns": 0.001}
@@ -44,6 +44,21 @@ class ImageHeader:
     slope: float = 1.0
     intercept: float = 0.0
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadScan:
+    """The voxels of a scan.
+
+    Attributes:
+        hu: ``[z, y, x]``.
+        unseen: bool ``[z, y, x]``, where the file has no numbers; None if it has one everywhere.
+        notes: remarks for the reader.
+    """
+
+    hu: NDArray[np.int16] | NDArray[np.float32]
+    unseen: NDArray[np.bool_] | None
+    notes: tuple[str, ...]
 
 
 def time_series_error(volumes: int) -> InputError:
@@ -88,22 +103,28 @@ def _is_voxel_mm(size: float) -> bool:
     return POSSIBLE_VOXEL_MM[0] <= size <= POSSIBLE_VOXEL_MM[1]
 
 
-def read_scan(header: ImageHeader, placement: Placement) -> tuple[NDArray[np.int16] | NDArray[np.float32], list[str]]:
-    """Read the scan as HU on ``placement.grid``, with notes from reading.
+def read_scan(header: ImageHeader, placement: Placement) -> ReadScan:
+    """Read the scan as HU on ``placement.grid``.
 
     Raises:
-        InputError: the file is damaged or truncated, or voxels are not finite numbers.
+        InputError: the file is damaged or truncated, or voxels inside the volume are not finite numbers.
     """
     values, notes = read_values(header.data)
-    hu = as_hu(scaled(values.reshape(header.shape), header))
+    hu, unseen = hu_and_unseen(scaled(values.reshape(header.shape), header))
     if placement.shear_mm == (0.0, 0.0):
-        return hu, list(notes)
-    spacing, slices = placement.grid.spacing_mm, header.shape[0]
+        return ReadScan(hu, unseen, tuple(notes))
     assert placement.grid.shape[1:] == _padded_shape(header.shape, placement)
-    straight = np.empty(placement.grid.shape, dtype=hu.dtype)
-    for k, plane in enumerate(hu):
-        straight[k] = straighten_slice(plane, k, slices, placement.shear_mm, spacing)
-    return straight, list(notes)
+    straight = _straightened(hu, placement)
+    if unseen is not None:
+        unseen = np.greater(_straightened(unseen.astype(np.float32), placement), 0)
+    return ReadScan(straight, unseen, tuple(notes))  # type: ignore[arg-type]
+
+
+def _straightened(array: NDArray[np.generic], placement: Placement) -> NDArray[np.generic]:
+    straight = np.empty(placement.grid.shape, dtype=array.dtype)
+    for k, plane in enumerate(array):
+        straight[k] = straighten_slice(plane, k, len(array), placement.shear_mm, placement.grid.spacing_mm)
+    return straight
 
 
 def _padded_shape(shape: Shape3, placement: Placement) -> tuple[int, int]:

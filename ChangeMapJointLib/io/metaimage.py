@@ -14,7 +14,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.io.data_files import header_text, named_data_files, read_header_bytes
 from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
-from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, TURNED_AXIS, check_shape, check_voxel_size
 from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 KINDS = {
@@ -135,15 +135,15 @@ def _affine(fields: _Fields, rank: int) -> tuple[FloatArray, tuple[str, ...]]:
         raise InputError(
             "no voxel size (ElementSpacing is missing)", expected="three positive numbers", remedy="export it again"
         )
-    check_voxel_size(np.array(spacing[:3]))
+    check_voxel_size(np.abs(spacing[:3]))
     direction = next((fields.numbers(name, rank * rank) for name in DIRECTION_NAMES if name in fields), None)
     origin = next((fields.numbers(name, rank) for name in ORIGIN_NAMES if name in fields), None)
-    notes = () if direction else (NO_ORIENTATION,)
+    notes = (*(() if direction else (NO_ORIENTATION,)), *((TURNED_AXIS,) if min(spacing[:3]) < 0 else ()))
     matrix = np.eye(4)
     axes = np.reshape(direction, (rank, rank))[:3, :3] if direction else np.eye(3)
     matrix[:3, :3] = axes.T * spacing[:3]
     matrix[:3, 3] = origin[:3] if origin else 0.0
-    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""), max(spacing[:3]))
+    factor, unit_notes = mm_per_unit(fields.get("DistanceUnits", ""), float(np.abs(spacing[:3]).max()))
     matrix[:3] *= factor
     return matrix, (*notes, *unit_notes)
 

@@ -35,6 +35,14 @@ HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
 MAGIC = {348: b"n+1", 540: b"n+2"}
 MAX_OFFSET_BYTES = 2**30
 SAME_SIZE = 0.01  # largest relative difference between pixdim and sform
+READ_AS_ITK = (
+    "It was read as by ITK and 3D Slicer. Programs such as nibabel, SPM and FSL take its rows from back to front "
+    "instead: check front and back, right and left."
+)
+NEGATIVE_PIXDIM = (
+    "The header gives negative voxel sizes in pixdim; the position is that of sform, which does not need them. ITK and "
+    "3D Slicer show such a file mirrored."
+)
 UNITS = {0: "", 1: "m", 2: "mm", 3: "um"}  # the low bits of xyzt_units
 KINDS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 UNUSABLE_KINDS = {
@@ -190,20 +198,19 @@ def _scale(slope: float, intercept: float) -> tuple[float, float]:
 def _affine(header: Nifti1Header, shape: Shape3) -> tuple[FloatArray, tuple[str, ...]]:
     """Return the matrix from index to mm in LPS, and notes."""
     pixdim = header["pixdim"].tolist()
-    check_voxel_size(pixdim[1:4])
     rows = [header[name].tolist() for name in ("srow_x", "srow_y", "srow_z")]
     sform = np.array([*rows, (0, 0, 0, 1)], dtype=np.float64) if header["sform_code"] > 0 else None
-    quaternion = [float(header[f"quatern_{letter}"]) for letter in "bcd"]
-    position = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
-    qform = _qform(pixdim, quaternion, position) if header["qform_code"] > 0 else None
+    has_qform = header["qform_code"] > 0
     notes: list[str] = []
     if sform is not None and not _is_position(sform):
-        if qform is None:
+        if not has_qform:
             raise InputError("sform in the header is not a position (zeros or no numbers)", remedy="export it again")
         notes.append("The sform in the header is not a position (zeros or no numbers); qform was used.")
         sform = None
+    sizes_mm, size_notes = _sizes(np.array(pixdim[1:4]), sform)
+    notes += size_notes
+    qform = _qform(header, sizes_mm) if has_qform else None
     if sform is not None:
-        _check_sizes(np.array(pixdim[1:4]), sform)
         notes += _compare_forms(sform, qform, shape) if qform is not None else []
         matrix = LPS_TO_RAS @ sform
     elif qform is not None:
@@ -213,17 +220,18 @@ def _affine(header: Nifti1Header, shape: Shape3) -> tuple[FloatArray, tuple[str,
             )
         matrix = LPS_TO_RAS @ qform
     else:
-        matrix = np.diag([*pixdim[1:4], 1.0])  # as in ITK
-        notes.append(NO_ORIENTATION)
+        matrix = np.diag([*sizes_mm, 1.0])  # as in ITK
+        notes += [NO_ORIENTATION, READ_AS_ITK]
     largest = float(np.linalg.norm(matrix[:3, :3], axis=0).max())
     factor, unit_notes = mm_per_unit(UNITS.get(int(header["xyzt_units"]) & 7, ""), largest)
     matrix[:3] *= factor
     return matrix, (*notes, *unit_notes)
 
 
-def _qform(pixdim: list[float], quaternion: list[float], position: list[float]) -> FloatArray:
-    """Return the matrix of a unit quaternion given by (b, c, d), in RAS; NaN where it is not one."""
-    b, c, d = quaternion
+def _qform(header: Nifti1Header, sizes_mm: FloatArray) -> FloatArray:
+    """Return the matrix of the unit quaternion in the header, in RAS; NaN where it is not one."""
+    b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
+    position = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
     rest = 1.0 - (b * b + c * c + d * d)
     if not rest > -0.01:  # NaN included; rounding gives a little less than 0
         return np.full((4, 4), np.nan)
@@ -237,7 +245,7 @@ def _qform(pixdim: list[float], quaternion: list[float], position: list[float]) 
         ]
     )
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation * pixdim[1:4] * (1, 1, -1 if pixdim[0] < 0 else 1)
+    matrix[:3, :3] = rotation * sizes_mm * (1, 1, -1 if header["pixdim"][0] < 0 else 1)
     matrix[:3, 3] = position
     return matrix
 
@@ -247,17 +255,38 @@ def _is_position(matrix: FloatArray) -> bool:
     return bool(np.isfinite(matrix).all() and np.isfinite(lengths).all() and (lengths > 0).all())
 
 
-def _check_sizes(sizes_mm: FloatArray, sform: FloatArray) -> None:
-    """Check that voxel sizes agree. Tilted slices may be measured along the normal or along the tilt."""
+def _sizes(pixdim_mm: FloatArray, sform: FloatArray | None) -> tuple[FloatArray, list[str]]:
+    """Return the voxel sizes in mm, and a note where pixdim has none, or negative ones, beside a valid ``sform``.
+
+    With tilted slices, pixdim may be measured along the normal or along the tilt.
+
+    Raises:
+        InputError: they are not positive, or contradict those in ``sform``.
+    """
+    given = np.isfinite(pixdim_mm) & (pixdim_mm != 0)
+    if sform is None:
+        if given.all() and pixdim_mm.min() < 0:
+            raise InputError(
+                f"negative voxel sizes in pixdim, {tuple(pixdim_mm.tolist())} mm, and no sform: ITK and 3D Slicer "
+                "mirror such a scan, nibabel does not, so that right and left are unknown",
+                expected="three positive numbers",
+                remedy="convert the original DICOM again",
+            )
+        check_voxel_size(pixdim_mm)
+        return pixdim_mm, []
     lengths = np.linalg.norm(sform[:3, :3], axis=0)
     upright = np.array([*lengths[:2], abs(_slice_distance(sform))])
-    difference = np.minimum(np.abs(lengths / sizes_mm - 1), np.abs(upright / sizes_mm - 1))
+    sizes = np.where(given, np.abs(pixdim_mm), lengths)
+    difference = np.minimum(np.abs(lengths / sizes - 1), np.abs(upright / sizes - 1))
     if not difference.max() <= SAME_SIZE:
         raise InputError(
-            f"voxel sizes contradict each other, {tuple(sizes_mm.round(4).tolist())} mm in pixdim and "
+            f"voxel sizes contradict each other, {tuple(pixdim_mm.round(4).tolist())} mm in pixdim and "
             f"{tuple(lengths.round(4).tolist())} mm in sform",
             remedy="export it again",
         )
+    if not given.all():
+        return sizes, ["The header gives no voxel size in pixdim; that of sform was used."]
+    return sizes, [NEGATIVE_PIXDIM] if pixdim_mm.min() < 0 else []
 
 
 def _slice_distance(matrix: FloatArray) -> float:

@@ -15,7 +15,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.io.data_files import header_text, named_data_files, read_header_bytes
 from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
-from ChangeMapJointLib.io.placing import NO_ORIENTATION, check_shape, check_voxel_size
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, TURNED_AXIS, check_shape, check_voxel_size
 from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
 
 PACKINGS: dict[str, Packing] = {"raw": "raw", "gzip": "zlib", "gz": "zlib", "bzip2": "bzip2", "bz2": "bzip2"}
@@ -216,7 +216,7 @@ def _component_count(header: _Header, sizes: list[int], others: list[int], scala
 def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, ...]]:
     """Return the matrix from index to mm in LPS, and notes."""
     matrix = np.eye(4)
-    signs = None
+    signs, turned = None, False
     if header.text("spacedirections"):
         vectors = header.vectors("spacedirections")
         matrix[:3, :3] = np.array([_three(vectors[axis]) for axis in space]).T
@@ -230,13 +230,14 @@ def _affine(header: _Header, space: list[int]) -> tuple[FloatArray, tuple[str, .
         units = _words(header.text("spaceunits"))[:3]
     else:
         spacing, mins = _axis_numbers(header, "spacings", space), _axis_numbers(header, "axismins", space)
-        check_voxel_size(spacing)
-        matrix[:3, :3] = np.diag(spacing)
+        check_voxel_size(np.abs(spacing))
+        matrix[:3, :3], turned = np.diag(spacing), bool(spacing.min() < 0)
         if np.isfinite(mins).all():
             matrix[:3, 3] = mins + spacing / 2  # from the edge of the first voxel to its centre
         axis_units = _words(header.text("units"))
         units = [axis_units[axis] for axis in space if axis < len(axis_units)]
     notes = [] if signs else [NO_ORIENTATION]
+    notes += [TURNED_AXIS] if turned else []
     matrix[:3] *= np.array(signs or (1, 1, 1))[:, None]
     largest = float(np.linalg.norm(matrix[:3, :3], axis=0).max())
     factors = {mm_per_unit(unit, largest) for unit in units}

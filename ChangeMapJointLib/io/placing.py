@@ -14,6 +14,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, Vector3
 from ChangeMapJointLib.io.tilt import added_pixels
 
+TURNED_AXIS = "The header gives a negative voxel size; that axis was turned round, as by ITK and 3D Slicer."
 NO_ORIENTATION = "The file does not give the orientation of the patient."
 MAX_VOXELS = 2**31
 EXACT_MM = 1e-3  # a matrix whose axes are perpendicular within this over the whole volume is used as it is

@@ -64,8 +64,9 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
         progress: called with the fraction done.
 
     Returns:
-        The scan, int16 where that is lossless, else float32. Values below -1024 HU are raised to -1024. A gantry tilt
-        is corrected, also one in the header of an image file. Very large scans are averaged to fewer voxels, see
+        The scan, int16 where that is lossless, else float32. Values below -1024 HU are raised to -1024; NaN and
+        infinity at the outside of the volume become -1024 HU and ``unseen``. A gantry tilt is corrected, also one in
+        the header of an image file. Very large scans are averaged to fewer voxels, see
         :mod:`~ChangeMapJointLib.io.large`. Whether it is a chest CT in HU is checked later, by
         :func:`~ChangeMapJointLib.gate.checks.check_ct`.
 
@@ -96,13 +97,12 @@ def read_volume(path: str | PathLike[str], *, progress: Progress = silent) -> Vo
     with _naming(file):
         header = _header(file)
         placement = find_placement(header.affine, header.shape)
-        hu, reading_notes = read_scan(header, placement)
+        scan = read_scan(header, placement)
         progress(0.8, "checking voxels")
-        if min(hu.shape) < 2:
-            raise InputError(f"one slice (shape {hu.shape})", expected="a volume")
-    return limit_voxels(
-        Volume(hu, placement.grid, file, Acquisition(), (*header.notes, *placement.notes, *reading_notes))
-    )
+        if min(scan.hu.shape) < 2:
+            raise InputError(f"one slice (shape {scan.hu.shape})", expected="a volume")
+    notes = (*header.notes, *placement.notes, *scan.notes)
+    return limit_voxels(Volume(scan.hu, placement.grid, file, Acquisition(), notes, scan.unseen))
 
 
 def read_array(path: str | PathLike[str]) -> tuple[NDArray[np.generic], Grid]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.filters import Mask, erode, largest_component
-from ChangeMapJointLib.core.hu import GAS_HU
+from ChangeMapJointLib.core.grid import bounding_box
+from ChangeMapJointLib.core.hu import GAS_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.lungs.junction import junction_surface
 
 Hu = NDArray[np.float32]
@@ -26,6 +27,10 @@ _GAS_PART_HU, _GAS_CONTRAST_HU = (
     40.0,
 )  # a quarter of a gas pocket is darker than this, and darker than the lung by this contrast
 _WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the diaphragm
+_CHEST_WALL_MM = 8.0  # thinnest chest wall
+_RIB_HU, _RIB_SHARE = 150.0, 0.08  # 16 to 53 % of the rows through a chest wall cross a rib
+_BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
+_GAS_SHARE = 0.2  # of the other lung
 _GAS_ML = 1.0  # smaller pockets hold only partial volume
 _BUBBLE_ML = 0.05
 _WALL_HU = -600.0  # a thin diaphragm between lung and bowel gas is denser, partial volume included
@@ -91,9 +96,60 @@ def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing
         else:
             mostly_right = (part & on_right).sum() * 2 > part.sum()
             sides[0 if mostly_right else 1].append(part)
-    right, right_bowel = _join(sides[0], hu, spacing_mm)
-    left, left_bowel = _join(sides[1], hu, spacing_mm)
+    rights = _in_chest(sides[0], hu, spacing_mm)
+    mirrored = _in_chest([part[:, :, ::-1] for part in sides[1]], hu[:, :, ::-1], spacing_mm)
+    lefts = [part[:, :, ::-1] for part in mirrored]
+    rights, lefts = _without_gas(rights, lefts, hu, spacing_mm), _without_gas(lefts, rights, hu, spacing_mm)
+    right, right_bowel = _join(rights, hu, spacing_mm)
+    left, left_bowel = _join(lefts, hu, spacing_mm)
     return AeratedLungs(right, left, right_bowel | left_bowel, largest_space, touching)
+
+
+def _in_chest(parts: list[Mask], hu: Hu, spacing_mm: float) -> list[Mask]:
+    """Leave out air between the chest and an arm or a hand: lung lies further inside, behind the ribs.
+
+    Args:
+        parts: of one side; +x points inwards.
+        hu: ``[z, y, x]``.
+        spacing_mm: voxel size.
+    """
+    if len(parts) < 2:
+        return parts
+    middle_y = _mean_y(hu > SOFT_TISSUE_HU)
+    kept = []
+    for part in parts:
+        others = np.any([other for other in parts if other is not part], axis=0)
+        outside = _outside_ribs(part, others, hu, spacing_mm)
+        off, others_off = (_mean_y(mask) - middle_y for mask in (part, others))
+        if not outside and abs(off) > abs(others_off):  # farther from the middle of the body
+            part_y, others_y, hu_y = (part.swapaxes(1, 2), others.swapaxes(1, 2), hu.swapaxes(1, 2))
+            step = 1 if off < 0 else -1
+            outside = _outside_ribs(part_y[:, :, ::step], others_y[:, :, ::step], hu_y[:, :, ::step], spacing_mm)
+        if not outside:
+            kept.append(part)
+    return kept
+
+
+def _mean_y(mask: Mask) -> float:
+    rows = mask.sum(axis=(0, 2))
+    return float((rows * np.arange(len(rows))).sum() / max(rows.sum(), 1))
+
+
+def _outside_ribs(part: Mask, others: Mask, hu: Hu, spacing_mm: float) -> bool:
+    """Whether ribs and other tissue lie between ``part`` and ``others`` farther along x, in nearly all rows."""
+    start, stop = bounding_box(part)
+    box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], None))
+    x = np.arange(hu.shape[2] - start[2])
+    inner_edge = np.where(part[box], x, -1).max(axis=2)
+    lung = others[box] & (x > inner_edge[..., None])
+    first = np.where(lung, x, len(x)).min(axis=2)
+    rows = inner_edge >= 0
+    beside = rows & (first < len(x))
+    walled = beside & ((first - inner_edge - 1) * spacing_mm >= _CHEST_WALL_MM)
+    if beside.sum() < _BESIDE_SHARE * rows.sum() or walled.sum() <= _WALLED_SHARE * beside.sum():
+        return False
+    between = (x > inner_edge[..., None]) & (x < first[..., None]) & (hu[box] > _RIB_HU)
+    return bool(between.any(axis=2)[walled].mean() > _RIB_SHARE)
 
 
 def _core(part: Mask, spacing_mm: float) -> Mask:
@@ -117,6 +173,20 @@ def _split(pair: Mask, on_right: Mask) -> tuple[Mask, Mask]:
     right, left = largest_component(pair & on_right), largest_component(pair & ~on_right)
     crumbs = pair & ~right & ~left
     return right | (crumbs & ~on_right), left | (crumbs & on_right)
+
+
+def _without_gas(parts: list[Mask], others: list[Mask], hu: Hu, spacing_mm: float) -> list[Mask]:
+    """Leave out gas in stomach or bowel on a side whose lung is missing: small against the other lung, and below it."""
+    if not others:
+        return parts
+    first = 0
+    while (
+        first < len(parts)
+        and parts[first].sum() < _GAS_SHARE * others[0].sum()
+        and _is_gas_below(parts[first], others[0], hu, spacing_mm)
+    ):
+        first += 1
+    return parts[first:]
 
 
 def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:

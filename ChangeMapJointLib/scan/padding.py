@@ -2,7 +2,8 @@
 
 They are neither air nor tissue. Scanners write -2000 or -3024 outside a round field of view, converters -1024, and
 programs that resample -1000, 0 or any other default. The measured part of a slice has no holes and no dents, so padding
-reaches a corner of the slice. It has a single value, which noise would not repeat.
+reaches a corner of the slice. It has a single value, which noise would not repeat; or it repeats the outermost voxels,
+as programs do that extrapolate by the nearest voxel.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from ChangeMapJointLib.scan.volume import Volume
 _MARGIN_VOX = 2  # an earlier resampling may have mixed padding into its neighbours
 _RUN_VOX = 5  # pixels of one value in a row from a corner along an edge: noise does not produce that
 _PADDING_RANGE_HU = 6.0  # range of values in a square at the corner: below any scanner's noise
+_LEAST_REPEATED = 2  # planes; one may be a copy of a slice
+_TISSUE_HU = -900.0  # air is often cut off at one value
+_FLAT = 0.5  # of the neighbours are equal: drawn, not scanned
 _LEAST_VOX = 12  # smaller patches occur by chance
 _IN_PLANE = ndimage.generate_binary_structure(2, 1)
 
@@ -29,16 +33,17 @@ def mark_unseen(volume: Volume) -> Volume:
     """Find the padding of a scan; return the scan with ``unseen`` set and -1024 HU there, whatever its file had.
 
     Args:
-        volume: a scan; its array is not modified.
+        volume: a scan; its array is not modified. What it calls unseen remains so.
     """
     padding = find_padding(volume.array)
     if padding is None:
-        return replace(volume, unseen=None)
+        return volume
     array = volume.array
     if (array[padding] != NOT_SCANNED_HU).any():
         array = array.copy()
         array[padding] = NOT_SCANNED_HU
-    return replace(volume, array=array, unseen=with_margin(padding))
+    unseen = with_margin(padding)
+    return replace(volume, array=array, unseen=unseen if volume.unseen is None else unseen | volume.unseen)
 
 
 def unseen_mask(volume: Volume) -> Mask | None:
@@ -65,7 +70,7 @@ def find_padding(hu: NDArray[np.generic]) -> Mask | None:
     Padding is connected to a corner and has the corner's value, exactly or with less noise than any scanner has; or it
     is connected to an edge and has -1024 HU or less. Air around the patient that is exactly that low, or free of
     noise, counts as well, which does no harm, as nothing is evaluated there. The same value inside a lung does not
-    count.
+    count. Planes at a side of the scan that repeat the next one are padding, too.
 
     Args:
         hu: ``[z, y, x]``.
@@ -73,15 +78,43 @@ def find_padding(hu: NDArray[np.generic]) -> Mask | None:
     Returns:
         bool ``[z, y, x]``; None where there is none.
     """
-    result: Mask | None = None
+    result = _repeated_planes(hu)
     for z, plane in enumerate(hu):
         padding = _slice_padding(plane)
         if padding is None:
             continue
         if result is None:
             result = np.zeros(hu.shape, dtype=bool)
-        result[z] = padding
+        result[z] |= padding
     return result
+
+
+def _repeated_planes(hu: NDArray[np.generic]) -> Mask | None:
+    """Mark planes at the sides of a scan that repeat the plane next to them, along each axis; None without any."""
+    result: Mask | None = None
+    for axis in range(3):
+        planes = np.moveaxis(hu, axis, 0)
+        for start, step in ((0, 1), (len(planes) - 1, -1)):
+            count = 0
+            while count < len(planes) - 1 and np.array_equal(
+                planes[start + step * count], planes[start + step * (count + 1)]
+            ):
+                count += 1
+            if count < _LEAST_REPEATED or count == len(planes) - 1 or not _is_noisy(planes[start]):
+                continue
+            if result is None:
+                result = np.zeros(hu.shape, dtype=bool)
+            sides = np.moveaxis(result, axis, 0)
+            sides[:count] |= start == 0
+            sides[len(planes) - count :] |= start != 0
+    return result
+
+
+def _is_noisy(plane: NDArray[np.generic]) -> bool:
+    """Return whether a plane shows noise in tissue: two planes with noise are never equal by chance."""
+    one, other = plane[:, 1:], plane[:, :-1]
+    tissue = np.greater(one, _TISSUE_HU) & np.greater(other, _TISSUE_HU)
+    return bool(tissue.sum() >= _LEAST_VOX and (one == other)[tissue].mean() < _FLAT)
 
 
 def with_margin(padding: Mask) -> Mask:

@@ -31,6 +31,7 @@ class Acquisition:
     kvp: float | None = None  # tube voltage in kV
     exposure_mas: float | None = None
     ctdi_vol_mgy: float | None = None
+    lossy_ratio: float | None = None  # of a compression that lost detail; 1 where it is not given, None without
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Volume:
         acquisition: how the scan was made, from the header.
         notes: remarks from reading the file, one sentence each.
         unseen: bool ``[z, y, x]``, True where nothing was measured (padding, or filled in by resampling): neither air
-            nor tissue, though the array has -1024 HU there. None if everything was measured, or before
-            :func:`~ChangeMapJointLib.gate.checks.check_ct` has looked.
+            nor tissue, though the array has -1024 HU there. None if everything was measured. Before
+            :func:`~ChangeMapJointLib.gate.checks.check_ct` has looked, only voxels for which the file has no number.
     """
 
     array: NDArray[np.int16] | NDArray[np.float32]

@@ -19,6 +19,7 @@ from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.run_seal import file_sha256
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.decisions import SceneDecisions
@@ -27,6 +28,7 @@ from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
 
 LOADED = "ChangeMapJoint.loaded"  # attribute of the record: when
+SEAL = "ChangeMapJoint.sha256"  # attribute of the record: of run.json, as a printed report names the result
 WHOLE = {"warped", "reading"}  # roles that every run has beside its record
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
 # role: file, kind of node, color table, values of its lowest and highest color
@@ -209,6 +211,7 @@ def _load_nodes(
     record.SetNodeReferenceID(REFERENCE, reference.GetID())
     record.SetNodeReferenceID(TEMPLATE, template.GetID())
     record.SetAttribute(LOADED, datetime.now().isoformat(" ", "minutes"))
+    record.SetAttribute(SEAL, file_sha256(folder / run_files.RUN))
     tag(record, "record", run)
 
 

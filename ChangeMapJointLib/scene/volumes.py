@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
-from ChangeMapJointLib.core.hu import WINDOWS_HU, as_hu
+from ChangeMapJointLib.core.hu import WINDOWS_HU
+from ChangeMapJointLib.scan.missing import hu_and_unseen
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.scene.nodes import Node
 
@@ -74,8 +75,8 @@ def volume_of(node: Node) -> Volume:
     For an int16 node the array is a read-only view of its voxels, else a copy in int16 or float32.
 
     Raises:
-        InputError: the node has no voxels, several components, voxels that are not finite, or axes that are not at
-            right angles.
+        InputError: the node has no voxels, several components, voxels inside it that are not finite, or axes that are
+            not at right angles.
     """
     grid = grid_of(node)
     if node.GetImageData().GetNumberOfScalarComponents() != 1:
@@ -83,7 +84,8 @@ def volume_of(node: Node) -> Volume:
     voxels = slicer.util.arrayFromVolume(node)
     if voxels.dtype != np.int16:
         try:
-            return Volume(as_hu(voxels), grid, Path(node.GetName()))
+            hu, unseen = hu_and_unseen(voxels)
+            return Volume(hu, grid, Path(node.GetName()), unseen=unseen)
         except InputError as error:
             raise error.at(f"volume '{node.GetName()}'") from error
     view = voxels.view()

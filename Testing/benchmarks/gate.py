@@ -48,6 +48,7 @@ PAIRS = (
 ONE_LUNG_MM = 15.0  # beside a lung, where the field of view is cropped to it
 CONDITIONS_ON = ("LIDC-IDRI-0001", "LIDC-IDRI-0002")
 CHILDREN_ON = ("LIDC-IDRI-0063", "QIN-LSC-0014")  # the size of a body is known where it is not cut off
+ABDOMEN = (("LIDC-IDRI-0001", "LIDC-IDRI-0063"), ("QIN-LSC-0028", "QIN-LSC-0014"))
 WRONG = (("QIN-LSC-0003", "QIN-LSC-0028"), ("QIN-LSC-0014", "QIN-LSC-0049"), ("LIDC-IDRI-0001", "LIDC-IDRI-0002"))
 
 
@@ -81,16 +82,18 @@ class Kept:
         return lungs
 
 
-def scans(data: Path, kept: Kept) -> tuple[dict[str, Known], list[str]]:
-    """All scans with plausible lungs by name, and the names of the others."""
+def scans(data: Path, kept: Kept, names: set[str] | None = None) -> tuple[dict[str, Known], list[str]]:
+    """All scans with plausible lungs by name, or those of ``names``, and the names of the others."""
     files = [*sorted((data / "native").glob("*_ct.nii.gz")), *sorted((data / "ct15").glob("*_ct.nii.gz"))]
     files += [data / "pairs/known20mm" / f"{name}.nii.gz" for name in ("reference", "template")]
     files += [data / "pairs/popi" / f"phase_{phase}.nii.gz" for phase in ("00", "50")]
     files += [data / "pairs/followup_lung" / f"3DCT_lung_{name}.mha" for name in ("baseline", "followup")]
     found, left_out = {}, []
     for file in files:
-        volume = check_ct(read_volume(file))
         name = file.name.removesuffix(".nii.gz").removesuffix(".mha").removesuffix("_ct").removesuffix("_full")
+        if names is not None and name not in names:
+            continue
+        volume = check_ct(read_volume(file))
         lungs = kept.lungs(name, volume)
         if PLAUSIBLE_ML[0] <= lungs.right_ml + lungs.left_ml <= PLAUSIBLE_ML[1]:
             found[name] = (volume, lungs)
@@ -267,6 +270,10 @@ def wrong(known: dict[str, Known], kept: Kept) -> dict[str, Any]:
         if ours in known and theirs in known:
             name = f"{ours} against {theirs}"
             found[name] = kept.case(f"wrong, {name}", lambda r=known[ours], t=known[theirs]: _refused_pair(r, t))
+    for ours, theirs in ABDOMEN:
+        if ours in known and theirs in known:
+            name = f"{ours} against the abdomen of {theirs}"
+            found[name] = kept.case(name, lambda r=known[ours], t=known[theirs]: _refused_abdomen(r, t))
     name, (volume, _) = next(iter(known.items()))
     for what, array in (("HU + 1024", volume.array + 1024), ("label map", (volume.array > -500).astype(np.int16))):
         try:
@@ -275,6 +282,24 @@ def wrong(known: dict[str, Known], kept: Kept) -> dict[str, Any]:
         except InputError as error:
             found[f"{name}, {what}"] = f"refused: {str(error).split(': ', 1)[-1]}"
     return found
+
+
+def _refused_abdomen(r: Known, t: Known) -> str:
+    """What is said of a chest and of the slices from 50 mm above the lower end of another patient's lungs downwards."""
+    volume, lungs = t
+    array, grid = volume.grid.lps_view(volume.array)
+    marks, _ = volume.grid.lps_view(lungs.labels)
+    bottom = int(np.flatnonzero(marks.any(axis=(1, 2)))[0])
+    last = bottom + int(50 / grid.spacing_mm[2])
+    below = Volume(np.ascontiguousarray(array[:last]), grid.crop((0, 0, 0), (last, *array.shape[1:])))
+    height = f"{last * grid.spacing_mm[2]:.0f} mm high, "
+    try:
+        below = check_ct(below)
+        found = segment_lungs(below)
+        align_rigid(Scan.of(r[0], r[1].mask), Scan.of(below, found.mask))
+    except InputError as error:
+        return f"{height}refused: {str(error).split('aligned: ')[-1]}"
+    return f"{height}accepted"
 
 
 def _refused_pair(r: Known, t: Known) -> str:
@@ -330,7 +355,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for lungs and finished cases; a stopped run goes on from it")
     chosen = parser.parse_args()
     kept = Kept(chosen.cache)
-    known, left_out = scans(chosen.data, kept)
+    two_patients = {name for pair in (*WRONG, *ABDOMEN) for name in pair}  # all that this part needs
+    known, left_out = scans(chosen.data, kept, two_patients if chosen.only == "wrong" else None)
     for name, measure in parts.items():
         if chosen.only in (None, name):
             write_results("gate", {name: {**measure(known, kept), "scans": len(known), "left_out": left_out}})

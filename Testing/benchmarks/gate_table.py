@@ -22,7 +22,8 @@ MEASURED = {
     "modality": HEADERS,
     "finite": DEFINED,
     "air_percent": "19 scans of 16 patients: 24 to 76",
-    "soft_percent": "the same: 31 to 69; a child of 24 cm in 700 mm 36, of the whole picture 3.5",
+    "darkest_hu": "22 scans of 17 patients: -1024 to -997; halved HU: -505; inverted HU: -470",
+    "soft_percent": "the same 19 scans: 31 to 69; a child of 24 cm in 700 mm 36, of the whole picture 3.5",
     "only_lung_percent": (
         "six patients: 60 to 84; four of them with all but the lungs replaced by 0, -1024 or -2000: 1 to 9"
     ),
@@ -53,6 +54,10 @@ MEASURED = {
     "kv": "not measured; contrast agent and bone differ from 20 kV on",
     "contrast": HEADERS,
     "blood_hu": "seven patients without contrast agent: 32 to 48; seven with it: 114 to 318",
+    "lossy": (
+        "headers. For reading by eye, a German consensus conference (Loose et al. 2009) accepts up to 8:1 for CT "
+        "of the chest; maps subtract two scans, so that any loss is said"
+    ),
     "noise_hu": "averaged to 1.3 mm and more: 5 to 21; native 0.8 mm: 28; a 4D CT: 39; simulated: 120",
     "noise_ratio": "one scan native and averaged to 1.5 mm: 3.5",
     "breathing": "a quiet breath: 1.05; 20 mm at the diaphragm: 1.09; 1.6 is taken from the reading of follow-ups",

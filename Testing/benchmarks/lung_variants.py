@@ -1,14 +1,16 @@
 """Lung masks of one scan in many surroundings: cropped, padded, in larger fields, with arms, on tables, covered.
 
-    python Testing/benchmarks/lung_variants.py DATA [--every 3]
+    python Testing/benchmarks/lung_variants.py DATA [--every 3] [--cache FOLDER]
 
-DATA holds ``native``, ``ct15`` and ``pairs``. The mask of every variant is compared with that of the plain scan. What
-is added is drawn: arms of muscle and bone, two tables, a blanket. Results: ``results/lung_variants.json``.
+With ``--cache``, a run that was stopped goes on where it was; remove the folder after a change of the code. DATA holds
+``native``, ``ct15`` and ``pairs``. The mask of every variant is compared with that of the plain scan. What is added is
+drawn: arms of muscle and bone, two tables, a blanket. Results: ``results/lung_variants.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -22,6 +24,7 @@ from record import metadata, write_results
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.gate.checks import check_ct
+from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.body import inside_body
 from ChangeMapJointLib.lungs.segment import segment_lungs
@@ -186,6 +189,19 @@ def measure(path: Path, *, all_paddings: bool) -> dict[str, Any]:
     return result
 
 
+def finished(path: Path, cache: Path | None, *, all_paddings: bool) -> dict[str, Any]:
+    """What :func:`measure` returns; from the cache where it is there."""
+    kept = None if cache is None else cache / f"{path.parent.name}_{path.name}.json"
+    if kept is not None and kept.exists():
+        row: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+        return row
+    row = {**measure(path, all_paddings=all_paddings), "commit": git_commit()}
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(row), encoding="utf-8")
+    return row
+
+
 def scans(data: Path) -> list[Path]:
     """Every CT at hand, the ones with their whole field of view first."""
     followup = [data / f"pairs/followup_lung/3DCT_lung_{name}.mha" for name in ("baseline", "followup")]
@@ -211,13 +227,17 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, help="folder for finished scans; a stopped run goes on from it")
+    parser.add_argument("--workers", type=int, default=2, help="scans at the same time")
     parser.add_argument("--every", type=int, default=1, help="take every so many scans only")
     arguments = parser.parse_args()
     paths, started = scans(arguments.data)[:: arguments.every], metadata()
     results: dict[str, Any] = {}
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(arguments.workers) as pool:
         jobs = {
-            pool.submit(measure, p, all_paddings=k % 4 == 0): f"{p.parent.name}/{p.name.split('.')[0]}"
+            pool.submit(
+                finished, p, arguments.cache, all_paddings=k % 4 == 0
+            ): f"{p.parent.name}/{p.name.split('.')[0]}"
             for k, p in enumerate(paths)
         }
         for job in as_completed(jobs):

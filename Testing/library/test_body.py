@@ -157,3 +157,25 @@ def test_a_second_attempt_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch
     lungs = segment_lungs(chest_phantom(noise_hu=10.0), options=QUICK)
     assert any("The first lung mask was wrong (air outside the body)" in note for note in lungs.notes)
     assert lungs.mask.any()
+
+
+@pytest.mark.parametrize("filled_hu", [-1000.0, -820.0], ids=["air", "foam"])
+@pytest.mark.parametrize("where", ["arm", "hand"])
+def test_what_an_arm_or_an_object_encloses_outside_the_ribs_is_no_lung(where: str, filled_hu: float) -> None:
+    """Attached to the chest over the whole height, so that the body encloses it in every slice."""
+    rng = np.random.default_rng(4)
+    hu = chest()
+    ribs = (np.abs(np.hypot(XMM / 150, YMM / 100) - 0.92) < 0.03) & ((ZMM + 0.3 * YMM) % 30 < 12)
+    hu = np.where(ribs, 500, hu)
+    x, y = (165.0, 0.0) if where == "arm" else (70.0, -115.0)
+    r = np.hypot(XMM - x, YMM - y)
+    hu = np.where((r < 55) & ~BODY, 45, hu)
+    pocket = (r < 42) & ~BODY & (np.hypot(XMM / 150, YMM / 100) > 1.02)
+    hu = np.where(pocket, filled_hu + rng.normal(0, 25, SHAPE), hu)
+    trachea = (np.hypot(XMM, YMM + 10) < 9) & (ZMM > 20)
+    hu = np.where(trachea, -1000 + rng.normal(0, 15, SHAPE), hu)
+    assert taken_l(pocket) > 0.3
+    scan = Volume(hu.astype(np.float32), Grid(SHAPE, (H, H, H)))
+    lungs = segment_lungs(scan, options=LungOptions(spacing_mm=H))
+    assert not lungs.labels[pocket].any()
+    assert (lungs.labels[EITHER] > 0).mean() > 0.97

@@ -66,6 +66,8 @@ def test_any_field_of_view_passes(chest, background):
         (lambda hu: hu * 20.0, "above 4000 HU"),
         (lambda hu: np.where(hu < 0, hu + 65536.0, hu), "stored as unsigned"),
         (lambda hu: np.where(hu < -600, hu, hu + 300), "soft tissue"),
+        (lambda hu: hu * 0.5, "but air has -1000"),
+        (lambda hu: -hu, "the scale is inverted: give the original CT"),
     ],
 )
 def test_numbers_that_are_no_hu_are_refused_and_explained(chest, change, expected):
@@ -229,3 +231,22 @@ def test_voxels_too_coarse_to_tell_patients_apart_are_refused() -> None:
     with pytest.raises(InputError, match="7 mm or more along two axes"):
         check_ct(chest)
     check_ct(chest_phantom(grid=centred_grid((30, 52, 72), (5.0, 5.0, 8.0))))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("value", [0, -1024, np.nan])
+def test_empty_slices_between_others_are_refused_by_place(axis, value):
+    """Axial ones, whichever axis they are stored along; an empty coronal plane may be air over the table."""
+    volume = chest_phantom((60, 60, 60), (3.0, 3.0, 3.0), noise_hu=20.0)
+    array = volume.array.astype(np.float32)
+    array[30:33] = value
+    direction = np.roll(np.eye(3), -axis, axis=1)
+    grid = replace(volume.grid, direction=tuple(map(tuple, direction.tolist())))
+
+    def stored(values: np.ndarray) -> Volume:
+        return Volume(np.ascontiguousarray(np.moveaxis(values, (0, 1, 2), np.roll((0, 1, 2), -axis))), grid)
+
+    z_mm = 3.0 * 30 + stored(array).grid.origin_mm[2]
+    assert f"3 slice(s) between others hold a single value, the lowest at z = {z_mm:.0f} mm" in refused(stored(array))
+    array[30:] = value
+    check_ct(stored(array))  # at the end they are padding

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import assert_same_scan, dicom_slices, input_error, random_scan, save_slices, set_pixels, write_dicom
+from phantoms import (
+    assert_same_scan,
+    dicom_slices,
+    input_error,
+    random_scan,
+    rotation,
+    save_slices,
+    set_pixels,
+    write_dicom,
+)
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGExtended12Bit, generate_uid
 
@@ -119,3 +128,50 @@ def test_positions_that_are_lost_are_the_reason(tmp_path: Path, positions, reaso
     for ds in slices:
         ds.ImagePositionPatient = positions
     assert reason in input_error(save_slices(tmp_path, slices))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "reason"),
+    [
+        (["PixelSpacing"], "has no PixelSpacing (ImagerPixelSpacing, that of a detector, is no substitute); export"),
+        (["ImageOrientationPatient"], "has no ImageOrientationPatient; export the series again"),
+        (["PixelSpacing", "ImageOrientationPatient"], "has no ImageOrientationPatient and no PixelSpacing"),
+    ],
+)
+def test_what_is_missing_for_the_geometry_is_named(tmp_path: Path, keywords, reason):
+    slices = dicom_slices(random_scan(), ImagerPixelSpacing=["0.8", "0.7"])
+    for ds in slices:
+        for keyword in keywords:
+            delattr(ds, keyword)
+    assert reason in input_error(save_slices(tmp_path, slices))
+
+
+def test_positions_in_two_frames_of_reference_are_said(tmp_path: Path):
+    slices = dicom_slices(random_scan())
+    for ds in slices[3:]:
+        ds.FrameOfReferenceUID = "1.2.3"
+    (note,) = read_volume(save_slices(tmp_path, slices)).notes
+    assert note.startswith("The images name 2 frames of reference")
+
+
+def test_a_stated_tilt_that_the_positions_lack_is_said(tmp_path: Path):
+    write_dicom(tmp_path / "lost", random_scan(), GantryDetectorTilt="-12")
+    (note,) = read_volume(tmp_path / "lost").notes
+    assert "gantry tilt of -12 degrees that positions and orientation do not show" in note
+    for name, tilt in (("none", "0"), ("little", "0.5"), ("empty", "")):
+        write_dicom(tmp_path / name, random_scan(), GantryDetectorTilt=tilt)
+        assert read_volume(tmp_path / name).notes == ()
+    turned = random_scan(rotation(12, 0, 0))
+    write_dicom(tmp_path / "straightened", turned, GantryDetectorTilt="12")
+    assert read_volume(tmp_path / "straightened").notes == ()
+
+
+@pytest.mark.parametrize("first", ["meta", "without its length"])
+def test_files_without_the_preamble(tmp_path: Path, first: str):
+    expected = random_scan()
+    for number, ds in enumerate(dicom_slices(expected)):
+        path = tmp_path / f"{number}.dcm"
+        ds.save_as(path, enforce_file_format=True)
+        content = path.read_bytes()[132:]
+        path.write_bytes(content if first == "meta" else content[12:])
+    assert_same_scan(read_volume(tmp_path), expected)

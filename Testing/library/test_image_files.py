@@ -16,7 +16,7 @@ from image_samples import meta, nifti, nrrd, save
 from phantoms import input_error, random_scan, rotation, voxel_points
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.io.placing import NO_ORIENTATION
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, TURNED_AXIS
 from ChangeMapJointLib.io.read import read_array, read_volume
 
 SIZES = ("type: int16", "dimension: 3", "sizes: 5 6 7", "endian: little")
@@ -39,9 +39,24 @@ def test_element_size_stands_in_for_element_spacing(tmp_path):
     assert both.grid.spacing_mm == (1.0, 2.0, 3.0)
 
 
-@pytest.mark.parametrize("spacing", ["1 0 3", "1 -2 3", "1 nan 3", "1 inf 3"])
+@pytest.mark.parametrize("spacing", ["1 0 3", "1 nan 3", "1 inf 3"])
 def test_metaimage_with_voxel_sizes_that_are_none(tmp_path, spacing):
     assert "expected three positive numbers" in input_error(meta(tmp_path / "a.mha", CONTENT, ElementSpacing=spacing))
+
+
+@pytest.mark.parametrize("spacing", ["1 2 -3", "-1 2 3", "-1 -2 3"])
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+def test_a_negative_voxel_size_turns_its_axis_as_in_itk(tmp_path, suffix, spacing):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "mha":
+        meta(path, CONTENT, ElementSpacing=spacing, Offset="4 5 -6")
+    else:
+        nrrd(path, *SIZES, f"spacings: {spacing}", "encoding: raw", content=CONTENT)
+    expected, found = sitk.ReadImage(str(path)), read_volume(path)
+    assert np.asarray(found.grid.direction).ravel().tolist() == list(expected.GetDirection())
+    assert found.grid.origin_mm == expected.GetOrigin()
+    assert found.grid.spacing_mm == expected.GetSpacing()
+    assert TURNED_AXIS in found.notes
 
 
 def test_metaimage_without_orientation(tmp_path):

@@ -281,10 +281,14 @@ def test_gas_below_the_diaphragm_stays_out() -> None:
     assert dice(lungs.mask, truth(GRID) > 0) > 0.98
 
 
-def test_one_lung_alone_is_named() -> None:
+@pytest.mark.parametrize("stomach", [False, True])
+def test_one_lung_alone_is_named(stomach: bool) -> None:
+    """Gas in the stomach does not stand in for the lung that is missing."""
     points = voxel_points(GRID)
     hu = chest_hu(points, edge_mm=EDGE_MM)
     hu[ellipsoid(points, LEFT, 4.0)] = BODY_HU
+    if stomach:
+        hu[np.linalg.norm(points - (60.0, -20.0, -60.0), axis=-1) < 26.0] = -955.0
     lungs = segment_lungs(Volume(hu.astype(np.int16), GRID))
     assert dice(lungs.labels == RIGHT, truth(GRID) == RIGHT) > 0.98
     assert lungs.left_ml == 0

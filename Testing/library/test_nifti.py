@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from itertools import permutations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -17,7 +18,8 @@ from scipy import ndimage
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.io.placing import find_placement
+from ChangeMapJointLib.io.nifti import READ_AS_ITK
+from ChangeMapJointLib.io.placing import NO_ORIENTATION, find_placement
 from ChangeMapJointLib.io.read import read_array, read_volume
 
 RAMP = np.array([3.0, -4.0, 5.0])  # HU per mm
@@ -159,7 +161,7 @@ def test_straight_axes_in_any_order_and_of_either_hand_are_taken_as_they_are(ang
 
 
 # -- qform ----------------------------------------------------------------------------------
-@pytest.mark.parametrize("qfac", [1.0, -1.0])
+@pytest.mark.parametrize("qfac", [1.0, -1.0, 0.0])
 def test_qform_alone_is_read_as_itk_reads_it(tmp_path, qfac):
     turn = rotation(25, 10, -40)
     path = nifti(
@@ -175,6 +177,53 @@ def test_qform_alone_is_read_as_itk_reads_it(tmp_path, qfac):
     np.testing.assert_allclose(np.asarray(found.grid.direction).ravel(), expected.GetDirection(), atol=1e-6)
     np.testing.assert_allclose(found.grid.origin_mm, expected.GetOrigin(), atol=1e-5)
     assert found.notes == ()
+
+
+# -- voxel sizes that are none ----------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("pixdim", "note"),
+    [
+        ((-1.0, 2.0, 3.0), "negative voxel sizes in pixdim; the position is that of sform"),
+        ((1.0, 2.0, -3.0), "negative voxel sizes in pixdim; the position is that of sform"),
+        ((1.0, 2.0, 0.0), "no voxel size in pixdim; that of sform was used"),
+        ((np.nan, 2.0, 3.0), "no voxel size in pixdim; that of sform was used"),
+    ],
+)
+@pytest.mark.parametrize("codes", [(0, 1), (1, 1)])
+@pytest.mark.filterwarnings("ignore")
+def test_sform_needs_no_pixdim_as_in_nibabel(tmp_path, pixdim, note, codes):
+    """Programs of the Analyze format left negative sizes behind; NIfTI gives them no meaning."""
+    turn = rotation(0, 0, 10)
+    q = (*quaternion(turn), 10.0, 20.0, 30.0)
+    path = nifti(
+        tmp_path / "a.nii",
+        random_scan().array,
+        pixdim=pixdim,
+        sform=affine(turn, (1.0, 2.0, 3.0)),
+        qform=q,
+        codes=codes,
+    )
+    found = read_volume(path)
+    expected = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nib.load(path).affine
+    np.testing.assert_allclose(found.grid.affine, expected, atol=1e-5)
+    assert len(found.notes) == 1
+    assert note in found.notes[0]
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0)])
+def test_negative_sizes_that_programs_read_differently_are_refused(tmp_path, codes):
+    text = input_error(nifti(tmp_path / "a.nii", random_scan().array, pixdim=(-1.0, 2.0, 3.0), codes=codes))
+    assert "negative voxel sizes in pixdim, (-1.0, 2.0, 3.0) mm, and no sform" in text
+    assert "right and left are unknown, expected three positive numbers; convert the original DICOM again" in text
+
+
+def test_without_any_position_it_lies_as_in_itk_and_others_are_named(tmp_path):
+    path = nifti(tmp_path / "a.nii", random_scan().array, codes=(0, 0))
+    found, expected = read_volume(path), sitk.ReadImage(str(path))
+    assert np.asarray(found.grid.direction).ravel().tolist() == list(expected.GetDirection())
+    assert found.grid.origin_mm == expected.GetOrigin()
+    assert found.notes == (NO_ORIENTATION, READ_AS_ITK)
+    assert nib.load(path).affine[1, 1] > 0  # RAS: the rows run from back to front, as the note says
 
 
 def test_two_positions_that_contradict_each_other(tmp_path):

@@ -118,3 +118,20 @@ def test_nothing_has_changed_where_one_scan_is_padded(side: str, template_mm: fl
     assert np.isfinite(r[:, np.hypot(Y - 29.5, X - 39.5) < 21.0]).all()
     if template_mm == 1.5:
         assert not cm.any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("count", [2, 9])
+def test_planes_that_repeat_the_outermost_are_padding(axis: int, count: int) -> None:
+    """As programs leave them that extrapolate by the nearest voxel."""
+    hu = lung_with_vessels()
+    widths = [(0, 0)] * 3
+    widths[axis] = (count, count + 3)
+    found = find_padding(np.pad(hu, widths, mode="edge"))
+    assert found is not None
+    expected = np.ones(found.shape, dtype=bool)
+    expected[tuple(slice(a, a + n) for (a, _), n in zip(widths, hu.shape, strict=True))] = False
+    assert found[expected].all()
+    assert found[~expected].mean() < 0.002  # beside it may be the value of a corner by chance
+    one = np.pad(hu, [(1, 0) if k == axis else (0, 0) for k in range(3)], mode="edge")
+    assert find_padding(one) is None  # a slice may be there twice

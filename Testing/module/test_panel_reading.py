@@ -207,6 +207,15 @@ def test_two_patient_numbers_are_a_red_warning_without_their_values(widget) -> N
     assert "another body part: ABDOMEN" in widget.ui.inputCheckLabel.text
 
 
+def test_lossy_compression_is_said_by_the_panel_as_by_the_gate(widget) -> None:
+    current, prior = nodes()
+    prior.SetAttribute("DICOM.instanceUIDs", "1.3")
+    slicer.dicomDatabase.put("1.3", **{"0028,2110": "01", "0028,2112": "12.5"})
+    user.choose(widget.ui.referenceSelector, current)
+    user.choose(widget.ui.templateSelector, prior)
+    assert "compressed with loss (ratio 12.5:1)" in widget.ui.inputCheckLabel.text
+
+
 def test_stored_results_are_listed_with_their_size_and_deleted_on_request(read) -> None:
     root = read.logic.runs.root
     assert "1 of at most 5 results" in read.ui.storedLabel.text

@@ -8,8 +8,6 @@ prior is sampled; that is y, and its grid holds u.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import highdicom as hd
 import numpy as np
 from pydicom.dataset import Dataset
@@ -19,6 +17,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.export.dicom import codes
 from ChangeMapJointLib.export.dicom.content import RESEARCH, DicomContent, finish
+from ChangeMapJointLib.export.dicom.references import references, series_reference
 from ChangeMapJointLib.io.dicom.images import SourceImages
 
 
@@ -43,21 +42,11 @@ def deformable_registration(content: DicomContent) -> Dataset | None:
     result.ContentLabel = "DEFORMATION"
     item = Dataset()
     item.SourceFrameOfReferenceUID = content.template.frame_of_reference
-    item.ReferencedImageSequence = image_references(content.template.images)
+    item.ReferencedImageSequence = references(content.template.images)
     item.RegistrationTypeCodeSequence = [codes.IMAGE_CONTENT]
     item.DeformableRegistrationGridSequence = [_grid(content.displacement)]
     result.DeformableRegistrationSequence = [item]
     finish(content, result, "Registration, deformable")
-    return result
-
-
-def image_references(images: Sequence[Dataset]) -> list[Dataset]:
-    """Return one reference for each image."""
-    result = []
-    for image in images:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        result.append(item)
     return result
 
 
@@ -86,14 +75,12 @@ def _refer(result: Dataset, content: DicomContent) -> None:
     other_studies: dict[str, list[Dataset]] = {}
     result.ReferencedSeriesSequence = []
     for scan in (content.reference, content.template):
-        series = Dataset()
-        series.SeriesInstanceUID = scan.series_uid
-        series.ReferencedInstanceSequence = image_references(scan.images)
-        study = str(scan.first.StudyInstanceUID)
-        if study == content.reference.first.StudyInstanceUID:
-            result.ReferencedSeriesSequence.append(series)
-        else:
-            other_studies.setdefault(study, []).append(series)
+        for (study, uid), images in scan.by_series().items():
+            series = series_reference(uid, images)
+            if study == content.reference.first.StudyInstanceUID:
+                result.ReferencedSeriesSequence.append(series)
+            else:
+                other_studies.setdefault(study, []).append(series)
     if other_studies:
         result.StudiesContainingOtherReferencedInstancesSequence = []
         for study, of_study in other_studies.items():
@@ -109,7 +96,7 @@ def _rigid_item(scan: SourceImages, matrix: FloatArray) -> Dataset:
     registration.RegistrationTypeCodeSequence = [codes.IMAGE_CONTENT]
     registration.MatrixSequence = [step]
     item.FrameOfReferenceUID = scan.frame_of_reference
-    item.ReferencedImageSequence = image_references(scan.images)
+    item.ReferencedImageSequence = references(scan.images)
     item.MatrixRegistrationSequence = [registration]
     return item
 

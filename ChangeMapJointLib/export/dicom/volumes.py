@@ -15,7 +15,9 @@ from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.export.dicom import codes
 from ChangeMapJointLib.export.dicom.content import MANUFACTURER, RESEARCH, DicomContent, finish
+from ChangeMapJointLib.export.dicom.references import series_reference
 from ChangeMapJointLib.export.pictures import DENSER, LESS_DENSE
+from ChangeMapJointLib.io.dicom.images import SourceImages
 
 ALGORITHM = hd.AlgorithmIdentificationSequence(
     name="ChangeMapJoint",
@@ -32,6 +34,27 @@ def as_volume(array: NDArray[np.generic], grid: Grid, frame_of_reference: str) -
     )
 
 
+def _in_one_series(scan: SourceImages) -> list[Dataset]:
+    """Return the images as of the first one's series, since highdicom refuses several that were taken for one."""
+    if len(scan.by_series()) == 1:
+        return list(scan.images)
+    result = []
+    for image in scan.images:
+        changed = Dataset()
+        changed.update(image)
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            changed[keyword] = scan.first[keyword]  # another element; a value set would change the image's own
+        result.append(changed)
+    return result
+
+
+def _refer_to_all_series(scan: SourceImages, result: Dataset) -> None:
+    """Name the series that each image of the scan is in."""
+    groups = scan.by_series()
+    if len(groups) > 1:
+        result.ReferencedSeriesSequence = [series_reference(uid, images) for (_, uid), images in groups.items()]
+
+
 def segmentation(content: DicomContent) -> Dataset | None:
     """Return the Segmentation: one segment per finding, the region of change; None without findings.
 
@@ -43,7 +66,7 @@ def segmentation(content: DicomContent) -> Dataset | None:
     for number, finding in enumerate(content.findings, 1):
         labels[content.labels == finding.id] = number
     result = hd.seg.Segmentation(
-        source_images=content.reference.images,
+        source_images=_in_one_series(content.reference),
         pixel_array=as_volume(labels, content.grid, content.reference.frame_of_reference),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(content, n, finding) for n, finding in enumerate(content.findings, 1)],
@@ -57,6 +80,7 @@ def segmentation(content: DicomContent) -> Dataset | None:
         for group in result.PerFrameFunctionalGroupsSequence:
             group.SegmentIdentificationSequence = copy.deepcopy(shared.SegmentIdentificationSequence)
         del shared.SegmentIdentificationSequence
+    _refer_to_all_series(content.reference, result)
     finish(content, result, "Change: findings")
     return result
 
@@ -99,7 +123,7 @@ def parametric_map(content: DicomContent) -> Dataset | None:
         quantity_definition=codes.CHANGE_MAP,
     )
     result = hd.pm.ParametricMap(
-        source_images=content.reference.images,
+        source_images=_in_one_series(content.reference),
         pixel_array=as_volume(
             content.change_map.astype(np.float32, copy=False), content.grid, content.reference.frame_of_reference
         ),
@@ -116,6 +140,7 @@ def parametric_map(content: DicomContent) -> Dataset | None:
     anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [copy.deepcopy(codes.LUNG)], "B"
     result.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
     result.ContentCreatorName = None
+    _refer_to_all_series(content.reference, result)
     _along_the_normal(result)
     finish(content, result, "Change map")
     return result

@@ -14,6 +14,7 @@ from ChangeMapJointLib.io.dicom.values import (
     as_numbers,
     as_text,
     contrast_agent,
+    lossy_ratio,
     patient_key,
     positive,
     without_identity,
@@ -38,6 +39,7 @@ TAGS = (
     *(keyword for keyword, *_ in _PHASES),
     *("Modality", "ConvolutionKernel", "SliceThickness", "ContrastBolusAgent", "Manufacturer", "SeriesDescription"),
     *("KVP", "Exposure", "ExposureInuAs", "CTDIvol", "CTExposureSequence"),
+    *("LossyImageCompression", "LossyImageCompressionRatio"),
     *("PatientID", "PatientName", "SpecificCharacterSet"),
 )
 
@@ -118,6 +120,11 @@ def acquisition_of(groups: FrameGroups) -> Acquisition:
         kvp=positive(find("KVP", "CTXRayDetailsSequence")),
         exposure_mas=_exposure_mas(find),
         ctdi_vol_mgy=positive(find("CTDIvol", "CTExposureSequence")),
+        lossy_ratio=lossy_ratio(
+            as_text(header.get("LossyImageCompression")),
+            as_text(header.get("LossyImageCompressionRatio")),
+            str(getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", "")),
+        ),
     )
 
 

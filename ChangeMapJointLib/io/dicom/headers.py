@@ -28,6 +28,7 @@ from ChangeMapJointLib.io.dicom.acquisition import FrameGroups, FunctionalGroups
 from ChangeMapJointLib.io.dicom.positions import VECTOR_TAGS, positions_without_groups
 from ChangeMapJointLib.io.dicom.recognise import HEADER_BYTES, looks_like_dicom
 from ChangeMapJointLib.io.dicom.values import (
+    as_finite,
     as_integer,
     as_number,
     as_numbers,
@@ -85,7 +86,7 @@ _TAGS = [
     *VECTOR_TAGS,
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "GantryDetectorTilt"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
 ]
 
@@ -114,6 +115,8 @@ class Frame:
         instance: InstanceNumber, if given.
         image_bytes: size of its pixels without compression.
         compressed: whether the pixels are compressed in the file.
+        frame_of_reference: FrameOfReferenceUID, or an empty string.
+        tilt_degrees: GantryDetectorTilt; 0 if missing.
     """
 
     file: SourceFile
@@ -135,6 +138,8 @@ class Frame:
     instance: int | None = None
     image_bytes: int = 0
     compressed: bool = False
+    frame_of_reference: str = ""
+    tilt_degrees: float = 0.0
 
 
 def read_frames(file: SourceFile) -> tuple[Frame, ...]:
@@ -308,6 +313,8 @@ def _frames(file: SourceFile, header: Dataset) -> Iterator[Frame]:
             instance=as_integer(header.get("InstanceNumber")),
             image_bytes=_image_bytes(header),
             compressed=_is_compressed(header),
+            frame_of_reference=as_text(header.get("FrameOfReferenceUID")),
+            tilt_degrees=as_finite(header.get("GantryDetectorTilt")) or 0.0,
         )
 
 

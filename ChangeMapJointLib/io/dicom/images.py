@@ -59,13 +59,20 @@ class SourceImages:
 
     @property
     def series_uid(self) -> str:
-        """SeriesInstanceUID."""
+        """SeriesInstanceUID of the first image; :meth:`by_series` has all, where several were taken for one."""
         return str(self.first.SeriesInstanceUID)
 
     @property
     def frame_of_reference(self) -> str:
         """FrameOfReferenceUID."""
         return str(self.first.FrameOfReferenceUID)
+
+    def by_series(self) -> dict[tuple[str, str], list[Dataset]]:
+        """Return the images by StudyInstanceUID and SeriesInstanceUID, in the order of the slices."""
+        result: dict[tuple[str, str], list[Dataset]] = {}
+        for image in self.images:
+            result.setdefault((str(image.StudyInstanceUID), str(image.SeriesInstanceUID)), []).append(image)
+        return result
 
     def nearest(self, point_mm: tuple[float, float, float]) -> tuple[Dataset, int]:
         """Return the image whose slice is nearest to a point (x, y, z in mm, LPS), and the frame number from 1."""

@@ -54,9 +54,22 @@ class ListedSeries:
             f"{acquisition.kvp:g} kV" if acquisition.kvp else "",
             acquisition.phase or "",
             self.difference,
+            _extent(self.stack),
         )
         text = ", ".join(part for part in parts if part)
         return f"{text} ({self.problem})" if self.problem else text
+
+
+def _extent(stack: Stack | None) -> str:
+    """Return from where to where a stack reaches along its slices, in mm of the patient's axes."""
+    if stack is None:
+        return ""
+    first, last = (frame.position_mm for frame in (stack.frames[0], stack.frames[-1]))
+    if first is None or last is None:
+        return ""
+    axis = max(range(3), key=lambda i: abs(last[i] - first[i]))
+    low, high = sorted((first[axis], last[axis]))
+    return f"{'xyz'[axis]} {low:.0f} to {high:.0f} mm"
 
 
 def label_series(series: Sequence[ListedSeries]) -> tuple[ListedSeries, ...]:

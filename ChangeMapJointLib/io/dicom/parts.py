@@ -17,7 +17,8 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.dicom.headers import SPLIT_KEYS, Frame
-from ChangeMapJointLib.io.dicom.spacing import SAME_POSITION_MM
+from ChangeMapJointLib.io.dicom.joining import join_stacks
+from ChangeMapJointLib.io.dicom.spacing import GAP_FACTOR, SAME_POSITION_MM
 from ChangeMapJointLib.io.dicom.stacks import SAME_DIRECTION, Stack, build_stack
 
 MIN_SLICES = 3  # fewer are localizers, previews or monitoring shots
@@ -25,6 +26,8 @@ COMPARABLE = 0.2  # a group with at least this fraction of the images of the lar
 MAX_GROUPS = 50  # with more, the images of the series have nothing in common
 # elements that never change within a volume; the others split a group only if the resulting stacks overlap
 ALWAYS_SPLIT = ("StudyDate", "SeriesNumber", "ConvolutionKernel", "TemporalPositionIdentifier", "TemporalPositionIndex")
+# elements in which acquisitions at several positions of the table differ
+TABLE_POSITIONS = ("AcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime")
 # differences that the list of series shows anyway
 SHOWN_IN_LIST = ("patient", "SeriesNumber", "ConvolutionKernel", "SliceThickness", "KVP", "SeriesDescription")
 
@@ -141,8 +144,17 @@ def _has_geometry(frame: Frame) -> bool:
 
 
 def _problem(frame: Frame) -> str:
-    if frame.position_mm is None or frame.orientation is None or frame.spacing_mm is None:
-        return "has no position, orientation or pixel spacing"
+    missing = [
+        name
+        for name, value in (
+            ("ImagePositionPatient", frame.position_mm),
+            ("ImageOrientationPatient", frame.orientation),
+            ("PixelSpacing (ImagerPixelSpacing, that of a detector, is no substitute)", frame.spacing_mm),
+        )
+        if value is None
+    ]
+    if missing or frame.spacing_mm is None:
+        return f"has no {' and no '.join(missing)}; export the series again"
     if min(frame.spacing_mm) <= 0:
         return f"has PixelSpacing {frame.spacing_mm}, expected two positive numbers"
     return ""
@@ -201,6 +213,14 @@ def _find_stacks(frames: Sequence[Frame], fingerprint: Fingerprint) -> list[Part
     raise reason
 
 
+def _continued(parts: Sequence[Part]) -> list[Part]:
+    """Join parts that continue each other; where they disagree, say so in each; nothing if they do not continue."""
+    joined = join_stacks([part.stack for part in parts if part.stack is not None])
+    if isinstance(joined, Stack):
+        return [Part(joined.frames, joined)]
+    return [replace(part, difference=_joined(part.difference, joined)) for part in parts] if joined else []
+
+
 def _split_by_header(frames: Sequence[Frame]) -> list[Part]:
     """Split frames that the header distinguishes, even if all of them together might look like one finer stack."""
     # numbered in the order of the files: the keys differ in every process, but labels must not
@@ -211,7 +231,9 @@ def _split_by_header(frames: Sequence[Frame]) -> list[Part]:
         parts = _split(frames, *_by_header(keyword))
         if parts and (keyword in ALWAYS_SPLIT or _overlap(parts)):
             return parts
-    return []
+        if parts and keyword in TABLE_POSITIONS and (joined := _continued(parts)):
+            return joined
+    return _continued(_split(frames, "part", _run(frames)))
 
 
 def _with_notes(part: Part, notes: tuple[str, ...]) -> Part:
@@ -276,6 +298,24 @@ def _pass(frames: Sequence[Frame]) -> Callable[[Frame], Hashable]:
         return lambda _: 0
     passes = {frame: number for group in groups.values() for number, frame in enumerate(group, 1)}
     return lambda frame: passes[frame]
+
+
+def _run(frames: Sequence[Frame]) -> Callable[[Frame], Hashable]:
+    """Return a key that numbers the runs of images in which the position moves evenly, in the order of the numbers.
+
+    It is constant without an InstanceNumber for each image.
+    """
+    order = {frame: (frame.instance or 0, frame.index) for frame in frames}
+    if len(set(order.values())) < len(frames):
+        return lambda _: 0
+    ordered = sorted(frames, key=order.__getitem__)
+    assert frames[0].orientation is not None
+    normal = np.cross(frames[0].orientation[:3], frames[0].orientation[3:])
+    steps = np.diff(np.array([frame.position_mm for frame in ordered], dtype=float) @ normal)
+    usual = float(np.median(np.abs(steps)))
+    jumps = (np.abs(steps) > GAP_FACTOR * usual) | (np.sign(steps) != np.sign(np.median(steps)))
+    runs = dict(zip(ordered, [1, *(1 + np.cumsum(jumps)).tolist()], strict=True))
+    return lambda frame: runs[frame]
 
 
 def _overlap(parts: Sequence[Part]) -> bool:

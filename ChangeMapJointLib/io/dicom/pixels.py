@@ -155,6 +155,17 @@ class Fingerprints:
         return self._digests[key]
 
 
+def read_plane(frame: Frame) -> NDArray[np.float32]:
+    """Read one frame in HU, ``[y, x]``.
+
+    Raises:
+        InputError: the pixel data cannot be read.
+    """
+    _check_bytes([frame])
+    ((_, stored, is_padding),) = _decoded(frame.file, [(frame.index, frame)])
+    return _to_hu(stored, is_padding, frame).astype(np.float32)
+
+
 def _decoded(
     file: SourceFile, requested: Sequence[tuple[int, Frame]]
 ) -> Iterator[tuple[tuple[int, Frame], Stored, NDArray[np.bool_] | None]]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.dicomdir import ImageFiles, open_scan
@@ -18,6 +20,8 @@ from ChangeMapJointLib.io.dicom.pixels import Fingerprints, read_voxels
 from ChangeMapJointLib.io.dicom.stacks import Stack
 from ChangeMapJointLib.io.sources import SourceFile
 from ChangeMapJointLib.scan.volume import Volume
+
+LEAST_TILT_DEG = 1.0  # over a chest of 300 mm, less shears by at most 5 mm
 
 
 def list_series(path: Path, *, progress: Progress = silent) -> tuple[ListedSeries, ...]:
@@ -156,6 +160,7 @@ def _of_part(whole: ListedSeries, part: Part, notes: tuple[str, ...]) -> ListedS
     if len(thickness_mm) > 1:
         acquisition = replace(acquisition, slice_thickness_mm=thickness_mm[-1])
         notes += (f"The slices are {thickness_mm[0]:g} to {thickness_mm[-1]:g} mm thick; the larger value was used.",)
+    notes += (*_frame_of_reference_notes(frames), *_tilt_notes(stack))
     stack = stack and replace(stack, notes=(*stack.notes, *notes))
     return replace(
         whole,
@@ -165,4 +170,29 @@ def _of_part(whole: ListedSeries, part: Part, notes: tuple[str, ...]) -> ListedS
         stack=stack,
         problem=part.problem,
         difference=part.difference,
+    )
+
+
+def _frame_of_reference_notes(frames: Sequence[Frame]) -> tuple[str, ...]:
+    """Return a note if the positions refer to several frames of reference."""
+    count = len({frame.frame_of_reference for frame in frames})
+    if count == 1:
+        return ()
+    return (
+        f"The images name {count} frames of reference: by the header, their positions do not belong together. They "
+        "were taken for one scan, since they form an even stack.",
+    )
+
+
+def _tilt_notes(stack: Stack | None) -> tuple[str, ...]:
+    """Return a note if the header states a gantry tilt that the positions do not show."""
+    degrees = 0.0 if stack is None else max((frame.tilt_degrees for frame in stack.frames), key=abs)
+    if stack is None or abs(degrees) <= LEAST_TILT_DEG or stack.shear_mm != (0.0, 0.0):
+        return ()
+    normal = np.asarray(stack.grid.direction)[:, 2]
+    if np.degrees(np.arccos(min(abs(float(normal[2])), 1.0))) > LEAST_TILT_DEG:
+        return ()  # tilted images along a tilted axis, straightened by the scanner
+    return (
+        f"The header states a gantry tilt of {degrees:g} degrees that positions and orientation do not show: either "
+        "the images were straightened before, or the scan is sheared.",
     )

@@ -84,6 +84,26 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     return Stack(tuple(ordered), grid, shear_mm, tuple(notes))
 
 
+def build_joined_stack(frames: Sequence[Frame], step_mm: float, note: str) -> Stack:
+    """Build one stack of frames from several acquisitions at one slice distance.
+
+    Where the acquisitions are out of step, slices are interpolated to the even grid of the first.
+
+    Args:
+        frames: with the same size, spacing and orientation.
+        step_mm: their slice distance.
+        note: that they were joined.
+
+    Raises:
+        InputError: the acquisitions are shifted sideways.
+    """
+    assert frames[0].orientation is not None
+    axes = _axes(frames[0].orientation)
+    positions = np.array([frame.position_mm for frame in frames], dtype=float)
+    order = np.argsort(positions @ axes[:, 2], kind="stable")
+    return _uneven_stack([frames[i] for i in order], axes, positions[order] @ axes, step_mm, note)
+
+
 def _uneven_stack(frames: Sequence[Frame], axes: FloatArray, local: FloatArray, step_mm: float, note: str) -> Stack:
     """Build the stack on an even grid of ``step_mm``, for slices with several distances."""
     along = local[:, 2] - local[0, 2]

@@ -19,6 +19,8 @@ from ChangeMapJointLib.core.errors import InputError
 _KEY_SALT = secrets.token_bytes(16)  # new in every process, so that keys cannot be looked up or compared later
 MAX_QUOTED = 200  # characters of a value in a message
 LONGEST_LO = 64  # characters in a value of type LO
+# transfer syntaxes: JPEG of 8 and of 12 bits, near-lossless JPEG-LS; JPEG 2000 may be lossless under either UID
+_ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 _NO_CONTRAST = ("", "N", "NO", "NONE", "NO CONTRAST")
 
 
@@ -109,18 +111,44 @@ def as_iso_time(value: Any, name: str = "Time") -> str | None:
         return None
 
 
-def positive(value: Any) -> float | None:
-    """Return a number above 0, or None for any other value; for values that are only reported, not used."""
+def as_finite(value: Any) -> float | None:
+    """Return a finite number, or None for any other value; for values that are not used for the geometry."""
     try:
         number = float(as_text(value) or "nan")
     except ValueError:
         return None
-    return number if 0 < number < float("inf") else None
+    return number if np.isfinite(number) else None
+
+
+def positive(value: Any) -> float | None:
+    """Return a number above 0, or None for any other value; for values that are only reported, not used."""
+    number = as_finite(value)
+    return number if number is not None and number > 0 else None
 
 
 def contrast_agent(text: str) -> str | None:
     """Return the contrast agent; None if the text says that there was none."""
     return None if text.upper() in _NO_CONTRAST else text
+
+
+def lossy_ratio(flag: str, ratios: str, syntax: str = "") -> float | None:
+    """Return the ratio of a compression that lost detail, the largest of all steps; 1 where none is given.
+
+    Args:
+        flag: LossyImageCompression.
+        ratios: LossyImageCompressionRatio, one number per step, separated by backslashes.
+        syntax: UID of the transfer syntax; some lose detail even where the header does not say so.
+
+    Returns:
+        The ratio; None without such a compression.
+
+    Examples:
+        >>> lossy_ratio("01", "9.5"), lossy_ratio("01", ""), lossy_ratio("00", "9.5")
+        (9.5, 1.0, None)
+    """
+    if flag != "01" and syntax not in _ALWAYS_LOSSY:
+        return None
+    return max(positive(step) or 1.0 for step in ratios.split("\\"))
 
 
 def patient_key(patient_id: str, name: str = "") -> str | None:
