@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint lists docs format test-newest screenshots check-screenshots benchmark main-job tables peers clean
+.PHONY: help demo test fuzz lint lists docs format test-newest test-triton screenshots check-screenshots benchmark main-job tables peers clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,13 @@ test-newest: $(READY) ## run the tests of scene and module on the newest slicer-
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(SLICER_NEWEST)
 	# test_process looks at processes, which are no part of slicer-core
 	$(NEWEST)/bin/python -m pytest -n $(JOBS) --ignore Testing/module/test_process.py Testing/scene Testing/module
+
+TRITON := .venv-triton
+TRITON_VERSION := 3.9.0
+test-triton: $(READY) ## run the kernels for a GPU in Triton's interpreter, on the CPU
+	# beside the environment, not in it: its LLVM and that of VTK crash one another in one process
+	test -d $(TRITON)/triton || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TRITON) triton==$(TRITON_VERSION)
+	PYTHONPATH=$(TRITON) $(BIN)/python -m pytest Testing/library/test_fused.py
 
 screenshots: $(READY) ## make the pictures of module and viewer in README and docs from the sample pair
 	$(BIN)/python Testing/module/make_screenshots.py Resources/Screenshots
@@ -78,7 +85,7 @@ peers: $(READY) ## measure the registration beside its peers on DATA (an hour)
 	$(BIN)/python Testing/benchmarks/registration.py $(DATA) --peers $(PEERS)/bin/python
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) $(NEWEST) $(PEERS) demo-output site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) $(TRITON) $(PEERS) demo-output site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # torch goes first: what depends on it then takes the build that is there
 $(READY): requirements-dev.txt pyproject.toml

@@ -78,7 +78,7 @@ def onStartup() -> None:
     from ChangeMapJointLib.scene import layouts
 
     registerSampleData()
-    layouts.register(slicer.app.layoutManager())
+    layouts.register_layouts(slicer.app.layoutManager())
 
 
 class ChangeMapJointWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -206,7 +206,7 @@ class ChangeMapJointTest(ScriptedLoadableModuleTest):
         self.delayDisplay(_("Checking the sample pair"))
         _color, text, usable = checkInWords(*loadSamplePair())
         self.assertTrue(usable, text)
-        node = layouts.register(slicer.app.layoutManager())
+        node = layouts.register_layouts(slicer.app.layoutManager())
         if node is None:
             raise AssertionError("there is no layout node")
         self.assertTrue(all(node.IsLayoutDescription(layout) for layout in layouts.OURS))

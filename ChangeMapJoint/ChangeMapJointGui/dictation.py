@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui import findings_words as words
-from ChangeMapJointGui.findings_words import Row
+from ChangeMapJointGui.findings_words import FindingRow
 from ChangeMapJointGui.verdict import syntheticText
 from ChangeMapJointLib.export import finding_text
 
@@ -57,7 +57,7 @@ class Dictation:
         )
         self._copy(text)
 
-    def _text(self, row: Row) -> str:
+    def _text(self, row: FindingRow) -> str:
         comment = self.panel.session.review(row.change.key)["comment"]
         return " ".join(filter(None, [words.copyText(row, self.panel.findings.facts), comment]))
 

@@ -1,17 +1,23 @@
-"""Section Export: report, findings, map, scene."""
+"""Section Export: report, PDF, DICOM, findings, map, scene."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ChangeMapJointGui.dates import firstInstance, instanceValue
 from ChangeMapJointGui.messages import showErrors
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
+
+if TYPE_CHECKING:  # not for an empty panel, which would open later
+    from ChangeMapJointGui.dicom_export import DicomExport
+
+NAME_TAG, PATIENT_TAGS = "0010,0010", ("0010,0020", "0010,0030", "0010,0040", "0008,0050", "0020,000d")
 
 
 class ExportSection:
@@ -19,7 +25,10 @@ class ExportSection:
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
+        self._dicom: DicomExport | None = None
         self.ui.reportButton.connect("clicked(bool)", self.onReport)
+        self.ui.pdfButton.connect("clicked(bool)", self.onPdf)
+        self.ui.dicomButton.connect("clicked(bool)", self.onDicom)
         self.ui.csvButton.connect("clicked(bool)", self.onTable)
         self.ui.mapButton.connect("clicked(bool)", self.onMap)
         self.ui.sceneButton.connect("clicked(bool)", self.onScene)
@@ -32,7 +41,17 @@ class ExportSection:
         self.ui.exportCollapsibleButton.enabled = session is not None
         self.ui.exportLabel.text = ""
         if session is not None:
-            self.ui.reportButton.enabled = True
+            from ChangeMapJointGui.dicom_export import dicomUnavailable
+
+            reason = dicomUnavailable(session, self.panel.logic.runs)
+            self.ui.dicomButton.enabled = not reason and not self._writing
+            self.ui.dicomButton.toolTip = reason or _(
+                "Write segmentation, measurements, change map, registrations and report as DICOM objects, "
+                "under the patient and study of the current scan."
+            )
+            self.ui.namePatientCheckBox.enabled = bool(_patientOf(session.results.reference))
+            if not self.ui.namePatientCheckBox.enabled:
+                self.ui.namePatientCheckBox.checked = False
             self.ui.mapButton.enabled = session.hasFindings
             lists = session.hasFindings and not session.unusable
             for button in (self.ui.csvButton, self.ui.segmentationButton, self.ui.tableButton):
@@ -44,6 +63,68 @@ class ExportSection:
     def onReport(self, checked: bool = False) -> None:  # noqa: ARG002
         """Make the report with the reader's decisions, save it to a file that the user chooses, and open it."""
         self._save(_("Save the report"), run_files.REPORT, "HTML (*.html)", self._saveReport)
+
+    def onPdf(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Make the report as a PDF with the reader's decisions, save it to a file, and open it."""
+        if self._packages("pdf"):
+            self._save(_("Save the report"), "report.pdf", "PDF (*.pdf)", self._savePdf)
+
+    def onDicom(self, checked: bool = False) -> None:  # noqa: ARG002
+        """Write the run as DICOM objects into a new folder below one that the user chooses."""
+        from ChangeMapJointGui.dicom_export import DicomExport, dicomUnavailable, seriesFiles
+
+        session, runs = self.panel.session, self.panel.logic.runs
+        reason = dicomUnavailable(session, runs)
+        if reason:  # the stored files were deleted meanwhile
+            self.showResult()
+            self.ui.exportLabel.text = reason
+            return
+        if not self._packages("dicom"):
+            return
+        folder = qt.QSettings().value("ChangeMapJoint/ExportFolder") or str(Path.home())
+        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder for the objects"), folder)
+        if not chosen:
+            return
+        with showErrors(_("The DICOM objects could not be written.")):
+            series = [seriesFiles(node) for node in (session.results.reference, session.results.template)]
+            if not all(series):
+                raise InputError(
+                    _("a file of a series is not in Slicer's DICOM database"), remedy=_("import the series again")
+                )
+            out = _newFolder(Path(chosen), "ChangeMap DICOM")
+            qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(chosen))
+            self._dicom = DicomExport(lambda count: self._onWritten(out, count), self._onDicomError)
+            self._dicom.start(runs.folderOf(session.results), out, *series)
+            self.ui.dicomButton.enabled = False
+            self.ui.exportLabel.text = _("Writing DICOM objects: about half a minute...")
+
+    @property
+    def _writing(self) -> bool:
+        return self._dicom is not None and self._dicom.running
+
+    def _onWritten(self, out: Path, count: int | None) -> None:
+        self.showResult()
+        self.ui.exportLabel.text = _("Saved: {count} DICOM objects in {path}").format(count=count, path=out)
+
+    def _onDicomError(self, why: str) -> None:
+        self.showResult()
+        self.ui.exportLabel.text = _("The DICOM objects could not be written: {why}").format(why=why)
+
+    def _packages(self, export: str) -> bool:
+        """Return whether what an export needs is there; ask to install what is missing."""
+        from ChangeMapJointGui.packages import PackagesDeclined, ensure
+
+        try:
+            ensure(self.ui.offlinePathLineEdit.currentPath, export=export)
+        except PackagesDeclined as declined:
+            slicer.util.warningDisplay(str(declined))
+            return False
+        return True
+
+    def close(self) -> None:
+        """End an export that is running: the application quits or the module is unloaded."""
+        if self._dicom is not None:
+            self._dicom.stop()
 
     def onTable(self, checked: bool = False) -> None:  # noqa: ARG002
         """Save the list, folded groups included, with the reader's verdicts."""
@@ -110,6 +191,13 @@ class ExportSection:
             ) from error
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
+    def _savePdf(self, path: Path) -> None:
+        from ChangeMapJointGui.reading import savePdf
+
+        named = bool(self.ui.namePatientCheckBox.checked)
+        savePdf(path, self.panel.session, _patientOf(self.panel.session.results.reference) if named else ())
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
     def _save(self, title: str, name: str, kinds: str, write: Any) -> None:
         """Ask for the file, write it, and show where it is."""
         folder = qt.QSettings().value("ChangeMapJoint/ExportFolder") or str(Path.home())
@@ -122,6 +210,22 @@ class ExportSection:
             write(path)
             qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(path.parent))
             self.ui.exportLabel.text = _("Saved: {path}").format(path=path)
+
+
+def _patientOf(node: Any) -> tuple[str, ...]:
+    """Return what the header of a scan says of the patient: name, ID, birth date, sex, accession number and study UID.
+
+    Empty if it has no name, or the scan was not loaded from Slicer's DICOM database.
+    """
+    first = "" if node is None else firstInstance(node)
+    name = instanceValue(first, NAME_TAG).replace("^", " ").strip()
+    return (name, *(instanceValue(first, tag) for tag in PATIENT_TAGS)) if name else ()
+
+
+def _newFolder(parent: Path, name: str) -> Path:
+    """Return a folder in ``parent`` that is not there yet."""
+    names = [name, *(f"{name} {number}" for number in range(2, 1000))]
+    return next(parent / one for one in names if not (parent / one).exists())
 
 
 def _checkSaved(saved: bool, path: Path) -> None:

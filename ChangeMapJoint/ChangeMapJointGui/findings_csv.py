@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ChangeMapJointGui.findings_words import Row, entryOf
+from ChangeMapJointGui.findings_words import FindingRow, entryOf
 from ChangeMapJointLib.change.sections import reason_sentence
 from ChangeMapJointLib.export import finding_text
-from ChangeMapJointLib.export.tables import cell
+from ChangeMapJointLib.export.tables import csv_cell
 from ChangeMapJointLib.io.write import atomic_path
 
 SCHEMA = "changemap.reading/2"  # of the JSON file
@@ -55,7 +55,7 @@ COLUMNS = (
 Review = Callable[[int], dict[str, str]]
 
 
-def writeTable(path: Path, rows: Iterable[Row], review: Review, facts: Any, run: dict[str, Any]) -> None:
+def writeTable(path: Path, rows: Iterable[FindingRow], review: Review, facts: Any, run: dict[str, Any]) -> None:
     """Write the rows as CSV, or as JSON where the file is named so (UTF-8, LPS, mm).
 
     Args:
@@ -74,13 +74,13 @@ def writeTable(path: Path, rows: Iterable[Row], review: Review, facts: Any, run:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for value in values:
-            writer.writerow([cell({**value, **about}[name]) for name in COLUMNS])
+            writer.writerow([csv_cell({**value, **about}[name]) for name in COLUMNS])
         text = stream.getvalue()
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def rowValues(listed: Row, facts: Any) -> dict[str, Any]:
+def rowValues(listed: FindingRow, facts: Any) -> dict[str, Any]:
     """Return the values of a row by column, without the reader's and the run's."""
     row = listed.change
     measured, entry = row.measured or {}, entryOf(listed)
@@ -112,6 +112,6 @@ def rowValues(listed: Row, facts: Any) -> dict[str, Any]:
         "prior_volume_ml": before.get("volume_ml"),
         "volume_change_low_percent": low,
         "volume_change_high_percent": high,
-        "doubling_time_days": finding_text.doubling_days(entry, facts.days),
+        "doubling_time_days": finding_text.listed_doubling_days(entry, facts.days),
         "growth_rules": "; ".join(answer.words for answer in finding_text.rules_of(entry, facts.days)),
     }

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ChangeMapJointGui import findings_words as words
-from ChangeMapJointGui.findings_words import Row
+from ChangeMapJointGui.findings_words import FindingRow
 from ChangeMapJointLib.export import finding_text
 
 SAME_PLACE_MM = 10.0
 FIRST = {"new": 0, "grown": 0, "resolved": 1, "shrunk": 1}  # then the others
-Key = Callable[[Row], Any]  # None where unknown: such rows come last
+Key = Callable[[FindingRow], Any]  # None where unknown: such rows come last
 
 
-def readingOrder(rows: Sequence[Row]) -> list[Row]:
+def readingOrder(rows: Sequence[FindingRow]) -> list[FindingRow]:
     """Return the rows with new and grown changes first, then resolved and shrunk ones; else as they were."""
     return sorted(rows, key=lambda row: FIRST.get(row.change.kind, 2))
 
 
-def sortedBy(rows: Sequence[Row], column: int, descending: bool, facts: Any, verdict: Key) -> list[Row]:
+def sortedBy(rows: Sequence[FindingRow], column: int, descending: bool, facts: Any, verdict: Key) -> list[FindingRow]:
     """Return the rows in the order of a column; rows of equal value stay in their order, unknown values come last.
 
     Args:
@@ -37,14 +37,14 @@ def sortedBy(rows: Sequence[Row], column: int, descending: bool, facts: Any, ver
 
 
 def sortedWithin(
-    sections: Sequence[str] | None, rows: Sequence[Row], column: int, descending: bool, facts: Any, verdict: Key
-) -> list[Row]:
+    sections: Sequence[str] | None, rows: Sequence[FindingRow], column: int, descending: bool, facts: Any, verdict: Key
+) -> list[FindingRow]:
     """As :func:`sortedBy`, within each section in its order; without sections, over all."""
     groups = [rows] if sections is None else [[row for row in rows if row.section == name] for name in sections]
     return [row for group in groups for row in sortedBy(group, column, descending, facts, verdict)]
 
 
-def nearest(rows: Sequence[Row], pointMm: Any) -> Row | None:
+def nearest(rows: Sequence[FindingRow], pointMm: Any) -> FindingRow | None:
     """Return the row of the change that another run of the same scans listed at a point (LPS); None without one."""
     if pointMm is None or not rows:
         return None
@@ -62,7 +62,7 @@ def _keys(facts: Any, verdict: Key) -> dict[int, Key]:
         words.PLACE: lambda row: facts.sliceOf(row.change.centre_mm),
         words.SIZE: _size,
         words.CHANGE: measured("volume_change_percent"),
-        words.DOUBLING: lambda row: finding_text.doubling_days(words.entryOf(row), facts.days),
+        words.DOUBLING: lambda row: finding_text.listed_doubling_days(words.entryOf(row), facts.days),
         words.TRUST: lambda row: row.change.trust,
         words.READER: verdict,
         words.STRENGTH: lambda row: (row.change.measured or {}).get("probability", row.change.peak),
@@ -70,6 +70,6 @@ def _keys(facts: Any, verdict: Key) -> dict[int, Key]:
     }
 
 
-def _size(row: Row) -> float | None:
+def _size(row: FindingRow) -> float | None:
     sizes = [finding_text.mean_diameter_mm(lesion) for lesion in finding_text.lesions(words.entryOf(row))]
     return max((size for size in sizes if size is not None), default=None)

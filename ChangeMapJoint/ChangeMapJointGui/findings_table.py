@@ -10,7 +10,7 @@ from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
 from ChangeMapJointGui.colors import textColor
 from ChangeMapJointGui.findings_order import nearest, readingOrder, sortedWithin
-from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, Row
+from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, FindingRow
 from ChangeMapJointLib.change.sections import BY_MAP
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 
@@ -32,7 +32,7 @@ class FindingsSection:
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
-        self.listed: list[Row] = []
+        self.listed: list[FindingRow] = []
         self.facts: PairFacts | None = None
         self._sort: tuple[int, bool] | None = None  # column and whether descending; None for the reading order
         self._toFirst = False  # a run came on screen: its first row is chosen
@@ -70,6 +70,8 @@ class FindingsSection:
         choices = () if session is None else session.listChoices
         names = words.listNames()
         fillChoices(self.ui.listComboBox, [(key, names[key]) for key in choices])
+        for index, key in enumerate(choices):
+            self.ui.listComboBox.setItemData(index, words.listHints()[key], qt.Qt.ToolTipRole)
         self.ui.listComboBox.enabled = len(choices) > 1
         self.ui.notSeenLabel.text = words.notSeenText(() if session is None else session.notSeen)
         self._shown = ()
@@ -112,18 +114,20 @@ class FindingsSection:
         choices = () if session is None else session.listChoices
         return key if key in choices else BY_MAP
 
-    def _regions(self) -> list[Row]:
+    def _regions(self) -> list[FindingRow]:
         parameters, session = self.panel.parameters, self.panel.session
         if session is None or not session.hasFindings:
             return []
         signs = [sign for sign, shown in ((1, parameters.increases), (-1, parameters.decreases)) if shown]
         regions = session.findings(parameters.threshold, parameters.smallestVoxels, signs)
-        rows = readingOrder([Row(0, session.lists.sectionOf(region), region) for region in regions])
+        rows = readingOrder([FindingRow(0, session.lists.sectionOf(region), region) for region in regions])
         return [row._replace(number=i) for i, row in enumerate(rows, start=1)]
 
-    def _changes(self) -> list[Row]:
+    def _changes(self) -> list[FindingRow]:
         judged = self._judged or {}
-        return [Row(change.measured["id"], name, change) for name, changes in judged.items() for change in changes]
+        return [
+            FindingRow(change.measured["id"], name, change) for name, changes in judged.items() for change in changes
+        ]
 
     def _chooseFirst(self) -> None:
         """Choose the first row of a run that came on screen; after another run of the same scans, the same place."""
@@ -144,7 +148,7 @@ class FindingsSection:
         self.listed = self._sorted(self._regions() if self._judged is None else self._changes())
         self._fill(key)
 
-    def _sorted(self, rows: list[Row]) -> list[Row]:
+    def _sorted(self, rows: list[FindingRow]) -> list[FindingRow]:
         """Return the rows in the order that was chosen, within each section."""
         if self._sort is None:
             return rows
@@ -152,7 +156,7 @@ class FindingsSection:
         return sortedWithin(sections, rows, *self._sort, self.facts, lambda row: review(row.change.key)["verdict"])
 
     @property
-    def ownRows(self) -> list[Row]:
+    def ownRows(self) -> list[FindingRow]:
         """The findings; by the map its regions."""
         return [row for row in self.listed if self._judged is None or row.section == "finding"]
 
@@ -167,13 +171,13 @@ class FindingsSection:
         row = self.selectedRow()
         return None if row is None else row.change
 
-    def selectedRow(self) -> Row | None:
+    def selectedRow(self) -> FindingRow | None:
         """Return the selected row, or None."""
         item = self.ui.findingsTable.currentItem()
         index = -1 if item is None or not item.isSelected() else int(item.data(NUMBER, qt.Qt.UserRole))
         return self.listed[index] if 0 <= index < len(self.listed) else None
 
-    def _visible(self) -> list[Row]:
+    def _visible(self) -> list[FindingRow]:
         folded = set(GROUPS) - self._unfolded() if self._judged is not None else set()
         return [row for row in self.listed if row.section not in folded]
 
@@ -233,7 +237,7 @@ class FindingsSection:
         group.setSizeHint(NUMBER, qt.QSize(INDENT, table.fontMetrics().height() + GROUP_MARGIN))
         return group
 
-    def _fillItem(self, item: Any, row: Row, texts: list[str]) -> None:
+    def _fillItem(self, item: Any, row: FindingRow, texts: list[str]) -> None:
         hint = words.tooltip(row)
         for column, text in enumerate(texts):
             item.setText(column, text)
@@ -355,7 +359,7 @@ class FindingsSection:
         if row is not None:
             self._goTo(row)
 
-    def showVerdict(self, row: Row, verdict: str) -> None:
+    def showVerdict(self, row: FindingRow, verdict: str) -> None:
         """Show the reader's verdict on a change in its row, and in the count."""
         self._mark(self._items[self.listed.index(row)], verdict, words.markNames())
         self._showCount()

@@ -22,7 +22,7 @@ from ChangeMapJointLib.scene.finding_words import details_text, probability_text
 NUMBER, KIND, PLACE, SIZE, CHANGE, DOUBLING, TRUST, READER, STRENGTH, LISTED = range(10)
 
 
-class Row(NamedTuple):
+class FindingRow(NamedTuple):
     """One change as it is listed.
 
     Attributes:
@@ -62,14 +62,14 @@ def strengthHint(judged: bool) -> str:
 
 
 def listNames() -> dict[str, str]:
-    """Return the lists that can be chosen, by key."""
-    names = {
-        "sensitive": _("Sensitive: {hint}"),
-        "standard": _("Standard: {hint}"),
-        "specific": _("Specific: {hint}"),
-    }
-    lists = {str(key): names[key].format(hint=_(hint)) for key, hint in OPERATING_POINT_HINTS.items()}
-    return {**lists, BY_MAP: _("By the map: its regions at the threshold above")}
+    """Return the lists that can be chosen, by key; short, so that a narrow panel shows them whole."""
+    return {"sensitive": _("Sensitive"), "standard": _("Standard"), "specific": _("Specific"), BY_MAP: _("By the map")}
+
+
+def listHints() -> dict[str, str]:
+    """Return what each of the lists holds, by key."""
+    hints = {str(key): _(hint) for key, hint in OPERATING_POINT_HINTS.items()}
+    return {**hints, BY_MAP: _("all regions of the map at the threshold above")}
 
 
 def kindNames() -> dict[str, str]:
@@ -92,7 +92,9 @@ def markNames() -> dict[str, str]:
     return {"accepted": _("accepted"), "rejected": _("rejected")}
 
 
-def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, str], facts: Any = None) -> list[str]:
+def rowTexts(
+    row: FindingRow, judged: bool, names: dict[str, str], sections: dict[str, str], facts: Any = None
+) -> list[str]:
     """Return the cells of a row except the reader's.
 
     Args:
@@ -106,7 +108,7 @@ def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, 
     return [
         str(row.number),
         names["stable" if judged and row.section == "stable" else change.kind],
-        finding_text.place_words(entry, None if facts is None else facts.sliceOf(change.centre_mm)),
+        finding_text.side_and_slice(entry, None if facts is None else facts.sliceOf(change.centre_mm)),
         finding_text.size_words(entry).removesuffix(" mm") or _("{volume} ml").format(volume=f"{change.volume_ml:.2f}"),
         finding_text.change_words(entry, short=True),
         finding_text.doubling_cell(entry, None if facts is None else facts.days),
@@ -117,12 +119,12 @@ def rowTexts(row: Row, judged: bool, names: dict[str, str], sections: dict[str, 
     ]
 
 
-def entryOf(row: Row) -> dict[str, Any]:
+def entryOf(row: FindingRow) -> dict[str, Any]:
     """Return what was measured of a change, with the kind and the section by which it is listed."""
     return {**(row.change.measured or {}), "kind": row.change.kind, "section": row.section}
 
 
-def copyText(row: Row, facts: Any) -> str:
+def copyText(row: FindingRow, facts: Any) -> str:
     """Return a change as text for a dictation."""
     at = facts.sliceOf(row.change.centre_mm)
     return finding_text.finding_text(entryOf(row), number=row.number, days=facts.days, slice_number=at)
@@ -133,7 +135,7 @@ def probabilityText(probability: Any) -> str:
     return probability_text(probability)
 
 
-def details(row: Row | None, threshold: float = 0.0, days: int | None = None) -> str:
+def details(row: FindingRow | None, threshold: float = 0.0, days: int | None = None) -> str:
     """Return what is known of a change beyond the table: why it is explained, both measurements, rules, remarks.
 
     Args:
@@ -144,23 +146,23 @@ def details(row: Row | None, threshold: float = 0.0, days: int | None = None) ->
     return "" if row is None else details_text(row.section, row.change, threshold, _, days)
 
 
-def rulesText(row: Row | None, days: int | None) -> str:
+def rulesText(row: FindingRow | None, days: int | None) -> str:
     """Return each rule of growth with its answer on a line of its own; empty where none applies."""
     answers = () if row is None else finding_text.rules_of(entryOf(row), days)
     return "\n".join(answer.sentence for answer in answers)
 
 
-def reasonText(row: Row) -> str:
+def reasonText(row: FindingRow) -> str:
     """Return the sentence that explains a change away; empty for one that nothing explains."""
     return _(reason_sentence(row.change.measured.get("reason"))) if row.section == "explained" else ""
 
 
-def tooltip(row: Row) -> str:
+def tooltip(row: FindingRow) -> str:
     """Return the reason of an explained change; else an invitation to click."""
     return (reasonText(row) if row.change.measured else "") or _("Click to see it in all views.")
 
 
-def countText(session: Any, judged: dict[str, list[Any]] | None, rows: list[Row], threshold: float) -> str:
+def countText(session: Any, judged: dict[str, list[Any]] | None, rows: list[FindingRow], threshold: float) -> str:
     """Return the sentence above the list.
 
     Args:

@@ -57,6 +57,7 @@ class InputsSection:
         self._check = checkInWords(*nodes)
         self.usable = self._check[2]
         self.showResult()
+        self.panel.showChosen()
 
     def showResult(self) -> None:
         """Show whether the two scans can be compared: as the run on screen found, else by the checks made now."""

@@ -7,7 +7,7 @@ from typing import Any
 from ChangeMapJointLib.scene import run_lists
 
 
-class RunLists(run_lists.RunLists):
+class PanelLists(run_lists.RunLists):
     """Lists what changed, by section and by the map."""
 
     def sectionOf(self, row: Any) -> str:

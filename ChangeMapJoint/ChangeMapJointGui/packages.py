@@ -1,7 +1,7 @@
 """Install the Python packages that the background worker needs and this Slicer may not have.
 
-The user is asked at the first Apply, and nothing is installed without consent. Packages are looked up without importing
-them.
+The user is asked at the first Apply, and at the first export that needs more; nothing is installed without consent.
+Packages are looked up without importing them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ except ImportError:  # it comes with pip in any case
     from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
 
 TITLE = "ChangeMapJoint"
-OPTIONAL = {"extra": "fast"}
+FAST = "fast"  # marker of packages that only make the comparison faster
 BUILT_IN = ("numpy", "pillow", "pydicom", "requests", "scipy", "SimpleITK")  # Slicer's own, which it uses itself
 
 
@@ -39,23 +39,23 @@ def requirementsFile() -> Path:
     return Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt"
 
 
-def requirements(path: Path | None = None, *, optional: bool = False) -> list[Requirement]:
+def requirements(path: Path | None = None, *, extra: str = "") -> list[Requirement]:
     """Return the requirements in the file that apply on this system.
 
     Args:
         path: of the requirements file; the module's own by default.
-        optional: return the packages that only make the comparison faster, instead of the required ones.
+        extra: return those of an extra, ``fast``, ``dicom`` or ``pdf``, instead of what every comparison needs.
     """
     lines = [line.strip() for line in (path or requirementsFile()).read_text("utf-8").splitlines()]
     parsed = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
-    return [requirement for requirement in parsed if _applies(requirement, optional=optional)]
+    return [requirement for requirement in parsed if _applies(requirement, extra)]
 
 
-def _applies(requirement: Requirement, *, optional: bool) -> bool:
+def _applies(requirement: Requirement, extra: str) -> bool:
     if requirement.marker is None:
-        return not optional
-    always, fast = requirement.marker.evaluate({"extra": ""}), requirement.marker.evaluate(OPTIONAL)
-    return fast and not always if optional else always
+        return not extra
+    always = requirement.marker.evaluate({"extra": ""})
+    return requirement.marker.evaluate({"extra": extra}) and not always if extra else always
 
 
 def installed(name: str) -> str | None:
@@ -66,11 +66,11 @@ def installed(name: str) -> str | None:
         return None
 
 
-def missing(path: Path | None = None, *, optional: bool = False) -> list[Requirement]:
+def missing(path: Path | None = None, *, extra: str = "") -> list[Requirement]:
     """Return the requirements that are not installed or too old; arguments as of :func:`requirements`."""
     importlib.invalidate_caches()
     result = []
-    for requirement in requirements(path, optional=optional):
+    for requirement in requirements(path, extra=extra):
         name, version = requirement.name, installed(requirement.name)
         if version is None and name in BUILT_IN and importlib.util.find_spec(name):
             continue  # part of Slicer's own build, which may not state a version
@@ -79,35 +79,39 @@ def missing(path: Path | None = None, *, optional: bool = False) -> list[Require
     return result
 
 
-def ensure(offlineFolder: str | Path = "") -> None:
+def ensure(offlineFolder: str | Path = "", *, export: str = "") -> None:
     """Ask the user to install the missing packages, and install them.
 
     Args:
         offlineFolder: folder of wheels for computers without a network; empty for none.
+        export: ``dicom`` or ``pdf`` for what such an export needs, instead of what a comparison needs.
 
     Raises:
         PackagesDeclined: a required package is still missing.
     """
-    needed = missing()
+    needed = missing(extra=export)
     if not needed:
         return
     if slicer.app.testingEnabled():
         raise PackagesDeclined(_sentence(needed, _("Nothing is installed while Slicer runs tests.")))
     outdated = [requirement for requirement in needed if requirement.name in BUILT_IN]
     if outdated:
-        raise PackagesDeclined(_sentence(outdated, _("They are part of Slicer: use Slicer 5.10 or newer.")))
-    extra = missing(optional=True)
+        newer = _("Slicer 5.12") if export else _("Slicer 5.10")
+        why = _("They are part of Slicer: use {version} or newer.").format(version=newer)
+        raise PackagesDeclined(_sentence(outdated, why))
+    fast = [] if export else missing(extra=FAST)
     try:
         if str(offlineFolder):
-            _installOffline(Path(offlineFolder), needed, extra)
+            _installOffline(Path(offlineFolder), needed, fast)
         else:
             _installTorch([requirement for requirement in needed if requirement.name == "torch"])
-            _install([requirement for requirement in needed if requirement.name != "torch"], extra)
+            _install([requirement for requirement in needed if requirement.name != "torch"], fast)
     except PackagesDeclined:
         raise
     except (CalledProcessError, RuntimeError) as error:
-        raise PackagesDeclined(_sentence(missing(), _("The installation failed; see the Python console."))) from error
-    remaining = missing()
+        why = _("The installation failed; see the Python console.")
+        raise PackagesDeclined(_sentence(missing(extra=export), why)) from error
+    remaining = missing(extra=export)
     if remaining:
         raise PackagesDeclined(_sentence(remaining, _("They were not installed.")))
 
@@ -218,7 +222,7 @@ def _names(needed: list[Requirement]) -> str:
 
 def _sentence(needed: list[Requirement], why: str) -> str:
     text = _(
-        "The comparison needs Python packages that are missing in this Slicer: {names}. {why} Press Apply to be asked "
-        "again; on a computer without a network, choose a folder of wheels under Advanced."
+        "Python packages are missing in this Slicer: {names}. {why} Press Apply, or the button of the export, to be "
+        "asked again; on a computer without a network, choose a folder of wheels under Advanced."
     )
     return text.format(names=_names(needed), why=why)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from slicer.i18n import tr as _
-
 from ChangeMapJointGui.patients import patientWarning
 from ChangeMapJointGui.sample_data import isSynthetic
 from ChangeMapJointLib.core.errors import InputError
@@ -35,11 +33,6 @@ class PairFacts:
             self._grid = grid_of(results.reference) if results.reference in nodes else None
         except InputError:  # moved since by a transform that is not linear
             self._grid = None
-
-    @property
-    def datesInWords(self) -> tuple[str, str]:
-        """Return both dates, current first; ``date unknown`` where there is none."""
-        return self.current or _("date unknown"), self.prior or _("date unknown")
 
     @property
     def asColumns(self) -> dict[str, Any]:

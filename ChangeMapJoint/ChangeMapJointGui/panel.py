@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -32,6 +33,7 @@ from ChangeMapJointGui.views import ViewsSection
 from ChangeMapJointLib.change.method_table import METHODS
 
 if TYPE_CHECKING:  # importing them takes most of a second, and an empty panel does not need them
+    from ChangeMapJointGui.preview import Preview
     from ChangeMapJointGui.session import Session
     from ChangeMapJointLib.scene.results import Results
     from ChangeMapJointLib.scene.view_state import ViewState
@@ -47,6 +49,7 @@ class Panel(VTKObservationMixin):
         logic: the module's logic, which runs comparisons.
         parameters: the parameter node; None while a scene is closing.
         session: the run on screen; None if there is none.
+        preview: both chosen scans on screen, before they are compared; None if they are not shown.
     """
 
     def __init__(self, widget: Any, ui: Any, logic: Any) -> None:
@@ -55,7 +58,9 @@ class Panel(VTKObservationMixin):
         self.parameters: Any = None
         self.entered = False
         self.session: Session | None = None
+        self.preview: Preview | None = None
         self._connection: Any = None
+        self._coming = False  # a run is about to be shown
         self._pending: Results | None = None  # loaded while another module was shown
         self._before: tuple[int, ViewState] | None = None  # layout and views before a run came on screen
         self._positions: ViewState | None = None  # where the views go when the run is drawn
@@ -165,6 +170,8 @@ class Panel(VTKObservationMixin):
         session = Session(results)
         self.shortcuts.endFlicker()
         self._positions = None
+        self._coming = True
+        self._endPreview()
         if self.session is not None:
             if self.session.results.reference is results.reference:
                 self._positions = self._viewState()  # another method on the same scan: at the same place
@@ -181,6 +188,7 @@ class Panel(VTKObservationMixin):
                 parameters.showOverlay = False
         self._pending = None
         self.session = session  # only now, so that the changes above do not draw it twice
+        self._coming = False
         for section in (self.inputs, *self._results):
             section.showResult()
         self.onParameters()
@@ -196,6 +204,34 @@ class Panel(VTKObservationMixin):
         for results in (last or runs)[:1]:
             self.show(results)
 
+    def showChosen(self) -> None:
+        """Show both scans that are chosen as soon as they are, unless a run is on screen."""
+        parameters = self.parameters
+        pair = (None, None) if parameters is None else (parameters.reference, parameters.template)
+        free = self.entered and self.session is None and not (self._coming or self.readingSession.active)
+        wanted = free and pair[0] is not pair[1] and all(node is not None and node.GetImageData() for node in pair)
+        if self.preview is not None:
+            if wanted and self.preview.pair == pair:
+                return
+            self._restoreViews(self._endPreview())
+        if wanted:
+            from ChangeMapJointGui.preview import Preview
+
+            preview = self.preview = Preview(*pair)
+            self.keepViews()
+            preview.arrange()
+            slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # gives the views their sizes
+            if self.preview is preview:
+                preview.fit()
+                preview.setWindow(self.parameters.window)
+
+    def _endPreview(self) -> Preview | None:
+        """Take the texts of the preview off the views, and return it; None if there is none."""
+        preview, self.preview = self.preview, None
+        if preview is not None:
+            preview.remove()
+        return preview
+
     def hide(self) -> None:
         """Remove the run from the screen, which is as it was before; its nodes stay in the scene."""
         self._pending = self._positions = None
@@ -203,11 +239,12 @@ class Panel(VTKObservationMixin):
             session = self.session
             session.close()
             self._restoreViews(session)
+        self._restoreViews(self._endPreview())
         self._showNothing()
 
     def keepViews(self) -> None:
         """Remember layout, layers and windows before a run changes them."""
-        if self._before is None and self.session is not None:
+        if self._before is None and (self.session or self.preview) is not None:
             from ChangeMapJointLib.scene import layouts
 
             self._before = layouts.current(slicer.app.layoutManager()), self._viewState()
@@ -222,17 +259,18 @@ class Panel(VTKObservationMixin):
         from ChangeMapJointLib.scene.nodes import CURRENT
         from ChangeMapJointLib.scene.view_state import ViewState
 
-        return ViewState(CURRENT, self.session.scans if self.session is not None else ())
+        shown = self.session or self.preview
+        return ViewState(CURRENT, shown.scans if shown is not None else ())
 
-    def _restoreViews(self, session: Session) -> None:
-        """Give the views back as they were before the run came on screen."""
+    def _restoreViews(self, shown: Session | Preview | None) -> None:
+        """Give the views back as they were before a run or the chosen scans came on screen."""
         from ChangeMapJointLib.scene import layouts
 
-        if self._before is None:
+        if self._before is None or shown is None:
             return
         (layout, views), self._before = self._before, None
         layouts.leave(layout, slicer.app.layoutManager())
-        views.restore({node.GetID() for node in session.scans})
+        views.restore({node.GetID() for node in shown.scans})
 
     def _showNothing(self) -> None:
         self.session = None
@@ -259,6 +297,7 @@ class Panel(VTKObservationMixin):
             return
         if self.session is None:
             self.inputs.prefill()
+            self.showChosen()
         self.shortcuts.enable()
 
     def exit(self) -> None:
@@ -269,6 +308,7 @@ class Panel(VTKObservationMixin):
             self._positions = self._viewState()
             self.session.leave()
             self._restoreViews(self.session)
+        self._restoreViews(self._endPreview())
         self.entered = False
 
     def close(self) -> None:
@@ -277,7 +317,7 @@ class Panel(VTKObservationMixin):
         self.setParameters(None)
         self.hide()
         self.entered = False
-        for section in (self.run, self.method):
+        for section in (self.run, self.method, self.export):
             section.close()
         self.cursor.removeObservers()
         resultsLoaded.disconnect(self.showLoaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import slicer
@@ -24,6 +25,13 @@ class Panes:
         self._window: SharedWindow | None = None
         self._warped = True
         self._flickering = False
+        self._current: Sequence[str] = CURRENT  # views that show the current scan, or the prior in its place
+
+    def limit(self, views: Sequence[str]) -> None:
+        """Write into these of the current scan's views alone: another scan was loaded into the rest."""
+        self._current = tuple(views)
+        if self._window is not None:
+            self.show(warped=self._warped)
 
     def show(self, *, warped: bool) -> None:
         """Write the titles; ``warped`` says what the prior's views show."""
@@ -35,10 +43,10 @@ class Panes:
             self._facts = PairFacts(self._results)
         current, prior = _("CURRENT"), _("PRIOR")
         dates = self._facts.current or "", self._facts.prior or ""
-        titles = [_title(current, dates[0]), _title(prior, dates[1], prior_words(warped=True))]
-        below = _title(prior, dates[1], prior_words(warped=warped))
+        titles = [paneTitle(current, dates[0]), paneTitle(prior, dates[1], prior_words(warped=True))]
+        below = paneTitle(prior, dates[1], prior_words(warped=warped))
         upper = titles[1] if self._flickering else titles[0]
-        self._labels.show({**dict.fromkeys(CURRENT, upper), **dict.fromkeys(PRIOR, below)})
+        self._labels.show({**dict.fromkeys(self._current, upper), **dict.fromkeys(PRIOR, below)})
 
     def flicker(self, on: bool) -> None:
         """Say what the current scan's views show while the reader flickers."""
@@ -67,5 +75,6 @@ def prior_words(*, warped: bool) -> str:
     return _("warped: sizes are not its own") if warped else _("as acquired")
 
 
-def _title(scan: str, date: str, how: str = "") -> str:
+def paneTitle(scan: str, date: str, how: str = "") -> str:
+    """Return what stands in a view: which scan, of which date, and how it is shown."""
     return "\n".join(filter(None, [f"{scan} {date}".strip(), how]))

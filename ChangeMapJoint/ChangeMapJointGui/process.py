@@ -165,9 +165,7 @@ class BackgroundRun:
             self._fail(text.format(program=self.python, why=error.strerror))
 
     def _environment(self) -> dict[str, str]:
-        paths = [str(libraryRoot()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        defaults = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-        return {**defaults, **self.environment}
+        return {**libraryEnvironment(), **self.environment}
 
     def _read(self) -> None:
         """Queue the worker's lines, then its exit code; runs in a thread, before Slicer 5.12."""
@@ -259,6 +257,12 @@ def launch(command: list[str], environment: dict[str, str], folder: Path) -> sub
         start_new_session=not windows,
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if windows else 0,
     )
+
+
+def libraryEnvironment() -> dict[str, str]:
+    """Return the variables with which a Python process finds the library, and writes its lines at once in UTF-8."""
+    paths = [str(libraryRoot()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 def libraryRoot() -> Path:

@@ -55,7 +55,7 @@ class ReadingSessionSection(VTKObservationMixin):
         self.box = qt.QGroupBox(_("Reading session"))
         form = qt.QFormLayout(self.box)
         self.worklist, self.reader, self.arm = ctk.ctkPathLineEdit(), qt.QLineEdit(), qt.QComboBox()
-        self.worklist.toolTip = _("CSV with a row a case: case, run, and maybe arm, reference, template.")
+        self.worklist.toolTip = _("CSV with one row per case: case, run, and maybe arm, reference, template.")
         arms = [("unaided", _("Without a map")), ("sequential", "CM_seq"), ("joint", "CM_comb")]
         fillChoices(self.arm, [("", _("As in the worklist")), *arms])
         self.status, self.marks, self.rating = qt.QLabel(), qt.QComboBox(), ctk.ctkSliderWidget()
@@ -63,7 +63,7 @@ class ReadingSessionSection(VTKObservationMixin):
         self.rating.minimum, self.rating.maximum, self.rating.singleStep, self.rating.decimals = 1.0, 100.0, 1.0, 0
         self.showMap, self.threshold = qt.QCheckBox(_("Show the map")), ctk.ctkSliderWidget()
         self.threshold.minimum, self.threshold.maximum, self.threshold.singleStep = 0.05, 1.0, 0.01
-        self.start = self._button(_("Start or go on"), self.onStart)
+        self.start = self._button(_("Start or resume"), self.onStart)
         self.next = self._button(_("Show the next case"), self.onNext)
         self.place = self._button(_("Place marks"), self.onPlace)
         self.unmark = self._button(_("Remove the mark"), self.onUnmark)
@@ -103,7 +103,7 @@ class ReadingSessionSection(VTKObservationMixin):
 
     # -- the session -----------------------------------------------------------------------------
     def onStart(self) -> None:
-        """Open worklist and log; a session of these names is gone on with."""
+        """Open worklist and log; a session of these names is resumed."""
         with showErrors(_("The reading session cannot be held.")):
             from ChangeMapJointLib.evaluation.readers.reading_session import SessionRequest, open_session
 
@@ -123,7 +123,7 @@ class ReadingSessionSection(VTKObservationMixin):
         self.update()
 
     def onNext(self) -> None:
-        """Show the case that is next, or go on with one that was interrupted; its time begins when it can be seen."""
+        """Show the case that is next, or resume one that was interrupted; its time begins when it can be seen."""
         state = self.session.state
         if state == "done":
             return
@@ -163,7 +163,7 @@ class ReadingSessionSection(VTKObservationMixin):
             self.update()
 
     def onEnd(self) -> None:
-        """End the session; the same worklist and reader go on with it."""
+        """End the session; the same worklist and reader resume it."""
         self.close()
         if self.panel.entered:
             self.panel.enter()  # keys, and a comparison that has ended meanwhile
@@ -347,7 +347,7 @@ class ReadingSessionSection(VTKObservationMixin):
         for widget in (self.worklist, self.reader, self.arm, self.start):
             widget.enabled = not self.active
         self.next.enabled = state in ("waiting", "paused")
-        self.next.text = _("Go on") if state == "paused" else _("Show the next case")
+        self.next.text = _("Resume") if state == "paused" else _("Show the next case")
         for widget in (self.place, self.marks, self.pause, self.submit):
             widget.enabled = reading
         self.showMap.enabled = self.threshold.enabled = reading and aided

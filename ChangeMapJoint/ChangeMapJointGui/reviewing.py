@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ChangeMapJointGui import findings_words as words
-from ChangeMapJointGui.findings_words import Row
+from ChangeMapJointGui.findings_words import FindingRow
 
 
 class Reviewing:
@@ -37,7 +37,7 @@ class Reviewing:
         if change is not None:
             self.panel.session.setReview(change.key, comment=self.ui.commentLineEdit.text)
 
-    def show(self, row: Row | None) -> None:
+    def show(self, row: FindingRow | None) -> None:
         """Show the verdict and comment on a change, and what is known of it; None without one."""
         no_review = {"verdict": "", "comment": ""}
         review = no_review if row is None else self.panel.session.review(row.change.key)
@@ -49,7 +49,7 @@ class Reviewing:
         self.ui.commentLineEdit.text = review["comment"]
         self.showDetails(row)
 
-    def showDetails(self, row: Row | None) -> None:
+    def showDetails(self, row: FindingRow | None) -> None:
         """Show what is known of a change beyond the table; None without one."""
         facts = self.panel.findings.facts
         threshold = 0.0 if row is None else self.panel.parameters.threshold

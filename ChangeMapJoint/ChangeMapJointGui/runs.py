@@ -13,7 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ChangeMapJointGui.signals import Signal, ignore
-from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up, recoverable
+from ChangeMapJointLib.background.job import End, Job, JobInput, JobRequest, clean_up_jobs, recoverable
 from ChangeMapJointLib.background.request import SIDES
 from ChangeMapJointLib.change.method_table import METHOD_NAMES
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DEFAULT_METHOD
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # it takes most of a second to import
     from ChangeMapJointLib.scene.results import Results
 
 KEPT_JOBS = 5
+JOB = "ChangeMapJoint.job"  # attribute of a run's record: name of the job's folder, in which its files stay for a while
 resultsLoaded: Signal[Results] = Signal()  # emitted when the panel or a script has loaded a result
 
 
@@ -136,7 +137,7 @@ class Runs:
         except PackagesDeclined as declined:
             slicer.util.warningDisplay(str(declined))
             return False
-        clean_up(self.root, keep=KEPT_JOBS)
+        clean_up_jobs(self.root, keep=KEPT_JOBS)
         request = JobRequest(*_inputs(reference, template), method, device, configuration)
         self.lastJob = Job.create(self.root, request)
         guard = self._guard = QuitGuard()
@@ -190,9 +191,20 @@ class Runs:
             for side in missing:
                 remove(nodes[side])  # leave the scene as it was
             raise
+        results.record.SetAttribute(JOB, job.folder.name)
         job.mark_loaded()
         resultsLoaded.emit(results)
         return results
+
+    def folderOf(self, results: Results) -> Path | None:
+        """Return the folder with the files of a run, if it is still among the stored ones."""
+        from ChangeMapJointLib.io import run_files
+        from ChangeMapJointLib.io.run_seal import file_sha256
+        from ChangeMapJointLib.scene.results import SEAL
+
+        name, seal = results.record.GetAttribute(JOB), results.record.GetAttribute(SEAL)
+        folder = Job(self.root / name).result if name and Path(name).name == name else None
+        return folder if folder is not None and file_sha256(folder / run_files.RUN) == seal else None
 
     def close(self) -> None:
         """End the running comparison with its child processes: the application quits."""

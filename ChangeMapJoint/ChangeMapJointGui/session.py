@@ -8,14 +8,14 @@ from typing import Any
 import slicer
 
 from ChangeMapJointGui.check_layers import CheckLayers
-from ChangeMapJointGui.findings_words import Row
-from ChangeMapJointGui.lists import RunLists
+from ChangeMapJointGui.findings_words import FindingRow
+from ChangeMapJointGui.lists import PanelLists
 from ChangeMapJointGui.panes import Panes
 from ChangeMapJointLib.change.threshold_list import ListedChange
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.scene import check, findings, layouts
-from ChangeMapJointLib.scene.decisions import Decisions
+from ChangeMapJointLib.scene.decisions import SceneDecisions
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, LayerWatch, composite_node, existing, ids_of
 from ChangeMapJointLib.scene.overlay import Overlay
@@ -43,8 +43,8 @@ class Session:
             self.maps = tuple(name for name in self.maps if name != "change_map")
         if self.maps and results.signed is not None:
             self.maps += (SIGNED,)
-        self.lists = RunLists(results)
-        self._reading = Decisions(results.reading)
+        self.lists = PanelLists(results)
+        self._reading = SceneDecisions(results.reading)
         self._overlay = Overlay()
         self._panes = Panes(results)
         self._reveal: check.Reveal | None = None
@@ -178,7 +178,7 @@ class Session:
             findings.zoom_to(findings.extent_mm(row.measured, row.volume_ml), views)
         findings.go_to({"centre_mm": row.centre_mm}, views)
 
-    def markFindings(self, rows: Sequence[Row], selected: ListedChange | None) -> None:
+    def markFindings(self, rows: Sequence[FindingRow], selected: ListedChange | None) -> None:
         """Mark the listed findings in the views, except the selected one: it is in the middle, and nothing hides it."""
         if self.results.findings is None:
             return
@@ -188,7 +188,7 @@ class Session:
                 {
                     "id": row.number,
                     "kind": row.change.kind,
-                    "centre_mm": row.change.centre_mm,
+                    "centre_mm": _markedPlace(row.change),
                     "remark": (row.change.measured or {}).get("remark", ""),
                     "label": row.section if row.section in ("possible", "explained", "stable") else row.change.kind,
                 }
@@ -333,6 +333,7 @@ class Session:
         left, came = set(self._views) - set(views), [view for view in views if view not in self._views]
         self._views = views
         self._overlay.set_views(views)
+        self._panes.limit(views)
         self._checkLayers.clear(existing(list(left)))
         self._drawChecks(came)
         if self.results.findings is not None:
@@ -362,3 +363,12 @@ class Session:
         """Remove the run from the screen and stop observing; its nodes stay in the scene."""
         self.leave()
         self._overlay.remove()
+
+
+def _markedPlace(change: ListedChange) -> Any:
+    """Return where a change is marked: in the lesion that the current scan shows, else in the region of change.
+
+    A nodule that shrank on one side has its region of change beside it.
+    """
+    lesion = (change.measured or {}).get("lesion_reference") or {}
+    return lesion.get("centre_mm") or change.centre_mm

@@ -66,5 +66,6 @@ class ViewsSection:
     def setWindow(self, name: str) -> None:
         """Show the window ``lung``, ``mediastinum`` or ``bone``, even if it was chosen last."""
         self.panel.parameters.window = name
-        if self.panel.session is not None:
-            self.panel.session.setWindow(name)
+        shown = self.panel.session or self.panel.preview
+        if shown is not None:
+            shown.setWindow(name)

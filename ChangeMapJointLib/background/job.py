@@ -52,7 +52,7 @@ from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.process import end_group, is_alive, is_locked
 
-__all__ = ["End", "Job", "JobInput", "JobRequest", "JobState", "clean_up", "explain_end", "jobs_in", "recoverable"]
+__all__ = ["End", "Job", "JobInput", "JobRequest", "JobState", "clean_up_jobs", "explain_end", "jobs_in", "recoverable"]
 
 FORMAT = "%Y%m%d-%H%M%S"
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
@@ -327,7 +327,7 @@ def recoverable(root: Path) -> Job | None:
     return None
 
 
-def clean_up(root: Path, keep: int = 5) -> None:
+def clean_up_jobs(root: Path, keep: int = 5) -> None:
     """Remove cancelled jobs, the scans of failed jobs, and all ended jobs but the newest.
 
     Jobs whose worker or whose Slicer is running are left alone, like everything in ``root`` that is not a job.

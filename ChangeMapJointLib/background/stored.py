@@ -21,7 +21,7 @@ class StoredJob:
         time: when it ended, else when it started, UTC, to the minute; empty if unknown.
         method: of the comparison; empty if unknown.
         state: ``finished``, ``failed`` or ``cancelled``.
-        bytes: what it takes on the disk.
+        bytes: its size on the disk.
     """
 
     name: str

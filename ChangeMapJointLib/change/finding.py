@@ -81,8 +81,3 @@ class Finding:
     interval_days: int | None = None
     doubling_time_days: float | None = None
     doubling_time_interval_days: tuple[float, float | None] | None = None
-
-    @property
-    def dipole(self) -> bool:
-        """Whether it is one side of a displaced structure; :attr:`partner` is the other."""
-        return self.partner is not None

@@ -161,5 +161,5 @@ _REASONS: tuple[tuple[Reason, Callable[[Features], bool]], ...] = (
 
 
 def explain(features: Features) -> Reason | None:
-    """What explains a change that is none of a lesion; None where nothing does."""
+    """What explains a change without a lesion; None where nothing does."""
     return next((reason for reason, holds in _REASONS if holds(features)), None)

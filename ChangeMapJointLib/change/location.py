@@ -19,7 +19,7 @@ def third(scan: Scan, label: int, point_mm: FloatArray) -> Third | None:
     """Tell in which third of a lung's height a point lies.
 
     Height is along the patient's z axis, from the lung's lowest to its highest voxel, recesses included. Lobes are not
-    told: that needs the fissures.
+    named: that needs the fissures.
 
     Args:
         scan: a scan with its lungs.

@@ -64,7 +64,7 @@ class Track:
         id: 1, 2, ..., the largest first.
         lung: the patient's side; empty where it lies in no lung mask.
         anchor: number of the scan in which it is largest, from which it was looked for in the others.
-        points: one a scan.
+        points: one per scan.
         mentions: findings that belong to it.
     """
 

@@ -14,7 +14,7 @@ from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.comparison.output import is_run
 from ChangeMapJointLib.comparison.stages import Listener, Stages
-from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_objects, check_packages, export_dicom
+from ChangeMapJointLib.comparison.to_dicom import DicomRequest, check_dicom_packages, check_objects, export_dicom
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import CALLING, Peer, Tls, parse_peer
@@ -52,9 +52,9 @@ class Connection:
         """Return the archive at an address.
 
         Raises:
-            InputError: it is no address, or a package is missing.
+            InputError: it is not an address, or a package is missing.
         """
-        check_packages()
+        check_dicom_packages()
         secure = Tls(self.ca, self.certificate, self.key) if self.tls or self.ca or self.certificate else None
         return parse_peer(address, argument, calling=self.aet, tls=secure)
 
@@ -86,7 +86,7 @@ def send_command(
                 "two archives" if to else "not given",
                 field="to",
                 expected="AE@HOST:PORT, or a DICOMweb address",
-                remedy=("give one of it and ", Argument("stow")),
+                remedy=("give either this or ", Argument("stow")),
             )
         connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
         peer = connection.peer(to or stow, "to" if to else "stow")
@@ -160,7 +160,7 @@ def scans_of(
         if path is None and not archive:
             raise InputError("not given", field=name, expected="a scan", remedy=("or give ", Argument("from_pacs")))
         if path is not None and archive:
-            raise InputError("given twice", field=name, remedy=("leave out one of it and ", Argument("from_pacs")))
+            raise InputError("given twice", field=name, remedy=("leave out this or ", Argument("from_pacs")))
     if reference is not None and template is not None:
         return reference, template
     peer = connection.peer(archive, "from_pacs")

@@ -34,7 +34,7 @@ def run_cases(dataset: Dataset, folder: Path, out: Path) -> list[str]:
     from ChangeMapJointLib.evaluation.public.long_ct import read_long_ct
     from ChangeMapJointLib.evaluation.public.longitudinal import read_autopet, read_longiseg
     from ChangeMapJointLib.evaluation.public.luna25 import read_luna25
-    from ChangeMapJointLib.evaluation.public.pairs import CASES, PAIRS, write_tables
+    from ChangeMapJointLib.evaluation.public.pairs import CASES, PAIRS, write_pair_tables
 
     if not folder.is_dir():
         raise InputError("no such folder", field=folder, expected="the data set as downloaded")
@@ -48,7 +48,7 @@ def run_cases(dataset: Dataset, folder: Path, out: Path) -> list[str]:
         Dataset.longiseg: read_longiseg,
     }
     pairs = readers[dataset](folder)
-    write_tables(pairs, out)
+    write_pair_tables(pairs, out)
     points = sum(0 if pair.points is None else len(pair.points[0]) for pair in pairs)
     lesions = sum(len(pair.lesions or ()) for pair in pairs)
     known = [f"{points} corresponding points"] * bool(points) + [f"{lesions} lesions"] * bool(lesions)

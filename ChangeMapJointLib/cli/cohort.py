@@ -101,7 +101,7 @@ def print_cohort(result: CohortResult, progress: ProgressStyle) -> None:
 
 @contextmanager
 def cohort_listener(style: ProgressStyle) -> Iterator[CohortListener]:
-    """Yield the listener for ``--progress``: a live bar on a terminal, a line a pair where there is none, or JSON."""
+    """Yield the listener for ``--progress``: a live bar on a terminal, else one line per pair, or JSON."""
     if style is ProgressStyle.json:
         yield _json_listener
     elif style is ProgressStyle.none:
@@ -114,7 +114,7 @@ def cohort_listener(style: ProgressStyle) -> Iterator[CohortListener]:
 
 
 def lines_of(event: CohortProgress) -> list[str]:
-    """What is told of the pair that ended: only what is not as it should be."""
+    """The lines on the pair that ended: only what is not as it should be."""
     lines: list[str] = []
     record = event.last
     if record is None:

@@ -54,7 +54,7 @@ from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
-from ChangeMapJointLib.export.tables import plain
+from ChangeMapJointLib.export.tables import json_value
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.archive.fetch import Wanted
 from ChangeMapJointLib.io.archive.peer import CALLING
@@ -319,8 +319,8 @@ def print_result(result: Result, out: Path, progress: ProgressStyle) -> None:
         if result.findings is not None and result.findings.operating_point is not None:
             summary["sections"] = {name: len(result.findings.section(name)) for name in SECTIONS}
         if result.given is not None:
-            summary["deformation"] = plain(result.given)
-        emit("finished", out=str(out), report=str(report), gate=plain(result.gate), **summary)
+            summary["deformation"] = json_value(result.given)
+        emit("finished", out=str(out), report=str(report), gate=json_value(result.gate), **summary)
         return
     typer.echo(result.gate.text)
     if result.given is not None:

@@ -37,10 +37,10 @@ def matching_command(
 ) -> None:
     """Score nodule matching over time: how many nodules of both scans are detected in both and linked."""
     from ChangeMapJointLib.evaluation.public.matching_study import DOCUMENT, TABLE, evaluate_matching
-    from ChangeMapJointLib.evaluation.result_folder import check_folder
+    from ChangeMapJointLib.evaluation.result_folder import check_result_folder
 
     with exit_codes(progress.value, log_beside(out)):
-        check_folder(out, document=DOCUMENT, content=(TABLE, DOCUMENT), overwrite=overwrite)
+        check_result_folder(out, document=DOCUMENT, content=(TABLE, DOCUMENT), overwrite=overwrite)
         study = evaluate_matching(nodules, runs, detections, hit_mm=hit, link_mm=link)
         study.save(out, overwrite=overwrite)
     with exit_codes(progress.value, written=out):

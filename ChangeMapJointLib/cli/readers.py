@@ -49,10 +49,10 @@ def run_readers(request: ReadersRequest, listener: Listener = ignore_progress) -
         raise InputError(
             f"{', '.join(missing)} missing", remedy="install them with: pip install 'changemapjoint[evaluate]'"
         )
-    from ChangeMapJointLib.evaluation.readers.folder import check_folder
+    from ChangeMapJointLib.evaluation.readers.folder import check_study_folder
     from ChangeMapJointLib.evaluation.readers.study import evaluate_readers
 
-    check_folder(request.out, overwrite=request.overwrite)
+    check_study_folder(request.out, overwrite=request.overwrite)
     stages = Stages({"score": 3.0, "write": 2.0}, listener)
     with stages.stage("score"):
         study = evaluate_readers(request.logs, request.truth, margin_mm=request.margin_mm, seed=request.seed)

@@ -33,7 +33,8 @@ def report_command(
     earlier: Annotated[
         list[Path] | None,
         typer.Option(
-            readable=False, help="Earlier run of the patient, whose current scan is the next one's prior; first first."
+            readable=False,
+            help="Earlier run of the patient, whose current scan is the next one's prior; the earliest first.",
         ),
     ] = None,
 ) -> None:
@@ -44,7 +45,7 @@ def report_command(
                 "not given", field="pdf", remedy=("give a file, or ", Argument("text"), ", or ", Argument("fhir"))
             )
         if text and fhir:
-            raise InputError("given twice", field="text", remedy=("leave out one of it and ", Argument("fhir")))
+            raise InputError("given twice", field="text", remedy=("leave out this or ", Argument("fhir")))
         if earlier and fhir and pdf is None:
             raise InputError("is not in FHIR", field="earlier", remedy=("leave it out, or give ", Argument("pdf")))
         if letter and pdf is None:

@@ -26,7 +26,7 @@ from ChangeMapJointLib.joint.inference import bfloat16_is_fast
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.losses import Sample
-from ChangeMapJointLib.training.resuming import Table
+from ChangeMapJointLib.training.resuming import GrowingTable
 from ChangeMapJointLib.training.samples import PairDataset
 from ChangeMapJointLib.training.trainer import TrainingOptions, train
 
@@ -246,7 +246,7 @@ class _Validator:
             "start": None if start is None else {"sha256": start.sha256, **start.card},
         }
         self.patients = [_patient(folder) for folder in pairs.folders]
-        self.table: Table | None = None
+        self.table: GrowingTable | None = None
         self.writer: Any = None
         self.started = False  # whether the writer was made; only the first process calls observe()
 
@@ -268,7 +268,7 @@ class _Validator:
         """Compute the figures of each patient, and add them to a table."""
         names = sorted(set(self.patients))
         if self.table is None:
-            self.table = Table(self.out / "patients.csv", keep=len(names) * (epoch - 1))
+            self.table = GrowingTable(self.out / "patients.csv", keep=len(names) * (epoch - 1))
         figures = {}
         for name in names:
             own = [result for result, patient in zip(judged, self.patients, strict=True) if patient == name]

@@ -94,7 +94,7 @@ class Workers:
 
 
 def local_size(memory_gb: float, *, cores: int | None = None, memory_bytes: int | None = None) -> int:
-    """Return how many workers fit onto a machine: one a core, and at most 90 % of the memory in all.
+    """Return how many workers fit onto a machine: one per core, and at most 90 % of the memory in all.
 
     Args:
         memory_gb: of one worker.
@@ -196,5 +196,5 @@ def _gpus() -> tuple[str, ...]:
 def lost_scheduler(address: str | None) -> InputError:
     """The error for a scheduler that went away while the cohort was running."""
     return InputError(
-        "the scheduler went away", field=Argument("scheduler", address), remedy="run the same command again to go on"
+        "the scheduler went away", field=Argument("scheduler", address), remedy="run the same command again to continue"
     )

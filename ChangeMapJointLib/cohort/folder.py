@@ -1,4 +1,4 @@
-"""The cohort's folder: whose it is, and that only one command at a time works on it."""
+"""The cohort's folder: which cohort it belongs to, and a lock, so that one command at a time works on it."""
 
 from __future__ import annotations
 

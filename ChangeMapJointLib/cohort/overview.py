@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.kinds import KIND_WORDS
-from ChangeMapJointLib.cohort.page import data_uri, render
+from ChangeMapJointLib.cohort.page import png_uri, render
 from ChangeMapJointLib.cohort.place import OVERVIEW, PairPlace
 from ChangeMapJointLib.cohort.record import PairRecord
 from ChangeMapJointLib.cohort.table import ATTENTION, Attention, attention_of, by_attention, row_of
@@ -85,7 +85,7 @@ def _row(out: Path, record: PairRecord) -> dict[str, Any]:
     possible = figures.get("possible") or 0
     return {
         "id": record.id,
-        "picture": data_uri(PairPlace(out, record.id).thumbnail) if done else "",
+        "picture": png_uri(PairPlace(out, record.id).thumbnail) if done else "",
         "alt": f"{record.id}: chest from the front, changes in colour",
         "report": quote(values["report"]) if values["report"] else "",
         "dates": " to ".join(date for date in dates if date),

@@ -29,7 +29,7 @@ def render(template: str, **content: Any) -> str:
     return page.render(style=Markup(style), style_hash=f"sha256-{digest}", **content)  # both are files of the library
 
 
-def data_uri(path: Path) -> str:
+def png_uri(path: Path) -> str:
     """Return a PNG file as a data URI; empty where there is none."""
     try:
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

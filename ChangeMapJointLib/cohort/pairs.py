@@ -1,4 +1,4 @@
-"""The list of a cohort: one line a pair, read from a CSV file and checked as a whole."""
+"""The list of a cohort: one line per pair, read from a CSV file and checked as a whole."""
 
 from __future__ import annotations
 
@@ -116,5 +116,5 @@ def read_rows(path: Path, needed: Sequence[str], *, what: str) -> list[tuple[int
             raise InputError(f"line {number} has no {empty[0]}", field=path)
         rows.append((number, row))
     if not rows:
-        raise InputError(f"lists no {what}", field=path, expected=f"one {what} a line below the header {header}")
+        raise InputError(f"lists no {what}", field=path, expected=f"one {what} per line below the header {header}")
     return rows

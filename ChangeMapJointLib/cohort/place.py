@@ -3,8 +3,8 @@
 ::
 
     OUT/cohort.json            options, version, and a mark by which workers recognise the folder
-    OUT/table.csv, .parquet    one row a pair
-    OUT/overview.html          one row and one picture a pair
+    OUT/table.csv, .parquet    one row per pair
+    OUT/overview.html          one row and one picture per pair
     OUT/pairs/ID/result/       the folder of the run, as ``changemap run`` writes it
     OUT/pairs/ID/record.json   what it was made of, hashes of its files, and how it ended
     OUT/pairs/ID/thumbnail.png
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ChangeMapJointLib.comparison.output import clean_up, is_run
+from ChangeMapJointLib.comparison.output import clean_up_run, is_run
 from ChangeMapJointLib.io import run_files
 
 COHORT, TABLE_CSV, TABLE_PARQUET, OVERVIEW = "cohort.json", "table.csv", "table.parquet", "overview.html"
@@ -93,10 +93,10 @@ class PairPlace:
         """Get ready for a new result.
 
         Returns:
-            Whether an earlier result is there that the new one replaces when it is whole. A result without its
-            ``run.json`` is none: it is removed, if it holds nothing but files of a run.
+            Whether there is an earlier result, which the new one replaces once it is complete. A folder without
+            ``run.json`` does not count: it is removed if it holds nothing but files of a run.
         """
-        clean_up(self.result.resolve())
+        clean_up_run(self.result.resolve())
         if not self.result.is_dir():
             return False
         if not is_run(self.result) and {path.name for path in self.result.iterdir()} <= run_files.FILES:

@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 from ChangeMapJointLib.change.kinds import KIND_WORDS
 from ChangeMapJointLib.cohort.identity import InputIdentity
 from ChangeMapJointLib.comparison.load import load_result
-from ChangeMapJointLib.export.tables import plain
+from ChangeMapJointLib.export.tables import json_value
 from ChangeMapJointLib.io.write import atomic_path
 
 SCHEMA = "changemap.pair/1"
 Status = Literal["done", "refused", "fault", "lost"]
 """How a pair ended:
 
-- ``done``: its result is whole;
+- ``done``: its result is complete;
 - ``refused``: its scans cannot be read or compared, and trying again gives the same;
 - ``fault``: an error of the program; a rerun tries it again;
 - ``lost``: its worker died as often as is allowed; a rerun tries it again.
@@ -93,7 +93,7 @@ def figures_of(folder: Path) -> dict[str, Any]:
         folder: of the run.
 
     Raises:
-        InputError: it is no finished run.
+        InputError: it is not a finished run.
     """
     saved = load_result(folder)
     record, findings = saved.record, saved.findings
@@ -120,6 +120,6 @@ def figures_of(folder: Path) -> dict[str, Any]:
     values["method"] = record.get("configuration", {}).get("method")
     values["device"] = (record.get("device") or {}).get("type")
     values["started"] = record.get("started")
-    figures = plain(values)
+    figures = json_value(values)
     assert isinstance(figures, dict)
     return figures

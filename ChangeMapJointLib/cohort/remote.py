@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.cohort.place import COHORT
-from ChangeMapJointLib.cohort.task import Outcome, PairTask, complete_pair
+from ChangeMapJointLib.cohort.task import PairTask, TaskOutcome, complete_pair
 from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 
 
-def work_on(task: PairTask, version: str) -> Outcome:
+def work_on(task: PairTask, version: str) -> TaskOutcome:
     """Bring one pair to its end on this worker.
 
     Args:

@@ -21,8 +21,8 @@ from ChangeMapJointLib.cohort.overview import write_overview
 from ChangeMapJointLib.cohort.pairs import CohortPair
 from ChangeMapJointLib.cohort.record import PairRecord, read_record
 from ChangeMapJointLib.cohort.remote import work_on
-from ChangeMapJointLib.cohort.table import write_tables
-from ChangeMapJointLib.cohort.task import Compare, Outcome, PairTask, write_lost
+from ChangeMapJointLib.cohort.table import write_cohort_table
+from ChangeMapJointLib.cohort.task import Compare, PairTask, TaskOutcome, write_lost
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.run import run
 from ChangeMapJointLib.core.errors import Cancelled, InputError, Stopped
@@ -136,7 +136,7 @@ def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -
 
     Raises:
         InputError: the folder cannot be used, the disk is full, or the scheduler cannot be reached. What is finished
-            stays, and the same call goes on with the rest.
+            stays, and the same call continues with the rest.
         Stopped: the listener or a signal asked to stop; likewise.
     """
     if request.check not in CHECKS:
@@ -166,7 +166,8 @@ def run_cohort(request: CohortRequest, listener: CohortListener | None = None) -
         except (Cancelled, KeyboardInterrupt) as error:
             result = cohort.write(out)
             words = (
-                f"Cancelled; {len(result.records)} of {result.total} pairs have ended. Run the same command to go on."
+                f"Cancelled; {len(result.records)} of {result.total} pairs have ended. "
+                "Run the same command to continue."
             )
             raise Stopped(words) from error
         return cohort.write(out)
@@ -177,12 +178,12 @@ class _Cohort:
 
     def __init__(self, pairs: tuple[CohortPair, ...], common: PairTask, retries: int, listener: CohortListener) -> None:
         self.pairs, self.common, self.retries, self.listener = pairs, common, retries, listener
-        self.ended: dict[str, Outcome] = {}
+        self.ended: dict[str, TaskOutcome] = {}
         self.failed = self.skipped = 0
         self.again: list[CohortPair] = []  # their workers died
-        self.submitted: dict[Any, tuple[Future[Outcome], CohortPair]] = {}  # by key
+        self.submitted: dict[Any, tuple[Future[TaskOutcome], CohortPair]] = {}  # by key
         self.submissions: Counter[str] = Counter()
-        self.finished: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[Future[TaskOutcome]] = queue.SimpleQueue()
         self.started = time.monotonic()
         self.slots, self.slots_asked = 0, -math.inf
 
@@ -234,7 +235,7 @@ class _Cohort:
             self.submitted[key] = (future, pair)
             future.add_done_callback(self.finished.put)
 
-    def _take(self, future: Future[Outcome], workers: Workers) -> None:
+    def _take(self, future: Future[TaskOutcome], workers: Workers) -> None:
         """Take what became of one pair.
 
         Raises:
@@ -252,7 +253,7 @@ class _Cohort:
                 self.again.append(pair)  # it waited at workers that died of other pairs
                 return
             words = f"its worker died {max(deaths, self.retries + 1)} times, most likely because the memory ran out"
-            outcome = Outcome(write_lost(replace(self.common, pair=pair), words))
+            outcome = TaskOutcome(write_lost(replace(self.common, pair=pair), words))
         elif future.status == "error" and isinstance(error, InputError):
             raise error
         elif future.status == "error":
@@ -272,7 +273,7 @@ class _Cohort:
         self.skipped += outcome.skipped
         self.listener(self._progress(outcome))
 
-    def _progress(self, last: Outcome | None = None) -> CohortProgress:
+    def _progress(self, last: TaskOutcome | None = None) -> CohortProgress:
         elapsed = max(time.monotonic() - self.started, 0.0)
         compared, left = len(self.ended) - self.skipped, len(self.pairs) - len(self.ended)
         return CohortProgress(
@@ -303,7 +304,7 @@ class _Cohort:
             record = outcome.record if outcome is not None else read_record(self.common.place.of(pair.id).record)
             if record is not None:
                 records.append(replace(record, outputs={}))
-        table = write_tables(out, records)
+        table = write_cohort_table(out, records)
         overview = write_overview(out, records, total=len(self.pairs))
         redone = tuple((name, outcome.redone) for name, outcome in self.ended.items() if outcome.redone)
         return CohortResult(tuple(records), len(self.pairs), self.skipped, redone, table, overview)

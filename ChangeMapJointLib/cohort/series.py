@@ -33,7 +33,7 @@ class PatientSeries:
         patient: name.
         scans: in the order of time.
         tracks: the lesions, the largest first.
-        notes: what is missing, a sentence each.
+        notes: what is missing, one sentence each.
     """
 
     patient: str
@@ -87,7 +87,7 @@ def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError("is a file", field="out", value=out, expected="a folder", remedy="give another one")
     if out.is_dir() and {path.name for path in out.iterdir()} - {COMPARISONS, *OUTPUTS}:
-        raise InputError("holds files of others, too", field="out", value=out, remedy="give another folder")
+        raise InputError("holds other files, too", field="out", value=out, remedy="give another folder")
 
 
 def _followed(patient: str, scans: Sequence[SeriesScan], folder: Path, done: set[str]) -> PatientSeries:

@@ -1,4 +1,4 @@
-"""The list of a series: a line a scan, with patient and date; and the comparisons that it needs."""
+"""The list of a series: one line per scan, with patient and date; and the comparisons that it needs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_series(path: Path) -> dict[str, tuple[SeriesScan, ...]]:
             )
         scans = found.setdefault(patient, {})
         if day in scans:
-            raise InputError(f"line {line} has a second scan of {patient} on {day}", field=path, expected="one a day")
+            raise InputError(f"line {line} has a second scan of {patient} on {day}", field=path, expected="one per day")
         scans[day] = SeriesScan(day, located(path, row["scan"]))
     for patient, scans in found.items():
         if len(scans) < 2:

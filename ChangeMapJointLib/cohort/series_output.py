@@ -15,7 +15,7 @@ from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.tracks import Track
 from ChangeMapJointLib.cohort.page import render
 from ChangeMapJointLib.cohort.series import DOCUMENT, LESIONS, PAGE, SUMS, PatientSeries
-from ChangeMapJointLib.export.tables import cell
+from ChangeMapJointLib.export.tables import csv_cell
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.lesions.course import CoursePoint, doubling_time_days, nadir, sums_of_diameters, target_lesions
 
@@ -136,7 +136,7 @@ def _write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(listed[0]) if listed else ["patient"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: cell(v) if isinstance(v, str) else v for name, v in row.items()} for row in listed)
+        writer.writerows({name: csv_cell(v) if isinstance(v, str) else v for name, v in row.items()} for row in listed)
 
 
 # -- the page -------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The table of a cohort: one row a pair, what needs attention first."""
+"""The table of a cohort: one row per pair, what needs attention first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ChangeMapJointLib.cohort.place import PAIRS, RESULT, TABLE_CSV, TABLE_PARQUET
 from ChangeMapJointLib.cohort.record import PairRecord
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.export.tables import cell
+from ChangeMapJointLib.export.tables import csv_cell
 from ChangeMapJointLib.io.run_files import REPORT
 from ChangeMapJointLib.io.write import atomic_path
 
@@ -66,7 +66,7 @@ def row_of(record: PairRecord) -> dict[str, Any]:
     return {name: known.get(name) for name in COLUMNS}
 
 
-def write_tables(out: Path, records: Sequence[PairRecord]) -> Path:
+def write_cohort_table(out: Path, records: Sequence[PairRecord]) -> Path:
     """Write the table as CSV and as Parquet, each whole or not at all.
 
     Args:
@@ -90,7 +90,7 @@ def write_tables(out: Path, records: Sequence[PairRecord]) -> Path:
     rows = [row_of(record) for record in by_attention(records)]
     frame = pd.DataFrame({name: pd.array([row[name] for row in rows], dtype=kind) for name, kind in TYPES.items()})
     texts = [name for name, kind in TYPES.items() if kind == "string"]
-    safe = frame.assign(**{name: frame[name].map(cell, na_action="ignore") for name in texts})
+    safe = frame.assign(**{name: frame[name].map(csv_cell, na_action="ignore") for name in texts})
     with atomic_path(out / TABLE_CSV) as temporary:
         safe.to_csv(temporary, index=False, lineterminator="\n")
     with atomic_path(out / TABLE_PARQUET) as temporary:

@@ -1,4 +1,4 @@
-"""One pair as an idempotent task: skipped when its result is whole and unchanged, otherwise compared.
+"""One pair as an idempotent task: skipped when its result is complete and unchanged, otherwise compared.
 
 A task needs no cluster. It sees the cohort's folder and the scans by their paths; what it gets and gives back are a
 few kB, never images.
@@ -82,7 +82,7 @@ class OtherScansError(InputError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a task ended.
 
     Attributes:
@@ -98,7 +98,7 @@ class Outcome:
     error: InputError | None = None
 
 
-def complete_pair(task: PairTask, listener: Listener = ignore_progress) -> Outcome:
+def complete_pair(task: PairTask, listener: Listener = ignore_progress) -> TaskOutcome:
     """Bring one pair to its end; may be called any number of times, and by several workers at once.
 
     Args:
@@ -106,23 +106,25 @@ def complete_pair(task: PairTask, listener: Listener = ignore_progress) -> Outco
         listener: called with progress events; may raise ``Cancelled`` to stop.
 
     Returns:
-        How it ended. Whatever is wrong with the pair is told in the outcome and raises nothing.
+        How it ended. Whatever is wrong with the pair is stated in the outcome; nothing is raised.
     """
     try:
         return _complete(task, listener)
     except Cancelled:
-        return Outcome(None)
+        return TaskOutcome(None)
     except Exception as error:
         if _is_full(error):
             return _full(task)
         if isinstance(error, OtherScansError):
-            return Outcome(PairRecord(task.pair.id, "refused", str(error)))  # the record there is that of the others
+            return TaskOutcome(
+                PairRecord(task.pair.id, "refused", str(error))
+            )  # the record there is that of the others
         if isinstance(error, InputError):
             return _ended(task, PairRecord(task.pair.id, "refused", str(error)))
         return _ended(task, _fault(task, error))
 
 
-def _complete(task: PairTask, listener: Listener) -> Outcome:
+def _complete(task: PairTask, listener: Listener) -> TaskOutcome:
     place = task.place
     place.folder.mkdir(parents=True, exist_ok=True)
     known, redone = read_record(place.record), ""
@@ -131,23 +133,23 @@ def _complete(task: PairTask, listener: Listener) -> Outcome:
     except InputError:
         if known is None or known.status != "done" or _why_outdated(task, known):
             raise
-        return Outcome(known, skipped=True)  # its scans were taken away since; what was made of them stays
+        return TaskOutcome(known, skipped=True)  # its scans were taken away since; what was made of them stays
     if known is not None:
         redone, inputs = _why_redo(task, known, inputs)
         if not redone:
             if known.inputs != inputs:  # moved, or copied: the same content
                 known = replace(known, inputs=inputs)
                 known.write(place.record)
-            return Outcome(known, skipped=True)
+            return TaskOutcome(known, skipped=True)
     elif place.result.is_dir():  # its worker was killed before it wrote the record
         adopted = _adopt(task, inputs)
         if adopted is not None:
-            return Outcome(adopted, skipped=True)
+            return TaskOutcome(adopted, skipped=True)
         redone = "its result has no record, and is not of these scans, options and version"
     return _compare(task, inputs, listener, redone)
 
 
-def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str) -> Outcome:
+def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str) -> TaskOutcome:
     """Compare the pair and keep its record."""
     place = task.place
     place.note("started", task.session)
@@ -163,7 +165,7 @@ def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str
         faster = _stamp(place) != before  # another worker, which the scheduler took for dead
         adopted = _adopt(task, inputs) if faster else None
         if adopted is not None:
-            return Outcome(adopted, skipped=True)
+            return TaskOutcome(adopted, skipped=True)
         record = PairRecord(task.pair.id, "fault", inputs=inputs, time_s=_since(start))
         return _failed(task, error, record, redone)
     record = replace(_record_of(task, inputs), time_s=_since(start))
@@ -172,7 +174,7 @@ def _compare(task: PairTask, inputs: Identities, listener: Listener, redone: str
     return _ended(task, record, redone)
 
 
-def _failed(task: PairTask, error: Exception, record: PairRecord, redone: str) -> Outcome:
+def _failed(task: PairTask, error: Exception, record: PairRecord, redone: str) -> TaskOutcome:
     """Keep the record of a pair whose comparison raised an error."""
     if _is_full(error):
         return _full(task)
@@ -290,7 +292,7 @@ def _record_of(task: PairTask, inputs: Identities) -> PairRecord:
     return PairRecord(task.pair.id, "done", "", known, outputs=hash_outputs(place.result), figures=figures)
 
 
-def _ended(task: PairTask, record: PairRecord, redone: str = "", *, noted: str = "") -> Outcome:
+def _ended(task: PairTask, record: PairRecord, redone: str = "", *, noted: str = "") -> TaskOutcome:
     """Keep the record of a pair that was worked on."""
     place = task.place
     record = replace(
@@ -308,8 +310,8 @@ def _ended(task: PairTask, record: PairRecord, redone: str = "", *, noted: str =
         if _is_full(error):
             return _full(task)
         lost = replace(record, status="fault", message=f"its record cannot be written ({error})")
-        return Outcome(lost, redone=redone)
-    return Outcome(record, redone=redone)
+        return TaskOutcome(lost, redone=redone)
+    return TaskOutcome(record, redone=redone)
 
 
 def write_lost(task: PairTask, message: str) -> PairRecord:
@@ -318,9 +320,9 @@ def write_lost(task: PairTask, message: str) -> PairRecord:
     return record or PairRecord(task.pair.id, "lost", message)
 
 
-def _full(task: PairTask) -> Outcome:
+def _full(task: PairTask) -> TaskOutcome:
     error = InputError("the disk is full", field=task.out, remedy="free space there and run the same command again")
-    return Outcome(None, error=error)
+    return TaskOutcome(None, error=error)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -22,7 +22,7 @@ from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.registration import quality
-from ChangeMapJointLib.registration.deformable.register import Registration, RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import Registration, RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.keypoints.match import Matches
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
 from ChangeMapJointLib.registration.surface_agreement import surface_agreement
@@ -185,7 +185,9 @@ def _register_backward(
     """Register from template to reference, which serves as a check of y."""
     swapped, keypoints = pair.swapped(), matches.keypoints.swapped()
     return fallback.call(
-        lambda device: register(swapped, keypoints=keypoints, options=options, device=device, progress=progress)
+        lambda device: register_deformable(
+            swapped, keypoints=keypoints, options=options, device=device, progress=progress
+        )
     )
 
 

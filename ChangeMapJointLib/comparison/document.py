@@ -22,7 +22,7 @@ def identity_of(result: SavedResult, reference: Path) -> Identity:
         reference: DICOM series of the current scan, checked to be the one that was compared.
 
     Raises:
-        InputError: the series is no DICOM, or another one.
+        InputError: the series is not DICOM, or is another one.
     """
     file, selector = split_selector(reference)
     check_inputs([file])

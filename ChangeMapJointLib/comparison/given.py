@@ -37,7 +37,7 @@ ARGUMENT = Argument("deformation")
 
 
 @dataclass(frozen=True)
-class Source:
+class FieldSource:
     """Where a part of a given deformation comes from; ``sha256`` of its file, None in memory."""
 
     name: str
@@ -50,16 +50,16 @@ class GivenReport:
 
     Attributes:
         sources: the files in the order in which points pass through them.
-        refined: whether our registration went on from it.
+        refined: whether our registration continued from it.
         keypoint_error_mm: mean distance that the given deformation leaves between keypoint matches, which are found
             without it; None without matches.
         folding_percent: percentage of the reference's lung voxels where it folds.
         notes: sentences on how it was read.
-        warning: a sentence that says as what it fits the lungs far better; empty where it fits best as it is.
+        warning: a sentence that names the reading under which it fits the lungs far better; empty where there is none.
         swallowed: places where it deforms change away, as far as its volume change tells.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[FieldSource, ...]
     refined: bool
     keypoint_error_mm: float | None
     folding_percent: float
@@ -107,7 +107,7 @@ def how_computed(given: GivenReport) -> str:
     """Return how registration and map were computed, for the report; the map is that of method ``sequential``."""
     _, _, rest = METHODS["sequential"].description.partition(". ")
     the_map, _, _ = rest.partition(" The pipeline is")
-    more = ", and variational registration that lets go of change went on from it" if given.refined else ""
+    more = ", and variational registration that lets go of change continued from it" if given.refined else ""
     return (
         f"The deformation of another program was given ({given.names}){more}. The map is the difference of the "
         f"reference and the template warped by it. {the_map}"
@@ -119,7 +119,7 @@ class Given:
     """A deformation as it was read, before it is compared with the scans."""
 
     mapping: Mapping
-    sources: tuple[Source, ...]
+    sources: tuple[FieldSource, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class PlacedDeformation:
     """A given deformation on a grid that covers the reference; see :class:`GivenReport` for the others."""
 
     field: DisplacementField
-    sources: tuple[Source, ...]
+    sources: tuple[FieldSource, ...]
     notes: tuple[str, ...]
     warning: str
 
@@ -164,7 +164,7 @@ def read_given(deformation: AnyDeformation, reference: Grid) -> Given:
         if not paths or len(paths) != len(deformation):
             raise InputError("found something else than paths", field=ARGUMENT.name, expected="one or more files")
         mapping, files = read_with_files(paths)
-        return Given(mapping, tuple(Source(path.name, sha256_of(path)) for path in files))
+        return Given(mapping, tuple(FieldSource(path.name, sha256_of(path)) for path in files))
     try:
         return _from_memory(deformation, reference)
     except InputError as error:
@@ -183,17 +183,17 @@ def _from_memory(deformation: object, reference: Grid) -> Given:
         deformation = DisplacementField(np.ascontiguousarray(deformation, dtype=np.float32), reference)
     if isinstance(deformation, DisplacementField):
         check_finite(deformation.vectors_mm)
-        return Given(Dense(deformation), (Source("in memory"),))
+        return Given(Dense(deformation), (FieldSource("in memory"),))
     import SimpleITK as sitk
 
     from ChangeMapJointLib.io.itk_transforms import field_of, mapping_of
 
     if isinstance(deformation, sitk.Transform):
-        return Given(mapping_of(deformation), (Source("SimpleITK transform"),))
+        return Given(mapping_of(deformation), (FieldSource("SimpleITK transform"),))
     if isinstance(deformation, sitk.Image):
         field = field_of(deformation)
         check_finite(field.vectors_mm)
-        return Given(Dense(field), (Source("SimpleITK image"),))
+        return Given(Dense(field), (FieldSource("SimpleITK image"),))
     expected = "files, a Deformation, a SimpleITK transform or vector image, or an array [z, y, x, 3] in mm"
     raise InputError(f"found {type(deformation).__name__}", expected=expected)
 

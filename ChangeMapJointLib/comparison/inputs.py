@@ -14,6 +14,7 @@ from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.provenance import sha256_of
 from ChangeMapJointLib.io.read import read_volume, split_selector
+from ChangeMapJointLib.io.run_seal import bytes_of
 from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.missing import hu_and_unseen
@@ -46,11 +47,13 @@ class Input:
             volume, or a volume with its lungs.
         label: name and acquisition, where the file does not hold them.
         sha256: of the file; None before reading, and for scans in memory.
+        file_bytes: its size, or that of all files in the folder; None likewise.
     """
 
     scan: Path | str | Volume | Scan | sitk.Image
     label: Label | None = None
     sha256: str | None = None
+    file_bytes: int | None = None
 
     @property
     def path(self) -> Path | None:
@@ -76,7 +79,7 @@ class Input:
         """Read and check the scan.
 
         Returns:
-            The volume in HU, and this input with its ``sha256``.
+            The volume in HU, and this input with its ``sha256`` and ``file_bytes``.
 
         Raises:
             InputError: the file is missing or unreadable, or the scan is not a chest CT in HU.
@@ -90,7 +93,10 @@ class Input:
         else:
             volume = volume_of_image(self.scan)  # type: ignore[arg-type]
         volume = check_ct(labelled(volume, self.label))
-        return volume, self if self.path is None else replace(self, sha256=sha256_of(split_selector(self.path)[0]))
+        if self.path is None:
+            return volume, self
+        path = split_selector(self.path)[0]
+        return volume, replace(self, sha256=sha256_of(path), file_bytes=bytes_of(path))
 
 
 AnyScan = Union[Path, str, Volume, Scan, "sitk.Image", Input]

@@ -147,10 +147,10 @@ class SavedResult:
                 tracking identifiers.
 
         Returns:
-            The files, those first that others refer to.
+            The files; those that others refer to come first.
 
         Raises:
-            InputError: highdicom is missing; a series is no DICOM, not that of the result, or of another patient; or
+            InputError: highdicom is missing; a series is not DICOM, not that of the result, or of another patient; or
                 ``out`` exists or cannot be written.
         """
         from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
@@ -276,7 +276,7 @@ def _own_lesion_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _not_seen(content: Any, path: Path) -> tuple[NotSeen, ...]:
     if not isinstance(content, list):
-        raise InputError("'not_seen' is no list", field=path, remedy=RUN_AGAIN)
+        raise InputError("'not_seen' is not a list", field=path, remedy=RUN_AGAIN)
     known = get_args(NotSeenKey)
     entries = [entry for entry in content if not isinstance(entry, dict) or entry.get("key") in known]
     return tuple(_from_json(NotSeen, entry, path) for entry in entries)

@@ -31,7 +31,7 @@ from ChangeMapJointLib.registration.deformable.register import (
     Registration,
     RegistrationOptions,
     folding_percent,
-    register,
+    register_deformable,
 )
 from ChangeMapJointLib.registration.keypoints.match import Matches, find_correspondences
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -193,7 +193,7 @@ def _register(
     start: DisplacementField | None = None,
 ) -> Registration:
     return fallback.call(
-        lambda device: register(
+        lambda device: register_deformable(
             pair,
             start=start,
             keypoints=matches.keypoints,

@@ -145,7 +145,7 @@ def run_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     working = None
     try:
         with _FOLDERS:
-            clean_up(target)
+            clean_up_run(target)
             working = Path(tempfile.mkdtemp(prefix=working_prefix(target), suffix=".partial", dir=target.parent))
             _in_use.add(working.name)
         working.chmod(0o777 & ~_umask())
@@ -252,7 +252,7 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def clean_up(target: Path) -> None:
+def clean_up_run(target: Path) -> None:
     """Remove what a killed run of the same name left behind, and restore the run that it was about to replace."""
     with _FOLDERS:
         _clean_up(target)

@@ -218,10 +218,10 @@ class Result:
                 tracking identifiers.
 
         Returns:
-            The files, those first that others refer to.
+            The files; those that others refer to come first.
 
         Raises:
-            InputError: highdicom is missing; a series is no DICOM, not that of the result, or of another patient; or
+            InputError: highdicom is missing; a series is not DICOM, not that of the result, or of another patient; or
                 ``out`` exists or cannot be written.
         """
         from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom

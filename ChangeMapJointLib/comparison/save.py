@@ -26,12 +26,13 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
-from ChangeMapJointLib.export.tables import plain, write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.export.tables import json_value, write_findings_csv, write_findings_json, write_quality_json
 from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions, voxels_sha256
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.io.run_seal import seal_of
 from ChangeMapJointLib.registration.rigid.align import RigidAlignment
+from ChangeMapJointLib.scan.lungs import is_on_missing_lung
 from ChangeMapJointLib.scan.volume import Volume
 
 
@@ -59,7 +60,7 @@ def save_result(
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
             record = provenance(result, inputs, stages.reports, names)
-            page = report_content(result, inputs, record, names, notices=notices, attribution=attribution)
+            page = content_of_result(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.1)
             _write_together(
                 partial(write_maps, folder, result, compress=compress, full_field=full_field),
@@ -98,7 +99,7 @@ def write_page(result: Result, path: Path) -> Path:
             check_no_input(path, split_selector(scan.path)[0])
     names, result = shown_names(inputs), _nameless(result)
     record = provenance(result, inputs, list(result.record.stages), names)
-    write_report(path, report_content(result, inputs, record, names))
+    write_report(path, content_of_result(result, inputs, record, names))
     return path
 
 
@@ -140,10 +141,22 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
         write_findings_json(folder / run_files.CANDIDATES, result.candidates)
 
 
+MISSING_LUNG = ("one_sided", "one_lung")  # rules of the gate
+
+
 def all_notes(result: Result) -> tuple[str, ...]:
-    """Collect the notes of lung segmentation, network and pipeline, one sentence each."""
+    """Collect the notes of lung segmentation, network and pipeline, one sentence each.
+
+    That a lung is missing is left out where the gate says so already, with what it means.
+    """
     sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
-    lung_notes = [f"{side}: {note}" for side, lungs in sides for note in lungs.notes]
+    told = {reason.scan for reason in result.gate.reasons if reason.rule in MISSING_LUNG}
+    lung_notes = [
+        f"{side}: {note}"
+        for side, lungs in sides
+        for note in lungs.notes
+        if not (side in told and is_on_missing_lung(note))
+    ]
     return (*lung_notes, *given_notes(result), *(() if result.joint is None else result.joint.notes), *result.notes)
 
 
@@ -197,7 +210,7 @@ def provenance(
         "started": record.started.isoformat(timespec="seconds"),
         "reference": _input(names[0], inputs[0], pair.reference.volume),
         "template": _input(names[1], inputs[1], pair.template.volume),
-        "gate": plain(result.gate),
+        "gate": json_value(result.gate),
         "notes": [*result.gate.sentences, *all_notes(result)],
         "configuration": without_folders(to_mapping(record.config)),
         "device": None if record.device is None else describe_device(record.device),
@@ -207,7 +220,7 @@ def provenance(
         "registration": None
         if registration is None
         else {"status": registration.status, "levels": [asdict(level) for level in registration.levels]},
-        "deformation": None if result.given is None else plain(result.given),
+        "deformation": None if result.given is None else json_value(result.given),
         "model_sha256": None if result.joint is None else result.joint.sha256,
         "joint": None if result.joint is None else asdict(result.joint),
     }
@@ -228,6 +241,7 @@ def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
     return {
         "name": name,
         "sha256": scan.sha256,
+        "bytes": scan.file_bytes,
         "voxels_sha256": voxels_sha256(volume.array),
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
@@ -261,7 +275,7 @@ def given_rows(given: GivenReport, result: Result) -> dict[str, Any]:
     return rows
 
 
-def report_content(
+def content_of_result(
     result: Result,
     inputs: tuple[Input, Input],
     record: dict[str, Any],

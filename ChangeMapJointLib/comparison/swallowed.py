@@ -1,4 +1,4 @@
-"""Places where a given deformation shrinks or swells tissue far more than round about, as where it swallows change.
+"""Places where a given deformation shrinks or swells tissue far more than around them, as where it swallows change.
 
 Breathing changes volume smoothly. A registration that follows intensities alone maps a lesion that grew onto the
 smaller one of before: det grad y falls to the ratio of their volumes there, the two scans agree, and the growth is gone
@@ -41,7 +41,7 @@ class Swallowed:
 
 
 def find_swallowed(field: DisplacementField, lungs: NDArray[np.bool_], grid: Grid) -> tuple[Swallowed, ...]:
-    """Find places in the lungs where the volume changes otherwise than round about, the largest first.
+    """Find places in the lungs where the volume changes otherwise than around them, the largest first.
 
     Args:
         field: y.
@@ -69,7 +69,7 @@ def find_swallowed(field: DisplacementField, lungs: NDArray[np.bool_], grid: Gri
 
 
 def sentence(places: tuple[Swallowed, ...], *, refined: bool) -> str:
-    """Return what a reader has to know of ``places``; empty where there are none."""
+    """Return what a reader should know about ``places``; empty where there are none."""
     if not places:
         return ""
     where = "; ".join(f"({x:.0f}, {y:.0f}, {z:.0f})" for x, y, z in (place.centre_mm for place in places[:5]))

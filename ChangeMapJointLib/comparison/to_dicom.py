@@ -68,13 +68,13 @@ def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progres
     """Write the objects of ``result``; see :meth:`~ChangeMapJointLib.comparison.load.SavedResult.to_dicom`.
 
     Returns:
-        The files, those first that others refer to.
+        The files; those that others refer to come first.
 
     Raises:
-        InputError: highdicom is missing, a series is none or not that of the result, the two are of different patients,
+        InputError: highdicom is missing, a series is not DICOM or not that of the result, the patients differ,
             or the folder exists or cannot be written.
     """
-    check_packages()
+    check_dicom_packages()
     paths = _paths(result, request)
     read_only = [split_selector(path)[0] for path in paths]
     check_inputs(read_only)
@@ -115,7 +115,7 @@ def check_objects(result: SavedResult, folder: Path) -> None:
             )
 
 
-def check_packages() -> None:
+def check_dicom_packages() -> None:
     """Check that the packages of the extra ``dicom`` are installed.
 
     Raises:
@@ -204,7 +204,7 @@ def _content(
         _field(result) if maps else None,
         None if result.change_map is None else rounded(result.change_map, run_files.MAP_STEP),
         items,
-        labels_of(result) if maps else None,
+        finding_labels(result) if maps else None,
         0 if findings is None else findings.withheld,
         tuple(entry.sentence for entry in result.not_seen),
         _report(result, record, volumes[0], volumes[1]),
@@ -250,7 +250,7 @@ def check_same_scan(volume: Volume, record: Mapping[str, Any], name: str, path: 
         )
 
 
-def labels_of(result: Result | SavedResult) -> NDArray[np.integer[Any]]:
+def finding_labels(result: Result | SavedResult) -> NDArray[np.integer[Any]]:
     """Return the id of the change that each voxel belongs to, ``[z, y, x]`` on the current scan's grid.
 
     Raises:
@@ -273,10 +273,10 @@ def _field(result: Result | SavedResult) -> DisplacementField:
 
 
 def _report(result: Result | SavedResult, record: Mapping[str, Any], now: Volume, before: Volume) -> ReportContent:
-    """Return what the pages show; names of files, hashes and provenance of the HTML page are no part of it."""
+    """Return what the pages show; without the file names, hashes and provenance of the HTML page."""
     findings = result.findings
     if findings is not None and findings.labels is None and result.change_map is not None:
-        findings = replace(findings, labels=labels_of(result).astype(np.int32))
+        findings = replace(findings, labels=finding_labels(result).astype(np.int32))
     options = record["configuration"]
     return ReportContent(
         reference=now,

@@ -93,10 +93,10 @@ def jacobian_determinant(vectors_mm: Tensor, grid: Grid) -> Tensor:
             rows.append(torch.zeros_like(vectors_mm))
         else:
             rows.append(torch.gradient(vectors_mm, spacing=grid.spacing_mm[axis], dim=dim)[0])
-    return determinant(rows, grid)
+    return determinant_of_gradients(rows, grid)
 
 
-def determinant(gradients: list[Tensor], grid: Grid) -> Tensor:
+def determinant_of_gradients(gradients: list[Tensor], grid: Grid) -> Tensor:
     """Return det(I + grad u) from the derivatives of u along the array's x, y and z axes.
 
     Args:

@@ -34,7 +34,7 @@ class Cancelled(ChangeMapError):
 
 
 class Stopped(Cancelled):
-    """Work was stopped that the same command goes on with. The text says so, and what there is already."""
+    """Work was stopped that the same command continues. The text says so, and what is finished already."""
 
 
 @dataclass(frozen=True)

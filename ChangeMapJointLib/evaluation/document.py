@@ -32,7 +32,7 @@ from ChangeMapJointLib.evaluation.statistics import (
     Statistic,
     compare_pair,
     corrected_by_holm,
-    weighted_mean,
+    mean_of_cases,
     with_interval,
 )
 
@@ -150,7 +150,7 @@ def _method(cases: list[CaseScore], name: str) -> dict[str, Any]:
         }
         if lists
         else None,
-        "trust": pooled_methods.trust(cases, name),
+        "trust": pooled_methods.trust_at_landmarks(cases, name),
         "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         "cost": pooled_methods.cost(cases, name),
     }
@@ -181,9 +181,9 @@ def _compare_methods(cases: Sequence[CaseScore], names: Sequence[str]) -> list[C
             both_known = [i for i in range(len(shared)) if None not in (values[0][i], values[1][i])]
             if both_known:
                 a, b = ([side[i] for i in both_known] for side in values)
-                each = weighted_mean(a), weighted_mean(b)
+                each = mean_of_cases(a), mean_of_cases(b)
                 who = [patients[i] for i in both_known]
-                found.append(compare_pair(key, (first, second), each, weighted_mean([*a, *b]), who))
+                found.append(compare_pair(key, (first, second), each, mean_of_cases([*a, *b]), who))
     return found
 
 

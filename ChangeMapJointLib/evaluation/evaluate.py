@@ -35,7 +35,7 @@ class Evaluation:
         return evaluation_document(self.cases)
 
     def save(self, out: Path | str, *, overwrite: bool = False) -> Path:
-        """Write page, JSON, tables (CSV, LaTeX) and figures (PNG, SVG) into a folder that appears when it is whole.
+        """Write page, JSON, tables (CSV, LaTeX) and figures (PNG, SVG) into a folder that appears when it is complete.
 
         Args:
             out: folder to create.
@@ -62,7 +62,7 @@ def evaluate(
     Args:
         cases: the table of cases (CSV), or cases; see :mod:`~ChangeMapJointLib.evaluation.cases`.
         out: folder for page, tables, figures and JSON; None to write nothing.
-        runs: folders that hold one run a case; see :func:`~ChangeMapJointLib.evaluation.cases.read_cases`.
+        runs: folders that hold one run per case; see :func:`~ChangeMapJointLib.evaluation.cases.read_cases`.
         overwrite: replace the folder of an earlier evaluation.
         progress: called with the fraction done; raise from it to stop.
 
@@ -81,9 +81,9 @@ def evaluate(
     """
     check_extra()
     if out is not None:
-        from ChangeMapJointLib.evaluation.output.folder import check_folder
+        from ChangeMapJointLib.evaluation.output.folder import check_evaluation_folder
 
-        check_folder(Path(out), overwrite=overwrite)
+        check_evaluation_folder(Path(out), overwrite=overwrite)
     listed = read_cases(cases, runs=runs) if isinstance(cases, (str, Path)) else tuple(cases)
     if not listed:
         raise InputError("found no case", field="cases", expected="at least one")

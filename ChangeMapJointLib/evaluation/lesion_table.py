@@ -142,7 +142,7 @@ def read_points(path: Path) -> tuple[FloatArray, FloatArray]:
         Points of the current scan and of the prior, each ``[n, 3]`` (x, y, z in mm, LPS), n at least 1.
 
     Raises:
-        InputError: the file or a column is missing, a value is no number, or there is no point.
+        InputError: the file or a column is missing, a value is not a number, or there is no point.
     """
     names, rows = _table(path)
     columns = [name for side in CENTRES for name in side]

@@ -18,7 +18,7 @@ from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
 from ChangeMapJointLib.evaluation.froc import ScanCounts, count_scan, recall_at
 from ChangeMapJointLib.joint.network import JointNetwork
-from ChangeMapJointLib.joint.warping import determinant, displacement_at, warp_tensor
+from ChangeMapJointLib.joint.warping import displacement_at, jacobian_on_network_grid, warp_tensor
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.synthesis.truth import TrueChange
 from ChangeMapJointLib.training.losses import Sample
@@ -72,7 +72,7 @@ def evaluate_pair(network: JointNetwork, sample: Sample) -> PairEvaluation:
     maps = {"difference": difference, "learned": learned * inside, "combined": difference * learned}
     truth, regions = _truth(sample, grid)
     error = displacement_at(u, sample.keypoints_vox) - sample.partners_mm
-    folded = (determinant(u, sample.spacing_mm) <= 0)[lungs]
+    folded = (jacobian_on_network_grid(u, sample.spacing_mm) <= 0)[lungs]
     return PairEvaluation(
         float(sample.partners_mm.norm(dim=1).mean()),
         float(error.norm(dim=1).mean()),
@@ -125,7 +125,7 @@ def _template_lesions_in_reference(sample: Sample) -> NDArray[np.bool_]:
 
 
 def summarise(evaluations: Sequence[PairEvaluation]) -> dict[str, float | None]:
-    """Average over the pairs, with the recall of every map at 1 and 4 false positives per scan; None for no data."""
+    """Average over the pairs, with the recall of every map at 1 and 4 false positives per scan; None without data."""
     names = ("tre_before_mm", "tre_mm", "folding_percent", "dice")
     figures = {name: _figure(np.array([getattr(pair, name) for pair in evaluations])) for name in names}
     for name in MAPS:

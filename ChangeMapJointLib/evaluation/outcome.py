@@ -52,7 +52,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MethodOutcome:
     """What one method made of one case; volumes are read when they are asked for.
 
     Attributes:
@@ -84,7 +84,7 @@ class Outcome:
         return read_deformation(self.deformation) if self.deformation else None
 
 
-def open_outcome(files: MethodFiles) -> Outcome:
+def open_outcome(files: MethodFiles) -> MethodOutcome:
     """Look at what a method made of a case; the records are read, the volumes are not.
 
     Raises:
@@ -93,7 +93,7 @@ def open_outcome(files: MethodFiles) -> Outcome:
     run = _run(files.run, files.method) if files.run is not None else None
     method = files.method or (run.method if run else "")
     maps = {method: files.map} if files.map else run.maps if run else {}
-    return Outcome(
+    return MethodOutcome(
         method,
         maps,
         files.deformation or (run.deformation if run else ()),
@@ -149,7 +149,7 @@ def read_list(path: Path) -> tuple[Listed, ...]:
         ) from error
 
 
-def _run(folder: Path, name: str) -> Outcome:
+def _run(folder: Path, name: str) -> MethodOutcome:
     """The folder of a finished run."""
     records = read_records(folder)
     run = records["run"]
@@ -167,7 +167,7 @@ def _run(folder: Path, name: str) -> Outcome:
     peaks = [float(stage["peak_memory_mb"]) for stage in stages if _is_number(stage.get("peak_memory_mb"))]
     threshold = configuration.get("findings", {}).get("threshold")
     findings = records.get("findings")
-    return Outcome(
+    return MethodOutcome(
         method,
         maps,
         deformation,

@@ -116,7 +116,7 @@ class MapPool:
         return lambda weights: ratio(weights @ right, weights @ self.regions[row])
 
     def sensitivity(self, rule: int, false_per_scan: Sequence[float]) -> Statistic:
-        """Mean over ``false_per_scan`` of the best recall with at most so many false regions a scan.
+        """Mean over ``false_per_scan`` of the best recall with at most so many false regions per scan.
 
         It is the best over all thresholds. Only the guarded rules are used here: by overlap alone a threshold near 0,
         where one region fills the lung, has a recall of 1 and no false region. A false region is one that overlaps no

@@ -14,7 +14,7 @@ from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.evaluation.field_score import FieldScore, worst_mean
 from ChangeMapJointLib.evaluation.list_score import ListScore, Match, doubling_days, volume_ratio
 from ChangeMapJointLib.evaluation.score_case import CaseScore, MethodScore
-from ChangeMapJointLib.evaluation.statistics import Figure, Statistic, ratio, weighted_mean, with_interval
+from ChangeMapJointLib.evaluation.statistics import Figure, Statistic, mean_of_cases, ratio, with_interval
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS
 
@@ -25,7 +25,7 @@ TRUST_BINS: FloatArray = np.linspace(0, 1, 11).astype(np.float64)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class LimitsOfAgreement:
     """Agreement of two measurements of one quantity (Bland and Altman 1986).
 
     Attributes:
@@ -41,7 +41,7 @@ class Agreement:
     high: float | None = None
 
     @classmethod
-    def of(cls, true: ArrayLike, measured: ArrayLike) -> Agreement:
+    def of(cls, true: ArrayLike, measured: ArrayLike) -> LimitsOfAgreement:
         """The agreement of ``measured`` with ``true``; limits need two pairs.
 
         Examples:
@@ -65,7 +65,7 @@ def registration(cases: Sequence[CaseScore], method: str) -> dict[str, Figure]:
     if not any(fields):
         return {}
     return {
-        name: with_interval(weighted_mean([None if f is None else measure(f) for f in fields]), patients)
+        name: with_interval(mean_of_cases([None if f is None else measure(f) for f in fields]), patients)
         for name, measure in FIELD_FIGURES.items()
     }
 
@@ -216,8 +216,8 @@ class Growth:
             "n": n,
             "error_percent_median": float(np.median(error)) if n else None,
             "absolute_error_percent_median": float(np.median(np.abs(error))) if n else None,
-            "doublings": Agreement.of(self.true_doublings, self.measured_doublings),
-            "doubling_days": Agreement.of(self.true_days, self.measured_days),
+            "doublings": LimitsOfAgreement.of(self.true_doublings, self.measured_doublings),
+            "doubling_days": LimitsOfAgreement.of(self.true_days, self.measured_days),
         }
 
 
@@ -248,7 +248,7 @@ def _doubling(match: Match, days: float | None) -> tuple[float, float] | None:
 # -- trust and cost ------------------------------------------------------------------------
 
 
-def trust(cases: Sequence[CaseScore], method: str) -> dict[str, Any] | None:
+def trust_at_landmarks(cases: Sequence[CaseScore], method: str) -> dict[str, Any] | None:
     """Whether low trust marks large errors, at the landmarks of all cases; None without trust or landmarks."""
     fields: list[FieldScore] = [f for case in cases if (f := case.methods[method].field) is not None and len(f.trust)]
     if not fields:

@@ -1,4 +1,4 @@
-"""A folder of results that appears when it is whole, and never replaces anything but earlier results of its kind."""
+"""A folder of results that appears when it is complete, and never replaces anything but earlier results of its kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 from ChangeMapJointLib.core.errors import Argument, InputError
 
 
-def check_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
+def check_result_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
     """Check that ``out`` may be written.
 
     Args:
@@ -30,7 +30,7 @@ def check_folder(out: Path, *, document: str, content: Collection[str], overwrit
     if not out.is_dir() or (any(out.iterdir()) and not (out / document).exists()):
         raise InputError("exists already", field="out", value=out, remedy="give a new folder")
     if {path.name for path in out.iterdir()} - set(content):
-        raise InputError("holds files of others, too", field="out", value=out, remedy="give a new folder")
+        raise InputError("holds other files, too", field="out", value=out, remedy="give a new folder")
     if any(out.iterdir()) and not overwrite:
         raise InputError(
             "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))

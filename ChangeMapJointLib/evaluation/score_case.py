@@ -14,7 +14,7 @@ from ChangeMapJointLib.evaluation.known import KnownCase, Mask, read_known, read
 from ChangeMapJointLib.evaluation.lesion_table import TrueLesion
 from ChangeMapJointLib.evaluation.list_score import ListScore, score_list
 from ChangeMapJointLib.evaluation.map_score import MapScore, score_map
-from ChangeMapJointLib.evaluation.outcome import Outcome, open_outcome, read_map
+from ChangeMapJointLib.evaluation.outcome import MethodOutcome, open_outcome, read_map
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _score_map(path: Path, known: KnownCase, made: list[tuple[Grid, list[ChangeR
     return score_map(change_map, grid, regions)
 
 
-def _score_method(outcome: Outcome, known: KnownCase) -> MethodScore:
+def _score_method(outcome: MethodOutcome, known: KnownCase) -> MethodScore:
     mapping = outcome.read_mapping()
     scored = None
     if mapping is not None:
@@ -137,7 +137,7 @@ def _score_method(outcome: Outcome, known: KnownCase) -> MethodScore:
     )
 
 
-def _lungs(outcome: Outcome, known: KnownCase) -> tuple[Mask, Mask] | None:
+def _lungs(outcome: MethodOutcome, known: KnownCase) -> tuple[Mask, Mask] | None:
     """The lungs of both scans: the truth's, else the run's own."""
     if known.lungs_reference is not None and known.lungs_template is not None:
         return known.lungs_reference, known.lungs_template

@@ -141,8 +141,8 @@ def corrected_by_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return corrected
 
 
-def weighted_mean(values: Sequence[float | None]) -> Statistic:
-    """The statistic: mean of one value a case; cases without a value do not count."""
+def mean_of_cases(values: Sequence[float | None]) -> Statistic:
+    """The mean of one value per case; cases without a value do not count."""
     array = np.array([np.nan if v is None else v for v in values], dtype=float)
     known = np.isfinite(array)
 

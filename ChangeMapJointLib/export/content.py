@@ -18,7 +18,7 @@ from ChangeMapJointLib.scan.volume import Volume
 if TYPE_CHECKING:
     from ChangeMapJointLib.change.findings import Finding, Findings
     from ChangeMapJointLib.change.sections import Section
-    from ChangeMapJointLib.export.reader_decisions import Reading
+    from ChangeMapJointLib.export.reader_decisions import ReaderDecisions
     from ChangeMapJointLib.gate.answer import GateAnswer
     from ChangeMapJointLib.registration.quality import Quality
 
@@ -72,7 +72,7 @@ class ReportContent:
     trust: NDArray[np.float32] | None = None
     trust_limit: float = LOW_TRUST
     not_seen: tuple[str, ...] = ()
-    reading: Reading | None = None
+    reading: ReaderDecisions | None = None
     notices: tuple[str, ...] = ()
     reference_sha256: str = ""
     template_sha256: str = ""

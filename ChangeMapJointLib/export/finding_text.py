@@ -59,7 +59,7 @@ def mean_diameter_change_mm(entry: Entry) -> float | None:
     return None if now is None or before is None else now - before
 
 
-def doubling_days(entry: Entry, days: int | None = None) -> float | None:
+def listed_doubling_days(entry: Entry, days: int | None = None) -> float | None:
     """Return the volume doubling time; None where the lesion did not grow, or the interval is unknown.
 
     Args:
@@ -67,7 +67,7 @@ def doubling_days(entry: Entry, days: int | None = None) -> float | None:
         days: between the scans, for runs that have not computed it.
 
     Examples:
-        >>> doubling_days({"volume_change_percent": 300.0}, 100)
+        >>> listed_doubling_days({"volume_change_percent": 300.0}, 100)
         50.0
     """
     known, percent = entry.get("doubling_time_days"), entry.get("volume_change_percent")
@@ -85,16 +85,16 @@ def rules_of(entry: Entry, days: int | None = None) -> tuple[RuleAnswer, ...]:
         return ()
     days = entry.get("interval_days") or days
     return growth_rules(
-        mean_diameter_change_mm(entry), entry.get("volume_change_percent"), days, doubling_days(entry, days)
+        mean_diameter_change_mm(entry), entry.get("volume_change_percent"), days, listed_doubling_days(entry, days)
     )
 
 
 # -- cells ----------------------------------------------------------------------------------
-def place_words(entry: Entry, slice_number: int | None = None) -> str:
+def side_and_slice(entry: Entry, slice_number: int | None = None) -> str:
     """Return side and slice, for example ``R 63``; no lobe, which nothing measures.
 
     Examples:
-        >>> place_words({"lung": "right"}, 63), place_words({}, 63), place_words({})
+        >>> place_words({"lung": "right"}, 63), place_words({}, 63), side_and_slice({})
         ('R 63', '63', '')
     """
     side = {"right": "R", "left": "L"}.get(str(entry.get("lung") or ""), "")
@@ -144,7 +144,7 @@ def change_words(entry: Entry, *, short: bool = False) -> str:
 
 def doubling_cell(entry: Entry, days: int | None = None) -> str:
     """Return the doubling time in days; empty where there is none or growth is not proven."""
-    interval, value = entry.get("volume_change_interval_percent"), doubling_days(entry, days)
+    interval, value = entry.get("volume_change_interval_percent"), listed_doubling_days(entry, days)
     if value is None or (interval and interval[0] <= 0):
         return ""
     return f"{value:.0f} d" if value < 10000 else "> 9999 d"

@@ -15,7 +15,7 @@ from ChangeMapJointLib.export.pictures import (
     Pixels,
     annotate,
     change_colour,
-    data_uri,
+    jpeg_uri,
     lung_window,
     overlay,
 )
@@ -71,7 +71,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """Pictures of one plane, side by side."""
 
     label: str
@@ -80,7 +80,7 @@ class Row:
 
 def picture(role: str, pixels: Pixels, alt: str) -> Picture:
     """Encode ``pixels`` for the page."""
-    return Picture(role, alt, data_uri(pixels), pixels.shape[1], pixels.shape[0])
+    return Picture(role, alt, jpeg_uri(pixels), pixels.shape[1], pixels.shape[0])
 
 
 def template_centre_mm(content: ReportContent, finding: Finding) -> Vector3:
@@ -93,7 +93,7 @@ def template_centre_mm(content: ReportContent, finding: Finding) -> Vector3:
 
 
 # -- one finding ----------------------------------------------------------------------------
-def finding_rows(content: ReportContent, finding: Finding, box_mm: FloatArray) -> tuple[Row, ...]:
+def finding_rows(content: ReportContent, finding: Finding, box_mm: FloatArray) -> tuple[PictureRow, ...]:
     """Draw one finding: rows axial, coronal, sagittal; columns reference, warped template, template, overlay.
 
     Args:
@@ -102,7 +102,7 @@ def finding_rows(content: ReportContent, finding: Finding, box_mm: FloatArray) -
         box_mm: from :func:`finding_boxes_mm`; the pictures grow beyond :data:`FIELD_MM` to hold it.
     """
     field = field_mm(box_mm)
-    return tuple(Row(name, _finding_row(content, finding, name, field, box_mm)) for name in SCREEN_AXES)
+    return tuple(PictureRow(name, _finding_row(content, finding, name, field, box_mm)) for name in SCREEN_AXES)
 
 
 def field_mm(box_mm: FloatArray) -> float:
@@ -165,7 +165,7 @@ def _with_change(content: ReportContent, grey: Pixels, index: FloatArray, thresh
 
 
 # -- both lungs -----------------------------------------------------------------------------
-def lung_rows(content: ReportContent) -> tuple[Row, ...]:
+def lung_rows(content: ReportContent) -> tuple[PictureRow, ...]:
     """Draw slices through both lungs: reference, warped template and signed change without a threshold.
 
     With method ``rigid``: reference and rigidly aligned template, in more slices.
@@ -180,7 +180,7 @@ def lung_rows(content: ReportContent) -> tuple[Row, ...]:
         for fraction in fractions:
             plane = middle.at_depth((fraction - 0.5) * float((high - low)[depth_axis]))
             label = f"{name}, {'xyz'[depth_axis]} = {number(plane.centre_mm[depth_axis], 0)} mm"
-            rows.append(Row(label, _lung_row(content, plane, label)))
+            rows.append(PictureRow(label, _lung_row(content, plane, label)))
     return tuple(rows)
 
 

@@ -99,7 +99,7 @@ def annotate(pixels: Pixels, plane: Plane, marks: Marks | None = None) -> Pixels
     return np.array(image)
 
 
-def data_uri(pixels: Pixels, *, quality: int = 88) -> str:
+def jpeg_uri(pixels: Pixels, *, quality: int = 88) -> str:
     """Encode ``pixels`` as a JPEG in a ``data:`` URI, without chroma subsampling because colours carry meaning."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)

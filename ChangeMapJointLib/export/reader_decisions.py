@@ -13,7 +13,7 @@ class ReaderLine:
         name: of the change, for example ``3, new, L 86``.
         decision: ``accepted``, ``rejected``, or empty for a comment alone.
         comment: of the reader; empty without one.
-        finding: number of the finding; None for a region that is none.
+        finding: number of the finding; None for a region that is not a finding.
         reader: who decided last; empty where that is not recorded.
         time: when, as ``2026-05-06 10:30:00`` in UTC; empty where that is not recorded.
     """
@@ -27,7 +27,7 @@ class ReaderLine:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderDecisions:
     """All decisions of a reader on one comparison.
 
     Attributes:
@@ -47,9 +47,9 @@ class Reading:
         """Return how many findings were accepted and rejected, in one sentence.
 
         Examples:
-            >>> Reading((ReaderLine("1, new", "accepted", finding=1),), listed=3).summary
+            >>> ReaderDecisions((ReaderLine("1, new", "accepted", finding=1),), listed=3).summary
             '1 of 3 findings accepted, 0 rejected, 2 not judged.'
-            >>> Reading((ReaderLine("1, new", "rejected", finding=1),)).summary
+            >>> ReaderDecisions((ReaderLine("1, new", "rejected", finding=1),)).summary
             '0 findings accepted, 1 rejected.'
         """
         decided = [line.decision for line in self.lines if line.finding is not None and line.decision]

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ChangeMapJointLib.export.reader_decisions import ReaderLine, Reading
+from ChangeMapJointLib.export.reader_decisions import ReaderDecisions, ReaderLine
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.write import atomic_path
 
@@ -32,7 +32,7 @@ def report_templates() -> Environment:
     )
 
 
-def render_reading(reading: Reading | None) -> str:
+def render_reading(reading: ReaderDecisions | None) -> str:
     """Return the section as HTML between its two marks; without decisions, the marks alone."""
     if reading is None:
         return BEGIN + END
@@ -63,7 +63,7 @@ def write_reading(folder: Path, content: Mapping[str, Any]) -> bool:
     return True
 
 
-def with_reading(page: str, reading: Reading | None) -> str:
+def with_reading(page: str, reading: ReaderDecisions | None) -> str:
     """Return a report's page with these decisions in place of those that it shows.
 
     Examples:
@@ -81,7 +81,7 @@ def with_reading(page: str, reading: Reading | None) -> str:
     return f"{before}{section}{mark}{after}" if mark else page
 
 
-def reading_of_file(content: Mapping[str, Any]) -> Reading | None:
+def reading_of_file(content: Mapping[str, Any]) -> ReaderDecisions | None:
     """Return the decisions that ``reading.json`` holds; None without any.
 
     Examples:
@@ -94,7 +94,7 @@ def reading_of_file(content: Mapping[str, Any]) -> Reading | None:
     if not entries and not verdict:
         return None
     ordered = sorted(entries, key=lambda entry: _number(entry.get("id")))
-    return Reading(tuple(map(_line, ordered)), verdict)
+    return ReaderDecisions(tuple(map(_line, ordered)), verdict)
 
 
 def _line(entry: Mapping[str, Any]) -> ReaderLine:

@@ -96,7 +96,7 @@ def write_findings_csv(path: Path, findings: Findings) -> None:
     writer.writerow(COLUMNS)
     for finding in findings.items:
         row = finding_row(finding)
-        writer.writerow([cell(row[name]) for name in COLUMNS])
+        writer.writerow([csv_cell(row[name]) for name in COLUMNS])
     _write(path, stream.getvalue())
 
 
@@ -121,7 +121,7 @@ def write_findings_json(
     if findings.operating_point is not None:
         head["operating_point"] = findings.operating_point
         if listed_from is not None:
-            head["listed_from"] = plain(listed_from)
+            head["listed_from"] = json_value(listed_from)
     if findings.why:
         head |= {"withheld": findings.withheld, "why": list(findings.why)}
     _write_json(path, "changemap.findings", {**head, "findings": items})
@@ -135,9 +135,9 @@ def write_quality_json(
     Raises:
         InputError: the file cannot be written; nothing is left behind.
     """
-    gate_entry = {} if gate is None else {"gate": plain(gate)}
-    unseen = {"not_seen": plain(not_seen)} if not_seen else {}
-    _write_json(path, "changemap.quality", {"quality": plain(quality), **gate_entry, **unseen})
+    gate_entry = {} if gate is None else {"gate": json_value(gate)}
+    unseen = {"not_seen": json_value(not_seen)} if not_seen else {}
+    _write_json(path, "changemap.quality", {"quality": json_value(quality), **gate_entry, **unseen})
 
 
 def finding_row(finding: Finding) -> dict[str, Value]:
@@ -173,21 +173,21 @@ def lesion_values(lesion: LesionMeasure) -> dict[str, Value]:
     return {name: _scalar(ends[name] if name in ends else getattr(lesion, name)) for name in names}
 
 
-def plain(value: object) -> object:
+def json_value(value: object) -> object:
     """Convert a value to JSON types: dataclasses and mappings become dicts, NaN and infinity become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return json_value(value.tolist())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     return _scalar(value)
 
 
 def _fields(value: object) -> dict[str, object]:
-    fields = plain(value)
+    fields = json_value(value)
     assert isinstance(fields, dict)
     return fields
 
@@ -230,7 +230,7 @@ def _scalar(value: object) -> Value:
     return str(value)
 
 
-def cell(value: Value) -> str:
+def csv_cell(value: Value) -> str:
     """Format a CSV cell; a text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe."""
     if value is None:
         return ""

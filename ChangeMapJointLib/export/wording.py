@@ -94,8 +94,8 @@ def finding_line(finding: Finding) -> dict[str, object]:
         "nodule_before": nodule(before),
         "mass_now": number(now.mass_mg if now else None, 0, "mg"),
         "mass_before": number(before.mass_mg if before else None, 0, "mg"),
-        "volume_now_interval": volume_interval(now),
-        "volume_before_interval": volume_interval(before),
+        "volume_now_interval": volume_interval_words(now),
+        "volume_before_interval": volume_interval_words(before),
         "doubling": doubling_words(finding.doubling_time_days, finding.doubling_time_interval_days),
         "size_now": size(now) or absent_now,
         "size_before": size(before) or absent_before,
@@ -107,7 +107,7 @@ def finding_line(finding: Finding) -> dict[str, object]:
         "region_size": size(finding),
         "peak": number(finding.peak, 2),
         "peak_hu": signed(finding.peak_hu, 0, "HU"),
-        "trust": trust(finding.trust),
+        "trust": trust_words(finding.trust),
         "trust_value": number(finding.trust, 2),
         "probability": probability(finding.probability),
         "reason": reason_sentence(finding.reason),
@@ -122,7 +122,7 @@ def nodule(lesion: LesionMeasure | None) -> str:
     return nodule_words(lesion.texture, lesion.extent, calcified=lesion.calcified, juxtapleural=lesion.juxtapleural)
 
 
-def volume_interval(lesion: LesionMeasure | None) -> str:
+def volume_interval_words(lesion: LesionMeasure | None) -> str:
     """The interval of a lesion's volume in ml; empty where there is none."""
     return "" if lesion is None else " to ".join(volume_ml(end) for end in lesion.volume_interval_ml)
 
@@ -173,7 +173,7 @@ def change(finding: Finding) -> str:
     return f"{text} ({signed(interval[0])}\u00a0to\u00a0{signed(interval[1])})"
 
 
-def trust(value: float | None) -> str:
+def trust_words(value: float | None) -> str:
     """A trust value in [0, 1] with its level in words."""
     if value is None or not math.isfinite(value):
         return "not measured"

@@ -1,7 +1,7 @@
 """Conditions of the chest that affect the comparison: a missing lung, fluid, dense lung, free air, metal.
 
 They are detected by simple rules from the shape of the lung masks and from density. They tell a reader where to look;
-they are no diagnosis.
+they are not a diagnosis.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Displacement fields on every second voxel, from which a cubic spline gives the others back.
 
-A registration is smooth: every eighth of its vectors says all. The file stays a displacement field in mm on a regular
+A registration is smooth: an eighth of its vectors is enough. The file stays a displacement field in mm on a regular
 grid, which other programs interpolate linearly; the keys ``changemap sizes`` and ``changemap steps`` of its header say
 of which grid it holds every second voxel, and :func:`read_vectors` restores that grid: to :data:`EXACT_MM` in lungs,
 and to :data:`OUTSIDE_MM` elsewhere, where a registration ends with a bend at the box that it worked on.

@@ -18,7 +18,7 @@ def read_header_bytes(path: Path) -> bytes:
         return stream.read(MAX_HEADER_BYTES)
 
 
-def as_text(content: bytes) -> str:
+def header_text(content: bytes) -> str:
     """Decode header text; file names keep their bytes, whatever their encoding."""
     return content.decode("utf-8", "surrogateescape")
 

@@ -1,7 +1,7 @@
 """Deformations that other registration programs write.
 
 All of them map points of the current scan (fixed, reference) to the prior (moving, template), as a transform with which
-the prior is resampled. Read are:
+the prior is resampled. These kinds are read:
 
 - displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS), and
   NIfTI of NiftyReg (RAS, displacements or positions, or a grid of B-spline control points);
@@ -122,7 +122,7 @@ def _ras_matrix(content: bytes) -> FloatArray | None:
     matrix = numbers.reshape(4, 4)
     volume = np.linalg.det(matrix[:3, :3]) if np.isfinite(matrix).all() else np.nan
     if not (np.allclose(matrix[3], (0, 0, 0, 1)) and 1e-3 < volume < 1e3):
-        raise InputError("4 x 4 numbers that are no affine matrix", expected="a last row of 0 0 0 1, and no mirror")
+        raise InputError("4 x 4 numbers that are not an affine matrix", expected="a last row of 0 0 0 1, and no mirror")
     moved: FloatArray = LPS_TO_RAS @ matrix @ LPS_TO_RAS
     return moved
 

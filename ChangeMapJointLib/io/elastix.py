@@ -161,5 +161,5 @@ def _spline(values: Parameters) -> Spline:
     try:
         grid = Grid((nz, ny, nx), tuple(spacing.tolist()), (x, y, z), ((a, b, c), (d, e, f), (g, h, i)))
     except ValueError as error:
-        raise InputError("GridDirection is no rotation", remedy=TEXT_AGAIN) from error
+        raise InputError("GridDirection is not a rotation", remedy=TEXT_AGAIN) from error
     return Spline(np.ascontiguousarray(np.moveaxis(numbers, 0, -1)), grid, order)

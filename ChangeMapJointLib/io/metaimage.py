@@ -12,7 +12,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.data_files import header_text, named_data_files, read_header_bytes
 from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import NO_ORIENTATION, TURNED_AXIS, check_shape, check_voxel_size
 from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
@@ -111,14 +111,20 @@ def _parsed(path: Path) -> tuple[_Fields, list[str], int]:
     if not last:
         raise InputError(f"not a readable MetaImage file (it has no {LAST})", remedy=EXPORT_AGAIN)
     fields = _Fields()
-    for line in as_text(content[: last.end()]).splitlines():
+    for line in header_text(content[: last.end()]).splitlines():
         name, equals, value = line.partition("=")
         if not equals and line.strip():
-            raise InputError(f"not a readable MetaImage file ('{line[:40]}' is no 'name = value')", remedy=EXPORT_AGAIN)
+            raise InputError(
+                f"not a readable MetaImage file ('{line[:40]}' is not 'name = value')", remedy=EXPORT_AGAIN
+            )
         fields[name.strip()] = value.strip()
     if fields.get("ObjectType", "Image") != "Image":
         raise InputError(f"MetaIO object of type '{fields['ObjectType'][:40]}'", expected="Image")
-    return fields, as_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [], last.end()
+    return (
+        fields,
+        header_text(content[last.end() :]).splitlines() if fields[LAST].startswith("LIST") else [],
+        last.end(),
+    )
 
 
 @np.errstate(over="ignore", invalid="ignore")  # such numbers are refused

@@ -13,7 +13,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
-from ChangeMapJointLib.io.data_files import as_text, named_data_files, read_header_bytes
+from ChangeMapJointLib.io.data_files import header_text, named_data_files, read_header_bytes
 from ChangeMapJointLib.io.image_header import ImageHeader, components_error, mm_per_unit, time_series_error
 from ChangeMapJointLib.io.placing import NO_ORIENTATION, TURNED_AXIS, check_shape, check_voxel_size
 from ChangeMapJointLib.io.voxel_data import EXPORT_AGAIN, Packing, VoxelData
@@ -133,7 +133,7 @@ def read_nrrd_keys(path: Path) -> dict[str, str]:
     """Return the keys and values (``key:=value``) of a header; they mean something to the program that wrote it."""
     content = read_header_bytes(path)
     blank = re.search(rb"\n\r?\n", content)
-    lines = as_text(content[: blank.start()] if blank else content).splitlines()[1:]
+    lines = header_text(content[: blank.start()] if blank else content).splitlines()[1:]
     pairs = (re.match(r"([^:#]*):=(.*)", line) for line in lines)
     return {pair.group(1): pair.group(2).strip() for pair in pairs if pair}
 
@@ -148,7 +148,7 @@ def _parsed(path: Path) -> _Header:
             f"NRRD version {int(version.group(1))}", expected=f"at most {NEWEST}", remedy="save it in an older version"
         )
     blank = re.search(rb"\n\r?\n", content)
-    lines = as_text(content[: blank.start()] if blank else content).splitlines()[1:]
+    lines = header_text(content[: blank.start()] if blank else content).splitlines()[1:]
     fields: dict[str, str] = {}
     following: list[str] = []
     for number, line in enumerate(lines, 1):

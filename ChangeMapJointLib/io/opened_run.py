@@ -1,4 +1,4 @@
-"""Open the folder of a run for viewing: check that it is whole, and find the two scans that it compares."""
+"""Open the folder of a run for viewing: check that it is complete, and find the two scans that it compares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.image_header import ImageHeader
 from ChangeMapJointLib.io.read import is_dicom, read_volume, split_selector
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
-from ChangeMapJointLib.io.run_seal import check_seal, file_sha256
+from ChangeMapJointLib.io.run_seal import bytes_of, check_seal, file_sha256
 
 _IMAGES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".zip")
 _MOST_ENTRIES, _MOST_FILES, _MOST_BYTES = 64, 3000, 2_000_000_000  # of a folder in which a scan is looked for
@@ -44,7 +44,7 @@ class OpenedRun:
         records: its JSON files by name without suffix.
         reference: path of the current scan.
         template: path of the prior scan; None where it was not found, and only the warped prior can be shown.
-        notes: what a reader should know about how it is shown, a sentence each.
+        notes: what a reader should know about how it is shown, one sentence each.
     """
 
     folder: Path
@@ -224,10 +224,13 @@ def _places(folder: Path) -> Iterator[Path]:
 
 def _is_scan(path: Path, record: Mapping[str, Any], side: str) -> bool:
     """Whether ``path`` holds the scan that was compared, by its hash; without one, by its size in voxels."""
-    sha256 = (record.get(side) or {}).get("sha256")
+    scan = record.get(side) or {}
+    sha256, file_bytes = scan.get("sha256"), scan.get("bytes")
+    if file_bytes and bytes_of(split_selector(path)[0]) != file_bytes:  # a hash takes seconds
+        return False
     if sha256:
         return bool(_sha256(split_selector(path)[0]) == sha256)
-    size = (record.get(side) or {}).get("size")
+    size = scan.get("size")
     return not size or list(read_volume(path).grid.size) == list(size)
 
 

@@ -183,7 +183,7 @@ def _fault(content: Any) -> str:
         return f"found schema {schema!r}, expected {SCHEMA}" + ("; a newer version wrote it" if newer else "")
     findings, registration = content.get("findings"), content.get("registration")
     if not isinstance(findings, dict) or not isinstance(registration, dict):
-        return "'findings' or 'registration' is no object"
+        return "'findings' or 'registration' is not an object"
     for key, entry in (*findings.items(), ("registration", registration)):
         texts = ("decision", "comment", "verdict")
         if not isinstance(entry, dict) or not all(isinstance(entry.get(name, ""), str) for name in texts):

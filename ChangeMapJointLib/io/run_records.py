@@ -51,11 +51,11 @@ def _fault(name: str, content: Any) -> str:
         inner = content.get(key, {})
         if not isinstance(inner, dict):
             return f"'{key}' is {type(inner).__name__}, expected an object"
-        return "" if isinstance(inner.get("reasons", []), list) else "'reasons' is no list"
+        return "" if isinstance(inner.get("reasons", []), list) else "'reasons' is not a list"
     findings, threshold = content.get("findings"), content.get("threshold", 1.0)
     if not isinstance(findings, list) or not all(map(_is_finding, findings)):
-        return "'findings' is no list of findings with id, kind and centre_mm"
-    return "" if _is_number(threshold) else "'threshold' is no number"
+        return "'findings' is not a list of findings with id, kind and centre_mm"
+    return "" if _is_number(threshold) else "'threshold' is not a number"
 
 
 def _is_finding(entry: Any) -> bool:

@@ -25,6 +25,12 @@ def file_sha256(path: Path) -> str:
     return total.hexdigest()
 
 
+def bytes_of(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def seal_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``{name: {"bytes": size, "sha256": hash}}`` of the files in the folder of a run, for ``run.json``."""
     files = sorted(path for path in folder.iterdir() if path.name not in UNSEALED)

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from ChangeMapJointLib.core.hu import NETWORK_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.density import scale_density
-from ChangeMapJointLib.joint.warping import compose, determinant, resize, warp_tensor
+from ChangeMapJointLib.joint.warping import compose, jacobian_on_network_grid, resize, warp_tensor
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 MOMENTUM = 0.03  # of batch normalisation: its running statistics average about the last 30 pairs
@@ -117,7 +117,7 @@ class JointOutput(NamedTuple):
         return self.logits.float().softmax(dim=1)[:, 1]
 
 
-class Stage(nn.Module):
+class ConvBlock(nn.Module):
     """Two 3 x 3 x 3 convolutions, each followed by instance normalisation or, on request, batch normalisation."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kept_statistics: bool = False) -> None:
@@ -156,8 +156,8 @@ class TwoHeadUNet(nn.Module):
         self.checkpointing = checkpointing
         down = zip([in_channels, *widths[:-1]], widths, strict=True)
         up = ((deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.down = nn.ModuleList(Stage(*pair, kept_statistics=kept_statistics) for pair in down)
-        self.up = nn.ModuleList(Stage(*pair, kept_statistics=kept_statistics) for pair in up)
+        self.down = nn.ModuleList(ConvBlock(*pair, kept_statistics=kept_statistics) for pair in down)
+        self.up = nn.ModuleList(ConvBlock(*pair, kept_statistics=kept_statistics) for pair in up)
         self.deformation = nn.Conv3d(widths[0], 3, 3, padding=1)
         self.change = nn.Conv3d(widths[0], 2, 3, padding=1)
         nn.init.normal_(self.deformation.weight, std=1e-3)  # starts as the identity
@@ -271,7 +271,7 @@ class JointNetwork(nn.Module):
             u = compose(u, shifts[0] * h, spacing_mm)
         warped = warp_tensor(t, u, spacing_mm)
         if number == -1 and self.options.match_density:
-            warped = scale_density_normalised(warped, determinant(u.detach(), spacing_mm))
+            warped = scale_density_normalised(warped, jacobian_on_network_grid(u.detach(), spacing_mm))
         step_vox, logits = self._run_block(number, torch.cat([r, warped, *shifts], dim=1))
         u, logits = compose(u, step_vox.float() * h, spacing_mm), logits.float()
         return JointOutput(u, logits if start is None else resize(start.logits, size) + logits)

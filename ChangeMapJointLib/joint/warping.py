@@ -67,7 +67,7 @@ def inverse(displacement_mm: Tensor, spacing_mm: Spacing, steps: int = 30) -> Te
     return inverse_mm
 
 
-def determinant(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
+def jacobian_on_network_grid(displacement_mm: Tensor, spacing_mm: Spacing) -> Tensor:
     """Jacobian determinant det grad y at every voxel, by central differences (one-sided at the border).
 
     It is differentiable with respect to u.

@@ -113,7 +113,7 @@ def sums_of_diameters(courses: Sequence[Sequence[CoursePoint]]) -> tuple[SumPoin
     """Return the sum of diameters of the target lesions in each scan, and the response.
 
     Args:
-        courses: of each lesion, one point a scan.
+        courses: of each lesion, one point per scan.
     """
     targets = target_lesions(courses)
     points: list[SumPoint] = []

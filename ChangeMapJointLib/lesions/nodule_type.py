@@ -42,7 +42,7 @@ class NoduleType:
     Attributes:
         texture: 'solid', 'part-solid' or 'ground-glass'; None where blur hides it, as in small pale nodules.
         extent: what was measured: the 'whole' lesion, or the 'solid part' of a part-solid one.
-        calcified: whether a tenth or more of its inner part is denser than 200 HU, and it is no metal.
+        calcified: whether a tenth or more of its inner part is denser than 200 HU, without being metal.
         juxtapleural: whether it touches the border of the lung: the pleura, the mediastinum or the diaphragm.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,3 +54,13 @@ class Lungs:
     def mask(self) -> NDArray[np.bool_]:
         """Both lungs, bool ``[z, y, x]``."""
         return self.labels > 0
+
+
+def is_on_missing_lung(note: str) -> bool:
+    """Return whether a note of the segmentation says that one lung is missing, small or outside the field of view.
+
+    Examples:
+        >>> is_on_missing_lung("No right lung was found."), is_on_missing_lung("The lungs touch; they were separated.")
+        (True, False)
+    """
+    return re.match(r"The field of view ends|No (right|left) lung|The (right|left) lung is small", note) is not None

@@ -15,7 +15,7 @@ DECISIONS = ("accepted", "rejected")
 REGISTRATION = ("fine", "doubtful", "wrong")
 
 
-class Decisions:
+class SceneDecisions:
     """Reads and writes the decisions in a vtkMRMLTextNode; it keeps no copy, so it works after a scene is loaded.
 
     Attributes:
@@ -26,7 +26,7 @@ class Decisions:
         self.node = node
 
     @classmethod
-    def new(cls, name: str = "ChangeMap reading") -> Decisions:
+    def new(cls, name: str = "ChangeMap reading") -> SceneDecisions:
         """Make a reading without decisions, in a new text node."""
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", name)
         node.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)  # the scene file holds it

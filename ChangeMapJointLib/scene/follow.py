@@ -47,11 +47,6 @@ class PriorFollower:
         self._mark = self._make_mark()
         self.update()
 
-    @property
-    def observers(self) -> int:
-        """Number of observers."""
-        return len(self._observed)
-
     def update(self) -> None:
         """Center all prior views on y(x)."""
         for view, follower in self._pairs.items():

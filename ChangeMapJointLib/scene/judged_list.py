@@ -35,7 +35,7 @@ def operating_point_of(findings: Record) -> OperatingPoint | None:
     return next((point for point in OPERATING_POINTS if point == name), None)
 
 
-def listed_from(findings: Record) -> dict[OperatingPoint, float]:
+def listing_thresholds(findings: Record) -> dict[OperatingPoint, float]:
     """Probability from which a change is a finding, by operating point, from ``findings.json``; empty without them."""
     stored = findings.get("listed_from")
     if not isinstance(stored, Mapping) or operating_point_of(findings) is None:
@@ -52,7 +52,7 @@ def section_of(entry: Entry, point: OperatingPoint, points: Mapping[OperatingPoi
     Args:
         entry: of ``findings.json`` or ``candidates.json``.
         point: how probable a finding must be.
-        points: from :func:`listed_from`.
+        points: from :func:`listing_thresholds`.
     """
     probability, stored = entry.get("probability"), entry.get("section")
     if not isinstance(probability, (int, float)) or stored not in SECTIONS:
@@ -77,9 +77,9 @@ def judged_sections(
         findings: content of ``findings.json``.
         candidates: content of ``candidates.json``; empty where there is none.
         grid: of the change map.
-        point: how probable a finding must be; the run's own, or one of :func:`listed_from`.
+        point: how probable a finding must be; the run's own, or one of :func:`listing_thresholds`.
     """
-    own, points = operating_point_of(findings), listed_from(findings)
+    own, points = operating_point_of(findings), listing_thresholds(findings)
     sections: dict[Section, list[Entry]] = {name: [] for name in SECTIONS}
     for entry in (*findings.get("findings", ()), *candidates.get("findings", ())):
         section = entry.get("section") if point == own else section_of(entry, point, points)

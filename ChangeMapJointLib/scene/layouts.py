@@ -67,7 +67,7 @@ def _view(view: str) -> str:
     return f'<view class="vtkMRMLSliceNode" singletontag="{view}">{inside}</view>'
 
 
-def register(manager: Any = None) -> Node | None:
+def register_layouts(manager: Any = None) -> Node | None:
     """Make the layouts known to the application; each session needs it, since scenes store their numbers only.
 
     Args:
@@ -97,7 +97,7 @@ def apply(layout: int, manager: Any = None) -> bool:
     Returns:
         False if there is no layout node.
     """
-    node = register(manager)
+    node = register_layouts(manager)
     if node is None:
         return False
     node.SetSaveWithScene(0)
@@ -110,13 +110,13 @@ def apply(layout: int, manager: Any = None) -> bool:
 
 def current(manager: Any = None) -> int:
     """Return the number of the application's layout, one of its own or of ours."""
-    node = register(manager)
+    node = register_layouts(manager)
     return STANDARD if node is None else int(node.GetViewArrangement())
 
 
 def leave(layout: int, manager: Any = None) -> None:
     """Go back to a layout of the application's own, unless another than ours is shown already."""
-    node = register(manager)
+    node = register_layouts(manager)
     if node is None:
         return
     if node.GetViewArrangement() in OURS:

@@ -81,7 +81,7 @@ def tag(node: Node, role: str, run: str) -> Node:
     return node
 
 
-def of_run(run: str | None) -> dict[str, Node]:
+def nodes_of_run(run: str | None) -> dict[str, Node]:
     """Return the nodes of a run by their role; empty if ``run`` is None."""
     collection = slicer.mrmlScene.GetNodes()
     nodes = (collection.GetItemAsObject(i) for i in range(collection.GetNumberOfItems()))
@@ -90,7 +90,7 @@ def of_run(run: str | None) -> dict[str, Node]:
 
 def derived(source: Node, role: str) -> Node | None:
     """Return the node of that role in ``source``'s run, or None."""
-    return of_run(source.GetAttribute(RUN)).get(role)
+    return nodes_of_run(source.GetAttribute(RUN)).get(role)
 
 
 def remove(node: Node | None) -> None:

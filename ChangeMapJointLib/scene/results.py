@@ -19,14 +19,16 @@ from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.run_seal import file_sha256
 from ChangeMapJointLib.scene import findings as findings_module
 from ChangeMapJointLib.scene.colors import change_table
-from ChangeMapJointLib.scene.decisions import Decisions
-from ChangeMapJointLib.scene.nodes import ROLE, RUN, Node, batch, of_run, remove, tag
+from ChangeMapJointLib.scene.decisions import SceneDecisions
+from ChangeMapJointLib.scene.nodes import ROLE, RUN, Node, batch, nodes_of_run, remove, tag
 from ChangeMapJointLib.scene.transforms import grid_transform, linear_transform
 from ChangeMapJointLib.scene.volumes import node_of
 
 LOADED = "ChangeMapJoint.loaded"  # attribute of the record: when
+SEAL = "ChangeMapJoint.sha256"  # attribute of the record: of run.json, as a printed report names the result
 WHOLE = {"warped", "reading"}  # roles that every run has beside its record
 REFERENCE, TEMPLATE = "ChangeMapJoint.reference", "ChangeMapJoint.template"  # roles of the record's references
 # role: file, kind of node, color table, values of its lowest and highest color
@@ -80,7 +82,7 @@ class Results:
         rigid: its rigid part, a linear transform.
         findings: locked point list.
         record: text node with the run's JSON files.
-        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.Decisions`.
+        reading: text node of :class:`~ChangeMapJointLib.scene.decisions.SceneDecisions`.
         content: the parsed JSON files 'findings', 'candidates', 'quality' and 'run', as far as the run has them.
     """
 
@@ -104,14 +106,9 @@ class Results:
     content: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_scene(cls) -> Results | None:
-        """Find the newest run in the scene, for example one loaded from a .mrb file; None if there is none."""
-        return next(iter(cls.all_of_scene()), None)
-
-    @classmethod
     def all_of_scene(cls) -> list[Results]:
-        """Find all runs in the scene, the newest first."""
-        runs = [(record, of_run(record.GetAttribute(RUN))) for record in _records()]
+        """Find all runs in the scene, for example in one loaded from a .mrb file, the newest first."""
+        runs = [(record, nodes_of_run(record.GetAttribute(RUN))) for record in _records()]
         return [cls._of(record, nodes) for record, nodes in runs if nodes["record"] is record and set(nodes) >= WHOLE]
 
     @classmethod
@@ -153,7 +150,7 @@ class Results:
         """Remove all nodes of the run, and those derived from them, from the scene; the scans stay."""
         with batch():
             _unfile(self.run)
-            for node in of_run(self.run).values():
+            for node in nodes_of_run(self.run).values():
                 remove(node)
 
 
@@ -182,7 +179,7 @@ def load(
         try:
             _load_nodes(folder, run, content, (reference_node, template_node), without)
         except BaseException:
-            for node in of_run(run).values():
+            for node in nodes_of_run(run).values():
                 remove(node)
             raise
     _file(run, content, reference_node)
@@ -207,13 +204,14 @@ def _load_nodes(
         tag(linear_transform(folder / run_files.RIGID, name("rigid")), "rigid", run)
     if "findings" in content:
         tag(findings_module.markups(content["findings"]["findings"], name("findings")), "findings", run)
-    tag(Decisions.new(name("reading")).node, "reading", run)
+    tag(SceneDecisions.new(name("reading")).node, "reading", run)
     record = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", name("record"))
     record.SetForceCreateStorageNode(slicer.vtkMRMLTextNode.CreateStorageNodeNever)
     record.SetText(json.dumps(content))
     record.SetNodeReferenceID(REFERENCE, reference.GetID())
     record.SetNodeReferenceID(TEMPLATE, template.GetID())
     record.SetAttribute(LOADED, datetime.now().isoformat(" ", "minutes"))
+    record.SetAttribute(SEAL, file_sha256(folder / run_files.RUN))
     tag(record, "record", run)
 
 
@@ -244,7 +242,7 @@ def _file(run: str, content: dict[str, Any], reference: Node) -> None:
     method = content["run"].get("configuration", {}).get("method", "")
     folder = hierarchy.CreateFolderItem(parent, f"ChangeMap {method}".strip())
     hierarchy.SetItemAttribute(folder, RUN, run)
-    for node in of_run(run).values():
+    for node in nodes_of_run(run).values():
         child = hierarchy.GetItemByDataNode(node)
         if child:
             hierarchy.SetItemParent(child, folder)
@@ -261,6 +259,6 @@ def _unfile(run: str) -> None:
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
     all_items = [items.GetId(i) for i in range(items.GetNumberOfIds())]
     folders = [item for item in all_items if hierarchy.GetItemAttribute(item, RUN) == run]
-    for item in [hierarchy.GetItemByDataNode(node) for node in of_run(run).values()] + folders:
+    for item in [hierarchy.GetItemByDataNode(node) for node in nodes_of_run(run).values()] + folders:
         if item:
             hierarchy.RemoveItem(item, False, False)

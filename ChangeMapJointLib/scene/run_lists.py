@@ -15,7 +15,7 @@ from ChangeMapJointLib.change.sections import BY_MAP, OPERATING_POINTS
 from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
 from ChangeMapJointLib.change.threshold_tree import ThresholdTree
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.scene.judged_list import judged_sections, listed_from, operating_point_of
+from ChangeMapJointLib.scene.judged_list import judged_sections, listing_thresholds, operating_point_of
 from ChangeMapJointLib.scene.results import Results
 from ChangeMapJointLib.scene.volumes import grid_of
 
@@ -41,7 +41,7 @@ class RunLists:
         self.results, self._read = results, read or self._of_nodes
         record = results.content.get("findings", {})
         self.own = operating_point_of(record)
-        points = listed_from(record)
+        points = listing_thresholds(record)
         self.choices = (*(point for point in OPERATING_POINTS if point in points or point == self.own), BY_MAP)
         self._by_map: dict[str, ThresholdList] = {}
         self._judged: dict[str, dict[str, list[ListedChange]]] = {}

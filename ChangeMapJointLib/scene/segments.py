@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.scene.colors import BLUE, ORANGE
-from ChangeMapJointLib.scene.nodes import Node, of_run, remove, tag
+from ChangeMapJointLib.scene.nodes import Node, nodes_of_run, remove, tag
 from ChangeMapJointLib.scene.results import Results
 from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
@@ -130,7 +130,7 @@ def make_table(results: Results, columns: Sequence[str], rows: Sequence[Mapping[
 
 
 def _remove_old(results: Results, role: str) -> None:
-    remove(of_run(results.run).get(role))
+    remove(nodes_of_run(results.run).get(role))
 
 
 def _file(results: Results, node: Node, role: str) -> Node:

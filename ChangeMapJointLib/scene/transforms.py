@@ -31,7 +31,7 @@ def grid_transform(source: str | PathLike[str] | DisplacementField, name: str) -
 
     Args:
         source: the displacement field u, or the file ``deformation.nrrd`` that holds it. Where the file holds every
-            second vector, so does the node: a scene would store the whole field in 24 bytes a voxel.
+            second vector, so does the node: a scene would store the whole field at 24 bytes per voxel.
         name: of the node.
 
     Raises:

@@ -22,7 +22,7 @@ EXPECTED = "an XML file of LIDC-IDRI (LidcReadMessage)"
 
 
 @dataclass(frozen=True)
-class Outline:
+class SliceOutline:
     """One reader's outline of one nodule in one slice.
 
     Attributes:
@@ -37,10 +37,10 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LidcReading:
     """The marks of one reader: the outlines of each nodule of 3 mm or more."""
 
-    nodules: tuple[tuple[Outline, ...], ...]
+    nodules: tuple[tuple[SliceOutline, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LidcReadings:
     """
 
     series_uid: str
-    readings: tuple[Reading, ...]
+    readings: tuple[LidcReading, ...]
 
 
 def read_lidc(path: Path) -> LidcReadings:
@@ -80,21 +80,21 @@ def read_lidc(path: Path) -> LidcReadings:
     return LidcReadings((root.findtext("ResponseHeader/SeriesInstanceUid") or "").strip(), readings)
 
 
-def _reading(session: ElementTree.Element) -> Reading:
+def _reading(session: ElementTree.Element) -> LidcReading:
     nodules = []
     for nodule in session.findall("unblindedReadNodule"):
         outlines = tuple(_outline(roi) for roi in nodule.findall("roi"))
         if any(len(outline.points) > 2 for outline in outlines):
             nodules.append(outlines)
-    return Reading(tuple(nodules))
+    return LidcReading(tuple(nodules))
 
 
-def _outline(roi: ElementTree.Element) -> Outline:
+def _outline(roi: ElementTree.Element) -> SliceOutline:
     points = tuple((int(_text(edge, "xCoord")), int(_text(edge, "yCoord"))) for edge in roi.findall("edgeMap"))
     z_mm = float(_text(roi, "imageZposition"))
     if not np.isfinite(z_mm):
         raise ValueError(f"imageZposition is {z_mm}")
-    return Outline(z_mm, _text(roi, "inclusion").upper() == "TRUE", points)
+    return SliceOutline(z_mm, _text(roi, "inclusion").upper() == "TRUE", points)
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
@@ -132,7 +132,7 @@ def consensus_mask(readings: LidcReadings, grid: Grid, *, level: float = 0.5) ->
     return mask
 
 
-def _fill(marked: NDArray[np.bool_], outlines: tuple[Outline, ...], grid: Grid) -> None:
+def _fill(marked: NDArray[np.bool_], outlines: tuple[SliceOutline, ...], grid: Grid) -> None:
     """Fill one nodule of one reader, without its holes, in ``marked``."""
     x, y, _ = grid.origin_mm
     for outline in sorted(outlines, key=lambda outline: not outline.inclusion):

@@ -227,7 +227,7 @@ def fit_motion(name: str, from_mm: NDArray[np.generic], to_mm: NDArray[np.generi
         raise InputError(
             f"found shapes {start.shape} and {end.shape}",
             field=name,
-            expected="two lists of as many points in mm",
+            expected="two lists of equally many points in mm",
         )
     lungs = LungBoxes.of_points(start)
     start, shift = _consistent(start, end - start)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, normalised, scale_density_normalised
-from ChangeMapJointLib.joint.warping import Offset, compose, determinant, resize, warp_tensor
+from ChangeMapJointLib.joint.warping import Offset, compose, jacobian_on_network_grid, resize, warp_tensor
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 from ChangeMapJointLib.training.losses import Sample
 
@@ -209,7 +209,7 @@ def cropped(sample: Sample, start_mm: Tensor, offset: Offset, shape: tuple[int, 
 def _determinant(u_mm: Tensor, box: tuple[slice, slice, slice], spacing_mm: Spacing) -> Tensor:
     """The determinant in ``box``, computed with a margin of one voxel so that it equals that of the whole."""
     k, j, i = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-    wide = determinant(u_mm[..., k, j, i], spacing_mm)
+    wide = jacobian_on_network_grid(u_mm[..., k, j, i], spacing_mm)
     z, y, x = (slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, (k, j, i), strict=True))
     return wide[..., z, y, x]
 

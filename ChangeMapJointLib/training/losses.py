@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
-from ChangeMapJointLib.joint.warping import ORIGIN, Offset, determinant, displacement_at, warp_tensor
+from ChangeMapJointLib.joint.warping import ORIGIN, Offset, displacement_at, jacobian_on_network_grid, warp_tensor
 from ChangeMapJointLib.registration.deformable.regularisers import curvature, volume_regulariser
 from ChangeMapJointLib.registration.deformable.similarity import (
     Spacing,
@@ -229,7 +229,7 @@ def lesion_volume(
     """
     region = torch.maximum(lesions_reference, lesions_warped.detach())
     region = functional.max_pool3d(region[None, None], 3, stride=1, padding=1)[0, 0]
-    return volume_regulariser(determinant(displacement_mm, spacing_mm), region)
+    return volume_regulariser(jacobian_on_network_grid(displacement_mm, spacing_mm), region)
 
 
 # -- L_recall -----------------------------------------------------------------------------------

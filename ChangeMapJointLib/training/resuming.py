@@ -34,7 +34,7 @@ class State:
     step: int = 0
 
 
-class Table:
+class GrowingTable:
     """A CSV file that grows row by row.
 
     Args:

@@ -23,7 +23,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.write import atomic_path, read_displacement
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.deformable.similarity import edge_parameter
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.registration.keypoints.match import MatchingOptions, find_correspondences
@@ -68,7 +68,7 @@ def read_sample(
     )
     registered = None
     if with_registration:
-        registered = register(pair, keypoints=find_correspondences(pair).keypoints).field
+        registered = register_deformable(pair, keypoints=find_correspondences(pair).keypoints).field
     true = read_displacement(folder / "deformation.nrrd")
     r_mm, t_mm = read_keypoints(folder / "keypoints.csv")
     partners = apply_affine(np.linalg.inv(rigid), t_mm) - r_mm
@@ -99,7 +99,7 @@ def read_sample(
 
 
 def coarse_grid(grid: Grid) -> Grid:
-    """A grid for smooth fields over the same box, at most :data:`TRUE_SIDE` voxels a side; ``grid`` is upright."""
+    """A grid for smooth fields over the same box, at most :data:`TRUE_SIDE` voxels per side; ``grid`` is upright."""
     shape = tuple(min(n, TRUE_SIDE) for n in grid.shape)
     factor = np.array(grid.size) / shape[::-1]
     spacing, origin = factor * grid.spacing_mm, np.array(grid.origin_mm) + (factor - 1) / 2 * grid.spacing_mm

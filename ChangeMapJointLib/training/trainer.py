@@ -29,7 +29,7 @@ from ChangeMapJointLib.training.augment import AugmentOptions, augmented, crop_s
 from ChangeMapJointLib.training.crops import CropOptions
 from ChangeMapJointLib.training.losses import EpochRecall, LossOptions, LossWeights, Sample
 from ChangeMapJointLib.training.pair_loss import crop_loss, whole_loss
-from ChangeMapJointLib.training.resuming import Run, State, Table, fixed_options, sum_over_processes
+from ChangeMapJointLib.training.resuming import GrowingTable, Run, State, fixed_options, sum_over_processes
 from ChangeMapJointLib.training.samples import to_device
 
 LAST = "last.ckpt"
@@ -195,7 +195,7 @@ class _Rows:
     """A table of the training, whose rows an observer also gets."""
 
     def __init__(self, path: Path, kind: str, keep: int, observe: Observe | None) -> None:
-        self._table, self._kind, self._observe = Table(path, keep=keep), kind, observe
+        self._table, self._kind, self._observe = GrowingTable(path, keep=keep), kind, observe
 
     def add(self, number: int, values: dict[str, Any]) -> None:
         row = {self._kind: number, **values}

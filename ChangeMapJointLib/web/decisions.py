@@ -15,7 +15,7 @@ WATCH_S = 1.0  # how often reading.json is looked at for decisions of others
 LONGEST_COMMENT = 2000
 
 
-class Decisions:
+class PageDecisions:
     """``reading.json`` of one run, on trame's shared state.
 
     Attributes:

@@ -12,7 +12,6 @@ from ChangeMapJointLib.core.grid import FloatArray, Vector3, lps_to_ras
 from ChangeMapJointLib.scene import layouts
 from ChangeMapJointLib.scene.follow import PriorFollower, new_mark
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, slice_node
-from ChangeMapJointLib.scene.transforms import map_point
 
 LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # at the negative and the positive end of each axis of RAS
 SMALLEST_MM, LARGEST_MM = 0.05, 10.0  # per pixel
@@ -209,12 +208,6 @@ class Navigation:
         display.EndModify(was)
         if self._follower is not None:
             self._follower.mark_at(self.position)
-
-    def in_prior(self) -> Vector3 | None:
-        """Return the point of the prior (RAS) under the crosshair; None without one."""
-        if self.position is None or self.deformation is None:
-            return None
-        return map_point(self.deformation, self.position)
 
 
 def partner(view: str) -> str:

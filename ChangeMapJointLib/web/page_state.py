@@ -89,7 +89,7 @@ def list_choices(shown: ShownRun) -> list[dict[str, str]]:
     return [{"key": key, "title": names[key]} for key in shown.lists.choices]
 
 
-def labels_of(shown: ShownRun) -> dict[str, dict[str, Any]]:
+def view_labels(shown: ShownRun) -> dict[str, dict[str, Any]]:
     """Return what stands on each view: which scan it is, its date, and the letters of the patient's sides."""
     settings = shown.settings
     current, prior = shown.run.date("reference"), shown.run.date("template")

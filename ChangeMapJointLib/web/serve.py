@@ -37,7 +37,7 @@ class Place:
     browser: bool = True
 
 
-def check_packages() -> None:
+def check_viewer_packages() -> None:
     """Raise an InputError that names the extra if a package of the viewer is missing."""
     from importlib.util import find_spec
 
@@ -76,7 +76,7 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
     Raises:
         InputError: a package is missing, or nothing can listen there.
     """
-    check_packages()
+    check_viewer_packages()
     check_port(place)
     from ChangeMapJointLib.web.guard import LOCAL_NAMES, Guard
     from ChangeMapJointLib.web.pictures import quiet_wslink

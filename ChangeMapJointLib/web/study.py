@@ -16,7 +16,7 @@ from ChangeMapJointLib.evaluation.readers.reading_session import (
 from ChangeMapJointLib.scene import findings
 from ChangeMapJointLib.scene.keys import KEY_HELP, KEYS
 from ChangeMapJointLib.scene.nodes import Node, remove
-from ChangeMapJointLib.web.serve import Place, check_packages, serve
+from ChangeMapJointLib.web.serve import Place, check_viewer_packages, serve
 
 SETTINGS = ("overlay", "threshold", "opacity", "increases", "decreases")  # of the map, that a reader may change
 KEYS_OF_MAP = ("threshold_up", "threshold_down", "overlay")
@@ -29,7 +29,7 @@ def hold_session(request: SessionRequest, place: Place) -> None:
     Raises:
         InputError: the worklist, a run of it or the log cannot be used, or the viewer cannot start.
     """
-    check_packages()
+    check_viewer_packages()
     session = open_session(request, "browser")
     with session.log:
         serve(place, lambda viewer: StudyPage(viewer, session).start(), closing=session.log.close)
@@ -87,7 +87,7 @@ class StudyPage:
         self.session.pause(reason)
 
     def on_resume(self) -> None:
-        """Go on with the case."""
+        """Resume the case."""
         opened = self.session.log.open
         if opened is None or opened.running:
             return

@@ -19,10 +19,10 @@ from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.opened_run import OpenedRun
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR
 from ChangeMapJointLib.web import page
-from ChangeMapJointLib.web.decisions import LONGEST_COMMENT, Decisions
+from ChangeMapJointLib.web.decisions import LONGEST_COMMENT, PageDecisions
 from ChangeMapJointLib.web.finding_list import FindingList, lists_again
 from ChangeMapJointLib.web.navigation import partner
-from ChangeMapJointLib.web.page_state import facts_of, first_state, labels_of, list_choices, slices_of
+from ChangeMapJointLib.web.page_state import facts_of, first_state, list_choices, slices_of, view_labels
 from ChangeMapJointLib.web.pictures import LAYOUTS, VIEWS, Pictures
 from ChangeMapJointLib.web.settings import MAP_TITLES, Settings, changed, of_its_kind, stepped
 from ChangeMapJointLib.web.shown_run import ShownRun
@@ -53,7 +53,7 @@ class Viewer:
         self.pictures = Pictures(self.server)
         self.pictures.on_size = self._on_size
         self.shown: ShownRun | None = None
-        self.decisions = Decisions(self.state)
+        self.decisions = PageDecisions(self.state)
         self.findings = FindingList(self.state)
         self.reader = ""
         self._filter: Callable[[str, tuple[Any, ...]], bool] | None = None
@@ -283,4 +283,4 @@ class Viewer:
 
     def _write_labels(self) -> None:
         assert self.shown is not None
-        self.state.labels, self.state.slices = labels_of(self.shown), slices_of(self.shown)
+        self.state.labels, self.state.slices = view_labels(self.shown), slices_of(self.shown)

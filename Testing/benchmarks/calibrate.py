@@ -33,7 +33,7 @@ from ChangeMapJointLib.joint.checkpoint import read_checkpoint, write_checkpoint
 from ChangeMapJointLib.joint.inference import JointPrediction, trained_shape, update_learned_change
 from ChangeMapJointLib.joint.network import JointNetwork
 from ChangeMapJointLib.joint.scans import network_scans
-from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.deformable.register import register_deformable
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.padding import unseen_mask
@@ -92,7 +92,7 @@ def counts(path: Path, folder: Path) -> dict[float, ScanCounts]:
     lungs = [read_array(folder / f"lungs_{side}.nrrd")[0] > 0 for side in ("reference", "template")]
     rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
     keypoints = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid)).keypoints
-    field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints).field
+    field = register_deformable(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints).field
     scans = network_scans(ScanPair.of(r, t, *lungs, rigid=rigid), trained_shape(model), match_resolution=MATCHED)
     first = JointPrediction(field, np.zeros(r.grid.shape, np.float32), scans, torch.device("cpu"))
     learned = update_learned_change(model, first, field, r.grid).learned

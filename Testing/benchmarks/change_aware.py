@@ -25,7 +25,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.evaluation.detection import match_labels
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_both, segment_lungs
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -96,7 +96,7 @@ def measured(
     rows = []
     for change_hu in SETTINGS_HU:
         setting = replace(RegistrationOptions(), change_hu=change_hu)
-        field = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints, options=setting).field
+        field = register_deformable(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints, options=setting).field
         rows.append((change_hu, figures(pair, field, lungs)))
     return rows
 

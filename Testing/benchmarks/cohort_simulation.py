@@ -35,8 +35,8 @@ from ChangeMapJointLib.cohort.overview import write_overview
 from ChangeMapJointLib.cohort.pairs import read_pairs
 from ChangeMapJointLib.cohort.place import PairPlace
 from ChangeMapJointLib.cohort.record import PairRecord, figures_of
-from ChangeMapJointLib.cohort.table import write_tables
-from ChangeMapJointLib.cohort.task import Outcome, PairTask
+from ChangeMapJointLib.cohort.table import write_cohort_table
+from ChangeMapJointLib.cohort.task import PairTask, TaskOutcome
 from ChangeMapJointLib.cohort.thumbnail import write_thumbnail
 from ChangeMapJointLib.comparison.config import RunConfig
 
@@ -76,10 +76,10 @@ def write_list(folder: Path, count: int) -> Path:
 def loop(cohort: Any, figures: dict[str, Any], seconds: float) -> dict[str, float]:
     """Bring all pairs through the real loop, with a stub for the comparison."""
 
-    def stub(task: PairTask, version: str) -> Outcome:
+    def stub(task: PairTask, version: str) -> TaskOutcome:
         del version
         time.sleep(WAIT_S)
-        return Outcome(PairRecord(task.pair.id, "done", figures=figures, time_s=seconds, host="simulated"))
+        return TaskOutcome(PairRecord(task.pair.id, "done", figures=figures, time_s=seconds, host="simulated"))
 
     before_mb, before_s = memory_mb(), cpu_s()
     with (
@@ -114,7 +114,7 @@ def pages(folder: Path, records: list[PairRecord], run: Path) -> dict[str, Any]:
         place = PairPlace(folder, record.id)
         place.folder.mkdir(parents=True)
         place.thumbnail.hardlink_to(picture)
-    table, table_s = timed(lambda: write_tables(folder, records))
+    table, table_s = timed(lambda: write_cohort_table(folder, records))
     overview, overview_s = timed(lambda: write_overview(folder, records, total=len(records)))
     every = list(folder.glob("overview*.html"))
     return {

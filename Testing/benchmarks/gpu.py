@@ -124,7 +124,7 @@ def registrations(pair: Pair, device: torch.device, repeat: int, bar_s: float | 
     keypoints = find_correspondences(ScanPair.of(*volumes, *lungs)).keypoints
 
     def on(where: torch.device) -> Callable[[], solver.Registration]:
-        return lambda: solver.register(
+        return lambda: solver.register_deformable(
             ScanPair.of(*volumes, *lungs), keypoints=keypoints, options=options, device=where
         )
 

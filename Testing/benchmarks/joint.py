@@ -49,7 +49,7 @@ from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
 from ChangeMapJointLib.joint.inference import run_network, update_learned_change
 from ChangeMapJointLib.lungs.segment import segment_both
-from ChangeMapJointLib.registration.deformable.register import folding_percent, register
+from ChangeMapJointLib.registration.deformable.register import folding_percent, register_deformable
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import dice
 from ChangeMapJointLib.registration.rigid.align import align_rigid
@@ -167,7 +167,7 @@ class Pair:
     def sequential(self) -> dict[str, Any]:
         """The sequential method, and the rigid alignment alone."""
         started = time.monotonic()
-        found = register(
+        found = register_deformable(
             ScanPair.of(*self.scans, rigid=self.rigid), keypoints=self.matches.keypoints, options=CONFIG.registration
         )
         seconds = time.monotonic() - started
@@ -181,7 +181,7 @@ class Pair:
         times.append(time.monotonic())
         options = replace(CONFIG.registration, iterations=CONFIG.joint.instance)
         keypoints = self.matches.keypoints
-        found = register(
+        found = register_deformable(
             ScanPair.of(*self.scans, rigid=self.rigid), start=answer.field, keypoints=keypoints, options=options
         )
         again = update_learned_change(model, answer, found.field, self.r.grid)

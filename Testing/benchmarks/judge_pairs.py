@@ -31,7 +31,7 @@ from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.core.progress import silent
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.keypoints.match import Matches, find_correspondences
 from ChangeMapJointLib.registration.rigid.any_size import align_any_size
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -184,7 +184,7 @@ def registered(pair: ScanPair, config: RunConfig, matches: Matches, rng: np.rand
     options, keypoints = config.registration, matches.keypoints
     if rng is not None:
         options, keypoints = spoilt(options, rng), None
-    found = register(pair, keypoints=keypoints, options=options)
+    found = register_deformable(pair, keypoints=keypoints, options=options)
     check = check_registration(pair, MethodOutput(found, matches), config, fallback, silent)
     pair.clear_cache()
     return {"registration": found, "matches": matches, "trust": check.trust}

@@ -19,7 +19,7 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_both
-from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.deformable.register import register_deformable
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -32,7 +32,7 @@ def run(reference: str, template: str, out: Path) -> None:
     lungs = [found.mask for found in segment_both(r, t)]
     rigid = align_rigid(*map(Scan.of, (r, t), lungs)).matrix
     matches = find_correspondences(ScanPair.of(r, t, *lungs, rigid=rigid))
-    found = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=matches.keypoints)
+    found = register_deformable(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=matches.keypoints)
     np.save(out / "vectors.npy", found.field.vectors_mm)
     grid = found.field.grid
     kept = {"shape": grid.shape, "spacing_mm": grid.spacing_mm, "origin_mm": grid.origin_mm}

@@ -115,7 +115,7 @@ def readme() -> str:
         "`make demo`, 2 CPU cores": f"{_cost(main['demo'])}; {_demo(demo)}",
         "breathing motion to 20 mm (`known20mm`)": f"lung points {_moved(known)} mm; picsl-greedy "
         f"{greedy['tre_mean_mm']:.2f} mm in {greedy['wall_s'] / ours['wall_s']:.1f} times the time",
-        "40 pairs of two unseen patients, recall at 1 false positive a scan": f"joint {recall['combined']:.2f}, "
+        "40 pairs of two unseen patients, recall at 1 false positive per scan": f"joint {recall['combined']:.2f}, "
         f"sequential {recall['sequential']:.2f}",
         f"{count} wrong pairs: another patient, mirrored, turned, upside down": "all refused"
         if refused == count

@@ -25,7 +25,7 @@ from record import RESULTS, measure, median, write_results
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
 from ChangeMapJointLib.synthesis.motion import MotionOptions
@@ -64,9 +64,9 @@ def register_once(path: Path) -> dict[str, Any]:
         x, y, z = (float(v) for v in arrays[f"{side}_origin"])
         pair.append(Volume(hu, Grid(hu.shape, (h, h, h), (x, y, z))))
         lungs.append(arrays[f"{side}_lungs"])
-    register(ScanPair.of(*pair, *lungs), options=RegistrationOptions(iterations=(1, 1, 1), working_mm=4.0))
+    register_deformable(ScanPair.of(*pair, *lungs), options=RegistrationOptions(iterations=(1, 1, 1), working_mm=4.0))
     cpu, wall = time.process_time(), time.perf_counter()
-    found = register(ScanPair.of(*pair, *lungs), options=RegistrationOptions(working_mm=h))
+    found = register_deformable(ScanPair.of(*pair, *lungs), options=RegistrationOptions(working_mm=h))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     error = np.linalg.norm(found.field.apply(arrays["r"]) - arrays["t"], axis=1)
     return {

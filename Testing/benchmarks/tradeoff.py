@@ -22,7 +22,7 @@ from record import RESULTS, write_results
 from ChangeMapJointLib.core.displacement import warp
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.registration.quality import mean_residual
 from ChangeMapJointLib.registration.rigid.align import align_rigid
@@ -79,7 +79,7 @@ def measured(data: Path, scan: str, seed: int) -> list[tuple[str, dict[str, Any]
     for curvature in CURVATURES:
         for change_hu in (0.0, base.change_hu):
             setting = replace(base, change_hu=change_hu, weights=replace(base.weights, curvature=curvature))
-            found = register(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints, options=setting)
+            found = register_deformable(ScanPair.of(r, t, *lungs, rigid=rigid), keypoints=keypoints, options=setting)
             row = {"curvature": curvature, "change_hu": change_hu, **figures(pair, found.field)}
             rows.append((f"{curvature:g} {change_hu:g}", row))
     return rows

@@ -38,7 +38,7 @@ from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
 from ChangeMapJointLib.registration.deformable.objective import Keypoints
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.keypoints.match import Matches, find_correspondences
 from ChangeMapJointLib.registration.rigid.align import align_rigid
 from ChangeMapJointLib.registration.trust import (
@@ -239,8 +239,10 @@ def fields(
         )
     if how.shifted:
         coarser = replace(BACKWARD, weights=how.options.weights)
-    forward = register(ScanPair.of(r, t, *lungs, rigid=start), keypoints=used, options=how.options).field
-    return forward, register(ScanPair.of(t, r, *lungs[::-1], rigid=back), keypoints=there, options=coarser).field
+    forward = register_deformable(ScanPair.of(r, t, *lungs, rigid=start), keypoints=used, options=how.options).field
+    return forward, register_deformable(
+        ScanPair.of(t, r, *lungs[::-1], rigid=back), keypoints=there, options=coarser
+    ).field
 
 
 def shifted(keypoints: Keypoints) -> Keypoints:

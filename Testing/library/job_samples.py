@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 from phantoms import Sphere, chest_phantom
+from remembered import FOLDER, remember
+from warm_python import IMPORTED
 
 from ChangeMapJointLib.background import worker
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
@@ -56,12 +58,15 @@ def sample_job(root: Path, **changes: Any) -> Job:
 
 
 FORKS = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-FORKS.set_forkserver_preload(["job_samples", "ChangeMapJointLib.comparison.run", "ChangeMapJointLib.export.report"])
+FORKS.set_forkserver_preload(["job_samples", *IMPORTED])
 COMMAND = [sys.executable, "-m", "ChangeMapJointLib.background.worker"]
 
 
-def _work(stdout: Connection, arguments: list[str]) -> None:
+def _work(stdout: Connection, arguments: list[str], alignments: str | None) -> None:
     """A worker from its start to its end; standard output and error go to ``stdout``."""
+    if alignments:
+        os.environ[FOLDER] = alignments
+        remember()
     for number in (1, 2):
         os.dup2(stdout.fileno(), number)
     stdout.close()
@@ -73,9 +78,10 @@ def _work(stdout: Connection, arguments: list[str]) -> None:
 class Forked:
     """A worker forked from a process that has imported everything, which takes longest; used as a Popen is."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], *, aligned: bool) -> None:
         told, stdout = FORKS.Pipe(duplex=False)
-        self._process = FORKS.Process(target=_work, args=(stdout, arguments), daemon=True)
+        alignments = os.environ.get(FOLDER) if aligned else None
+        self._process = FORKS.Process(target=_work, args=(stdout, arguments, alignments), daemon=True)
         self._process.start()
         stdout.close()
         self.stdout = os.fdopen(os.dup(told.fileno()), encoding="utf-8")
@@ -90,13 +96,16 @@ class Forked:
 class Running:
     """A worker process; its events are read as they come."""
 
-    def __init__(self, job: Job, *options: object, command: list[str] | None = None) -> None:
-        """Without ``command`` it is forked; :data:`COMMAND` starts it as Slicer does."""
+    def __init__(self, job: Job, *options: object, command: list[str] | None = None, aligned: bool = True) -> None:
+        """Without ``command`` it is forked, and scans that were ``aligned`` are not again.
+
+        :data:`COMMAND` starts it as Slicer does.
+        """
         self.job = job
         arguments = [str(job.folder), *map(str, options)]
         self.process: Any
         if command is None:
-            self.process = Forked(arguments)
+            self.process = Forked(arguments, aligned=aligned)
         else:
             self.process = subprocess.Popen(
                 [*command, *arguments],

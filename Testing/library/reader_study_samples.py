@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from ChangeMapJointLib.evaluation.readers.log import ARMS, Session
+from ChangeMapJointLib.evaluation.readers.log import ARMS, SessionHeader
 from ChangeMapJointLib.evaluation.readers.writer import ReadingLog
 
 # Table 1 of the paper: mean, minimum and maximum of five reading times, by arm and reader
@@ -42,7 +42,9 @@ def write_log(folder: Path, reader: str, session: int, arm: str, cases, week: fl
     clock = Clock()
     clock.s = week * 7 * 86400.0
     path = folder / f"lungs_{reader}_{session}.jsonl"
-    with ReadingLog(path, Session("lungs", reader, str(session), "viewer 1.0"), clock=clock, now=clock.now) as log:
+    with ReadingLog(
+        path, SessionHeader("lungs", reader, str(session), "viewer 1.0"), clock=clock, now=clock.now
+    ) as log:
         for order, (case, seconds, marks) in enumerate(cases, 1):
             aided = arm != "unaided"
             log.begin(case, order=order, arm=arm, model="m1" if aided else "", threshold=0.3 if aided else None)

@@ -18,7 +18,7 @@ import pydicom
 import pytest
 from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, only, orthanc, storage
 from dicom_samples import IDENTITY, Sample, make_sample
-from job_samples import sample_request
+from job_samples import QUICK, sample_request
 from phantoms import dicom_slices, random_scan, save_slices
 from typer.testing import CliRunner
 
@@ -30,11 +30,12 @@ from ChangeMapJointLib.cli.archive import fetched
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
-from ChangeMapJointLib.io.archive.entries import Series, Study, series_of, study_of
+from ChangeMapJointLib.io.archive.entries import ArchiveSeries, Study, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
 from ChangeMapJointLib.io.archive.peer import parse_peer
 from ChangeMapJointLib.io.archive.tries import archive_of
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 needs_orthanc = pytest.mark.skipif(
     ORTHANC is None or not PLUGIN.exists(), reason="Orthanc (Debian: orthanc, orthanc-dicomweb) is NOT INSTALLED"
 )
@@ -118,7 +119,9 @@ def stored(server: Server, study: str, objects: Path) -> set[str]:
 def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
     """The whole way through a hospital: the right pair is found, compared, and its result filed with the study."""
     out, address = tmp_path / "result", getattr(hospital.server, way)
-    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, "--method", "rigid", "--progress", "none")
+    (tmp_path / "quick.json").write_text(json.dumps(QUICK))
+    how = ("--method", "rigid", "--config", tmp_path / "quick.json", "--progress", "none")
+    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, *how)
     for name, path in (("current", hospital.current), ("prior", hospital.prior)):
         expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
         found = {p.stem for p in (tmp_path / "result.scans" / name).rglob("*.dcm")}
@@ -210,7 +213,7 @@ def test_an_archive_that_takes_or_offers_nothing_that_is_asked_for(objects, tmp_
         assert "does not offer C-FIND; give the archive's DICOMweb address" in refused(*run)
         with pytest.raises(InputError, match="does not offer C-GET"):
             archive_of(parse_peer(address)).fetch(
-                Series(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
+                ArchiveSeries(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
             )
 
 
@@ -287,7 +290,7 @@ def test_tls_is_checked_and_its_failures_are_told(objects, certificate, tmp_path
 
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
-    [("x.dcm", b"no", "is no DICOM object"), (None, b"", "holds no DICOM objects")],
+    [("x.dcm", b"no", "is not a DICOM object"), (None, b"", "holds no DICOM objects")],
 )
 def test_only_objects_of_ours_are_sent(objects, tmp_path, name, content, expected):
     (tmp_path / "objects").mkdir()

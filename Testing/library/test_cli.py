@@ -30,6 +30,7 @@ from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
 from ChangeMapJointLib.registration.pyramid import resample_to_spacing
 from ChangeMapJointLib.synthesis.truth import read_truth
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 THRESHOLD = 0.35  # at 3.5 mm voxels hardly any lesion reaches 0.68
 
 
@@ -152,6 +153,7 @@ def test_findings_are_the_true_changes(finished: Path, pair: tuple[Path, Path]) 
 def test_run_json_says_where_the_result_comes_from(finished: Path, pair: tuple[Path, Path]) -> None:
     record = json.loads((finished / "run.json").read_text())
     assert len(record["reference"]["sha256"]) == 64
+    assert record["reference"]["bytes"] == pair[0].stat().st_size
     assert record["reference"]["name"] == f"scan {record['reference']['sha256'][:12]}"  # names may be a patient's
     for path in (finished / "run.json", finished / "report.html"):
         assert pair[0].name not in path.read_text("utf-8")

@@ -26,7 +26,7 @@ from ChangeMapJointLib.cohort.pairs import read_pairs
 from ChangeMapJointLib.cohort.place import PairPlace
 from ChangeMapJointLib.cohort.record import PairRecord, read_record
 from ChangeMapJointLib.cohort.run import CohortRequest, run_cohort
-from ChangeMapJointLib.cohort.table import ATTENTION, attention_of, by_attention, write_tables
+from ChangeMapJointLib.cohort.table import ATTENTION, attention_of, by_attention, write_cohort_table
 from ChangeMapJointLib.cohort.task import PairTask, complete_pair
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.errors import Cancelled, InputError
@@ -47,7 +47,7 @@ def task_of(pair, out: Path, **changes) -> PairTask:
     [
         ("", "is empty, expected a header with id,reference,template, each once"),
         ("id,reference\na,b\n", "found the columns id, reference, expected a header with id,reference,template"),
-        ("id,reference,template\n", "lists no pair, expected one pair a line below the header"),
+        ("id,reference,template\n", "lists no pair, expected one pair per line below the header"),
         ("id,reference,template\na,b\n", "line 2 has 2 values, expected 3"),
         ("id,reference,template\na,b,\n", "line 2 has no template"),
         ("id,reference,template\na,b,c\na,d,e\n", "lines 2 and 3 have the id 'a' twice; give each pair an own id"),
@@ -300,7 +300,7 @@ def test_ctrl_c_leaves_a_state_that_a_rerun_continues(tmp_path, forked) -> None:
     out, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
     assert said.strip().splitlines()[-1] == (
-        "changemap: Cancelled; 1 of 3 pairs have ended. Run the same command to go on."
+        "changemap: Cancelled; 1 of 3 pairs have ended. Run the same command to continue."
     )
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["pair", "cancelled"]
     assert not psutil.wait_procs(workers, timeout=10)[1]
@@ -336,7 +336,7 @@ def test_a_large_cohort_has_several_pages_and_formulas_are_no_formulas(tmp_path)
     figures = {"verdict": "good", "findings": 0, "reasons": "<script>alert(1)</script>"}
     records = [PairRecord(f"p{number:04d}", "done", figures=figures) for number in range(1001)]
     records.append(PairRecord("bad", "refused", "=cmd()"))
-    write_tables(tmp_path, records)
+    write_cohort_table(tmp_path, records)
     assert "bad,not compared,refused,'=cmd()" in (tmp_path / "table.csv").read_text("utf-8")
     (tmp_path / "overview-9.html").write_text("of an earlier, larger cohort")
     page = write_overview(tmp_path, records, total=1002).read_text("utf-8")
@@ -345,7 +345,7 @@ def test_a_large_cohort_has_several_pages_and_formulas_are_no_formulas(tmp_path)
         "overview-2.html", "overview-3.html", "overview.html",
     ]  # fmt: skip
     assert by_attention(records)[0].id == "bad"
-    write_tables(tmp_path, [])
+    write_cohort_table(tmp_path, [])
     assert "0</b>not compared" in write_overview(tmp_path, [], total=0).read_text("utf-8")
 
 

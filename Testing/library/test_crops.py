@@ -12,7 +12,7 @@ from torch import Tensor
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
-from ChangeMapJointLib.joint.warping import determinant
+from ChangeMapJointLib.joint.warping import jacobian_on_network_grid
 from ChangeMapJointLib.training import pair_loss
 from ChangeMapJointLib.training.augment import combine_seed, crop_seed
 from ChangeMapJointLib.training.crops import (
@@ -68,7 +68,7 @@ def test_a_crop_is_answered_as_the_whole_is(match_density: bool) -> None:
         shown = block_input(crop, match_density=match_density)
         found = block_output(crop, start, *network.last_block(shown))
         at_border = cropped(sample, start.displacement_mm, (16, 12, 0), (16, 20, 16))
-    det = determinant(start.displacement_mm, H)
+    det = jacobian_on_network_grid(start.displacement_mm, H)
     assert float(det.std()) > 0.01
     assert torch.equal(crop.det, det[:, 4:20, 6:26, 8:28])
     assert torch.equal(at_border.det, det[:, :16, 12:, 16:])

@@ -20,7 +20,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.document.content import Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
 from ChangeMapJointLib.export.document.pdf import write_pdf
-from ChangeMapJointLib.export.document.time_points import TimePoints, Track, time_points
+from ChangeMapJointLib.export.document.time_points import DiameterTrack, TimePoints, time_points
 from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.reading_file import ReadingFile
 from ChangeMapJointLib.io.run_seal import file_sha256
@@ -259,7 +259,7 @@ def test_lesions_are_followed_and_summed_as_recist_has_it():
     ],
 )
 def test_categories_at_the_limits_of_recist(diameters, category):
-    points = TimePoints(tuple("abc"[: len(diameters)]), (Track("1", diameters),))
+    points = TimePoints(tuple("abc"[: len(diameters)]), (DiameterTrack("1", diameters),))
     assert points.category(len(diameters) - 1) == category
 
 

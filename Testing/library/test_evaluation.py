@@ -33,7 +33,7 @@ from ChangeMapJointLib.evaluation.statistics import (
     bootstrap_weights,
     compare_pair,
     corrected_by_holm,
-    weighted_mean,
+    mean_of_cases,
     with_interval,
 )
 from ChangeMapJointLib.io.mappings import Dense, Linear
@@ -162,15 +162,15 @@ def test_cases_of_one_patient_are_drawn_together() -> None:
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
     # of three patients with 0, 0 and 1 the mean is 0 in 8 of 27 draws and 1 in 1 of 27: the 2.5th to 97.5th percentile
-    assert with_interval(weighted_mean([0.0, 0.0, 1.0]), ["A", "B", "C"]) == Figure(pytest.approx(1 / 3), 0.0, 1.0)
-    assert with_interval(weighted_mean([0.0, None, 1.0]), ["A", "B", "B"]) == Figure(0.5)  # two patients: no interval
+    assert with_interval(mean_of_cases([0.0, 0.0, 1.0]), ["A", "B", "C"]) == Figure(pytest.approx(1 / 3), 0.0, 1.0)
+    assert with_interval(mean_of_cases([0.0, None, 1.0]), ["A", "B", "B"]) == Figure(0.5)  # two patients: no interval
 
 
 def test_exchange_within_patients_and_holm(scores: cmj.Evaluation) -> None:
     # a better by 1, 2 and 3 in three patients: of 8 exchanges, all or none are as extreme
     a, b = [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]
-    statistics = weighted_mean(a), weighted_mean(b)
-    found = compare_pair("x", ("a", "b"), statistics, weighted_mean([*a, *b]), ["A", "B", "C"])
+    statistics = mean_of_cases(a), mean_of_cases(b)
+    found = compare_pair("x", ("a", "b"), statistics, mean_of_cases([*a, *b]), ["A", "B", "C"])
     assert (found.difference.value, found.p) == (pytest.approx(2.0), 2 / 8)
     family = [Comparison("x", "a", "b", Figure(0.0), p, None, 5) for p in (0.01, 0.04, 0.03)]
     assert [c.p_holm for c in corrected_by_holm(family)] == pytest.approx([0.03, 0.06, 0.06])
@@ -315,6 +315,6 @@ def test_a_folder_of_others_is_never_replaced(cohort: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="exists already; give a new folder"):
         cmj.evaluate(cohort, tmp_path, overwrite=True)
     (tmp_path / "evaluation.json").touch()
-    with pytest.raises(InputError, match="holds files of others, too"):
+    with pytest.raises(InputError, match="holds other files, too"):
         cmj.evaluate(cohort, tmp_path, overwrite=True)
     assert (tmp_path / "mine.txt").exists()

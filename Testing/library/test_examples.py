@@ -17,6 +17,7 @@ from phantoms import Sphere, chest_phantom
 import ChangeMapJointLib
 from ChangeMapJointLib.io.write import write_nrrd
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 LIBRARY = Path(ChangeMapJointLib.__file__).parent
 
 

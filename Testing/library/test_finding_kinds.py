@@ -32,7 +32,7 @@ def test_a_new_lesion() -> None:
     assert found.volume_ml < ball_ml(4.0)  # the blurred surface stays below the threshold
     assert found.volume_change_percent is None
     assert found.trust is None
-    assert not found.dipole
+    assert found.partner is None
 
 
 def test_something_as_dense_as_metal_is_remarked() -> None:
@@ -138,7 +138,7 @@ def test_a_vessel_that_the_registration_missed_is_listed_but_not_named() -> None
     moved = Tube((CENTRE[0] + 2.5, *CENTRE[1:]), (0.1, 1.0, 0.3), 2.0)
     found = pair([moved], [Tube(CENTRE, (0.1, 1.0, 0.3), 2.0)])
     assert {f.kind for f in found.items} == {"increase", "decrease"}
-    assert all(f.elongation > 4 and f.dipole and "vessel" in f.remark for f in found.items)
+    assert all(f.elongation > 4 and f.partner and "vessel" in f.remark for f in found.items)
 
 
 # -- displaced lesions ----------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_a_displaced_lesion_is_not_new_and_resolved(shift_mm: float) -> None:
 
 def test_a_new_and_a_resolved_lesion_far_apart_are_two_changes() -> None:
     found = pair([Sphere((-12.0, 0.0, 0.0), 4.0)], [Sphere((12.0, 0.0, 0.0), 4.0)])
-    assert {f.kind: (f.lung, f.dipole) for f in found.items} == {"new": ("right", False), "resolved": ("left", False)}
+    assert {f.kind: (f.lung, f.partner) for f in found.items} == {"new": ("right", None), "resolved": ("left", None)}
 
 
 def test_lesions_of_unequal_size_are_no_displaced_one() -> None:

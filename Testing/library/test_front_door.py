@@ -21,8 +21,12 @@ from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.export.tables import write_findings_json
 from ChangeMapJointLib.io.write import write_nrrd
+from ChangeMapJointLib.lungs.segment import LungOptions
+from ChangeMapJointLib.registration.rigid.verdict import RigidOptions
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 SHIFT_MM = (6.0, -4.0, 5.0)
+QUICK = cmj.RunConfig(method="rigid", lungs=LungOptions(spacing_mm=6.0), rigid=RigidOptions(starts=1))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def scans() -> tuple[cmj.Volume, cmj.Volume]:
 
 @pytest.fixture(scope="module")
 def rigid(scans: tuple[cmj.Volume, cmj.Volume]) -> cmj.Result:
-    return cmj.compare(*scans, method="rigid", device="cpu")
+    return cmj.compare(*scans, method="rigid", config=QUICK, device="cpu")
 
 
 # -- the package ---------------------------------------------------------------------------
@@ -80,7 +84,7 @@ def test_images_files_and_volumes_give_the_same(
 ) -> None:
     write_nrrd(tmp_path / "prior.nrrd", scans[1].array, scans[1].grid)
     image = scans[0].grid.to_image(scans[0].array)
-    result = cmj.compare(image, tmp_path / "prior.nrrd", method="rigid", device="cpu")
+    result = cmj.compare(image, tmp_path / "prior.nrrd", method="rigid", config=QUICK, device="cpu")
     assert np.array_equal(result.rigid.matrix, rigid.rigid.matrix)
     assert np.array_equal(result.warped_template, rigid.warped_template)
 
@@ -130,16 +134,16 @@ def test_options_say_what_they_do() -> None:
 
 def test_lungs_that_are_given_are_taken(scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result) -> None:
     pair = rigid.pair
-    result = cmj.compare(pair.reference, pair.template, method="rigid", device="cpu", progress=None)
+    result = cmj.compare(pair.reference, pair.template, method="rigid", config=QUICK, device="cpu", progress=None)
     assert result.pair.reference.lungs is pair.reference.lungs
-    one_side = cmj.compare(pair.reference, scans[1], method="rigid", device="cpu")
+    one_side = cmj.compare(pair.reference, scans[1], method="rigid", config=QUICK, device="cpu")
     assert one_side.pair.reference.lungs is pair.reference.lungs
     assert np.array_equal(one_side.pair.template.lungs.labels, pair.template.lungs.labels)
     assert np.array_equal(result.rigid.matrix, rigid.rigid.matrix)
 
 
 def test_the_method_alone_decides(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
-    joint = cmj.RunConfig(method="joint")
+    joint = replace(QUICK, method="joint")
     assert cmj.compare(*scans, method="rigid", config=joint, device="cpu").joint is None
 
 
@@ -152,14 +156,14 @@ def test_progress_can_stop_it(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
             raise cmj.Cancelled
 
     with pytest.raises(cmj.Cancelled):
-        cmj.compare(*scans, method="rigid", device="cpu", progress=stop)
+        cmj.compare(*scans, method="rigid", config=QUICK, device="cpu", progress=stop)
     assert set(seen) == {"read", "lungs"}
 
 
 def test_the_steps_give_what_the_whole_gives(scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result) -> None:
     volumes = [cmj.read(scan) for scan in scans]
-    current, prior = (cmj.Scan(volume, cmj.segment_lungs(volume)) for volume in volumes)
-    registered = cmj.register(current, prior, method="rigid", device="cpu")
+    current, prior = (cmj.Scan(volume, cmj.segment_lungs(volume, options=QUICK.lungs)) for volume in volumes)
+    registered = cmj.register(current, prior, method="rigid", config=QUICK, device="cpu")
     result = cmj.find_changes(registered)
     assert np.array_equal(result.warped_template, rigid.warped_template)
     assert result.quality == rigid.quality

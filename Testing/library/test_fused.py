@@ -29,7 +29,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which only FusedData does
 # not in requirements-dev.txt: its LLVM and that of VTK crash one another in one process
-NO_TRITON = "Triton is not installed (it is optional): pip install triton, and run this file alone"
+NO_TRITON = "Triton is not in this environment: make test-triton runs this file with it"
 KINDS = [
     ClosedFormData,
     pytest.param(FusedData, marks=pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason=NO_TRITON)),

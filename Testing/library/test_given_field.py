@@ -23,9 +23,9 @@ from ChangeMapJointLib.comparison.assess import warp_and_map
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.given import (
+    FieldSource,
     GivenReport,
     PlacedDeformation,
-    Source,
     how_computed,
     place_given,
     read_given,
@@ -47,6 +47,7 @@ from ChangeMapJointLib.synthesis.motion import MotionOptions
 from ChangeMapJointLib.synthesis.pairs import KnownPair, LesionPlan, PairOptions, make_pair
 
 # -- on a pair of scans ---------------------------------------------------------------------------
+pytestmark = pytest.mark.usefixtures("aligned_once")
 SHIFT_MM = np.array([9.0, -8.0, 6.0])
 GOOD = Figures(20, 60, 0, 0.7, 1.3, 0.1, 0.99, 0.9, 0.5, 1.0, 0.5, 900, 100, 1.0, 99.0)
 
@@ -185,7 +186,7 @@ def test_growth_that_a_field_deforms_away_comes_back(known: KnownPair) -> None:
     field = with_growth_deformed_away(known)
     options = RegistrationOptions(iterations=(12, 8, 5), working_mm=2.5, compiled=False)
     config, device = replace(config_from(QUICK), registration=options), DeviceFallback(torch.device("cpu"))
-    placed = PlacedDeformation(field, (Source("warp.nii.gz"),), (), "")
+    placed = PlacedDeformation(field, (FieldSource("warp.nii.gz"),), (), "")
     lesion, grids = known.lesions_template > 0, (known.template.grid, known.reference.grid)
     true = float(warp(lesion, *grids, known.field()).sum())
     grown = (known.lesions_reference > 0) & (warp(lesion, *grids, known.field()) < 0.5)
@@ -296,6 +297,6 @@ def test_the_report_says_how_the_map_is_computed(scans: tuple[cmj.Scan, cmj.Scan
     deformation = cmj.Deformation(true_field(scans), scans[0].grid, scans[1].grid)
     assert read_given(deformation, scans[0].grid).sources[0].sha256 is None
     text = how_computed(GivenReport(given.sources, refined=True, keypoint_error_mm=None, folding_percent=0.0))
-    assert "went on from it. The map is the difference" in text
+    assert "continued from it. The map is the difference" in text
     assert text.endswith(".")
     assert "pipeline" not in text

@@ -18,7 +18,7 @@ from ChangeMapJointLib.joint.inference import JointOptions, run_network, trained
 from ChangeMapJointLib.joint.network import JointNetwork, JointOutput, NetworkOptions
 from ChangeMapJointLib.joint.scans import from_network, network_scans, to_network
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand, interpolation_coefficients
-from ChangeMapJointLib.registration.deformable.register import register
+from ChangeMapJointLib.registration.deformable.register import register_deformable
 from ChangeMapJointLib.registration.deformable.start import initial_coefficients, smooth_start
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.volume import Volume
@@ -285,7 +285,7 @@ def test_from_a_start_that_is_near_few_iterations_do() -> None:
     fine = replace(FAST, iterations=(10,))
     errors = []
     for start in (None, rough):
-        found = register(ScanPair.of(reference, template, lungs_r, lungs_t), start=start, options=fine)
+        found = register_deformable(ScanPair.of(reference, template, lungs_r, lungs_t), start=start, options=fine)
         errors.append(np.linalg.norm(found.field.vectors_mm - y.vectors_mm, axis=-1)[lungs_r].mean())
     assert errors[1] < 0.5 < 1.0 < errors[0]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from job_samples import gone, sample_job, sample_request, wait_for
 
-from ChangeMapJointLib.background.job import Job, clean_up, explain_end, jobs_in, recoverable
+from ChangeMapJointLib.background.job import Job, clean_up_jobs, explain_end, jobs_in, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OUT_OF_MEMORY, OWNER_GONE, explain_error
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.process import is_alive, is_locked, kill_tree, lock_until_exit
@@ -304,7 +304,7 @@ def test_the_job_of_another_slicer_that_runs_is_left_alone(tmp_path) -> None:
     path = job.folder / "job.json"
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "owner": os.getppid()}))
     assert recoverable(tmp_path) is None
-    clean_up(tmp_path, keep=0)
+    clean_up_jobs(tmp_path, keep=0)
     assert job.folder.exists()
 
 
@@ -315,7 +315,7 @@ def test_clean_up_keeps_the_newest_and_what_is_no_job(tmp_path) -> None:
     waiting = sample_job(tmp_path)
     (tmp_path / "20240101-000000-abcd.txt").write_text("mine")
     (tmp_path / "notes").mkdir()
-    clean_up(tmp_path, keep=4)
+    clean_up_jobs(tmp_path, keep=4)
     assert not cancelled.folder.exists()
     assert waiting.folder.exists()
     assert files(failed) == files(died) == {"job.json", "state.json", "worker.log"}
@@ -327,5 +327,5 @@ def test_clean_up_keeps_the_newest_and_what_is_no_job(tmp_path) -> None:
 
 
 def test_clean_up_of_a_folder_that_is_not_there(tmp_path) -> None:
-    clean_up(tmp_path / "nowhere")
+    clean_up_jobs(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()

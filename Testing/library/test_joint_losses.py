@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.joint.warping import determinant
+from ChangeMapJointLib.joint.warping import jacobian_on_network_grid
 from ChangeMapJointLib.training.losses import (
     EpochRecall,
     LossOptions,
@@ -111,7 +111,7 @@ def test_pairs_without_change_and_all_right_do_not_crash() -> None:
 def test_the_determinant_of_an_affine_map_is_exact() -> None:
     x, y, z = axes()
     u = torch.stack([0.1 * x + 0.02 * y, -0.2 * y + 0.05 * z, 0.03 * x + 0.3 * z])
-    assert determinant(u, H).flatten().tolist() == pytest.approx([1.144030] * x.numel(), abs=1e-9)
+    assert jacobian_on_network_grid(u, H).flatten().tolist() == pytest.approx([1.144030] * x.numel(), abs=1e-9)
 
 
 def test_lesions_that_keep_their_volume_cost_nothing_and_halved_ones_half() -> None:

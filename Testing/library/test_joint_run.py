@@ -20,10 +20,11 @@ from ChangeMapJointLib.io.write import read_displacement, write_nrrd
 from ChangeMapJointLib.joint.checkpoint import write_checkpoint
 from ChangeMapJointLib.joint.inference import JointPrediction, run_network
 from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
-from ChangeMapJointLib.registration.deformable.register import Registration, register
+from ChangeMapJointLib.registration.deformable.register import Registration, register_deformable
 from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
 from ChangeMapJointLib.scan.pair import ScanPair
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 MOVED_MM = np.array((4.0, 0.0, 6.0))
 
 
@@ -132,17 +133,18 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
         asked.append(str(device))
         if str(device) == "mps" and len(asked) > room:
             raise torch.OutOfMemoryError("MPS backend out of memory")
-        return register(pair, **{**how, "device": "cpu"})  # type: ignore[arg-type]
+        return register_deformable(pair, **{**how, "device": "cpu"})  # type: ignore[arg-type]
 
     def on_cpu(*args: object, device: object, **how: object) -> JointPrediction:
         return run_network(*args, device="cpu", **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register", full)
-    monkeypatch.setattr("ChangeMapJointLib.comparison.assess.register", full)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register_deformable", full)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.assess.register_deformable", full)
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.run_network", on_cpu)
     monkeypatch.setattr("ChangeMapJointLib.comparison.compare.choose_device", lambda _: torch.device("mps"))
     wanted = request(scans, tmp_path / "out", weights)
-    result = run(replace(wanted, config=replace(wanted.config, method=method)))  # type: ignore[arg-type]
+    config = replace(wanted.config, method=method, keypoints=KeypointOptions(most=200))  # type: ignore[arg-type]
+    result = run(replace(wanted, config=config))
     assert asked == [["mps", "cpu", "cpu"], ["mps", "mps", "cpu"]][room]  # forward, and backward
     (note,) = result.notes
     assert note in json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
@@ -155,7 +157,7 @@ def test_other_failures_of_the_registration_are_not_hidden(
     def broken(*scans: object, **how: object) -> Registration:
         raise RuntimeError("device-side assert")
 
-    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register", broken)
+    monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register_deformable", broken)
     with pytest.raises(RuntimeError, match="device-side assert"):
         run(request(scans, tmp_path / "out", weights))
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.scene.judged_list import judged_sections, listed_from, operating_point_of
+from ChangeMapJointLib.scene.judged_list import judged_sections, listing_thresholds, operating_point_of
 
 GRID = Grid((10, 10, 10), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 POINTS = {"sensitive": 0.25, "standard": 0.5, "specific": 0.8}
@@ -85,12 +85,12 @@ def test_rows_hold_sign_place_and_a_key_of_their_own() -> None:
 )
 def test_a_run_that_judged_nothing_has_no_operating_point(record: dict[str, Any]) -> None:
     assert operating_point_of(record) is None
-    assert listed_from(record) == {}
+    assert listing_thresholds(record) == {}
 
 
 def test_damaged_probabilities_are_left_out() -> None:
     record = {"operating_point": "standard", "listed_from": {"sensitive": 0.25, "standard": "x"}}
-    assert listed_from(record) == {"sensitive": 0.25}
-    assert listed_from({"operating_point": "standard", "listed_from": 3}) == {}
+    assert listing_thresholds(record) == {"sensitive": 0.25}
+    assert listing_thresholds({"operating_point": "standard", "listed_from": 3}) == {}
     broken = {"findings": [{**entry(9, "new", "possible", 0.9), "probability": None}]}
     assert not any(judged_sections(FINDINGS, broken, GRID, "specific")["finding"][2:])

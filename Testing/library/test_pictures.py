@@ -21,7 +21,7 @@ from ChangeMapJointLib.export.pictures import (
     Marks,
     annotate,
     change_colour,
-    data_uri,
+    jpeg_uri,
     lung_window,
     overlay,
 )
@@ -326,5 +326,5 @@ def test_untrusted_lung_is_hatched_and_trusted_lung_is_not():
 def test_a_picture_survives_its_encoding():
     pixels = np.zeros((64, 80, 3), dtype=np.uint8)
     pixels[:, 40:] = (255, 168, 40)
-    picture = Picture("overlay", "", data_uri(pixels), 80, 64)
+    picture = Picture("overlay", "", jpeg_uri(pixels), 80, 64)
     assert np.abs(decoded(picture).astype(int) - pixels)[:, [10, 70]].max() < 6

@@ -18,7 +18,7 @@ from ChangeMapJointLib.evaluation.public.long_ct import read_long_ct
 from ChangeMapJointLib.evaluation.public.longitudinal import read_autopet, read_longiseg
 from ChangeMapJointLib.evaluation.public.luna25 import TABLE, read_luna25
 from ChangeMapJointLib.evaluation.public.nodule_matching import link_detections, score_matching
-from ChangeMapJointLib.evaluation.public.pairs import write_tables
+from ChangeMapJointLib.evaluation.public.pairs import write_pair_tables
 from ChangeMapJointLib.evaluation.result_folder import whole_folder
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.write import write_nrrd
@@ -70,7 +70,7 @@ SMALL = {1: (4, 5, 6, 0.97), 6: (4, 5, 6, 0.97)}
 def test_dirlab_landmarks_are_counted_from_1_and_lie_on_their_voxels_in_the_scan_that_is_written(dirlab, tmp_path):
     pairs = read_dirlab_4dct(dirlab, SMALL)
     assert [pair.name for pair in pairs] == ["4dct01", "4dct06"]
-    write_tables(pairs, tmp_path / "out")
+    write_pair_tables(pairs, tmp_path / "out")
     (first, _) = rows(tmp_path / "out" / "cases.csv")
     points = rows(tmp_path / "out" / first["landmarks"])
     array, grid = read_array(tmp_path / "out" / "scans" / "4dct01_reference.nrrd")
@@ -114,7 +114,7 @@ def test_damaged_dirlab_files_are_one_clear_line(dirlab, tmp_path):
     for unused in (dirlab / "Case1Pack").rglob("*_xyz.txt"):
         unused.unlink()
     with pytest.raises(InputError, match=r"has 240 bytes, expected 33554432|has 240 bytes, expected"):
-        write_tables(read_dirlab_4dct(dirlab), tmp_path / "out")  # as the published sizes have it
+        write_pair_tables(read_dirlab_4dct(dirlab), tmp_path / "out")  # as the published sizes have it
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
 
@@ -285,7 +285,7 @@ def test_autopet_pairs_body_regions_by_the_table_and_merges_what_merged(tmp_path
     (pair,) = read_autopet(tmp_path)
     assert pair.reference.name == "c6f057b865_FU_img_00.nii.gz"
     assert any("not sure which lesion is which: 3" in note for note in pair.notes)
-    write_tables([pair], tmp_path / "out")
+    write_pair_tables([pair], tmp_path / "out")
     (case,) = read_cases(tmp_path / "out" / "cases.csv", results=False)
     assert {k.lesion.id: k.lesion.kind for k in read_known(case).lesions} == {1: "stable", 2: "shrunk", 5: "new"}
     (tmp_path / "inputsTr/c6f057b865.csv").write_text(AUTOPET.replace("img_id_fu", "fu"))
@@ -296,7 +296,7 @@ def test_autopet_pairs_body_regions_by_the_table_and_merges_what_merged(tmp_path
 def test_tables_never_replace_a_folder(tmp_path):
     write_nrrd(tmp_path / "kept.nrrd", np.zeros((2, 2, 2), np.int16), Grid((2, 2, 2)))
     with pytest.raises(InputError, match="exists already"):
-        write_tables([], tmp_path)
+        write_pair_tables([], tmp_path)
     assert (tmp_path / "kept.nrrd").exists()
 
 

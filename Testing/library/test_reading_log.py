@@ -13,10 +13,10 @@ import pytest
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.evaluation.readers.load import read_log
-from ChangeMapJointLib.evaluation.readers.log import Session
+from ChangeMapJointLib.evaluation.readers.log import SessionHeader
 from ChangeMapJointLib.evaluation.readers.writer import ReadingLog
 
-SESSION = Session("lungs", "R2", "3", "viewer 1.0", seed=7, planned=("c4", "c1"))
+SESSION = SessionHeader("lungs", "R2", "3", "viewer 1.0", seed=7, planned=("c4", "c1"))
 DOCS = Path(__file__).parents[2] / "docs" / "reading-log.md"
 
 
@@ -149,7 +149,7 @@ def test_a_second_writer_and_a_strange_file_are_refused_and_left_as_they_are(tmp
             ReadingLog(path, SESSION)
         assert path.read_bytes() == before
     with pytest.raises(InputError, match="reader: found 'R9', expected 'R2', as"):
-        ReadingLog(path, Session("lungs", "R9", "3", "v", seed=7, planned=("c4", "c1")))
+        ReadingLog(path, SessionHeader("lungs", "R9", "3", "v", seed=7, planned=("c4", "c1")))
     path.write_text("Dear diary")
     with pytest.raises(InputError, match="line 1: is not an object of JSON"):
         ReadingLog(path, SESSION)

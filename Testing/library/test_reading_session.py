@@ -10,9 +10,9 @@ import pytest
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.evaluation.readers.load import read_log
-from ChangeMapJointLib.evaluation.readers.log import Session
+from ChangeMapJointLib.evaluation.readers.log import SessionHeader
 from ChangeMapJointLib.evaluation.readers.reading_session import ReadingSession, SessionRequest, open_session
-from ChangeMapJointLib.evaluation.readers.worklist import Case
+from ChangeMapJointLib.evaluation.readers.worklist import ReaderCase
 from ChangeMapJointLib.evaluation.readers.writer import ReadingLog
 
 RUN = SimpleNamespace(model="sequential")
@@ -24,8 +24,8 @@ def open_at(tmp_path):
     clock = SimpleNamespace(s=0.0)
 
     def begin(arm="sequential"):
-        cases = [Case(name, arm, Path(name)) for name in ("p1", "p2")]
-        described = Session("study", "R1", "1", "program", "module", 0, ("p1", "p2"))
+        cases = [ReaderCase(name, arm, Path(name)) for name in ("p1", "p2")]
+        described = SessionHeader("study", "R1", "1", "program", "module", 0, ("p1", "p2"))
         log = ReadingLog(tmp_path / "log.jsonl", described, clock=lambda: clock.s)
         return ReadingSession(log, cases, dict.fromkeys(("p1", "p2"), RUN)), clock
 

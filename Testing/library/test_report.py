@@ -12,7 +12,7 @@ import pytest
 from export_samples import content, finding, grown
 from report_page import Page
 
-from ChangeMapJointLib.export.reader_decisions import ReaderLine, Reading
+from ChangeMapJointLib.export.reader_decisions import ReaderDecisions, ReaderLine
 from ChangeMapJointLib.export.reading import BEGIN, END, write_reading
 from ChangeMapJointLib.export.report import interval_words, render_report
 from ChangeMapJointLib.export.wording import change, number, provenance_tables, quality_lines, signed
@@ -215,7 +215,7 @@ def test_the_overview_counts_in_words(found, words):
 
 # -- what the reader decided ----------------------------------------------------------------
 def test_decisions_made_later_stand_where_those_made_with_the_report_stand(tmp_path):
-    of_panel = Reading((ReaderLine("1, new, L 86", "rejected", "a <vessel>", 1),), "fine", 0.68, 2)
+    of_panel = ReaderDecisions((ReaderLine("1, new, L 86", "rejected", "a <vessel>", 1),), "fine", 0.68, 2)
     path = tmp_path / "report.html"
     path.write_text(render_report(content(finding(), grown(), reading=of_panel)), "utf-8", newline="")
     before = path.read_text("utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ChangeMapJointLib.comparison.output import alive, check_output, clean_up, is_run, run_folder
+from ChangeMapJointLib.comparison.output import alive, check_output, clean_up_run, is_run, run_folder
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.run_files import RUN as MARKER
 from ChangeMapJointLib.io.run_records import read_records
@@ -93,7 +93,7 @@ def test_what_a_run_killed_while_replacing_set_aside_comes_back(tmp_path) -> Non
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     make(tmp_path / f".out.{socket.gethostname()[:40]}.{child.pid}.x.old", **{MARKER: RECORD})
-    clean_up(tmp_path / "out")
+    clean_up_run(tmp_path / "out")
     assert (tmp_path / "out" / MARKER).read_text() == RECORD
 
 
@@ -284,10 +284,10 @@ def test_records_are_read_back(tmp_path) -> None:
         ({"run": []}, "found list, expected an object"),
         ({"run": {"configuration": 3}}, "'configuration' is int"),
         ({"quality": {"quality": "good"}}, "'quality' is str"),
-        ({"findings": {}}, "'findings' is no list"),
-        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is no list"),
-        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is no list"),
-        ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is no number"),
+        ({"findings": {}}, "'findings' is not a list"),
+        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is not a list"),
+        ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is not a list"),
+        ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is not a number"),
     ],
 )
 def test_records_that_no_run_wrote(tmp_path, changes, expected) -> None:

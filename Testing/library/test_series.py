@@ -131,7 +131,7 @@ def test_without_any_finding_the_page_says_so_and_other_folders_are_left_alone(
     assert "No lesion was followed" in (out / "series.html").read_text("utf-8")
     (out / "thesis.doc").write_text("years")
     assert run(scans, out) == 2
-    assert "holds files of others" in capsys.readouterr().err
+    assert "holds other files" in capsys.readouterr().err
     assert run(scans, tmp_path / "other", "--method", "rigid") == 2
     assert "has no deformation" in capsys.readouterr().err
 

@@ -15,7 +15,12 @@ from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable import register as solver
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.objective import Keypoints, KeypointTerm, Objective, Weights
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, folding_percent, minimise, register
+from ChangeMapJointLib.registration.deformable.register import (
+    RegistrationOptions,
+    folding_percent,
+    minimise,
+    register_deformable,
+)
 from ChangeMapJointLib.registration.pyramid import scan_pyramid
 from ChangeMapJointLib.scan.pair import ScanPair
 from ChangeMapJointLib.scan.scan import Scan
@@ -63,7 +68,7 @@ def moved_pair(grid: Grid, size_mm: float) -> tuple[Volume, Volume, np.ndarray, 
 )
 def test_known_motion_is_recovered(grid: Grid) -> None:
     reference, template, lungs_r, lungs_t, y = moved_pair(grid, 9.0)
-    result = register(ScanPair.of(reference, template, lungs_r, lungs_t), options=FAST)
+    result = register_deformable(ScanPair.of(reference, template, lungs_r, lungs_t), options=FAST)
     inner = ndimage.binary_erosion(lungs_r, iterations=2)
     error = np.linalg.norm(result.field.vectors_mm - y.vectors_mm, axis=-1)[inner]
     before = np.linalg.norm(y.vectors_mm, axis=-1)[inner]
@@ -79,7 +84,7 @@ def test_torch_and_the_compiled_kernels_agree() -> None:
     grid = Grid(SHAPE, (2.0, 2.0, 2.0))
     reference, template, lungs_r, lungs_t, _ = moved_pair(grid, 6.0)
     fields = [
-        register(
+        register_deformable(
             ScanPair.of(reference, template, lungs_r, lungs_t), options=replace(FAST, compiled=compiled)
         ).field.vectors_mm
         for compiled in (True, False)
@@ -89,7 +94,7 @@ def test_torch_and_the_compiled_kernels_agree() -> None:
 
 def test_equal_scans_are_not_moved() -> None:
     volume, lungs = lung_like(Grid(SHAPE, (2.0, 2.0, 2.0)))
-    result = register(ScanPair.of(volume, volume, lungs, lungs), options=FAST)
+    result = register_deformable(ScanPair.of(volume, volume, lungs, lungs), options=FAST)
     assert np.abs(result.field.vectors_mm).max() < 0.01
 
 
@@ -100,7 +105,7 @@ def test_rigid_start_is_part_of_the_field() -> None:
     far = Volume(volume.array, Grid(SHAPE, (2.0, 2.0, 2.0), (300.0, 0.0, 0.0)))
     rigid = np.eye(4)
     rigid[0, 3] = 300.0
-    result = register(ScanPair.of(volume, far, lungs, lungs, rigid=rigid), options=FAST)
+    result = register_deformable(ScanPair.of(volume, far, lungs, lungs, rigid=rigid), options=FAST)
     assert result.field.vectors_mm.reshape(-1, 3).mean(0) == pytest.approx([300.0, 0.0, 0.0], abs=0.05)
 
 
@@ -108,7 +113,7 @@ def test_field_covers_a_finer_reference() -> None:
     """Voxels finer than the working size: the field is coarser and reaches over the whole scan."""
     grid = Grid((66, 72, 78), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0))
     reference, template, lungs_r, lungs_t, y = moved_pair(grid, 5.0)
-    result = register(ScanPair.of(reference, template, lungs_r, lungs_t), options=FAST)
+    result = register_deformable(ScanPair.of(reference, template, lungs_r, lungs_t), options=FAST)
     assert result.field.grid.spacing_mm == (2.0, 2.0, 2.0)
     assert result.field.grid.extent_mm == pytest.approx(grid.extent_mm)
     points = grid.to_physical(np.argwhere(ndimage.binary_erosion(lungs_r, iterations=4))[::50, ::-1])
@@ -150,7 +155,7 @@ def test_keypoints_pull_where_the_picture_says_nothing() -> None:
     here = grid.to_physical([[10.0, 10.0, 10.0]])
     keypoints = Keypoints(here, here + np.array([3.0, 0.0, 0.0]), np.ones(1))
     options = RegistrationOptions(iterations=(20, 20), working_mm=2.0, weights=Weights(mask=0, keypoints=1.0))
-    result = register(ScanPair.of(flat, flat, lungs, lungs), keypoints=keypoints, options=options)
+    result = register_deformable(ScanPair.of(flat, flat, lungs, lungs), keypoints=keypoints, options=options)
     assert result.field.at(here)[0] == pytest.approx([3.0, 0.0, 0.0], abs=0.2)
 
 
@@ -164,7 +169,7 @@ def test_keypoints_give_the_same_bytes_every_time_on_both_cores() -> None:
     torch.set_num_threads(2)
     try:
         made = [
-            register(
+            register_deformable(
                 ScanPair.of(reference, template, lungs_r, lungs_t), keypoints=keypoints, options=FAST
             ).field.vectors_mm
             for _ in range(3)
@@ -192,7 +197,7 @@ def test_doubted_keypoints_stay_doubted_while_a_fold_is_mended(monkeypatch: pyte
 
     monkeypatch.setattr(solver, "minimise", watched)
     given = Keypoints(points, partners, np.ones(len(points)))
-    register(ScanPair.of(reference, template, lungs_r, lungs_t), keypoints=given, options=FAST)
+    register_deformable(ScanPair.of(reference, template, lungs_r, lungs_t), keypoints=given, options=FAST)
     assert len(seen) == 4
     assert seen[2][::10].max() < 0.1
     assert seen[3].tolist() == seen[2].tolist()
@@ -281,7 +286,9 @@ def test_progress_rises_and_can_stop_the_work() -> None:
     volume, lungs = lung_like(Grid((24, 24, 24), (3.0, 3.0, 3.0)))
     shifted = Volume(np.roll(volume.array, 1, 2), volume.grid)
     seen: list[float] = []
-    register(ScanPair.of(volume, shifted, lungs, lungs), options=FAST, progress=lambda f, m="": seen.append(f))
+    register_deformable(
+        ScanPair.of(volume, shifted, lungs, lungs), options=FAST, progress=lambda f, m="": seen.append(f)
+    )
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
 
@@ -290,7 +297,7 @@ def test_progress_rises_and_can_stop_the_work() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        register(ScanPair.of(volume, shifted, lungs, lungs), options=FAST, progress=stop)
+        register_deformable(ScanPair.of(volume, shifted, lungs, lungs), options=FAST, progress=stop)
 
 
 def ball(grid: Grid, centre_vox: tuple[int, int, int], radius_mm: float) -> np.ndarray:
@@ -309,7 +316,9 @@ def test_a_grown_nodule_keeps_its_growth() -> None:
     soft = replace(FAST, control_mm=6.0, weights=Weights(curvature=1.0))
     kept = []
     for change_hu in (0.0, 150.0):
-        field = register(ScanPair.of(reference, before, lungs, lungs), options=replace(soft, change_hu=change_hu)).field
+        field = register_deformable(
+            ScanPair.of(reference, before, lungs, lungs), options=replace(soft, change_hu=change_hu)
+        ).field
         kept.append(float(warp(small, grid, grid, field).sum() / small.sum()))
     assert kept[0] > 1.3  # the case is one in which growth is explained away
     assert kept[1] - 1 < 0.5 * (kept[0] - 1)
@@ -326,7 +335,7 @@ def test_lungs_slide_along_the_ribs() -> None:
     inside = np.roll(lungs, 4, axis=0)
     reference = Volume(np.where(inside, moved, wall), grid)
     before = Volume(np.where(lungs, template.array, wall), grid)
-    field = register(ScanPair.of(reference, before, inside, lungs), options=FAST).field
+    field = register_deformable(ScanPair.of(reference, before, inside, lungs), options=FAST).field
     error = np.linalg.norm(field.vectors_mm - [0.0, 0.0, -8.0], axis=-1)[inside]
     assert error.mean() < 0.4
     assert np.percentile(error, 95) < 1.2

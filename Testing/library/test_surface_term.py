@@ -12,7 +12,7 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.registration.deformable import surface_term
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.objective import Weights
-from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
 from ChangeMapJointLib.registration.deformable.surface_term import (
     SurfaceDistance,
     SurfaceTerm,
@@ -126,7 +126,7 @@ def off_the_surface_mm(weights: Weights, prior: tuple[Volume, np.ndarray], radiu
     """Distance of the points of the current lung's surface (20 mm), moved by y, from the prior's."""
     current, lungs = flat_lung(GRIDS[0], 20.0, (0.0, 0.0, 0.0))
     options = RegistrationOptions(iterations=(30, 20), working_mm=2.0, weights=weights)
-    found = register(ScanPair.of(current, prior[0], lungs, prior[1]), options=options)
+    found = register_deformable(ScanPair.of(current, prior[0], lungs, prior[1]), options=options)
     assert found.folding_percent == 0.0
     moved = found.field.apply(lung_surface(view(lungs, GRIDS[0])).clear_points(2000))
     return np.abs(np.linalg.norm(moved - (2.0, 0.0, 3.0), axis=1) - radius_mm)
@@ -153,7 +153,9 @@ def test_where_half_the_lung_filled_up_the_other_half_still_fits() -> None:
     current, lungs = prior.copy(), prior_lungs & (points_of(grid)[..., 2] > -6.0)
     current[prior_lungs & ~lungs] = 10.0
     options = RegistrationOptions(iterations=(30, 20), working_mm=2.0)
-    found = register(ScanPair.of(Volume(current, grid), Volume(prior, grid), lungs, prior_lungs), options=options)
+    found = register_deformable(
+        ScanPair.of(Volume(current, grid), Volume(prior, grid), lungs, prior_lungs), options=options
+    )
     above = lung_surface(view(lungs, grid)).clear_points(4000)
     above = above[above[:, 2] > 4.0]
     assert np.linalg.norm(found.field.at(above), axis=1).max() < 1.0

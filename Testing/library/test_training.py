@@ -1,13 +1,11 @@
 """``changemap train`` on small pairs: weights, tables, pictures and TensorBoard, and what it refuses."""
 
 import csv
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,14 +23,12 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
-from ChangeMapJointLib.registration.rigid.align import RigidAlignment, align_rigid
-from ChangeMapJointLib.scan.scan import Scan
 from ChangeMapJointLib.synthesis.draw import DrawOptions
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
-from ChangeMapJointLib.training import samples
 from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 COARSE = DrawOptions(
     lesions=(2, 2), kinds=(1, 0, 0, 1, 0), in_plane_mm=(4.0, 4.0), slice_mm=(4.0, 5.0), diaphragm_mm=(8.0, 10.0)
 )
@@ -46,23 +42,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     synthesize([SourceScan("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
     synthesize([SourceScan("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)
     return out / "train", out / "held"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _aligned_once() -> Iterator[None]:
-    """The same scans have the same alignment: it is computed once for all tests."""
-    kept: dict[str, RigidAlignment] = {}
-
-    def remembered(*scans: Scan) -> RigidAlignment:
-        data = b"".join(part for scan in scans for part in (scan.array.tobytes(), scan.lungs.labels.tobytes()))
-        key = hashlib.sha256(data).hexdigest()
-        if key not in kept:
-            kept[key] = align_rigid(*scans)
-        return kept[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "align_rigid", remembered)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-IMPORTED = ("ChangeMapJointLib.comparison.run", "ChangeMapJointLib.export.report")
+from remembered import remember
+
+IMPORTED = ("ChangeMapJointLib.comparison.run", "ChangeMapJointLib.export.report", "numba", "PIL.PngImagePlugin")
 POLL_S = 0.01
 LAUNCHER = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -161,4 +163,5 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     for module in IMPORTED:
         __import__(module)
+    remember()
     Server(sys.argv[1]).serve()

@@ -30,6 +30,8 @@ COMPLETE = {
     "SimpleITK": "2.5.0.dev7+g1",  # as Slicer builds it
     "torch": "2.9.0+cpu",
     "numba": "0.64.0",
+    "highdicom": "0.27.0",
+    "reportlab": "4.4.0",
 }
 
 
@@ -92,7 +94,7 @@ def test_the_worker_needs_what_the_library_needs() -> None:
     assert len(of_the_command) == 2
     files_of_dicom = [one for one in needed if one.startswith("pydicom")]  # Slicer reads those itself
     assert sorted(map(str, requirements())) == sorted(set(needed) - set(of_the_command) - set(files_of_dicom))
-    assert [one.name for one in requirements(optional=True)] == ["numba"]
+    assert [one.name for one in requirements(extra="fast")] == ["numba"]
 
 
 def test_what_is_there_is_not_asked_for(computer) -> None:
@@ -265,5 +267,20 @@ def test_requirements_of_ones_own(tmp_path) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text("# words\n\n-r other.txt\nnowhere>=1\nnumpy>=1; python_version < '3'\nfast; extra == 'fast'\n")
     assert [one.name for one in requirements(path)] == ["nowhere"]
-    assert [one.name for one in requirements(path, optional=True)] == ["fast"]
+    assert [one.name for one in requirements(path, extra="fast")] == ["fast"]
     assert [one.name for one in missing(path)] == ["nowhere"]
+
+
+def test_what_an_export_needs_is_asked_for_when_it_is_wanted(computer) -> None:
+    without(computer, "highdicom", "reportlab")
+    assert missing() == []
+    dialogs.answer("confirmOkCancel", True)
+    ensure(export="pdf")
+    assert [one[2:] for one in computer.asked] == [["reportlab>=4.2"]]
+    assert "pydicom==3.0.1\n" in computer.constraints
+    ensure(export="pdf")
+    assert len(dialogs.texts("confirmOkCancel")) == 1
+    computer.versions["pydicom"] = "2.4.4"  # Slicer 5.10: its own, which must stay
+    with pytest.raises(PackagesDeclined, match=r"pydicom>=3\.0.*part of Slicer.*5\.12"):
+        ensure(export="dicom")
+    assert len(computer.asked) == 1

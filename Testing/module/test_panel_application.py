@@ -69,6 +69,7 @@ def test_only_the_view_that_shows_another_scan_loses_the_map(shown) -> None:
     other = node_of(chest(), panel_samples.GRID, "Other", kind="scan")
     layouts.set_layers(["Green"], background=other)
     assert [layers(view)[3] for view in CURRENT] == [2, 0, 2]
+    assert [shown.panel.session._panes.title(view) for view in CURRENT] == ["CURRENT", "", "CURRENT"]
     look_at(NEW_MM)
     assert (painted("Red") == 1).any()
 

@@ -15,7 +15,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QApplication
 from slicerhost import dialogs, user
 
-from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, of_run, slice_node
+from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, nodes_of_run, slice_node
 
 DATES = {"reference": "2024-05-14", "template": "2023-10-02"}  # 225 days apart
 
@@ -163,7 +163,7 @@ def test_decisions_reach_table_report_and_text(read, tmp_path) -> None:
 def test_findings_become_a_segmentation_and_a_table_beside_the_run(read) -> None:
     user.click(read.ui.segmentationButton)
     user.click(read.ui.tableButton)
-    made = of_run(read.panel.session.results.run)
+    made = nodes_of_run(read.panel.session.results.run)
     segments = made["segmentation"].GetSegmentation()
     assert [segments.GetNthSegment(i).GetName().split(",")[1] for i in range(2)] == [" new", " resolved"]
     voxels = slicer.util.arrayFromSegmentBinaryLabelmap(made["segmentation"], segments.GetNthSegmentID(0))

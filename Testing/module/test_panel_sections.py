@@ -9,13 +9,14 @@ import numpy as np
 import panel_samples
 import pytest
 import slicer
-from panel_samples import WALL_MM, finished_job, nodes
+from panel_samples import STABLE_MM, WALL_MM, finished_job, nodes
 from panel_views import centre_lps, click_row, groups, items, rows
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from slicerhost import dialogs, user
 
 from ChangeMapJointLib.change.sections import REASONS
+from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene.nodes import CURRENT
 
 
@@ -35,6 +36,21 @@ def group(widget, title: str):
 def marked(widget) -> list[str]:
     points = widget.panel.session.results.findings
     return [points.GetNthControlPointLabel(i) for i in range(points.GetNumberOfControlPoints())]
+
+
+def test_a_mark_lies_in_the_lesion_and_not_beside_it(widget) -> None:
+    """A nodule that shrank on one side has its region of change beside it."""
+    job = finished_job(widget.logic.runs.root, *nodes(), is_judged=True)
+    path = job.folder / "result" / "candidates.json"
+    content = json.loads(path.read_text("utf-8"))
+    lesion = next(entry for entry in content["findings"] if entry["section"] == "stable")
+    lesion["lesion_reference"]["centre_mm"] = np.add(STABLE_MM, (6.0, 0.0, -3.0)).tolist()
+    path.write_text(json.dumps(content))
+    assert widget.panel.loadJob(job)
+    widget.panel.parameters.unfolded = "stable"
+    points = widget.panel.session.results.findings
+    place = points.GetNthControlPointPosition(marked(widget).index("5 stable"))
+    np.testing.assert_allclose(lps_to_ras(place), np.add(STABLE_MM, (6.0, 0.0, -3.0)))
 
 
 def choose_list(widget, key: str) -> None:

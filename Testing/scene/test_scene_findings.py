@@ -11,7 +11,7 @@ from scene_samples import findings_document
 
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene import findings
-from ChangeMapJointLib.scene.decisions import Decisions
+from ChangeMapJointLib.scene.decisions import SceneDecisions
 from ChangeMapJointLib.scene.nodes import CURRENT, slice_node
 
 ROWS = findings_document()["findings"]
@@ -54,14 +54,14 @@ def test_go_to_centres_the_views(scene):
 
 
 def test_a_reading_keeps_what_the_reader_decided(scene):
-    reading = Decisions.new()
+    reading = SceneDecisions.new()
     assert (reading.threshold, reading.registration, reading.decision(1), reading.findings) == (None, None, None, [])
     reading.threshold = 0.4
     reading.registration = "doubtful"
     reading.findings = ROWS
     reading.decide(1, "accepted", "größer?")
     reading.decide("2", "rejected")
-    again = Decisions(reading.node)
+    again = SceneDecisions(reading.node)
     assert again.threshold == 0.4
     assert again.registration == "doubtful"
     assert again.findings == ROWS
@@ -72,7 +72,7 @@ def test_a_reading_keeps_what_the_reader_decided(scene):
 
 
 def test_nothing_is_written_when_nothing_changes(scene):
-    reading = Decisions.new()
+    reading = SceneDecisions.new()
     reading.threshold = 0.5
     before = reading.node.GetMTime()
     reading.threshold = 0.5
@@ -80,7 +80,7 @@ def test_nothing_is_written_when_nothing_changes(scene):
 
 
 def test_what_is_no_verdict_is_refused(scene):
-    reading = Decisions.new()
+    reading = SceneDecisions.new()
     with pytest.raises(ValueError, match="accepted"):
         reading.decide(1, "maybe")
     with pytest.raises(ValueError, match="doubtful"):
@@ -89,7 +89,7 @@ def test_what_is_no_verdict_is_refused(scene):
 
 @pytest.mark.parametrize("text", ["", "not json", "[1]", json.dumps({"other": 1})])
 def test_a_text_that_was_edited_by_hand_counts_as_empty(scene, text):
-    reading = Decisions.new()
+    reading = SceneDecisions.new()
     reading.node.SetText(text)
     assert reading.threshold is None
     reading.threshold = 0.3

@@ -17,7 +17,7 @@ from scene_samples import AFFINE, GRID, TEMPLATE_GRID, findings_document, write_
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import apply_affine, lps_to_ras
 from ChangeMapJointLib.scene import check, layouts
-from ChangeMapJointLib.scene.decisions import Decisions
+from ChangeMapJointLib.scene.decisions import SceneDecisions
 from ChangeMapJointLib.scene.follow import PriorFollower
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existing
 from ChangeMapJointLib.scene.overlay import Overlay
@@ -75,7 +75,7 @@ def test_maps_of_the_joint_method_are_loaded(scans, tmp_path):
 
 
 def test_no_results_in_an_empty_scene(scene):
-    assert Results.of_scene() is None
+    assert Results.all_of_scene() == []
 
 
 def test_runs_live_side_by_side_until_one_is_removed(scans, tmp_path, scene):
@@ -89,12 +89,11 @@ def test_runs_live_side_by_side_until_one_is_removed(scans, tmp_path, scene):
     assert [results.run for results in Results.all_of_scene()] == [second.run, first.run]
     assert array_of(first.change_map).max() == pytest.approx(1.0)
     assert array_of(second.change_map).max() == pytest.approx(0.5)
-    assert Results.of_scene().run == second.run
     first.remove()
     assert first.change_map.GetScene() is None
     assert scene.GetNumberOfNodes() == alone
     second.remove()
-    assert Results.of_scene() is None
+    assert Results.all_of_scene() == []
     assert all(scan.GetScene() is scene for scan in scans)
     assert scene.GetNumberOfNodes() - before <= 3  # color tables, made once
 
@@ -116,7 +115,7 @@ def test_a_damaged_run_leaves_the_scene_as_it_was(scans, tmp_path, scene, damage
     with pytest.raises(InputError, match=message):
         load(folder, *scans)
     assert scene.GetNumberOfNodes() == count
-    assert Results.of_scene().run == first.run
+    assert [results.run for results in Results.all_of_scene()] == [first.run]
 
 
 def test_results_are_filed_beside_the_reference(scans, tmp_path, scene):
@@ -164,7 +163,7 @@ def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
     check.edges_of(results.warped)
     follower = PriorFollower(results.deformation)
     layouts.set_layers(CURRENT, background=scans[0])
-    reading = Decisions(results.reading)
+    reading = SceneDecisions(results.reading)
     reading.threshold = 0.42
     reading.findings = results.rows
     reading.decide(2, "rejected", COMMENT)
@@ -178,7 +177,7 @@ def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
     assert save_scene(tmp_path / "scene.mrb")
     assert load_scene(tmp_path / "scene.mrb")
 
-    back = Results.of_scene()
+    (back,) = Results.all_of_scene()
     for role, array in arrays.items():
         np.testing.assert_array_equal(array_of(getattr(back, role)), array)
         assert grid_of(getattr(back, role)).same_as(GRID)
@@ -190,7 +189,7 @@ def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
     assert back.findings.GetNumberOfControlPoints() == 2
     assert back.findings.GetLocked()
     assert back.rows == findings_document()["findings"]
-    again = Decisions(back.reading)
+    again = SceneDecisions(back.reading)
     assert (again.threshold, again.registration) == (0.42, "fine")
     assert (again.decision(2), again.comment(2)) == ("rejected", COMMENT)
     assert again.findings == back.rows

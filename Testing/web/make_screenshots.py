@@ -96,7 +96,7 @@ def session(camera: Camera, run: Path, folder: Path) -> None:
             camera.take(page, "study")
             page.get_by_role("button", name="Pause").click()
             camera.take(page, "study-paused")
-            page.get_by_role("button", name="Go on").click()
+            page.get_by_role("button", name="Resume").click()
             page.get_by_role("button", name="Submit case").click()
             page.wait_for_selector("text=All cases are submitted")
             camera.take(page, "study-done")

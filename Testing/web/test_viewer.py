@@ -275,6 +275,27 @@ def test_scans_without_their_names_are_found_by_their_hash(name: str, tmp_path: 
         open_run(run)
 
 
+def test_files_of_another_size_are_not_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ChangeMapJointLib.io import opened_run
+    from ChangeMapJointLib.io.run_seal import file_sha256
+
+    run = write_run(tmp_path / "run", seal=False)
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    for side, name in (("reference", "current.nrrd"), ("template", "prior.nrrd")):
+        record[side] |= {"name": "scan", "bytes": (tmp_path / name).stat().st_size}
+    (run / "run.json").write_text(json.dumps(record))
+    (tmp_path / "another.nrrd").write_bytes((tmp_path / "current.nrrd").read_bytes() + b"0")
+    (tmp_path / "a series").mkdir()
+    (tmp_path / "a series" / "1.dcm").write_bytes(b"0")
+    hashed: list[str] = []
+    monkeypatch.setattr(opened_run, "file_sha256", lambda path: (hashed.append(path.name), file_sha256(path))[1])
+    opened = opened_run.open_run(run)
+    assert opened.reference.name == "current.nrrd"
+    assert opened.template is not None
+    assert opened.template.name == "prior.nrrd"
+    assert set(hashed) <= {"current.nrrd", "prior.nrrd"}
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -343,12 +364,12 @@ def test_a_reading_session_is_logged_case_by_case_and_resumed(
 
     again = start(*arguments)
     page.goto(again.url)
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     page.wait_for_selector(".marks li")
     page.get_by_role("button", name="Submit case").click()
     page.get_by_role("button", name="Show case 2 of 2").click()
     page.get_by_role("button", name="Pause").click()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     page.get_by_role("button", name="Submit case").click()
     page.wait_for_selector("text=All cases are submitted")
     page.goto("about:blank")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ChangeMapJointLib.evaluation import pooled_methods
 from ChangeMapJointLib.evaluation.map_score import AT, GUARDED_XOR, OVERLAP_UNION, RULES
-from ChangeMapJointLib.evaluation.output.style import COLORS, COLUMN_INCH, PAGE_INCH, drawing, look, save, shown
+from ChangeMapJointLib.evaluation.output.style import COLORS, COLUMN_INCH, PAGE_INCH, drawing, label_text, look, save
 from ChangeMapJointLib.evaluation.pooled_maps import FALSE_PER_SCAN
 from ChangeMapJointLib.evaluation.score_case import CaseScore
 
@@ -60,10 +60,10 @@ def _recall_curves(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | N
         for i, (name, entry) in enumerate(maps.items()):
             thresholds = entry["paper"]["thresholds"]
             overlap, guarded = entry["paper"][RULES[OVERLAP_UNION]], entry["paper"][RULES[GUARDED_XOR]]
-            axes[0].plot(thresholds, _gaps(overlap["recall"]), **look(i), label=shown(name))
-            axes[1].plot(thresholds, _gaps(guarded["recall"]), **look(i), label=shown(name))
+            axes[0].plot(thresholds, _gaps(overlap["recall"]), **look(i), label=label_text(name))
+            axes[1].plot(thresholds, _gaps(guarded["recall"]), **look(i), label=label_text(name))
             outside = np.maximum(_gaps(overlap["outside_ml_per_scan"]), LEAST_ML)
-            axes[2].plot(thresholds, outside, **look(i), label=shown(name))
+            axes[2].plot(thresholds, outside, **look(i), label=label_text(name))
         titles = ("any overlap (the paper's Fig. 3)", "one to one, IoU > 0.1", "marked outside all changes")
         for axis, title in zip(axes, titles, strict=True):
             axis.set(xscale="log", xlabel="threshold", title=title)
@@ -101,7 +101,7 @@ def _size_groups(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | Non
             )
             edges = [groups[0]["low_mm"], *(g["high_mm"] for g in groups)]
             axis.set_xticks(np.arange(len(edges)) - 0.5, [f"{edge:.1f}" for edge in edges], rotation=45)
-            axis.set(title=shown(name), ylim=(0, 1), ylabel="share", xlabel="|diameter difference| (mm)")
+            axis.set(title=label_text(name), ylim=(0, 1), ylabel="share", xlabel="|diameter difference| (mm)")
             axis.grid(visible=False)
         for axis in axes[len(maps) :]:
             axis.set_visible(False)
@@ -127,7 +127,7 @@ def _froc(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | None:
             grid = np.geomspace(FALSE_PER_SCAN[0], FALSE_PER_SCAN[-1], 200)
             row = np.searchsorted(curve["false_per_scan"], grid + 1e-9, side="right") - 1
             recall = np.where(row >= 0, np.array(curve["recall"], dtype=float)[np.maximum(row, 0)], 0.0)
-            axis.plot(grid, recall, **{**look(i), "marker": None}, drawstyle="steps-post", label=shown(name))
+            axis.plot(grid, recall, **{**look(i), "marker": None}, drawstyle="steps-post", label=label_text(name))
             points = [entry["sensitivity"][f"{limit:g}"] for limit in FALSE_PER_SCAN]
             shift = 1 + 0.03 * (i - (len(maps) - 1) / 2)  # so that the bars do not cover each other
             values = np.array([p["value"] for p in points], dtype=float)
@@ -162,7 +162,7 @@ def _errors(folder: Path, cases: Sequence[CaseScore], document: Mapping[str, Any
     with drawing(1, 1, COLUMN_INCH, 2.6) as (figure, (axis,)):
         for i, (name, errors) in enumerate(found):
             share = np.arange(1, len(errors) + 1) / len(errors)
-            axis.plot(np.maximum(errors, 1e-2), share, **{**look(i), "marker": None}, label=shown(name))
+            axis.plot(np.maximum(errors, 1e-2), share, **{**look(i), "marker": None}, label=label_text(name))
         axis.set(xscale="log", xlabel="distance after registration (mm)", ylabel="share of landmarks", ylim=(0, 1.01))
         axis.legend(loc="lower right")
         save(figure, folder, "landmarks")
@@ -189,7 +189,7 @@ def _preservation(folder: Path, cases: Sequence[CaseScore], document: Mapping[st
         low, high = (f(p[:, 0].min() if f is min else p[:, 0].max() for _, p in found) for f in (min, max))
         axis.plot([low, high], [low, high], color="#888888", linewidth=0.8, linestyle=":")
         for i, (name, points) in enumerate(found):
-            axis.plot(*points.T, **{**look(i), "linestyle": "none"}, alpha=0.8, label=shown(name))
+            axis.plot(*points.T, **{**look(i), "linestyle": "none"}, alpha=0.8, label=label_text(name))
         axis.set(xscale="log", yscale="log", xlabel="true volume ratio, now / before", ylabel="|Lᵀ(y)| / |Lᵀ|")
         axis.legend(loc="upper left")
         save(figure, folder, "preservation")
@@ -236,7 +236,11 @@ def _bland_altman(
     axis: Axes, number: int, name: str, true: Any, measured: Any, summary: Mapping[str, float | None]
 ) -> None:
     axis.plot(
-        (true + measured) / 2, measured - true, **{**look(number), "linestyle": "none"}, alpha=0.8, label=shown(name)
+        (true + measured) / 2,
+        measured - true,
+        **{**look(number), "linestyle": "none"},
+        alpha=0.8,
+        label=label_text(name),
     )
     for key in ("bias", "low", "high"):
         value = summary[key]
@@ -255,7 +259,9 @@ def _trust(folder: Path, document: Mapping[str, Any]) -> DrawnFigure | None:
             bins = [b for b in entry["bins"] if b["n"]]
             x = np.array([(b["from"] + b["to"]) / 2 for b in bins]) + 0.008 * i
             middle, high = (np.array([b[key] for b in bins]) for key in ("median_mm", "p90_mm"))
-            axis.errorbar(x, middle, [np.zeros(len(x)), high - middle], **look(i), elinewidth=0.8, label=shown(name))
+            axis.errorbar(
+                x, middle, [np.zeros(len(x)), high - middle], **look(i), elinewidth=0.8, label=label_text(name)
+            )
         axis.set(xlabel="trust", ylabel="error at landmarks (mm)", xlim=(0, 1), ylim=(0, None))
         axis.legend(loc="upper right")
         save(figure, folder, "trust")

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: it appears when it is whole, and never replaces anything else."""
+"""The folder of an evaluation: it appears when it is complete, and never replaces anything else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ChangeMapJointLib.evaluation import result_folder
 from ChangeMapJointLib.evaluation.output.data import data_tables
 from ChangeMapJointLib.evaluation.output.figures import draw_figures
-from ChangeMapJointLib.evaluation.output.page import render_page
+from ChangeMapJointLib.evaluation.output.page import render_evaluation_page
 from ChangeMapJointLib.evaluation.output.tables import Table, reader_tables
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ LATEX = {
 CONTENT = {DOCUMENT, PAGE, TABLES, FIGURES}
 
 
-def check_folder(out: Path, *, overwrite: bool = False) -> None:
+def check_evaluation_folder(out: Path, *, overwrite: bool = False) -> None:
     """Check that ``out`` may be written.
 
     Raises:
         InputError: it exists, unless it is an earlier evaluation that may be replaced.
     """
-    result_folder.check_folder(out, document=DOCUMENT, content=CONTENT, overwrite=overwrite)
+    result_folder.check_result_folder(out, document=DOCUMENT, content=CONTENT, overwrite=overwrite)
 
 
 def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = False) -> Path:
@@ -46,7 +46,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, overwrite: bool = Fal
     Raises:
         InputError: the folder exists or cannot be written; nothing is left behind.
     """
-    check_folder(out, overwrite=overwrite)
+    check_evaluation_folder(out, overwrite=overwrite)
     with result_folder.whole_folder(out) as part:
         _write_files(part, evaluation)
     return out
@@ -70,7 +70,7 @@ def _write_files(part: Path, evaluation: Evaluation) -> None:
     for table in tables:
         (part / TABLES / f"{table.name}.tex").write_text(_latex(table), encoding="utf-8")
     pictures = draw_figures(part / FIGURES, evaluation.cases, document)
-    (part / PAGE).write_text(render_page(document, tables, pictures, part / FIGURES), encoding="utf-8")
+    (part / PAGE).write_text(render_evaluation_page(document, tables, pictures, part / FIGURES), encoding="utf-8")
 
 
 def _latex(table: Table) -> str:

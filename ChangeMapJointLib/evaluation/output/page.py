@@ -25,7 +25,7 @@ AFTER = {  # the table that follows each figure
 }
 
 
-def render_page(
+def render_evaluation_page(
     document: Mapping[str, Any], tables: Sequence[Table], pictures: Sequence[DrawnFigure], figures: Path
 ) -> str:
     """Render the page; the same document gives the same text.

@@ -34,7 +34,7 @@ SETTINGS: Any = {
 DPI = 300
 
 
-def shown(name: str) -> str:
+def label_text(name: str) -> str:
     """The name of a map or method as a label: no formula begins at a dollar sign, and no underscore hides it."""
     text = name.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text

@@ -49,11 +49,11 @@ def reader_tables(document: Mapping[str, Any]) -> list[Table]:
 # -- texts -----------------------------------------------------------------------------
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number_text(value: float | None, digits: int = 3) -> str:
     """A number for readers; a dash where there is none.
 
     Examples:
-        >>> number(0.91234), number(1234.5), number(None), number(0.0)
+        >>> number(0.91234), number(1234.5), number(None), number_text(0.0)
         ('0.912', '1234', '–', '0')
     """
     if value is None:
@@ -69,10 +69,10 @@ def figure(entry: Mapping[str, float | None] | None, digits: int = 3) -> str:
     """A figure with its interval: ``0.91 [0.84, 0.97]``."""
     if entry is None or entry["value"] is None:
         return NONE
-    text = number(entry["value"], digits)
+    text = number_text(entry["value"], digits)
     if entry["low"] is None or entry["high"] is None:
         return text
-    return f"{text} [{number(entry['low'], digits)}, {number(entry['high'], digits)}]"
+    return f"{text} [{number_text(entry['low'], digits)}, {number_text(entry['high'], digits)}]"
 
 
 def _maps(document: Mapping[str, Any]) -> Table:
@@ -181,7 +181,7 @@ def _lists(document: Mapping[str, Any]) -> Table:
                 {
                     "method": name,
                     "cases": str(listed["cases"]),
-                    "threshold": ", ".join(number(t) for t in listed["thresholds"]) or NONE,
+                    "threshold": ", ".join(number_text(t) for t in listed["thresholds"]) or NONE,
                     "recall": figure(f["recall"]),
                     "precision": figure(f["precision"]),
                     "false per scan": figure(f["false_per_scan"], 2),
@@ -222,8 +222,8 @@ def _growth(document: Mapping[str, Any]) -> Table:
                 {
                     "method": name,
                     "lesions": str(measured["n"]),
-                    "error, median (points)": number(measured["error_percent_median"]),
-                    "absolute error, median": number(measured["absolute_error_percent_median"]),
+                    "error, median (points)": number_text(measured["error_percent_median"]),
+                    "absolute error, median": number_text(measured["absolute_error_percent_median"]),
                     "doublings: bias [limits]": _agreement(measured["doublings"]),
                     "doubling time (days)": _agreement(measured["doubling_days"]),
                 }
@@ -241,9 +241,9 @@ def _growth(document: Mapping[str, Any]) -> Table:
 def _agreement(entry: Mapping[str, Any]) -> str:
     if not entry["n"]:
         return NONE
-    text = number(entry["bias"])
+    text = number_text(entry["bias"])
     if entry["low"] is not None:
-        text += f" [{number(entry['low'])}, {number(entry['high'])}]"
+        text += f" [{number_text(entry['low'])}, {number_text(entry['high'])}]"
     return f"{text} (n={entry['n']})"
 
 
@@ -257,9 +257,9 @@ def _trust(document: Mapping[str, Any]) -> Table:
                     "method": name,
                     "landmarks": str(found["points"]),
                     "errors above 3 mm": str(found["large_errors"]),
-                    "of these with trust below 0.5": number(found["large_errors_marked"]),
-                    "of errors below 1 mm": number(found["small_errors_marked"]),
-                    "area under ROC": number(found["area_under_roc"]),
+                    "of these with trust below 0.5": number_text(found["large_errors_marked"]),
+                    "of errors below 1 mm": number_text(found["small_errors_marked"]),
+                    "area under ROC": number_text(found["area_under_roc"]),
                 }
             )
     return Table("trust", "Does low trust mark large errors?", "At the landmarks of all cases.", rows)
@@ -272,8 +272,8 @@ def _comparisons(document: Mapping[str, Any]) -> Table:
             "first": c["first"],
             "second": c["second"],
             "first minus second": figure(c["difference"]),
-            "p": number(c["p"]),
-            "p (Holm)": number(c["p_holm"]),
+            "p": number_text(c["p"]),
+            "p (Holm)": number_text(c["p_holm"]),
             "patients": str(c["patients"]),
         }
         for c in document["comparisons"]
@@ -291,8 +291,8 @@ def _costs(document: Mapping[str, Any]) -> Table:
     rows = [
         {
             "method": name,
-            "time, median (s)": number(entry["cost"]["seconds_median"]),
-            "memory, largest (MB)": number(entry["cost"]["peak_mb_largest"]),
+            "time, median (s)": number_text(entry["cost"]["seconds_median"]),
+            "memory, largest (MB)": number_text(entry["cost"]["peak_mb_largest"]),
             "its own verdicts": ", ".join(f"{v} {n}" for v, n in entry["verdicts"].items()) or NONE,
         }
         for name, entry in document["methods"].items()

@@ -95,7 +95,9 @@ def _read(folder: Path, kind: str, geometry: Mapping[int, Geometry]) -> list[Pub
         points = [_points(landmarks[case, phase], grid) for phase in phases]
         if len(points[0]) != len(points[1]):
             raise InputError(
-                f"case {case} has {len(points[0])} and {len(points[1])} landmarks", field=folder, expected="as many"
+                f"case {case} has {len(points[0])} and {len(points[1])} landmarks",
+                field=folder,
+                expected="the same number of both",
             )
         scans = [RawScan(images[case, phase], grid, LOWEST_HU, flipped=True) for phase in phases]
         name = f"{kind}{case:02d}"

@@ -2,7 +2,7 @@
 
 As downloaded (learn2reg.grand-challenge.org): ``NLST_dataset.json`` or ``LungCT_dataset.json`` with
 ``training_paired_images``, a list of ``{"fixed": "./imagesTr/NLST_0001_0000.nii.gz", "moving": ...}``; beside it
-``keypointsTr/NLST_0001_0000.csv`` with one point a row (no header) and ``masksTr/NLST_0001_0000.nii.gz``.
+``keypointsTr/NLST_0001_0000.csv`` with one point per row (no header) and ``masksTr/NLST_0001_0000.nii.gz``.
 
 Trap: keypoints are voxel indices from 0 along the axes of the file, not mm. The challenge's TRE multiplies by the
 spacing, as the affine of the header does here. Fixed is the reference, moving the template.
@@ -30,9 +30,9 @@ def read_learn2reg(folder: Path) -> list[PublicPair]:
     """The pairs of NLST or LungCT that have keypoints.
 
     Raises:
-        InputError: the JSON file is missing or is none of Learn2Reg, a scan is missing, or keypoints are damaged.
+        InputError: the JSON file is missing or is not from Learn2Reg, a scan is missing, or keypoints are damaged.
     """
-    document = read_document(folder, "*_dataset.json")
+    document = read_only_document(folder, "*_dataset.json")
     pairs: dict[str, PublicPair] = {}
     for entry in (entry for name in SETS for entry in document.get(name) or ()):
         if not (isinstance(entry, Mapping) and {"fixed", "moving"} <= set(entry)):
@@ -58,11 +58,11 @@ def read_learn2reg(folder: Path) -> list[PublicPair]:
     return list(pairs.values())
 
 
-def read_document(folder: Path, pattern: str) -> dict[str, Any]:
+def read_only_document(folder: Path, pattern: str) -> dict[str, Any]:
     """The one JSON object in ``folder`` that ``pattern`` fits.
 
     Raises:
-        InputError: there is none, or several, or it is no JSON object.
+        InputError: there is none, there are several, or it is not a JSON object.
     """
     files = sorted(folder.glob(pattern))
     if len(files) != 1:

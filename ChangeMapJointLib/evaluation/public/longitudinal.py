@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.evaluation.public.learn2reg import read_document
+from ChangeMapJointLib.evaluation.public.learn2reg import read_only_document
 from ChangeMapJointLib.evaluation.public.pairs import PublicPair, Relabelled
 
 ENDING = ".nii.gz"
@@ -71,8 +71,8 @@ def read_longiseg(folder: Path) -> list[PublicPair]:
     Raises:
         InputError: ``patientsTr.json`` is missing or damaged, a scan or its labels are missing, or there is no pair.
     """
-    patients = read_document(folder, "patientsTr.json")
-    tracking = read_document(folder, "trackingTr.json") if (folder / "trackingTr.json").exists() else {}
+    patients = read_only_document(folder, "patientsTr.json")
+    tracking = read_only_document(folder, "trackingTr.json") if (folder / "trackingTr.json").exists() else {}
     pairs = []
     for patient, scans in patients.items():
         if not (isinstance(scans, list) and all(isinstance(scan, str) for scan in scans)):

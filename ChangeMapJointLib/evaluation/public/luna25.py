@@ -22,7 +22,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Vector3
-from ChangeMapJointLib.evaluation.public.pairs import Nodule, PublicPair
+from ChangeMapJointLib.evaluation.public.pairs import AnnotatedNodule, PublicPair
 
 TABLE = "LUNA25_Public_Training_Development_Data.csv"
 COLUMNS = ("PatientID", "SeriesInstanceUID", "StudyDate", "CoordX", "CoordY", "CoordZ", "NoduleID")
@@ -45,7 +45,7 @@ def read_luna25(folder: Path) -> list[PublicPair]:
                 f"{len(by_date[d])} series on {d}: the first is used." for d in (before, after) if len(by_date[d]) > 1
             )
             now, prior = by_date[after][series[0]], by_date[before][series[1]]
-            nodules = tuple(Nodule(n, now.get(n), prior.get(n)) for n in sorted(set(now) | set(prior)))
+            nodules = tuple(AnnotatedNodule(n, now.get(n), prior.get(n)) for n in sorted(set(now) | set(prior)))
             both = [n for n in nodules if n.reference_mm is not None and n.template_mm is not None]
             points = (np.array([n.reference_mm for n in both]), np.array([n.template_mm for n in both]))
             scans = [folder / "luna25_images" / f"{uid}.mha" for uid in series]

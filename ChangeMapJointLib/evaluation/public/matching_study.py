@@ -24,8 +24,8 @@ from ChangeMapJointLib.evaluation.public.nodule_matching import (
     link_detections,
     score_matching,
 )
-from ChangeMapJointLib.evaluation.public.pairs import Nodule
-from ChangeMapJointLib.evaluation.result_folder import check_folder, whole_folder
+from ChangeMapJointLib.evaluation.public.pairs import AnnotatedNodule
+from ChangeMapJointLib.evaluation.result_folder import check_result_folder, whole_folder
 from ChangeMapJointLib.evaluation.statistics import Figure, ratio, with_interval
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.deformation_files import read_deformation
@@ -65,7 +65,7 @@ class MatchingCase:
 
     case: str
     patient: str
-    nodules: tuple[Nodule, ...]
+    nodules: tuple[AnnotatedNodule, ...]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class MatchingStudy:
         Raises:
             InputError: it exists or cannot be written.
         """
-        check_folder(out, document=DOCUMENT, content=(TABLE, DOCUMENT), overwrite=overwrite)
+        check_result_folder(out, document=DOCUMENT, content=(TABLE, DOCUMENT), overwrite=overwrite)
         with whole_folder(out) as folder:
             with (folder / TABLE).open("w", newline="", encoding="utf-8") as stream:
                 rows = csv.writer(stream, lineterminator="\n")
@@ -133,17 +133,17 @@ def evaluate_matching(
         link_mm: longest link under the deformation.
 
     Raises:
-        InputError: a table is wrong, a run is missing, or a distance is none.
+        InputError: a table is wrong, a run is missing, or a distance is not a positive number.
     """
     for name, value in (("hit", hit_mm), ("link", link_mm)):
         if not 0 < value < 1000:
-            raise InputError("is no distance", field=name, value=value, expected="more than 0 and less than 1000 mm")
+            raise InputError("is not a distance", field=name, value=value, expected="more than 0 and less than 1000 mm")
     cases = read_nodules(nodules)
     marks = None if detections is None else _read_detections(detections, {case.case for case in cases})
     scores = {}
     for case in cases:
         folder = _run_of(runs, case.case)
-        found = of_run(folder) if marks is None else _linked(marks.get(case.case, {}), folder, link_mm)
+        found = lesions_of_run(folder) if marks is None else _linked(marks.get(case.case, {}), folder, link_mm)
         scores[case.case] = score_matching(case.nodules, found.current_mm, found.prior_mm, found.links, hit_mm=hit_mm)
     matched, known = (
         np.array([getattr(score, name) for score in scores.values()], float) for name in ("matched", "nodules")
@@ -160,7 +160,7 @@ def read_nodules(path: Path) -> tuple[MatchingCase, ...]:
     Raises:
         InputError: it cannot be read, a column is missing, or a value is wrong or missing.
     """
-    found: dict[str, tuple[str, dict[str, Nodule]]] = {}
+    found: dict[str, tuple[str, dict[str, AnnotatedNodule]]] = {}
     for line, row in _rows(path, NODULE_COLUMNS, named=("case", "nodule")):
         places = [_place(path, line, row, names) for names in (("rx", "ry", "rz"), ("tx", "ty", "tz"))]
         if places == [None, None]:
@@ -173,11 +173,11 @@ def read_nodules(path: Path) -> tuple[MatchingCase, ...]:
         if row["nodule"] in nodules:
             where = (path, Argument(f"line {line}"), Argument("nodule"))
             raise InputError(f"case {row['case']!r} has {row['nodule']!r} twice", field=where)
-        nodules[row["nodule"]] = Nodule(row["nodule"], *places)
+        nodules[row["nodule"]] = AnnotatedNodule(row["nodule"], *places)
     return tuple(MatchingCase(case, patient, tuple(known.values())) for case, (patient, known) in found.items())
 
 
-def of_run(folder: Path) -> Detections:
+def lesions_of_run(folder: Path) -> Detections:
     """Return the lesions that a run measured, in all sections of its lists; two of one entry are linked.
 
     Raises:

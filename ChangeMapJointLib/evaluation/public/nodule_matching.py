@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ChangeMapJointLib.core.grid import FloatArray, Vector3
-from ChangeMapJointLib.evaluation.public.pairs import Nodule
+from ChangeMapJointLib.evaluation.public.pairs import AnnotatedNodule
 
 HIT_MM = 5.0
 LINK_MM = 15.0
@@ -84,7 +84,12 @@ def link_detections(
 
 
 def score_matching(
-    nodules: Sequence[Nodule], current_mm: FloatArray, prior_mm: FloatArray, links: Links, *, hit_mm: float = HIT_MM
+    nodules: Sequence[AnnotatedNodule],
+    current_mm: FloatArray,
+    prior_mm: FloatArray,
+    links: Links,
+    *,
+    hit_mm: float = HIT_MM,
 ) -> MatchingScore:
     """Score detections and their links against annotated nodules.
 

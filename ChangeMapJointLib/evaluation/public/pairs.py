@@ -27,7 +27,7 @@ class PointLesion:
     Attributes:
         id: number within the pair.
         centre_mm: LPS, in the current scan.
-        diameter_mm: of the sphere; the data set says no size.
+        diameter_mm: of the sphere; the data set gives no size.
     """
 
     id: int
@@ -36,7 +36,7 @@ class PointLesion:
 
 
 @dataclass(frozen=True)
-class Nodule:
+class AnnotatedNodule:
     """A nodule in one or both scans; None where it is not annotated."""
 
     name: str
@@ -104,7 +104,7 @@ class PublicPair:
         points: corresponding points of both, each ``[n, 3]`` in mm, LPS.
         lungs: masks of the lungs in both.
         nodules: over time.
-        notes: what was left out, a sentence each.
+        notes: what was left out, one sentence each.
     """
 
     name: str
@@ -116,11 +116,11 @@ class PublicPair:
     labels: tuple[Path | Relabelled, Path | Relabelled] | None = None
     points: tuple[FloatArray, FloatArray] | None = None
     lungs: tuple[Path, Path] | None = None
-    nodules: tuple[Nodule, ...] = ()
+    nodules: tuple[AnnotatedNodule, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def write_tables(pairs: Sequence[PublicPair], out: Path) -> Path:
+def write_pair_tables(pairs: Sequence[PublicPair], out: Path) -> Path:
     """Write ``pairs.csv`` for ``changemap cohort`` and ``cases.csv`` for ``changemap evaluate`` into a new folder.
 
     Raises:
@@ -185,7 +185,7 @@ def _lesion(lesion: PointLesion) -> dict[str, str]:
     }
 
 
-def _nodule(pair: PublicPair, nodule: Nodule) -> dict[str, str]:
+def _nodule(pair: PublicPair, nodule: AnnotatedNodule) -> dict[str, str]:
     row = {"case": pair.name, "patient": pair.patient, "nodule": nodule.name}
     for names, place in ((("rx", "ry", "rz"), nodule.reference_mm), (("tx", "ty", "tz"), nodule.template_mm)):
         row |= {name: "" if place is None else f"{place[k]:.4f}" for k, name in enumerate(names)}

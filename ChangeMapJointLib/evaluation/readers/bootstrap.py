@@ -9,7 +9,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.evaluation.readers.jafroc import comparisons
-from ChangeMapJointLib.evaluation.readers.log import Reading
+from ChangeMapJointLib.evaluation.readers.log import CaseReading
 from ChangeMapJointLib.evaluation.readers.truth import Hits
 
 DRAWS = 2000
@@ -33,7 +33,7 @@ class Interval:
 class Crossed:
     """The readings of one arm, ``[readers][cases]``; None where a reader did not read a case."""
 
-    readings: Sequence[Sequence[Reading | None]]
+    readings: Sequence[Sequence[CaseReading | None]]
     hits: Sequence[Sequence[Hits | None]] | None
 
     def only(self, other: Crossed) -> Crossed:
@@ -90,7 +90,7 @@ def precision(arm: Crossed) -> Statistic:
 
 
 def false_per_case(arm: Crossed) -> Statistic:
-    """False marks a reading."""
+    """False marks per reading."""
     _, false, _ = _counts(arm)
     return _ratio(false, np.array([[float(h is not None) for h in row] for row in arm.hits or ()]))
 

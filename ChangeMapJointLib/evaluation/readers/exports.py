@@ -29,7 +29,7 @@ def write_exports(folder: Path, study: ReaderStudy) -> list[str]:
     """Write the files into ``folder``, which exists.
 
     Returns:
-        What was not written and why, a sentence each.
+        What was not written and why, one sentence each.
     """
     if study.hits is None or study.lesions is None:
         return ["No files for iMRMC and RJafroc: they need the true lesions."]

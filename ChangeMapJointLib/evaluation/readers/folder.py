@@ -1,4 +1,4 @@
-"""The folder of an evaluated reader study: it appears when it is whole, and never replaces anything else."""
+"""The folder of an evaluated reader study: it appears when it is complete, and never replaces anything else."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TABLES, FIGURES = "tables", "figures"
 CONTENT = {DOCUMENT, PAGE, READINGS, MARKS, TABLES, FIGURES, IDS, IMRMC, RJAFROC}
 
 
-def check_folder(out: Path, *, overwrite: bool = False) -> None:
+def check_study_folder(out: Path, *, overwrite: bool = False) -> None:
     """Check that ``out`` may be written.
 
     Raises:
         InputError: it exists, unless it is an earlier evaluation that may be replaced.
     """
-    result_folder.check_folder(out, document=DOCUMENT, content=CONTENT, overwrite=overwrite)
+    result_folder.check_result_folder(out, document=DOCUMENT, content=CONTENT, overwrite=overwrite)
 
 
 def write_study(out: Path, study: ReaderStudy, *, overwrite: bool = False) -> Path:
@@ -37,7 +37,7 @@ def write_study(out: Path, study: ReaderStudy, *, overwrite: bool = False) -> Pa
     Raises:
         InputError: the folder exists or cannot be written; nothing is left behind.
     """
-    check_folder(out, overwrite=overwrite)
+    check_study_folder(out, overwrite=overwrite)
     with result_folder.whole_folder(out) as part:
         _write_files(part, study)
     return out
@@ -58,7 +58,7 @@ def _write_files(part: Path, study: ReaderStudy) -> None:
         table = pd.DataFrame(list(rows))
         table.to_csv(part / TABLES / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     pictures = draw_study(part / FIGURES, study)
-    page = render_page(document, study_tables(document), pictures, part / FIGURES)
+    page = render_study_page(document, study_tables(document), pictures, part / FIGURES)
     (part / PAGE).write_text(page, encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def _marks(study: ReaderStudy) -> Any:
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def render_page(document: dict[str, Any], tables: list[Table], pictures: list[DrawnFigure], figures: Path) -> str:
+def render_study_page(document: dict[str, Any], tables: list[Table], pictures: list[DrawnFigure], figures: Path) -> str:
     """Render the page; it holds everything and loads nothing."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.evaluation.readers.log import Reading, Session
+from ChangeMapJointLib.evaluation.readers.log import CaseReading, SessionHeader
 from ChangeMapJointLib.evaluation.readers.replay import OpenCase, Replay
 
 EXPECTED = "a reading log (JSON Lines)"
@@ -24,20 +24,20 @@ class LoadedLog:
         session: of the log.
         readings: cases that were submitted, in the order of submission.
         withdrawn: cases that were given up; they may be read again later.
-        open: the case that was being read when the log ends; None if there is none. A resumed session goes on with it.
+        open: the case that was being read when the log ends; None if there is none. A resumed session continues it.
         torn: whether the last line was cut off while it was written. It is left out.
     """
 
     path: Path
-    session: Session
-    readings: tuple[Reading, ...]
+    session: SessionHeader
+    readings: tuple[CaseReading, ...]
     withdrawn: tuple[str, ...]
     open: OpenCase | None
     torn: bool
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should be told, a sentence each."""
+        """What a user should know, one sentence each."""
         said = []
         if self.torn:
             said.append(f"{self.path}: the last line was cut off while it was written; it is left out.")
@@ -58,7 +58,7 @@ def read_log(path: Path | str) -> LoadedLog:
         The session and its readings. A last line that was cut off is left out, and ``torn`` says so.
 
     Raises:
-        InputError: the file cannot be read, is empty, or a line is no event or cannot follow those before it; names
+        InputError: the file cannot be read, is empty, or a line is not an event or cannot follow those before it; names
             the line.
 
     Examples:
@@ -94,7 +94,7 @@ def replay_log(data: bytes, path: Path) -> tuple[Replay, int]:
         The state after the last whole event, and how many bytes hold whole events.
 
     Raises:
-        InputError: a line is no event or cannot follow those before it.
+        InputError: a line is not an event or cannot follow those before it.
     """
     replay, whole = Replay(), 0
     for number, end, line in _lines(data):
@@ -112,7 +112,7 @@ def replay_log(data: bytes, path: Path) -> tuple[Replay, int]:
 
 
 def _may_be_torn(line: bytes) -> bool:
-    """Whether a line that is no JSON may be the beginning of an event, and not of another kind of file."""
+    """Whether a line that is not JSON may be the beginning of an event rather than of another kind of file."""
     begin = b'{"event"'
     return line.startswith(begin) or begin.startswith(line) or not line.strip(b"\0")  # power was cut
 
@@ -127,7 +127,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """The object on a line; None if there is none, for an object that is cut off is never valid JSON."""
+    """The object on a line; None if there is none: an object that is cut off is never valid JSON."""
     try:
         event = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -52,7 +52,7 @@ FIELDS: Mapping[Event, Mapping[str, str]] = {  # beside event, at and clock_s, w
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionHeader:
     """What holds for a whole session.
 
     Attributes:
@@ -105,7 +105,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CaseReading:
     """One case read by one reader in one arm.
 
     Attributes:
@@ -127,7 +127,7 @@ class Reading:
         overlay_s: active time with the overlay shown, in s.
     """
 
-    session: Session
+    session: SessionHeader
     case: str
     arm: Arm
     order: int
@@ -213,18 +213,18 @@ def _check_ranges(kind: Event, event: Mapping[str, Any]) -> None:
             raise InputError(f"{kind}: found {event[name]!r}", field=name, expected=expected)
 
 
-def session_of(event: Mapping[str, Any]) -> Session:
+def session_of(event: Mapping[str, Any]) -> SessionHeader:
     """The session that a session event describes."""
-    values = {name: event[name] for name in Session.__dataclass_fields__ if name in event}
+    values = {name: event[name] for name in SessionHeader.__dataclass_fields__ if name in event}
     values["planned"] = tuple(values.get("planned", ()))
-    return Session(**values)
+    return SessionHeader(**values)
 
 
 def parse_time(text: str) -> datetime:
     """Read a time as the log writes it.
 
     Raises:
-        InputError: it is none, or has no time zone.
+        InputError: it is not a time, or has no time zone.
 
     Examples:
         >>> parse_time("2026-01-01T08:00:00.250Z").microsecond

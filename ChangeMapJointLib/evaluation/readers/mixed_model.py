@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, Reading
+from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, CaseReading
 
 FEW_READERS = 5
 
@@ -45,7 +45,7 @@ class MixedModel:
         case_sd: between cases.
         residual_sd: of what remains.
         readings: number of readings.
-        notes: what to keep in mind, a sentence each.
+        notes: what to keep in mind, one sentence each.
     """
 
     base: Arm
@@ -58,7 +58,7 @@ class MixedModel:
     notes: tuple[str, ...]
 
 
-def fit_mixed_model(readings: Sequence[Reading], periods: Sequence[int]) -> MixedModel | None:
+def fit_mixed_model(readings: Sequence[CaseReading], periods: Sequence[int]) -> MixedModel | None:
     """Fit log(active time) = arm (+ period) + reader + case + residual, by REML.
 
     Args:

@@ -12,14 +12,14 @@ from typing import Literal
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.evaluation.readers.log import SUFFIX, Arm, Mark, Session
-from ChangeMapJointLib.evaluation.readers.worklist import Case, check_name, read_worklist, shuffled
+from ChangeMapJointLib.evaluation.readers.log import SUFFIX, Arm, Mark, SessionHeader
+from ChangeMapJointLib.evaluation.readers.worklist import ReaderCase, check_name, read_worklist, shuffled
 from ChangeMapJointLib.evaluation.readers.writer import ReadingLog
 from ChangeMapJointLib.io.opened_run import OpenedRun, open_run
 
 METHODS = {"sequential": "sequential", "joint": "joint"}  # arm: method of the run whose map it shows
 FIRST_RATING, LOWEST_RATING, HIGHEST_RATING = 50.0, 1.0, 100.0
-SETTLED_S = 0.5  # a threshold that rests so long is logged: once a drag
+SETTLED_S = 0.5  # a threshold is logged when it has rested this long: once per drag
 LONGEST_REASON = 80
 
 State = Literal["waiting", "reading", "paused", "done"]
@@ -59,8 +59,8 @@ class ReadingSession:
         runs: the opened run of each case by its name.
     """
 
-    def __init__(self, log: ReadingLog, cases: Sequence[Case], runs: Mapping[str, OpenedRun]) -> None:
-        """Go on where the log ends."""
+    def __init__(self, log: ReadingLog, cases: Sequence[ReaderCase], runs: Mapping[str, OpenedRun]) -> None:
+        """Continue where the log ends."""
         self.log, self.cases, self.runs = log, tuple(cases), runs
         self._threshold: float | None = None
 
@@ -73,7 +73,7 @@ class ReadingSession:
         return "waiting" if self.log.remaining else "done"
 
     @property
-    def case(self) -> Case | None:
+    def case(self) -> ReaderCase | None:
         """The case that is read, or is next; None at the end."""
         name = self.log.open.case if self.log.open is not None else next(iter(self.log.remaining), "")
         return next((case for case in self.cases if case.name == name), None)
@@ -211,7 +211,7 @@ class ReadingSession:
 
 
 def open_session(request: SessionRequest, viewer: str) -> ReadingSession:
-    """Check the worklist and all its runs, and open the log; an earlier session of these names is gone on with.
+    """Check the worklist and all its runs, and open the log; an earlier session of these names is resumed.
 
     Args:
         request: what it is held on.
@@ -229,11 +229,11 @@ def open_session(request: SessionRequest, viewer: str) -> ReadingSession:
     runs = {case.name: open_case(case) for case in cases}
     path = request.log or request.folder / f"{study}-{reader}-{session}{SUFFIX}"
     planned = tuple(case.name for case in cases)
-    described = Session(study, reader, session, f"changemapjoint {__version__}", viewer, request.seed, planned)
+    described = SessionHeader(study, reader, session, f"changemapjoint {__version__}", viewer, request.seed, planned)
     return ReadingSession(ReadingLog(path, described), cases, runs)
 
 
-def open_case(case: Case, *, check_hashes: bool = True) -> OpenedRun:
+def open_case(case: ReaderCase, *, check_hashes: bool = True) -> OpenedRun:
     """Open the run of a case.
 
     Raises:

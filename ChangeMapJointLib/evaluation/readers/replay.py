@@ -8,12 +8,20 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.evaluation.readers.log import Arm, Mark, Reading, Session, check_event, parse_time, session_of
+from ChangeMapJointLib.evaluation.readers.log import (
+    Arm,
+    CaseReading,
+    Mark,
+    SessionHeader,
+    check_event,
+    parse_time,
+    session_of,
+)
 
 
 @dataclass
 class OpenCase:
-    """The case that is being read; see :class:`Reading` for what the values mean."""
+    """The case that is being read; see :class:`CaseReading` for what the values mean."""
 
     case: str
     arm: Arm
@@ -32,13 +40,15 @@ class OpenCase:
     threshold_changes: int = 0
     overlay_s: float = 0.0
 
-    def reading(self, session: Session, submitted: datetime | None) -> Reading:
+    def reading(self, session: SessionHeader, submitted: datetime | None) -> CaseReading:
         """What was read up to now, as it would be if it were submitted at ``submitted``."""
         values = {
-            name: getattr(self, name) for name in Reading.__dataclass_fields__ if name in OpenCase.__dataclass_fields__
+            name: getattr(self, name)
+            for name in CaseReading.__dataclass_fields__
+            if name in OpenCase.__dataclass_fields__
         }
         values["marks"] = tuple(self.marks[number] for number in sorted(self.marks))
-        return Reading(session=session, submitted=submitted, **values)
+        return CaseReading(session=session, submitted=submitted, **values)
 
 
 class Replay:
@@ -52,8 +62,8 @@ class Replay:
     """
 
     def __init__(self) -> None:
-        self.session: Session | None = None
-        self.readings: list[Reading] = []
+        self.session: SessionHeader | None = None
+        self.readings: list[CaseReading] = []
         self.withdrawn: list[str] = []
         self.open: OpenCase | None = None
         self.at = datetime.fromtimestamp(0, timezone.utc)
@@ -99,7 +109,7 @@ class Replay:
         self.open.overlay_s += seconds * self.open.overlay
 
     def _session(self, event: Mapping[str, Any], at: datetime) -> None:
-        """Begin the session, or go on with it after an interruption, which counts as a pause."""
+        """Begin the session, or resume it after an interruption, which counts as a pause."""
         session = session_of(event)
         if self.session is None:
             self.session = session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.evaluation.readers.load import read_log
-from ChangeMapJointLib.evaluation.readers.log import ARMS, MARGIN_MM, SUFFIX, Arm, Reading
+from ChangeMapJointLib.evaluation.readers.log import ARMS, MARGIN_MM, SUFFIX, Arm, CaseReading
 from ChangeMapJointLib.evaluation.readers.study_document import study_document
 from ChangeMapJointLib.evaluation.readers.truth import Hits, StudyLesion, match_marks, read_study_truth
 
@@ -28,7 +28,7 @@ class ReaderStudy:
         document: all figures as plain JSON values; ``docs/reader-study.md`` describes them.
     """
 
-    readings: tuple[Reading, ...]
+    readings: tuple[CaseReading, ...]
     hits: tuple[Hits, ...] | None
     lesions: Mapping[str, tuple[StudyLesion, ...]] | None
     document: Mapping[str, Any]
@@ -104,9 +104,9 @@ def log_files(logs: Iterable[Path | str] | Path | str) -> list[Path]:
     return list(unique.values())[::-1]
 
 
-def _gather(files: Sequence[Path]) -> tuple[tuple[Reading, ...], list[str]]:
+def _gather(files: Sequence[Path]) -> tuple[tuple[CaseReading, ...], list[str]]:
     """All readings of one study in a fixed order, and what was left out."""
-    readings: list[Reading] = []
+    readings: list[CaseReading] = []
     notes: list[str] = []
     where: dict[tuple[str, Arm, str], Path] = {}
     sessions: dict[tuple[str, str], Path] = {}
@@ -142,7 +142,7 @@ def _gather(files: Sequence[Path]) -> tuple[tuple[Reading, ...], list[str]]:
 
 
 def _lesions_of(
-    reading: Reading, lesions: Mapping[str, tuple[StudyLesion, ...]], truth: Path
+    reading: CaseReading, lesions: Mapping[str, tuple[StudyLesion, ...]], truth: Path
 ) -> tuple[StudyLesion, ...]:
     if reading.case not in lesions:
         raise InputError(
@@ -153,7 +153,7 @@ def _lesions_of(
     return lesions[reading.case]
 
 
-def _row(reading: Reading, hits: Hits | None) -> dict[str, Any]:
+def _row(reading: CaseReading, hits: Hits | None) -> dict[str, Any]:
     """A reading as a row of ``readings.csv``."""
     session = reading.session
     row: dict[str, Any] = {

@@ -13,7 +13,7 @@ from ChangeMapJointLib import __version__
 from ChangeMapJointLib.evaluation.readers import bootstrap
 from ChangeMapJointLib.evaluation.readers.bootstrap import MEASURES, Crossed, Interval
 from ChangeMapJointLib.evaluation.readers.jafroc import figure_of_merit, figure_of_merit_name
-from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, Reading
+from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm, CaseReading
 from ChangeMapJointLib.evaluation.readers.mixed_model import fit_mixed_model
 from ChangeMapJointLib.evaluation.readers.rank_tests import RankTest, rank_sum, signed_rank
 from ChangeMapJointLib.evaluation.readers.truth import Hits
@@ -23,7 +23,7 @@ SCORED = ("recall", "precision", "false_per_case", "merit")  # measures that nee
 
 
 def study_document(
-    readings: Sequence[Reading], hits: Sequence[Hits] | None, margin_mm: float, seed: int, notes: Sequence[str]
+    readings: Sequence[CaseReading], hits: Sequence[Hits] | None, margin_mm: float, seed: int, notes: Sequence[str]
 ) -> dict[str, Any]:
     """Compute all figures of a study as plain JSON values.
 
@@ -71,7 +71,7 @@ def study_document(
 
 
 def _crossed(
-    arm: Arm, readers: Sequence[str], cases: Sequence[str], readings: Sequence[Reading], hits: Sequence[Hits] | None
+    arm: Arm, readers: Sequence[str], cases: Sequence[str], readings: Sequence[CaseReading], hits: Sequence[Hits] | None
 ) -> Crossed:
     index = {(r.session.reader, r.case): i for i, r in enumerate(readings) if r.arm == arm}
     places = [[index.get((reader, case)) for case in cases] for reader in readers]
@@ -114,7 +114,7 @@ def _pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     return [(a, b) for i, a in enumerate(arms) for b in arms[i + 1 :]]
 
 
-def time_tests(readings: Sequence[Reading]) -> list[dict[str, Any]]:
+def time_tests(readings: Sequence[CaseReading]) -> list[dict[str, Any]]:
     """Rank tests of the reading times of each reader between two arms, Holm-corrected over readers and pairs."""
     tests: list[dict[str, Any]] = []
     for reader in sorted({r.session.reader for r in readings}):
@@ -139,7 +139,7 @@ def _plain(test: RankTest) -> dict[str, Any]:
     return {"p": test.p, "smallest_p": test.smallest_p, "n": list(test.n), "exact": test.exact}
 
 
-def periods(readings: Sequence[Reading]) -> list[int]:
+def periods(readings: Sequence[CaseReading]) -> list[int]:
     """For each reading the number of its session among those of its reader, by time, from 1."""
     first: dict[tuple[str, str], Any] = {}
     for r in readings:
@@ -151,7 +151,7 @@ def periods(readings: Sequence[Reading]) -> list[int]:
     return [order[r.session.reader, r.session.session] for r in readings]
 
 
-def _group(readings: Sequence[Reading], hits: Sequence[Hits] | None, reader: str, arm: Arm) -> dict[str, Any]:
+def _group(readings: Sequence[CaseReading], hits: Sequence[Hits] | None, reader: str, arm: Arm) -> dict[str, Any]:
     """The figures of one reader in one arm."""
     chosen = [i for i, r in enumerate(readings) if r.session.reader == reader and r.arm == arm]
     entry: dict[str, Any] = {"reader": reader, "arm": arm, "cases": len(chosen)}
@@ -188,18 +188,18 @@ def _group(readings: Sequence[Reading], hits: Sequence[Hits] | None, reader: str
     }
 
 
-def _lesion_counts(readings: Sequence[Reading], hits: Sequence[Hits]) -> dict[str, int]:
+def _lesion_counts(readings: Sequence[CaseReading], hits: Sequence[Hits]) -> dict[str, int]:
     return {r.case: h.lesions for r, h in zip(readings, hits, strict=True)}
 
 
 def _notes(
-    readings: Sequence[Reading],
+    readings: Sequence[CaseReading],
     readers: Sequence[str],
     cases: Sequence[str],
     arms: Sequence[Arm],
     tests: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """What to keep in mind, a sentence each."""
+    """What to keep in mind, one sentence each."""
     notes = []
     missing = len(readers) * len(cases) * len(arms) - len(readings)
     if missing:
@@ -237,8 +237,8 @@ def _notes(
     return notes
 
 
-def _by_session(readings: Sequence[Reading]) -> dict[tuple[str, str], list[Reading]]:
-    groups: dict[tuple[str, str], list[Reading]] = {}
+def _by_session(readings: Sequence[CaseReading]) -> dict[tuple[str, str], list[CaseReading]]:
+    groups: dict[tuple[str, str], list[CaseReading]] = {}
     for reading in readings:
         groups.setdefault((reading.session.reader, reading.session.session), []).append(reading)
     return groups

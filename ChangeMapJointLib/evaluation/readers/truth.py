@@ -111,7 +111,7 @@ def read_study_truth(path: Path | str) -> tuple[dict[str, tuple[StudyLesion, ...
         path: a table of cases, or of lesions; see the top of this module.
 
     Returns:
-        The lesions of every case by its name, and what could not be used, a sentence each.
+        The lesions of every case by its name, and what could not be used, one sentence each.
 
     Raises:
         InputError: the file cannot be read, a column is missing, or a value is wrong.

@@ -18,7 +18,7 @@ NAME = re.compile(r"[\w.+-]{1,60}")  # it becomes part of a file's name
 
 
 @dataclass(frozen=True)
-class Case:
+class ReaderCase:
     """One case of a session.
 
     Attributes:
@@ -36,7 +36,7 @@ class Case:
     template: Path | None = None
 
 
-def read_worklist(path: Path, arm: Arm | None) -> tuple[Case, ...]:
+def read_worklist(path: Path, arm: Arm | None) -> tuple[ReaderCase, ...]:
     """Read a worklist: CSV in UTF-8 with columns ``case``, ``run`` and maybe ``arm``, ``reference``, ``template``.
 
     Paths are relative to the file. A case may have several rows, one for each arm; a row without an arm serves for all.
@@ -56,11 +56,11 @@ def read_worklist(path: Path, arm: Arm | None) -> tuple[Case, ...]:
     return tuple(_case(path, name, [(line, row) for line, row in rows if row["case"] == name], arm) for name in names)
 
 
-def shuffled(cases: Sequence[Case], seed: int, reader: str, session: str) -> tuple[Case, ...]:
+def shuffled(cases: Sequence[ReaderCase], seed: int, reader: str, session: str) -> tuple[ReaderCase, ...]:
     """Return the cases in the random order that seed, reader and session fix; every session has another one.
 
     Examples:
-        >>> cases = [Case(name, "unaided", Path(name)) for name in "abcde"]
+        >>> cases = [ReaderCase(name, "unaided", Path(name)) for name in "abcde"]
         >>> [case.name for case in shuffled(cases, 1, "R1", "1")] == [c.name for c in shuffled(cases, 1, "R1", "1")]
         True
     """
@@ -118,7 +118,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
-def _case(path: Path, name: str, rows: list[tuple[int, dict[str, str]]], arm: Arm | None) -> Case:
+def _case(path: Path, name: str, rows: list[tuple[int, dict[str, str]]], arm: Arm | None) -> ReaderCase:
     if arm is None:
         chosen = rows if len(rows) == 1 and rows[0][1]["arm"] else []
     else:
@@ -135,4 +135,4 @@ def _case(path: Path, name: str, rows: list[tuple[int, dict[str, str]]], arm: Ar
     row = chosen[0][1]
     reference, template = (path.parent / row[side] if row[side] else None for side in ("reference", "template"))
     kind: Arm = arm or row["arm"]  # type: ignore[assignment]
-    return Case(name, kind, path.parent / row["run"], reference, template)
+    return ReaderCase(name, kind, path.parent / row["run"], reference, template)

@@ -20,8 +20,8 @@ from ChangeMapJointLib.evaluation.readers.log import (
     FORMAT,
     VERSION,
     Arm,
-    Reading,
-    Session,
+    CaseReading,
+    SessionHeader,
     format_time,
 )
 from ChangeMapJointLib.evaluation.readers.replay import OpenCase, Replay
@@ -59,12 +59,12 @@ class ReadingLog:
     def __init__(
         self,
         path: Path | str,
-        session: Session,
+        session: SessionHeader,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] | None = None,
     ) -> None:
-        """Create the log, or go on with it.
+        """Create the log, or continue it.
 
         Args:
             path: the file; its folder must exist.
@@ -112,7 +112,7 @@ class ReadingLog:
         return self._replay.open
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[CaseReading, ...]:
         """The cases that were submitted."""
         return tuple(self._replay.readings)
 
@@ -167,7 +167,7 @@ class ReadingLog:
         self._write("overlay", case=self._case, shown=shown)
 
     def set_threshold(self, threshold: float) -> None:
-        """Write that the overlay's threshold was changed, in [0, 1]; once a drag, not for every step."""
+        """Write that the overlay's threshold was changed, in [0, 1]; once per drag, not at every step."""
         self._write("threshold", case=self._case, threshold=float(threshold))
 
     def pause(self, reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Whose objects these are: as the current scan says, or nobody's."""
+"""The patient that the objects name: that of the current scan, or none."""
 
 from __future__ import annotations
 

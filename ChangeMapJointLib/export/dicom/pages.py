@@ -84,14 +84,14 @@ def document(content: DicomContent, sheets: Sequence[Sheet]) -> Dataset:
     result.SourceInstanceSequence = _key_images(content)
     first = _summary(content, identity=True)
     first.footer(_footer(content, 1, len(sheets)))
-    pdf = write_pdf([first, *sheets[1:]], content)
+    pdf = pdf_of_pictures([first, *sheets[1:]], content)
     result.EncapsulatedDocumentLength = len(pdf)
     result.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
     finish(content, result, "Change: report")
     return result
 
 
-def write_pdf(sheets: Sequence[Sheet], content: DicomContent) -> bytes:
+def pdf_of_pictures(sheets: Sequence[Sheet], content: DicomContent) -> bytes:
     """Return the sheets as a PDF of pictures, with the time of the result instead of the clock's."""
     buffer = io.BytesIO()
     first, *rest = [sheet.image for sheet in sheets]
@@ -111,7 +111,7 @@ def write_pdf(sheets: Sequence[Sheet], content: DicomContent) -> bytes:
 
 
 def draw(content: DicomContent) -> list[Sheet]:
-    """Draw the pages: verdict and list, one page a finding, what was not seen; they do not say whose they are."""
+    """Draw the pages: verdict and list, one page per finding, what was not seen; they do not name the patient."""
     report = content.report
     sheets = [_summary(content, identity=False)]
     if report is not None:

@@ -63,18 +63,18 @@ class Sheet:
             x = MARGIN + number * (wide + 10)
             size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
             self.image.paste(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), (x, self.y))
-            self._draw.text((x, self.y + high + 3), plain(caption), fill=GREY, font=font(13))
+            self._draw.text((x, self.y + high + 3), drawable(caption), fill=GREY, font=font(13))
         self.y += high + 26
 
     def signature(self, text: str) -> None:
         """Draw a line to sign on at the bottom of the page."""
         y = BOTTOM - 30
         self._draw.line([(MARGIN, y), (WIDTH - MARGIN, y)], fill=BLACK, width=1)
-        self._draw.text((MARGIN, y + 4), plain(text), fill=GREY, font=font(13))
+        self._draw.text((MARGIN, y + 4), drawable(text), fill=GREY, font=font(13))
 
     def footer(self, text: str) -> None:
         """Write the line at the foot of the page."""
-        self._draw.text((MARGIN, HEIGHT - 46), plain(text), fill=GREY, font=font(13))
+        self._draw.text((MARGIN, HEIGHT - 46), drawable(text), fill=GREY, font=font(13))
 
     @property
     def pixels(self) -> Pixels:
@@ -82,7 +82,7 @@ class Sheet:
         return np.asarray(self.image)
 
 
-def plain(text: str) -> str:
+def drawable(text: str) -> str:
     """Return ``text`` with the signs that the typeface lacks replaced."""
     return text.translate(_PLAIN)
 
@@ -90,7 +90,7 @@ def plain(text: str) -> str:
 def wrapped(text: str, size: int) -> list[str]:
     """Break a paragraph into lines that fit the page."""
     lines, line = [], ""
-    for word in plain(text).split():
+    for word in drawable(text).split():
         longer = f"{line} {word}" if line else word
         if line and font(size).getlength(longer) > WIDTH - 2 * MARGIN:
             lines.append(line)

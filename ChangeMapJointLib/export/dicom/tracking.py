@@ -34,7 +34,7 @@ def earlier_tracking(folder: Path, findings: Sequence[Finding], template: Source
         template: images of this comparison's prior scan.
 
     Raises:
-        InputError: the folder is none of an export, its segmentation is damaged, or it is of another scan.
+        InputError: the folder is not an export, its segmentation is damaged, or it belongs to another scan.
     """
     path = folder / SEGMENTATION_FILE
     if not path.exists():
@@ -44,7 +44,7 @@ def earlier_tracking(folder: Path, findings: Sequence[Finding], template: Source
     with parsing(path.name):
         segmentation = pydicom.dcmread(path)
         if segmentation.SOPClassUID != SegmentationStorage:
-            raise InputError("is no segmentation", field=path)
+            raise InputError("is not a segmentation", field=path)
         series = str(segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID)
         if series != template.series_uid:
             raise InputError(

@@ -56,7 +56,7 @@ def _refer_to_all_series(scan: SourceImages, result: Dataset) -> None:
 
 
 def segmentation(content: DicomContent) -> Dataset | None:
-    """Return the Segmentation: one segment a finding, the region of change; None without findings.
+    """Return the Segmentation: one segment per finding, the region of change; None without findings.
 
     Segment numbers are the ids of the findings where these run from 1 without gaps, as they do.
     """

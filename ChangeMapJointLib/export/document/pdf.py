@@ -85,7 +85,7 @@ def _fonts() -> frozenset[int]:
     return frozenset(face.face.charToGlyph)
 
 
-def shown(text: str) -> str:
+def paragraph_text(text: str) -> str:
     """Return text for a paragraph: without what the typeface lacks, and with its markup escaped."""
     plain = text.translate(_SIGNS)
     if any(ord(sign) not in _fonts() for sign in plain if not sign.isspace()):
@@ -152,7 +152,7 @@ class _Page:
         yield self.grid([["", "Date", "Scan", "Voxels", "Voxel size (mm)"], *map(self.scan, ("reference", "template"))])
         yield Paragraph("Registration", self.heading)
         colour = COLOURS.get(content.verdict, "#000000")
-        yield self.text(f'<font color="{colour}"><b>Verdict: {shown(content.verdict)}</b></font>', raw=True)
+        yield self.text(f'<font color="{colour}"><b>Verdict: {paragraph_text(content.verdict)}</b></font>', raw=True)
         reasons = [*content.gate, *content.quality.get("reasons", [])]
         for reason in reasons[:MOST_REASONS]:
             yield self.text(f"- {reason}")
@@ -273,7 +273,7 @@ class _Page:
         """A paragraph; ``raw`` for text with markup of our own."""
         from reportlab.platypus import Paragraph
 
-        return Paragraph(text if raw else shown(text), style or self.body)
+        return Paragraph(text if raw else paragraph_text(text), style or self.body)
 
     def grid(self, rows: Sequence[Sequence[str]]) -> Any:
         """A table with a head, as wide as the page, with columns as wide as they need."""
@@ -286,7 +286,7 @@ class _Page:
         ]
         scale = self.width / sum(wanted)
         cells = [[self.text(str(cell), style=self.small) for cell in row] for row in rows]
-        cells[0] = [self.text(f"<b>{shown(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
+        cells[0] = [self.text(f"<b>{paragraph_text(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
         lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
         return Table(cells, [w * scale for w in wanted], repeatRows=1, style=[*_TOP, *lines])
 

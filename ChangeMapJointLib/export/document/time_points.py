@@ -23,7 +23,7 @@ UNMEASURED = "not measured"
 
 
 @dataclass(frozen=True)
-class Track:
+class DiameterTrack:
     """One lesion: its longest axial diameter in mm at each time point; None if not measured, 0 where absent."""
 
     name: str
@@ -40,10 +40,10 @@ class TimePoints:
     """
 
     dates: tuple[str, ...]
-    tracks: tuple[Track, ...]
+    tracks: tuple[DiameterTrack, ...]
 
     @property
-    def targets(self) -> tuple[Track, ...]:
+    def targets(self) -> tuple[DiameterTrack, ...]:
         """The largest lesions of the first scan, at most two."""
         large = [track for track in self.tracks if (track.diameters_mm[0] or 0.0) >= TARGET_MM]
         return tuple(sorted(large, key=lambda track: -(track.diameters_mm[0] or 0.0))[:MOST_TARGETS])
@@ -70,7 +70,7 @@ class TimePoints:
         """What the measurements alone say of a time point after the first: ``PD``, ``PR``, ``CR``, ``SD`` or ``NE``.
 
         Examples:
-            >>> points = TimePoints(("a", "b"), (Track("1", (20.0, 13.0)),))
+            >>> points = TimePoints(("a", "b"), (DiameterTrack("1", (20.0, 13.0)),))
             >>> points.category(1)
             'PR'
         """
@@ -88,7 +88,7 @@ class TimePoints:
         return "PR" if now <= RESPONSE * first else "SD"
 
     def rows(self) -> list[list[str]]:
-        """The table: head, a row a lesion, the sum, its change, and the category."""
+        """The table: head, one row per lesion, the sum, its change, and the category."""
         targets = {id(track) for track in self.targets}
         rows = [["Longest axial diameter (mm)", *self.dates]]
         for track in self.tracks:
@@ -105,7 +105,7 @@ class TimePoints:
         return rows
 
     def sentences(self) -> list[str]:
-        """What a reader has to know of the table."""
+        """What a reader should know about the table."""
         return [
             "In the manner of RECIST 1.1 for the lung alone: at most two targets of 10 mm or more in the first scan; "
             "PD also with a new lesion. Lesions that no comparison lists as changed are not in the table. "
@@ -148,7 +148,7 @@ def time_points(runs: Sequence[Mapping[str, Any]]) -> TimePoints:
     for track in tracks:
         track.extend([None] * (len(runs) + 1 - len(track)))
     names = tuple(date or f"scan {number}" for number, date in enumerate(dates, 1))
-    return TimePoints(names, tuple(Track(f"Lesion {n}", tuple(track)) for n, track in enumerate(tracks, 1)))
+    return TimePoints(names, tuple(DiameterTrack(f"Lesion {n}", tuple(track)) for n, track in enumerate(tracks, 1)))
 
 
 def _scan(run: Mapping[str, Any], side: str) -> Any:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from pydicom.dataset import Dataset
 
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.io.archive.entries import Archive, Series, Study
+from ChangeMapJointLib.io.archive.entries import Archive, ArchiveSeries, Study
 from ChangeMapJointLib.io.dicom.values import as_numbers, as_text
 
 FEWEST = 20  # images of a scan of the chest; scouts and dose reports have one or two
@@ -39,7 +39,7 @@ class Candidate:
         chest: -1 if its words name another part of the body, 1 if they name the chest, else 0.
     """
 
-    series: Series
+    series: ArchiveSeries
     lung_kernel: bool
     thickness_mm: float
     kernel: str = ""
@@ -70,7 +70,7 @@ def candidates(archive: Archive, study: Study) -> list[Candidate]:
     return sorted((one for one in result if one.chest >= 0), key=lambda one: one.rank, reverse=True)
 
 
-def candidate(series: Series, header: Dataset) -> Candidate:
+def candidate(series: ArchiveSeries, header: Dataset) -> Candidate:
     """Return a series with what one of its headers says."""
     kernel = header.get("ConvolutionKernel")
     name = as_text(kernel[0] if isinstance(kernel, (list, tuple)) and kernel else kernel)
@@ -141,7 +141,7 @@ def _of_patient(archive: Archive, patient: str) -> list[Study]:
     """The CT studies of a patient.
 
     Raises:
-        InputError: there is none; or the number has signs by which an archive finds several patients.
+        InputError: there is none; or the number has characters by which an archive finds several patients.
     """
     if not patient or any(sign in patient for sign in "*?\\"):
         raise InputError(field="patient", value=patient, expected="the number of one patient, without * and ?")

@@ -23,8 +23,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 )
 
 from ChangeMapJointLib.io.archive.entries import (
+    ArchiveSeries,
     Sent,
-    Series,
     Study,
     checked_uid,
     missing_files,
@@ -57,18 +57,18 @@ class DimseArchive:
         query.ModalitiesInStudy = "" if study else "CT"
         return [study_of(answer) for answer in self._find(query)]
 
-    def series(self, study: Study) -> list[Series]:
+    def series(self, study: Study) -> list[ArchiveSeries]:
         """List the series of a study."""
         keys = dict.fromkeys(("SeriesInstanceUID", "Modality", "SeriesDescription", "BodyPartExamined"), "")
         keys |= dict.fromkeys(("ProtocolName", "NumberOfSeriesRelatedInstances"), "")
         return [series_of(a, study) for a in self._find(_query("SERIES", StudyInstanceUID=study.uid, **keys))]
 
-    def instances(self, series: Series) -> list[str]:
+    def instances(self, series: ArchiveSeries) -> list[str]:
         """List the SOPInstanceUIDs of a series."""
         query = _query("IMAGE", StudyInstanceUID=series.study.uid, SeriesInstanceUID=series.uid, SOPInstanceUID="")
         return sorted({checked_uid(answer.SOPInstanceUID) for answer in self._find(query)})
 
-    def header(self, series: Series, instance: str, folder: Path) -> Dataset:
+    def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Fetch one image and read its header."""
         self.fetch(series, [instance], folder, lambda: None)
         path = folder / f"{instance}.dcm"
@@ -76,7 +76,7 @@ class DimseArchive:
             raise ConnectionLost("the archive did not send the image that it lists")
         return dcmread(path, stop_before_pixels=True)
 
-    def fetch(self, series: Series, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
+    def fetch(self, series: ArchiveSeries, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
         """Fetch images by C-GET."""
         failure: list[OSError] = []
         wanted = set(instances)
@@ -190,7 +190,7 @@ def _query(level: str, **keys: str) -> Dataset:
     return query
 
 
-def _image_queries(series: Series, instances: Sequence[str]) -> list[Dataset]:
+def _image_queries(series: ArchiveSeries, instances: Sequence[str]) -> list[Dataset]:
     """The series as a whole, or its images one by one where few are wanted."""
     place = {"StudyInstanceUID": series.study.uid, "SeriesInstanceUID": series.uid}
     if len(instances) > FEW or len(instances) == series.count:

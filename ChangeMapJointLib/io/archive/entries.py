@@ -31,7 +31,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Series:
+class ArchiveSeries:
     """A series of a study.
 
     Attributes:
@@ -58,20 +58,20 @@ class Archive(Protocol):
     def studies(self, *, patient: str = "", study: str = "") -> list[Study]:
         """Find studies with CT of a patient, or one study."""
 
-    def series(self, study: Study) -> list[Series]:
+    def series(self, study: Study) -> list[ArchiveSeries]:
         """List the series of a study."""
 
-    def instances(self, series: Series) -> list[str]:
+    def instances(self, series: ArchiveSeries) -> list[str]:
         """List the SOPInstanceUIDs of a series."""
 
-    def header(self, series: Series, instance: str, folder: Path) -> Dataset:
+    def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Read the header of one image; ``folder`` may be used for a file."""
 
-    def fetch(self, series: Series, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
+    def fetch(self, series: ArchiveSeries, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
         """Write images as ``UID.dcm`` into ``folder``, each at once; ``got`` is called after each."""
 
     def store(self, files: Sequence[Path], sent: Sent) -> None:
-        """Send files, and say of each what became of it as soon as that is known."""
+        """Send files, and yield what became of each as soon as that is known."""
 
 
 def checked_uid(uid: object) -> str:
@@ -82,7 +82,7 @@ def checked_uid(uid: object) -> str:
     """
     text = str(uid).strip()
     if not _UID.fullmatch(text) or len(text) > 64:
-        raise ValueError(f"the archive answered with the UID {text[:70]!r}, which is none")
+        raise ValueError(f"the archive answered with the UID {text[:70]!r}, which is not a UID")
     return text
 
 
@@ -92,13 +92,13 @@ def study_of(answer: Dataset) -> Study:
     return Study(checked_uid(answer.StudyInstanceUID), patient, date.replace(".", ""), time)
 
 
-def series_of(answer: Dataset, study: Study) -> Series:
+def series_of(answer: Dataset, study: Study) -> ArchiveSeries:
     """The series of an answer to a query."""
     keys = ("SeriesDescription", "ProtocolName", "BodyPartExamined", "StudyDescription")
     words = " ".join(as_text(answer.get(key)) for key in keys).lower()
     count = as_text(answer.get("NumberOfSeriesRelatedInstances"))
     number = int(count) if count.isdecimal() else 0
-    return Series(study, checked_uid(answer.SeriesInstanceUID), as_text(answer.get("Modality")), number, words)
+    return ArchiveSeries(study, checked_uid(answer.SeriesInstanceUID), as_text(answer.get("Modality")), number, words)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -112,5 +112,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def missing_files(folder: Path, instances: Iterable[str]) -> list[str]:
-    """Those of the images that are not yet in ``folder``."""
+    """The images that are not yet in ``folder``."""
     return [uid for uid in instances if not (folder / f"{uid}.dcm").is_file()]

@@ -20,7 +20,7 @@ _DIMSE = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>\[[0-9A-Fa-f:.]+\]|[^@:/\
 
 
 class ConnectionLost(Exception):
-    """The connection failed in a way that may pass: it is worth another try."""
+    """The connection failed in a way that may pass: trying again is worth it."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def parse_peer(text: str, argument: str = "to", *, calling: str = CALLING, tls: 
     Args:
         text: the address.
         argument: named in errors.
-        calling: our own AE title, at most 16 signs.
+        calling: our own AE title, at most 16 characters.
         tls: how the connection is encrypted; with an https address the default is the system's certificates.
 
     Raises:
-        InputError: it is no address, or a needed package is missing.
+        InputError: it is not an address, or a needed package is missing.
 
     Examples:
         >>> peer = parse_peer("ORTHANC@localhost:4242")
@@ -118,7 +118,7 @@ def parse_peer(text: str, argument: str = "to", *, calling: str = CALLING, tls: 
         'https://pacs.example/dicom-web'
     """
     if not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]{1,16}", calling):
-        raise InputError(field="aet", value=calling, expected="an AE title of at most 16 signs")
+        raise InputError(field="aet", value=calling, expected="an AE title of at most 16 characters")
     if text.startswith(("http://", "https://")):
         _need("dicomweb_client")
         parts = urlsplit(text)

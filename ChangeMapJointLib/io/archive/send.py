@@ -92,10 +92,10 @@ def send_objects(
 
 
 def objects_in(folder: Path) -> tuple[Path, ...]:
-    """Return the DICOM files of an export, those first that others refer to.
+    """Return the DICOM files of an export; those that others refer to come first.
 
     Raises:
-        InputError: there is none, or a file is no DICOM object of ours: nothing else is sent.
+        InputError: there is none, or a file is not a DICOM object of this program: nothing else is sent.
     """
     if not folder.is_dir():
         raise InputError("no such folder", field=folder, expected="the folder of DICOM objects that an export wrote")
@@ -107,7 +107,7 @@ def objects_in(folder: Path) -> tuple[Path, ...]:
         try:
             header = dcmread(path, specific_tags=["Modality", "ManufacturerModelName"], stop_before_pixels=True)
         except (InvalidDicomError, OSError, EOFError) as error:
-            raise InputError(f"is no DICOM object ({reason_of(error)})", field=path) from error
+            raise InputError(f"is not a DICOM object ({reason_of(error)})", field=path) from error
         if not str(header.get("ManufacturerModelName", "")).startswith("ChangeMapJoint"):
             raise InputError(
                 "was not made by changemap export, and is not sent", field=path, remedy="move it elsewhere"

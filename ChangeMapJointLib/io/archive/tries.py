@@ -1,4 +1,4 @@
-"""Another try where a connection failed in a way that may pass."""
+"""Try again where a connection failed in a way that may pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def archive_of(peer: Peer) -> Archive:
-    """Return what speaks with an archive."""
+    """Return the client for an archive."""
     if peer.url:
         from ChangeMapJointLib.io.archive.web import WebArchive
 

@@ -15,7 +15,15 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
-from ChangeMapJointLib.io.archive.entries import Sent, Series, Study, checked_uid, series_of, study_of, write_whole
+from ChangeMapJointLib.io.archive.entries import (
+    ArchiveSeries,
+    Sent,
+    Study,
+    checked_uid,
+    series_of,
+    study_of,
+    write_whole,
+)
 from ChangeMapJointLib.io.archive.peer import CONNECT_S, ConnectionLost, Peer
 
 ANSWER_S = 60.0
@@ -55,27 +63,27 @@ class WebArchive:
             answers = _every(partial(self._client.search_for_studies, search_filters=filters), "StudyInstanceUID")
             return [study_of(answer) for answer in answers]
 
-    def series(self, study: Study) -> list[Series]:
+    def series(self, study: Study) -> list[ArchiveSeries]:
         """List the series of a study."""
         fields = ["SeriesDescription", "BodyPartExamined", "ProtocolName", "NumberOfSeriesRelatedInstances", "Modality"]
         with self._answered():
             answers = _every(partial(self._client.search_for_series, study.uid, fields=fields), "SeriesInstanceUID")
             return [series_of(answer, study) for answer in answers]
 
-    def instances(self, series: Series) -> list[str]:
+    def instances(self, series: ArchiveSeries) -> list[str]:
         """List the SOPInstanceUIDs of a series."""
         with self._answered():
             search = partial(self._client.search_for_instances, series.study.uid, series.uid)
             return sorted(checked_uid(answer.SOPInstanceUID) for answer in _every(search, "SOPInstanceUID"))
 
-    def header(self, series: Series, instance: str, folder: Path) -> Dataset:
+    def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Read the header of one image; no pixels are transferred."""
         del folder
         with self._answered():
             answer = self._client.retrieve_instance_metadata(series.study.uid, series.uid, instance)
             return Dataset.from_json(answer, bulk_data_uri_handler=lambda *_: b"")  # no pixels
 
-    def fetch(self, series: Series, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
+    def fetch(self, series: ArchiveSeries, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
         """Fetch images one by one."""
         for uid in instances:
             with self._answered():

@@ -16,7 +16,7 @@ from ChangeMapJointLib.io.sources import SourceFile, open_source, plain_file
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageFiles:
     """The files of a source, and what a DICOMDIR says about them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Source:
 
 
 @contextmanager
-def open_scan(path: Path) -> Iterator[Source]:
+def open_scan(path: Path) -> Iterator[ImageFiles]:
     """Open the files of a folder, of a zip archive, the one file at ``path``, or those that a DICOMDIR lists.
 
     If some of the files that a DICOMDIR lists are not found under their names, its whole folder is searched.
@@ -41,10 +41,10 @@ def open_scan(path: Path) -> Iterator[Source]:
     """
     if path.is_file() and is_dicomdir(plain_file(path, path.name)):
         root = path.parent
-        names = [name for group in references(plain_file(path, path.name)).values() for name in group]
+        names = [name for group in listed_names(plain_file(path, path.name)).values() for name in group]
         paths = [root / PurePosixPath(name) for name in names]
         if names and all(_inside(name) for name in names) and all(file.is_file() for file in paths):
-            yield Source(tuple(plain_file(file, name) for file, name in zip(paths, names, strict=True)))
+            yield ImageFiles(tuple(plain_file(file, name) for file, name in zip(paths, names, strict=True)))
             return
         with open_source(root) as files:
             yield _with_contents(files)
@@ -53,7 +53,7 @@ def open_scan(path: Path) -> Iterator[Source]:
         yield _with_contents(files)
 
 
-def references(file: SourceFile) -> dict[str, list[str]]:
+def listed_names(file: SourceFile) -> dict[str, list[str]]:
     """Return the file names in a DICOMDIR, relative to its folder, by SeriesInstanceUID; none if it is damaged."""
     names: dict[str, list[str]] = defaultdict(list)
     try:
@@ -77,20 +77,20 @@ def _inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _with_contents(files: tuple[SourceFile, ...]) -> Source:
+def _with_contents(files: tuple[SourceFile, ...]) -> ImageFiles:
     """Return the files without the DICOMDIRs, and what these list; names are compared regardless of file system."""
     tables = [file for file in files if PurePath(file.name).name.upper() == DICOMDIR]
     if not tables:
-        return Source(files)
+        return ImageFiles(files)
     present = {_normalised(file.name) for file in files}
     listed: dict[str, int] = defaultdict(int)
     missing: dict[str, int] = defaultdict(int)
     for table in tables:
         folder = PurePath(table.name).parent
-        for series, names in references(table).items():
+        for series, names in listed_names(table).items():
             listed[series] += len(names)
             missing[series] += sum(_normalised(str(folder / name)) not in present for name in names)
-    return Source(tuple(file for file in files if file not in tables), dict(listed), dict(missing))
+    return ImageFiles(tuple(file for file in files if file not in tables), dict(listed), dict(missing))
 
 
 def _normalised(name: str) -> str:

@@ -40,7 +40,7 @@ class SourceImages:
     """The images of one scan.
 
     Attributes:
-        images: one dataset a file, in the order of the slices, with no element but those of :data:`PATIENT`,
+        images: one dataset per file, in the order of the slices, with no element but those of :data:`PATIENT`,
             :data:`STUDY`, :data:`IMAGE` and the geometry of frames.
         slices: (number in ``images``, frame number from 1) of each slice, in the order of z.
         positions_vox: slice number on ``grid`` of each slice, not always whole where slices are uneven.

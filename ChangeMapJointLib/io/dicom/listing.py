@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.io.dicom.dicomdir import Source
+from ChangeMapJointLib.io.dicom.dicomdir import ImageFiles
 from ChangeMapJointLib.io.dicom.stacks import Stack
 from ChangeMapJointLib.io.sources import IMAGE_FILES, PACKED
 from ChangeMapJointLib.scan.volume import Acquisition
@@ -17,7 +17,7 @@ MAX_LISTED = 20  # series in one message
 
 
 @dataclass(frozen=True)
-class Series:
+class ListedSeries:
     """One stack of images in a source.
 
     Attributes:
@@ -27,7 +27,7 @@ class Series:
         acquisition: description, kernel, slice thickness, date; nothing that identifies the patient.
         problem: why it cannot be read as a CT volume, or an empty string.
         stack: its slices, readable while the source is open; None if there is a problem.
-        excluded: whether it is no CT series (localizer, other modality, report, ...).
+        excluded: whether it is not a CT series (localizer, other modality, report, ...).
         difference: how it differs from others with the same UID, if the acquisition does not show that.
     """
 
@@ -72,7 +72,7 @@ def _extent(stack: Stack | None) -> str:
     return f"{'xyz'[axis]} {low:.0f} to {high:.0f} mm"
 
 
-def label_series(series: Sequence[Series]) -> tuple[Series, ...]:
+def label_series(series: Sequence[ListedSeries]) -> tuple[ListedSeries, ...]:
     """Label series by their numbers, followed by a letter (a, b, ...) where a number is not unique."""
     numbers = [entry.label or "0" for entry in series if not entry.excluded]
     used: dict[str, int] = defaultdict(int)
@@ -95,7 +95,7 @@ def _letters(number: int) -> str:
     return text
 
 
-def choose_series(path: Path, series: Sequence[Series], selector: str | None, source: Source) -> Series:
+def choose_series(path: Path, series: Sequence[ListedSeries], selector: str | None, source: ImageFiles) -> ListedSeries:
     """Return the only CT series, or the selected one.
 
     Raises:
@@ -131,7 +131,7 @@ def choose_series(path: Path, series: Sequence[Series], selector: str | None, so
     )
 
 
-def _without_images(source: Source) -> str:
+def _without_images(source: ImageFiles) -> str:
     """Return the rest of the message for a source without any image: what it holds, and what to do."""
     if listed := sum(source.listed.values()):
         return f", only a DICOMDIR that lists {listed} missing files; copy the whole disc"
@@ -146,7 +146,7 @@ def _without_images(source: Source) -> str:
     return ", expected the folder, zip or multi-frame file of a CT series; for another format, give the file itself"
 
 
-def _listing(series: Sequence[Series]) -> str:
+def _listing(series: Sequence[ListedSeries]) -> str:
     roles = _roles(series)
     shown = "; ".join(f"{entry}{roles.get(entry.acquisition.date or '', '')}" for entry in series[:MAX_LISTED])
     text = shown if len(series) <= MAX_LISTED else f"{shown}; and {len(series) - MAX_LISTED} more"
@@ -154,7 +154,7 @@ def _listing(series: Sequence[Series]) -> str:
     return f"{text}; they are of {len(patients)} patients" if len(patients) > 1 else text
 
 
-def _roles(series: Sequence[Series]) -> dict[str, str]:
+def _roles(series: Sequence[ListedSeries]) -> dict[str, str]:
     """Return which date is likely the current scan and which the prior, if there are several dates of one patient."""
     dates = sorted({entry.acquisition.date for entry in series if entry.acquisition.date}, reverse=True)
     patients = {entry.acquisition.patient_key for entry in series if entry.acquisition.patient_key}

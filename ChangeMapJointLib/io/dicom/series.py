@@ -12,9 +12,9 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.progress import Progress, silent
-from ChangeMapJointLib.io.dicom.dicomdir import Source, open_scan
+from ChangeMapJointLib.io.dicom.dicomdir import ImageFiles, open_scan
 from ChangeMapJointLib.io.dicom.headers import Frame, read_frames
-from ChangeMapJointLib.io.dicom.listing import Series, choose_series, label_series
+from ChangeMapJointLib.io.dicom.listing import ListedSeries, choose_series, label_series
 from ChangeMapJointLib.io.dicom.parts import MIN_SLICES, Part, slice_positions, split_into_stacks
 from ChangeMapJointLib.io.dicom.pixels import Fingerprints, read_voxels
 from ChangeMapJointLib.io.dicom.stacks import Stack
@@ -24,7 +24,7 @@ from ChangeMapJointLib.scan.volume import Volume
 LEAST_TILT_DEG = 1.0  # over a chest of 300 mm, less shears by at most 5 mm
 
 
-def list_series(path: Path, *, progress: Progress = silent) -> tuple[Series, ...]:
+def list_series(path: Path, *, progress: Progress = silent) -> tuple[ListedSeries, ...]:
     """List every series in a folder (searched recursively), a zip archive or a file, usable or not.
 
     Raises:
@@ -40,7 +40,7 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
     Args:
         path: the source. Files that are not DICOM, localizers, reports, segmentations, pictures and series with fewer
             than three slice positions are ignored.
-        selector: label or SeriesInstanceUID (see :class:`Series`); needed if there are several CT series.
+        selector: label or SeriesInstanceUID (see :class:`ListedSeries`); needed if there are several CT series.
         progress: called with the fraction done.
 
     Raises:
@@ -56,7 +56,7 @@ def read_dicom(path: Path, selector: str | None = None, *, progress: Progress = 
 @contextmanager
 def open_stack(
     path: Path, selector: str | None = None, *, progress: Progress = silent
-) -> Iterator[tuple[Series, Stack, Source]]:
+) -> Iterator[tuple[ListedSeries, Stack, ImageFiles]]:
     """Choose the CT series in a source, whose files can be read inside the block; see :func:`read_dicom`.
 
     Raises:
@@ -72,7 +72,7 @@ def open_stack(
             raise error.at(path) from error
 
 
-def _missing_files_note(chosen: Series, source: Source) -> tuple[str, ...]:
+def _missing_files_note(chosen: ListedSeries, source: ImageFiles) -> tuple[str, ...]:
     """Return a note if a DICOMDIR lists more files of the series than there are."""
     missing, listed = source.missing.get(chosen.uid, 0), source.listed.get(chosen.uid, 0)
     if not missing or chosen.slices >= listed:
@@ -83,7 +83,7 @@ def _missing_files_note(chosen: Series, source: Source) -> tuple[str, ...]:
     )
 
 
-def _series(files: Sequence[SourceFile], progress: Progress) -> list[Series]:
+def _series(files: Sequence[SourceFile], progress: Progress) -> list[ListedSeries]:
     """Find the series in the files, without labels."""
     groups: dict[str, list[Frame]] = defaultdict(list)
     for number, file in enumerate(files, 1):
@@ -91,7 +91,7 @@ def _series(files: Sequence[SourceFile], progress: Progress) -> list[Series]:
             groups[frame.series_uid].append(frame)
         progress(number / len(files), "reading headers")
     groups = _joined_if_single(groups)
-    series: list[Series] = []
+    series: list[ListedSeries] = []
     for uid, frames in groups.items():
         series += _series_of(uid, frames)
     return sorted(series, key=lambda entry: (int(entry.label or 0), entry.uid))
@@ -126,11 +126,11 @@ def _why_no_volume(slices: Sequence[Frame]) -> str:
     return f"{positions} slice position(s), expected a volume"
 
 
-def _series_of(uid: str, frames: Sequence[Frame]) -> list[Series]:
+def _series_of(uid: str, frames: Sequence[Frame]) -> list[ListedSeries]:
     """Return the stacks of one SeriesInstanceUID, or one entry that says why there is none."""
     slices = [frame for frame in frames if not frame.exclusion]
     first = (slices or frames)[0]
-    whole = Series(_label(first), uid, len(slices or frames), first.acquisition)
+    whole = ListedSeries(_label(first), uid, len(slices or frames), first.acquisition)
     if not slices:
         return [replace(whole, problem=first.exclusion, excluded=True)]
     problems = [frame.problem for frame in slices if frame.problem]
@@ -152,7 +152,7 @@ def _label(frame: Frame) -> str:
     return "" if frame.series_number is None else str(frame.series_number)
 
 
-def _of_part(whole: Series, part: Part, notes: tuple[str, ...]) -> Series:
+def _of_part(whole: ListedSeries, part: Part, notes: tuple[str, ...]) -> ListedSeries:
     stack = part.stack
     frames = part.frames if stack is None else stack.frames
     acquisition = frames[0].acquisition

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from ChangeMapJointLib.core.compiled import over_slices
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis
 from ChangeMapJointLib.registration.pyramid import ScanView
@@ -75,7 +77,10 @@ class CompiledData:
         self.splines = [_reaching_splines(control, axis) for axis in range(3)]  # x, y, z
         self.near, self.wide = _rows(self.weight > 0)
         self._allocate(control)
-        kernels.reference_norms(self.reference, self.inverse_spacing, np.float32(edges[0] ** 2), self.norm)
+        norms = partial(
+            kernels.reference_norms, self.reference, self.inverse_spacing, np.float32(edges[0] ** 2), self.norm
+        )
+        over_slices(norms, len(self.norm))
 
     def _allocate(self, control: ControlGrid) -> None:
         """Allocate the buffers that every evaluation reuses."""
@@ -92,23 +97,27 @@ class CompiledData:
 
     def evaluate(self, coefficients: Tensor, ngf_weight: float, mask_weight: float) -> tuple[dict[str, float], Tensor]:
         """See :class:`DataTerms`."""
-        k, (x, y, z) = self.kernels, self.splines
-        k.warp_rows(
+        k, (x, y, z), nz = self.kernels, self.splines, len(self.warped)
+        warp = partial(
+            k.warp_rows,
             coefficients.detach().contiguous().numpy(),
             z[0], y[0], x[0], z[1], y[1], x[1],
             self.affine, self.linear, self.image, self.mask, self.reference_mask, self.weight,
             np.float32(mask_weight), *self.wide, self.warped, self.slope, self.mask_pull, self.values[1],
         )  # fmt: skip
-        k.ngf_rows(
+        compare = partial(
+            k.ngf_rows,
             self.reference, self.warped, self.norm, self.matched, self.inverse_spacing,
             self.edge_product, self.edge_square, *self.near, self.factors, self.values[0],
         )  # fmt: skip
-        k.gradient_rows(
+        differentiate = partial(
+            k.gradient_rows,
             self.reference, self.warped, self.factors, self.slope, self.mask_pull, self.inverse_spacing,
             self.linear, np.float32(ngf_weight), x[0], x[1], *self.wide, self.rows,
         )  # fmt: skip
-        k.gather_planes(self.rows, y[0], y[1], self.planes)
-        k.gather_volume(self.planes, z[0], z[1], self.gradient)
+        for kernel in (warp, compare, differentiate, partial(k.gather_planes, self.rows, y[0], y[1], self.planes)):
+            over_slices(kernel, nz)
+        over_slices(partial(k.gather_volume, self.planes, z[0], z[1], self.gradient), self.gradient.shape[1])
         ngf, mask = self.values.sum(1)
         return {"ngf": float(ngf), "mask": float(mask)}, torch.from_numpy(self.gradient.copy())
 

@@ -13,22 +13,24 @@ mm, shared by both ends; see :func:`~ChangeMapJointLib.registration.deformable.s
     dD/d(dT_e) = sum over both ends of 1/2 (A dR_e + 2 B dT_e)
 
 Arrays are float32 ``[z, y, x]``. Sums are taken in float64 slice by slice, so that the result does not depend on the
-number of threads. ``first`` and ``last`` (``[z, y]``) bound each row: only the voxels between them are touched.
+number of threads. ``first`` and ``last`` (``[z, y]``) bound each row: only the voxels between them are touched. Every
+kernel works on the slices from ``begin`` to ``end`` (exclusive) and releases the interpreter's lock; threads share the
+slices, since Numba's own parallel loops take three times as long to compile.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 STEPS = np.array([(-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)])
-OPTIONS = {"parallel": True, "cache": True, "fastmath": {"contract", "nsz", "arcp"}, "nogil": True}
+OPTIONS = {"cache": True, "fastmath": {"contract", "nsz", "arcp"}, "nogil": True}
 
 
 @njit(**OPTIONS)
 def warp_rows(
     coefficients, bz, by, bx, kz, ky, kx, affine, linear, image, mask, reference_mask, weight, mask_scale,
-    first, last, warped, slope, mask_pull, mask_value,
+    first, last, warped, slope, mask_pull, mask_value, begin, end,
 ):  # fmt: skip
     """Warp T, and compute its gradient and the mask term with its gradient, for the voxels of every row.
 
@@ -53,11 +55,13 @@ def warp_rows(
         slope: output, ``[z, y, x, 3]``: derivative of T(y) by T's index.
         mask_pull: output, ``[z, y, x, 3]``: derivative of the scaled mask term by T's index.
         mask_value: output, ``[z]``: the mask term of every slice, not scaled.
+        begin: first slice.
+        end: one past the last slice.
     """
-    nz, ny = first.shape
+    ny = first.shape[1]
     tz, ty, tx = image.shape
     columns = coefficients.shape[2]
-    for z in prange(nz):
+    for z in range(begin, end):
         row = np.empty((columns, 3), dtype=np.float32)
         total = 0.0
         for y in range(ny):
@@ -125,11 +129,11 @@ def _trilinear(volume, i, j, k, i1, j1, k1, fx, fy, fz):
 
 
 @njit(**OPTIONS)
-def reference_norms(reference, inverse_spacing, edge_square, norm):
+def reference_norms(reference, inverse_spacing, edge_square, norm, begin, end):
     """Compute ``norm`` = N_R, once per level."""
     nz, ny, nx = reference.shape
     hx, hy, hz = inverse_spacing
-    for z in prange(nz):
+    for z in range(begin, end):
         for y in range(ny):
             for x in range(nx):
                 total = np.float32(0.0)
@@ -151,7 +155,8 @@ def reference_norms(reference, inverse_spacing, edge_square, norm):
 
 @njit(**OPTIONS)
 def ngf_rows(
-    reference, warped, norm, weight, inverse_spacing, edge_product, edge_square, first, last, factors, value
+    reference, warped, norm, weight, inverse_spacing, edge_product, edge_square, first, last, factors, value,
+    begin, end,
 ):  # fmt: skip
     """Compute the NGF distance, and A and B of every voxel.
 
@@ -167,11 +172,13 @@ def ngf_rows(
         last: one past the last voxel of each row.
         factors: output, ``[z, y, x, 2]``: A and B.
         value: output, ``[z]``: the distance of every slice.
+        begin: first slice.
+        end: one past the last slice.
     """
     nz, ny, nx = reference.shape
     h = (inverse_spacing[0] ** 2, inverse_spacing[1] ** 2, inverse_spacing[2] ** 2)
     half = np.float32(0.5)
-    for z in prange(nz):
+    for z in range(begin, end):
         total = 0.0
         for y in range(ny):
             for x in range(first[z, y], last[z, y]):
@@ -216,7 +223,7 @@ def ngf_rows(
 
 @njit(**OPTIONS)
 def gradient_rows(
-    reference, warped, factors, slope, mask_pull, inverse_spacing, linear, scale, bx, kx, first, last, rows
+    reference, warped, factors, slope, mask_pull, inverse_spacing, linear, scale, bx, kx, first, last, rows, begin, end
 ):  # fmt: skip
     """Compute the gradient of the data terms by the coefficients along x, for every row.
 
@@ -234,12 +241,14 @@ def gradient_rows(
         first: first voxel of each row, ``[z, y]``.
         last: one past the last voxel of each row.
         rows: output, ``[z, y, cx, 3]``.
+        begin: first slice.
+        end: one past the last slice.
     """
     nz, ny, nx = reference.shape
     h = (inverse_spacing[0] ** 2, inverse_spacing[1] ** 2, inverse_spacing[2] ** 2)
     half = np.float32(0.5) * np.float32(scale)
     two = np.float32(2.0)
-    for z in prange(nz):
+    for z in range(begin, end):
         for y in range(ny):
             rows[z, y] = 0.0
             for x in range(first[z, y], last[z, y]):
@@ -268,10 +277,10 @@ def gradient_rows(
 
 
 @njit(**OPTIONS)
-def gather_planes(rows, by, ky, planes):
+def gather_planes(rows, by, ky, planes, begin, end):
     """Sum rows ``[z, y, cx, 3]`` into ``planes`` ``[z, cy, cx, 3]`` with the splines along y."""
-    nz, ny, columns, _ = rows.shape
-    for z in prange(nz):
+    _, ny, columns, _ = rows.shape
+    for z in range(begin, end):
         planes[z] = 0.0
         for y in range(ny):
             for b in range(4):
@@ -284,10 +293,13 @@ def gather_planes(rows, by, ky, planes):
 
 
 @njit(**OPTIONS)
-def gather_volume(planes, bz, kz, gradient):
-    """Sum planes ``[z, cy, cx, 3]`` into ``gradient`` ``[cz, cy, cx, 3]`` with the splines along z."""
-    nz, cy, cx, _ = planes.shape
-    for j in prange(cy):
+def gather_volume(planes, bz, kz, gradient, begin, end):
+    """Sum planes ``[z, cy, cx, 3]`` into ``gradient`` ``[cz, cy, cx, 3]`` with the splines along z.
+
+    ``begin`` and ``end`` count cy.
+    """
+    nz, _, cx, _ = planes.shape
+    for j in range(begin, end):
         gradient[:, j] = 0.0
         for z in range(nz):
             for a in range(4):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ChangeMapJointLib.core.displacement import determinant
+from ChangeMapJointLib.core.displacement import determinant_of_gradients
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
@@ -130,7 +130,7 @@ class Objective:
         """The regularisers by their names in :class:`Weights`, with an autograd graph."""
         turn = torch.as_tensor(self.turn).to(coefficients)
         gradient = [g + turn[:, axis] for axis, g in enumerate(self.control.knot_gradient(coefficients))]
-        volume = volume_regulariser(determinant(gradient, self.control.grid))
+        volume = volume_regulariser(determinant_of_gradients(gradient, self.control.grid))
         return {"curvature": curvature(coefficients.movedim(-1, 0), self.control.spacing_mm), "volume": volume}
 
     def evaluate(self, coefficients: Tensor) -> tuple[float, Tensor, dict[str, float]]:

@@ -44,7 +44,7 @@ ENOUGH_KEYPOINTS = 500  # fewer count less: scans of 5 mm show few keypoints, an
 
 @dataclass(frozen=True)
 class RegistrationOptions:
-    """Options of :func:`register`. The defaults were chosen on known motion and on real 4D CT.
+    """Options of :func:`register_deformable`. The defaults were chosen on known motion and on real 4D CT.
 
     Attributes:
         iterations: L-BFGS iterations per level, coarsest first; their number is the number of levels.
@@ -109,7 +109,7 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class Registration:
-    """Result of :func:`register`.
+    """Result of :func:`register_deformable`.
 
     Attributes:
         field: u in mm on a grid that covers the whole reference; it includes the rigid part.
@@ -126,7 +126,7 @@ class Registration:
     status: str
 
 
-def register(
+def register_deformable(
     pair: ScanPair,
     *,
     start: DisplacementField | None = None,

@@ -281,7 +281,8 @@ def _costs(
     if options.compiled and compiled_available():
         from ChangeMapJointLib.registration.keypoints import kernels
 
-        kernels.ngf_costs(fixed.features, moving.features, moving.allowed, fixed_vox, moving_vox, patch, steps, costs)
+        features = fixed.features, moving.features, moving.allowed
+        over_slices(partial(kernels.ngf_costs, *features, fixed_vox, moving_vox, patch, steps, costs), len(costs))
         return costs
     limit = np.array(fixed.allowed.shape) - 1
     fixed_patch = fixed.features[tuple(np.clip(fixed_vox[:, None] + patch, 0, limit).T)].swapaxes(0, 1)  # (n, p, c)

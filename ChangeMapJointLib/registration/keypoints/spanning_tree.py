@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
-from ChangeMapJointLib.core.compiled import compiled_available
+from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import FloatArray
 
 FloatMap = NDArray[np.float32]
@@ -111,7 +112,8 @@ def min_convolve(
     if compiled and compiled_available():
         from ChangeMapJointLib.registration.keypoints import kernels
 
-        kernels.min_convolve(np.ascontiguousarray(costs), weights, shifts_mm, spacing, result)
+        given = np.ascontiguousarray(costs), weights, shifts_mm, spacing
+        over_slices(partial(kernels.min_convolve_compiled, *given, result), len(result))
         return result
     side = costs.shape[1]
     apart = np.arange(side)[None, :] - np.arange(side)[:, None]  # [d, e] = e - d

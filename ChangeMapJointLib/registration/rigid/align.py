@@ -22,7 +22,7 @@ from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.registration.rigid.optimise import Descent, correlation, euler_transform, refine_alignment
-from ChangeMapJointLib.registration.rigid.same_chest import Agreement, compare_structures
+from ChangeMapJointLib.registration.rigid.same_chest import ChestAgreement, compare_structures
 from ChangeMapJointLib.registration.rigid.starts import PoseScore, distinct_poses, start_poses
 from ChangeMapJointLib.registration.rigid.verdict import (
     TOO_LITTLE,
@@ -225,7 +225,7 @@ def _refine_pose(fixed: WorkingScan, moving: WorkingScan, rigid: FloatArray, opt
     return rigid
 
 
-def _fit_to_vessels(rigid: FloatArray, agreement: Agreement) -> FloatArray:
+def _fit_to_vessels(rigid: FloatArray, agreement: ChestAgreement) -> FloatArray:
     """The rigid motion that fits the lungs' vessels best; ``rigid`` where it fits them nearly as well.
 
     Ribs and spine weigh most in the correlation of a whole chest, but lungs move against them with every breath. Where
@@ -287,7 +287,7 @@ def _result(
     moving: WorkingScan,
     rigid: FloatArray,
     overlap: Overlap,
-    agreement: Agreement,
+    agreement: ChestAgreement,
     options: RigidOptions,
 ) -> RigidAlignment:
     centre = _centre(fixed)

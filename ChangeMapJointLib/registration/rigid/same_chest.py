@@ -45,7 +45,7 @@ AFFINE = Descent(step_mm=1.0, stop_mm=0.01, iterations=60)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ChestAgreement:
     """How well small structures of two scans match.
 
     Attributes:
@@ -92,7 +92,7 @@ class BlockMatches:
 
 def compare_structures(
     reference: WorkingScan, template: WorkingScan, rigid: FloatArray, centre_mm: FloatArray, margin_mm: float
-) -> Agreement:
+) -> ChestAgreement:
     """Compare vessels and chest wall of two rigidly aligned scans.
 
     An affine fit that starts from ``rigid`` first compensates most of a different depth of inspiration; it is used for
@@ -117,7 +117,7 @@ def compare_structures(
     sure = vessels.agreement() > SURE
     here = fixed.grid.to_physical(vessels.centres[sure][:, ::-1])
     there = fixed.grid.to_physical((vessels.centres + vessels.shifts)[sure][:, ::-1])
-    return Agreement(_percentile(vessels, 75), _percentile(bones, 50), here, apply_affine(affine, there))
+    return ChestAgreement(_percentile(vessels, 75), _percentile(bones, 50), here, apply_affine(affine, there))
 
 
 def _match_vessels(fixed: WorkingScan, moved: WorkingScan) -> BlockMatches:

@@ -103,7 +103,7 @@ def rule_of_warning(sentence: str) -> str:
     """Return the name of the gate's rule that a sentence of :func:`alignment_warnings` belongs to.
 
     Raises:
-        ValueError: the sentence is none of them.
+        ValueError: the sentence is not one of them.
     """
     for start, rule in _RULES.items():
         if sentence.startswith(start):
