@@ -152,6 +152,7 @@ def test_findings_are_the_true_changes(finished: Path, pair: tuple[Path, Path]) 
 def test_run_json_says_where_the_result_comes_from(finished: Path, pair: tuple[Path, Path]) -> None:
     record = json.loads((finished / "run.json").read_text())
     assert len(record["reference"]["sha256"]) == 64
+    assert ["SYNTHETIC" in notice for notice in record["notices"]] == [True]
     assert record["reference"]["name"] == f"scan {record['reference']['sha256'][:12]}"  # names may be a patient's
     for path in (finished / "run.json", finished / "report.html"):
         assert pair[0].name not in path.read_text("utf-8")
