@@ -59,7 +59,7 @@ def save_result(
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
-            record = provenance(result, inputs, stages.reports, names)
+            record = provenance(result, inputs, stages.reports, names, notices)
             page = content_of_result(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.1)
             _write_together(
@@ -207,7 +207,11 @@ def _nameless(result: Result) -> Result:
 
 
 def provenance(
-    result: Result, inputs: tuple[Input, Input], stages: list[StageReport], names: tuple[str, str]
+    result: Result,
+    inputs: tuple[Input, Input],
+    stages: list[StageReport],
+    names: tuple[str, str],
+    notices: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the content of ``run.json``; ``names`` are those of the scans, see :func:`shown_names`."""
     registration, record, pair = result.registration, result.record, result.pair
@@ -218,6 +222,7 @@ def provenance(
         "reference": _input(names[0], inputs[0], pair.reference.volume),
         "template": _input(names[1], inputs[1], pair.template.volume),
         "gate": json_value(result.gate),
+        "notices": list(dict.fromkeys((*notices, *synthetic_notice(result)))),
         "notes": [*result.gate.sentences, *all_notes(result)],
         "configuration": without_folders(to_mapping(record.config)),
         "device": None if record.device is None else describe_device(record.device),

@@ -203,6 +203,23 @@ def test_what_the_gate_says_of_the_scans_stands_in_every_form(run, tmp_path):
     assert "And 3 more: see the HTML report" in page
 
 
+def test_notices_and_notes_of_a_run_stand_in_every_form(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    quality = json.loads((folder / "quality.json").read_text())
+    reason = {"rule": "gaps", "answer": "look", "sentence": "Two gaps.", "remedy": "", "value": 2.0, "scan": "Template"}
+    quality["gate"] = {"answer": "look", "reasons": [reason]}
+    record |= {"notices": ["The change is SYNTHETIC."], "notes": ["Template: Two gaps.", "Reference: The lungs touch."]}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "quality.json").write_text(json.dumps(quality))
+    content = read_document(folder)
+    changemap("report", folder, "--pdf", tmp_path / "a.pdf")
+    page = " ".join(pdf_text(tmp_path / "a.pdf").split())
+    for form in (content.text(), fhir(content)["entry"][0]["resource"]["conclusion"], page):
+        assert form.index("The change is SYNTHETIC.") < form.index("Current scan: The lungs touch.")
+        assert form.count("Two gaps.") == 1  # said once, by the gate
+
+
 def test_a_lesion_that_the_reader_rejected_is_in_no_table_of_time_points(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     before = read_document(folder)

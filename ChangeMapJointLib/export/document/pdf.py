@@ -22,6 +22,7 @@ MARGIN, FOOT = 42.0, 30.0  # points
 MOST_LISTED, MOST_REASONS, LONGEST_COMMENT = 18, 12, 400
 LAST = 320.0  # points that the last part needs of a page that was begun
 COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
+NOTICE_COLOUR = "#b35806"
 CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
 _TOP = [("FONT", (0, 0), (-1, -1), BODY), ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
 
@@ -139,13 +140,15 @@ class _Page:
         content = self.content
         yield Paragraph(TITLE, self.title)
         yield self.text(f"<b>{RESEARCH}.</b> To be confirmed by a reader.", raw=True)
+        for notice in content.notices:
+            yield self.text(f'<font color="{NOTICE_COLOUR}"><b>{markup(notice)}</b></font>', raw=True)
         if content.identity.line:
             yield self.text(content.identity.line)
         yield self.grid([["", "Date", "Scan", "Voxels", "Voxel size (mm)"], *map(self.scan, ("reference", "template"))])
         yield Paragraph("Registration", self.heading)
         colour = COLOURS.get(content.verdict, "#000000")
         yield self.text(f'<font color="{colour}"><b>Verdict: {markup(content.verdict)}</b></font>', raw=True)
-        reasons = [*content.gate, *content.quality.get("reasons", [])]
+        reasons = [*content.gate, *content.quality.get("reasons", []), *content.notes]
         for reason in reasons[:MOST_REASONS]:
             yield self.text(f"- {reason}")
         if len(reasons) > MOST_REASONS:
@@ -219,6 +222,9 @@ class _Page:
             found = content.pictures[int(entry["id"])]
             row = [(found[role], CAPTIONS[role]) for role in ROLES if role in found]
             yield KeepTogether([self.text(content.sentence(entry)), self.pictures(row, most_high=112)])
+        others = [str(entry["id"]) for entry in content.entries if entry not in pictured]
+        if pictured and others:
+            yield self.text(f"Without a picture here: {', '.join(others)}. See the HTML report of this result.")
 
     def last(self, time_points: TimePoints | None) -> Iterator[Any]:
         """What was not seen, the reader's decisions and signature, versions."""
