@@ -163,7 +163,7 @@ def _content(
     result: Result | SavedResult, request: DicomRequest, paths: tuple[Path, Path], progress: Progress
 ) -> DicomContent:
     """Read both series, check them, and collect what the objects are made from."""
-    from ChangeMapJointLib.comparison.document import document_of, identity_in, anonymous_document
+    from ChangeMapJointLib.comparison.document import anonymous_document, document_of, identity_in
     from ChangeMapJointLib.export.dicom.content import DicomContent, make_uid
     from ChangeMapJointLib.export.dicom.identity import anonymous, same_patient
     from ChangeMapJointLib.export.dicom.tracking import earlier_tracking
