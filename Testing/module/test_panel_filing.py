@@ -91,6 +91,15 @@ def test_a_pdf_holds_the_decisions_and_names_nobody_who_is_not_known(read, tmp_p
 
 
 @needs_poppler
+def test_a_pdf_of_a_registration_that_failed_lists_nothing(widget, tmp_path) -> None:
+    job = finished_job(widget.logic.runs.root, *nodes(), verdict="do not use")
+    assert widget.panel.loadJob(job)
+    text = save_pdf(widget, tmp_path / "report.pdf")
+    assert "Verdict: do not use" in text
+    assert "2 finding(s) are withheld" in text
+
+
+@needs_poppler
 def test_a_pdf_names_the_patient_only_where_asked(filed, tmp_path) -> None:
     assert "Muster" not in save_pdf(filed, tmp_path / "without.pdf")
     user.click(filed.ui.namePatientCheckBox)
