@@ -16,12 +16,11 @@ from phantoms import (
     write_dicom,
 )
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000, JPEGExtended12Bit, generate_uid
+from pydicom.uid import generate_uid
 
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.gate.checks import check_ct, check_pair
+from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.dicom.series import list_series
-from ChangeMapJointLib.io.dicom.values import lossy_ratio
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -386,27 +385,3 @@ def test_thin_slices_of_coarse_pixels_leave_no_gap(tmp_path):
 )
 def test_the_reason_is_the_true_one(tmp_path, tags, expected):
     assert expected in input_error(write_dicom(tmp_path, random_scan(), **tags))
-
-
-# -- compression that loses detail ----------------------------------------------------------
-@pytest.mark.parametrize(
-    ("tags", "words"),
-    [
-        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": "12.5"}, "with loss (ratio 12.5:1)"),
-        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": ["4", "10"]}, "with loss (ratio 10:1)"),
-        ({"LossyImageCompression": "01"}, "with loss (ratio not given)"),
-        ({"LossyImageCompression": "00", "LossyImageCompressionRatio": "3"}, ""),
-        ({}, ""),
-    ],
-)
-def test_lossy_compression_is_a_reason_to_look(tmp_path, tags, words):
-    lossy, plain = read_volume(write_dicom(tmp_path / "a", random_scan(), **tags)), random_scan()
-    reasons = [one for one in check_pair(plain, lossy).reasons if one.rule == "lossy"]
-    assert [(one.answer, one.scan) for one in reasons] == ([("look", "Template")] if words else [])
-    assert all(words in one.text for one in reasons)
-    assert lossy.notes == ()
-
-
-def test_a_transfer_syntax_that_always_loses_detail_tells_by_itself():
-    assert lossy_ratio("", "", JPEGExtended12Bit) == 1.0
-    assert lossy_ratio("00", "", JPEG2000) is None  # may be lossless
