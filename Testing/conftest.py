@@ -47,3 +47,27 @@ def aligned_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         remember(patch)
         yield
+
+
+# -- what several files of Testing/library look at, and none may change -----------------------
+@pytest.fixture(scope="session")
+def dicom_sample(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two series full of identifiers, in a folder of a telling name, and the result of comparing them."""
+    from dicom_samples import POISON, make_sample
+
+    described = f"{POISON['SeriesDescription']} of Muster Erika"
+    return make_sample(tmp_path_factory.mktemp("Poisonfolder"), **{**POISON, "SeriesDescription": described})
+
+
+@pytest.fixture(scope="session")
+def dicom_objects(dicom_sample: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the objects of that result."""
+    folder = tmp_path_factory.mktemp("export") / "objects"
+    dicom_sample.result.to_dicom(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dicom_run(dicom_sample: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that result."""
+    return Path(dicom_sample.result.save(tmp_path_factory.mktemp("saved") / "run", compress=False))

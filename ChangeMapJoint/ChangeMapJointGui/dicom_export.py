@@ -95,7 +95,7 @@ class DicomExport:
     def stop(self) -> None:
         """End the process now; nothing is kept, and no callback is called."""
         if self._process is not None:
-            end_group(self._process.pid, force=True)
+            end_group(self._process.pid, force=os.name == "nt")  # asked to end, it leaves nothing behind
             self._process = None
             self._folder.cleanup()
 

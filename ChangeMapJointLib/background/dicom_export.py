@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 
 from ChangeMapJointLib.background.request import SIDES
-from ChangeMapJointLib.comparison.events import EXIT_FAULT, EXIT_INPUT, emit
-from ChangeMapJointLib.core.errors import Argument, InputError, Subject
+from ChangeMapJointLib.comparison.events import EXIT_CANCELLED, EXIT_FAULT, EXIT_INPUT, cancel_on_signals, emit
+from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError, Subject
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,14 @@ def export(request: ExportRequest) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export, and report the end as one JSON line on standard output; return 0, 1 (fault) or 2 (bad input)."""
+    """Export, and report the end as one JSON line; return 0, 1 (fault), 2 (bad input) or 130 (stopped: no files)."""
     parser = argparse.ArgumentParser(prog="python -m ChangeMapJointLib.background.dicom_export", description=__doc__)
     parser.add_argument("request", type=Path, help="file with the request")
     try:
-        files = export(ExportRequest.read(parser.parse_args(arguments).request))
+        with cancel_on_signals():
+            files = export(ExportRequest.read(parser.parse_args(arguments).request))
+    except Cancelled:
+        return EXIT_CANCELLED
     except InputError as error:
         emit("error", message=str(error), error=error.to_json())
         return EXIT_INPUT

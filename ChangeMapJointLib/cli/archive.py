@@ -26,6 +26,14 @@ CertificateOption = Annotated[Path | None, typer.Option(readable=False, help="Ou
 KeyOption = Annotated[Path | None, typer.Option(readable=False, help="Its key (PEM), if in another file.")]
 TlsOption = Annotated[bool, typer.Option("--tls", help="Encrypt the connection to AE@HOST:PORT.")]
 AetOption = Annotated[str, typer.Option(help="Our own AE title, as the archive knows it.")]
+ListenOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Fetch by C-MOVE: our port, which the archive has to know under --aet; 0 fetches by C-GET.",
+    ),
+]
 RetriesOption = Annotated[int, typer.Option(min=0, max=10, help="Tries after the first, where the connection fails.")]
 FromPacsOption = Annotated[
     str,
@@ -47,6 +55,7 @@ class Connection:
     key: Path | None = None
     aet: str = CALLING
     retries: int = RETRIES
+    listen: int = 0
 
     def peer(self, address: str, argument: str) -> Peer:
         """Return the archive at an address.
@@ -56,7 +65,7 @@ class Connection:
         """
         check_dicom_packages()
         secure = Tls(self.ca, self.certificate, self.key) if self.tls or self.ca or self.certificate else None
-        return parse_peer(address, argument, calling=self.aet, tls=secure)
+        return parse_peer(address, argument, calling=self.aet, tls=secure, listen=self.listen)
 
 
 def send_command(

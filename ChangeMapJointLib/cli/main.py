@@ -17,6 +17,7 @@ from ChangeMapJointLib.cli.archive import (
     Connection,
     FromPacsOption,
     KeyOption,
+    ListenOption,
     PatientOption,
     PriorStudyOption,
     RetriesOption,
@@ -98,6 +99,7 @@ def run_command(
     tls_certificate: CertificateOption = None,
     tls_key: KeyOption = None,
     aet: AetOption = CALLING,
+    listen: ListenOption = 0,
     retries: RetriesOption = RETRIES,
     method: MethodOption = None,
     device: DeviceOption = DEFAULT_DEVICE,
@@ -121,7 +123,7 @@ def run_command(
     with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
         options = config_for(method, config, threshold=threshold)
         wanted = Wanted(patient, study, prior_study)
-        connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries)
+        connection = Connection(tls, tls_ca, tls_certificate, tls_key, aet, retries, listen)
         if from_pacs:
             check_output(out, [], overwrite=overwrite)
         current, prior = scans_of(reference, template, from_pacs, out, listener, wanted=wanted, connection=connection)

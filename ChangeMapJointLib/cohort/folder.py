@@ -17,6 +17,7 @@ from ChangeMapJointLib.comparison.save import without_folders
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.process import hold_lock
+from ChangeMapJointLib.io.run_files import names_in
 from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import atomic_path
 
@@ -44,7 +45,7 @@ def cohort_folder(
     try:
         if out.exists() and not out.is_dir():
             raise InputError("is a file", field="out", value=out, expected="a folder", remedy="give another one")
-        there = {path.name for path in out.iterdir()} - {LOCK} if out.exists() else set()
+        there = names_in(out) - {LOCK} if out.exists() else set()
         if there and COHORT not in there:
             raise InputError(
                 "holds other files than those of a cohort", field="out", value=out, remedy="give another folder"
@@ -91,7 +92,7 @@ def _check_same(out: Path, pairs: Sequence[CohortPair], options_sha256: str, *, 
             value=out,
             remedy=("give the same options (cohort.json), another folder, or ", Argument("overwrite", True)),
         )
-    folders = {entry.name for entry in (out / PAIRS).iterdir()} if (out / PAIRS).is_dir() else set()
+    folders = names_in(out / PAIRS) if (out / PAIRS).is_dir() else set()
     if folders and not any(pair.id in folders for pair in pairs):
         raise InputError(
             f"holds another cohort: none of its {len(folders)} pairs is in the list",

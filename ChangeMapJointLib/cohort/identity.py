@@ -17,6 +17,7 @@ from ChangeMapJointLib.comparison.save import without_folders
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.io.provenance import sha256_of
 from ChangeMapJointLib.io.read import split_selector
+from ChangeMapJointLib.io.run_files import READING, REPORT, names_in
 
 Check = Literal["hash", "size"]
 CHECKS: tuple[Check, ...] = ("hash", "size")
@@ -92,12 +93,14 @@ def _options_hash(configuration: Any, weights: Any) -> str:
 
 def hash_outputs(folder: Path) -> dict[str, tuple[int, str]]:
     """Return size in bytes and SHA-256 of each file of a result, by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [folder / name for name in sorted(names_in(folder)) if (folder / name).is_file()]
     return {path.name: (path.stat().st_size, sha256_of(path)) for path in files}
 
 
 def damage_of(folder: Path, outputs: Mapping[str, tuple[int, str]], check: Check) -> str:
     """Return in words how a result differs from what was written, or an empty string.
+
+    A reader's decisions are no damage, nor is the report that was written again with them.
 
     Args:
         folder: of the result.
@@ -105,10 +108,13 @@ def damage_of(folder: Path, outputs: Mapping[str, tuple[int, str]], check: Check
         check: ``hash`` reads all files, ``size`` only looks at their sizes.
     """
     try:
-        names = {path.name for path in folder.iterdir()}
+        names = names_in(folder)
     except OSError:
         return "the folder is missing"
+    read = {READING, REPORT} if READING in names else set()
     for name, (size, sha256) in outputs.items():
+        if name in read and name in names:
+            continue
         path = folder / name
         if name not in names:
             return f"{name} is missing"
@@ -119,7 +125,7 @@ def damage_of(folder: Path, outputs: Mapping[str, tuple[int, str]], check: Check
                 return f"{name} was changed"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
-    added = sorted(names - set(outputs))
+    added = sorted(names - set(outputs) - read)
     return f"{added[0]} was added" if added else ""
 
 

@@ -9,6 +9,7 @@
     OUT/pairs/ID/record.json   what it was made of, hashes of its files, and how it ended
     OUT/pairs/ID/thumbnail.png
     OUT/pairs/ID/history.log   every start and every end
+    OUT/pairs/ID/reading.earlier-1.json   a reader's decisions on a result that was replaced
 
 Each pair has a folder of its own, since a run lists the folder that its result appears in.
 """
@@ -99,17 +100,25 @@ class PairPlace:
         clean_up_run(self.result.resolve())
         if not self.result.is_dir():
             return False
-        if not is_run(self.result) and {path.name for path in self.result.iterdir()} <= run_files.FILES:
+        if not is_run(self.result) and run_files.names_in(self.result) <= run_files.FILES:
             shutil.rmtree(self.result)
             return False
+        self._keep_reading()
         return True
+
+    def _keep_reading(self) -> None:
+        """Put a reader's decisions beside a result that is about to be replaced."""
+        reading = self.result / run_files.READING
+        if reading.exists():
+            number = 1 + len(list(self.folder.glob("reading.earlier-*.json")))
+            shutil.copyfile(reading, self.folder / f"reading.earlier-{number}.json")
 
     def drop_result(self) -> None:
         """Remove a result that does not belong to the scans as they are now, if it holds nothing but files of a run."""
         with suppress(OSError):
             self.thumbnail.unlink()
         with suppress(OSError):
-            if {path.name for path in self.result.iterdir()} <= run_files.FILES:
+            if run_files.names_in(self.result) <= run_files.FILES:
                 shutil.rmtree(self.result)
 
     def sweep(self) -> int:

@@ -14,7 +14,7 @@ from ChangeMapJointLib.change.tracks import SeriesLink, Track, track_lesions
 from ChangeMapJointLib.cohort.place import PairPlace
 from ChangeMapJointLib.cohort.run import CohortListener, CohortRequest, CohortResult, run_cohort
 from ChangeMapJointLib.cohort.series_list import Series, SeriesScan, comparisons_of, name_of, pairs_of
-from ChangeMapJointLib.comparison.load import load_result
+from ChangeMapJointLib.comparison.load import SavedResult, load_result
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array, read_volume
@@ -26,6 +26,25 @@ LESIONS, SUMS, DOCUMENT, PAGE = OUTPUTS = ("lesions.csv", "sums.csv", "series.js
 
 
 @dataclass(frozen=True)
+class SeriesComparison:
+    """One comparison of a series, as its run says.
+
+    Attributes:
+        name: ``LATER-EARLIER``, numbers of the scans from 1.
+        verdict: on the registration; empty where there is no result.
+        findings: number of them; None where none can be listed.
+        reasons: of the gate and of the verdict, a sentence each.
+        report: the report, from the folder of the series on; empty where there is none.
+    """
+
+    name: str
+    verdict: str = ""
+    findings: int | None = None
+    reasons: tuple[str, ...] = ()
+    report: str = ""
+
+
+@dataclass(frozen=True)
 class PatientSeries:
     """What was found in the scans of one patient.
 
@@ -34,12 +53,14 @@ class PatientSeries:
         scans: in the order of time.
         tracks: the lesions, the largest first.
         notes: what is missing, one sentence each.
+        comparisons: in the order in which they were made.
     """
 
     patient: str
     scans: tuple[SeriesScan, ...]
     tracks: tuple[Track, ...]
     notes: tuple[str, ...] = ()
+    comparisons: tuple[SeriesComparison, ...] = ()
 
     @property
     def days(self) -> tuple[int, ...]:
@@ -86,7 +107,7 @@ def _check_folder(out: Path) -> None:
     """Raise an InputError if a folder holds anything else than a series."""
     if out.exists() and not out.is_dir():
         raise InputError("is a file", field="out", value=out, expected="a folder", remedy="give another one")
-    if out.is_dir() and {path.name for path in out.iterdir()} - {COMPARISONS, *OUTPUTS}:
+    if out.is_dir() and run_files.names_in(out) - {COMPARISONS, *OUTPUTS}:
         raise InputError("holds other files, too", field="out", value=out, remedy="give another folder")
 
 
@@ -94,26 +115,38 @@ def _followed(patient: str, scans: Sequence[SeriesScan], folder: Path, done: set
     """Follow the lesions of one patient through those scans that a usable comparison joins."""
     links: list[SeriesLink] = []
     lungs: dict[int, Path] = {}
-    notes = []
+    notes, comparisons = [], []
     for later, earlier in comparisons_of(len(scans)):
-        name = name_of(patient, later, earlier)
+        name, short = name_of(patient, later, earlier), f"{later + 1}-{earlier + 1}"
         which = f"Scan {later + 1} against scan {earlier + 1}"
         if name not in done:
             notes.append(f"{which} could not be compared.")
+            comparisons.append(SeriesComparison(short))
             continue
         result_folder = PairPlace(folder, name).result
         result = load_result(result_folder)
+        comparisons.append(_comparison(short, result, folder.parent))
         if result.quality.verdict == "do not use":
             notes.append(f"{which}: the registration failed.")
             continue
-        links.append(SeriesLink(later, earlier, result.deformation, result.findings, f"{later + 1}-{earlier + 1}"))
+        links.append(SeriesLink(later, earlier, result.deformation, result.findings, short))
         lungs.setdefault(later, result_folder / run_files.LUNGS_REFERENCE)
         lungs.setdefault(earlier, result_folder / run_files.LUNGS_TEMPLATE)
     times = sorted(lungs)  # the others are joined to nothing
     loaded = [Scan.of(read_volume(scans[time].path), read_array(lungs[time])[0]) for time in times]
     own = [replace(link, later=times.index(link.later), earlier=times.index(link.earlier)) for link in links]
     tracks = [_at_all_times(track, times, len(scans)) for track in track_lesions(loaded, own)]
-    return PatientSeries(patient, tuple(scans), tuple(tracks), tuple(notes))
+    return PatientSeries(patient, tuple(scans), tuple(tracks), tuple(notes), tuple(comparisons))
+
+
+def _comparison(name: str, result: SavedResult, out: Path) -> SeriesComparison:
+    """What the run of a comparison says of itself."""
+    usable = result.quality.verdict != "do not use" and result.findings is not None
+    count = len(result.findings.items) if usable and result.findings is not None else None
+    report = result.folder / run_files.REPORT
+    link = report.relative_to(out).as_posix() if report.exists() else ""
+    reasons = (*result.gate.sentences, *result.quality.reasons)
+    return SeriesComparison(name, result.quality.verdict, count, reasons, link)
 
 
 def _at_all_times(track: Track, times: Sequence[int], count: int) -> Track:

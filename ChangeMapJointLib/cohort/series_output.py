@@ -10,12 +10,14 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.tracks import Track
 from ChangeMapJointLib.cohort.page import render
-from ChangeMapJointLib.cohort.series import DOCUMENT, LESIONS, PAGE, SUMS, PatientSeries
+from ChangeMapJointLib.cohort.series import DOCUMENT, LESIONS, PAGE, SUMS, PatientSeries, SeriesComparison
 from ChangeMapJointLib.export.tables import csv_cell
+from ChangeMapJointLib.export.wording import DASH
 from ChangeMapJointLib.io.write import atomic_path
 from ChangeMapJointLib.lesions.course import CoursePoint, doubling_time_days, nadir, sums_of_diameters, target_lesions
 
@@ -25,6 +27,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 880, 300, 64, 36, 14, 24
 TICKS = 4
 MOST_CURVES = 12
+VERDICT_CSS = {"good": "good", "look closely": "look"}
 
 
 def write_series(out: Path, patients: Sequence[PatientSeries]) -> Path:
@@ -124,6 +127,7 @@ def _document(patient: PatientSeries) -> dict[str, Any]:
         "targets": [patient.tracks[number].id for number in target_lesions(courses)],
         "sums": [asdict(point) for point in sums_of_diameters(courses)],
         "notes": list(patient.notes),
+        "comparisons": [asdict(comparison) for comparison in patient.comparisons],
     }
 
 
@@ -146,6 +150,7 @@ def _shown(patient: PatientSeries) -> dict[str, Any]:
         "name": patient.patient,
         "dates": [scan.day.isoformat() for scan in patient.scans],
         "notes": patient.notes,
+        "comparisons": [_run_row(patient, comparison) for comparison in patient.comparisons],
         "chart": chart_of(patient) if patient.tracks else None,
         "lesions": [
             {
@@ -161,6 +166,20 @@ def _shown(patient: PatientSeries) -> dict[str, Any]:
         ],
         "targets": sums[0]["targets"] if sums else "",
         "sums": [{"sum": "-" if row["sum_mm"] == "" else f"{row['sum_mm']:.1f} mm", **row} for row in sums],
+    }
+
+
+def _run_row(patient: PatientSeries, comparison: SeriesComparison) -> dict[str, Any]:
+    """The row of a comparison: dates, verdict with its reasons, findings, and a link to the report."""
+    later, earlier = (patient.scans[int(number) - 1].day.isoformat() for number in comparison.name.split("-"))
+    return {
+        "name": comparison.name,
+        "dates": f"{later} against {earlier}",
+        "report": quote(comparison.report),
+        "verdict": comparison.verdict or "not compared",
+        "css": VERDICT_CSS.get(comparison.verdict, "stop"),
+        "findings": DASH if comparison.findings is None else comparison.findings,
+        "reasons": " ".join(comparison.reasons),
     }
 
 

@@ -113,7 +113,7 @@ def check_replaceable(out: Path, target: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise InputError("exists already", field="out", value=out, remedy=REPLACE)
-    names = {path.name for path in target.iterdir()}
+    names = run_files.names_in(target)
     if names and (names - run_files.REPLACEABLE or not is_run(target)):
         raise InputError(
             "holds other files than those of a run, and is not replaced",

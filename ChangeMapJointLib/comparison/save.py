@@ -59,7 +59,7 @@ def save_result(
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
-            record = provenance(result, inputs, stages.reports, names)
+            record = provenance(result, inputs, stages.reports, names, notices)
             page = content_of_result(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.1)
             _write_together(
@@ -118,7 +118,7 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
     write.write_rigid(folder / run_files.RIGID, result.rigid.matrix)
     write_nrrd(folder / run_files.LUNGS_REFERENCE, pair.reference.lungs.labels, grid)
     write_nrrd(folder / run_files.LUNGS_TEMPLATE, pair.template.lungs.labels, pair.template.grid)
-    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
+    write_tables(folder, result)
     if maps is None or result.findings is None:
         return
     write_map = partial(write_nrrd, step=run_files.MAP_STEP)
@@ -135,6 +135,13 @@ def write_maps(folder: Path, result: Result, *, compress: bool = True, full_fiel
     write_nrrd(folder / run_files.TRUST, maps.trust, field.grid, step=run_files.TRUST_STEP)
     labels = result.findings.labels if result.findings.labels is not None else np.zeros(grid.shape)
     write_nrrd(folder / run_files.FINDING_LABELS, labels.astype(np.int16), grid)
+
+
+def write_tables(folder: Path, result: Result) -> None:
+    """Write the verdict and, where changes were looked for, the lists of findings into ``folder``."""
+    write_quality_json(folder / run_files.QUALITY, result.quality, result.gate, result.not_seen)
+    if result.maps is None or result.findings is None:
+        return
     write_findings_csv(folder / run_files.FINDINGS_CSV, result.findings)
     write_findings_json(folder / run_files.FINDINGS, result.findings, listed_from=read_judge().operating_points)
     if result.candidates is not None:
@@ -200,7 +207,11 @@ def _nameless(result: Result) -> Result:
 
 
 def provenance(
-    result: Result, inputs: tuple[Input, Input], stages: list[StageReport], names: tuple[str, str]
+    result: Result,
+    inputs: tuple[Input, Input],
+    stages: list[StageReport],
+    names: tuple[str, str],
+    notices: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the content of ``run.json``; ``names`` are those of the scans, see :func:`shown_names`."""
     registration, record, pair = result.registration, result.record, result.pair
@@ -211,6 +222,7 @@ def provenance(
         "reference": _input(names[0], inputs[0], pair.reference.volume),
         "template": _input(names[1], inputs[1], pair.template.volume),
         "gate": json_value(result.gate),
+        "notices": list(dict.fromkeys((*notices, *synthetic_notice(result)))),
         "notes": [*result.gate.sentences, *all_notes(result)],
         "configuration": without_folders(to_mapping(record.config)),
         "device": None if record.device is None else describe_device(record.device),

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.export.dicom.content import DicomContent
     from ChangeMapJointLib.io.dicom.images import SourceImages
 
-PACKAGES = ("highdicom", "pydicom")
+PACKAGES = ("highdicom", "pydicom", "reportlab")
+ANEW = "delete it, then give the same command: it makes them anew"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -94,7 +95,7 @@ def check_objects(result: SavedResult, folder: Path) -> None:
     """Check that a folder's objects are those of a result: a run may have been replaced since they were written.
 
     Raises:
-        InputError: one was made from another run.
+        InputError: one was made from another run, or the report before the reader's last decision.
     """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
@@ -111,8 +112,11 @@ def check_objects(result: SavedResult, folder: Path) -> None:
                 "holds objects of another run, which had this run's name before",
                 field=folder,
                 expected=f"those of the run of {started:%Y-%m-%d %H:%M:%S}",
-                remedy="delete it, then give the same command: it makes them anew",
+                remedy=ANEW,
             )
+    reading, report = result.folder / run_files.READING, folder / "report.dcm"
+    if reading.exists() and report.exists() and reading.stat().st_mtime_ns > report.stat().st_mtime_ns:
+        raise InputError("does not hold what the reader has decided since", field=folder, remedy=ANEW)
 
 
 def check_dicom_packages() -> None:
@@ -159,6 +163,7 @@ def _content(
     result: Result | SavedResult, request: DicomRequest, paths: tuple[Path, Path], progress: Progress
 ) -> DicomContent:
     """Read both series, check them, and collect what the objects are made from."""
+    from ChangeMapJointLib.comparison.document import anonymous_document, document_of, identity_in
     from ChangeMapJointLib.export.dicom.content import DicomContent, make_uid
     from ChangeMapJointLib.export.dicom.identity import anonymous, same_patient
     from ChangeMapJointLib.export.dicom.tracking import earlier_tracking
@@ -173,8 +178,9 @@ def _content(
         check_same_scan(volume, record[name], name, path)
         volumes.append(volume)
         scans.append(read_source_images(*split_selector(path)))
+    document = document_of(result, identity_in(scans[0].first))
     if request.anonymous:
-        scans = [anonymous(scan) for scan in scans]
+        scans, document = [anonymous(scan) for scan in scans], anonymous_document(document)
     elif not same_patient(*scans):
         raise InputError(
             "names another patient than the current scan",
@@ -208,6 +214,7 @@ def _content(
         0 if findings is None else findings.withheld,
         tuple(entry.sentence for entry in result.not_seen),
         _report(result, record, volumes[0], volumes[1]),
+        document,
         tracking,
     )
 

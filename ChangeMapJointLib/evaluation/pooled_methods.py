@@ -45,7 +45,7 @@ class LimitsOfAgreement:
         """The agreement of ``measured`` with ``true``; limits need two pairs.
 
         Examples:
-            >>> Agreement.of([1.0, 2.0, 3.0], [2.0, 2.0, 5.0]).bias
+            >>> LimitsOfAgreement.of([1.0, 2.0, 3.0], [2.0, 2.0, 5.0]).bias
             1.0
         """
         difference = np.asarray(measured, dtype=float) - np.asarray(true, dtype=float)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.io.run_files import names_in
 
 
 def check_result_folder(out: Path, *, document: str, content: Collection[str], overwrite: bool = False) -> None:
@@ -27,11 +28,11 @@ def check_result_folder(out: Path, *, document: str, content: Collection[str], o
     """
     if not out.exists():
         return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / document).exists()):
+    if not out.is_dir() or (names_in(out) and not (out / document).exists()):
         raise InputError("exists already", field="out", value=out, remedy="give a new folder")
-    if {path.name for path in out.iterdir()} - set(content):
+    if names_in(out) - set(content):
         raise InputError("holds other files, too", field="out", value=out, remedy="give a new folder")
-    if any(out.iterdir()) and not overwrite:
+    if names_in(out) and not overwrite:
         raise InputError(
             "exists already", field="out", value=out, remedy=("give a new folder, or ", Argument("overwrite", True))
         )
@@ -68,7 +69,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return names_in(folder) if folder.is_dir() else set()
 
 
 def _left_behind(part: Path) -> bool:

@@ -94,7 +94,7 @@ def side_and_slice(entry: Entry, slice_number: int | None = None) -> str:
     """Return side and slice, for example ``R 63``; no lobe, which nothing measures.
 
     Examples:
-        >>> place_words({"lung": "right"}, 63), place_words({}, 63), side_and_slice({})
+        >>> side_and_slice({"lung": "right"}, 63), side_and_slice({}, 63), side_and_slice({})
         ('R 63', '63', '')
     """
     side = {"right": "R", "left": "L"}.get(str(entry.get("lung") or ""), "")

@@ -67,7 +67,7 @@ def with_reading(page: str, reading: ReaderDecisions | None) -> str:
     """Return a report's page with these decisions in place of those that it shows.
 
     Examples:
-        >>> page = with_reading("<main></main>", Reading((ReaderLine("3, new", "accepted", "<b>", 3),)))
+        >>> page = with_reading("<main></main>", ReaderDecisions((ReaderLine("3, new", "accepted", "<b>", 3),)))
         >>> "accepted" in page and "&lt;b&gt;" in page
         True
         >>> with_reading(page, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 SCHEMA_NAME = "changemap.run/"
 SCHEMA = f"{SCHEMA_NAME}1"  # of run.json
 
@@ -44,3 +46,14 @@ WITH_MAP = ALWAYS | {
 WITH_NETWORK = WITH_MAP | {CHANGE_DIFFERENCE, CHANGE_LEARNED, CHANGE_COMBINED}
 FILES = WITH_NETWORK  # everything that a run may write
 REPLACEABLE = FILES | {READING}  # a folder that holds anything else is never replaced
+_OF_FILE_MANAGERS = frozenset({".ds_store", "thumbs.db", "desktop.ini"})  # in any folder that was looked at
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names in a folder, without what file managers of macOS and Windows put into it.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    names = {path.name for path in folder.iterdir()}
+    return {name for name in names if name.casefold() not in _OF_FILE_MANAGERS and not name.startswith("._")}

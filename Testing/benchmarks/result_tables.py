@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import result_cases
+
 from ChangeMapJointLib.evaluation.output.tables import Table, reader_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,6 +265,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "main-job": main_job,
     "registration-peers": registration_peers,
     "given-field": given_field,
+    **result_cases.TABLES,
     "evaluation-about": evaluation_about,
     "evaluation-readme": evaluation_readme,
     **{

@@ -18,11 +18,12 @@ ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 
 @dataclass(frozen=True)
 class Server:
-    """A running archive: its DIMSE address, the address of its web server, and its log."""
+    """A running archive: its DIMSE address, that of its web server, its log, and the port to which it sends."""
 
     dimse: str
     http: str
     log: Path
+    listen: int
 
     @property
     def web(self) -> str:
@@ -52,12 +53,13 @@ def free_port() -> int:
 def orthanc(folder: Path, **options: object) -> Iterator[Server]:
     """Run Orthanc until the block ends; ``options`` go into its configuration."""
     folder.mkdir(parents=True)
-    dimse, http = free_port(), free_port()
+    dimse, http, listen = free_port(), free_port(), free_port()
     configuration = {
         "Name": "test",
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
         "DicomAet": "ORTHANC",
+        "DicomModalities": {"changemap": ["CHANGEMAP", "127.0.0.1", listen]},
         "DicomPort": dimse,
         "HttpPort": http,
         "RemoteAccessAllowed": False,
@@ -82,14 +84,14 @@ def orthanc(folder: Path, **options: object) -> Iterator[Server]:
                     break
                 except OSError:
                     continue
-            yield Server(f"ORTHANC@localhost:{dimse}", address, log)
+            yield Server(f"ORTHANC@localhost:{dimse}", address, log, listen)
         finally:
             server.terminate()
             server.wait(timeout=20)
 
 
 @contextmanager
-def storage(handler, *, title: str = "STORE", tls=None) -> Iterator[str]:
+def storage(handler, *, title: str = "STORE", tls=None, port: int = 0) -> Iterator[str]:
     """A server of our own that answers C-STORE as ``handler`` says; its address."""
     from pydicom.uid import AllTransferSyntaxes
     from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -98,7 +100,7 @@ def storage(handler, *, title: str = "STORE", tls=None) -> Iterator[str]:
     entity.require_called_aet = True
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
-    port = free_port()
+    port = port or free_port()
     server = entity.start_server(
         ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, handler)], ssl_context=tls
     )

@@ -23,6 +23,20 @@ NEW_MM, GROWN_MM = (-90.0, 10.0, 20.0), (85.0, -15.0, -30.0)
 IDENTITY = {"PatientID": "PID-4711", "PatientName": "Muster^Erika", "PatientBirthDate": "19500102", "PatientSex": "F"}
 STUDY = {"AccessionNumber": "ACC-99", "StudyID": "S1", "StudyTime": "101500"}
 
+POISON = {  # what a hospital's headers may hold beside what an object is filed by
+    "InstitutionName": "Poisonhospital",
+    "ReferringPhysicianName": "Poisondoctor^Paul",
+    "OperatorsName": "Poisonoperator",
+    "PatientAddress": "Poisonstreet 7",
+    "PatientComments": "poisoncomment",
+    "StudyDescription": "Poisonstudy",
+    "SeriesDescription": "Poisonseries",
+    "ImageComments": "poisonimage",
+    "StationName": "POISONSTATION",
+    "PatientTelephoneNumbers": "0815-4711",
+    "DeviceSerialNumber": "POISON-SN",
+}
+
 
 @dataclass(frozen=True)
 class Sample:

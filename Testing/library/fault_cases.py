@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from archive_samples import free_port, storage
+from dicom_samples import make_sample
 from export_samples import finding as new
 from export_samples import findings, grown, quality
 from job_samples import STAGES
@@ -273,6 +275,80 @@ def files_of_a_run(disk: Path) -> list[tuple[str, int]]:
     return [(name, -(-(disk / "out" / name).stat().st_size // PAGE)) for name in names]
 
 
+# -- commands after a run --------------------------------------------------------------
+def command(disk: Path, words: list[object]) -> None:
+    """Any command in this process, to its end."""
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{disk}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.argv = ["changemap", *map(str, words), *(("--progress", "json") if words[0] != "report" else ())]
+    try:
+        cli.main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 0)
+
+
+def serve(disk: Path, port: int) -> None:
+    """An archive that takes everything; with the first object the disk becomes full, once."""
+    taken = []
+
+    def handle(_event: object) -> int:
+        if not taken:
+            fill(disk)
+        taken.append(True)
+        return 0
+
+    with storage(handle, port=port):
+        signal.pause()
+
+
+def cases_of_commands(disk: Path) -> None:
+    """What is made of a run, onto a disk that is full, or that becomes full at the second page."""
+    shutil.rmtree(disk / "out", ignore_errors=True)
+    sample = make_sample(disk.with_name("scans"))
+    run = sample.result.save(disk.with_name("saved"))
+    scans = ["--reference", sample.current, "--template", sample.prior]
+    commands: dict[str, list[object]] = {
+        "report --pdf": ["report", run, "--pdf", disk / "report.pdf"],
+        "export --field": ["export", run, "--field", disk / "field.nrrd"],
+        "export --dicom": ["export", run, "--dicom", disk / "objects", *scans],
+    }
+    for name, words in commands.items():
+        for free in (0, 2):
+            fill(disk, free)
+            code = forked(lambda words=words: command(disk, words))
+            tell(
+                {
+                    "way": f"{free} pages",
+                    "kind": "made",
+                    "stage": name,
+                    "code": code,
+                    **said(disk),
+                    "left": listing(disk),
+                }
+            )
+            restore(disk, own=True)
+    port = free_port()
+    server = os.fork()
+    if server == 0:
+        serve(disk, port)
+    objects = disk / "objects"
+    code = forked(lambda: command(disk, commands["export --dicom"]))
+    told = said(disk)
+    send = ["send", objects, "--to", f"STORE@localhost:{port}"]
+    for way in ("full before", "full at the first", "free"):
+        if way == "full before":
+            fill(disk)
+        code = forked(lambda: command(disk, send))
+        told = {"way": way, "kind": "sent", "stage": "send", "code": code, **said(disk)}
+        told["left"] = [name for name in listing(disk) if not name.startswith("objects/")]
+        tell(told)
+        restore(disk, own=True)
+    os.kill(server, signal.SIGKILL)
+    os.waitpid(server, 0)
+
+
 def main() -> None:
     """All cases; the report's pictures, which take most of the time, are not drawn."""
     report.render_report = lambda content: f"<p>{content.method}</p>"
@@ -308,6 +384,7 @@ def main() -> None:
         free = pages + count // 2
         case_of_command_line(disk, "full at", "write", lambda _, free=free: fill(disk, free), own=own, file=name)
         pages += count
+    cases_of_commands(disk)
 
 
 if __name__ == "__main__":

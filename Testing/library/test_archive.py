@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 from collections import Counter
@@ -16,8 +17,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, only, orthanc, storage
-from dicom_samples import IDENTITY, Sample, make_sample
+from archive_samples import ORTHANC, PLUGIN, Server, breaking_after, free_port, only, orthanc, storage
+from dicom_samples import IDENTITY, POISON, Sample
 from job_samples import QUICK, sample_request
 from phantoms import dicom_slices, random_scan, save_slices
 from typer.testing import CliRunner
@@ -32,8 +33,10 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
 from ChangeMapJointLib.io.archive.entries import ArchiveSeries, Study, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
-from ChangeMapJointLib.io.archive.peer import parse_peer
+from ChangeMapJointLib.io.archive.peer import Tls, parse_peer
+from ChangeMapJointLib.io.archive.receive import Receiver, listening
 from ChangeMapJointLib.io.archive.tries import archive_of
+from ChangeMapJointLib.io.archive.web import WebArchive
 
 pytestmark = pytest.mark.usefixtures("aligned_once")
 needs_orthanc = pytest.mark.skipif(
@@ -63,15 +66,13 @@ def refused(*words: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Sample:
-    return make_sample(tmp_path_factory.mktemp("scans"))
+def sample(dicom_sample) -> Sample:
+    return dicom_sample
 
 
 @pytest.fixture(scope="module")
-def objects(sample, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "objects"
-    sample.result.to_dicom(folder)
-    return folder
+def objects(dicom_objects) -> Path:
+    return dicom_objects
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Hospital:
 def hospital(tmp_path_factory):
     """An archive with a pair, and with what must not be taken for it."""
     folder = tmp_path_factory.mktemp("archive")
-    request, patient = sample_request(), {**IDENTITY, "StudyTime": "101500"}
+    request, patient = sample_request(), {**POISON, **IDENTITY, "StudyTime": "101500", "SeriesDescription": "Thorax"}
     now = dicom_slices(request.reference.volume, StudyDate="20240131", **patient)
     before = dicom_slices(request.template.volume, StudyDate="20230131", **patient)
     scan, study = random_scan(shape=(24, 6, 5)), {"StudyInstanceUID": now[0].StudyInstanceUID, "StudyDate": "20240131"}
@@ -120,8 +121,12 @@ def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
     """The whole way through a hospital: the right pair is found, compared, and its result filed with the study."""
     out, address = tmp_path / "result", getattr(hospital.server, way)
     (tmp_path / "quick.json").write_text(json.dumps(QUICK))
-    how = ("--method", "rigid", "--config", tmp_path / "quick.json", "--progress", "none")
-    ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, *how)
+    how = ("--method", "rigid", "--config", tmp_path / "quick.json", "--progress", "json")
+    told = ok("run", "--from-pacs", address, "--patient", "PID-4711", "--out", out, *how)
+    assert json.loads(told.splitlines()[-1])["event"] == "finished"
+    for secret in (*POISON.values(), *IDENTITY.values(), "Muster"):
+        assert len(secret) == 1 or secret not in told
+        assert len(secret) == 1 or not [p.name for p in out.iterdir() if secret.encode() in p.read_bytes()]
     for name, path in (("current", hospital.current), ("prior", hospital.prior)):
         expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
         found = {p.stem for p in (tmp_path / "result.scans" / name).rglob("*.dcm")}
@@ -136,6 +141,47 @@ def test_query_fetch_run_send_and_list(hospital, tmp_path, way):
     assert {"REG", "SR", "DOC"} <= {series["00080060"]["Value"][0] for series in listed}
     again = ok("send", out, to, address, "--progress", "none")
     assert f"0 DICOM objects sent to {address}, {len(files)} had arrived before" in again
+
+
+@needs_orthanc
+def test_an_archive_without_c_get_sends_by_c_move(hospital, tmp_path):
+    peer = parse_peer(hospital.server.dimse, "from_pacs", listen=hospital.server.listen)
+    with pytest.raises(InputError, match="it has to know STRANGER at this computer's port"):
+        fetch_pair(replace(peer, calling="STRANGER"), Wanted("PID-4711"), tmp_path / "none", retries=0)
+    pair = fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
+    for found, path in ((pair.reference, hospital.current), (pair.template, hospital.prior)):
+        expected = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in path.iterdir()}
+        assert {p.stem for p in found.iterdir()} == expected
+    lost = sorted(pair.reference.iterdir())[3]
+    content = lost.read_bytes()
+    lost.unlink()  # fetched half: what is there is not written again, and no longer asked for
+    before = {p: p.stat().st_mtime_ns for p in pair.reference.iterdir()}
+    fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
+    assert lost.read_bytes() == content
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        busy = replace(peer, listen=taken.getsockname()[1])
+        with pytest.raises(InputError, match=r"cannot be used \(.+\), expected a free port"):
+            fetch_pair(busy, Wanted("PID-4711"), tmp_path / "none", retries=0)
+
+
+def test_what_nobody_asked_for_is_not_taken(tmp_path):
+    """The port is open to everybody who can reach it."""
+    import pynetdicom
+
+    images = [pydicom.dcmread(p) for p in sorted(save_slices(tmp_path / "scan", dicom_slices(random_scan())).iterdir())]
+    (tmp_path / "got").mkdir()
+    receiver, port = Receiver(tmp_path / "got", [images[0].SOPInstanceUID], lambda: None), free_port()
+    with listening(parse_peer("A@localhost:1", listen=port), receiver):
+        entity = pynetdicom.AE()
+        entity.add_requested_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)
+        association = entity.associate("localhost", port, ae_title="CHANGEMAP")
+        assert [association.send_c_store(image).Status for image in images[:2]] == [0x0000, 0x0124]
+        association.release()
+        assert entity.associate("localhost", port, ae_title="OTHER").is_rejected
+    assert [p.stem for p in (tmp_path / "got").iterdir()] == [images[0].SOPInstanceUID]
 
 
 @needs_orthanc
@@ -196,6 +242,23 @@ def test_an_archive_that_is_full_or_does_not_want_them(objects, tmp_path, status
     assert not (tmp_path / "objects.sent.json").exists()
 
 
+def test_a_web_archive_that_refuses_jpeg_gets_the_page_without_compression(objects, monkeypatch):
+    got = []
+
+    def store(self, dataset) -> str:
+        got.append(dataset)
+        return "no JPEG" if dataset.file_meta.TransferSyntaxUID.is_compressed else ""
+
+    monkeypatch.setattr(WebArchive, "_store", store)
+    answers: dict[str, str] = {}
+    files = [objects / name for name in ("measurements.dcm", "page_01.dcm")]
+    archive_of(parse_peer("http://localhost:1")).store(files, lambda path, why: answers.update({path.name: why}))
+    assert answers == {"measurements.dcm": "", "page_01.dcm": ""}
+    _, packed, plain = got
+    assert packed.SOPInstanceUID == plain.SOPInstanceUID
+    assert (plain.PhotometricInterpretation, plain.LossyImageCompression) == ("RGB", "01")
+
+
 def test_a_refused_association_names_both_titles(objects):
     with storage(lambda event: 0) as address:
         text = refused("send", objects, "--to", address.replace("STORE", "OTHER"), "--aet", "ME", "--progress", "none")
@@ -211,7 +274,7 @@ def test_an_archive_that_takes_or_offers_nothing_that_is_asked_for(objects, tmp_
         assert re.search(rf"does not take .*, and {total - 1} more; 0 of {total} objects have arrived", text)
         run = ("run", "--from-pacs", address, "--patient", "4711", "--out", tmp_path / "run", "--progress", "none")
         assert "does not offer C-FIND; give the archive's DICOMweb address" in refused(*run)
-        with pytest.raises(InputError, match="does not offer C-GET"):
+        with pytest.raises(InputError, match="does not offer C-GET; receive by C-MOVE"):
             archive_of(parse_peer(address)).fetch(
                 ArchiveSeries(Study("1", "4711", "", ""), "2", "CT", 30, ""), ["3"], tmp_path, int
             )
@@ -286,6 +349,13 @@ def test_tls_is_checked_and_its_failures_are_told(objects, certificate, tmp_path
         assert "DICOM objects sent" in ok(*send, address, "--tls-ca", certificate)
     with storage(breaking_after(-1, got)) as address:
         assert "TLS failed" in refused(*send, address, "--tls", "--again")
+        run = ("run", "--from-pacs", address, "--patient", "4711", "--out", tmp_path / "run", "--progress", "none")
+    with (
+        pytest.raises(InputError, match="needs a certificate of ours"),
+        listening(parse_peer("A@localhost:1", listen=free_port(), tls=Tls()), Receiver(tmp_path, [], int)),
+    ):
+        pass
+    assert "is for AE@HOST:PORT; leave it out" in refused(*run[:2], "https://localhost", *run[3:], "--listen", 104)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from ChangeMapJointLib.cohort.table import ATTENTION, attention_of, by_attention
 from ChangeMapJointLib.cohort.task import PairTask, complete_pair
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.core.errors import Cancelled, InputError
-from ChangeMapJointLib.io.run_files import CHANGE_MAP, REPORT, RUN
+from ChangeMapJointLib.io.run_files import CHANGE_MAP, READING, REPORT, RUN
 
 CONFIG = RunConfig()
 HASH = options_hash(CONFIG)
@@ -91,6 +91,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="holds other files than those of a cohort"):
         open_it()
     (out / "thesis.doc").unlink()
+    (out / ".DS_Store").write_text("of a file manager")
     open_it()
     open_it()
     with pytest.raises(InputError, match="holds another cohort: none of its 1 pairs is in the list"):
@@ -137,6 +138,17 @@ def test_a_finished_pair_is_done_once_and_a_damaged_one_again(tmp_path) -> None:
     assert complete_pair(replace(task, check="size")).skipped
     assert complete_pair(task).redone
     assert place.history("done") == 7
+    (place.result / ".DS_Store").write_text("of a file manager")
+    (place.result / READING).write_text("decisions")  # with which a viewer writes the report again
+    (place.result / REPORT).write_text("<p>accepted</p>")
+    assert complete_pair(task).skipped
+    place.record.unlink()  # its worker was killed: the result is looked at anew
+    assert complete_pair(task).skipped
+    (place.result / ".DS_Store").unlink()
+    assert complete_pair(task).skipped
+    (place.result / CHANGE_MAP).unlink()
+    assert complete_pair(task).redone
+    assert (place.folder / "reading.earlier-1.json").read_text() == "decisions"
     (place.result / "notes.txt").write_text("a reader's")  # never removed
     kept = complete_pair(task)
     assert "notes.txt was added" in kept.redone

@@ -12,35 +12,28 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import IDENTITY, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample, make_sample
 from phantoms import dicom_slices, random_scan, save_slices
-from pydicom.uid import generate_uid
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from typer.testing import CliRunner
 
 hd = pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
 
 from ChangeMapJointLib.cli.main import app  # noqa: E402
 from ChangeMapJointLib.comparison.load import load_result  # noqa: E402
+from ChangeMapJointLib.comparison.to_dicom import check_objects  # noqa: E402
 from ChangeMapJointLib.core.errors import InputError  # noqa: E402
 from ChangeMapJointLib.core.grid import Grid, apply_affine  # noqa: E402
 from ChangeMapJointLib.export.dicom.tracking import earlier_tracking  # noqa: E402
 from ChangeMapJointLib.io import run_files  # noqa: E402
 from ChangeMapJointLib.io.dicom.images import read_source_images  # noqa: E402
+from ChangeMapJointLib.io.reading_file import ReadingFile  # noqa: E402
 from ChangeMapJointLib.io.write import rounded  # noqa: E402
 
-POISON = {  # what a hospital's headers may hold beside what an object is filed by
-    "InstitutionName": "Poisonhospital",
-    "ReferringPhysicianName": "Poisondoctor^Paul",
-    "OperatorsName": "Poisonoperator",
-    "PatientAddress": "Poisonstreet 7",
-    "PatientComments": "poisoncomment",
-    "StudyDescription": "Poisonstudy",
-    "SeriesDescription": "Poisonseries",
-    "ImageComments": "poisonimage",
-    "StationName": "POISONSTATION",
-    "PatientTelephoneNumbers": "0815-4711",
-    "DeviceSerialNumber": "POISON-SN",
-}
+ORDER = (  # in which they are written: what is referred to comes first
+    *("segmentation.dcm", "measurements.dcm", "registration_rigid.dcm", "change_map.dcm"),
+    *("registration_deformable.dcm", "page", "report.dcm"),
+)
 NAMES = ("segmentation", "measurements", "registration_rigid", "change_map", "registration_deformable", "report")
 
 
@@ -55,15 +48,14 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory) -> Exported:
-    folder = tmp_path_factory.mktemp("Poisonfolder")
-    sample = make_sample(folder, **POISON)
-    return Exported(sample, folder / "objects", sample.result.to_dicom(folder / "objects"))
+def exported(dicom_sample, dicom_objects) -> Exported:
+    files = sorted(dicom_objects.glob("*.dcm"), key=lambda path: (ORDER.index(path.name.partition("_0")[0]), path.name))
+    return Exported(dicom_sample, dicom_objects, files)
 
 
 @pytest.fixture(scope="module")
-def run(exported, tmp_path_factory) -> Path:
-    return exported.sample.result.save(tmp_path_factory.mktemp("run") / "run", compress=False)
+def run(dicom_run) -> Path:
+    return dicom_run
 
 
 def on_grid(volume, grid: Grid) -> np.ndarray:
@@ -143,7 +135,7 @@ def test_the_report_holds_the_figures_of_every_finding_under_the_segments_tracki
     grown = exported.sample.result.findings.items[1]
     uid = segments[1].TrackingUID
     volumetric = report.content.get_volumetric_roi_measurement_groups(tracking_uid=uid)
-    lesions = report.content.get_image_measurement_groups(tracking_uid=uid)
+    lesions = report.content.get_planar_roi_measurement_groups(tracking_uid=uid)
     assert len(volumetric) == 1
     assert len(lesions) == 2
     assert volumetric[0].referenced_segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber == 2
@@ -156,17 +148,18 @@ def test_the_report_holds_the_figures_of_every_finding_under_the_segments_tracki
     assert now["Long Axis"] == grown.lesion_reference.long_diameter_mm
     images = [read_source_images(p) for p in (exported.sample.current, exported.sample.prior)]
     for group, scan, lesion in zip(lesions, images, (grown.lesion_reference, grown.lesion_template), strict=True):
-        image = next(i for i in scan.images if i.SOPInstanceUID == _source_image(group))
-        height = np.cross(image.ImageOrientationPatient[:3], image.ImageOrientationPatient[3:])
-        assert abs((np.array(image.ImagePositionPatient, float) - lesion.centre_mm) @ height) <= 2.5  # half a slice
-
-
-def _source_image(group) -> str:
-    uids = [
-        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in group[0].ContentSequence if i.ValueType == "IMAGE"
-    ]
-    assert len(uids) == 1
-    return uids[0]
+        circle = group.roi
+        (source,) = circle.ContentSequence
+        uid = source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        image = next(i for i in scan.images if i.SOPInstanceUID == uid)
+        row, column = np.reshape([float(v) for v in image.ImageOrientationPatient], (2, 3))
+        down, right = (float(v) for v in image.PixelSpacing)
+        pixels = circle.value - 0.5  # from the corner of the first pixel to its centre
+        ends = np.array(image.ImagePositionPatient, float) + pixels @ np.stack((row * right, column * down))
+        off = ends.mean(axis=0) - lesion.centre_mm
+        assert abs(off @ np.cross(row, column)) <= 2.5  # half a slice
+        assert np.hypot(off @ row, off @ column) < 0.01
+        np.testing.assert_allclose(np.linalg.norm(ends - ends.mean(axis=0), axis=1), 11.75, atol=0.01)
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
@@ -177,21 +170,31 @@ def test_dciodvfy_finds_no_error(exported):
 
 
 @pytest.mark.skipif(shutil.which("storescp") is None, reason="storescp (DCMTK) is not installed")
-def test_a_server_takes_every_object(exported, tmp_path):
+@pytest.mark.parametrize("options", [[], ["+xi"], ["+xa"]], ids=["as it comes", "implicit alone", "all"])
+def test_a_server_takes_every_object_compressed_or_not(exported, tmp_path, options):
+    objects, stored = shutil.copytree(exported.folder, tmp_path / "objects"), tmp_path / "stored"
+    stored.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    server = subprocess.Popen(["storescp", "+xa", "-od", tmp_path, port], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(["storescp", *options, "-od", stored, port], stderr=subprocess.DEVNULL)
     try:
         echo = ["echoscu", "-to", "5", "127.0.0.1", port]
         while subprocess.run(echo, capture_output=True, check=False, timeout=20).returncode != 0:
             assert server.poll() is None
-        subprocess.run(["dcmsend", "127.0.0.1", port, *exported.files], check=True, capture_output=True, timeout=60)
+        answer = CliRunner().invoke(app, ["send", str(objects), "--to", f"ANY@127.0.0.1:{port}", "--progress", "none"])
+        assert answer.exit_code == 0, answer.output
     finally:
         server.kill()
         server.wait(timeout=20)
-    stored = {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in tmp_path.iterdir()}
-    assert stored == {pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID for p in exported.files}
+    found = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, stored.iterdir())}
+    sent = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, exported.files)}
+    assert found.keys() == sent.keys()
+    pages = [uid for uid, ds in sent.items() if ds.SOPClassUID == SecondaryCaptureImageStorage]
+    assert {found[uid].file_meta.TransferSyntaxUID.is_compressed for uid in pages} == {options == ["+xa"]}
+    for uid in pages[:1]:
+        np.testing.assert_array_equal(found[uid].pixel_array, sent[uid].pixel_array)
+        assert found[uid].LossyImageCompression == "01"
 
 
 # -- whose they are -------------------------------------------------------------------------
@@ -218,8 +221,11 @@ def test_nothing_but_what_an_object_is_filed_by_leaves_the_headers(exported):
             assert str(value).lower().encode() not in content, (file.name, keyword)
 
 
-def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, tmp_path):
-    files = exported.sample.result.to_dicom(tmp_path / "objects", anonymous=True)
+def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, run, tmp_path):
+    sample = exported.sample
+    files = load_result(run).to_dicom(
+        tmp_path / "objects", reference=sample.current, template=sample.prior, anonymous=True
+    )
     headers = [
         pydicom.dcmread(p, stop_before_pixels=True)
         for folder in (exported.sample.current, exported.sample.prior)
@@ -234,16 +240,39 @@ def test_anonymous_objects_hold_no_identifier_and_the_same_pages(exported, tmp_p
     for file in files:
         content = file.read_bytes()
         assert not [s for s in secrets - {"F", "None", ""} if s.encode() in content], file.name
+    assert pydicom.dcmread(tmp_path / "objects" / "report.dcm").BurnedInAnnotation == "NO"
     for file in (f for f in files if "page" in f.name):  # no identity is burned in: it would differ
         first, second = (pydicom.dcmread(f).pixel_array for f in (file, exported.folder / file.name))
         assert np.abs(first[:-60].astype(int) - second[:-60]).max() <= 8  # but for the number in the footer
 
 
-def test_the_same_result_gives_the_same_bytes(exported, run, tmp_path):
+def test_the_same_result_gives_the_same_bytes_and_the_report_is_the_document(exported, run, tmp_path):
     sample = exported.sample
     files = load_result(run).to_dicom(tmp_path / "again", reference=sample.current, template=sample.prior)
     assert [f.name for f in files] == [f.name for f in exported.files]
-    assert [f.name for f in files if f.read_bytes() != (exported.folder / f.name).read_bytes()] == []
+    different = [f.name for f in files if f.read_bytes() != (exported.folder / f.name).read_bytes()]
+    assert different == ["report.dcm"]  # a result that was not saved has no hash that the document could state
+    answer = CliRunner().invoke(
+        app, ["report", str(run), "--pdf", str(tmp_path / "a.pdf"), "--reference", str(sample.current)]
+    )
+    assert answer.exit_code == 0, answer.output
+    filed, unsaved = (pydicom.dcmread(folder / "report.dcm") for folder in (tmp_path / "again", exported.folder))
+    assert filed.EncapsulatedDocument[: filed.EncapsulatedDocumentLength] == (tmp_path / "a.pdf").read_bytes()
+    assert filed.SOPInstanceUID != unsaved.SOPInstanceUID
+    assert filed.BurnedInAnnotation == "YES"
+
+
+def test_a_decision_of_the_reader_makes_another_report_and_old_objects_are_not_sent(exported, run, tmp_path):
+    folder, sample = shutil.copytree(run, tmp_path / "run"), exported.sample
+    shutil.copytree(exported.folder, tmp_path / "run.dicom")
+    check_objects(load_result(folder), tmp_path / "run.dicom")
+    ReadingFile(folder).decide(11, decision="rejected", comment="Muster knows", about={"id": 1})
+    with pytest.raises(InputError, match="does not hold what the reader has decided since; delete it"):
+        check_objects(load_result(folder), tmp_path / "run.dicom")
+    load_result(folder).to_dicom(tmp_path / "objects", reference=sample.current, template=sample.prior)
+    report = pydicom.dcmread(tmp_path / "objects" / "report.dcm")
+    assert report.SOPInstanceUID != exported.read("report").SOPInstanceUID
+    assert report.SeriesInstanceUID == exported.read("report").SeriesInstanceUID
 
 
 def test_a_lesion_keeps_its_tracking_through_time_points(exported):
@@ -341,7 +370,9 @@ def test_frames_of_the_map_follow_each_other_as_dcmqi_takes_them(exported):
 
 
 def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported):
-    """Its handlers want the referenced series; root 126000, a container 126010, and a tracking UID in each group."""
+    """Its handlers want the referenced series; root 126000, a container 126010, an image library, and of each tracking
+    UID a place on an image. ``Testing/benchmarks/ohif`` runs the handlers themselves.
+    """
     current = pydicom.dcmread(next(exported.sample.current.iterdir()), stop_before_pixels=True)
     segmentation, report = exported.read("segmentation"), exported.read("measurements")
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == current.SeriesInstanceUID
@@ -350,18 +381,30 @@ def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         assert frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID in known
     assert report.ConceptNameCodeSequence[0].CodeValue == "126000"
+    assert any(item.ConceptNameCodeSequence[0].CodeValue == "111028" for item in report.ContentSequence)
+    assert all(places_of(report).values())
+
+
+def places_of(report: pydicom.Dataset) -> dict[str, int]:
+    """How many places on images each tracking UID of a measurement report has."""
     (groups,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010")
+    places: dict[str, int] = {}
     for group in groups.ContentSequence:
         assert group.ConceptNameCodeSequence[0].CodeValue == "125007"
-        assert any(item.ConceptNameCodeSequence[0].CodeValue == "112040" for item in group.ContentSequence)
+        items = group.ContentSequence
+        (uid,) = (item.UID for item in items if item.ConceptNameCodeSequence[0].CodeValue == "112040")
+        places[uid] = places.get(uid, 0) + sum(item.ValueType == "SCOORD" for item in items)
+    return places
 
 
 def test_a_single_finding_is_exported_too(exported, tmp_path):
     """highdicom shares the number of a lone segment between all frames, where its own reports do not find it."""
     result = exported.sample.result
     labels = np.where(result.findings.labels == 1, 1, 0).astype(result.findings.labels.dtype)
-    one = replace(result, findings=replace(result.findings, items=result.findings.items[:1], labels=labels))
+    item = replace(result.findings.items[0], kind="increase", lesion_reference=None)  # no lesion could be measured
+    one = replace(result, findings=replace(result.findings, items=(item,), labels=labels))
     one.to_dicom(tmp_path / "objects")
+    assert list(places_of(pydicom.dcmread(tmp_path / "objects" / "measurements.dcm")).values()) == [1, 1]
     segmentation = hd.seg.segread(tmp_path / "objects" / "segmentation.dcm")
     volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
     np.testing.assert_array_equal(on_grid(volume, result.pair.reference.grid), labels)

@@ -19,6 +19,7 @@ READ = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 MOST_WORDS = 600
+IMPORT = re.compile(r"^from (ChangeMapJointLib\.[\w.]+) import (.+)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +178,13 @@ def test_scripts_of_the_results_are_there():
 
 def test_offline_wheels_are_those_that_the_module_asks_for():
     page = (DOCS / "install.md").read_text("utf-8")
-    asked = re.findall(
-        r"^(\w+)>=([\d.]+)",
-        (ROOT / "ChangeMapJoint" / "Resources" / "requirements.txt").read_text("utf-8"),
-        re.MULTILINE,
-    )
+    requirements = (ROOT / "ChangeMapJoint" / "Resources" / "requirements.txt").read_text("utf-8")
+    asked = re.findall(r"^(\w+)>=([\d.]+)(?:; extra == \"fast\")?$", requirements, re.MULTILINE)
     assert asked
+    extra = re.findall(  # what is asked for when something is exported
+        r"^(\w+>=[\d.]+); extra == \"(?:dicom|pdf)\"", requirements, re.MULTILINE
+    )
+    assert all(f'"{one}"' in page for one in extra if not one.startswith("pydicom"))  # Slicer brings that along
     from_slicer = dict(re.findall(r"^\| (\w+) \| ([\d.]+) \|$", page, re.MULTILINE))
     wheels = dict(re.findall(r"^(\w+)-([\d.]+)\S*\.whl$", page, re.MULTILINE))
 
@@ -210,6 +212,16 @@ def test_python_in_the_documentation_names_what_there_is():
         assert {name for owner, name in names if owner == "result"} <= results
 
 
+def test_what_the_documentation_imports_is_there():
+    missing = []
+    for page in [ROOT / "README.md", *PAGES]:
+        for module, names in IMPORT.findall(page.read_text("utf-8")):
+            body = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")).body
+            there = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+            missing += [f"{page.name}: {name}" for name in names.split(", ") if name not in there]
+    assert not missing
+
+
 def test_the_first_python_page_lists_the_front_door(hooks):
     import ChangeMapJointLib as cmj
 
@@ -219,8 +231,9 @@ def test_the_first_python_page_lists_the_front_door(hooks):
     assert listed <= offered
 
 
-def test_no_result_table_is_stale() -> None:
+def test_no_result_table_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """README and docs show what the files of results hold."""
+    monkeypatch.syspath_prepend(ROOT / "Testing" / "benchmarks")
     spec = importlib.util.spec_from_file_location("result_tables", ROOT / "Testing" / "benchmarks" / "result_tables.py")
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_samples import IDENTITY, Sample, make_sample
+from dicom_samples import IDENTITY, Sample
 from typer.testing import CliRunner
 
 pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not installed")
@@ -17,10 +19,11 @@ pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not i
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.export.document.content import Identity, read_document
+from ChangeMapJointLib.export.document.content import Decision, Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
-from ChangeMapJointLib.export.document.pdf import write_pdf
+from ChangeMapJointLib.export.document.pdf import make_pdf, write_pdf
 from ChangeMapJointLib.export.document.time_points import DiameterTrack, TimePoints, time_points
+from ChangeMapJointLib.export.document.typefaces import markup
 from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.reading_file import ReadingFile
 from ChangeMapJointLib.io.run_seal import file_sha256
@@ -29,13 +32,13 @@ needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="po
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Sample:
-    return make_sample(tmp_path_factory.mktemp("scans"))
+def sample(dicom_sample) -> Sample:
+    return dicom_sample
 
 
 @pytest.fixture(scope="module")
-def run(sample, tmp_path_factory) -> Path:
-    return sample.result.save(tmp_path_factory.mktemp("run") / "run")
+def run(dicom_run) -> Path:
+    return dicom_run
 
 
 def changemap(*words: object) -> tuple[int, str]:
@@ -84,12 +87,43 @@ def test_without_a_series_nobody_is_named_and_the_same_run_gives_the_same_bytes(
         assert value not in text
 
 
+NAMES = {
+    "accents and markup": "<b>M\u00fcller & S\u00f8n-\u0141uk\u00e1\u0161 \u0110\u1eb7ng",
+    "an accent apart": "Rene\u0301e",
+    "Greek": "\u03a0\u03b1\u03c0\u03b1\u03b4\u03cc\u03c0\u03bf\u03c5\u03bb\u03bf\u03c2",
+    "Cyrillic": "\u0418\u0432\u0430\u043d\u043e\u0432\u0430 \u0404\u0432\u0433\u0435\u043d\u0456\u044f",
+    "Hebrew": "\u05db\u05d4\u05df",
+    "Arabic": "\u0645\u062d\u0645\u062f",
+    "Japanese": "Yamada Tarou = \u5c71\u7530 \u592a\u90ce = \u3084\u307e\u3060",
+    "simplified Chinese": "\u5f20\u4f1f",
+    "traditional Chinese": "\u9673\u6021\u541b",
+    "Korean": "\uae40\ubbfc\uc218",
+}
+
+
 @needs_poppler
-def test_names_in_other_letters_and_with_markup_are_shown_as_far_as_they_can_be(run, tmp_path):
-    write_pdf(tmp_path / "a.pdf", read_document(run, Identity("<b>M\u00fcller & S\u00f8n", "\u5c71\u7530")))
-    text = pdf_text(tmp_path / "a.pdf").replace("\n", " ")
-    assert "<b>M\u00fcller & S\u00f8n" in text
-    assert "ID ?? (other letters: see the header of the scan)" in text
+def test_names_in_the_letters_of_the_world_can_be_read_back(run, tmp_path):
+    """Of Chinese, Japanese and Korean the text is right; how it looks is the viewer's typeface."""
+    content = read_document(run)
+    for script, name in NAMES.items():
+        asian = any(word in script for word in ("Chinese", "Japanese", "Korean"))
+        if asian and not Path("/usr/share/poppler/cMap").is_dir():
+            continue  # poppler-data is not installed
+        write_pdf(tmp_path / "a.pdf", replace(content, identity=Identity(name, "4711")))
+        text = pdf_text(tmp_path / "a.pdf")
+        plain = "".join(sign for sign in unicodedata.normalize("NFKC", text) if sign.isprintable())
+        assert f"Patient: {unicodedata.normalize('NFKC', name)}, ID 4711" in plain, script
+        fonts = subprocess.run(["pdffonts", tmp_path / "a.pdf"], check=True, capture_output=True, text=True).stdout
+        assert asian or all(line.split()[-5] == "yes" for line in fonts.splitlines()[2:])  # embedded
+    write_pdf(tmp_path / "a.pdf", replace(content, identity=Identity("\u0e2a\u0e21\u0e0a\u0e32\u0e22", "4711")))
+    assert "Patient: ?????, ID 4711 (other letters: see the header of the scan)" in pdf_text(tmp_path / "a.pdf")
+
+
+def test_text_from_right_to_left_is_broken_into_lines_before_it_is_turned_round():
+    words = ["\u05d0\u05d0\u05d0", "\u05d1\u05d1\u05d1", "\u05d2\u05d2\u05d2", "\u05d3\u05d3\u05d3"]
+    first, second = markup(" ".join(words), width=40.0, size=8.5).split("<br/>")
+    assert first.split() == [words[1], words[0]]
+    assert second.split() == [words[3], words[2]]
 
 
 def test_decisions_of_the_reader_are_in_every_form(run, tmp_path):
@@ -103,6 +137,8 @@ def test_decisions_of_the_reader_are_in_every_form(run, tmp_path):
     assert "1 finding(s) were rejected by the reader." in text
     assert "Reader: follow up" in text
     content = read_document(folder)
+    pages = make_pdf(replace(content, decisions={1: Decision("rejected", "word " * 3000), 2: Decision("", "x" * 9000)}))
+    assert 2 <= pages.count(b"/Type /Page\n") <= 4
     assert content.decisions[1].comment == "a vessel"
     assert len(fhir(content)["entry"]) == 2  # the report, and the finding that is left
 
@@ -165,6 +201,23 @@ def test_what_the_gate_says_of_the_scans_stands_in_every_form(run, tmp_path):
     page = " ".join(pdf_text(tmp_path / "a.pdf").split())
     assert expected in page
     assert "And 3 more: see the HTML report" in page
+
+
+def test_notices_and_notes_of_a_run_stand_in_every_form(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    quality = json.loads((folder / "quality.json").read_text())
+    reason = {"rule": "gaps", "answer": "look", "sentence": "Two gaps.", "remedy": "", "value": 2.0, "scan": "Template"}
+    quality["gate"] = {"answer": "look", "reasons": [reason]}
+    record |= {"notices": ["The change is SYNTHETIC."], "notes": ["Template: Two gaps.", "Reference: The lungs touch."]}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "quality.json").write_text(json.dumps(quality))
+    content = read_document(folder)
+    changemap("report", folder, "--pdf", tmp_path / "a.pdf")
+    page = " ".join(pdf_text(tmp_path / "a.pdf").split())
+    for form in (content.text(), fhir(content)["entry"][0]["resource"]["conclusion"], page):
+        assert form.index("The change is SYNTHETIC.") < form.index("Current scan: The lungs touch.")
+        assert form.count("Two gaps.") == 1  # said once, by the gate
 
 
 def test_a_lesion_that_the_reader_rejected_is_in_no_table_of_time_points(run, tmp_path):

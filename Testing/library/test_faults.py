@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ MOUNT = 'mount -t tmpfs -o size=6m none "$0"'
 WRITTEN = sorted(WITH_MAP)
 EARLIER = ["out/run.json"]
 WHOLE = [f"out/{name}" for name in WRITTEN]
+MADE = ["report --pdf", "export --field", "export --dicom"]
 LOG_ONLY = ["job.json", "lock", "state.json", "worker.log"]
 Case = dict[str, Any]
 
@@ -111,6 +113,38 @@ def test_a_disk_that_is_full_at_one_file_leaves_none(case) -> None:
     assert "cannot be written (" in case["error"]
     assert ".partial" not in case["error"]
     assert len(case["error"].splitlines()) == 1
+
+
+@pytest.mark.parametrize("way", ["0 pages", "2 pages"])
+@pytest.mark.parametrize(("kind", "stage"), [("made", f"{what}") for what in MADE])
+def test_what_is_made_of_a_run_is_whole_or_not_there(case) -> None:
+    assert case["code"] == 2
+    assert case["left"] == []
+    (line,) = case["error"].splitlines()
+    assert "(No space left on device); " in line
+
+
+@pytest.mark.parametrize(("way", "kind", "stage"), [("full before", "sent", "send")])
+def test_nothing_is_sent_that_could_not_be_recorded(case) -> None:
+    assert case["code"] == 2
+    assert case["left"] == []
+    assert "objects.sent.json: cannot be written (No space left on device); nothing was sent" in case["error"]
+
+
+@pytest.mark.parametrize(("way", "kind", "stage"), [("full at the first", "sent", "send")])
+def test_what_was_sent_before_the_disk_was_full_is_said(case) -> None:
+    assert case["code"] == 2
+    assert re.search(
+        r"cannot be written \(No space left on device\); 1 of \d+ objects have arrived, the last", case["error"]
+    )
+    assert len(case["error"].splitlines()) == 1
+
+
+@pytest.mark.parametrize(("way", "kind", "stage"), [("free", "sent", "send")])
+def test_the_same_command_goes_on_when_there_is_space(case) -> None:
+    assert case["code"] == 0, case["error"]
+    assert case["left"] == ["objects.sent.json"]
+    assert case["events"][-1]["event"] == "finished"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from export_samples import content, finding, findings, grown, quality
 from report_page import Page, has_band
 
+from ChangeMapJointLib.comparison.save import all_notes
 from ChangeMapJointLib.export import report
 from ChangeMapJointLib.export.panels import lung_rows
 from ChangeMapJointLib.export.report import render_report
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
+from ChangeMapJointLib.lungs.segment import _size_notes
+from ChangeMapJointLib.scan.beside_lung import BesideLung
+from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
 
 
 def test_no_findings_are_said_in_words():
@@ -117,3 +122,23 @@ def test_joint_does_not_say_that_the_map_is_a_difference_in_hu():
 def test_content_that_does_not_fit_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         content(**changes)
+
+
+@pytest.mark.parametrize(
+    ("lungs_ml", "beside", "rule"),
+    [
+        ({RIGHT: 3000.0, LEFT: 0.0}, None, "one_lung"),
+        ({RIGHT: 400.0, LEFT: 3000.0}, None, "one_lung"),
+        ({RIGHT: 3000.0, LEFT: 200.0}, BesideLung(LEFT, 12.0, 0.2), "one_sided"),
+    ],
+)
+def test_that_a_lung_is_missing_is_said_once_for_each_scan(lungs_ml, beside, rule) -> None:
+    """The gate says it with what it means; the note of the segmentation would say it again."""
+    said = _size_notes(lungs_ml, beside)
+    lungs = SimpleNamespace(notes=("The lungs touch.", *said))
+    pair = SimpleNamespace(reference=SimpleNamespace(lungs=lungs), template=SimpleNamespace(lungs=lungs))
+    gate = GateAnswer("look", (GateReason(rule, "look", "One lung is missing.", scan="Template"),))
+    result = SimpleNamespace(pair=pair, gate=gate, given=None, joint=None, notes=())
+    expected = ("Reference: The lungs touch.", *(f"Reference: {note}" for note in said), "Template: The lungs touch.")
+    assert len(said) == 1
+    assert all_notes(result) == expected

@@ -54,8 +54,9 @@ def write_run(folder, reference, template, verdict="good"):
     (folder / "run.json").write_text(
         json.dumps({"schema": run_files.SCHEMA, "configuration": {"method": "sequential"}})
     )
-    quality = {**QUALITY, "verdict": verdict}
+    quality = {**QUALITY, "verdict": verdict, "reasons": [f"It is {verdict}."]}
     (folder / "quality.json").write_text(json.dumps({"quality": quality}))
+    (folder / run_files.REPORT).write_text("<p>")
 
 
 @pytest.fixture
@@ -107,6 +108,11 @@ def test_lesions_are_followed_through_three_scans(scans, comparisons, tmp_path, 
     page = (out / "series.html").read_text("utf-8")
     assert page.count("<circle") == 6 + 2  # points, and the colors of the lines
     assert "doubles in" in page
+    assert page.count('<a href="comparisons/pairs/P1%20') == 3
+    assert (out / "comparisons/pairs/P1 3-1/result/report.html").exists()
+    assert '<a href="comparisons/pairs/P1%203-1/result/report.html">3-1</a>' in page
+    assert "It is good." in page
+    assert "2026-01-10 against 2025-01-01" in page
     assert "1 patients, 3 comparisons, 2 lesions." in capsys.readouterr().out
 
 
@@ -118,6 +124,11 @@ def test_a_comparison_that_failed_is_said_and_leaves_the_rest(scans, comparisons
         "Scan 2 against scan 1 could not be compared.",
         "Scan 3 against scan 1: the registration failed.",
     ]
+    assert [one["verdict"] for one in patient["comparisons"]] == ["", "good", "do not use"]
+    assert [one["findings"] for one in patient["comparisons"]] == [None, 2, None]
+    page = (tmp_path / "out" / "series.html").read_text("utf-8")
+    assert page.count("<a href=") == 2
+    assert "It is do not use." in page
     states = [[point["state"] for point in lesion["points"]] for lesion in patient["lesions"]]
     assert ["unknown", "absent", "measured"] in states  # the new one; nothing joins the first scan
 
@@ -129,6 +140,10 @@ def test_without_any_finding_the_page_says_so_and_other_folders_are_left_alone(
     out = tmp_path / "out"
     assert run(scans, out) == 2
     assert "No lesion was followed" in (out / "series.html").read_text("utf-8")
+    for name in (".DS_Store", "Thumbs.db", "Desktop.ini", "._series.html"):
+        (out / name).write_text("of a file manager")
+    assert run(scans, out) == 2
+    assert "holds other files" not in capsys.readouterr().err
     (out / "thesis.doc").write_text("years")
     assert run(scans, out) == 2
     assert "holds other files" in capsys.readouterr().err

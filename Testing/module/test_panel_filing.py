@@ -114,6 +114,17 @@ def test_dicom_objects_carry_patient_and_study_of_the_current_scan(filed, sample
     assert QSettings().value("ChangeMapJoint/ExportFolder") == str(tmp_path)
 
 
+def test_an_export_that_runs_when_the_module_is_unloaded_leaves_nothing(filed, tmp_path) -> None:
+    dialogs.answer("directory", str(tmp_path))
+    user.click(filed.ui.dicomButton)
+    process = filed.panel.export._dicom._process
+    user.wait_until(lambda: any(tmp_path.glob(".ChangeMap*")) or process.poll() is not None, 120.0)  # it writes
+    filed.panel.export.close()
+    user.wait_until(lambda: process.poll() is not None, 60.0)
+    assert not any("ChangeMap" in path.name for path in tmp_path.iterdir())
+    assert not filed.panel.export._dicom.running
+
+
 def test_the_series_of_another_scan_is_refused_by_the_name_of_its_side(filed, sample, tmp_path) -> None:
     run = filed.logic.runs.folderOf(filed.panel.session.results)
     series = tuple(sorted(map(str, sample.current.iterdir())))

@@ -19,6 +19,8 @@ from ChangeMapJointLib.change.sections import REASONS
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.scene.nodes import CURRENT
 
+ARROW_PX = 30  # of a combo box
+
 
 @pytest.fixture
 def judged(widget):
@@ -56,6 +58,18 @@ def test_a_mark_lies_in_the_lesion_and_not_beside_it(widget) -> None:
 def choose_list(widget, key: str) -> None:
     box = widget.ui.listComboBox
     user.choose(box, box.itemText(box.findData(key)))
+
+
+def test_the_names_of_the_lists_fit_a_narrow_panel_and_a_hint_says_what_they_hold(judged) -> None:
+    slicer.app.mainWindow().resize(1280, 800)
+    slicer.app.processEvents()
+    box = judged.ui.listComboBox
+    texts = [box.itemText(i) for i in range(box.count)]
+    assert texts == ["Sensitive", "Standard", "Specific", "By the map"]
+    assert max(box.fontMetrics().horizontalAdvance(text) for text in texts) + ARROW_PX <= box.width
+    hints = [box.itemData(i, Qt.ItemDataRole.ToolTipRole) for i in range(box.count)]
+    assert "nearly certain" in hints[2]
+    assert "threshold" in hints[3]
 
 
 # -- groups ----------------------------------------------------------------------------
@@ -197,7 +211,7 @@ def test_the_threshold_is_the_maps_and_the_list_by_the_map_follows_it(judged) ->
 
 
 def test_a_run_of_an_older_version_is_listed_by_its_map(shown) -> None:
-    assert user.entries(shown.ui.listComboBox) == ["By the map: its regions at the threshold above"]
+    assert user.entries(shown.ui.listComboBox) == ["By the map"]
     assert not shown.ui.listComboBox.enabled
     assert shown.ui.findingsCountLabel.text == "2 findings, 0 reviewed."
     assert groups(shown) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+import zipfile
 from dataclasses import fields
 
 import numpy as np
@@ -156,8 +157,8 @@ def test_twenty_runs_do_not_grow(scans, tmp_path, scene, views):
     assert not any(one() for one in dead)  # an observer that was left would hold it
 
 
-def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
-    results = load(write_run(tmp_path / "run"), *scans)
+def test_all_comes_back_from_a_saved_scene_and_no_folder_of_this_computer(scans, tmp_path, scene, views):
+    results = load(write_run(tmp_path / "Poisonfolder" / "run"), *scans)
     overlay = Overlay()
     overlay.show(results.change_map, results.signed, CURRENT)
     check.edges_of(results.warped)
@@ -175,6 +176,8 @@ def test_all_comes_back_from_a_saved_scene(scans, tmp_path, scene, views):
     }
     follower.remove()
     assert save_scene(tmp_path / "scene.mrb")
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as saved:
+        assert not [name for name in saved.namelist() if b"Poisonfolder" in name.encode() + saved.read(name)]
     assert load_scene(tmp_path / "scene.mrb")
 
     (back,) = Results.all_of_scene()

@@ -53,7 +53,7 @@ def number_text(value: float | None, digits: int = 3) -> str:
     """A number for readers; a dash where there is none.
 
     Examples:
-        >>> number(0.91234), number(1234.5), number(None), number_text(0.0)
+        >>> number_text(0.91234), number_text(1234.5), number_text(None), number_text(0.0)
         ('0.912', '1234', '–', '0')
     """
     if value is None:

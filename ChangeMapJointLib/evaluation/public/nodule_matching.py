@@ -101,8 +101,8 @@ def score_matching(
         hit_mm: how near to a nodule a detection must be.
 
     Examples:
-        >>> nodules = [Nodule("a", (0, 0, 0), (5, 0, 0)), Nodule("b", (50, 0, 0), (55, 0, 0))]
-        >>> nodules.append(Nodule("c", (90, 0, 0), None))
+        >>> nodules = [AnnotatedNodule("a", (0, 0, 0), (5, 0, 0)), AnnotatedNodule("b", (50, 0, 0), (55, 0, 0))]
+        >>> nodules.append(AnnotatedNodule("c", (90, 0, 0), None))
         >>> now, before = np.array([[1.0, 0, 0], [90, 0, 0]]), np.array([[5.0, 1, 0], [55, 0, 0]])
         >>> score_matching(nodules, now, before, frozenset({(0, 0), (1, 1)}))
         MatchingScore(nodules=2, detected=1, matched=1, wrong_links=1)

@@ -63,7 +63,7 @@ def read_log(path: Path | str) -> LoadedLog:
 
     Examples:
         >>> from ChangeMapJointLib.evaluation.readers.writer import ReadingLog
-        >>> with ReadingLog("R1.jsonl", Session("lungs", "R1", "1", "viewer 1.0")) as log:
+        >>> with ReadingLog("R1.jsonl", SessionHeader("lungs", "R1", "1", "viewer 1.0")) as log:
         ...     log.begin("case1", order=1, arm="unaided")
         ...     log.mark(1, (12.5, -40.0, -180.0), rating=80)
         ...     log.submit()

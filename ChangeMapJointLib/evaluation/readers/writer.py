@@ -41,7 +41,7 @@ class ReadingLog:
         session: of the log.
 
     Examples:
-        >>> session = Session("lungs", "R2", "3", "viewer 1.0", planned=("case4", "case1"))
+        >>> session = SessionHeader("lungs", "R2", "3", "viewer 1.0", planned=("case4", "case1"))
         >>> log = ReadingLog("R2-3.jsonl", session)
         >>> log.begin("case4", order=1, arm="joint", model="sha256:55aa", threshold=0.3)
         >>> log.mark(1, (31.0, -12.0, -204.5), rating=90, label="new")

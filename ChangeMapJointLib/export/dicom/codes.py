@@ -71,6 +71,7 @@ VERDICTS = {
 }
 USE, RESEARCH_USE = own("USE", "Intended use"), own("RESEARCH", "Research use, not a medical device")
 MEAN, MAXIMUM = sct("373098007", "Mean"), sct("56851009", "Maximum")
+TOTAL = sct("255619001", "Total")
 
 VOLUME = sct("118565006", "Volume")
 LONG_AXIS, SHORT_AXIS = sct("103339001", "Long Axis"), sct("103340004", "Short Axis")

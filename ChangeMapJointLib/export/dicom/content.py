@@ -17,6 +17,7 @@ from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.document.content import DocumentContent
 from ChangeMapJointLib.gate.answer import GateAnswer
 from ChangeMapJointLib.io.dicom.images import SourceImages
 from ChangeMapJointLib.registration.quality import Quality
@@ -49,6 +50,7 @@ class DicomContent:
         withheld: number of findings that are not given because the registration failed.
         not_seen: what the comparison could not see, one sentence each.
         report: what the pages show; None for pages without pictures.
+        document: what the PDF says; None for no PDF.
         tracking: (identifier, UID) of lesions that an earlier export followed, by the id of the finding.
     """
 
@@ -68,6 +70,7 @@ class DicomContent:
     withheld: int = 0
     not_seen: tuple[str, ...] = ()
     report: ReportContent | None = None
+    document: DocumentContent | None = None
     tracking: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     def uid(self, *names: object) -> str:

@@ -1,27 +1,37 @@
 """The measurement report (TID 1500): what changed by how much, in groups that share one tracking UID a lesion.
 
 For each finding there is one group on the region of change, which the Segmentation holds (TID 1411), and one for each
-scan in which the lesion itself was measured (TID 1501), with the slice through its centre. The region of a lesion that
-grew is the rim that changed, so that its volume is not the lesion's.
+scan in which the lesion itself was measured (TID 1410), with a circle of its mean diameter on the slice through its
+centre. The region of a lesion that grew is the rim that changed, so that its volume is not the lesion's.
+
+OHIF shows the figures of a lesion beside such a circle, and fails on a report with a tracking UID that has no place on
+an image. So what holds for the whole comparison is on the border of a slice, and a change without a measured lesion has
+a circle, too. Its older versions also need an image library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import highdicom as hd
+import numpy as np
 from highdicom import sr
 from pydicom.dataset import Dataset
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.change.finding import Finding
-from ChangeMapJointLib.core.grid import Vector3
+from ChangeMapJointLib.core.grid import FloatArray, Vector3
 from ChangeMapJointLib.export.dicom import codes
 from ChangeMapJointLib.export.dicom.content import MANUFACTURER, MODEL, DicomContent, finish, make_uid
-from ChangeMapJointLib.io.dicom.images import SourceImages
+from ChangeMapJointLib.io.dicom.images import SourceImages, plane_of
 from ChangeMapJointLib.lesions.measure import LesionMeasure
 
-Group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
+Group = (
+    sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+    | sr.PlanarROIMeasurementsAndQualitativeEvaluations
+    | sr.MeasurementsAndQualitativeEvaluations
+)
 Interval = tuple[float | None, float | None] | None
 
 
@@ -34,14 +44,16 @@ def measurement_report(content: DicomContent, segmentation: Dataset | None) -> D
     """
     groups: list[Group] = [_registration(content)]
     for number, finding in enumerate(content.findings, 1):
-        if segmentation is not None:
-            groups.append(_region(content, finding, segmentation, number))
         for lesion, scan, name in (
             (finding.lesion_reference, content.reference, "Current"),
             (finding.lesion_template, content.template, "Prior"),
         ):
             if lesion is not None:
                 groups.append(_lesion(content, finding, lesion, scan, name))
+        if finding.lesion_reference is None and finding.lesion_template is None:
+            groups.append(_change(content, finding))
+        if segmentation is not None:
+            groups.append(_region(content, finding, segmentation, number))
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=make_uid("device", __version__), name=MODEL, manufacturer_name=MANUFACTURER, model_name=MODEL
     )
@@ -50,6 +62,7 @@ def measurement_report(content: DicomContent, segmentation: Dataset | None) -> D
         observation_context=sr.ObservationContext(observer_device_context=context),
         procedure_reported=codes.PROCEDURE,
         imaging_measurements=groups,
+        referenced_images=_pictured(content),
         title=codes.dcm("126000", "Imaging Measurement Report"),
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
             sr.CodedConcept("en", "RFC5646", "English")
@@ -73,11 +86,18 @@ def measurement_report(content: DicomContent, segmentation: Dataset | None) -> D
 
 def _registration(content: DicomContent) -> Group:
     """What holds for the whole comparison: the verdict, and that findings are withheld if they are."""
-    measurements = _known([(codes.KEYPOINT_ERROR, content.quality.keypoint_error_mm, codes.MM)])
+    error = content.quality.keypoint_error_mm
+    measurements = []
+    if error is not None:
+        measurements.append(sr.Measurement(codes.KEYPOINT_ERROR, _rounded(error), codes.MM, derivation=codes.MEAN))
     if content.withheld:
-        measurements.append(sr.Measurement(codes.WITHHELD, content.withheld, codes.ONE))
-    return sr.MeasurementsAndQualitativeEvaluations(
+        measurements.append(sr.Measurement(codes.WITHHELD, content.withheld, codes.ONE, derivation=codes.TOTAL))
+    image, frame = content.reference.nearest(content.grid.centre_mm)
+    wide, high = float(image.Columns), float(image.Rows)
+    border = np.array([(0.0, 0.0), (wide, 0.0), (wide, high), (0.0, high), (0.0, 0.0)])
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(content.uid("registration"), "Registration"),
+        referenced_region=_region_of(sr.GraphicTypeValues.POLYLINE, border, image, frame),
         measurements=measurements or None,
         qualitative_evaluations=[
             sr.QualitativeEvaluation(codes.USE, codes.RESEARCH_USE),
@@ -129,13 +149,13 @@ def _lesion(
     label, uid = content.tracking_of(finding)
     low_ml, high_ml = lesion.volume_interval_ml
     low_mm, high_mm = lesion.mean_diameter_interval_mm
-    measurements = _known(
+    measurements = _known(  # the order in which viewers list them, some the first five alone
         [
+            (codes.LONG_AXIS, lesion.long_diameter_mm, codes.MM),
+            (codes.SHORT_AXIS, lesion.perpendicular_diameter_mm, codes.MM),
             (codes.VOLUME, lesion.volume_ml, codes.ML),
             (codes.interval_end(codes.VOLUME, codes.LOW), low_ml, codes.ML),
             (codes.interval_end(codes.VOLUME, codes.HIGH), high_ml, codes.ML),
-            (codes.LONG_AXIS, lesion.long_diameter_mm, codes.MM),
-            (codes.SHORT_AXIS, lesion.perpendicular_diameter_mm, codes.MM),
             (codes.interval_end(codes.DIAMETER, codes.LOW), low_mm, codes.MM),
             (codes.interval_end(codes.DIAMETER, codes.HIGH), high_mm, codes.MM),
             (codes.MASS, lesion.mass_mg, codes.MG),
@@ -153,16 +173,71 @@ def _lesion(
         evaluations.append(sr.QualitativeEvaluation(codes.CALCIUM, codes.CALCIFIED))
     if lesion.juxtapleural:
         evaluations.append(sr.QualitativeEvaluation(codes.PLACE, codes.SUBPLEURAL))
-    return sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid, label),
-        time_point_context=_time_point(time_point),
-        finding_type=codes.NODULE,
-        finding_sites=[_site(finding)],
-        measurements=measurements,
-        qualitative_evaluations=evaluations or None,
-        source_images=[_slice(scan, lesion.centre_mm)],
-        algorithm_id=_algorithm(),
-    )
+    common: dict[str, Any] = {
+        "tracking_identifier": sr.TrackingIdentifier(uid, label),
+        "time_point_context": _time_point(time_point),
+        "finding_type": codes.NODULE,
+        "finding_sites": [_site(finding)],
+        "measurements": measurements,
+        "qualitative_evaluations": evaluations or None,
+        "algorithm_id": _algorithm(),
+    }
+    circle = _circle(scan, lesion.centre_mm, lesion.mean_diameter_mm)
+    if circle is None:
+        return sr.MeasurementsAndQualitativeEvaluations(source_images=[_slice(scan, lesion.centre_mm)], **common)
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=circle, **common)
+
+
+def _change(content: DicomContent, finding: Finding) -> Group:
+    """The place of a change in which no lesion could be measured."""
+    label, uid = content.tracking_of(finding)
+    common: dict[str, Any] = {
+        "tracking_identifier": sr.TrackingIdentifier(uid, label),
+        "time_point_context": _time_point("Current"),
+        "finding_sites": [_site(finding)],
+        "measurements": _known([(codes.PEAK, finding.peak, codes.ONE)]),
+        "algorithm_id": _algorithm(),
+    }
+    circle = _circle(content.reference, finding.centre_mm, finding.long_diameter_mm)
+    if circle is None:
+        source = _slice(content.reference, finding.centre_mm)
+        return sr.MeasurementsAndQualitativeEvaluations(source_images=[source], **common)
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=circle, **common)
+
+
+def _circle(scan: SourceImages, centre_mm: Vector3, diameter_mm: float) -> sr.ImageRegion | None:
+    """A circle on the slice nearest to a point; None where the slice does not say where it lies.
+
+    It is written as an ellipse, since pixels need not be square. The corner of the first pixel is at (0, 0).
+    """
+    image, frame = scan.nearest(centre_mm)
+    plane = plane_of(image, frame)
+    if plane is None:
+        return None
+    column, row = plane.to_pixel(centre_mm)
+    wide, high = (0.5 * diameter_mm / spacing for spacing in plane.spacing_mm)
+    ends = np.array([(column - wide, row), (column + wide, row), (column, row - high), (column, row + high)])
+    ends = ends if wide >= high else np.roll(ends, 2, axis=0)  # the longer axis comes first
+    return _region_of(sr.GraphicTypeValues.ELLIPSE, np.round(ends + 0.5, 3), image, frame)
+
+
+def _region_of(kind: sr.GraphicTypeValues, points: FloatArray, image: Dataset, frame: int) -> sr.ImageRegion:
+    """A region on an image; points are (column, row)."""
+    frames = [frame] if int(image.get("NumberOfFrames") or 1) > 1 else None
+    return sr.ImageRegion(kind, points, sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID, frames))
+
+
+def _pictured(content: DicomContent) -> list[Dataset]:
+    """The images on which lesions were measured, once each; the middle ones where there are none."""
+    places = [
+        (scan, lesion.centre_mm)
+        for finding in content.findings
+        for scan, lesion in ((content.reference, finding.lesion_reference), (content.template, finding.lesion_template))
+        if lesion is not None
+    ]
+    places = places or [(content.reference, content.grid.centre_mm)]
+    found = {str(image.SOPInstanceUID): image for image, _ in (scan.nearest(place) for scan, place in places)}
+    return list(found.values())
 
 
 def _time_point(name: str) -> sr.TimePointContext:

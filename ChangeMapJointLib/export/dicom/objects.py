@@ -38,7 +38,8 @@ def make_objects(content: DicomContent) -> Iterator[tuple[str, Dataset]]:
     sheets = draw(content)
     for number, page in enumerate(pages(content, sheets), 1):
         yield f"page_{number:02d}.dcm", page
-    yield "report.dcm", document(content, sheets)
+    if content.document is not None:
+        yield "report.dcm", document(content, content.document)
 
 
 def write_objects(folder: Path, content: DicomContent, *, progress: Progress = silent) -> tuple[Path, ...]:

@@ -1,12 +1,13 @@
 """The report as pages: Secondary Captures, which every archive shows, and one Encapsulated PDF.
 
-The captures hold no name, number or date of the patient; the header of the object does. The PDF states them on its
-first page, as they stand in the header, so that a printed copy can be filed.
+The captures hold no name, number or date of the patient; the header of the object does. The PDF is the document that
+``changemap report`` makes, and states them as they stand in the header, so that a printed copy can be filed.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Sequence
 
@@ -22,16 +23,16 @@ from ChangeMapJointLib.export import wording
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.dicom import codes
 from ChangeMapJointLib.export.dicom.content import MODEL, RESEARCH, DicomContent, finish
-from ChangeMapJointLib.export.dicom.sheet import DPI, Sheet
+from ChangeMapJointLib.export.dicom.sheet import Sheet
+from ChangeMapJointLib.export.document.content import DocumentContent
+from ChangeMapJointLib.export.document.pdf import TITLE, make_pdf
 from ChangeMapJointLib.export.overview import overview_pictures
 from ChangeMapJointLib.export.panels import Picture, finding_boxes_mm, finding_rows, lung_rows
 from ChangeMapJointLib.export.pictures import Pixels
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 from ChangeMapJointLib.io.dicom.images import SourceImages
-from ChangeMapJointLib.io.dicom.values import as_iso_date, as_text
 
 MOST_PICTURED = 8  # findings with a page of their own; all are in the list
-TITLE = "Change between two chest CTs"
 
 
 def pages(content: DicomContent, sheets: Sequence[Sheet]) -> list[Dataset]:
@@ -63,57 +64,39 @@ def pages(content: DicomContent, sheets: Sequence[Sheet]) -> list[Dataset]:
     return result
 
 
-def document(content: DicomContent, sheets: Sequence[Sheet]) -> Dataset:
-    """Return the ``sheets`` of :func:`draw` as an Encapsulated PDF, whose first page states the patient."""
-    patient = content.reference.first
+def document(content: DicomContent, said: DocumentContent) -> Dataset:
+    """Return the document of ``changemap report --pdf`` as an Encapsulated PDF.
+
+    A reader's decisions change it: its instance UID is made of its bytes, too.
+    """
+    patient, pdf = content.reference.first, make_pdf(said)
+    uid = content.uid("document", "instance", hashlib.sha256(pdf).hexdigest())
     result: Dataset = hd.SOPClass(
         study_instance_uid=patient.StudyInstanceUID,
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
         coding_schemes=codes.schemes(),
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        **content.common("document", 6),
+        **{**content.common("document", 6), "sop_instance_uid": uid},
     )
     result.copy_patient_and_study_information(patient)
     result.ConversionType = "WSD"
     result.AcquisitionDateTime = None
-    result.BurnedInAnnotation = "YES"
+    result.BurnedInAnnotation = "YES" if said.identity.line else "NO"
     result.DocumentTitle = f"{TITLE} ({RESEARCH})"
     result.ConceptNameCodeSequence = [codes.dcm("126000", "Imaging Measurement Report")]
     result.MIMETypeOfEncapsulatedDocument = "application/pdf"
     result.SourceInstanceSequence = _key_images(content)
-    first = _summary(content, identity=True)
-    first.footer(_footer(content, 1, len(sheets)))
-    pdf = pdf_of_pictures([first, *sheets[1:]], content)
     result.EncapsulatedDocumentLength = len(pdf)
     result.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
     finish(content, result, "Change: report")
     return result
 
 
-def pdf_of_pictures(sheets: Sequence[Sheet], content: DicomContent) -> bytes:
-    """Return the sheets as a PDF of pictures, with the time of the result instead of the clock's."""
-    buffer = io.BytesIO()
-    first, *rest = [sheet.image for sheet in sheets]
-    when = content.created.timetuple()
-    first.save(
-        buffer,
-        "PDF",
-        save_all=True,
-        append_images=rest,
-        resolution=DPI,
-        title=TITLE,
-        producer=f"{MODEL} {__version__}",
-        creationDate=when,
-        modDate=when,
-    )
-    return buffer.getvalue()
-
-
 def draw(content: DicomContent) -> list[Sheet]:
     """Draw the pages: verdict and list, one page per finding, what was not seen; they do not name the patient."""
     report = content.report
-    sheets = [_summary(content, identity=False)]
+    sheets = [_summary(content)]
     if report is not None:
         boxes = finding_boxes_mm(report)
         for finding in content.findings[:MOST_PICTURED]:
@@ -136,12 +119,9 @@ def _footer(content: DicomContent, number: int, count: int) -> str:
     return f"{RESEARCH}. {version}. Result {content.key[:16]}. Page {number} of {count}"
 
 
-def _summary(content: DicomContent, *, identity: bool) -> Sheet:
+def _summary(content: DicomContent) -> Sheet:
     sheet = Sheet(TITLE)
     sheet.warning(f"{RESEARCH}.")
-    if identity:
-        for line in _identity(content):
-            sheet.text(line)
     sheet.heading("Registration")
     verdict = content.quality.verdict
     (sheet.text if verdict == "good" else sheet.warning)(f"Verdict: {verdict}. {' '.join(content.quality.reasons)}")
@@ -158,29 +138,6 @@ def _summary(content: DicomContent, *, identity: bool) -> Sheet:
     for finding in content.findings:
         sheet.text(f"{finding.id}. {_finding_texts(finding)[0]}", size=14)
     return sheet
-
-
-def _identity(content: DicomContent) -> list[str]:
-    """Patient and dates as in the headers."""
-    first, prior = content.reference.first, content.template.first
-    patient = [("Patient", "PatientName"), ("ID", "PatientID"), ("born", "PatientBirthDate"), ("sex", "PatientSex")]
-    words = [f"{label}: {_shown(as_text(first.get(keyword)))}" for label, keyword in patient if first.get(keyword)]
-    dates = f"Current scan: {_date(first)}. Prior scan: {_date(prior)}."
-    accession = as_text(first.get("AccessionNumber"))
-    return [", ".join(words), f"{dates} {f'Accession: {_shown(accession)}.' if accession else ''}"]
-
-
-def _date(image: Dataset) -> str:
-    return as_iso_date(image.get("StudyDate")) or "date not stated"
-
-
-def _shown(text: str) -> str:
-    """Return a value that the typeface can show."""
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return "(in other letters, see the DICOM header)"
-    return text.replace("^", " ").strip()
 
 
 def _finding_texts(finding: Finding) -> list[str]:

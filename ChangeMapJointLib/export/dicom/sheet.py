@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw
 from ChangeMapJointLib.export.pictures import WARNING, Pixels, font
 
 WIDTH, HEIGHT = 1000, 1414  # A4 at 121 dpi
-DPI = WIDTH / (210 / 25.4)
 MARGIN = 50
 BOTTOM = HEIGHT - 70  # end of the part between header and footer
 GREY, BLACK = (96, 96, 96), (0, 0, 0)

@@ -79,7 +79,7 @@ class DocumentContent:
 
     Attributes:
         records: ``run``, ``quality``, ``findings`` and ``candidates`` by name.
-        sha256: of ``run.json``, which holds the hashes of all other files.
+        sha256: of ``run.json``, which holds the hashes of all other files; empty where the result was not saved.
         identity: of the patient, where asked for.
         decisions: by number of the finding.
         registration: the reader's verdict on the registration; empty without one.
@@ -162,6 +162,19 @@ class DocumentContent:
         found = [GateReason(**{name: one[name] for name in known if name in one}) for one in given]
         return tuple(replace(one, scan=SCANS.get(one.scan, one.scan)).text for one in found)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What stands above everything else, for example that the change is synthetic."""
+        return tuple(map(str, self.records["run"].get("notices") or ()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the run noted on scans and lungs, without the gate's reasons."""
+        reasons = (self.records["quality"].get("gate") or {}).get("reasons") or []
+        said = tuple(str(one["sentence"]) for one in reasons if isinstance(one, dict) and one.get("sentence"))
+        notes = [str(note) for note in self.records["run"].get("notes") or ()]
+        return tuple(_by_scan(note) for note in notes if not any(sentence in note for sentence in said))
+
     def sentence(self, entry: Entry) -> str:
         """Return a finding as one paragraph."""
         return finding_text(entry, number=int(entry["id"]), days=self.days)
@@ -170,9 +183,10 @@ class DocumentContent:
         """Return the whole document as plain text for a dictation; findings that the reader rejected are left out."""
         kept = self.kept
         rejected = len(self.entries) - len(kept)
-        notes = [self.identity.line] if self.identity.line else []
+        notes = [*self.notices, *([self.identity.line] if self.identity.line else [])]
         notes += [f"Before you rely on it: {reason}" for reason in self.gate]
         notes += [str(reason) for reason in self.quality.get("reasons", [])]
+        notes += self.notes
         if rejected:
             notes.append(f"{rejected} finding(s) were rejected by the reader.")
         if self.registration:
@@ -197,7 +211,7 @@ class DocumentContent:
     @property
     def version_line(self) -> str:
         """Version and hash, as they stand on every page."""
-        return f"ChangeMapJoint {self.version}, result {self.sha256[:16]}"
+        return f"ChangeMapJoint {self.version}, result {self.sha256[:16] or 'not saved'}"
 
     def _decision(self, entry: Entry) -> Decision:
         return self.decisions.get(int(entry["id"]), Decision())
@@ -205,6 +219,12 @@ class DocumentContent:
     def _with_comment(self, entry: Entry) -> str:
         comment = self._decision(entry).comment
         return f"{self.sentence(entry)} Reader: {comment}" if comment else self.sentence(entry)
+
+
+def _by_scan(note: str) -> str:
+    """Return a note with its scan as a document calls it."""
+    name, colon, rest = note.partition(":")
+    return f"{SCANS[name]}{colon}{rest}" if colon and name in SCANS else note
 
 
 def read_document(folder: Path, identity: Identity = Identity()) -> DocumentContent:

@@ -4,43 +4,58 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.document.content import MOST_PICTURED, RESEARCH, ROLES, DocumentContent
 from ChangeMapJointLib.export.document.time_points import TimePoints
+from ChangeMapJointLib.export.document.typefaces import BODY, BOLD, body_signs, draw_line, markup
 from ChangeMapJointLib.export.finding_text import Entry, change_words, doubling_cell, lesions, mean_diameter_mm
 from ChangeMapJointLib.export.wording import KINDS
 from ChangeMapJointLib.io.write import atomic_path
 
 TITLE = "Change between two chest CTs"
 MARGIN, FOOT = 42.0, 30.0  # points
-MOST_LISTED, MOST_REASONS = 18, 12
+MOST_LISTED, MOST_REASONS, LONGEST_COMMENT = 18, 12, 400
 LAST = 320.0  # points that the last part needs of a page that was begun
 COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
+NOTICE_COLOUR = "#b35806"
 CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
-_SIGNS = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u2009": " ", "\u2013": "-", "\u2014": "-"})
-_TOP = [("FONT", (0, 0), (-1, -1), "Body"), ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
+_TOP = [("FONT", (0, 0), (-1, -1), BODY), ("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
 
 
 def write_pdf(
     path: Path, content: DocumentContent, *, letter: bool = False, time_points: TimePoints | None = None
 ) -> None:
-    """Write the document; the same content gives the same bytes.
+    """Write the document.
 
     Args:
         path: of the file; an existing one is replaced.
+        content: what it says.
+        letter: see :func:`make_pdf`.
+        time_points: see :func:`make_pdf`.
+
+    Raises:
+        InputError: reportlab is missing, or the file cannot be written.
+    """
+    made = make_pdf(content, letter=letter, time_points=time_points)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(made)
+
+
+def make_pdf(content: DocumentContent, *, letter: bool = False, time_points: TimePoints | None = None) -> bytes:
+    """Return the document; the same content gives the same bytes.
+
+    Args:
         content: what it says.
         letter: on US Letter instead of A4.
         time_points: a table of several comparisons of the patient, on the last page.
 
     Raises:
-        InputError: reportlab is missing, or the file cannot be written.
+        InputError: reportlab is missing.
     """
     if find_spec("reportlab") is None:
         raise InputError(
@@ -49,7 +64,7 @@ def write_pdf(
     from reportlab.lib import pagesizes
     from reportlab.platypus import SimpleDocTemplate
 
-    _fonts()
+    body_signs()
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
         buffer,
@@ -68,30 +83,7 @@ def write_pdf(
     page = _Page(document.width - 12, content)  # a frame has 6 points of padding on each side
     story = [*page.first(), *page.key_images(), *page.last(time_points)]
     document.build(story, canvasmaker=_numbered(content))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-
-
-@cache
-def _fonts() -> frozenset[int]:
-    """Register the typefaces that come with reportlab; return the characters that they can show."""
-    from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import TTFont
-
-    face = TTFont("Body", "Vera.ttf")
-    pdfmetrics.registerFont(face)
-    pdfmetrics.registerFont(TTFont("Body-Bold", "VeraBd.ttf"))
-    pdfmetrics.registerFontFamily("Body", normal="Body", bold="Body-Bold", italic="Body", boldItalic="Body-Bold")
-    return frozenset(face.face.charToGlyph)
-
-
-def paragraph_text(text: str) -> str:
-    """Return text for a paragraph: without what the typeface lacks, and with its markup escaped."""
-    plain = text.translate(_SIGNS)
-    if any(ord(sign) not in _fonts() for sign in plain if not sign.isspace()):
-        known = "".join(sign if ord(sign) in _fonts() or sign.isspace() else "?" for sign in plain)
-        plain = f"{known} (other letters: see the header of the scan)"
-    return escape(plain)
+    return buffer.getvalue()
 
 
 def _numbered(content: DocumentContent) -> type[Any]:
@@ -102,7 +94,7 @@ def _numbered(content: DocumentContent) -> type[Any]:
         """Keeps the pages until all are drawn."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "initialFontName": "Body"})  # else Helvetica, not embedded
+            super().__init__(*args, **{**options, "initialFontName": BODY})  # else Helvetica, not embedded
             self._pages: list[dict[str, Any]] = []
 
         def showPage(self) -> None:  # noqa: N802 - reportlab's name
@@ -112,13 +104,14 @@ def _numbered(content: DocumentContent) -> type[Any]:
         def save(self) -> None:
             for number, page in enumerate(self._pages, 1):
                 self.__dict__.update(page)
-                self.setFont("Body", 6.5)
+                self.setFont(BODY, 6.5)
                 self.setFillGray(0.35)
                 count = f"Page {number} of {len(self._pages)}"
                 who = content.identity.number
                 self.drawString(MARGIN, FOOT + 9, f"{RESEARCH}. {content.version_line}, printed by {__version__}.")
-                if who and all(ord(sign) in _fonts() for sign in who):
-                    self.drawString(MARGIN, FOOT, f"Patient ID {who}")
+                if who:
+                    draw_line(self, MARGIN, FOOT, f"Patient ID {who}", 6.5)
+                    self.setFont(BODY, 6.5)
                 self.drawRightString(self._pagesize[0] - MARGIN, FOOT + 9, count)
                 super().showPage()
             super().save()
@@ -133,10 +126,10 @@ class _Page:
         from reportlab.lib.styles import ParagraphStyle
 
         self.width, self.content = width, content
-        self.body = ParagraphStyle("body", fontName="Body", fontSize=8.5, leading=11.5)
+        self.body = ParagraphStyle("body", fontName=BODY, fontSize=8.5, leading=11.5)
         self.small = ParagraphStyle("small", parent=self.body, fontSize=7, leading=9, textColor="#444444")
         self.heading = ParagraphStyle(
-            "heading", parent=self.body, fontName="Body-Bold", fontSize=11, leading=14, spaceBefore=9, spaceAfter=3
+            "heading", parent=self.body, fontName=BOLD, fontSize=11, leading=14, spaceBefore=9, spaceAfter=3
         )
         self.title = ParagraphStyle("title", parent=self.heading, fontSize=15, leading=19, spaceBefore=0)
 
@@ -147,13 +140,15 @@ class _Page:
         content = self.content
         yield Paragraph(TITLE, self.title)
         yield self.text(f"<b>{RESEARCH}.</b> To be confirmed by a reader.", raw=True)
+        for notice in content.notices:
+            yield self.text(f'<font color="{NOTICE_COLOUR}"><b>{markup(notice)}</b></font>', raw=True)
         if content.identity.line:
             yield self.text(content.identity.line)
         yield self.grid([["", "Date", "Scan", "Voxels", "Voxel size (mm)"], *map(self.scan, ("reference", "template"))])
         yield Paragraph("Registration", self.heading)
         colour = COLOURS.get(content.verdict, "#000000")
-        yield self.text(f'<font color="{colour}"><b>Verdict: {paragraph_text(content.verdict)}</b></font>', raw=True)
-        reasons = [*content.gate, *content.quality.get("reasons", [])]
+        yield self.text(f'<font color="{colour}"><b>Verdict: {markup(content.verdict)}</b></font>', raw=True)
+        reasons = [*content.gate, *content.quality.get("reasons", []), *content.notes]
         for reason in reasons[:MOST_REASONS]:
             yield self.text(f"- {reason}")
         if len(reasons) > MOST_REASONS:
@@ -227,6 +222,9 @@ class _Page:
             found = content.pictures[int(entry["id"])]
             row = [(found[role], CAPTIONS[role]) for role in ROLES if role in found]
             yield KeepTogether([self.text(content.sentence(entry)), self.pictures(row, most_high=112)])
+        others = [str(entry["id"]) for entry in content.entries if entry not in pictured]
+        if pictured and others:
+            yield self.text(f"Without a picture here: {', '.join(others)}. See the HTML report of this result.")
 
     def last(self, time_points: TimePoints | None) -> Iterator[Any]:
         """What was not seen, the reader's decisions and signature, versions."""
@@ -260,20 +258,25 @@ class _Page:
         yield Paragraph("Versions", self.heading)
         versions = content.records["run"].get("versions") or {}
         yield self.text(", ".join(f"{name} {version}" for name, version in versions.items()), style=self.small)
-        yield self.text(f"SHA-256 of run.json, which holds those of all files: {content.sha256}", style=self.small)
+        sealed = f"SHA-256 of run.json, which holds those of all files: {content.sha256}"
+        yield self.text(sealed if content.sha256 else "Made before the result was saved.", style=self.small)
 
     def boxes(self, number: int) -> list[str]:
         """What was decided, or boxes to tick."""
         decision = self.content.decisions.get(number)
         if decision is None or not (decision.word or decision.comment):
             return ["[  ] accept   [  ] edit   [  ] reject", ""]
-        return [decision.word or "[  ] accept   [  ] edit   [  ] reject", decision.comment]
+        comment = decision.comment
+        if len(comment) > LONGEST_COMMENT:  # a row cannot be higher than a page
+            comment = f"{comment[:LONGEST_COMMENT]}... (the rest is in the HTML report)"
+        return [decision.word or "[  ] accept   [  ] edit   [  ] reject", comment]
 
-    def text(self, text: str, *, raw: bool = False, style: Any = None) -> Any:
-        """A paragraph; ``raw`` for text with markup of our own."""
+    def text(self, text: str, *, raw: bool = False, style: Any = None, width: float = 0.0) -> Any:
+        """A paragraph; ``raw`` for text with markup of our own, ``width`` if it is not as wide as the page."""
         from reportlab.platypus import Paragraph
 
-        return Paragraph(text if raw else paragraph_text(text), style or self.body)
+        style = style or self.body
+        return Paragraph(text if raw else markup(text, width=width or self.width, size=style.fontSize), style)
 
     def grid(self, rows: Sequence[Sequence[str]]) -> Any:
         """A table with a head, as wide as the page, with columns as wide as they need."""
@@ -281,14 +284,18 @@ class _Page:
         from reportlab.platypus import Table
 
         wanted = [
-            min(max(stringWidth(str(cell), "Body", 7.5) for cell in column) + 8, 150.0)
+            min(max(stringWidth(str(cell), BODY, 7.5) for cell in column) + 8, 150.0)
             for column in zip(*rows, strict=True)
         ]
         scale = self.width / sum(wanted)
-        cells = [[self.text(str(cell), style=self.small) for cell in row] for row in rows]
-        cells[0] = [self.text(f"<b>{paragraph_text(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
+        widths = [w * scale for w in wanted]
+        cells = [
+            [self.text(str(cell), style=self.small, width=w - 12) for cell, w in zip(row, widths, strict=True)]
+            for row in rows
+        ]
+        cells[0] = [self.text(f"<b>{markup(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
         lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
-        return Table(cells, [w * scale for w in wanted], repeatRows=1, style=[*_TOP, *lines])
+        return Table(cells, widths, repeatRows=1, style=[*_TOP, *lines])
 
     def pictures(self, row: Sequence[tuple[bytes, str]], *, most_high: float) -> Any:
         """Pictures side by side with captions."""

@@ -1,43 +1,40 @@
-"""An archive that speaks DIMSE: C-FIND, C-GET and C-STORE, by pynetdicom."""
+"""An archive that speaks DIMSE: C-FIND, C-GET or C-MOVE, and C-STORE, by pynetdicom."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    UID,
-    AllTransferSyntaxes,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-)
+from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
 )
 
+from ChangeMapJointLib.core.errors import Argument
 from ChangeMapJointLib.io.archive.entries import (
     ArchiveSeries,
     Sent,
     Study,
     checked_uid,
-    missing_files,
     series_of,
     study_of,
-    write_whole,
 )
 from ChangeMapJointLib.io.archive.peer import CONNECT_S, ConnectionLost, Peer, check_reachable
+from ChangeMapJointLib.io.archive.receive import IMAGES, Receiver, listening
+from ChangeMapJointLib.io.archive.transfer import PLAIN, coding_of, decompressed, is_compressed
 
 ANSWER_S = 60.0  # without an answer the connection is given up
-IMAGES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 PENDING, SUCCESS, WARNINGS = (0xFF00, 0xFF01), 0x0000, (0xB000, 0xB006, 0xB007)
 FULL = range(0xA700, 0xA800)
+UNKNOWN_DESTINATION = 0xA801
+ELSE = "give the archive's DICOMweb address"
 FEW = 64  # images asked for one by one, where a series is nearly complete
 
 
@@ -77,42 +74,59 @@ class DimseArchive:
         return dcmread(path, stop_before_pixels=True)
 
     def fetch(self, series: ArchiveSeries, instances: Sequence[str], folder: Path, got: Callable[[], None]) -> None:
-        """Fetch images by C-GET."""
-        failure: list[OSError] = []
-        wanted = set(instances)
+        """Fetch images by C-GET, or by C-MOVE where the peer has a port for it."""
+        receiver = Receiver(folder, instances, got)
+        queries = _image_queries(series, instances)
+        if self.peer.listen:
+            self._move(queries, receiver)
+        else:
+            self._get(queries, receiver)
 
-        def receive(event: Any) -> int:
-            uid = str(event.request.AffectedSOPInstanceUID)
-            if uid not in wanted:  # of a series that was fetched half, or never asked for
-                return SUCCESS
-            try:
-                write_whole(folder / f"{checked_uid(uid)}.dcm", event.encoded_dataset())
-            except OSError as error:
-                failure.append(error)
-                return FULL[0]
-            got()
-            return SUCCESS
-
-        contexts = [build_context(StudyRootQueryRetrieveInformationModelGet)]
-        contexts += [build_context(uid, list(AllTransferSyntaxes)) for uid in IMAGES]
+    def _get(self, queries: Sequence[Dataset], receiver: Receiver) -> None:
+        model = StudyRootQueryRetrieveInformationModelGet
+        contexts = [build_context(model), *(build_context(uid, list(AllTransferSyntaxes)) for uid in IMAGES)]
         roles = [build_role(uid, scp_role=True) for uid in IMAGES]
-        with self._association(contexts, ext_neg=roles, evt_handlers=[(evt.EVT_C_STORE, receive)]) as association:
-            if not _takes(association, StudyRootQueryRetrieveInformationModelGet):
-                raise self.peer.error("does not offer C-GET", remedy="give the archive's DICOMweb address")
-            for query in _image_queries(series, instances):
-                for status, _ in association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet):
-                    if failure:
-                        association.abort()
-                        raise failure[0]
-                    if not status:
-                        raise ConnectionLost("the connection broke while images were fetched")
-                    if status.Status not in (*PENDING, SUCCESS, *WARNINGS) and missing_files(folder, instances):
-                        raise ConnectionLost(f"the archive ended C-GET with status 0x{status.Status:04X}")
+        handlers = [(evt.EVT_C_STORE, receiver.take)]
+        remedy = ("receive by C-MOVE: give ", Argument("listen"), f", or {ELSE}")
+        with self._association(contexts, ext_neg=roles, evt_handlers=handlers) as association:
+            if not _takes(association, model):
+                raise self.peer.error("does not offer C-GET", remedy=remedy)
+            for query in queries:
+                self._follow(association, association.send_c_get(query, model), receiver, "C-GET")
+
+    def _move(self, queries: Sequence[Dataset], receiver: Receiver) -> None:
+        model = StudyRootQueryRetrieveInformationModelMove
+        try:
+            with listening(self.peer, receiver), self._association([build_context(model)]) as association:
+                for query in queries:
+                    answers = association.send_c_move(query, self.peer.calling, model)
+                    self._follow(association, answers, receiver, "C-MOVE")
+        except _NothingAccepted:
+            raise self.peer.error("does not offer C-MOVE", remedy=ELSE) from None
+
+    def _follow(self, association: Any, answers: Iterable[tuple[Dataset, Any]], receiver: Receiver, way: str) -> None:
+        """Follow the answers of an archive while it sends images."""
+        peer = self.peer
+        hint = f"; it has to know {peer.calling} at this computer's port {peer.listen}" if peer.listen else ""
+        for status, _ in answers:
+            if receiver.failure is not None:
+                association.abort()
+                raise receiver.failure
+            if not status:
+                raise ConnectionLost(f"the connection broke while images were fetched{hint}")
+            if status.Status == UNKNOWN_DESTINATION:
+                raise peer.error(
+                    f"does not know the AE title {peer.calling} as a destination",
+                    remedy=f"enter it there, with this computer's name or address and port {peer.listen}",
+                )
+            if status.Status not in (*PENDING, SUCCESS, *WARNINGS) and receiver.missing:
+                raise ConnectionLost(f"the archive ended {way} with status 0x{status.Status:04X}{hint}")
 
     def store(self, files: Sequence[Path], sent: Sent) -> None:
         """Send files by C-STORE."""
-        metas = {path: _meta(path) for path in files}
+        metas = {path: coding_of(path) for path in files}
         contexts = [build_context(*kind) for kind in dict.fromkeys(metas.values())]
+        contexts += [build_context(kind, list(PLAIN)) for kind in dict.fromkeys(kind for kind, _ in metas.values())]
         try:
             self._store(contexts, metas, sent)
         except _NothingAccepted:
@@ -123,10 +137,12 @@ class DimseArchive:
         """Send files, each as the archive agreed to take it."""
         with self._association(contexts) as association:
             for path, (kind, syntax) in metas.items():
-                if not _takes(association, kind, syntax):
+                plain = any(_takes(association, kind, one) for one in PLAIN)
+                if not plain and not _takes(association, kind, syntax):
                     sent(path, _not_taken(kind, syntax))
                     continue
-                status = association.send_c_store(path)
+                unpack = is_compressed(syntax) and not _takes(association, kind, syntax)
+                status = association.send_c_store(decompressed(path) if unpack else path)
                 if not status:
                     raise ConnectionLost("the connection broke while objects were sent")
                 if status.Status in FULL:
@@ -147,7 +163,7 @@ class DimseArchive:
                     if status.Status in PENDING and answer is not None:
                         answers.append(answer)
         except _NothingAccepted:
-            raise self.peer.error("does not offer C-FIND", remedy="give the archive's DICOMweb address") from None
+            raise self.peer.error("does not offer C-FIND", remedy=ELSE) from None
         return answers
 
     @contextmanager
@@ -208,9 +224,3 @@ def _takes(association: Any, kind: str, syntax: str = "") -> bool:
 
 def _not_taken(kind: str, syntax: str) -> str:
     return f"does not take {UID(kind).name} as {UID(syntax).name}"
-
-
-def _meta(path: Path) -> tuple[str, str]:
-    """SOP class and transfer syntax of a file."""
-    meta = dcmread(path, stop_before_pixels=True, specific_tags=[]).file_meta
-    return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.errors import InputError, Remedy
 from ChangeMapJointLib.io.sources import reason_of
 
 CONNECT_S = 10.0
@@ -37,8 +37,11 @@ class Tls:
     certificate: Path | None = None
     key: Path | None = None
 
-    def context(self) -> ssl.SSLContext:
+    def context(self, *, serving: bool = False) -> ssl.SSLContext:
         """Return the context; hosts and certificates are always checked.
+
+        Args:
+            serving: for connections that the archive opens to us; it has to show a certificate, too.
 
         Raises:
             InputError: a file is missing or holds no certificate or key.
@@ -47,11 +50,14 @@ class Tls:
             if path is not None and not path.is_file():
                 raise InputError("no such file", field=(name, path))
         try:
-            result = ssl.create_default_context(cafile=self.ca)
+            purpose = ssl.Purpose.CLIENT_AUTH if serving else ssl.Purpose.SERVER_AUTH
+            result = ssl.create_default_context(purpose, cafile=self.ca)
         except (ssl.SSLError, OSError) as error:
             raise InputError(
                 f"no certificate ({reason_of(error)})", field=("tls_ca", self.ca or Path()), expected="a PEM file"
             ) from error
+        if serving:
+            result.verify_mode = ssl.CERT_REQUIRED
         if self.certificate is not None:
             try:
                 result.load_cert_chain(self.certificate, self.key, password=_no_password)
@@ -82,6 +88,7 @@ class Peer:
         port: TCP port.
         calling: our own AE title.
         tls: None for a connection in the clear.
+        listen: TCP port at which the archive sends us what we ask for by C-MOVE; 0 for C-GET.
     """
 
     name: str
@@ -92,13 +99,16 @@ class Peer:
     port: int = 0
     calling: str = CALLING
     tls: Tls | None = None
+    listen: int = 0
 
-    def error(self, found: str, *, expected: str = "", remedy: str = "") -> InputError:
+    def error(self, found: str, *, expected: str = "", remedy: Remedy = "") -> InputError:
         """Return an error that names the archive."""
         return InputError(found, field=self.argument, value=self.name, expected=expected, remedy=remedy)
 
 
-def parse_peer(text: str, argument: str = "to", *, calling: str = CALLING, tls: Tls | None = None) -> Peer:
+def parse_peer(
+    text: str, argument: str = "to", *, calling: str = CALLING, tls: Tls | None = None, listen: int = 0
+) -> Peer:
     """Return the archive at ``AE@HOST:PORT`` or ``http(s)://...``.
 
     Args:
@@ -106,6 +116,7 @@ def parse_peer(text: str, argument: str = "to", *, calling: str = CALLING, tls: 
         argument: named in errors.
         calling: our own AE title, at most 16 characters.
         tls: how the connection is encrypted; with an https address the default is the system's certificates.
+        listen: port for C-MOVE; 0 for C-GET.
 
     Raises:
         InputError: it is not an address, or a needed package is missing.
@@ -131,13 +142,15 @@ def parse_peer(text: str, argument: str = "to", *, calling: str = CALLING, tls: 
         secure = parts.scheme == "https"
         if tls is not None and not secure:
             raise InputError("is not encrypted", field=argument, value=text, expected="https://...")
+        if listen:
+            raise InputError("is for AE@HOST:PORT", field="listen", value=listen, remedy="leave it out")
         return Peer(text, argument, text.rstrip("/"), calling=calling, tls=(tls or Tls()) if secure else None)
     match = _DIMSE.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65536:
         raise InputError(field=argument, value=text, expected=FORMS)
     _need("pynetdicom")
     host = match["host"].strip("[]")
-    return Peer(text, argument, "", match["title"].strip(), host, int(match["port"]), calling, tls)
+    return Peer(text, argument, "", match["title"].strip(), host, int(match["port"]), calling, tls, listen)
 
 
 def _need(package: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import atomic_path
 
 RECORD = ".sent.json"  # beside the folder of the objects
+ROOM_BYTES = 4096  # for what a command adds to it
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,21 @@ def send_objects(
         sent.append(path)
         known[path.name] = hashes[path]
         record[peer.name] = known
-        with atomic_path(record_path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        try:
+            _write_record(record_path, record)
+        except InputError as error:
+            raise InputError(
+                f"cannot be written ({reason_of(error.__cause__ or error)}); {outcome()}, the last of them unrecorded",
+                field=record_path,
+                remedy="free space there, then give the same command: it sends what is not recorded",
+            ) from error
         progress((len(earlier) + len(sent)) / len(files), f"{len(earlier) + len(sent)} of {len(files)} objects")
 
     def outcome() -> str:
         return f"{len(earlier) + len(sent)} of {len(files)} objects have arrived"
 
     if left:
+        _check_room(record_path, record)
         archive = archive_of(peer)
         with_tries(peer, lambda: archive.store(tuple(left), note), retries=retries, outcome=outcome)
     if refused:
@@ -114,6 +123,29 @@ def objects_in(folder: Path) -> tuple[Path, ...]:
             )
         kinds[path] = str(header.get("Modality", ""))
     return tuple(sorted(files, key=lambda path: (kinds[path] not in ("SEG",), kinds[path], path.name)))
+
+
+def _write_record(path: Path, record: dict[str, dict[str, str]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _check_room(path: Path, record: dict[str, dict[str, str]]) -> None:
+    """Check that the record can be written before anything is sent that it would not hold.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as stream:
+            stream.write(b" " * (len(json.dumps(record)) + ROOM_BYTES))
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({reason_of(error)}); nothing was sent",
+            field=path,
+            expected="a folder in which it can be recorded what has arrived",
+            remedy="free space there, or move the objects",
+        ) from error
 
 
 def _read_record(path: Path) -> dict[str, dict[str, str]]:

@@ -25,6 +25,7 @@ from ChangeMapJointLib.io.archive.entries import (
     write_whole,
 )
 from ChangeMapJointLib.io.archive.peer import CONNECT_S, ConnectionLost, Peer
+from ChangeMapJointLib.io.archive.transfer import coding_of, decompressed, is_compressed
 
 ANSWER_S = 60.0
 PASSING = {408, 429, 500, 502, 503, 504, 507}  # HTTP statuses after which another try may help
@@ -96,15 +97,20 @@ class WebArchive:
     def store(self, files: Sequence[Path], sent: Sent) -> None:
         """Send files one by one."""
         for path in files:
-            try:
-                with self._answered():
-                    answer = self._client.store_instances([dcmread(path)])
-            except _HttpRefused as error:
-                sent(path, str(error))
-                continue
-            failed = answer.get("FailedSOPSequence")
-            reason = f"0x{int(failed[0].get('FailureReason', 0)):04X}" if failed else ""
-            sent(path, f"refused it with status {reason}" if failed else "")
+            why = self._store(dcmread(path))
+            if why and is_compressed(coding_of(path)[1]):
+                why = self._store(decompressed(path))
+            sent(path, why)
+
+    def _store(self, dataset: Dataset) -> str:
+        """Send an object; why it was refused, or nothing."""
+        try:
+            with self._answered():
+                answer = self._client.store_instances([dataset])
+        except _HttpRefused as error:
+            return str(error)
+        failed = answer.get("FailedSOPSequence")
+        return f"refused it with status 0x{int(failed[0].get('FailureReason', 0)):04X}" if failed else ""
 
     @contextmanager
     def _answered(self) -> Iterator[None]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.io.dicom.headers import Frame, read_dataset
 from ChangeMapJointLib.io.dicom.series import open_stack
-from ChangeMapJointLib.io.dicom.values import as_text, parsing
+from ChangeMapJointLib.io.dicom.values import as_numbers, as_text, parsing
 
 PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 STUDY = ("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
@@ -80,6 +81,43 @@ class SourceImages:
         index = min(range(len(self.slices)), key=lambda i: abs(self.positions_vox[i] - z))
         number, frame = self.slices[index]
         return self.images[number], frame
+
+
+@dataclass(frozen=True)
+class SlicePlane:
+    """Where a slice lies.
+
+    Attributes:
+        origin_mm: centre of the first pixel, (x, y, z), LPS.
+        axes: unit vectors along a row and down a column, ``[2, 3]``.
+        spacing_mm: from column to column, and from row to row.
+    """
+
+    origin_mm: FloatArray
+    axes: FloatArray
+    spacing_mm: tuple[float, float]
+
+    def to_pixel(self, point_mm: Vector3) -> tuple[float, float]:
+        """Return column and row, from 0 at the centre of the first pixel, of a point's nearest place on the slice."""
+        column, row = self.axes @ (np.asarray(point_mm) - self.origin_mm) / np.asarray(self.spacing_mm)
+        return float(column), float(row)
+
+
+def plane_of(image: Dataset, frame: int) -> SlicePlane | None:
+    """Return where a slice lies: an image, or a frame (from 1) of one; None where its header does not say."""
+    sources = [image]
+    for groups, number in ((image.get(GROUPS[0]), 0), (image.get(GROUPS[1]), frame - 1)):
+        if groups and number < len(groups):
+            sources += [groups[number][name].value[0] for name in GEOMETRY if name in groups[number]]
+    values = []
+    for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        known = [source.get(keyword) for source in sources if source.get(keyword)]
+        numbers = as_numbers(known[-1], count, keyword) if known else None
+        if numbers is None:
+            return None
+        values.append(np.array(numbers))
+    origin, axes, spacing = values
+    return SlicePlane(origin, axes.reshape(2, 3), (float(spacing[1]), float(spacing[0])))
 
 
 def read_source_images(path: Path, selector: str | None = None, *, progress: Progress = silent) -> SourceImages:

@@ -1,0 +1,131 @@
+"""Nothing that a header or a folder's name holds is in any output, unless it was asked for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from archive_samples import storage
+from dicom_samples import POISON, Sample
+from typer.testing import CliRunner
+
+pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
+pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not installed")
+
+from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.cohort.overview import write_overview
+from ChangeMapJointLib.cohort.record import PairRecord, figures_of
+from ChangeMapJointLib.cohort.table import write_cohort_table
+from ChangeMapJointLib.io.reading_file import ReadingFile
+
+FOLDER = "Poisonfolder"
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A pair whose headers and folder are full of identifiers, a run of it, and what must not be found."""
+
+    sample: Sample
+    run: Path
+    secrets: frozenset[str]
+
+    def search(self, what: str, content: bytes | str) -> None:
+        text = content.decode("latin-1") if isinstance(content, bytes) else content
+        found = [secret for secret in self.secrets if secret.lower() in text.lower()]
+        assert not found, (what, found)
+
+
+@pytest.fixture(scope="module")
+def poisoned(dicom_sample, dicom_run) -> Poisoned:
+    scans = (*dicom_sample.current.iterdir(), *dicom_sample.prior.iterdir())
+    headers = [pydicom.dcmread(p, stop_before_pixels=True) for p in scans]
+    secrets = {str(header.get(uid)) for header in headers for uid in UIDS}
+    secrets |= {str(value) for value in POISON.values()} | {FOLDER, "poison", "Muster", "Erika", "PID-4711", "ACC-99"}
+    secrets |= {"19500102", "1950-01-02"}
+    return Poisoned(dicom_sample, dicom_run, frozenset(secrets))
+
+
+def files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path.name, path.read_bytes()
+
+
+def changemap(*words: object) -> str:
+    answer = CliRunner().invoke(app, [str(word) for word in words])
+    assert answer.exit_code == 0, answer.output
+    return answer.output
+
+
+def pdf_text(path: Path) -> str:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("poppler-utils is not installed")
+    found = subprocess.run(["pdftotext", path, "-"], check=True, capture_output=True, encoding="utf-8").stdout
+    about = subprocess.run(["pdfinfo", path], check=True, capture_output=True, encoding="utf-8").stdout
+    return found + about
+
+
+def test_the_folder_of_a_run(poisoned):
+    """It keeps the series' description, without the patient's name. What the command tells: see test_archive."""
+    kept = replace(poisoned, secrets=poisoned.secrets - {POISON["SeriesDescription"], "poison"})
+    for name, content in files(poisoned.run):
+        kept.search(name, content)
+
+
+def test_the_report_in_every_form_names_nobody_unless_it_is_asked_to(poisoned, tmp_path):
+    changemap("report", poisoned.run, "--pdf", tmp_path / "a.pdf")
+    poisoned.search("pdf", pdf_text(tmp_path / "a.pdf"))
+    for form in ("--text", "--fhir"):
+        poisoned.search(form, changemap("report", poisoned.run, form))
+    reference = ("--reference", poisoned.sample.current)
+    asked = changemap("report", poisoned.run, "--fhir", *reference)
+    for value in ("Muster Erika", "PID-4711"):
+        assert value in asked
+    for keyword, value in POISON.items():
+        assert str(value) not in asked, keyword
+
+
+def test_anonymous_objects_and_how_they_are_sent(poisoned, tmp_path):
+    run = shutil.copytree(poisoned.run, tmp_path / "run")
+    ReadingFile(run).decide(11, decision="accepted", comment="Mrs Muster, poisoned", about={"id": 1})
+    sample, objects = poisoned.sample, tmp_path / "objects"
+    scans = ("--reference", sample.current, "--template", sample.prior)
+    told = changemap("export", run, "--dicom", objects, *scans, "--anonymous", "--progress", "json")
+    poisoned.search("events", told)
+    report = pydicom.dcmread(objects / "report.dcm")
+    (tmp_path / "a.pdf").write_bytes(report.EncapsulatedDocument[: report.EncapsulatedDocumentLength])
+    text = pdf_text(tmp_path / "a.pdf")
+    poisoned.search("report.dcm", text)
+    for date in ("2024-01-31", "2023-01-31"):
+        assert date not in text
+    assert "accepted" in text
+    seen: list[tuple[str, Any]] = []
+
+    def handle(event: Any) -> int:
+        request = event.assoc.requestor.primitive
+        seen.append(("association", str([vars(request), *(vars(item) for item in request.user_information)])))
+        seen.append(("object", event.encoded_dataset()))
+        return 0
+
+    with storage(handle) as address:
+        seen.append(("words", changemap("send", objects, "--to", address, "--progress", "json")))
+    assert len(seen) == 1 + 2 * len(list(objects.glob("*.dcm")))
+    for name, content in (*seen, *files(objects), ("record", (tmp_path / "objects.sent.json").read_bytes())):
+        poisoned.search(name, content)
+
+
+def test_table_and_overview_of_a_cohort(poisoned, tmp_path):
+    pd = pytest.importorskip("pandas", reason="pandas, of the extra cohort, is not installed")
+    records = [PairRecord("pair 1", "done", figures=figures_of(poisoned.run))]
+    table = write_cohort_table(tmp_path, records)
+    write_overview(tmp_path, records, total=1)
+    for name, content in files(tmp_path):
+        poisoned.search(name, content)
+    poisoned.search("parquet", pd.read_parquet(table.with_suffix(".parquet")).to_csv())
