@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import IDENTITY, POISON, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample
 from phantoms import dicom_slices, random_scan, save_slices
 from pydicom.uid import SecondaryCaptureImageStorage
 from typer.testing import CliRunner
