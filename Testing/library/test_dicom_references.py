@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pydicom
 import pytest
 from dicom_samples import make_sample
@@ -14,15 +16,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.dicom.images import read_source_images
 
 
-def test_a_header_without_a_uid_that_references_need_is_named(tmp_path):
-    slices = dicom_slices(random_scan())
-    for ds in slices:
-        del ds.FrameOfReferenceUID
-    with pytest.raises(InputError, match="has no FrameOfReferenceUID, expected a UID"):
-        read_source_images(save_slices(tmp_path, slices))
-
-
-def test_objects_refer_to_every_series_that_was_taken_for_one(tmp_path):
+def test_objects_refer_to_every_series_that_was_taken_for_one(tmp_path: Path) -> None:
     """As an anonymiser leaves them that draws a new SeriesInstanceUID for every file."""
     sample = make_sample(tmp_path)
     for file in sample.current.iterdir():
@@ -49,3 +43,11 @@ def test_objects_refer_to_every_series_that_was_taken_for_one(tmp_path):
         for image in series.ReferencedSOPSequence
     }
     assert known.items() <= evidence.items()
+
+
+def test_a_header_without_a_uid_that_references_need_is_named(tmp_path: Path) -> None:
+    slices = dicom_slices(random_scan())
+    for ds in slices:
+        del ds.FrameOfReferenceUID
+    with pytest.raises(InputError, match="has no FrameOfReferenceUID, expected a UID"):
+        read_source_images(save_slices(tmp_path, slices))
