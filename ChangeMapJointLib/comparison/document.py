@@ -81,7 +81,7 @@ def document_of(result: Result | SavedResult, identity: Identity) -> DocumentCon
         return replace(read_document(folder, identity), sha256="")  # that of no file that anybody has
 
 
-def without_identity(content: DocumentContent) -> DocumentContent:
+def anonymous_document(content: DocumentContent) -> DocumentContent:
     """Return a document without patient, dates, names of files, and what the reader wrote in words."""
     records = dict(content.records)
     run = dict(records["run"])

@@ -163,7 +163,7 @@ def _content(
     result: Result | SavedResult, request: DicomRequest, paths: tuple[Path, Path], progress: Progress
 ) -> DicomContent:
     """Read both series, check them, and collect what the objects are made from."""
-    from ChangeMapJointLib.comparison.document import document_of, identity_in, without_identity
+    from ChangeMapJointLib.comparison.document import anonymous_document, document_of, identity_in
     from ChangeMapJointLib.export.dicom.content import DicomContent, make_uid
     from ChangeMapJointLib.export.dicom.identity import anonymous, same_patient
     from ChangeMapJointLib.export.dicom.tracking import earlier_tracking
@@ -180,7 +180,7 @@ def _content(
         scans.append(read_source_images(*split_selector(path)))
     document = document_of(result, identity_in(scans[0].first))
     if request.anonymous:
-        scans, document = [anonymous(scan) for scan in scans], without_identity(document)
+        scans, document = [anonymous(scan) for scan in scans], anonymous_document(document)
     elif not same_patient(*scans):
         raise InputError(
             "names another patient than the current scan",

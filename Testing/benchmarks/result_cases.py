@@ -177,8 +177,9 @@ def registration() -> str:
             "`follow_up.py DATA`",
         ),
         (
-            f"pairs that move as real patients breathed, {count} of them by motions that nothing was chosen on: "
-            f"median (lowest to highest), commit {real['metadata']['commit']}",
+            f"{real['ChangeMapJoint']['pairs']} pairs that move as real patients breathed; figures are those of the "
+            f"{count} whose motions chose nothing: mean (95 % interval over patients), commit "
+            f"{real['metadata']['commit']}",
             f"mean error {_spread(moved['mean_mm'])} mm, 95th percentile {_spread(moved['p95_mm'])} mm, surface "
             f"{_spread(moved['surface_p95_mm'])} mm; {'no folding' if folds == 0 else f'{folds:g} % folded'}; lung "
             f"Dice {moved['lung_dice'][0]:.3f}",
