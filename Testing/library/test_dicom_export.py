@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import IDENTITY, POISON, Sample, make_sample
+from dicom_samples import IDENTITY, POISON, Sample
 from phantoms import dicom_slices, random_scan, save_slices
-from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import SecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
 hd = pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
@@ -408,32 +408,3 @@ def test_a_single_finding_is_exported_too(exported, tmp_path):
     segmentation = hd.seg.segread(tmp_path / "objects" / "segmentation.dcm")
     volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
     np.testing.assert_array_equal(on_grid(volume, result.pair.reference.grid), labels)
-
-
-def test_objects_refer_to_every_series_that_was_taken_for_one(tmp_path):
-    """As an anonymiser leaves them that draws a new SeriesInstanceUID for every file."""
-    sample = make_sample(tmp_path)
-    for file in sample.current.iterdir():
-        image = pydicom.dcmread(file)
-        image.SeriesInstanceUID = generate_uid()
-        image.save_as(file)
-    result = sample.result
-    files = {file.name: pydicom.dcmread(file) for file in result.to_dicom(tmp_path / "objects")}
-    known = {}
-    for file in sample.current.iterdir():
-        image = pydicom.dcmread(file, stop_before_pixels=True)
-        known[image.SOPInstanceUID] = image.SeriesInstanceUID
-    for name in ("segmentation.dcm", "change_map.dcm", "registration_rigid.dcm", "registration_deformable.dcm"):
-        referred = {
-            image.ReferencedSOPInstanceUID: series.SeriesInstanceUID
-            for series in files[name].ReferencedSeriesSequence
-            for image in series.ReferencedInstanceSequence
-        }
-        assert {uid: series for uid, series in referred.items() if uid in known} == known, name
-    evidence = {
-        image.ReferencedSOPInstanceUID: series.SeriesInstanceUID
-        for study in files["measurements.dcm"].CurrentRequestedProcedureEvidenceSequence
-        for series in study.ReferencedSeriesSequence
-        for image in series.ReferencedSOPSequence
-    }
-    assert known.items() <= evidence.items()
