@@ -13,6 +13,7 @@ from ChangeMapJointGui.dates import firstInstance, instanceValue
 from ChangeMapJointGui.messages import showErrors
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.dicom.values import shown_name
 
 if TYPE_CHECKING:  # not for an empty panel, which would open later
     from ChangeMapJointGui.dicom_export import DicomExport
@@ -218,7 +219,7 @@ def _patientOf(node: Any) -> tuple[str, ...]:
     Empty if it has no name, or the scan was not loaded from Slicer's DICOM database.
     """
     first = "" if node is None else firstInstance(node)
-    name = instanceValue(first, NAME_TAG).replace("^", " ").strip()
+    name = shown_name(instanceValue(first, NAME_TAG))
     return (name, *(instanceValue(first, tag) for tag in PATIENT_TAGS)) if name else ()
 
 

@@ -213,7 +213,9 @@ class Panel(VTKObservationMixin):
         if self.preview is not None:
             if wanted and self.preview.pair == pair:
                 return
-            self._restoreViews(self._endPreview())
+            ended = self._endPreview()
+            if not wanted:  # else the layout would change twice
+                self._restoreViews(ended)
         if wanted:
             from ChangeMapJointGui.preview import Preview
 
@@ -243,11 +245,14 @@ class Panel(VTKObservationMixin):
         self._showNothing()
 
     def keepViews(self) -> None:
-        """Remember layout, layers and windows before a run changes them."""
-        if self._before is None and (self.session or self.preview) is not None:
+        """Remember layout, layers and windows before a run or the chosen scans change them."""
+        shown = self.session or self.preview
+        if shown is not None and self._before is None:
             from ChangeMapJointLib.scene import layouts
 
             self._before = layouts.current(slicer.app.layoutManager()), self._viewState()
+        elif shown is not None and self._before is not None:
+            self._before[1].remember(shown.scans)
 
     def placeViews(self) -> None:
         """Put the views where the reader left them, if that is known."""

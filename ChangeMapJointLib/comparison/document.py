@@ -19,7 +19,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.document.content import Decision, DocumentContent, Identity, read_document
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.dicom.images import read_source_images
-from ChangeMapJointLib.io.dicom.values import as_iso_date, as_text
+from ChangeMapJointLib.io.dicom.values import as_iso_date, as_text, shown_name
 from ChangeMapJointLib.io.read import is_dicom, split_selector
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ def identity_of(result: SavedResult, reference: Path) -> Identity:
 
 def identity_in(header: Dataset) -> Identity:
     """Return whose image it is, as its header says."""
-    name = as_text(header.get("PatientName")).replace("^", " ")
     return Identity(
-        " = ".join(" ".join(spelling.split()) for spelling in name.split("=") if spelling.strip()),
+        shown_name(as_text(header.get("PatientName"))),
         as_text(header.get("PatientID")),
         as_iso_date(header.get("PatientBirthDate")) or "",
         as_text(header.get("PatientSex")),

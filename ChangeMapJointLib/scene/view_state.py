@@ -37,7 +37,14 @@ class ViewState:
 
     def __init__(self, views: Views, volumes: Iterable[Node | None]) -> None:
         self._views = {view: _capture(view) for view in existing(views)}
-        self._windows = {node.GetID(): _window(node) for node in volumes if node is not None and node.GetDisplayNode()}
+        self._windows: dict[str, tuple[bool, float, float]] = {}
+        self.remember(volumes)
+
+    def remember(self, volumes: Iterable[Node | None]) -> None:
+        """Put the windows of these volumes back as well, as they are now; those known already stay as they were."""
+        for node in volumes:
+            if node is not None and node.GetDisplayNode():
+                self._windows.setdefault(node.GetID(), _window(node))
 
     def restore(self, ours: Collection[str]) -> None:
         """Put layers, links, positions and windows back.

@@ -185,7 +185,7 @@ def test_offline_wheels_are_those_that_the_module_asks_for():
         r"^(\w+>=[\d.]+); extra == \"(?:dicom|pdf)\"", requirements, re.MULTILINE
     )
     assert all(f'"{one}"' in page for one in extra if not one.startswith("pydicom"))  # Slicer brings that along
-    from_slicer = dict(re.findall(r"^\| (\w+) \| ([\d.]+) \|$", page, re.MULTILINE))
+    from_slicer = dict(re.findall(r"^\| (\w+) \| ([\d.]+)\b.*\|$", page, re.MULTILINE))
     wheels = dict(re.findall(r"^(\w+)-([\d.]+)\S*\.whl$", page, re.MULTILINE))
 
     def number(version):

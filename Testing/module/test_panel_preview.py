@@ -46,13 +46,23 @@ def test_the_views_are_given_back(widget) -> None:
     layouts.set_layers(existing(CURRENT), background=mine)
     before = slicer.app.layoutManager().layout
     choose(widget, current, prior)
+    other = node_of(chest(), GRID, "An older one", kind="scan")
+    other.GetDisplayNode().SetWindowLevel(333.0, -77.0)
+    arranged = []
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    observer = node.AddObserver("ModifiedEvent", lambda *_: arranged.append(node.GetViewArrangement()))
+    user.choose(widget.ui.templateSelector, other)
+    node.RemoveObserver(observer)
+    assert set(arranged) <= {layouts.COMPARE}  # without a detour
+    assert other.GetDisplayNode().GetLevel() == -600
     preview = widget.panel.preview
     leave_module("ChangeMapJoint")
+    assert (other.GetDisplayNode().GetWindow(), other.GetDisplayNode().GetLevel()) == (333.0, -77.0)
     assert (slicer.app.layoutManager().layout, shown_in(CURRENT)) == (before, {mine.GetID()})
     assert preview.title("Red") == ""
     open_module("ChangeMapJoint")
-    assert shown_in(PRIOR) == {prior.GetID()}
-    slicer.mrmlScene.RemoveNode(prior)
+    assert shown_in(PRIOR) == {other.GetID()}
+    slicer.mrmlScene.RemoveNode(other)
     slicer.app.processEvents()
     assert (slicer.app.layoutManager().layout, shown_in(CURRENT)) == (before, {mine.GetID()})
     assert widget.panel.preview is None

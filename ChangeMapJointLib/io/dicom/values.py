@@ -187,3 +187,14 @@ def one_line(error: BaseException) -> str:
 
 def _words(identity: Iterable[str]) -> list[str]:
     return [word for text in identity for word in re.split(r"[\^=\s,]+", text.upper()) if word]
+
+
+def shown_name(name: str) -> str:
+    """Return a PatientName as people read it: spaces between its parts, an equals sign between its spellings.
+
+    Examples:
+        >>> shown_name("Yamada^Tarou=\u5c71\u7530^\u592a\u90ce=")
+        'Yamada Tarou = \u5c71\u7530 \u592a\u90ce'
+    """
+    spellings = (" ".join(spelling.split()) for spelling in name.replace("^", " ").split("="))
+    return " = ".join(filter(None, spellings))
