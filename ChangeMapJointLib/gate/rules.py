@@ -103,7 +103,7 @@ RULES: tuple[Rule, ...] = (
         "HU below which only 1 % of what was measured lies",
         "only 1% of the voxels lie below {hu} HU, but air has -1000",
         "give a CT in HU",
-        refuse=-750,
+        refuse=-700,
     ),
     Rule(
         "soft_percent",

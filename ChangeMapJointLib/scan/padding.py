@@ -21,7 +21,7 @@ _MARGIN_VOX = 2  # an earlier resampling may have mixed padding into its neighbo
 _RUN_VOX = 5  # pixels of one value in a row from a corner along an edge: noise does not produce that
 _PADDING_RANGE_HU = 6.0  # range of values in a square at the corner: below any scanner's noise
 _LEAST_REPEATED = 2  # planes; one may be a copy of a slice
-_TISSUE_HU = -900.0  # air is often cut off at one value
+_NOISY_HU = -900.0  # air is often cut off at one value
 _FLAT = 0.5  # of the neighbours are equal: drawn, not scanned
 _LEAST_VOX = 12  # smaller patches occur by chance
 _IN_PLANE = ndimage.generate_binary_structure(2, 1)
@@ -113,7 +113,7 @@ def _repeated_planes(hu: NDArray[np.generic]) -> Mask | None:
 def _is_noisy(plane: NDArray[np.generic]) -> bool:
     """Return whether a plane shows noise in tissue: two planes with noise are never equal by chance."""
     one, other = plane[:, 1:], plane[:, :-1]
-    tissue = np.greater(one, _TISSUE_HU) & np.greater(other, _TISSUE_HU)
+    tissue = np.greater(one, _NOISY_HU) & np.greater(other, _NOISY_HU)
     return bool(tissue.sum() >= _LEAST_VOX and (one == other)[tissue].mean() < _FLAT)
 
 

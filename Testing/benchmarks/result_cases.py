@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from result_files import load, table
+from result_joint import joint
+
 CLASSES = {  # of findings.json, and what the page calls them
     "solid, 6 mm and more": "",
     "solid, 4 to 6 mm": "",
@@ -19,17 +18,6 @@ CLASSES = {  # of findings.json, and what the page calls them
     "juxtapleural, 6 mm and more": "solid or part-solid at the pleura, 6 mm and more",
     "at a vessel": "",
 }
-
-
-def load(name: str) -> dict[str, Any]:
-    """The content of ``results/NAME.json``."""
-    return dict(json.loads((RESULTS / f"{name}.json").read_text("utf-8")))
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 # -- the list of findings -------------------------------------------------------------------
@@ -62,89 +50,6 @@ def findings() -> str:
     )
 
 
-# -- the joint method -----------------------------------------------------------------------
-def joint() -> str:
-    """The joint method beside the sequential one on pairs of patients that the network has not seen."""
-    (case,) = load("joint").values()
-    found, gain = case["detection"], case["recall of optimised combined above sequential difference"]["both patients"]
-    again, cut = case["optimised combined at the recall of sequential difference"], case["lesions cut from CT"]
-    grown, shrunk = (
-        [case[method]["preserved_volume_quartiles"][kind]["quartiles"][1] for method in ("network", "optimised")]
-        for kind in ("grown", "shrunk")
-    )
-
-    def recall(where: Mapping[str, Any], level: str, rim: str = "") -> str:
-        combined, sequential = (where[f"{m}{rim}"][level] for m in ("optimised combined", "sequential difference"))
-        small = "recall_below_5.8_mm"
-        return (
-            f"CM_comb {combined['recall']:.2f}, CM_seq {sequential['recall']:.2f}; "
-            f"below 5.8 mm {combined[small]:.2f} against {sequential[small]:.2f}"
-        )
-
-    def null(level: str) -> str:
-        def false(entry: Mapping[str, Any]) -> int:
-            return sum(entry["false_in_each_null_pair"])
-
-        names = ("optimised combined", "sequential difference")
-        inside, rim = ([false(found[f"{n}{end}"][level]) for n in names] for end in ("", " with the rim"))
-        matched = round(again[level]["false_per_null_pair"] * case["null_pairs"])
-        return (
-            f"CM_comb {inside[0]}, CM_seq {inside[1]}. Where CM_comb finds as much as CM_seq: {matched} against "
-            f"{inside[1]}. With the rim: {rim[0]} against {rim[1]}"
-        )
-
-    one, four, rim = "at_1_false_per_scan", "at_4_false_per_scan", " with the rim"
-    low, high = gain[one]["interval"]
-    changes = found["sequential difference"]["changes"]
-    method = {name: case[name]["tre_mm"] for name in ("rigid", "network", "optimised", "sequential")}
-    folds = max(case[name]["largest_folding_percent"] for name in ("network", "optimised"))
-    rows = [
-        (
-            "lung points",
-            f"{method['rigid']:.2f} to {method['network']:.2f} mm by the network alone, {method['optimised']:.4f} mm "
-            f"with instance optimisation (sequential {method['sequential']:.4f} mm); "
-            f"{'no folding' if folds == 0 else f'{folds:g} % folded'}. Median on one core, two at a time, in float32: "
-            f"network {case['network']['median_seconds']:.0f} s",
-            "2.0 mm, within 0.05 mm of sequential",
-        ),
-        (
-            f"recall of {changes} changes at 1 FP per scan",
-            f"{recall(found, one)}. 95 % interval of the difference over pairs: {low:.2f} to {high:.2f}",
-            "at least CM_seq; more below 5.8 mm",
-        ),
-        (
-            "the same at 4 FP per scan",
-            f"{recall(found, four)}. Interval: {gain[four]['interval'][0]:.2f} to {gain[four]['interval'][1]:.2f}",
-            "the same",
-        ),
-        (
-            "the same with the rim where T's lungs reach beyond R's, which the maps leave out",
-            f"at 1: {recall(found, one, rim)}. At 4: {recall(found, four, rim)}",
-            "",
-        ),
-        (
-            f"{cut['pairs']} further pairs, lesions cut from the CTs of the two patients instead of painted, "
-            f"{cut['sequential difference']['changes']} changes",
-            f"at 1: {recall(cut, one)}. At 4: {recall(cut, four)}",
-            "",
-        ),
-        (
-            f"{case['null_pairs']} null pairs (stable lesions, another kernel, slices of another thickness): FP in "
-            f"all, at the threshold that gives each map 1 FP per scan on the {case['pairs']} pairs",
-            null(one),
-            "half of CM_seq",
-        ),
-        ("the same, at the threshold for 4", null(four), "half of CM_seq"),
-        (
-            "volume kept, median of 49 grown and of 39 shrunk lesions",
-            f"network {grown[0]:.2f} and {shrunk[0]:.2f}; with instance optimisation {grown[1]:.2f} and "
-            f"{shrunk[1]:.2f}",
-            "0.9 to 1.1",
-        ),
-    ]
-    return table(["case", "result", "bar"], rows)
-
-
 # -- registration, rigid alignment, lungs --------------------------------------------------
 def registration() -> str:
     """The registration against its bars: the real pair, real motion, time, lesions, trust, cost."""
@@ -162,9 +67,6 @@ def registration() -> str:
     ours, greedy = peers["ChangeMapJoint"], peers["greedy NCC 2x2x2"]
     aware = load("change_aware")["ablation"]["settings"]["change_hu 100"]
     kept = aware["preserved_median_10_90"]
-    trust = load("trust_calibration")["with keypoints"]
-    spoilt = [way["doubted_of_those_above_3mm"] for name, way in trust["by_way"].items() if name != "default"]
-    own, slopes = trust["by_way"]["default"], load("scaling")["voxels"]["slopes"]
     listed = sum(side["listed"] for side in sides)
     rows = [
         (
@@ -177,8 +79,9 @@ def registration() -> str:
             "`follow_up.py DATA`",
         ),
         (
-            f"pairs that move as real patients breathed, {count} of them by motions that nothing was chosen on: "
-            f"median (lowest to highest), commit {real['metadata']['commit']}",
+            f"{real['ChangeMapJoint']['pairs']} pairs that move as real patients breathed; figures are those of the "
+            f"{count} whose motions chose nothing: mean (95 % interval over patients), commit "
+            f"{real['metadata']['commit']}",
             f"mean error {_spread(moved['mean_mm'])} mm, 95th percentile {_spread(moved['p95_mm'])} mm, surface "
             f"{_spread(moved['surface_p95_mm'])} mm; {'no folding' if folds == 0 else f'{folds:g} % folded'}; lung "
             f"Dice {moved['lung_dice'][0]:.3f}",
@@ -199,6 +102,16 @@ def registration() -> str:
             "1 mm; 0.9 to 1.1",
             "`change_aware.py DATA`",
         ),
+        *_trust_and_cost(),
+    ]
+    return table(["case", "result", "bar", "command"], rows)
+
+
+def _trust_and_cost() -> list[tuple[str, str, str, str]]:
+    trust = load("trust_calibration")["with keypoints"]
+    spoilt = [way["doubted_of_those_above_3mm"] for name, way in trust["by_way"].items() if name != "default"]
+    own, slopes = trust["by_way"]["default"], load("scaling")["voxels"]["slopes"]
+    return [
         (
             "trust: four patients and motions not used for its calibration; registrations spoilt on purpose, and the "
             "product's own",
@@ -216,7 +129,6 @@ def registration() -> str:
             "`scaling.py DATA`",
         ),
     ]
-    return table(["case", "result", "bar", "command"], rows)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -240,10 +152,6 @@ def rigid() -> str:
     errors = [scan["tre_mm"] for scan in native.values()]
     listed, air = (sum(scan[key] for scan in native.values()) for key in ("findings", "outside_air_ml"))
     volumes = max(abs(ratio - 1) for ratio in masks["volume_ratio_of_paddings"])
-    large = load("limits")
-    slow, fast = (
-        next(entry for name, entry in large.items() if name.endswith(method)) for method in ("sequential", "rigid")
-    )
     rows = [
         (
             f"rigid alignment of {count[0]} pairs of one chest, voxels of 0.7 to 5 mm, thick against thin: moved, "
@@ -284,16 +192,24 @@ def rigid() -> str:
             "",
             "`gate.py DATA`",
         ),
-        (
-            "1024 x 1024 x 1000 voxels, read as 512 x 512 x 500",
-            f"rigid {fast['peak_memory_mb'] / 1000:.1f} GB, {fast['cpu_s']:.0f} s of CPU time; sequential "
-            f"{slow['peak_memory_mb'] / 1000:.1f} GB, {slow['cpu_s']:.0f} s; lung points of known20mm at that size to "
-            f"{slow['tre_mean_mm']:.2f} mm",
-            "8 GB",
-            "`limits.py DATA SCRATCH`",
-        ),
+        _large(),
     ]
     return table(["case", "result", "bar", "command"], rows)
+
+
+def _large() -> tuple[str, str, str, str]:
+    large = load("limits")
+    slow, fast = (
+        next(entry for name, entry in large.items() if name.endswith(method)) for method in ("sequential", "rigid")
+    )
+    return (
+        "1024 x 1024 x 1000 voxels, read as 512 x 512 x 500",
+        f"rigid {fast['peak_memory_mb'] / 1000:.1f} GB, {fast['cpu_s']:.0f} s of CPU time; sequential "
+        f"{slow['peak_memory_mb'] / 1000:.1f} GB, {slow['cpu_s']:.0f} s; lung points of known20mm at that size to "
+        f"{slow['tre_mean_mm']:.2f} mm",
+        "8 GB",
+        "`limits.py DATA SCRATCH`",
+    )
 
 
 # -- the module -----------------------------------------------------------------------------

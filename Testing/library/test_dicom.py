@@ -131,7 +131,7 @@ def test_a_slice_that_jumps_sideways_is_an_error(tmp_path):
 def test_slices_without_position_are_an_error(tmp_path):
     slices = dicom_slices(random_scan())
     del slices[4].ImagePositionPatient
-    assert "has no position" in input_error(save_slices(tmp_path / "series", slices))
+    assert "has no ImagePositionPatient" in input_error(save_slices(tmp_path / "series", slices))
 
 
 # -- several images at a position -----------------------------------------------------------

@@ -127,9 +127,9 @@ def test_every_event_is_in_the_file_when_the_writer_is_killed(tmp_path):
     path = tmp_path / "log.jsonl"
     code = (
         "import os, signal, sys\n"
-        "from ChangeMapJointLib.evaluation.readers.log import Session\n"
+        "from ChangeMapJointLib.evaluation.readers.log import SessionHeader\n"
         "from ChangeMapJointLib.evaluation.readers.writer import ReadingLog\n"
-        f"log = ReadingLog({str(path)!r}, Session('s', 'r', '1', 'v'))\n"
+        f"log = ReadingLog({str(path)!r}, SessionHeader('s', 'r', '1', 'v'))\n"
         "log.begin('c', order=1, arm='unaided')\n"
         "log.mark(1, (1, 2, 3), rating=9)\n"
         "heavy = {'numpy', 'scipy', 'torch', 'pandas', 'psutil'} & set(sys.modules)\n"

@@ -333,8 +333,10 @@ def test_a_job_has_one_worker(tmp_path) -> None:
     job = sample_job(tmp_path)
     first = Running(job)
     first.until_stage("read")
+    os.kill(first.pid, signal.SIGSTOP)  # so that it does not end meanwhile
     second = Running(job)
     assert second.end() == 2
+    os.kill(first.pid, signal.SIGCONT)
     assert "another worker" in second.events[-1]["message"]
     assert job.state().pid == first.pid
     assert job.kill(CANCEL_S)

@@ -67,7 +67,7 @@ def orange(pixels: np.ndarray) -> int:
 def test_the_overlay_follows_the_threshold_and_findings_are_stepped_through_accepted_and_kept(
     start: Callable[..., Any], page: Any, tmp_path: Path
 ) -> None:
-    run = write_run(tmp_path / "run")
+    run = write_run(tmp_path / "Poisonfolder" / "run")
     open_page(page, start(run, "--reader", "R1"))
     assert page.locator(".label").nth(0).inner_text().split("\n") == ["CURRENT", "2026-03-02"]
     assert page.locator(".pane-ChangeMapPriorRed .label").inner_text().split("\n") == [
@@ -77,6 +77,8 @@ def test_the_overlay_follows_the_threshold_and_findings_are_stepped_through_acce
     sides = {side: page.locator(f".pane-Red .side.{side}").inner_text() for side in ("left", "right", "top", "bottom")}
     assert sides == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
     assert orange(settled(page)) == 0  # the originals first
+    assert page.title() == "ChangeMapJoint viewer"
+    assert "Poisonfolder" not in page.content()
 
     page.keyboard.press("n")
     page.wait_for_selector("tr.chosen")

@@ -65,9 +65,9 @@ def pages(content: DicomContent, sheets: Sequence[Sheet]) -> list[Dataset]:
 
 
 def document(content: DicomContent, said: DocumentContent) -> Dataset:
-    """Return the document of ``changemap report --pdf`` as an Encapsulated PDF.
+    """Return the document of a run, with the decisions of a reader, as an Encapsulated PDF.
 
-    A reader's decisions change it: its instance UID is made of its bytes, too.
+    The decisions change it, so its instance UID is made of its bytes, too.
     """
     patient, pdf = content.reference.first, make_pdf(said)
     uid = content.uid("document", "instance", hashlib.sha256(pdf).hexdigest())

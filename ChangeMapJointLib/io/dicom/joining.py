@@ -21,7 +21,7 @@ from ChangeMapJointLib.io.dicom.stacks import Stack, build_joined_stack
 MOST_SHARED = 0.5  # of the shorter one; those that share more are phases, or every other slice
 COMPARED = 7  # slices of each overlap
 BLOCK_MM = 5.0  # means over blocks of this size are free of noise
-BODY_HU = -500.0  # two blocks of lung or of air tell nothing of the position
+LEAST_TISSUE_HU = -500.0  # two blocks of lung or of air tell nothing of the position
 DIFFERENT_HU = 100.0  # two blocks that differ by more show different tissue
 # Of the blocks of eight native scans, none differ with noise of 30 HU alone, 4 to 18 % after a shift by one slice of
 # 2.5 to 3 mm. Interpolated halfway between slices of 5 to 12 mm, 0.15 to 0.6 times as many differ as between the two.
@@ -98,7 +98,7 @@ def _agree(before: Stack, before_mm: FloatArray, after: Stack, after_mm: FloatAr
 
 def _different(one: FloatArray, other: FloatArray) -> tuple[int, int]:
     """Return how many blocks of tissue differ, and how many there are."""
-    tissue = np.maximum(one, other) > BODY_HU
+    tissue = np.maximum(one, other) > LEAST_TISSUE_HU
     return int((np.abs(one - other)[tissue] > DIFFERENT_HU).sum()), int(tissue.sum())
 
 

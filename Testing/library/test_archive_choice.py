@@ -1,0 +1,110 @@
+"""Which scans an archive gives: the latest chest and the one before; and archives that answer wrongly."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from dicom_samples import IDENTITY
+from phantoms import dicom_slices, random_scan
+
+pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not installed")
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.archive.choose import choose_pair
+from ChangeMapJointLib.io.archive.entries import series_of, study_of
+from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
+from ChangeMapJointLib.io.archive.peer import parse_peer
+
+
+class Shelf:
+    """An archive in memory: ``{study: {series: images}}``; ``broken`` says what it does wrong."""
+
+    def __init__(self, images, broken: str = "") -> None:
+        self.images, self.broken = images, broken
+
+    def studies(self, *, patient="", study=""):
+        studies = {study_of(ds) for ds in self.images}
+        return [one for one in studies if one.patient == patient or one.uid == study]
+
+    def series(self, study):
+        own = [ds for ds in self.images if ds.StudyInstanceUID == study.uid]
+        counts = Counter(ds.SeriesInstanceUID for ds in own)
+        first = {ds.SeriesInstanceUID: ds for ds in own}
+        return [replace(series_of(ds, study), count=counts[uid]) for uid, ds in first.items()]
+
+    def instances(self, series):
+        return [str(ds.SOPInstanceUID) for ds in self.images if ds.SeriesInstanceUID == series.uid]
+
+    def header(self, series, instance, folder):
+        return next(ds for ds in self.images if instance == ds.SOPInstanceUID)
+
+    def fetch(self, series, instances, folder, got):
+        for number, ds in enumerate(self.images):
+            if ds.SOPInstanceUID not in instances or (self.broken == "missing" and number == 7):
+                continue
+            if self.broken == "full" and number == 7:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            image = copy.deepcopy(ds)
+            if self.broken == "mixed" and number == 7:
+                image.PatientID = "PID-9"
+            image.save_as(folder / f"{ds.SOPInstanceUID}.dcm", enforce_file_format=True)
+            got()
+
+
+def shelf(broken: str = "", **series: dict[str, str]) -> Shelf:
+    """An archive with one series a keyword, of 24 images, of the patient PID-4711."""
+    images = []
+    for tags in series.values():
+        images += dicom_slices(random_scan(shape=(24, 6, 5)), **{**IDENTITY, "StudyTime": "101500", **tags})
+    return Shelf(images, broken)
+
+
+TWO = {"now": {"StudyDate": "20240131"}, "before": {"StudyDate": "20230131"}}
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        ("missing", "1 of the 24 images that it lists of series"),
+        ("mixed", "is of another patient than its study"),
+        ("full", "the images cannot be written (No space left on device)"),
+    ],
+)
+def test_a_missing_image_another_patient_and_a_full_disk(tmp_path, monkeypatch, broken, expected):
+    monkeypatch.setattr("ChangeMapJointLib.io.archive.fetch.archive_of", lambda _: shelf(broken, **TWO))
+    peer = parse_peer("A@localhost:104", "from_pacs")
+    with pytest.raises(InputError, match=re.escape(expected)):
+        fetch_pair(peer, Wanted("PID-4711"), tmp_path / "scans", retries=0)
+
+
+def chosen(archive: Shelf, **wanted: str) -> tuple[str, str, str, str]:
+    pair = choose_pair(archive, patient="PID-4711", **wanted)
+    return pair.current.series.study.date, pair.current.kernel, pair.prior.series.study.date, pair.prior.kernel
+
+
+def test_the_latest_chest_and_the_latest_before_it_with_the_lung_kernel():
+    same = {"StudyDate": "20240131", "StudyInstanceUID": "1.2.3"}
+    archive = shelf(
+        lung={**same, "ConvolutionKernel": "BONEPLUS"},
+        soft={**same, "ConvolutionKernel": "STANDARD"},
+        thick={**same, "ConvolutionKernel": "BONEPLUS", "SliceThickness": "5"},
+        head={"StudyDate": "20240301", "SeriesDescription": "Head", "BodyPartExamined": "HEAD"},
+        mip={"StudyDate": "20240301", "SeriesDescription": "Thorax MIP"},
+        prior={"StudyDate": "20230131", "ConvolutionKernel": "B60f", "SeriesDescription": "Chest"},
+        older={"StudyDate": "20220131", "ConvolutionKernel": "BONEPLUS"},
+    )
+    assert chosen(archive) == ("20240131", "BONEPLUS", "20230131", "B60f")
+    first = next(ds for ds in archive.images if ds.StudyDate == "20220131").StudyInstanceUID
+    assert chosen(archive, prior_study=first)[2:] == ("20220131", "BONEPLUS")
+    with pytest.raises(InputError, match="0 earlier CT studies"):
+        choose_pair(archive, study=first)
+
+
+def test_a_study_without_a_date_has_no_prior():
+    with pytest.raises(InputError, match="no date"):
+        choose_pair(shelf(now={"StudyDate": ""}), patient="PID-4711")

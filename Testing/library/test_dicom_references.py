@@ -1,0 +1,53 @@
+"""DICOM objects refer to the images of the scans: to every series of them, by UIDs that have to be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+from dicom_samples import make_sample
+from phantoms import dicom_slices, random_scan, save_slices
+from pydicom.uid import generate_uid
+
+pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
+
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.dicom.images import read_source_images
+
+
+def test_objects_refer_to_every_series_that_was_taken_for_one(tmp_path: Path) -> None:
+    """As an anonymiser leaves them that draws a new SeriesInstanceUID for every file."""
+    sample = make_sample(tmp_path)
+    for file in sample.current.iterdir():
+        image = pydicom.dcmread(file)
+        image.SeriesInstanceUID = generate_uid()
+        image.save_as(file)
+    result = sample.result
+    files = {file.name: pydicom.dcmread(file) for file in result.to_dicom(tmp_path / "objects")}
+    known = {}
+    for file in sample.current.iterdir():
+        image = pydicom.dcmread(file, stop_before_pixels=True)
+        known[image.SOPInstanceUID] = image.SeriesInstanceUID
+    for name in ("segmentation.dcm", "change_map.dcm", "registration_rigid.dcm", "registration_deformable.dcm"):
+        referred = {
+            image.ReferencedSOPInstanceUID: series.SeriesInstanceUID
+            for series in files[name].ReferencedSeriesSequence
+            for image in series.ReferencedInstanceSequence
+        }
+        assert {uid: series for uid, series in referred.items() if uid in known} == known, name
+    evidence = {
+        image.ReferencedSOPInstanceUID: series.SeriesInstanceUID
+        for study in files["measurements.dcm"].CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for image in series.ReferencedSOPSequence
+    }
+    assert known.items() <= evidence.items()
+
+
+def test_a_header_without_a_uid_that_references_need_is_named(tmp_path: Path) -> None:
+    slices = dicom_slices(random_scan())
+    for ds in slices:
+        del ds.FrameOfReferenceUID
+    with pytest.raises(InputError, match="has no FrameOfReferenceUID, expected a UID"):
+        read_source_images(save_slices(tmp_path, slices))
