@@ -53,7 +53,7 @@ def color_volume():
 
 def with_nan():
     hu = panel_samples.chest().astype(np.float32)
-    hu[:, 10, 10] = np.nan
+    hu[2:-2, 10, 10] = np.nan  # inside: at the outside it would be padding
     return slicer.util.addVolumeFromArray(hu, name="Has NaN")
 
 
