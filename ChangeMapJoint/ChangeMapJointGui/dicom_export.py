@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -18,7 +20,11 @@ from slicer.i18n import tr as _
 from ChangeMapJointGui.process import POLL_MS, guarded, launch, libraryEnvironment, libraryRoot, pythonOfSlicer
 from ChangeMapJointLib.core.process import end_group
 
+if TYPE_CHECKING:  # not for an empty panel, which would open later
+    from ChangeMapJointLib.background.dicom_export import ExportRequest
+
 PROGRAM = "ChangeMapJointLib.background.dicom_export"
+STOP_S = 5.0
 
 
 def seriesFiles(node: Any, *, all_: bool = True) -> tuple[str, ...]:
@@ -65,23 +71,15 @@ class DicomExport:
         """Whether objects are being written."""
         return self._process is not None
 
-    def start(self, run: Path, out: Path, reference: tuple[str, ...], template: tuple[str, ...]) -> None:
+    def start(self, wanted: ExportRequest) -> None:
         """Start the export; returns at once.
-
-        Args:
-            run: folder of the run.
-            out: folder to make; it appears when it is complete.
-            reference: files of the current scan's series.
-            template: files of the prior scan's series.
 
         Raises:
             OSError: the process cannot be started.
         """
-        from ChangeMapJointLib.background.dicom_export import ExportRequest
-
-        self._folder = tempfile.TemporaryDirectory(prefix="ChangeMapJoint")
+        self._folder = tempfile.TemporaryDirectory(prefix="ChangeMapJoint", ignore_cleanup_errors=True)
         request = Path(self._folder.name) / "request.json"
-        ExportRequest(str(run), str(out), reference, template).write(request)
+        wanted.write(request)
         self._last, self._lines = {}, queue.Queue()
         command = [pythonOfSlicer(), "-m", PROGRAM, str(request)]
         try:
@@ -96,6 +94,9 @@ class DicomExport:
         """End the process now; nothing is kept, and no callback is called."""
         if self._process is not None:
             end_group(self._process.pid, force=os.name == "nt")  # asked to end, it leaves nothing behind
+            if os.name == "nt":  # it was given no chance to remove its copies of the scans, and holds them open
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_S)
             self._process = None
             self._folder.cleanup()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,8 @@ class ExportSection:
             self.ui.dicomButton.enabled = not reason and not self._writing
             self.ui.dicomButton.toolTip = reason or _(
                 "Write segmentation, measurements, change map, registrations and report as DICOM objects, "
-                "under the patient and study of the current scan."
+                "under the patient and study of the current scan. All findings go along; the report says which you "
+                "rejected."
             )
             self.ui.namePatientCheckBox.enabled = bool(_patientOf(session.results.reference))
             if not self.ui.namePatientCheckBox.enabled:
@@ -73,6 +76,8 @@ class ExportSection:
     def onDicom(self, checked: bool = False) -> None:  # noqa: ARG002
         """Write the run as DICOM objects into a new folder below one that the user chooses."""
         from ChangeMapJointGui.dicom_export import DicomExport, dicomUnavailable, seriesFiles
+        from ChangeMapJointGui.reading import decisionsOf
+        from ChangeMapJointLib.background.dicom_export import ExportRequest
 
         session, runs = self.panel.session, self.panel.logic.runs
         reason = dicomUnavailable(session, runs)
@@ -95,7 +100,9 @@ class ExportSection:
             out = _newFolder(Path(chosen), "ChangeMap DICOM")
             qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(chosen))
             self._dicom = DicomExport(lambda count: self._onWritten(out, count), self._onDicomError)
-            self._dicom.start(runs.folderOf(session.results), out, *series)
+            decisions = {number: (one.word, one.comment) for number, one in decisionsOf(session).items()}
+            run = str(runs.folderOf(session.results))
+            self._dicom.start(ExportRequest(run, str(out), series[0], series[1], decisions, session.readerVerdict))
             self.ui.dicomButton.enabled = False
             self.ui.exportLabel.text = _("Writing DICOM objects: about half a minute...")
 
@@ -183,20 +190,17 @@ class ExportSection:
     def _saveReport(self, path: Path) -> None:
         from ChangeMapJointGui.reading import saveReport
 
-        try:
+        with _packagesOfReport():
             saveReport(path, self.panel.session, self.panel.findings.listed)
-        except ImportError as error:  # a scene from another computer, and nothing was compared here yet
-            raise InputError(
-                _("the report needs a package that is not installed: {name}").format(name=error.name),
-                remedy=_("press Apply once: it offers to install what is missing"),
-            ) from error
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
     def _savePdf(self, path: Path) -> None:
         from ChangeMapJointGui.reading import savePdf
 
         named = bool(self.ui.namePatientCheckBox.checked)
-        savePdf(path, self.panel.session, _patientOf(self.panel.session.results.reference) if named else ())
+        patient = _patientOf(self.panel.session.results.reference) if named else ()
+        with _packagesOfReport():
+            savePdf(path, self.panel.session, patient)
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
     def _save(self, title: str, name: str, kinds: str, write: Any) -> None:
@@ -211,6 +215,18 @@ class ExportSection:
             write(path)
             qt.QSettings().setValue("ChangeMapJoint/ExportFolder", str(path.parent))
             self.ui.exportLabel.text = _("Saved: {path}").format(path=path)
+
+
+@contextmanager
+def _packagesOfReport() -> Iterator[None]:
+    """Say what to do where a package of the report is missing: the scene is from another computer."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            _("the report needs a package that is not installed: {name}").format(name=error.name),
+            remedy=_("press Apply once: it offers to install what is missing"),
+        ) from error
 
 
 def _patientOf(node: Any) -> tuple[str, ...]:

@@ -66,13 +66,13 @@ def savePdf(path: Path, session: Any, patient: Sequence[str] = ()) -> None:
     write_scene_pdf(
         path,
         session.results,
-        decisions=_decisionsOf(session),
+        decisions=decisionsOf(session),
         registration=session.readerVerdict,
         identity=identity,
     )
 
 
-def _decisionsOf(session: Any) -> dict[int, Decision]:
+def decisionsOf(session: Any) -> dict[int, Decision]:
     """Return the decisions on the findings of the run by their numbers in ``findings.json``."""
     from ChangeMapJointLib.export.document.content import Decision
 

@@ -13,9 +13,9 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 
 from ChangeMapJointLib.background.request import SIDES
@@ -32,12 +32,17 @@ class ExportRequest:
         out: folder to make.
         reference: the files of the current scan's series.
         template: the files of the prior scan's series.
+        decisions: of the reader, ``accepted``, ``rejected`` or empty with a comment, by number of the finding: Slicer
+            keeps them in the scene, not in the folder.
+        registration: the reader's verdict on the registration; empty without one.
     """
 
     run: str
     out: str
     reference: tuple[str, ...]
     template: tuple[str, ...]
+    decisions: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    registration: str = ""
 
     def write(self, path: Path) -> None:
         """Write it for the process; only this user can read it, since names of files may be names of patients."""
@@ -48,17 +53,23 @@ class ExportRequest:
     def read(cls, path: Path) -> ExportRequest:
         """Read what :meth:`write` wrote."""
         values = json.loads(path.read_text("utf-8"))
-        return cls(values["run"], values["out"], tuple(values["reference"]), tuple(values["template"]))
+        decisions = {int(number): (word, comment) for number, (word, comment) in values["decisions"].items()}
+        series = tuple(values["reference"]), tuple(values["template"])
+        return cls(values["run"], values["out"], *series, decisions, values["registration"])
 
 
 @contextmanager
-def gathered(files: Sequence[str]) -> Iterator[Path]:
+def gathered(files: Sequence[str], parent: Path | None = None) -> Iterator[Path]:
     """Yield a folder with these files, as links where the system allows it; it is removed afterwards.
+
+    Args:
+        files: of a series.
+        parent: where the folder is made, one that goes with it if the process is killed; None for the temporary folder.
 
     Raises:
         InputError: a file is gone.
     """
-    with tempfile.TemporaryDirectory(prefix="ChangeMapJoint") as name:
+    with tempfile.TemporaryDirectory(prefix="ChangeMapJoint", dir=parent) as name:
         folder = Path(name)
         for number, file in enumerate(files):
             place = folder / f"{number:05d}.dcm"
@@ -73,17 +84,26 @@ def gathered(files: Sequence[str]) -> Iterator[Path]:
         yield folder
 
 
-def export(request: ExportRequest) -> list[Path]:
+def export(request: ExportRequest, parent: Path | None = None) -> list[Path]:
     """Write the DICOM objects of the run; see :meth:`~ChangeMapJointLib.comparison.load.SavedResult.to_dicom`.
+
+    Args:
+        request: what to export.
+        parent: see :func:`gathered`.
 
     Raises:
         InputError: as there; a series is named by its side, not by the folder in which it was gathered.
     """
     from ChangeMapJointLib.comparison.load import load_result
+    from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
+    from ChangeMapJointLib.export.document.content import Decision, DocumentReading
 
-    with gathered(request.reference) as reference, gathered(request.template) as template:
+    decisions = {number: Decision(*decided) for number, decided in request.decisions.items()}
+    reading = DocumentReading(decisions, request.registration)
+    with gathered(request.reference, parent) as reference, gathered(request.template, parent) as template:
         try:
-            return load_result(request.run).to_dicom(request.out, reference=reference, template=template)
+            wanted = DicomRequest(Path(request.out), reference, template, reading=reading)
+            return export_dicom(load_result(request.run), wanted)
         except InputError as error:
             folders = zip((reference, template), SIDES, strict=True)
             sides: dict[PurePath, Subject] = {folder: Argument(side) for folder, side in folders}
@@ -97,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("request", type=Path, help="file with the request")
     try:
         with cancel_on_signals():
-            files = export(ExportRequest.read(parser.parse_args(arguments).request))
+            path = parser.parse_args(arguments).request
+            files = export(ExportRequest.read(path), path.parent)
     except Cancelled:
         return EXIT_CANCELLED
     except InputError as error:

@@ -16,6 +16,7 @@ Each pair has a folder of its own, since a run lists the folder that its result 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -110,8 +111,8 @@ class PairPlace:
         """Put a reader's decisions beside a result that is about to be replaced."""
         reading = self.result / run_files.READING
         if reading.exists():
-            number = 1 + len(list(self.folder.glob("reading.earlier-*.json")))
-            shutil.copyfile(reading, self.folder / f"reading.earlier-{number}.json")
+            names = (self.folder / f"reading.earlier-{number}.json" for number in itertools.count(1))
+            shutil.copyfile(reading, next(path for path in names if not path.exists()))
 
     def drop_result(self) -> None:
         """Remove a result that does not belong to the scans as they are now, if it holds nothing but files of a run."""

@@ -68,9 +68,10 @@ def document_of(result: Result | SavedResult, identity: Identity) -> DocumentCon
     """
     if isinstance(result, SavedResult):
         return read_document(result.folder, identity)
-    from ChangeMapJointLib.comparison.save import provenance, shown_names, write_page, write_tables
+    from ChangeMapJointLib.comparison.save import provenance, shown_names, without_file_names, write_page, write_tables
 
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
+    result = without_file_names(result)
     record = provenance(result, inputs, list(result.record.stages), shown_names(inputs))
     with TemporaryDirectory(prefix="changemap-") as name:
         folder = Path(name)
@@ -86,8 +87,21 @@ def anonymous_document(content: DocumentContent) -> DocumentContent:
     run = dict(records["run"])
     for side, name in _SCANS.items():
         run[side] = {**(run.get(side) or {}), "name": name, "acquisition": {}}
+    run["notes"] = _anonymous_notes(run)
     gate = records["quality"].get("gate") or {}
     reasons = [reason for reason in gate.get("reasons") or [] if not _DATE.search(json.dumps(reason))]
     records |= {"run": run, "quality": {**records["quality"], "gate": {**gate, "reasons": reasons}}}
     decisions: Mapping[int, Any] = {number: Decision(one.word) for number, one in content.decisions.items()}
     return replace(content, records=records, identity=Identity(), decisions=decisions)
+
+
+def _anonymous_notes(run: Mapping[str, Any]) -> list[str]:
+    """Return the notes of a run without dates, and without the names of a given deformation's files.
+
+    The gate's reasons are among them, and a reason that is left out must not come back as a note.
+    """
+    sources = (run.get("deformation") or {}).get("sources") or ()
+    names = ", ".join(str(source.get("name") or "") for source in sources)
+    notes = [str(note) for note in run.get("notes") or ()]
+    unnamed = [note.replace(names, "from a file") if names else note for note in notes]
+    return [note for note in unnamed if not _DATE.search(note)]

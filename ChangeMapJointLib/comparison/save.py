@@ -55,7 +55,7 @@ def save_result(
         check_output(out, paths, overwrite=overwrite)
         stages = Stages({"write": 1.0})
         stages.reports = list(result.record.stages)
-    result = result if keep_names else _nameless(result)
+    result = result if keep_names else without_file_names(result)
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
@@ -97,7 +97,7 @@ def write_page(result: Result, path: Path) -> Path:
     for scan in inputs:
         if scan.path is not None:
             check_no_input(path, split_selector(scan.path)[0])
-    names, result = shown_names(inputs), _nameless(result)
+    names, result = shown_names(inputs), without_file_names(result)
     record = provenance(result, inputs, list(result.record.stages), names)
     write_report(path, content_of_result(result, inputs, record, names))
     return path
@@ -195,8 +195,8 @@ def shown_names(inputs: tuple[Input, Input], *, keep_names: bool = False) -> tup
     return reference, template
 
 
-def _nameless(result: Result) -> Result:
-    """Return the result without the names of a given deformation's files."""
+def without_file_names(result: Result) -> Result:
+    """Return the result without the names of a given deformation's files, which may be a patient's."""
     if result.given is None:
         return result
     given, registration = result.given.without_names(), result.registration

@@ -37,6 +37,7 @@ from ChangeMapJointLib.scan.volume import Volume
 if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.result import Result
     from ChangeMapJointLib.export.dicom.content import DicomContent
+    from ChangeMapJointLib.export.document.content import DocumentReading
     from ChangeMapJointLib.io.dicom.images import SourceImages
 
 PACKAGES = ("highdicom", "pydicom", "reportlab")
@@ -56,6 +57,7 @@ class DicomRequest:
         anonymous: leave out patient, study, dates and real UIDs.
         earlier: folder of the export whose current scan is this result's prior scan; its lesions keep their tracking
             identifiers.
+        reading: the decisions of a reader that a run's folder does not hold; None for those that it holds.
     """
 
     out: Path
@@ -63,6 +65,7 @@ class DicomRequest:
     template: Path | None = None
     anonymous: bool = False
     earlier: Path | None = None
+    reading: DocumentReading | None = None
 
 
 def export_dicom(result: Result | SavedResult, request: DicomRequest, *, progress: Progress = silent) -> list[Path]:
@@ -179,6 +182,8 @@ def _content(
         volumes.append(volume)
         scans.append(read_source_images(*split_selector(path)))
     document = document_of(result, identity_in(scans[0].first))
+    if request.reading is not None:
+        document = replace(document, decisions=request.reading.decisions, registration=request.reading.registration)
     if request.anonymous:
         scans, document = [anonymous(scan) for scan in scans], anonymous_document(document)
     elif not same_patient(*scans):

@@ -183,10 +183,11 @@ def _moved(figures: Mapping[str, Any], digits: int = 2) -> str:
 
 
 def _demo(figures: Mapping[str, Any]) -> str:
-    false = figures["false_findings"]
+    false, solid, others = figures["false_findings"], figures["solid_changes"], figures["other_changes"]
+    found = figures["solid_changes_found"] + figures["other_changes_found"]
     return (
-        f"{figures['solid_changes_found']} of {figures['solid_changes']} solid changes found, {figures['kinds_right']} "
-        f"named rightly, {false or 'no'} false finding{'s' if false > 1 else ''}"
+        f"{found} of {solid + others} changes found ({figures['solid_changes_found']} of {solid} solid ones), "
+        f"{figures['kinds_right']} named rightly, {false or 'no'} false finding{'s' if false > 1 else ''}"
     )
 
 

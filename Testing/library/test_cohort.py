@@ -157,6 +157,17 @@ def test_a_finished_pair_is_done_once_and_a_damaged_one_again(tmp_path) -> None:
     assert (place.result / "notes.txt").exists()
 
 
+def test_decisions_that_are_kept_never_replace_earlier_ones(tmp_path):
+    place = PairPlace(tmp_path, "a")
+    place.result.mkdir(parents=True)
+    (place.result / READING).write_text("now")
+    (place.folder / "reading.earlier-2.json").write_text("before")  # somebody took the first one away
+    place.make_room()
+    place.make_room()
+    kept = [(place.folder / f"reading.earlier-{number}.json").read_text() for number in (1, 2, 3)]
+    assert kept == ["now", "before", "now"]
+
+
 def test_changed_moved_and_other_scans(tmp_path, monkeypatch) -> None:
     pair, other = write_stub_scans(tmp_path / "scans", 2)
     task = task_of(pair, tmp_path / "out")

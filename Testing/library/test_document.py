@@ -17,8 +17,11 @@ from typer.testing import CliRunner
 pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not installed")
 
 from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.comparison.document import anonymous_document, document_of
+from ChangeMapJointLib.comparison.given import FieldSource, GivenReport
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.export.document import typefaces
 from ChangeMapJointLib.export.document.content import Decision, Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
 from ChangeMapJointLib.export.document.pdf import make_pdf, write_pdf
@@ -126,6 +129,12 @@ def test_text_from_right_to_left_is_broken_into_lines_before_it_is_turned_round(
     assert second.split() == [words[3], words[2]]
 
 
+def test_a_name_from_right_to_left_is_never_shown_backward(monkeypatch):
+    """As in Slicer, which has no package that turns it round."""
+    monkeypatch.setattr(typefaces, "find_spec", lambda name: None)
+    assert markup("\u05db\u05d4\u05df, ID 4711") == "???, ID 4711 (other letters: see the header of the scan)"
+
+
 def test_decisions_of_the_reader_are_in_every_form(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
     reading = ReadingFile(folder, "R1")
@@ -218,6 +227,33 @@ def test_notices_and_notes_of_a_run_stand_in_every_form(run, tmp_path):
     for form in (content.text(), fhir(content)["entry"][0]["resource"]["conclusion"], page):
         assert form.index("The change is SYNTHETIC.") < form.index("Current scan: The lungs touch.")
         assert form.count("Two gaps.") == 1  # said once, by the gate
+
+
+def test_an_anonymous_document_has_no_dates_and_no_names_of_files_in_its_notes(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    quality = json.loads((folder / "quality.json").read_text())
+    dated = "Both scans are of the same day, 2024-01-31."
+    given = "The deformation was given (Muster_Erika.h5) and used as it is."
+    reason = {"rule": "same_day", "answer": "look", "sentence": dated, "remedy": "", "value": 1.0, "scan": ""}
+    quality["gate"] = {"answer": "look", "reasons": [reason]}
+    record |= {"notes": [dated, given, "Reference: The lungs touch."]}
+    record["deformation"] = {"sources": [{"name": "Muster_Erika.h5", "sha256": "ab"}]}  # kept with --keep-names
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "quality.json").write_text(json.dumps(quality))
+    text = anonymous_document(read_document(folder, Identity("Muster Erika"))).text()
+    assert "2024-01-31" not in text
+    assert "Muster" not in text
+    assert "Current scan: The lungs touch." in text
+    assert "The deformation was given (from a file)" in text
+
+
+def test_a_document_of_a_result_in_memory_names_no_file(sample):
+    source = FieldSource("Muster_Erika.h5", "ab" * 32)
+    given = GivenReport((source,), refined=False, keypoint_error_mm=None, folding_percent=0.0)
+    content = document_of(replace(sample.result, given=given), Identity())
+    assert "Muster" not in content.text()
+    assert "The deformation was given (file abababababab)" in content.text()
 
 
 def test_a_lesion_that_the_reader_rejected_is_in_no_table_of_time_points(run, tmp_path):

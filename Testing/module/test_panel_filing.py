@@ -16,7 +16,7 @@ from panel_samples import finished_job, nodes
 from PySide6.QtCore import QSettings
 from slicerhost import dialogs, user
 
-from ChangeMapJointLib.background.dicom_export import ExportRequest, export
+from ChangeMapJointLib.background.dicom_export import ExportRequest, export, gathered
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.scene.volumes import node_of
@@ -109,6 +109,9 @@ def test_a_pdf_names_the_patient_only_where_asked(filed, tmp_path) -> None:
 
 def test_dicom_objects_carry_patient_and_study_of_the_current_scan(filed, sample, tmp_path) -> None:
     pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
+    user.click(filed.ui.acceptButton)
+    user.type_text(filed.ui.commentLineEdit, "seen before")
+    user.choose(filed.ui.readerVerdictComboBox, "doubtful")
     (tmp_path / "ChangeMap DICOM").mkdir()  # an earlier export stays as it is
     dialogs.answer("directory", str(tmp_path))
     user.click(filed.ui.dicomButton)
@@ -120,6 +123,12 @@ def test_dicom_objects_carry_patient_and_study_of_the_current_scan(filed, sample
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in made]
     assert {(one.PatientID, one.StudyInstanceUID) for one in headers} == {(first.PatientID, first.StudyInstanceUID)}
     assert filed.ui.dicomButton.enabled
+    if shutil.which("pdftotext"):
+        report = pydicom.dcmread(tmp_path / "ChangeMap DICOM 2" / "report.dcm")
+        (tmp_path / "a.pdf").write_bytes(report.EncapsulatedDocument[: report.EncapsulatedDocumentLength])
+        text = text_of(tmp_path / "a.pdf")  # what the reader decided is in the scene, not in the folder of the run
+        assert "accepted seen before" in text
+        assert "The reader's verdict on the registration: doubtful" in text
     assert QSettings().value("ChangeMapJoint/ExportFolder") == str(tmp_path)
 
 
@@ -132,6 +141,13 @@ def test_an_export_that_runs_when_the_module_is_unloaded_leaves_nothing(filed, t
     user.wait_until(lambda: process.poll() is not None, 60.0)
     assert not any("ChangeMap" in path.name for path in tmp_path.iterdir())
     assert not filed.panel.export._dicom.running
+
+
+def test_series_are_gathered_where_the_panel_removes_them(sample, tmp_path) -> None:
+    """On Windows a process that is ended can remove nothing, and what it has gathered are copies of the scans."""
+    with gathered(sorted(map(str, sample.current.iterdir())), tmp_path) as folder:
+        assert folder.parent == tmp_path
+    assert not folder.exists()
 
 
 def test_the_series_of_another_scan_is_refused_by_the_name_of_its_side(filed, sample, tmp_path) -> None:

@@ -74,6 +74,14 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class DocumentReading:
+    """A reader's decisions by number of the finding, and the verdict on the registration; empty without one."""
+
+    decisions: Mapping[int, Decision]
+    registration: str = ""
+
+
+@dataclass(frozen=True)
 class DocumentContent:
     """What a document says.
 

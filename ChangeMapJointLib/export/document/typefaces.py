@@ -90,10 +90,15 @@ def draw_line(canvas: Any, x: float, y: float, text: str, size: float) -> None:
 def runs(line: str) -> Iterator[tuple[str, str]]:
     """Yield the parts of a line with the typeface of each, in the order in which they are drawn.
 
-    What none has comes with :data:`UNKNOWN` as its typeface.
+    What none has comes with :data:`UNKNOWN` as its typeface, and so do letters from right to left where they cannot be
+    turned round: a name that reads backward would be another one.
     """
-    known = body_signs()
-    for in_body, group in groupby(_in_visual_order(line), lambda sign: sign.isspace() or ord(sign) in known):
+    known, turnable = body_signs(), _can_turn()
+
+    def is_in_body(sign: str) -> bool:
+        return sign.isspace() or (ord(sign) in known and (turnable or not _turns(sign)))
+
+    for in_body, group in groupby(_in_visual_order(line), is_in_body):
         signs = "".join(group)
         whole = BODY if in_body else _asian(signs)
         if whole != UNKNOWN:
@@ -119,13 +124,18 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).translate(_SIGNS)
 
 
+def _can_turn() -> bool:
+    """Whether the packages are there; Slicer has neither."""
+    return find_spec("bidi") is not None and find_spec("arabic_reshaper") is not None
+
+
 def _turns(text: str) -> bool:
     return any(unicodedata.bidirectional(sign) in _RIGHT_TO_LEFT for sign in text)
 
 
 def _in_visual_order(line: str) -> str:
     """A line with the letters of Arabic joined, in the order from left to right; as it is without the packages."""
-    if not _turns(line) or find_spec("bidi") is None or find_spec("arabic_reshaper") is None:
+    if not _turns(line) or not _can_turn():
         return line
     from arabic_reshaper import reshape
     from bidi import get_display
