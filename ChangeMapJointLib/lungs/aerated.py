@@ -199,7 +199,9 @@ def _join(parts: list[Mask], hu: Hu, spacing_mm: float) -> tuple[Mask, Mask]:
     if bowel.any():
         lung = largest_component(lung & ~nearer_to(bowel, lung & (hu < _WALL_HU) & ~bowel))
     for part in parts[1:]:
-        if not _below(part, lung, spacing_mm) and not _is_gas_below(part, lung, hu, spacing_mm):
+        like_bowel = part.sum() < _GAS_SHARE * lung.sum() or np.percentile(hu[part], 10) < _OUTSIDE_HU  # or a lobe
+        below = like_bowel and _below(part, lung, spacing_mm)
+        if not below and not _is_gas_below(part, lung, hu, spacing_mm):
             lung = lung | part
     return lung, bowel
 

@@ -70,7 +70,8 @@ def find_padding(hu: NDArray[np.generic]) -> Mask | None:
     Padding is connected to a corner and has the corner's value, exactly or with less noise than any scanner has; or it
     is connected to an edge and has -1024 HU or less. Air around the patient that is exactly that low, or free of
     noise, counts as well, which does no harm, as nothing is evaluated there. The same value inside a lung does not
-    count. Planes at a side of the scan that repeat the next one are padding, too.
+    count. Planes at a side of the scan that repeat the next one are padding, too, but not where all slices occur
+    several times, as in a thick scan that was enlarged by the nearest voxel.
 
     Args:
         hu: ``[z, y, x]``.
@@ -101,6 +102,9 @@ def _repeated_planes(hu: NDArray[np.generic]) -> Mask | None:
             ):
                 count += 1
             if count < _LEAST_REPEATED or count == len(planes) - 1 or not _is_noisy(planes[start]):
+                continue
+            after = start + step * (count + 1)  # where this repeats, too, each slice of a thicker scan was repeated
+            if 0 <= after + step < len(planes) and np.array_equal(planes[after], planes[after + step]):
                 continue
             if result is None:
                 result = np.zeros(hu.shape, dtype=bool)

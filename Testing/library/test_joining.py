@@ -116,3 +116,13 @@ def test_parts_with_a_gap_and_two_series_are_not_joined(tmp_path: Path) -> None:
     text = input_error(tmp_path / "two")
     assert "z -110 to -15 mm" in text
     assert "z -20 to 75 mm" in text
+
+
+def test_acquisitions_that_are_shifted_sideways_stay_two_that_can_be_chosen(tmp_path: Path) -> None:
+    lower, upper = part(BOTTOM_MM, 24, seed=1), part(-20.0, 26, seed=2)
+    slices = series(lower, upper)
+    for ds in slices[24:]:
+        ds.ImagePositionPatient = [ds.ImagePositionPatient[0] + 15, *ds.ImagePositionPatient[1:]]
+    text = input_error(save_slices(tmp_path, slices))
+    assert text.count("overlap, but are shifted sideways") == 2
+    assert [read_volume(f"{tmp_path}#{entry.label}").grid.shape[0] for entry in list_series(tmp_path)] == [24, 26]

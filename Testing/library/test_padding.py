@@ -135,3 +135,10 @@ def test_planes_that_repeat_the_outermost_are_padding(axis: int, count: int) -> 
     assert found[~expected].mean() < 0.002  # beside it may be the value of a corner by chance
     one = np.pad(hu, [(1, 0) if k == axis else (0, 0) for k in range(3)], mode="edge")
     assert find_padding(one) is None  # a slice may be there twice
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("times", [3, 10])
+def test_thick_slices_enlarged_by_the_nearest_voxel_have_no_padding(axis: int, times: int) -> None:
+    """The outermost slice is repeated, but so are all others: all of them were measured."""
+    assert find_padding(np.repeat(lung_with_vessels(), times, axis=axis)) is None

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.io.dicom.headers import Frame
 from ChangeMapJointLib.io.dicom.pixels import read_plane
@@ -71,7 +72,15 @@ def join_stacks(stacks: Sequence[Stack]) -> Stack | str:
         f"{len(stacks)} acquisitions of the series ({', '.join(texts)}) overlap and agree there; they were joined in "
         "the middle of the overlap."
     )
-    return build_joined_stack(frames, step_mm, note)
+    return _joined(frames, step_mm, note, f"{len(stacks)} acquisitions ({', '.join(texts)})")
+
+
+def _joined(frames: Sequence[Frame], step_mm: float, note: str, acquisitions: str) -> Stack | str:
+    """Return one stack; or why there is none: then each acquisition can still be chosen."""
+    try:
+        return build_joined_stack(frames, step_mm, note)
+    except InputError:
+        return f"{acquisitions} overlap, but are shifted sideways"
 
 
 def _along(stack: Stack, normal: FloatArray) -> FloatArray:

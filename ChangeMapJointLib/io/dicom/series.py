@@ -175,8 +175,8 @@ def _of_part(whole: ListedSeries, part: Part, notes: tuple[str, ...]) -> ListedS
 
 def _frame_of_reference_notes(frames: Sequence[Frame]) -> tuple[str, ...]:
     """Return a note if the positions refer to several frames of reference."""
-    count = len({frame.frame_of_reference for frame in frames})
-    if count == 1:
+    count = len({frame.frame_of_reference for frame in frames if frame.frame_of_reference})
+    if count < 2:
         return ()
     return (
         f"The images name {count} frames of reference: by the header, their positions do not belong together. They "
