@@ -17,7 +17,7 @@ from update_lists import ROOT, files_below
 
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("ChangeMapJointLib", "Resources")
-IMPORTED_AS = {"pillow": "PIL"}  # where it is not the distribution's name
+IMPORTED_AS = {"pillow": "PIL", "python_bidi": "bidi"}  # where it is not the distribution's name
 BROUGHT = {"markupsafe"}  # jinja2 needs it, and takes its Markup
 OPTIONAL = {"triton", "lightning"}  # of a CUDA build; another name of Fabric
 FOR_US = {"dev", "docs"}  # extras that the library itself must not import
@@ -66,7 +66,8 @@ def test_what_the_library_imports_is_installed_with_it():
         project = tomllib.load(stream)["project"]
     declared = project["dependencies"]
     extras = [line for name, lines in project["optional-dependencies"].items() if name not in FOR_US for line in lines]
-    optional = OPTIONAL | {re.split(r"[<>=!~ \[]", line)[0].replace("-", "_") for line in extras}
+    offered = {re.split(r"[<>=!~ \[]", line)[0].replace("-", "_") for line in extras}
+    optional = OPTIONAL | {IMPORTED_AS.get(name, name) for name in offered}
     names = [re.split(r"[<>=!~ \[]", line)[0] for line in declared]
     known = {IMPORTED_AS.get(name, name) for name in names} | set(sys.stdlib_module_names) | {"ChangeMapJointLib"}
     missing = {}

@@ -217,8 +217,8 @@ def test_files_act_in_their_order(tmp_path: Path) -> None:
 TEXTS = {  # content of a file that cannot be used, and words of the error
     "empty.h5": ("", "an empty file"),
     "words.txt": ("a matrix of words", "not a readable transform file"),
-    "mirror.mat": ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "no affine matrix"),
-    "nan.mat": ("nan " * 16, "no affine matrix"),
+    "mirror.mat": ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "not an affine matrix"),
+    "nan.mat": ("nan " * 16, "not an affine matrix"),
     "field.png": ("x", "unknown file format"),
     "cut.nii.gz": ("x" * 20, "20 bytes"),
     "kind.txt": ('(Transform "SplineKernelTransform")', "SplineKernelTransform"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ChangeMapJointLib.cli.demo import demo_request, is_demo, score
+from ChangeMapJointLib.comparison.save import synthetic_notice
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_volume
@@ -90,3 +91,10 @@ def test_only_an_earlier_demo_is_replaced_unasked(tmp_path) -> None:
     assert not is_demo(tmp_path)
     assert not demo_request(tmp_path, "cpu").overwrite
     assert demo_request(tmp_path, "cpu", overwrite=True).overwrite
+
+
+def test_a_scan_of_the_sample_pair_is_said_to_be_synthetic(reference) -> None:
+    sample, other = (SimpleNamespace(volume=one) for one in (reference, SimpleNamespace(array=np.zeros((2, 2, 2)))))
+    notices = synthetic_notice(SimpleNamespace(pair=SimpleNamespace(reference=other, template=sample)))
+    assert ["SYNTHETIC" in notice for notice in notices] == [True]
+    assert synthetic_notice(SimpleNamespace(pair=SimpleNamespace(reference=other, template=other))) == ()

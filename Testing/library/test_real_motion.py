@@ -123,7 +123,7 @@ def test_less_than_two_lungs_are_refused(points: np.ndarray) -> None:
 
 
 def test_lists_of_other_lengths_are_refused() -> None:
-    with pytest.raises(InputError, match="as many points"):
+    with pytest.raises(InputError, match="equally many points"):
         fit_motion("somebody", lung_points(300), lung_points(200))
 
 
