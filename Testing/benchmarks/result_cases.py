@@ -267,7 +267,7 @@ def evaluate_cost() -> str:
     """What ``changemap evaluate`` takes on 50 large cases, in one sentence."""
     found = load("evaluate_cost")["evaluate"]
     return (
-        f"Each volume is read once, and a case is let go before the next is read: {found['cases']} cases of "
+        f"Each volume is read once, and a case is released before the next is read: {found['cases']} cases of "
         f"{found['voxels']} voxels, each with map, deformation, trust, lung masks and label maps (noise with drawn "
         f"lesions), took {found['peak_memory_mb'] / 1000:.2f} GB at most and {found['cpu_s']:.0f} s of CPU time."
     )
