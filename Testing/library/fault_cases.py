@@ -145,20 +145,26 @@ def at(stage: str | None, fault: Callable[[Path], None], disk: Path) -> None:
     Stages._notify = told  # type: ignore[method-assign]
 
 
-def command_line(disk: Path, stage: str | None, fault: Callable[[Path], None] = kill, *more: str) -> None:
-    """``changemap run`` in this process, to its end; standard output and error are ``DISK.out`` and ``DISK.err``."""
-    compare.compare_scans = played
-    at(stage, fault, disk)
+def command(disk: Path, words: list[object]) -> None:
+    """Any command in this process, to its end; standard output and error are ``DISK.out`` and ``DISK.err``."""
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{disk}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    scans = [f"--{side}={disk}.{side}.nrrd" for side in SCANS]
-    sys.argv = ["changemap", "run", *scans, f"--out={disk / 'out'}", "--progress", "json", *(more or ("--overwrite",))]
+    sys.argv = ["changemap", *map(str, words), *(("--progress", "json") if words[0] != "report" else ())]
     try:
         cli.main()
     except SystemExit as end:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(end.code if isinstance(end.code, int) else 0)
+
+
+def command_line(disk: Path, stage: str | None, fault: Callable[[Path], None] = kill, *more: str) -> None:
+    """``changemap run`` in this process, to its end; standard output and error are ``DISK.out`` and ``DISK.err``."""
+    compare.compare_scans = played
+    at(stage, fault, disk)
+    scans = [f"--{side}={disk}.{side}.nrrd" for side in SCANS]
+    options = [*scans, f"--out={disk / 'out'}", *(more or ("--overwrite",))]
+    command(disk, ["run", *options])
 
 
 def background(disk: Path, stage: str | None, fault: Callable[[Path], None]) -> None:
@@ -276,19 +282,6 @@ def files_of_a_run(disk: Path) -> list[tuple[str, int]]:
 
 
 # -- commands after a run --------------------------------------------------------------
-def command(disk: Path, words: list[object]) -> None:
-    """Any command in this process, to its end."""
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{disk}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    sys.argv = ["changemap", *map(str, words), *(("--progress", "json") if words[0] != "report" else ())]
-    try:
-        cli.main()
-    except SystemExit as end:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(end.code if isinstance(end.code, int) else 0)
-
-
 def serve(disk: Path, port: int) -> None:
     """An archive that takes everything; with the first object the disk becomes full, once."""
     taken = []
