@@ -32,6 +32,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") els
 FATAL = re.compile(r"^(?:Fatal Python error|Windows fatal exception): (.+)$", re.MULTILINE)
 # the worker reported a Python error: then the system did not kill it
 PYTHON_ERROR = re.compile(r"^\w*(?:Error|Exception|Interrupt)\b", re.MULTILINE)
+# written by Python, by C++ and by the C library (which then ends the process with code 127)
+NO_MEMORY = re.compile(r"^(?:[\w.]*MemoryError\b|terminate called.*bad_alloc|cannot allocate memory)", re.MULTILINE)
 CRASH_SIGNALS, SIGKILL = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"), 9
 WINDOWS_CODES = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000409: "fast fail"}
 WINDOWS_NO_MEMORY = (0xC0000017, 0xC000012D)
@@ -95,6 +97,8 @@ def explain_end(return_code: int | None, events: Iterable[Mapping[str, Any]], lo
     last = last_event(events)
     if last is not None:
         return str(last.get("message") or "Finished.")
+    if NO_MEMORY.search(log):
+        return OUT_OF_MEMORY
     why = _crash_reason(return_code or 0, log)
     if why:
         return CRASHED.format(why=why)

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import sys
 
-# torch's messages on a GPU, on Linux, on Windows and from cuDNN; some are plain RuntimeErrors
-OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+# messages of torch on a GPU, on Linux, on Windows, of cuDNN, ITK, C++ and the system; some are plain RuntimeErrors
+OUT_OF_MEMORY_MESSAGES = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "failed to allocate memory",
+    "bad_alloc",
+    "cannot allocate memory",
+)
 
 
 def peak_memory_mb() -> float | None:

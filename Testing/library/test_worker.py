@@ -192,7 +192,7 @@ def test_out_of_memory_is_told(tmp_path, monkeypatch) -> None:
     code = worker.end()
     end = job.conclude(code, worker.events)
     assert end.state == "failed"
-    assert "memory" in end.message or "crashed" in end.message  # as the library that meets it has it
+    assert "memory" in end.message or "crashed" in end.message, job.log()  # as the library that meets it has it
     assert files(job) == LOG_ONLY
 
 
