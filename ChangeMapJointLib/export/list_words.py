@@ -89,13 +89,15 @@ def list_words(
         point: operating point; None where nothing judged the changes.
         threshold: of the change map; None where unknown.
         withheld: number of regions that are not listed because the registration failed.
-        counts: of the other changes, by section.
+        counts: of the other changes, by section; None where unknown.
     """
     failed, said = verdict == "do not use", []
     if failed or not listed:
         said.append(no_finding_words(verdict, judged=point is not None, threshold=threshold, withheld=withheld))
     if point is not None and not failed:
-        said += [operating_point_words(point), section_count_words(counts or {})]
+        said.append(operating_point_words(point))
+        if counts is not None:
+            said.append(section_count_words(counts))
     return tuple(said)
 
 
@@ -117,5 +119,5 @@ def list_words_of_records(records: Mapping[str, Any], verdict: str) -> tuple[str
         point=None if point is None else str(point),
         threshold=findings.get("threshold"),
         withheld=int(findings.get("withheld") or listed) if verdict == "do not use" else 0,
-        counts={name: sections.count(name) for name in FOLDED},
+        counts={name: sections.count(name) for name in FOLDED} if "candidates" in records else None,
     )

@@ -218,6 +218,8 @@ def test_an_empty_list_is_said_in_the_same_words_in_every_form(tmp_path, verdict
     content = DocumentContent({"run": {"started": "2024-02-05T10:00:00"}, **records}, "")
     words = about_list(made)
     assert content.about_list == words
+    alone = DocumentContent({name: value for name, value in content.records.items() if name != "candidates"}, "")
+    assert not any("Also measured" in sentence for sentence in alone.about_list)  # unknown, and not none
     if verdict == "do not use":
         (failed,) = words
         assert failed.startswith("4 regions of remaining difference are withheld. Nothing is listed")
