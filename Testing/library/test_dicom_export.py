@@ -291,6 +291,9 @@ def test_a_decision_of_the_reader_makes_another_report_and_old_objects_are_not_s
     changed = [bool((a.pixel_array != b.pixel_array)[:1300].any()) for a, b in zip(pages, before, strict=True)]
     assert changed == [True, True, False]  # the list, and the page of the rejected finding
     assert "Muster knows" not in str(said)
+    if shutil.which("dciodvfy") is not None:
+        check = ["dciodvfy", "-new", tmp_path / "objects" / "measurements.dcm"]
+        assert "\nError" not in f"\n{subprocess.run(check, capture_output=True, text=True, check=False).stderr}"
 
 
 def test_a_lesion_keeps_its_tracking_through_time_points(exported):
