@@ -12,6 +12,7 @@ from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.findings_words import FindingRow
 from ChangeMapJointGui.verdict import syntheticText
 from ChangeMapJointLib.export import finding_text
+from ChangeMapJointLib.export.list_words import no_finding_words
 
 STATUS_MS = 4000
 
@@ -44,16 +45,19 @@ class Dictation:
         if session is None or facts is None:
             return
         rows = [row for row in findings.ownRows if session.review(row.change.key)["verdict"] != "rejected"]
-        notes = [syntheticText()] if facts.synthetic else []
+        notes, without = [syntheticText()] if facts.synthetic else [], ""
         if session.unusable or not session.hasFindings:  # never "no change"
             notes.append(self.ui.findingsCountLabel.text)
+        elif not findings.ownRows:
+            judged, threshold = findings.byProbability, self.panel.parameters.threshold
+            without = no_finding_words(session.verdict, judged=judged, threshold=threshold)
         text = finding_text.dictation(
             [self._text(row) for row in rows],
             current=facts.current,
             prior=facts.prior,
             registration=session.verdict,
             notes=notes,
-            can_list=session.hasFindings and not session.unusable,
+            without=without,
         )
         self._copy(text)
 

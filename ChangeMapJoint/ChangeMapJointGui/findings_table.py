@@ -161,6 +161,11 @@ class FindingsSection:
         return [row for row in self.listed if self._judged is None or row.section == "finding"]
 
     @property
+    def byProbability(self) -> bool:
+        """Whether the changes on screen were judged; otherwise they are the map's regions."""
+        return self._judged is not None
+
+    @property
     def rows(self) -> list[Any]:
         """The changes whose rows are on screen, from top to bottom; those of folded groups are not."""
         return [row.change for row in self._visible()]

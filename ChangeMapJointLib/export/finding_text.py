@@ -225,7 +225,7 @@ def dictation(
     prior: str | None,
     registration: str,
     notes: Sequence[str] = (),
-    can_list: bool = True,
+    without: str = "",
 ) -> str:
     """Return all findings as text for a dictation, with the dates, the verdict on the registration and a reminder.
 
@@ -235,15 +235,13 @@ def dictation(
         prior: date of the prior scan.
         registration: the verdict on the registration.
         notes: further sentences.
-        can_list: whether the comparison could list findings; without, the text never says that there are none.
+        without: what it means that there are no findings; empty where ``notes`` say it.
     """
     days = interval_days(current, prior)
     dates = f"Current {current or 'without date'}, prior {prior or 'without date'}"
     lines = [f"Chest CT compared: {dates}{'' if days is None else f', {days} days apart'}."]
     lines.append(f"Registration: {registration or 'not measured'}.")
-    listed = list(findings)
-    if can_list:
-        listed = listed or ["No finding was listed. Smaller or fainter changes cannot be excluded."]
+    listed = list(findings) or [without] * bool(without)
     return "\n".join(
         [*lines, *notes, *listed, "Software for research, not a medical device; to be confirmed by the reader."]
     )

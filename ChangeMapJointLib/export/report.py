@@ -22,6 +22,7 @@ from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.export import wording
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.list_words import FOLDED, RIGID_ONLY
 from ChangeMapJointLib.export.overview import overview_pictures
 from ChangeMapJointLib.export.panels import (
     SIGNED_LIMIT_HU,
@@ -84,10 +85,11 @@ def render_report(content: ReportContent) -> str:
         verdict=wording.verdict(content),
         gate=wording.gate(content),
         stopped=content.unusable,
+        rigid_only=RIGID_ONLY,
         method=content.how or METHODS[content.method].description,
         counts=wording.counts(items),
         none_mark=wording.DASH,
-        sections=[wording.section(content, name) for name in ("possible", "explained", "stable")],
+        sections=[wording.section(content, name) for name in FOLDED],
         operating_point=wording.operating_point(content),
         unseen_title=UNSEEN_TITLE,
         finding_lines=[wording.finding_line(finding) for finding in items],

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ChangeMapJointLib.change.kinds import DENSER_KINDS, KIND_WORDS
-from ChangeMapJointLib.change.sections import (
-    OPERATING_POINT_HINTS,
-    SECTION_HINTS,
-    SECTION_TITLES,
-    Section,
-    reason_sentence,
-)
+from ChangeMapJointLib.change.sections import SECTION_HINTS, SECTION_TITLES, Section, reason_sentence
 from ChangeMapJointLib.export.content import ReportContent
+from ChangeMapJointLib.export.list_words import (
+    FOLDED,
+    RIGID_ONLY,
+    list_words,
+    no_finding_words,
+    operating_point_words,
+)
 from ChangeMapJointLib.export.nodule_words import doubling_words, nodule_words, place_words
 from ChangeMapJointLib.gate.answer import FINE
 from ChangeMapJointLib.registration.quality import CRITERIA, LOW_TRUST
@@ -151,10 +152,21 @@ def stored_slice(content: ReportContent, finding: Finding) -> str:
 
 def operating_point(content: ReportContent) -> str:
     """A sentence on how probable a finding is; empty where nothing judged the changes."""
-    if content.findings is None or content.findings.operating_point is None:
-        return ""
-    point = content.findings.operating_point
-    return f"Operating point: {point} ({OPERATING_POINT_HINTS[point]})."
+    return "" if content.findings is None else operating_point_words(content.findings.operating_point)
+
+
+def about_list(content: ReportContent) -> tuple[str, ...]:
+    """What is said of the list as a whole, one paragraph each."""
+    if content.method == "rigid" or content.findings is None:
+        return (RIGID_ONLY,)
+    return list_words(
+        content.verdict,
+        listed=len(content.items),
+        point=content.findings.operating_point,
+        threshold=content.threshold,
+        withheld=content.withheld,
+        counts={name: len(content.section(name)) for name in FOLDED},
+    )
 
 
 def size(lesion: LesionMeasure | Finding | None) -> str:
@@ -195,25 +207,9 @@ def verdict(content: ReportContent) -> dict[str, object]:
     """CSS class, symbol, words and reasons of the verdict, and the sentence for a page without findings."""
     css, symbol, words, sentence = VERDICTS[content.verdict]
     reasons = () if content.quality is None else content.quality.reasons
-    if content.verdict == "good" and content.judged:
-        no_findings = (
-            "No finding: no change was probable enough to be listed. Smaller or fainter changes cannot be excluded."
-        )
-    elif content.verdict == "good":
-        no_findings = (
-            f"No finding: no change reached {content.threshold:.2f} on the map. "
-            "Smaller or fainter changes cannot be excluded."
-        )
-    else:
-        no_findings = (
-            "No finding is listed, but this does not rule out change: changes can be missed where the registration is "
-            "not reliable. Compare both scans by eye."
-        )
-    if content.withheld:
-        regions = (
-            "region of remaining difference is" if content.withheld == 1 else "regions of remaining difference are"
-        )
-        no_findings = f"{content.withheld} {regions} withheld. {no_findings}"
+    no_findings = no_finding_words(
+        content.verdict, judged=content.judged, threshold=content.threshold, withheld=content.withheld
+    )
     return {
         "css": css,
         "symbol": symbol,

@@ -106,6 +106,8 @@ class PairOptions:
         reference_kernel: reconstruction kernel: above 0 the strength of sharpening, below 0 minus the standard
             deviation of smoothing in mm; see :func:`~ChangeMapJointLib.synthesis.acquisition.apply_kernel`.
         template_kernel: the same for the template.
+        ground_glass_hu: range of the increase in HU of aerated lung by ground glass; the lowest of pale ground glass is
+            about 100.
         points: number of true correspondences, one third of them on vessels.
     """
 
@@ -123,6 +125,7 @@ class PairOptions:
     noise_width_mm: float = 0.9
     reference_kernel: float = 0.0
     template_kernel: float = 0.0
+    ground_glass_hu: tuple[float, float] = (280.0, 380.0)
     points: int = 600
 
 
@@ -279,9 +282,10 @@ def _plant(
 ) -> list[_Planted]:
     """The patient's own lesions and the new ones, each with its position in the template."""
     drawn = []
+    palest, densest = options.ground_glass_hu
     for plan in options.lesions:
         shape = plan.shape or draw_shape(rng, spiculated=plan.spiculated)
-        solid, glass, softness = (float(v) for v in rng.uniform((25.0, 280.0, 0.9), (60.0, 380.0, 1.35)))
+        solid, glass, softness = (float(v) for v in rng.uniform((25.0, palest, 0.9), (60.0, densest, 1.35)))
         if plan.eroded and not shape.full_mm:
             shape = replace(shape, full_mm=plan.largest_mm)
         drawn.append(SyntheticLesion(shape, plan.texture, solid, glass, softness=softness, cut=plan.cut))

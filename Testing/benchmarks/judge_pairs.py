@@ -6,7 +6,8 @@ DATA holds ``ct15`` and ``native``. A pair that is in SCRATCH already is kept, s
 has about 12 lesions of 3 to 16 mm (solid, part-solid, ground glass; free, at a vessel, at the pleura), or only stable
 ones and other kernels and slices (null). Each is registered as the product does it; pairs to fit on also in a way that
 is spoilt on purpose, since no synthetic motion is as hard to follow as that of a real follow-up. The later pairs to
-test on have both lungs and move as real patients breathed (``real_motion_pairs.py``).
+test on have both lungs and move as real patients breathed (``real_motion_pairs.py``). With ``--faint``, pairs of the
+patients to fit on with what is hardest to see are made as well: pale ground glass, part-solid lesions, small changes.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ PLACES: tuple[Place, ...] = ("free", "vessel", "pleura")
 NULL_PAIRS = 4  # of each group, one a patient
 MARGIN_MM = 15.0  # of tissue around the lung that is kept
 SMALLEST_MM, LARGEST_MM, SMALLEST_GLASS_MM = 3.0, 16.0, 5.0
+FAINT_MM: dict[Texture, tuple[float, float]] = {
+    "ground-glass": (8.0, 20.0),
+    "part-solid": (6.0, 14.0),
+    "solid": (3.0, 7.0),
+}
+FAINT_GLASS_HU = (100.0, 340.0)  # above lung of about -850
 DRAWN = DrawOptions(
     in_plane_mm=(1.3, 1.7),
     slice_mm=(1.3, 3.0),
@@ -89,12 +96,14 @@ class Case:
         number: which pair of that scan.
         null: without change.
         fitted: of a patient to fit on.
+        faint: with pale ground glass and small changes.
     """
 
     scan: str
     number: int
     null: bool
     fitted: bool
+    faint: bool = False
 
     @property
     def patient(self) -> str:
@@ -109,13 +118,13 @@ class Case:
     @property
     def name(self) -> str:
         """Name of its file in SCRATCH."""
-        return f"{self.patient}_{self.number}{'_null' if self.null else ''}"
+        return f"{self.patient}_{self.number}{'_null' if self.null else '_faint' if self.faint else ''}"
 
     @property
     def seed(self) -> int:
         """Of all that is drawn."""
         scans = (*FITTED, *TESTED)
-        return 1000 * scans.index(self.scan) + 2 * self.number + int(self.null)
+        return 1000 * scans.index(self.scan) + 2 * self.number + int(self.null) + 500 * self.faint
 
 
 def cases(pairs: int = 3) -> list[Case]:
@@ -128,6 +137,24 @@ def cases(pairs: int = 3) -> list[Case]:
             result += [Case(scan, number, null=True, fitted=False) for scan in TESTED[:NULL_PAIRS]]
             result += [Case(scan, number, null=True, fitted=True) for scan in FITTED[:NULL_PAIRS]]
     return result
+
+
+def faint_cases(pairs: int) -> list[Case]:
+    """Pairs with faint change, of the patients to fit on."""
+    return [Case(scan, n, null=False, fitted=True, faint=True) for n in range(pairs) for scan in FITTED]
+
+
+def faint_plans(rng: np.random.Generator, count: int) -> tuple[LesionPlan, ...]:
+    """Lesions that are hard to see: more than half of them ground glass."""
+    drawn = []
+    for _ in range(count):
+        kind = KINDS[int(rng.choice(len(KINDS), p=SHARES))]
+        texture = TEXTURES[int(rng.choice(3, p=(0.25, 0.2, 0.55)))]
+        large = float(np.exp(rng.uniform(*np.log(FAINT_MM[texture]))))
+        now, before = sizes_mm(kind, large, large / float(rng.uniform(1.2, 1.6)))  # type: ignore[arg-type]
+        place = PLACES[int(rng.choice(3, p=(0.5, 0.25, 0.25)))]
+        drawn.append(LesionPlan(kind, round(now, 2), round(before, 2), texture, place))  # type: ignore[arg-type]
+    return tuple(drawn)
 
 
 def plans(rng: np.random.Generator, count: int, *, null: bool) -> tuple[LesionPlan, ...]:
@@ -166,7 +193,10 @@ def make(data: Path, scratch: Path, case: Case) -> KnownPair:
             real = motion_of(data, 2 * (1 + TESTED.index(case.scan)), backward=options.motion.diaphragm_mm < 0)
             motion = replace(options.motion, bumps=0, minimum_det=0.25, real=real, real_mm=8.0)
             options = replace(options, motion=motion, sliding=0.8)
-        drawn = plans(np.random.default_rng([case.seed, attempt, 9]), count, null=case.null)
+        rng = np.random.default_rng([case.seed, attempt, 9])
+        drawn = faint_plans(rng, count - 2) if case.faint else plans(rng, count, null=case.null)
+        if case.faint:
+            options = replace(options, ground_glass_hu=FAINT_GLASS_HU)
         drawn = tuple(
             replace(plan, place="free") if plan.place == "pleura" and plan.largest_mm < pleural_mm else plan
             for plan in drawn
@@ -235,9 +265,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--pairs", type=int, default=3, help="with change, of each scan")
+    parser.add_argument("--faint", type=int, default=0, help="with faint change, of each scan to fit on")
     arguments = parser.parse_args()
     arguments.scratch.mkdir(parents=True, exist_ok=True)
-    for case in cases(arguments.pairs):
+    for case in cases(arguments.pairs) + faint_cases(arguments.faint):
         if not (arguments.scratch / f"{case.name}.pkl").exists():
             try:
                 write(arguments.data, arguments.scratch, case)

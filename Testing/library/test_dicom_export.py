@@ -23,6 +23,7 @@ from ChangeMapJointLib.comparison.load import load_result  # noqa: E402
 from ChangeMapJointLib.comparison.to_dicom import check_objects  # noqa: E402
 from ChangeMapJointLib.core.errors import InputError  # noqa: E402
 from ChangeMapJointLib.core.grid import Grid, apply_affine  # noqa: E402
+from ChangeMapJointLib.export.dicom import codes  # noqa: E402
 from ChangeMapJointLib.export.dicom.tracking import earlier_tracking  # noqa: E402
 from ChangeMapJointLib.io import run_files  # noqa: E402
 from ChangeMapJointLib.io.dicom.images import read_source_images  # noqa: E402
@@ -272,6 +273,27 @@ def test_a_decision_of_the_reader_makes_another_report_and_old_objects_are_not_s
     report = pydicom.dcmread(tmp_path / "objects" / "report.dcm")
     assert report.SOPInstanceUID != exported.read("report").SOPInstanceUID
     assert report.SeriesInstanceUID == exported.read("report").SeriesInstanceUID
+    said = hd.sr.srread(tmp_path / "objects" / "measurements.dcm")
+    assert said.SOPInstanceUID != exported.read("measurements").SOPInstanceUID
+    segmentation = pydicom.dcmread(tmp_path / "objects" / "segmentation.dcm")
+    assert segmentation == exported.read("segmentation")  # every finding, whatever the reader decided
+    for segment, expected in zip(segmentation.SegmentSequence, ({"Rejected"}, set()), strict=True):
+        groups = [
+            *said.content.get_volumetric_roi_measurement_groups(tracking_uid=segment.TrackingUID),
+            *said.content.get_planar_roi_measurement_groups(tracking_uid=segment.TrackingUID),
+        ]
+        words = [{e.value.meaning for e in group.get_qualitative_evaluations(name=codes.DECISION)} for group in groups]
+        assert len(words) >= 2
+        assert all(word == expected for word in words)
+    pages = [pydicom.dcmread(tmp_path / "objects" / f"page_0{n}.dcm") for n in (1, 2, 3)]
+    before = [exported.read(f"page_0{n}") for n in (1, 2, 3)]
+    assert [a.SOPInstanceUID != b.SOPInstanceUID for a, b in zip(pages, before, strict=True)] == [True] * 3
+    changed = [bool((a.pixel_array != b.pixel_array)[:1300].any()) for a, b in zip(pages, before, strict=True)]
+    assert changed == [True, True, False]  # the list, and the page of the rejected finding
+    assert "Muster knows" not in str(said)
+    if shutil.which("dciodvfy") is not None:
+        check = ["dciodvfy", "-new", tmp_path / "objects" / "measurements.dcm"]
+        assert "\nError" not in f"\n{subprocess.run(check, capture_output=True, text=True, check=False).stderr}"
 
 
 def test_a_lesion_keeps_its_tracking_through_time_points(exported):

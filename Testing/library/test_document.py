@@ -12,21 +12,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_samples import IDENTITY, Sample
+from export_samples import GRID, finding, quality
+from export_samples import content as report_content
+from report_page import Page
 from typer.testing import CliRunner
 
 pytest.importorskip("reportlab", reason="reportlab, of the extra dicom, is not installed")
 
+from ChangeMapJointLib.change.findings import Findings
+from ChangeMapJointLib.change.judged import other_changes
 from ChangeMapJointLib.cli.main import app
 from ChangeMapJointLib.comparison.document import anonymous_document, document_of
 from ChangeMapJointLib.comparison.given import FieldSource, GivenReport
 from ChangeMapJointLib.comparison.load import load_result
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.document import typefaces
-from ChangeMapJointLib.export.document.content import Decision, Identity, read_document
+from ChangeMapJointLib.export.document.content import Decision, DocumentContent, Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
 from ChangeMapJointLib.export.document.pdf import make_pdf, write_pdf
 from ChangeMapJointLib.export.document.time_points import DiameterTrack, TimePoints, time_points
 from ChangeMapJointLib.export.document.typefaces import markup
+from ChangeMapJointLib.export.list_words import RIGID_ONLY
+from ChangeMapJointLib.export.report import render_report
+from ChangeMapJointLib.export.tables import write_findings_json, write_quality_json
+from ChangeMapJointLib.export.wording import about_list
 from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.reading_file import ReadingFile
 from ChangeMapJointLib.io.run_seal import file_sha256
@@ -182,13 +191,61 @@ def test_a_failed_registration_never_reads_like_no_change(run, tmp_path):
     (folder / "findings.json").write_text(json.dumps(findings))
     content = read_document(folder)
     assert "Registration: do not use." in content.text()
-    assert "3 finding(s) are withheld" in content.text()
+    assert "3 regions of remaining difference are withheld." in content.text()
+    assert "this does not rule out change" in content.text()
     assert "No finding" not in content.text()
     assert len(fhir(content)["entry"]) == 1
     write_pdf(tmp_path / "a.pdf", content)
     page = pdf_text(tmp_path / "a.pdf")
     assert "Findings: none can be listed" in page
     assert "Findings: 0" not in page
+
+
+@needs_poppler
+@pytest.mark.parametrize("verdict", ["good", "look closely", "do not use"])
+def test_an_empty_list_is_said_in_the_same_words_in_every_form(tmp_path, verdict):
+    """The HTML page and the DICOM pages take their words from the result, the others from the files of a run."""
+    others = [finding(n, section=name) for n, name in enumerate(("possible", "possible", "explained", "stable"), 1)]
+    listed = Findings((), np.zeros(GRID.shape, np.int32), others=tuple(others), operating_point="standard")
+    listed = listed.withhold(("Far apart.",)) if verdict == "do not use" else listed
+    made = report_content(findings=listed, quality=quality(verdict))
+    write_findings_json(tmp_path / "findings.json", listed)
+    write_findings_json(tmp_path / "candidates.json", other_changes(listed, 0.3))
+    write_quality_json(tmp_path / "quality.json", quality(verdict))
+    records = {
+        name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("findings", "candidates", "quality")
+    }
+    content = DocumentContent({"run": {"started": "2024-02-05T10:00:00"}, **records}, "")
+    words = about_list(made)
+    assert content.about_list == words
+    alone = DocumentContent({name: value for name, value in content.records.items() if name != "candidates"}, "")
+    assert not any("Also measured" in sentence for sentence in alone.about_list)  # unknown, and not none
+    if verdict == "do not use":
+        (failed,) = words
+        assert failed.startswith("4 regions of remaining difference are withheld. Nothing is listed")
+    else:
+        first, point, counted = words
+        assert point.startswith("Operating point: standard (")
+        assert counted == "Also measured: 2 possible, 1 explained, 1 stable."
+        assert first.startswith(
+            ("No finding: no change was probable enough", "No finding is listed, but this does not")
+        )
+        assert ("where the registration is not reliable" in first) == (verdict != "good")
+    write_pdf(tmp_path / "a.pdf", content)
+    page = Page(render_report(made)).text
+    conclusion = fhir(content)["entry"][0]["resource"]["conclusion"]
+    for form in (page, content.text(), conclusion, " ".join(pdf_text(tmp_path / "a.pdf").split())):
+        assert all(sentence in form for sentence in words)
+        assert form.count("Nothing is listed") + form.count("No finding") - form.count("No findings") == 1
+
+
+def test_rigid_alignment_alone_is_never_called_without_change(tmp_path):
+    made = report_content(method="rigid", change_map=None, signed_hu=None, findings=None, quality=None)
+    content = DocumentContent({"run": {}, "quality": {}}, "")
+    assert content.about_list == about_list(made) == (RIGID_ONLY,)
+    for form in (Page(render_report(made)).text, content.text()):
+        assert RIGID_ONLY in form
+        assert "No finding" not in form
 
 
 @needs_poppler

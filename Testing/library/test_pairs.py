@@ -75,6 +75,17 @@ def test_ground_glass_is_faint_and_new(pair):
     assert 150 < now - before < 550
 
 
+def test_ground_glass_is_as_pale_as_asked():
+    volume, lungs, own = phantom()
+    plan = LesionPlan("new", 20.0, 0.0, texture="ground-glass")
+    seen = []
+    for hu in (100.0, 250.0):
+        options = replace(FAST, lesions=(plan,), ground_glass_hu=(hu, hu))
+        made = make_pair(volume, lungs, seed=3, options=options, own_lesions=own)
+        seen.append(mean_hu(made.reference, made.changes[-1].centre_reference_mm, 5))
+    assert seen[1] - seen[0] == pytest.approx(150.0, abs=30.0)  # the same place, shape and noise
+
+
 def test_centres_and_points_correspond_by_the_motion(pair):
     for change in pair.changes:
         np.testing.assert_allclose(pair.motion(change.centre_reference_mm), change.centre_template_mm, atol=2e-3)

@@ -69,6 +69,8 @@ VERDICTS = {
     "look closely": own("LOOKCLOSELY", "Look closely"),
     "do not use": own("DONOTUSE", "Do not use"),
 }
+DECISION = own("DECISION", "Decision of the reader")
+DECISIONS = {"accepted": own("ACCEPTED", "Accepted"), "rejected": own("REJECTED", "Rejected")}
 USE, RESEARCH_USE = own("USE", "Intended use"), own("RESEARCH", "Research use, not a medical device")
 MEAN, MAXIMUM = sct("373098007", "Mean"), sct("56851009", "Maximum")
 TOTAL = sct("255619001", "Total")

@@ -77,6 +77,17 @@ class DicomContent:
         """Return a UID that is the same whenever the same result is exported by the same version."""
         return make_uid(self.key, __version__, *names)
 
+    def decision(self, finding: Finding) -> str:
+        """Return the reader's decision on a finding, ``accepted`` or ``rejected``; empty without one."""
+        known = {} if self.document is None else self.document.decisions
+        return known[finding.id].word if finding.id in known else ""
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """All decisions, as part of the UIDs of the objects that hold them; empty without any."""
+        decided = [(finding.id, self.decision(finding)) for finding in self.findings]
+        return tuple(f"{number} {word}" for number, word in decided if word)
+
     def tracking_of(self, finding: Finding) -> tuple[str, str]:
         """Return identifier and UID under which a finding is followed through time points.
 

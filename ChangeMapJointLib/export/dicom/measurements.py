@@ -78,7 +78,10 @@ def measurement_report(content: DicomContent, segmentation: Dataset | None) -> D
         is_final=False,
         is_verified=False,
         coding_schemes=codes.schemes(),
-        **content.common("measurements", 4),
+        **{
+            **content.common("measurements", 4),
+            "sop_instance_uid": content.uid("measurements", "instance", *content.decided),
+        },
     )
     finish(content, result, "Change: measurements")
     return result
@@ -127,7 +130,7 @@ def _region(content: DicomContent, finding: Finding, segmentation: Dataset, numb
             (codes.interval_end(codes.DOUBLING, codes.HIGH), slowest, codes.DAY),
         ]
     )
-    evaluations = [sr.QualitativeEvaluation(codes.KIND, codes.KINDS[finding.kind])]
+    evaluations = [sr.QualitativeEvaluation(codes.KIND, codes.KINDS[finding.kind]), *_decision(content, finding)]
     if finding.third is not None:
         evaluations.append(sr.QualitativeEvaluation(codes.PLACE, codes.THIRDS[finding.third]))
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -166,7 +169,7 @@ def _lesion(
         sr.Measurement(codes.ATTENUATION, _rounded(lesion.mean_hu), codes.HU, derivation=codes.MEAN),
         sr.Measurement(codes.ATTENUATION, _rounded(lesion.peak_hu), codes.HU, derivation=codes.MAXIMUM),
     ]
-    evaluations = []
+    evaluations = _decision(content, finding)
     if lesion.texture is not None:
         evaluations.append(sr.QualitativeEvaluation(codes.TEXTURE, codes.TEXTURES[lesion.texture]))
     if lesion.calcified:
@@ -196,6 +199,7 @@ def _change(content: DicomContent, finding: Finding) -> Group:
         "time_point_context": _time_point("Current"),
         "finding_sites": [_site(finding)],
         "measurements": _known([(codes.PEAK, finding.peak, codes.ONE)]),
+        "qualitative_evaluations": _decision(content, finding) or None,
         "algorithm_id": _algorithm(),
     }
     circle = _circle(content.reference, finding.centre_mm, finding.long_diameter_mm)
@@ -203,6 +207,12 @@ def _change(content: DicomContent, finding: Finding) -> Group:
         source = _slice(content.reference, finding.centre_mm)
         return sr.MeasurementsAndQualitativeEvaluations(source_images=[source], **common)
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=circle, **common)
+
+
+def _decision(content: DicomContent, finding: Finding) -> list[sr.QualitativeEvaluation]:
+    """What the reader decided on the finding, in every group of it: viewers show the groups apart."""
+    code = codes.DECISIONS.get(content.decision(finding))
+    return [] if code is None else [sr.QualitativeEvaluation(codes.DECISION, code)]
 
 
 def _circle(scan: SourceImages, centre_mm: Vector3, diameter_mm: float) -> sr.ImageRegion | None:

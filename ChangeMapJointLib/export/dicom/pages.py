@@ -32,6 +32,7 @@ from ChangeMapJointLib.export.pictures import Pixels
 from ChangeMapJointLib.export.unseen import UNSEEN_TITLE
 from ChangeMapJointLib.io.dicom.images import SourceImages
 
+BOXES = "[  ] accept    [  ] edit    [  ] reject"
 MOST_PICTURED = 8  # findings with a page of their own; all are in the list
 
 
@@ -40,7 +41,7 @@ def pages(content: DicomContent, sheets: Sequence[Sheet]) -> list[Dataset]:
     result = []
     for number, sheet in enumerate(sheets, 1):
         arguments = content.common("pages", 5)
-        arguments |= {"sop_instance_uid": content.uid("page", number), "instance_number": number}
+        arguments |= {"sop_instance_uid": content.uid("page", number, *content.decided), "instance_number": number}
         patient = content.reference.first
         page: Dataset = hd.sc.SCImage.from_ref_dataset(
             ref_dataset=patient,
@@ -100,7 +101,8 @@ def draw(content: DicomContent) -> list[Sheet]:
     if report is not None:
         boxes = finding_boxes_mm(report)
         for finding in content.findings[:MOST_PICTURED]:
-            sheet = Sheet(f"Finding {finding.id}: {wording.finding_line(finding)['kind']}, {finding.lung} lung")
+            title = f"Finding {finding.id}: {wording.finding_line(finding)['kind']}, {finding.lung} lung"
+            sheet = Sheet(f"{title}{_decided(content, finding)}")
             for text in _finding_texts(finding):
                 sheet.text(text)
             for row in finding_rows(report, finding, boxes[finding.id]):
@@ -129,15 +131,20 @@ def _summary(content: DicomContent) -> Sheet:
         sheet.warning(" ".join(content.gate.sentences))
     report = content.report
     sheet.heading(f"Findings: {len(content.findings)}")
-    if report is not None and not content.findings and report.method != "rigid":
-        sheet.text(str(wording.verdict(report)["no_findings"]))
-    if report is not None and report.method == "rigid":
-        sheet.text("Rigid alignment only: no change was looked for.")
-    elif report is not None and verdict != "do not use":
+    if report is not None:
+        for words in wording.about_list(report):
+            sheet.text(words)
+    if report is not None and report.method != "rigid" and verdict != "do not use":
         sheet.pictures(_pictures(overview_pictures(report, content.findings[:MOST_PICTURED])), most_high=430)
     for finding in content.findings:
-        sheet.text(f"{finding.id}. {_finding_texts(finding)[0]}", size=14)
+        sheet.text(f"{finding.id}. {_finding_texts(finding)[0]}{_decided(content, finding)}", size=14)
     return sheet
+
+
+def _decided(content: DicomContent, finding: Finding) -> str:
+    """What the reader decided; without the comment, which may name the patient."""
+    word = content.decision(finding)
+    return f" ({word} by the reader)" if word else ""
 
 
 def _finding_texts(finding: Finding) -> list[str]:
@@ -172,7 +179,7 @@ def _last(content: DicomContent) -> Sheet:
     sheet.text(", ".join(f"{name} {version}" for name, version in content.versions.items()))
     sheet.heading("Decisions of the reader")
     for finding in content.findings[:20]:
-        sheet.text(f"Finding {finding.id}:   [  ] accept    [  ] edit    [  ] reject")
+        sheet.text(f"Finding {finding.id}:   {content.decision(finding) or BOXES}")
     sheet.signature("Read by, date, signature")
     return sheet
 

@@ -18,6 +18,7 @@ from ChangeMapJointLib.export.finding_text import (
     interval_days,
     scan_dates,
 )
+from ChangeMapJointLib.export.list_words import list_words_of_records
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateReason
 from ChangeMapJointLib.io import run_files
@@ -159,6 +160,11 @@ class DocumentContent:
         return sentences or unseen_of_records(self.records)
 
     @property
+    def about_list(self) -> tuple[str, ...]:
+        """What is said of the list as a whole, as on the HTML page, one paragraph each."""
+        return list_words_of_records(self.records, self.verdict)
+
+    @property
     def gate(self) -> tuple[str, ...]:
         """Why the two scans have to be looked at with care; empty where they are fine."""
         answer = self.records["quality"].get("gate") or {}
@@ -199,19 +205,13 @@ class DocumentContent:
             notes.append(f"{rejected} finding(s) were rejected by the reader.")
         if self.registration:
             notes.append(f"The reader's verdict on the registration: {self.registration}.")
-        withheld = self.records.get("findings", {}).get("withheld") or 0
-        if withheld:
-            notes.append(f"{withheld} finding(s) are withheld: the registration failed.")
-        if "findings" not in self.records:
-            notes.append("Rigid alignment only: no change was looked for.")
         current, prior = self.dates
         lines = dictation(
             [self._with_comment(entry) for entry in kept],
             current=current,
             prior=prior,
             registration=self.verdict,
-            notes=notes,
-            can_list=self.has_map,
+            notes=[*notes, *self.about_list],
         )
         unseen = [f"Not seen: {sentence}" for sentence in self.unseen]
         return "\n".join([lines, *unseen, f"{self.version_line}."]) + "\n"

@@ -175,15 +175,8 @@ class _Page:
         content, entries = self.content, self.content.entries
         count = str(len(entries)) if content.has_map else "none can be listed"
         yield Paragraph(f"Findings: {count}", self.heading)
-        withheld = content.records.get("findings", {}).get("withheld") or 0
-        if "findings" not in content.records:
-            yield self.text("Rigid alignment only: no change was looked for.")
-        elif content.verdict == "do not use":
-            yield self.text(
-                f"The registration failed: {withheld} finding(s) are withheld. Do not take this for no change."
-            )
-        elif not entries:
-            yield self.text("No finding was listed. Smaller or fainter changes cannot be excluded.")
+        for words in content.about_list:
+            yield self.text(words)
         if entries:
             head = ["No.", "Kind", "Lung", "Mean diameter now", "before", "Volume change (95 %)", "Doubling", "Reader"]
             yield self.grid([head, *map(self.row, entries[:MOST_LISTED])])
