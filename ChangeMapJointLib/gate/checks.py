@@ -285,7 +285,7 @@ def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     problem = _hu_problem(values, limits)
     if problem:
         low, high = float(array.min()), float(array.max())
-        message = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
+        message = f"values {low:g} to {high:g} are not HU of a CT of the chest: {problem}"
         raise InputError(message, remedy=_likeness(values, limits))
 
 

@@ -270,7 +270,7 @@ def _find_air(
 def _no_lungs(volume: Volume, reason: str, *remedy: str | Argument) -> InputError:
     """The error that a scan shows no lungs."""
     return InputError(
-        f"no lungs: {reason}",
+        f"no lungs, no chest was found: {reason}",
         field=volume.source,
         expected="a chest CT in HU with at least one lung",
         remedy=("choose another scan", *remedy),

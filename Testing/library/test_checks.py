@@ -64,6 +64,7 @@ def test_any_field_of_view_passes(chest, background):
         (lambda hu: np.where(hu < -500, 5, 300) + np.abs(hu) % 200, "MR or an unscaled image"),
         (lambda hu: np.full_like(hu, -1000), "soft tissue"),
         (np.zeros_like, "air or lung"),
+        (lambda hu: 40.0 + hu % 50, "air or lung"),  # an abdomen that was cropped to the body
         (lambda hu: hu * 20.0, "above 4000 HU"),
         (lambda hu: np.where(hu < 0, hu + 65536.0, hu), "stored as unsigned"),
         (lambda hu: np.where(hu < -600, hu, hu + 300), "soft tissue"),
@@ -73,7 +74,7 @@ def test_any_field_of_view_passes(chest, background):
 )
 def test_numbers_that_are_no_hu_are_refused_and_explained(chest, change, expected):
     text = refused(with_hu(chest, change(chest.array)))
-    assert "not HU of a CT" in text
+    assert "not HU of a CT of the chest" in text
     assert expected in text
     assert text.startswith("phantom: ")
 
