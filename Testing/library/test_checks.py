@@ -88,7 +88,7 @@ def with_fat(volume, scale=1.0, outside_removed=False, lung_hu=-850.0):
     rng = np.random.default_rng(0)
     fat = body & ~ndimage.binary_erosion(body, iterations=2) & ~lung
     hu[fat] = rng.normal(-100, 15, fat.sum())
-    z, y, x = (int(np.mean(i)) for i in np.nonzero(body))
+    _, y, x = (int(np.mean(i)) for i in np.nonzero(body))
     hu[:, y : y + 2, x : x + 2] = rng.normal(-1000, 15, hu[:, y : y + 2, x : x + 2].shape)
     if outside_removed:
         hu[~body] = -1024
