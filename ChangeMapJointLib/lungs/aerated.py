@@ -32,7 +32,7 @@ _RIB_HU, _RIB_SHARE = 150.0, 0.08  # 16 to 53 % of the rows through a chest wall
 _BLOOD_HU, _RIB_MM = 100.0, 7.5  # a heart with contrast agent is as bright as a rib, but a ball of this radius fits in
 _RIB_DEPTH_MM = 25.0  # a rib lies no farther from the lung inside of it
 _BAND_MM, _LEAST_BAND = 40.0, 0.02  # height of the bands in which ribs are looked for; share of the rows in one
-_RIBBED_BANDS, _LEAST_RIBBED = 0.7, 2  # ribs are at nearly all heights, heart and vessels are not
+_RIBBED_BANDS, _LEAST_RIBBED = 0.7, 3  # ribs are at nearly all heights, heart and vessels are not
 _BLOOD_BLUR_MM = 2.0  # against noise
 _PLAIN_AIR_HU = -950.0  # denser things beyond the ribs may be lung after all: foam, or a lobe beyond fluid
 _BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
@@ -126,17 +126,23 @@ def _in_chest(parts: list[Mask], hu: Hu, spacing_mm: float, *, mirrored: bool = 
     """
     if len(parts) < 2:
         return parts, 0.0
-    middle_y, ribs, step = _mean_y(hu > SOFT_TISSUE_HU), _thin_bone(hu, spacing_mm), -1 if mirrored else 1
-    kept, doubtful_ml = [], 0.0
+    middle_y, kept, doubtful_ml = _mean_y(hu > SOFT_TISSUE_HU), [], 0.0
+    ribs: Mask | None = None
     for part in parts:
         others = np.any([other for other in parts if other is not part], axis=0)
-        near = ribs & dilate(others, _RIB_DEPTH_MM, spacing_mm)
-        outside = _outside_ribs(part[:, :, ::step], others[:, :, ::step], near[:, :, ::step], spacing_mm)
         off, others_off = (_mean_y(mask) - middle_y for mask in (part, others))
-        if not outside and abs(off) > abs(others_off):  # farther from the middle of the body
-            back = 1 if off < 0 else -1
-            part_y, others_y, near_y = (mask.swapaxes(1, 2)[:, :, ::back] for mask in (part, others, near))
-            outside = _outside_ribs(part_y, others_y, near_y, spacing_mm)
+        turns = [(1, 2, -1 if mirrored else 1)]  # seen from the side, and from the front or back
+        if abs(off) > abs(others_off):  # farther from the middle of the body
+            turns.append((2, 1, 1 if off < 0 else -1))
+        outside = False
+        for first, second, step in turns:
+            turned = [mask.transpose(0, first, second)[:, :, ::step] for mask in (part, others)]
+            wall = _wall_between(turned[0], turned[1], spacing_mm)
+            if wall is None:
+                continue
+            ribs = _thin_bone(hu, spacing_mm) if ribs is None else ribs
+            near = ribs & dilate(others, _RIB_DEPTH_MM, spacing_mm)
+            outside |= _has_ribs(wall, near.transpose(0, first, second)[:, :, ::step], spacing_mm)
         if not outside:
             kept.append(part)
         elif np.median(hu[_core(part, spacing_mm)]) > _PLAIN_AIR_HU:
@@ -155,11 +161,11 @@ def _mean_y(mask: Mask) -> float:
     return float((rows * np.arange(len(rows))).sum() / max(rows.sum(), 1))
 
 
-def _outside_ribs(part: Mask, others: Mask, ribs: Mask, spacing_mm: float) -> bool:
-    """Whether ribs and other tissue lie between ``part`` and ``others`` farther along x, in nearly all rows."""
+def _wall_between(part: Mask, others: Mask, spacing_mm: float) -> Mask | None:
+    """Return what lies between ``part`` and ``others`` farther along x; None unless tissue does in nearly all rows."""
     start, stop = bounding_box(part)
     box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], None))
-    x = np.arange(ribs.shape[2] - start[2])
+    x = np.arange(part.shape[2] - start[2])
     inner_edge = np.where(part[box], x, -1).max(axis=2)
     lung = others[box] & (x > inner_edge[..., None])
     first = np.where(lung, x, len(x)).min(axis=2)
@@ -167,19 +173,22 @@ def _outside_ribs(part: Mask, others: Mask, ribs: Mask, spacing_mm: float) -> bo
     beside = rows & (first < len(x))
     walled = beside & ((first - inner_edge - 1) * spacing_mm >= _CHEST_WALL_MM)
     if beside.sum() < _BESIDE_SHARE * rows.sum() or walled.sum() <= _WALLED_SHARE * beside.sum():
-        return False
-    between = (x > inner_edge[..., None]) & (x < first[..., None]) & ribs[box]
-    crossed = between.any(axis=2) & walled
-    counts = [_in_bands(mask, spacing_mm) for mask in (crossed, walled)]
+        return None
+    wall = np.zeros(part.shape, dtype=bool)
+    wall[box] = (x > inner_edge[..., None]) & (x < first[..., None]) & walled[..., None]
+    return wall
+
+
+def _has_ribs(wall: Mask, ribs: Mask, spacing_mm: float) -> bool:
+    """Whether rows of ``wall`` along x cross ``ribs``, at all heights."""
+    walled, crossed = wall.any(axis=2), (wall & ribs).any(axis=2)
+    first, last = np.flatnonzero(walled.any(axis=1))[[0, -1]]
+    starts = np.arange(0, last + 1 - first, max(1, round(_BAND_MM / spacing_mm)))
+    counts = [np.add.reduceat(rows[first : last + 1].sum(axis=1), starts) for rows in (crossed, walled)]
     bands = counts[1] > _LEAST_BAND * walled.sum()
     ribbed = counts[0][bands] > _RIB_SHARE / 2 * counts[1][bands]
     at_all_heights = ribbed.sum() >= _LEAST_RIBBED and ribbed.mean() > _RIBBED_BANDS
     return bool(crossed.sum() > _RIB_SHARE * walled.sum() and at_all_heights)
-
-
-def _in_bands(rows: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.int64]:
-    """Count the rows ``[z, y]`` in bands of :data:`_BAND_MM` along z."""
-    return np.add.reduceat(rows.sum(axis=1), np.arange(0, len(rows), max(1, round(_BAND_MM / spacing_mm))))
 
 
 def _core(part: Mask, spacing_mm: float) -> Mask:
