@@ -181,7 +181,7 @@ def _wall_between(part: Mask, others: Mask, spacing_mm: float) -> Mask | None:
 
 def _has_ribs(wall: Mask, ribs: Mask, spacing_mm: float) -> bool:
     """Whether rows of ``wall`` along x cross ``ribs``, at all heights."""
-    walled, crossed = wall.any(axis=2), (wall & ribs).any(axis=2)
+    walled, crossed = (np.asarray(rows.any(axis=2)) for rows in (wall, wall & ribs))
     first, last = np.flatnonzero(walled.any(axis=1))[[0, -1]]
     starts = np.arange(0, last + 1 - first, max(1, round(_BAND_MM / spacing_mm)))
     counts = [np.add.reduceat(rows[first : last + 1].sum(axis=1), starts) for rows in (crossed, walled)]

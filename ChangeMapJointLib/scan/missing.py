@@ -105,7 +105,7 @@ def _enclosed(mask: Mask) -> tuple[int, int]:
     Voxels that share a face, an edge or a corner are connected. The patches of each slice are labelled and joined with
     those of the slice below, so that no labels of the whole volume are kept.
     """
-    voxels, first, outer, joints = ([] for _ in range(4))  # type: ignore[var-annotated]
+    voxels, first, outer, joints = ([] for _ in range(4))
     below, total = None, 0
     for z, plane in enumerate(mask):
         patches = _patches(plane, total, z, all_outer=z in (0, len(mask) - 1))
