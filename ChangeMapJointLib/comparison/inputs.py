@@ -141,7 +141,7 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
     if np.iscomplexobj(array):
         raise InputError("found complex voxels", field=name, expected="HU")
     try:
-        hu, unseen = hu_and_unseen(array)
+        hu, unseen = hu_and_unseen(array, overwrite=True)
         return Volume(hu, Grid.of_image(image), Path(name), unseen=unseen)
     except InputError as error:
         raise error.about(Argument(name)) from error

@@ -40,11 +40,12 @@ FULL_SCALE_HU = CHANGE_WINDOW_HU[1] - CHANGE_WINDOW_HU[0]  # a difference of 105
 WINDOWS_HU = {"lung": (-600.0, 1500.0), "mediastinum": (40.0, 400.0), "bone": (400.0, 1800.0)}
 
 
-def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]:
+def as_hu(array: NDArray[np.generic], *, overwrite: bool = False) -> NDArray[np.int16] | NDArray[np.float32]:
     """Return ``array`` as HU: values below -1024 are raised to -1024; int16 where that is lossless, else float32.
 
     Args:
         array: ``[z, y, x]``, any real type. A writeable int16 array is changed in place.
+        overwrite: change a writeable float32 array in place, too, where the result is float32.
 
     Raises:
         InputError: some voxels are NaN or infinite.
@@ -62,6 +63,8 @@ def as_hu(array: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]
                 )
             whole = whole and bool((np.rint(plane) == plane).all())
         whole = whole and bool(plane.max() <= limits.max)
+    if overwrite and not whole and array.dtype == np.float32 and array.flags.writeable:
+        return np.maximum(array, np.float32(LOWEST_HU), out=array)  # type: ignore[no-any-return]
     result = np.empty(array.shape, dtype=np.int16 if whole else np.float32)
     for k, plane in enumerate(array):
         result[k] = np.maximum(plane.astype(np.float64), LOWEST_HU)

@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
@@ -22,12 +22,15 @@ from ChangeMapJointLib.gate.comparable import coverage_reasons, lung_reasons
 from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.missing import without_missing
-from ChangeMapJointLib.scan.padding import find_padding, mark_unseen
+from ChangeMapJointLib.scan.padding import Mask, find_padding, mark_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
 SAMPLED_VOXELS = 4_000_000
 SOFT_HU = (-200.0, 200.0)  # fat, muscle, organs, blood with contrast
 PEAK_RANGE_HU = (-350.0, 400.0)  # search range for the most common soft-tissue value
+PEAK_BIN_HU = 5.0
+FAT_BELOW_HU, FAT_HEIGHT, FAT_WIDTH_HU = -40.0, 0.05, 150.0  # its peak, against the highest; lung's slope is wider
+DARKEST_PERCENT, GAS_PERCENT = 1.0, 0.02  # the trachea alone is more than the latter
 BEYOND_CT_HU = 4000.0  # few voxels of a CT exceed it, all of them metal
 AERATED_HU = (-950.0, -500.0)
 LEAST_LUNG = 0.3  # of the measured voxels, where all but the lungs was removed
@@ -62,6 +65,7 @@ class CheckLimits:
             all but the lungs was removed.
         max_metal: largest share of voxels above 4000 HU.
         max_darkest_hu: highest value of the darkest 1 % of what was measured.
+        min_fat_hu: lowest value of fat.
     """
 
     min_voxels: int = int(_limit("voxels"))
@@ -74,6 +78,7 @@ class CheckLimits:
     min_tissue: float = _limit("only_lung_percent") / 100
     max_metal: float = _limit("bright_percent") / 100
     max_darkest_hu: float = _limit("darkest_hu")
+    min_fat_hu: float = _limit("fat_hu")
 
 
 def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
@@ -177,13 +182,18 @@ def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:
 def _unusual(volume: Volume) -> list[GateReason]:
     """Return the reasons to look at one scan: thick slices, gaps, an unusual scale."""
     coarsest, thickness = max(volume.grid.spacing_mm), volume.acquisition.slice_thickness_mm
-    peak = _soft_peak(_sampled(volume.array))
+    values = _sampled(volume.array)
+    unseen = None if volume.unseen is None else _sampled(volume.unseen) > 0
+    peak, fat, gas = _soft_peak(values), _fat_peak(values), _darkest_hu(values, GAS_PERCENT, unseen)
     reasons = [reason("voxel_mm", coarsest, mm=f"{coarsest:.3g}")]
     if thickness:
         distance = volume.grid.spacing_mm[2]  # not the coarsest: pixels may be larger
         words = {"thickness": f"{thickness:.3g}", "distance": f"{distance:.3g}"}
         reasons.append(reason("gaps", distance / thickness, **words))
     reasons += [reason(f"soft_peak_{end}_hu", peak, hu=f"{peak:.0f}") for end in ("high", "low")]
+    reasons.append(reason("gas_hu", gas, hu=f"{gas:.0f}"))
+    if fat is not None:
+        reasons.append(reason("fat_hu", fat, hu=f"{fat:.0f}"))
     return [entry for entry in reasons if entry is not None]
 
 
@@ -275,7 +285,7 @@ def _check_values(array: NDArray[np.generic], limits: CheckLimits) -> None:
     problem = _hu_problem(values, limits)
     if problem:
         low, high = float(array.min()), float(array.max())
-        message = f"values {low:g} to {high:g} are not HU of a CT: {problem}"
+        message = f"values {low:g} to {high:g} are not HU of a CT of the chest: {problem}"
         raise InputError(message, remedy=_likeness(values, limits))
 
 
@@ -308,28 +318,49 @@ def _hu_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
         return f"only {air:.1%} of the voxels are air or lung ({AIR_OR_LUNG_HU[0]:g} to {AIR_OR_LUNG_HU[1]:g} HU)"
     if soft < limits.min_soft:
         return f"only {soft:.1%} of the voxels that may be body are soft tissue ({SOFT_HU[0]:g} to {SOFT_HU[1]:g} HU)"
+    return _scale_problem(values, limits)
+
+
+def _scale_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
+    """Return which tissue has values that it cannot have, or an empty string."""
     darkest = _darkest_hu(values)
     if darkest > limits.max_darkest_hu:
         return f"only 1% of the voxels lie below {darkest:.0f} HU, but air has -1000"
     peak = _soft_peak(values)
     if not limits.possible_peak_hu[0] <= peak <= limits.possible_peak_hu[1]:
         return f"the most common soft-tissue value would be {peak:.0f} HU"
+    fat = _fat_peak(values)
+    if fat is not None and fat < limits.min_fat_hu:
+        return f"fat would have {fat:.0f} HU, but has about -100"
     return ""
 
 
-def _darkest_hu(values: NDArray[np.float32]) -> float:
-    """Return the value below which 1 % of what was measured lies."""
-    padding = find_padding(values)
+def _darkest_hu(values: NDArray[np.float32], percent: float = DARKEST_PERCENT, unseen: Mask | None = None) -> float:
+    """Return the value below which ``percent`` of what was measured lies; ``unseen`` is found if it is not given."""
+    padding = find_padding(values) if unseen is None else unseen
     measured = values if padding is None or padding.all() else values[~padding]
-    return float(np.percentile(measured, 1))
+    return float(np.percentile(measured, percent))
+
+
+def _smooth_counts(values: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
+    """Return a histogram smoothed by 10 HU, and the middles of its bins of 5 HU."""
+    counts, edges = np.histogram(values, bins=np.arange(PEAK_RANGE_HU[0], PEAK_RANGE_HU[1] + 1, PEAK_BIN_HU))
+    return ndimage.gaussian_filter1d(counts.astype(float), 10.0 / PEAK_BIN_HU), (edges[1:] + edges[:-1]) / 2
 
 
 def _soft_peak(values: NDArray[np.float32]) -> float:
-    """Return the most common value between fat and contrast-filled vessels, from a histogram smoothed by 10 HU."""
-    counts, edges = np.histogram(values, bins=np.arange(PEAK_RANGE_HU[0], PEAK_RANGE_HU[1] + 1, 5.0))
-    smooth = ndimage.gaussian_filter1d(counts.astype(float), 2.0)
-    i = int(smooth.argmax())
-    return float(edges[i] + edges[i + 1]) / 2
+    """Return the most common value between fat and contrast-filled vessels."""
+    counts, middles = _smooth_counts(values)
+    return float(middles[counts.argmax()])
+
+
+def _fat_peak(values: NDArray[np.float32]) -> float | None:
+    """Return the most common value of fat, the peak below that of soft tissue; None where there is little fat."""
+    counts, middles = _smooth_counts(values)
+    width = (None, FAT_WIDTH_HU / PEAK_BIN_HU)
+    peaks, _ = signal.find_peaks(counts, prominence=FAT_HEIGHT * counts.max(), width=width)
+    below = peaks[middles[peaks] < FAT_BELOW_HU]
+    return float(middles[below[-1]]) if below.size else None
 
 
 def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
@@ -338,7 +369,7 @@ def _likeness(values: NDArray[np.float32], limits: CheckLimits) -> str:
     shifted = _darkest_hu(values) >= LEAST_SHIFTED
     if shifted and not _hu_problem(np.maximum(values + RESCALE_INTERCEPT_HU, LOWEST_HU), limits):
         return "they look like HU +1000 or +1024: give the file with the rescale intercept applied"
-    if not _hu_problem(-values, limits):
+    if _darkest_hu(values) > limits.max_darkest_hu and not _hu_problem(-values, limits):
         return "the scale is inverted: give the original CT"
     wrapped = values > WRAPPED
     if wrapped.any() and not _hu_problem(np.where(wrapped, values - 2**16, values), limits):

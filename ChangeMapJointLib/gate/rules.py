@@ -103,7 +103,23 @@ RULES: tuple[Rule, ...] = (
         "HU below which only 1 % of what was measured lies",
         "only 1% of the voxels lie below {hu} HU, but air has -1000",
         "give a CT in HU",
-        refuse=-700,
+        refuse=-530,
+    ),
+    Rule(
+        "gas_hu",
+        CHEST,
+        "HU below which only 0.02 % of what was measured lies: air in the airways, or around the patient",
+        "Hardly any voxel lies below {hu} HU, but every chest holds air (-1000): the HU scale may be wrong.",
+        look=-900,
+    ),
+    Rule(
+        "fat_hu",
+        CHEST,
+        "most common value of fat in HU, where there is enough of it",
+        "Fat has {hu} HU, expected about -100: the HU scale may be wrong.",
+        look=-135,
+        refuse=-165,
+        rises=False,
     ),
     Rule(
         "soft_percent",
@@ -124,12 +140,7 @@ RULES: tuple[Rule, ...] = (
         rises=False,
     ),
     Rule(
-        "bright_percent",
-        CHEST,
-        "% of the voxels above 4000 HU",
-        "{percent} of the voxels lie above 4000 HU",
-        "give a CT in HU",
-        refuse=1,
+        "bright_percent", CHEST, "% of voxels above 4000 HU", "{percent} lie above 4000 HU", "give a CT in HU", refuse=1
     ),
     Rule(
         "soft_peak_high_hu",
@@ -180,13 +191,7 @@ RULES: tuple[Rule, ...] = (
         "unless you swap them, new and resolved, growing and shrinking are the wrong way round.",
         look=0,
     ),
-    Rule(
-        "same_day",
-        ORDER_OF_DATES,
-        "1 where both dates are equal",
-        "Both scans are of the same day, {date}.",
-        look=0,
-    ),
+    Rule("same_day", ORDER_OF_DATES, "1 where both dates are equal", "Both scans are of the same day, {date}.", look=0),
     Rule(
         "head_feet",
         ORIENTATION,
@@ -242,13 +247,7 @@ RULES: tuple[Rule, ...] = (
         look=50,
         rises=False,
     ),
-    Rule(
-        "turned",
-        COVERAGE,
-        "degrees between the scans (RigidOptions.warn_turn_deg)",
-        "{message}",
-        look=15,
-    ),
+    Rule("turned", COVERAGE, "degrees between the scans (RigidOptions.warn_turn_deg)", "{message}", look=15),
     Rule(
         "reading",
         ACQUISITION,

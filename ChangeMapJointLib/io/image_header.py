@@ -110,7 +110,7 @@ def read_scan(header: ImageHeader, placement: Placement) -> ReadScan:
         InputError: the file is damaged or truncated, or voxels inside the volume are not finite numbers.
     """
     values, notes = read_values(header.data)
-    hu, unseen = hu_and_unseen(scaled(values.reshape(header.shape), header))
+    hu, unseen = hu_and_unseen(scaled(values.reshape(header.shape), header), overwrite=True)
     if placement.shear_mm == (0.0, 0.0):
         return ReadScan(hu, unseen, tuple(notes))
     assert placement.grid.shape[1:] == _padded_shape(header.shape, placement)

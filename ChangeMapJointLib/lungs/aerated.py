@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, erode, largest_component
+from ChangeMapJointLib.core.filters import Mask, dilate, erode, largest_component, opening
 from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.core.hu import GAS_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.lungs.junction import junction_surface
@@ -29,6 +29,12 @@ _GAS_PART_HU, _GAS_CONTRAST_HU = (
 _WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the diaphragm
 _CHEST_WALL_MM = 8.0  # thinnest chest wall
 _RIB_HU, _RIB_SHARE = 150.0, 0.08  # 16 to 53 % of the rows through a chest wall cross a rib
+_BLOOD_HU, _RIB_MM = 100.0, 7.5  # a heart with contrast agent is as bright as a rib, but a ball of this radius fits in
+_RIB_DEPTH_MM = 25.0  # a rib lies no farther from the lung inside of it
+_BAND_MM, _LEAST_BAND = 40.0, 0.02  # height of the bands in which ribs are looked for; share of the rows in one
+_RIBBED_BANDS, _LEAST_RIBBED = 0.7, 3  # ribs are at nearly all heights, heart and vessels are not
+_BLOOD_BLUR_MM = 2.0  # against noise
+_PLAIN_AIR_HU = -950.0  # denser things beyond the ribs may be lung after all: foam, or a lobe beyond fluid
 _BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
 _GAS_SHARE = 0.2  # of the other lung
 _GAS_ML = 1.0  # smaller pockets hold only partial volume
@@ -46,6 +52,7 @@ class AeratedLungs:
         bowel: gas below the diaphragm that touched the lungs.
         largest_space: volume and density of the largest air space, for the message where it is not lung.
         touching: both lungs were connected and had to be separated along the junction line.
+        beyond_ribs_ml: volume of what was left out because ribs lie between it and the lung, without plain air.
     """
 
     right: Mask
@@ -53,6 +60,7 @@ class AeratedLungs:
     bowel: Mask
     largest_space: str
     touching: bool
+    beyond_ribs_ml: float = 0.0
 
 
 def midline(hu: Hu, inside: Mask) -> float:
@@ -96,38 +104,56 @@ def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing
         else:
             mostly_right = (part & on_right).sum() * 2 > part.sum()
             sides[0 if mostly_right else 1].append(part)
-    rights = _in_chest(sides[0], hu, spacing_mm)
-    mirrored = _in_chest([part[:, :, ::-1] for part in sides[1]], hu[:, :, ::-1], spacing_mm)
-    lefts = [part[:, :, ::-1] for part in mirrored]
+    rights, right_ml = _in_chest(sides[0], hu, spacing_mm)
+    lefts, left_ml = _in_chest(sides[1], hu, spacing_mm, mirrored=True)
     rights, lefts = _without_gas(rights, lefts, hu, spacing_mm), _without_gas(lefts, rights, hu, spacing_mm)
     right, right_bowel = _join(rights, hu, spacing_mm)
     left, left_bowel = _join(lefts, hu, spacing_mm)
-    return AeratedLungs(right, left, right_bowel | left_bowel, largest_space, touching)
+    return AeratedLungs(right, left, right_bowel | left_bowel, largest_space, touching, right_ml + left_ml)
 
 
-def _in_chest(parts: list[Mask], hu: Hu, spacing_mm: float) -> list[Mask]:
+def _in_chest(parts: list[Mask], hu: Hu, spacing_mm: float, *, mirrored: bool = False) -> tuple[list[Mask], float]:
     """Leave out air between the chest and an arm or a hand: lung lies further inside, behind the ribs.
 
     Args:
         parts: of one side; +x points inwards.
         hu: ``[z, y, x]``.
         spacing_mm: voxel size.
+        mirrored: +x points outwards.
+
+    Returns:
+        The parts inside, and the ml of what else was left out than plain air: it may be lung.
     """
     if len(parts) < 2:
-        return parts
-    middle_y = _mean_y(hu > SOFT_TISSUE_HU)
-    kept = []
+        return parts, 0.0
+    middle_y, kept, doubtful_ml = _mean_y(hu > SOFT_TISSUE_HU), [], 0.0
+    ribs: Mask | None = None
     for part in parts:
         others = np.any([other for other in parts if other is not part], axis=0)
-        outside = _outside_ribs(part, others, hu, spacing_mm)
         off, others_off = (_mean_y(mask) - middle_y for mask in (part, others))
-        if not outside and abs(off) > abs(others_off):  # farther from the middle of the body
-            part_y, others_y, hu_y = (part.swapaxes(1, 2), others.swapaxes(1, 2), hu.swapaxes(1, 2))
-            step = 1 if off < 0 else -1
-            outside = _outside_ribs(part_y[:, :, ::step], others_y[:, :, ::step], hu_y[:, :, ::step], spacing_mm)
+        turns = [(1, 2, -1 if mirrored else 1)]  # seen from the side, and from the front or back
+        if abs(off) > abs(others_off):  # farther from the middle of the body
+            turns.append((2, 1, 1 if off < 0 else -1))
+        outside = False
+        for first, second, step in turns:
+            turned = [mask.transpose(0, first, second)[:, :, ::step] for mask in (part, others)]
+            wall = _wall_between(turned[0], turned[1], spacing_mm)
+            if wall is None:
+                continue
+            ribs = _thin_bone(hu, spacing_mm) if ribs is None else ribs
+            near = ribs & dilate(others, _RIB_DEPTH_MM, spacing_mm)
+            outside |= _has_ribs(wall, near.transpose(0, first, second)[:, :, ::step], spacing_mm)
         if not outside:
             kept.append(part)
-    return kept
+        elif np.median(hu[_core(part, spacing_mm)]) > _PLAIN_AIR_HU:
+            doubtful_ml += float(part.sum() * spacing_mm**3 / 1000)
+    return kept, doubtful_ml
+
+
+def _thin_bone(hu: Hu, spacing_mm: float) -> Mask:
+    """Bone as thin as ribs: blood with contrast agent, in the heart or a great vessel, is thicker."""
+    blood = ndimage.gaussian_filter(hu, _BLOOD_BLUR_MM / spacing_mm) > _BLOOD_HU
+    return np.asarray((hu > _RIB_HU) & ~dilate(opening(blood, _RIB_MM, spacing_mm), _RIB_MM, spacing_mm))
 
 
 def _mean_y(mask: Mask) -> float:
@@ -135,11 +161,11 @@ def _mean_y(mask: Mask) -> float:
     return float((rows * np.arange(len(rows))).sum() / max(rows.sum(), 1))
 
 
-def _outside_ribs(part: Mask, others: Mask, hu: Hu, spacing_mm: float) -> bool:
-    """Whether ribs and other tissue lie between ``part`` and ``others`` farther along x, in nearly all rows."""
+def _wall_between(part: Mask, others: Mask, spacing_mm: float) -> Mask | None:
+    """Return what lies between ``part`` and ``others`` farther along x; None unless tissue does in nearly all rows."""
     start, stop = bounding_box(part)
     box = (slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], None))
-    x = np.arange(hu.shape[2] - start[2])
+    x = np.arange(part.shape[2] - start[2])
     inner_edge = np.where(part[box], x, -1).max(axis=2)
     lung = others[box] & (x > inner_edge[..., None])
     first = np.where(lung, x, len(x)).min(axis=2)
@@ -147,9 +173,22 @@ def _outside_ribs(part: Mask, others: Mask, hu: Hu, spacing_mm: float) -> bool:
     beside = rows & (first < len(x))
     walled = beside & ((first - inner_edge - 1) * spacing_mm >= _CHEST_WALL_MM)
     if beside.sum() < _BESIDE_SHARE * rows.sum() or walled.sum() <= _WALLED_SHARE * beside.sum():
-        return False
-    between = (x > inner_edge[..., None]) & (x < first[..., None]) & (hu[box] > _RIB_HU)
-    return bool(between.any(axis=2)[walled].mean() > _RIB_SHARE)
+        return None
+    wall = np.zeros(part.shape, dtype=bool)
+    wall[box] = (x > inner_edge[..., None]) & (x < first[..., None]) & walled[..., None]
+    return wall
+
+
+def _has_ribs(wall: Mask, ribs: Mask, spacing_mm: float) -> bool:
+    """Whether rows of ``wall`` along x cross ``ribs``, at all heights."""
+    walled, crossed = (np.asarray(rows.any(axis=2)) for rows in (wall, wall & ribs))
+    first, last = np.flatnonzero(walled.any(axis=1))[[0, -1]]
+    starts = np.arange(0, last + 1 - first, max(1, round(_BAND_MM / spacing_mm)))
+    counts = [np.add.reduceat(rows[first : last + 1].sum(axis=1), starts) for rows in (crossed, walled)]
+    bands = counts[1] > _LEAST_BAND * walled.sum()
+    ribbed = counts[0][bands] > _RIB_SHARE / 2 * counts[1][bands]
+    at_all_heights = ribbed.sum() >= _LEAST_RIBBED and ribbed.mean() > _RIBBED_BANDS
+    return bool(crossed.sum() > _RIB_SHARE * walled.sum() and at_all_heights)
 
 
 def _core(part: Mask, spacing_mm: float) -> Mask:

@@ -44,11 +44,9 @@ from ChangeMapJointLib.scan.volume import Volume
 
 USUAL_ML = (1500.0, 10000.0)  # both lungs of an adult, between full expiration and full inspiration
 USUAL_SHARE = 0.55  # of the larger lung; the left lung normally has about 0.85 of the right
-_REMEDY = (
-    "look at the picture of the mask, crop the scan to the chest, or change ",
-    Argument("config.lungs"),
-)
+_REMEDY = ("look at the picture of the mask, crop the scan to the chest, or change ", Argument("config.lungs"))
 CHILD_MARGIN_MM = 20.0  # air kept around a child's body, at an adult's size
+SAID_ML = 50.0  # less beyond the ribs is not said
 EDGE_MM2 = 300.0  # a larger section of lung at a side of the scan means that the lung is cut off there
 
 
@@ -178,7 +176,7 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     lungs_ml = {RIGHT: right_ml, LEFT: left_ml}
     unseen = volume.unseen if volume.unseen is None else volume.grid.lps_view(volume.unseen)[0]
     beside = beside_larger_lung(view, grid, unseen)
-    notes = (*_notes(view, grid, masses_ml, touching=aerated.touching), *_size_notes(lungs_ml, beside))
+    notes = (*_notes(view, grid, masses_ml, aerated), *_size_notes(lungs_ml, beside))
     progress(1.0)
     return _Attempt(Lungs(labels, volume.grid, right_ml, left_ml, notes), faults, hu, coarse)
 
@@ -272,7 +270,7 @@ def _find_air(
 def _no_lungs(volume: Volume, reason: str, *remedy: str | Argument) -> InputError:
     """The error that a scan shows no lungs."""
     return InputError(
-        f"no lungs: {reason}",
+        f"no lungs, no chest was found: {reason}",
         field=volume.source,
         expected="a chest CT in HU with at least one lung",
         remedy=("choose another scan", *remedy),
@@ -352,7 +350,9 @@ def _write_labels(labels: NDArray[np.uint8], grid: Grid, levels: dict[int, Level
         target[(fine < 0) & (target == 0)] = side
 
 
-def _notes(labels: NDArray[np.uint8], grid: Grid, masses_ml: dict[int, float], *, touching: bool) -> tuple[str, ...]:
+def _notes(
+    labels: NDArray[np.uint8], grid: Grid, masses_ml: dict[int, float], aerated: AeratedLungs
+) -> tuple[str, ...]:
     """Notes on the masks for the reader; ``labels`` lie on ``grid``, with +z to the head."""
     notes = []
     for side, name in ((RIGHT, "right"), (LEFT, "left")):
@@ -361,7 +361,10 @@ def _notes(labels: NDArray[np.uint8], grid: Grid, masses_ml: dict[int, float], *
                 f"{masses_ml[side]:.0f} ml of soft tissue in a deep indentation of the {name} lung were included as a "
                 "possible mass; the border there is uncertain."
             )
-    if touching:
+    if aerated.beyond_ribs_ml >= SAID_ML:
+        left_out = f"{aerated.beyond_ribs_ml:.0f} ml as dense as lung were left out"
+        notes.append(f"{left_out}, since ribs seem to lie between them and the lung: check the mask.")
+    if aerated.touching:
         notes.append("The lungs touch; they were separated along the densest sheet between them.")
     for edge, name in ((labels[0], "bottom"), (labels[-1], "top")):
         if edge.any():

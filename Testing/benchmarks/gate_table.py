@@ -22,7 +22,17 @@ MEASURED = {
     "modality": HEADERS,
     "finite": DEFINED,
     "air_percent": "19 scans of 16 patients: 24 to 76",
-    "darkest_hu": "22 scans of 17 patients: -1024 to -997; halved HU: -505; inverted HU: -470",
+    "darkest_hu": (
+        "22 scans of 17 patients: -1024 to -997; without the air around the body: to -833; halved HU: -512 to -481; "
+        "inverted HU: -470"
+    ),
+    "gas_hu": (
+        "22 scans of 17 patients, whole, without the air around the body, and their inner half: -1024 to -952; HU "
+        "times 0.9: -922 to -857, times 0.8: -819 to -762"
+    ),
+    "fat_hu": (
+        "the same 22 scans, one of which shows no fat: -112 to -82; HU times 1.5: -172 to -132, times 2: -227 to -177"
+    ),
     "soft_percent": "the same 19 scans: 31 to 69; a child of 24 cm in 700 mm 36, of the whole picture 3.5",
     "only_lung_percent": (
         "six patients: 60 to 84; four of them with all but the lungs replaced by 0, -1024 or -2000: 1 to 9"

@@ -179,22 +179,30 @@ def test_what_an_arm_or_an_object_encloses_outside_the_ribs_is_no_lung(where: st
     lungs = segment_lungs(scan, options=LungOptions(spacing_mm=H))
     assert not lungs.labels[pocket].any()
     assert (lungs.labels[EITHER] > 0).mean() > 0.97
+    assert any("ml as dense as lung were left out, since ribs" in note for note in lungs.notes) == (filled_hu > -900)
 
 
-@pytest.mark.parametrize("slope", [0.6, 2.5], ids=["flat", "steep"])
-def test_a_lobe_beyond_fluid_in_the_fissure_is_lung(slope: float) -> None:
-    """It lies under the other lobe with a wall between, as bowel does, but is large and holds no gas."""
+@pytest.mark.parametrize(
+    ("slope", "heart_hu"),
+    [(0.6, 45.0), (2.5, 45.0), (1.2, 350.0), (2.5, 350.0)],
+    ids=["flat", "steep", "sloping, contrast", "steep, contrast"],
+)
+def test_a_lobe_beyond_fluid_in_the_fissure_is_lung(slope: float, heart_hu: float) -> None:
+    """It lies under the other lobe with a wall between, as bowel does, but is large and holds no gas.
+
+    Nor is a heart between the lobes, as bright as bone, a rib.
+    """
     rng = np.random.default_rng(4)
     ribs = (np.abs(np.hypot(XMM / 150, YMM / 100) - 0.92) < 0.03) & ((ZMM + 0.3 * YMM) % 30 < 12)
     heart = np.sqrt(((XMM - 35) / 45) ** 2 + ((YMM + 10) / 40) ** 2 + ((ZMM + 25) / 45) ** 2) < 1
     fissure = (np.abs(YMM + slope * ZMM) < 6 * np.hypot(1, slope)) & (XMM > 0) & EITHER
     trachea = (np.hypot(XMM, YMM + 10) < 9) & (ZMM > 20)
     hu = np.where(ribs, 500, chest())
-    for part, density in ((heart, 45.0), (fissure, 15.0), (trachea, -1000.0)):
+    for part, density in ((heart, heart_hu), (fissure, 15.0), (trachea, -1000.0)):
         hu = np.where(part, density + rng.normal(0, 15, SHAPE), hu)
-    labels = segment_lungs(
-        Volume(hu.astype(np.float32), Grid(SHAPE, (H, H, H))), options=LungOptions(spacing_mm=H)
-    ).labels
+    lungs = segment_lungs(Volume(hu.astype(np.float32), Grid(SHAPE, (H, H, H))), options=LungOptions(spacing_mm=H))
+    labels = lungs.labels
+    assert not any("ribs" in note for note in lungs.notes)
     lung = EITHER & ~heart & ~fissure & ~trachea
     for side in (XMM < 0, XMM > 0):
         assert (labels[lung & side] > 0).mean() > 0.95

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from phantoms import centred_grid, chest_hu, chest_phantom, voxel_points
+from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
@@ -63,6 +64,7 @@ def test_any_field_of_view_passes(chest, background):
         (lambda hu: np.where(hu < -500, 5, 300) + np.abs(hu) % 200, "MR or an unscaled image"),
         (lambda hu: np.full_like(hu, -1000), "soft tissue"),
         (np.zeros_like, "air or lung"),
+        (lambda hu: 40.0 + hu % 50, "air or lung"),  # an abdomen that was cropped to the body
         (lambda hu: hu * 20.0, "above 4000 HU"),
         (lambda hu: np.where(hu < 0, hu + 65536.0, hu), "stored as unsigned"),
         (lambda hu: np.where(hu < -600, hu, hu + 300), "soft tissue"),
@@ -72,9 +74,43 @@ def test_any_field_of_view_passes(chest, background):
 )
 def test_numbers_that_are_no_hu_are_refused_and_explained(chest, change, expected):
     text = refused(with_hu(chest, change(chest.array)))
-    assert "not HU of a CT" in text
+    assert "not HU of a CT of the chest" in text
     assert expected in text
     assert text.startswith("phantom: ")
+
+
+def with_fat(volume, scale=1.0, outside_removed=False, lung_hu=-850.0):
+    """The chest with a rim of fat and a trachea, and HU times ``scale``, clipped as files are."""
+    hu = volume.array.astype(np.float64)
+    body = ndimage.binary_fill_holes(np.stack([ndimage.binary_fill_holes(plane) for plane in hu > -300]))
+    lung = body & (hu < -500)
+    hu[lung] += lung_hu + 850.0
+    rng = np.random.default_rng(0)
+    fat = body & ~ndimage.binary_erosion(body, iterations=2) & ~lung
+    hu[fat] = rng.normal(-100, 15, fat.sum())
+    _, y, x = (int(np.mean(i)) for i in np.nonzero(body))
+    hu[:, y : y + 2, x : x + 2] = rng.normal(-1000, 15, hu[:, y : y + 2, x : x + 2].shape)
+    if outside_removed:
+        hu[~body] = -1024
+    return with_hu(volume, np.where(outside_removed & ~body, -1024, np.maximum(hu * scale, -1024)))
+
+
+@pytest.mark.parametrize("outside_removed", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.8, 2.0, 0.5])
+def test_a_wrong_scale_shows_in_air_and_fat(chest, scale, outside_removed):
+    volume = with_fat(chest, scale, outside_removed)
+    if scale in (0.5, 2.0):
+        text = refused(volume)
+        assert ("but air has -1000" if scale < 1 else "fat would have -2") in text
+        assert text.endswith("give a CT in HU")
+        return
+    said = [note for note in check_ct(volume).notes if "scale" in note]
+    assert [note.split(" HU")[0] for note in said] == ([] if scale == 1.0 else [said[0].split(" HU")[0]])
+    assert all("every chest holds air (-1000)" in note for note in said)
+
+
+def test_dense_lungs_of_a_child_without_the_air_outside_are_hu(chest):
+    assert not any("scale" in note for note in check_ct(with_fat(chest, outside_removed=True, lung_hu=-560.0)).notes)
 
 
 def test_nan_is_refused(chest):

@@ -348,7 +348,9 @@ def test_the_lungs_of_a_newborn_are_found(monkeypatch):
     assert found.mask[inner].sum() == found.mask.sum()
     for ml in (found.right_ml, found.left_ml):
         assert ml == pytest.approx(LUNG_VOLUME_ML * size**3, rel=0.03)
-    with pytest.raises(InputError, match=r"no lungs: 2\.\d\d l .* or lower config\.lungs\.minimum_ml"):
+    with pytest.raises(
+        InputError, match=r"no lungs, no chest was found: 2\.\d\d l .* or lower config\.lungs\.minimum_ml"
+    ):
         segment_lungs(newborn, options=LungOptions(minimum_ml=5000.0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_another_breath_is_not_joined_and_the_list_says_what_each_covers(tmp_pat
     a, b = list_series(tmp_path)
     assert read_volume(f"{tmp_path}#{b.label}").grid.shape[0] == 30
     assert (a.slices, b.slices) == (24, 30)
+
+
+def test_thick_slices_in_step_show_a_small_breath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a slice of motion: between slices of 12 mm, much more differs, and interpolation is no excuse here."""
+    monkeypatch.setattr(sys.modules[__name__], "STEP_MM", 12.0)
+    lower, upper = part(BOTTOM_MM, 11, seed=1), part(BOTTOM_MM + 72.0, 13, seed=2, breath_mm=6.0)
+    text = input_error(save_slices(tmp_path / "breath", series(lower, upper)))
+    assert text.count("overlap, but differ there: the patient moved or breathed") == 2
+    for off_mm in (0.0, 3.0, 6.0):  # without a breath they are joined, although half a slice out of step
+        upper = part(BOTTOM_MM + 72.0 + off_mm, 13, seed=2)
+        found = read_volume(save_slices(tmp_path / f"{off_mm}", series(lower, upper)))
+        assert "overlap and agree" in found.notes[0]
 
 
 def test_every_other_slice_numbered_first_is_one_finer_scan(tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def test_no_lungs_is_one_clear_line(volume: Volume, found: str) -> None:
         segment_lungs(volume)
     text = str(caught.value)
     assert "\n" not in text
-    assert text.startswith(f"{volume.source}: no lungs: ")
+    assert text.startswith(f"{volume.source}: no lungs, no chest was found: ")
     assert found in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from image_samples import nifti, save
 from lung_samples import chest, dice, lungs_of_chest
 from phantoms import input_error, random_scan
+from scipy import ndimage
 
 from ChangeMapJointLib.change.maps import change_map, match_voxel_blur
 from ChangeMapJointLib.comparison.inputs import read, volume_of_image
@@ -16,7 +18,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.gate.checks import check_ct
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.lungs.segment import segment_lungs
-from ChangeMapJointLib.scan.missing import hu_and_unseen
+from ChangeMapJointLib.scan.missing import _enclosed, hu_and_unseen
 from ChangeMapJointLib.scan.volume import Volume
 
 NO_NUMBERS = [np.nan, np.inf, -np.inf, float(np.finfo(np.float32).max)]  # the last is what ITK calls its largest
@@ -86,6 +88,46 @@ def test_holes_inside_are_refused_by_number_and_place(tmp_path, inside):
 def test_no_number_at_all(tmp_path):
     with pytest.raises(InputError, match="all voxels are NaN or infinite"):
         hu_and_unseen(np.full((3, 3, 3), np.nan))
+
+
+def test_what_is_enclosed_is_found_slice_by_slice_as_in_the_whole_volume():
+    """Against labels of the whole volume: spirals, corners that touch, and patches that join two slices further up."""
+    rng = np.random.default_rng(0)
+    for share in (0.05, 0.15, 0.3, 0.6):
+        for _ in range(15):
+            mask = rng.random(rng.integers(1, 9, 3)) < share
+            labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+            outer = np.zeros(count + 1, bool)
+            for axis in range(3):
+                outer[np.take(labels, [0, -1], axis)] = True
+            outer[0] = True
+            inner = np.flatnonzero(~outer[labels])
+            assert _enclosed(mask) == (inner.size, inner[0] if inner.size else mask.size)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["int16", "float32"])
+def test_memory_for_a_volume_without_numbers_outside_is_bounded(whole):
+    """Beside the array: a byte per voxel for the mask, the result where it is int16, and a few slices."""
+    array = np.full((120, 256, 256), 40.0 if whole else 40.5, dtype=np.float32)
+    array[:, :60], array[:20] = np.nan, np.nan
+    tracemalloc.start()
+    hu, unseen = hu_and_unseen(array, overwrite=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < ((3 if whole else 1) * array.size + 30 * array[0].nbytes)
+    assert hu.dtype == (np.int16 if whole else np.float32)
+    assert np.shares_memory(hu, array) is not whole
+    assert unseen is not None
+    assert (hu[unseen] == -1024).all()
+    assert (hu[~unseen] >= 40).all()
+
+
+def test_the_array_of_the_caller_is_kept():
+    array = np.full((3, 4, 5), 0.5, dtype=np.float32)
+    array[0] = np.nan
+    before = array.copy()
+    hu_and_unseen(array)
+    np.testing.assert_array_equal(array, before)
 
 
 def test_too_large_for_float32_is_no_number():
