@@ -15,19 +15,26 @@ slicerhost.boot()
 import panel_samples
 import slicer
 from panel_views import MODULE
+from slicerhost.sliceviews import qMRMLSliceView
+
+qMRMLSliceView.paints_late = True
+_left = []  # what is as the last test has left it, which is empty
 
 
 @pytest.fixture(autouse=True)
 def host():
     """``slicer.app``; afterwards no error may be on record, and no prepared answer left over."""
-    slicerhost.reset()
+    slicerhost.reset(is_empty=bool(_left))
+    _left.clear()
     yield slicerhost.boot()
     slicerhost.boot().processEvents()
+    slicerhost.boot().layoutManager().paint_due()
     unused = slicerhost.dialogs.unused()
     for name in slicerhost.boot().moduleManager().modulesNames():
         slicerhost.close_module(name)
     recorded = str(slicerhost.errors)
     slicerhost.reset()
+    _left.append(True)
     assert not recorded, recorded
     assert not unused, f"nobody asked what the test prepared to answer: {unused}"
 
