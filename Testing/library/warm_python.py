@@ -64,7 +64,8 @@ def warm_python() -> str:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not launcher.exists():
-            server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            command = [sys.executable, __file__, address]
+            server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
             atexit.register(_end, server, None if shared else folder.parent)
