@@ -5,6 +5,7 @@ Two workers with two threads each would wait for one another.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -18,6 +19,8 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "library"))
 
 from remembered import FOLDER, remember
+
+gc.disable()  # while tests and what they import are collected: a third of that time; see pytest_collection_finish
 
 for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(name, "1")
@@ -34,6 +37,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # workers have it from the process that starts them
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="changemap-alignments-")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: it is not looked through again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

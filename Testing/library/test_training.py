@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,12 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.io.provenance import git_commit
 from ChangeMapJointLib.joint.checkpoint import read_checkpoint
+from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
+from ChangeMapJointLib.registration.keypoints.detect import KeypointOptions
+from ChangeMapJointLib.registration.keypoints.match import find_correspondences
 from ChangeMapJointLib.synthesis.draw import DrawOptions
 from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
+from ChangeMapJointLib.training import samples
 from ChangeMapJointLib.training.losses import AS_PRINTED, LossWeights
 from ChangeMapJointLib.training.samples import PairDataset
 
@@ -212,8 +217,8 @@ def test_training_sees_scans_as_its_network_has_them(pairs: tuple[Path, Path], t
     assert len(made) == 3
     folders = pair_folders(pairs, "pairs")
     for matched in (True, False):
-        samples = PairDataset(folders, (16, 16, 16), cache, match_resolution=matched)
-        assert all(samples[n].reference.shape == (16, 16, 16) for n in range(3))
+        dataset = PairDataset(folders, (16, 16, 16), cache, match_resolution=matched)
+        assert all(dataset[n].reference.shape == (16, 16, 16) for n in range(3))
         assert (set(cache.iterdir()) == made) == matched  # that a sample is there already says that training made it
 
 
@@ -235,7 +240,12 @@ def test_coarse_weights_fit_the_default_network() -> None:
     assert tuple(finer * f for f in coarse.network.factors) == default.network.factors[: len(coarse.network.factors)]
 
 
-def test_the_last_block_can_learn_where_eq_1_leaves_t(pairs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_last_block_can_learn_where_eq_1_leaves_t(
+    pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, short = KeypointOptions(most=500), RegistrationOptions(iterations=(60, 40))
+    monkeypatch.setattr(samples, "find_correspondences", partial(find_correspondences, keypoints=few))
+    monkeypatch.setattr(samples, "register_deformable", partial(register_deformable, options=short))
     smoke = to_mapping(training_options("smoke"))
     coarse = {**smoke, "network": {"factors": [1], "channels": [2], "reach": [1], "depth": 1}, "shape": [8, 8, 8]}
     last = {

@@ -10,6 +10,7 @@ that finds no server any more becomes a plain Python.
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import json
 import os
@@ -185,7 +186,10 @@ def run(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    gc.disable()
     for module in IMPORTED:
         __import__(module)
     remember()
+    gc.freeze()
+    gc.enable()
     Server(sys.argv[1]).serve()
