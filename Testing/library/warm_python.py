@@ -30,7 +30,11 @@ from typing import Any
 
 from remembered import FOLDER, remember
 
-IMPORTED = ("ChangeMapJointLib.comparison.run", "ChangeMapJointLib.export.report", "numba", "PIL.PngImagePlugin")
+IMPORTED = (
+    *(f"ChangeMapJointLib.{name}" for name in ("comparison.run", "comparison.save", "cli.main", "background.job")),
+    *(f"ChangeMapJointLib.{name}" for name in ("export.report", "core.kernels", "registration.keypoints.kernels")),
+    "PIL.PngImagePlugin",
+)  # not what is run as a program of its own, such as the background worker
 POLL_S, LAST_S = 0.01, 120.0
 LAUNCHER = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -141,6 +145,20 @@ class Server:
                 client.close()
 
 
+def load_kernels() -> None:
+    """Those that every run needs, which it would load from the disk."""
+    import numpy as np
+
+    from ChangeMapJointLib.core.displacement import DisplacementField, warp
+    from ChangeMapJointLib.core.grid import Grid
+    from ChangeMapJointLib.core.resample import resample
+
+    grid = Grid((4, 4, 4))
+    image = np.zeros(grid.shape, np.float32)
+    resample(image, grid, grid, matrix=np.eye(4))
+    warp(image, grid, grid, DisplacementField.from_affine(np.eye(4), grid))
+
+
 def become(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Do what ``python ARGUMENTS`` does, and end."""
     code: Any = 1
@@ -189,6 +207,7 @@ if __name__ == "__main__":
     gc.disable()
     for module in IMPORTED:
         __import__(module)
+    load_kernels()
     remember()
     gc.freeze()
     gc.enable()
