@@ -29,6 +29,7 @@ class ExportSection:
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
         self._dicom: DicomExport | None = None
+        self._shown = ""  # the result for which the patient may be named
         self.ui.reportButton.connect("clicked(bool)", self.onReport)
         self.ui.pdfButton.connect("clicked(bool)", self.onPdf)
         self.ui.dicomButton.connect("clicked(bool)", self.onDicom)
@@ -54,7 +55,8 @@ class ExportSection:
                 "rejected."
             )
             self.ui.namePatientCheckBox.enabled = bool(_patientOf(session.results.reference))
-            if not self.ui.namePatientCheckBox.enabled:
+            if self._shown != session.results.record.GetID():  # consent for one patient is none for the next
+                self._shown = session.results.record.GetID()
                 self.ui.namePatientCheckBox.checked = False
             self.ui.mapButton.enabled = session.hasFindings
             lists = session.hasFindings and not session.unusable

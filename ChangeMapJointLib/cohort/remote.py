@@ -10,6 +10,7 @@ from ChangeMapJointLib.cohort.place import COHORT
 from ChangeMapJointLib.cohort.task import PairTask, TaskOutcome, complete_pair
 from ChangeMapJointLib.comparison.stages import Listener, ProgressEvent, ignore_progress
 from ChangeMapJointLib.core.errors import Cancelled, InputError
+from ChangeMapJointLib.core.parallel import limit_threads
 
 
 def work_on(task: PairTask, version: str) -> TaskOutcome:
@@ -46,10 +47,14 @@ def work_on(task: PairTask, version: str) -> TaskOutcome:
 
 
 def one_thread() -> None:
-    """Let the numerical packages use one thread for work that this thread starts."""
+    """Let the program and the numerical packages use one thread for work that this thread starts.
+
+    The rigid alignment's metric keeps its two: its result must not depend on where it runs.
+    """
     import SimpleITK as sitk
     import torch
 
+    limit_threads(1)
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:

@@ -40,6 +40,12 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_m
         mm^2, ``[z, y, x]``.
     """
     result = start.copy()
+    _lower_envelope(result, spacing_mm, reach_mm)
+    return result
+
+
+def _lower_envelope(result: NDArray[np.float32], spacing_mm: SpacingZYX, reach_mm: float) -> None:
+    """Turn ``start`` of :func:`squared_distance` into its result, in place: at full size, a copy counts."""
     for axis, h in enumerate(np.broadcast_to(spacing_mm, 3).tolist()):
         across = 1 if axis == 0 else 0
         count = max(_CHUNK * result.shape[across] // max(result.size, 1), 1)
@@ -53,13 +59,13 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_m
                 np.minimum(lowest[step:], shifted[:-step], out=lowest[step:])
                 np.minimum(lowest[:-step], shifted[step:], out=lowest[:-step])
             target[:] = lowest
-    return result
 
 
 def dilate(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """Dilate ``mask`` by a ball: all voxels within ``radius_mm`` of it."""
-    start = np.where(mask, np.float32(0), _FAR)
-    return squared_distance(start, spacing_mm, radius_mm) <= np.float32(radius_mm**2 + 1e-3)
+    squared = np.where(mask, np.float32(0), _FAR)
+    _lower_envelope(squared, spacing_mm, radius_mm)
+    return squared <= np.float32(radius_mm**2 + 1e-3)
 
 
 def erode(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
@@ -108,11 +114,13 @@ def dilate_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
     is, ``|x - y|^2 + 2 r f - f^2 <= r^2``. Voxels deep inside count with f = 0: their level is not exact, and voxels
     at the surface reach farther.
     """
-    f = np.where(level > np.float32(-0.999 * spacing_mm), level, np.float32(0))
-    start = np.where(level <= np.float32(0.75 * spacing_mm), f * (np.float32(2 * radius_mm) - f), _FAR)
-    squared = squared_distance(start, spacing_mm, radius_mm + 2 * spacing_mm)
-    grown: Level = np.sqrt(np.maximum(squared, 0)) - np.float32(radius_mm)
-    return grown
+    f: Level = np.where(level > np.float32(-0.999 * spacing_mm), level, np.float32(0))
+    f *= np.float32(2 * radius_mm) - f
+    f[level > np.float32(0.75 * spacing_mm)] = _FAR
+    _lower_envelope(f, spacing_mm, radius_mm + 2 * spacing_mm)
+    np.sqrt(np.maximum(f, 0, out=f), out=f)
+    f -= np.float32(radius_mm)
+    return f
 
 
 def close_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
@@ -122,7 +130,9 @@ def close_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
     """
     pad = int(radius_mm / spacing_mm) + 3
     grown = dilate_level(np.pad(level, pad, mode="edge"), radius_mm, spacing_mm)
-    closed = -dilate_level(-grown, radius_mm, spacing_mm)
+    np.negative(grown, out=grown)
+    closed = dilate_level(grown, radius_mm, spacing_mm)
+    np.negative(closed, out=closed)
     return np.minimum(closed[pad:-pad, pad:-pad, pad:-pad], level)
 
 

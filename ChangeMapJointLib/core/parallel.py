@@ -17,11 +17,19 @@ T = TypeVar("T")
 TICK_S = 0.1
 PATIENCE_TICKS = 20  # a thread may take this long to begin
 
+_limits = {"threads": 0}  # 0: a thread for each call
+
+
+def limit_threads(count: int) -> None:
+    """Let :func:`run_parallel` use at most ``count`` threads at a time in this process; 0 for one for each call."""
+    _limits["threads"] = count
+
 
 def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> list[T]:
     """Run ``calls`` in parallel and return their results in order.
 
-    If calls fail, the error of the first one in order is raised.
+    If calls fail, the error of the first one in order is raised. Where :func:`limit_threads` allows fewer threads than
+    calls, calls that no thread has begun by then never run.
 
     Args:
         calls: each runs in a thread of its own, or in the calling thread.
@@ -29,12 +37,17 @@ def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> 
             themselves go on running.
     """
     pending = [_Call(call) for call in calls]
-    for call in pending:
-        try:
-            _thread.start_new_thread(call.run, ())
-        except RuntimeError:  # no memory is left for a thread's stack
-            break
-    return [call.result(tick) for call in pending]
+    at_a_time = _limits["threads"] or max(len(pending), 1)
+    results = []
+    for first in range(0, len(pending), at_a_time):
+        group = pending[first : first + at_a_time]
+        for call in group:
+            try:
+                _thread.start_new_thread(call.run, ())
+            except RuntimeError:  # no memory is left for a thread's stack
+                break
+        results += [call.result(tick) for call in group]
+    return results
 
 
 class _Call(Generic[T]):

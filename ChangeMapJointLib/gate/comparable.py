@@ -101,9 +101,10 @@ def covered_fractions(lungs: Lungs, other: Volume, matrix: FloatArray) -> dict[s
             continue
         middle = (int(heights[0]) + int(heights[-1]) + 1) // 2
         for half, part in (("upper", slice(middle, None)), ("lower", slice(0, middle))):
-            index = np.argwhere(mask[part])
-            ml = len(index) * grid.voxel_volume_ml
-            index = index[:: max(1, len(index) // POINTS)]
+            flat = np.flatnonzero(mask[part])
+            ml = len(flat) * grid.voxel_volume_ml
+            flat = flat[:: max(1, len(flat) // POINTS)]
+            index = np.stack(np.unravel_index(flat, mask[part].shape), axis=1)
             index[:, 0] += part.start or 0
             points_mm = apply_affine(matrix, grid.to_physical(index[:, ::-1]))
             fractions[f"{name}'s {half} half"] = (

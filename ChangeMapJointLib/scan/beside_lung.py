@@ -52,7 +52,7 @@ def beside_larger_lung(
     Returns:
         The part beside the larger lung; None without lungs, or where both have similar volumes.
     """
-    voxels = np.bincount(labels.ravel(), minlength=3)
+    voxels = {label: int(np.count_nonzero(labels == label)) for label in (RIGHT, LEFT)}
     large = RIGHT if voxels[RIGHT] >= voxels[LEFT] else LEFT
     side = RIGHT + LEFT - large
     if not voxels[large] or voxels[side] >= SMALL_SHARE * voxels[large]:

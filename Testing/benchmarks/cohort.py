@@ -6,14 +6,16 @@ Nothing here says how well anything is found.
 
 1. ``changemap cohort`` starts on two workers. When 40 pairs are done one worker is killed (SIGKILL); when 100 are done
    the command gets SIGINT. The same command then runs to its end, and once more with nothing to do.
-2. Ten pairs on one worker, then on two, in folders of their own; throughput is taken between the first start of a
-   pair and the last end, so that the start of the workers does not count.
+2. Ten pairs on one worker, then on two, in folders of their own, each worker on a core of its own; throughput is taken
+   between the first start of a pair and the last end, so that the start of the workers does not count.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -114,12 +116,24 @@ def path_stamp(out: Path, name: str) -> tuple[int, int]:
 
 def throughput(folder: Path, out: Path, workers: int) -> dict[str, float]:
     """Part 2 for a number of workers."""
-    subprocess.run(
-        command(folder, out, "--workers", str(workers), method="sequential"), check=True, stdout=subprocess.DEVNULL
-    )
+    arguments = command(folder, out, "--workers", str(workers), method="sequential")
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as child:
+        while child.poll() is None:
+            pin_workers(out)
+            time.sleep(0.1)
+    assert child.returncode == 0, child.returncode
     times = [datetime.fromisoformat(event[0]) for entries in history(out).values() for event in entries]
     seconds = (max(times) - min(times)).total_seconds()
     return {"workers": workers, "seconds": round(seconds, 2), "pairs_per_minute": round(60 * TIMED_PAIRS / seconds, 2)}
+
+
+def pin_workers(out: Path) -> None:
+    """Give each process that has begun a pair one core, with all of its threads."""
+    processes = sorted({int(event[4]) for entries in history(out).values() for event in entries})
+    for core, process in enumerate(processes):
+        for thread in Path(f"/proc/{process}/task").glob("*"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.sched_setaffinity(int(thread.name), {core})
 
 
 def prepare(folder: Path, count: int) -> None:

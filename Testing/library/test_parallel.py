@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ChangeMapJointLib.core.parallel import run_parallel
+from ChangeMapJointLib.core.parallel import limit_threads, run_parallel
 
 
 def nothing() -> None:
@@ -30,6 +30,29 @@ def test_the_error_of_the_first_is_raised() -> None:
     calls = [lambda: fail(MemoryError("one")), lambda: fail(ValueError("two"))]
     with pytest.raises(MemoryError, match="one"):
         run_parallel(calls, nothing)
+
+
+def test_one_thread_runs_one_call_at_a_time_and_not_the_calls_after_an_error() -> None:
+    running, most, begun = [], [], []
+
+    def call(number: int) -> int:
+        running.append(number)
+        begun.append(number)
+        most.append(len(running))
+        if number == 3:
+            raise ValueError("three")
+        running.remove(number)
+        return number
+
+    limit_threads(1)
+    try:
+        assert run_parallel([lambda n=n: call(n) for n in (1, 2)], nothing) == [1, 2]
+        with pytest.raises(ValueError, match="three"):
+            run_parallel([lambda n=n: call(n) for n in (3, 4)], nothing)
+    finally:
+        limit_threads(0)
+    assert max(most) == 1
+    assert begun == [1, 2, 3]
 
 
 def dead(function: Callable[[], None], arguments: tuple[()]) -> None:

@@ -107,6 +107,17 @@ def test_a_pdf_names_the_patient_only_where_asked(filed, tmp_path) -> None:
     assert "Patient: Muster Erika, ID PID-4711, born 1950-01-02" in text
 
 
+def test_the_next_result_does_not_name_its_patient_unasked(filed) -> None:
+    user.click(filed.ui.namePatientCheckBox)
+    filed.panel.export.showResult()  # the same result again
+    assert filed.ui.namePatientCheckBox.checked
+    first = filed.panel.session.results
+    job = finished_job(filed.logic.runs.root, first.reference, first.template)
+    assert filed.panel.loadJob(job)
+    assert filed.ui.namePatientCheckBox.enabled
+    assert not filed.ui.namePatientCheckBox.checked
+
+
 def test_dicom_objects_carry_patient_and_study_of_the_current_scan(filed, sample, tmp_path) -> None:
     pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not installed")
     user.click(filed.ui.acceptButton)
