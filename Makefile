@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
+# tests start Python some two hundred times: what it has compiled is kept, also where the user's shell says otherwise
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz lint lists docs format test-newest test-triton screenshots check-screenshots benchmark main-job tables peers clean
 

@@ -5,6 +5,7 @@ Two workers with two threads each would wait for one another.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,8 @@ sys.path.append(str(Path(__file__).parent / "library"))
 
 from remembered import FOLDER, remember
 
+gc.disable()  # while tests and what they import are collected: a third of that time; see pytest_collection_finish
+
 for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(name, "1")
 
@@ -31,9 +34,44 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return LoadFileScheduling(config, log)
 
 
+def compile_in_turn(folder: str) -> None:
+    """Of the workers that need the same kernel of Numba, one compiles it, and the others load it from the disk."""
+    try:
+        import fcntl
+
+        from numba.core.dispatcher import Dispatcher
+    except ImportError:
+        return
+    compiles, compile_signature = [], Dispatcher.compile
+
+    def compile_alone(self: Any, signature: Any) -> Any:
+        if compiles:  # what it calls
+            return compile_signature(self, signature)
+        with Path(folder, "compile.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            compiles.append(self)
+            try:
+                return compile_signature(self, signature)
+            finally:
+                compiles.clear()
+
+    Dispatcher.compile = compile_alone
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        compile_in_turn(os.environ[FOLDER])
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # workers have it from the process that starts them
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="changemap-alignments-")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: it is not looked through again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

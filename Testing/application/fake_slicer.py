@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module" / "host"))
@@ -42,6 +43,7 @@ def main() -> int:
     runpy.run_path(given.python_script, run_name="__main__")
     while not ended:
         application.processEvents()
+        time.sleep(0.01)
     if slicerhost.errors.entries:
         print(slicerhost.errors)
         return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import queue
 import subprocess
@@ -12,16 +11,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import psutil
 from phantoms import Sphere, chest_phantom
-from remembered import FOLDER, remember
-from warm_python import IMPORTED
+from remembered import FOLDER
+from warm_python import warm_python
 
-from ChangeMapJointLib.background import worker
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
 from ChangeMapJointLib.change.method_table import METHODS
 
@@ -57,63 +54,29 @@ def sample_job(root: Path, **changes: Any) -> Job:
     return job
 
 
-FORKS = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-FORKS.set_forkserver_preload(["job_samples", *IMPORTED])
 COMMAND = [sys.executable, "-m", "ChangeMapJointLib.background.worker"]
-
-
-def _work(stdout: Connection, arguments: list[str], alignments: str | None) -> None:
-    """A worker from its start to its end; standard output and error go to ``stdout``."""
-    if alignments:
-        os.environ[FOLDER] = alignments
-        remember()
-    for number in (1, 2):
-        os.dup2(stdout.fileno(), number)
-    stdout.close()
-    code = worker.main(arguments)
-    sys.stdout.flush()
-    os._exit(code)
-
-
-class Forked:
-    """A worker forked from a process that has imported everything, which takes longest; used as a Popen is."""
-
-    def __init__(self, arguments: list[str], *, aligned: bool) -> None:
-        told, stdout = FORKS.Pipe(duplex=False)
-        alignments = os.environ.get(FOLDER) if aligned else None
-        self._process = FORKS.Process(target=_work, args=(stdout, arguments, alignments), daemon=True)
-        self._process.start()
-        stdout.close()
-        self.stdout = os.fdopen(os.dup(told.fileno()), encoding="utf-8")
-        self.pid = self._process.pid
-
-    def wait(self, timeout: float) -> int | None:
-        """The exit code; of a signal, its number below 0."""
-        self._process.join(timeout)
-        return self._process.exitcode
 
 
 class Running:
     """A worker process; its events are read as they come."""
 
     def __init__(self, job: Job, *options: object, command: list[str] | None = None, aligned: bool = True) -> None:
-        """Without ``command`` it is forked, and scans that were ``aligned`` are not again.
+        """Without ``command`` it starts in milliseconds, and scans that were ``aligned`` are not again.
 
         :data:`COMMAND` starts it as Slicer does.
         """
         self.job = job
         arguments = [str(job.folder), *map(str, options)]
-        self.process: Any
-        if command is None:
-            self.process = Forked(arguments, aligned=aligned)
-        else:
-            self.process = subprocess.Popen(
-                [*command, *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,  # as Slicer starts it
-                text=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if not aligned:
+            environment.pop(FOLDER, None)
+        self.process = subprocess.Popen(
+            [*(command or [warm_python(), *COMMAND[1:]]), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # as Slicer starts it
+            text=True,
+            env=environment,
+        )
         self.events: list[Event] = []
         self.other: list[str] = []  # lines that are no events
         self._lines: queue.Queue[str | None] = queue.Queue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from phantoms import (
 )
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.lungs.segment import segment_lungs
+from ChangeMapJointLib.lungs.segment import LungOptions, segment_lungs
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
 GRID = centred_grid((88, 92, 128), (2.5, 2.5, 2.5))
+QUICK = LungOptions(spacing_mm=3.0)
 EDGE_MM = 2.5  # partial volume, as a scanner's
 
 
@@ -52,6 +54,11 @@ def chest(**options: object) -> Volume:
 
 
 @cache
-def lungs_of_chest() -> Lungs:
+def lungs_of_chest(options: LungOptions | None = None) -> Lungs:
     """Of :func:`chest` as it is."""
-    return segment_lungs(chest())
+    return segment_lungs(chest(), options=options or LungOptions())
+
+
+def segmented(volume: Volume, **more: Any) -> Lungs:
+    """The lungs by a working grid of 3 mm, in a third of the time, where it is not about the border or small parts."""
+    return segment_lungs(volume, options=QUICK, **more)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lung_samples import EDGE_MM, GRID, chest, dice, ellipsoid, lungs_of_chest, on_surface, truth
+from lung_samples import EDGE_MM, GRID, QUICK, chest, dice, ellipsoid, lungs_of_chest, on_surface, segmented, truth
 from phantoms import (
     AIR_HU,
     BODY_HU,
@@ -26,7 +27,7 @@ from phantoms import (
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.core.grid import Grid
-from ChangeMapJointLib.lungs.segment import LungOptions, segment_both, segment_lungs
+from ChangeMapJointLib.lungs.segment import segment_both, segment_lungs
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT, Lungs
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -55,7 +56,7 @@ def test_both_lungs_at_their_true_border(
 
 
 def test_right_is_the_patients_right() -> None:
-    lungs = lungs_of_chest()
+    lungs = lungs_of_chest(QUICK)
     points = voxel_points(GRID)
     assert points[lungs.labels == RIGHT][:, 0].max() < 0 < points[lungs.labels == LEFT][:, 0].min()
     np.testing.assert_array_equal(lungs.mask, lungs.labels > 0)
@@ -65,12 +66,12 @@ def test_the_border_does_not_depend_on_the_lungs_density() -> None:
     """Breathing out adds 100 HU and must not move the border between the two scans."""
     volume = chest()
     denser = volume.array + (100 * truth(GRID) * (volume.array < -700) / np.maximum(truth(GRID), 1)).astype(np.int16)
-    one, other = lungs_of_chest(), segment_lungs(Volume(denser.astype(np.int16), GRID))
+    one, other = lungs_of_chest(QUICK), segmented(Volume(denser.astype(np.int16), GRID))
     assert dice(one.mask, other.mask) > 0.99
 
 
 def test_trachea_stays_out() -> None:
-    lungs = lungs_of_chest()
+    lungs = lungs_of_chest(QUICK)
     points = voxel_points(GRID)
     across = np.hypot(points[..., 0] - TRACHEA_AXIS_MM[0], points[..., 1] - TRACHEA_AXIS_MM[1])
     lumen = (across <= TRACHEA_RADIUS_MM) & (points[..., 2] >= TRACHEA_BOTTOM_MM)
@@ -140,7 +141,7 @@ def test_vessels_and_nodules_inside_belong_to_the_lung() -> None:
     hu = chest_hu(points, lesions=nodules, edge_mm=EDGE_MM)
     vessel = np.hypot(points[..., 1], points[..., 2]) < 4.0  # from the mediastinum through the left lung
     hu[vessel & ellipsoid(points, LEFT)] = BODY_HU
-    lungs = segment_lungs(Volume(hu.astype(np.int16), GRID))
+    lungs = segmented(Volume(hu.astype(np.int16), GRID))
     for nodule in nodules:
         inside = np.linalg.norm(points - np.asarray(nodule.centre_mm), axis=-1) <= nodule.radius_mm
         assert lungs.mask[inside].all()
@@ -158,7 +159,7 @@ def test_touching_lungs_are_divided_at_the_membrane() -> None:
     membrane = x - 0.2 * y - 0.1 * z
     hu[right | left] = LUNG_HU
     hu[(right | left) & (np.abs(membrane) <= 1.0)] = -550.0
-    lungs = segment_lungs(Volume(hu.astype(np.int16), grid))
+    lungs = segmented(Volume(hu.astype(np.int16), grid))
     both = right | left
     assert (lungs.labels[both & (membrane < -2.0)] == RIGHT).mean() > 0.995
     assert (lungs.labels[both & (membrane > 2.0)] == LEFT).mean() > 0.995
@@ -169,7 +170,7 @@ def test_touching_lungs_are_divided_at_the_membrane() -> None:
 def coarse() -> tuple[Volume, Lungs]:
     """The chest on voxels of three sizes, and its lungs."""
     volume = chest(grid=centred_grid((58, 62, 86), (3.6, 3.7, 3.8)))
-    return volume, segment_lungs(volume)
+    return volume, segmented(volume)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_axes_may_be_stored_in_any_order(order: tuple[int, int, int], flips: tup
     x, y, z = (float(v) for v in volume.grid.to_physical(first))
     direction = tuple(tuple(row) for row in np.stack(columns, axis=1).tolist())
     grid = Grid(array.shape, tuple(spacing), (x, y, z), direction)  # type: ignore[arg-type]
-    labels = segment_lungs(Volume(np.ascontiguousarray(array), grid)).labels
+    labels = segmented(Volume(np.ascontiguousarray(array), grid)).labels
     np.testing.assert_array_equal(labels, expected.labels.transpose(order)[index])
 
 
@@ -202,7 +203,7 @@ def test_oblique_scan_far_from_the_origin() -> None:
         tuple(o + s for o, s in zip(grid.origin_mm, (300.0, -800.0, 1500.0), strict=True)),
         grid.direction,
     )  # type: ignore[arg-type]
-    lungs = segment_lungs(Volume(chest(grid=grid).array, far))
+    lungs = segmented(Volume(chest(grid=grid).array, far))
     expected = truth(grid)
     assert dice(lungs.labels == RIGHT, expected == RIGHT) > 0.98
     assert dice(lungs.labels == LEFT, expected == LEFT) > 0.98
@@ -222,7 +223,7 @@ def test_cropped_scans(start: tuple[int, int, int], stop: tuple[int, int, int], 
     """A part of the scan shows the same lungs as the whole."""
     whole = chest()
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    lungs = segment_lungs(Volume(whole.array[box], GRID.crop(start, stop)))
+    lungs = segmented(Volume(whole.array[box], GRID.crop(start, stop)))
     expected = truth(GRID)[box]
     assert dice(lungs.labels == RIGHT, expected == RIGHT) > 0.98
     assert dice(lungs.labels == LEFT, expected == LEFT) > 0.98
@@ -234,13 +235,13 @@ def test_lungs_of_unusual_size_are_noted() -> None:
     points = voxel_points(GRID)
     hu = chest_hu(points, edge_mm=EDGE_MM)
     hu[ellipsoid(points, LEFT, 4.0) & (points[..., 2] < 5.0)] = BODY_HU
-    notes = segment_lungs(Volume(hu.astype(np.int16), GRID)).notes
+    notes = segmented(Volume(hu.astype(np.int16), GRID)).notes
     assert [note for note in notes if note.startswith("The left lung is small, 0.")]
     hu[(points[..., 2] < 5.0) & (hu < -500) & (np.hypot(points[..., 0] / 140, points[..., 1] / 95) < 1)] = BODY_HU
-    notes = segment_lungs(Volume(hu.astype(np.int16), GRID)).notes
+    notes = segmented(Volume(hu.astype(np.int16), GRID)).notes
     assert any("which is unusual" in note for note in notes)
     assert not any("small" in note for note in notes)
-    assert lungs_of_chest().notes == ()
+    assert lungs_of_chest(QUICK).notes == ()
 
 
 def test_round_field_of_view_that_cuts_both_lungs() -> None:
@@ -249,7 +250,7 @@ def test_round_field_of_view_that_cuts_both_lungs() -> None:
     beyond = np.hypot(points[..., 0], points[..., 1]) > 105.0
     hu = np.where(beyond, -2000, volume.array).astype(np.int16)
     expected = np.where(beyond, 0, truth(GRID))
-    lungs = segment_lungs(Volume(hu, GRID))
+    lungs = segmented(Volume(hu, GRID))
     assert dice(lungs.labels == RIGHT, expected == RIGHT) > 0.96
     assert dice(lungs.labels == LEFT, expected == LEFT) > 0.96
 
@@ -260,8 +261,8 @@ def test_table_blanket_and_noise_change_nothing() -> None:
     plain = chest(table=False)
     blanket = (np.hypot(points[..., 0] / 158.0, points[..., 1] / 108.0) > 1) & (points[..., 1] < -20)
     hu = np.where(blanket, -900.0, chest(table=True).array) + rng.normal(0.0, 40.0, GRID.shape)
-    lungs = segment_lungs(Volume(hu.astype(np.float32), GRID))
-    expected = segment_lungs(plain)
+    lungs = segmented(Volume(hu.astype(np.float32), GRID))
+    expected = segmented(plain)
     assert dice(lungs.labels == RIGHT, expected.labels == RIGHT) > 0.99
     assert dice(lungs.labels == LEFT, expected.labels == LEFT) > 0.99
 
@@ -274,7 +275,7 @@ def test_gas_below_the_diaphragm_stays_out() -> None:
     hu = chest_hu(points, lesions=[apart, joined], edge_mm=EDGE_MM)
     bridge = (np.hypot(points[..., 0] - 70.0, points[..., 1] + 5.0) < 5.0) & (np.abs(points[..., 2] - base + 0.5) < 3.0)
     hu[bridge] = -500.0
-    lungs = segment_lungs(Volume(hu.astype(np.int16), GRID))
+    lungs = segmented(Volume(hu.astype(np.int16), GRID))
     for gas in (apart, joined):
         inside = np.linalg.norm(points - np.asarray(gas.centre_mm), axis=-1) <= gas.radius_mm - 2.0
         assert lungs.mask[inside].mean() < 0.05
@@ -289,7 +290,7 @@ def test_one_lung_alone_is_named(stomach: bool) -> None:
     hu[ellipsoid(points, LEFT, 4.0)] = BODY_HU
     if stomach:
         hu[np.linalg.norm(points - (60.0, -20.0, -60.0), axis=-1) < 26.0] = -955.0
-    lungs = segment_lungs(Volume(hu.astype(np.int16), GRID))
+    lungs = segmented(Volume(hu.astype(np.int16), GRID))
     assert dice(lungs.labels == RIGHT, truth(GRID) == RIGHT) > 0.98
     assert lungs.left_ml == 0
     assert lungs.notes == ("No left lung was found.",)
@@ -298,7 +299,7 @@ def test_one_lung_alone_is_named(stomach: bool) -> None:
 def test_a_field_of_view_of_one_lung_is_said() -> None:
     """Not a lung that is missing: there is no room for it."""
     whole = chest()
-    lungs = segment_lungs(Volume(whole.array[:, :, :64], GRID.crop((0, 0, 0), (88, 92, 64))))
+    lungs = segmented(Volume(whole.array[:, :, :64], GRID.crop((0, 0, 0), (88, 92, 64))))
     assert lungs.left_ml == 0
     (note,) = [note for note in lungs.notes if "left lung" in note]
     assert note.startswith("The field of view ends ")
@@ -333,7 +334,7 @@ def label_map() -> Volume:
 )
 def test_no_lungs_is_one_clear_line(volume: Volume, found: str) -> None:
     with pytest.raises(InputError) as caught:
-        segment_lungs(volume)
+        segmented(volume)
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(f"{volume.source}: no lungs, no chest was found: ")
@@ -345,20 +346,20 @@ def test_options_and_progress() -> None:
     volume = chest()
     before = volume.array.copy()
     seen: list[float] = []
-    segment_lungs(volume, progress=lambda fraction, message="": seen.append(fraction))
+    segmented(volume, progress=lambda fraction, message="": seen.append(fraction))
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     np.testing.assert_array_equal(volume.array, before)
     with pytest.raises(InputError, match=r"2\.\d+ l of lung"):
-        segment_lungs(volume, options=LungOptions(minimum_ml=3000.0))
+        segment_lungs(volume, options=replace(QUICK, minimum_ml=3000.0))
 
 
 def test_both_scans_at_once_give_what_each_gives_alone() -> None:
     one = chest()
     other = Volume(np.ascontiguousarray(one.array[:, :, 10:]), one.grid.crop((0, 0, 10), one.grid.shape))
     told: list[float] = []
-    found = segment_both(one, other, progress=lambda fraction, message="": told.append(fraction))
-    for lungs, alone in zip(found, (lungs_of_chest(), segment_lungs(other)), strict=True):
+    found = segment_both(one, other, progress=lambda fraction, message="": told.append(fraction), options=QUICK)
+    for lungs, alone in zip(found, (lungs_of_chest(QUICK), segmented(other)), strict=True):
         np.testing.assert_array_equal(lungs.labels, alone.labels)
     assert told == sorted(told)
     assert all(0 <= fraction <= 1 for fraction in told)
@@ -368,13 +369,13 @@ def test_a_scan_without_lungs_is_named_and_cancelling_needs_no_thread_to_end() -
     good, empty = chest(), Volume(np.full(GRID.shape, 40, np.int16), GRID, source=Path("empty.nrrd"))
     for pair in ((good, empty), (empty, good)):
         with pytest.raises(InputError, match=r"empty\.nrrd: no lungs"):
-            segment_both(*pair)
+            segment_both(*pair, options=QUICK)
 
     def stop(fraction: float, message: str = "") -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        segment_both(good, good, progress=stop)
+        segment_both(good, good, progress=stop, options=QUICK)
     for thread in threading.enumerate():  # they end at their next step, and must not go on beside other tests
         if thread.name.startswith("ThreadPoolExecutor"):
             thread.join(60)

@@ -27,6 +27,7 @@ from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
 
 COARSE = DrawOptions(lesions=(2, 2), in_plane_mm=(3.0, 3.0), slice_mm=(3.0, 5.0), diaphragm_mm=(10.0, 15.0))
+SMOOTH = replace(COARSE, real_share=0.0, sliding_share=0.0)  # a real motion takes as long as the rest of a pair
 FILES = {
     "reference",
     "template",
@@ -160,7 +161,7 @@ def test_keypoints_lie_where_the_deformation_says(folder: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_and_nothing_is_made_twice(source: SourceScan, tmp_path: Path) -> None:
-    options = replace(COARSE, lesions=(0, 0))
+    options = replace(SMOOTH, lesions=(0, 0))
 
     def stop(fraction: float, message: str = "") -> None:
         raise Cancelled
@@ -186,7 +187,7 @@ def test_pairs_made_in_another_way_are_not_mixed_up(source: SourceScan, folder: 
 
 def test_lesions_are_cut_and_inserted_in_every_scan(source: SourceScan, tmp_path: Path) -> None:
     plain = replace(source, name="plain", own_lesions=None)
-    options = replace(COARSE, cut_share=1.0)
+    options = replace(SMOOTH, cut_share=1.0)
     made = synthesize([plain, source], tmp_path, pairs=2, options=options)
     for folder, own in zip(made, (0, 1), strict=True):
         assert read_truth(folder / "truth.json").about["cut_from"] == ["phantom"]

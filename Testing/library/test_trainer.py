@@ -1,15 +1,18 @@
 """Training: it learns, goes on exactly after a kill at any step, and many processes give what one gives."""
 
 import csv
+import os
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from archive_samples import free_port
+from job_samples import DEADLINE_S
 from training_samples import KINDS, OPTIONS, Pairs, start
+from warm_python import warm_python
 
 from ChangeMapJointLib.core.errors import Cancelled, InputError
 from ChangeMapJointLib.joint.network import JointNetwork
@@ -122,28 +125,47 @@ def test_half_precision_learns_as_well(tmp_path: Path) -> None:
     assert float(table[-1]["keypoints"]) < 0.4 * float(table[0]["keypoints"])
 
 
-@pytest.mark.parametrize("kind", ["whole", "crops"])
-def test_two_processes_give_what_one_gives(kind: str, tmp_path: Path) -> None:
-    options = KINDS[kind]
-    single = train(Pairs(), options, tmp_path / "alone", start=start(options))
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of the trainings of :data:`KINDS` in two processes, with the variables that torchrun gives them.
+
+    torchrun itself starts those of ``test_training.py``.
+    """
+    out = tmp_path_factory.mktemp("together")
     script = Path(__file__).parent / "training_samples.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    done = subprocess.run(
-        [*command, str(tmp_path), "2", kind], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    alone, together = rows(tmp_path / "alone" / "steps.csv"), rows(tmp_path / "steps.csv")
-    assert len(together) == STEPS
-    for one, other in zip(alone, together, strict=True):
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1"}
+    group["MASTER_PORT"] = str(free_port())
+    started = [
+        subprocess.Popen(
+            [warm_python(), str(script), str(out), "2", *KINDS],
+            env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=DEADLINE_S)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    return out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_give_what_one_gives(kind: str, together: Path, tmp_path: Path) -> None:
+    options = KINDS[kind]
+    single = train(Pairs(), options, tmp_path, start=start(options))
+    shared = together / kind
+    alone, both = rows(tmp_path / "steps.csv"), rows(shared / "steps.csv")
+    assert len(both) == STEPS
+    for one, other in zip(alone, both, strict=True):
         for name in ("total", "ngf", "keypoints", "recall", "volume"):
             assert float(other[name]) == pytest.approx(float(one[name]), rel=1e-3, abs=1e-4)
-    kept = torch.load(tmp_path / LAST, weights_only=True)["network"]
+    kept = torch.load(shared / LAST, weights_only=True)["network"]
     for name, value in single.state_dict().items():
         if name.endswith(("running_mean", "running_var")):  # the last pair of a step counts more in one process
             assert float((kept[name] - value).abs().max()) < 0.02 * float(value.abs().max())
-    for one, other in zip(rows(tmp_path / "alone" / "epochs.csv"), rows(tmp_path / "epochs.csv"), strict=True):
+    for one, other in zip(rows(tmp_path / "epochs.csv"), rows(shared / "epochs.csv"), strict=True):
         assert float(other["weight_changed"]) == pytest.approx(float(one["weight_changed"]), abs=0.05)
-    seen = [(tmp_path / f"seen_{rank}.txt").read_text().split() for rank in range(2)]
+    seen = [(shared / f"seen_{rank}.txt").read_text().split() for rank in range(2)]
     # five pairs an epoch; the odd one leaves the second process one that it only pretends to learn from
     counts = Counter(map(int, seen[0]))
     orders = [epoch_order(5, OPTIONS.seed, epoch) for epoch in range(3)]

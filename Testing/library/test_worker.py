@@ -27,6 +27,7 @@ from job_samples import (
     stuck_code,
     wait_for,
 )
+from warm_python import warm_python
 
 from ChangeMapJointLib.background.job import Job, recoverable
 from ChangeMapJointLib.comparison.outcome import CANCELLED, KILLED, OWNER_GONE
@@ -126,7 +127,7 @@ def test_cancel_before_it_begins(tmp_path) -> None:
 @pytest.mark.parametrize("child", [MEEK, STUBBORN], ids=["meek", "stubborn"])
 def test_cancel_ends_a_worker_that_hangs_and_its_children(hang, child, tmp_path) -> None:
     job = sample_job(tmp_path)
-    worker = Running(job, command=[sys.executable, "-c", stuck_code(hang, child)])
+    worker = Running(job, command=[warm_python(), "-c", stuck_code(hang, child)])
     number = child_of(job)
     assert job.kill(CANCEL_S)
     worker.end()
@@ -350,7 +351,7 @@ def test_a_fault_in_the_program_keeps_its_traceback(tmp_path) -> None:
         "def broken(*a): raise ZeroDivisionError('made to fail')\n"
         "run.run = broken; print('said by a library'); sys.exit(worker.main())"
     )
-    worker = Running(job, command=[sys.executable, "-c", code])
+    worker = Running(job, command=[warm_python(), "-c", code])
     assert worker.end() == 1
     assert worker.events[-1]["event"] == "fault"
     assert "made to fail" in worker.events[-1]["message"]

@@ -1,4 +1,4 @@
-"""Small pairs for the trainer, and a training in as many processes as started it: arguments OUT, N and KIND."""
+"""Small pairs for the trainer, and trainings in as many processes as started it: arguments OUT, N and KIND ..."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     fabric = Fabric(accelerator="cpu", strategy="ddp", devices=int(sys.argv[2]))
     fabric.launch()
-    pairs = Pairs()
-    options = KINDS[sys.argv[3]]
-    train(pairs, options, Path(sys.argv[1]), fabric=fabric, start=start(options))
-    (Path(sys.argv[1]) / f"seen_{fabric.global_rank}.txt").write_text(" ".join(map(str, pairs.seen)))
+    for kind in sys.argv[3:]:
+        pairs, options, out = Pairs(), KINDS[kind], Path(sys.argv[1], kind)
+        train(pairs, options, out, fabric=fabric, start=start(options))
+        (out / f"seen_{fabric.global_rank}.txt").write_text(" ".join(map(str, pairs.seen)))
     torch.distributed.destroy_process_group()

@@ -3,16 +3,20 @@
 A test that starts many workers spends most of its time on their imports. :func:`warm_python` makes an executable to be
 used in place of ``sys.executable``. As Slicer's launcher does, it starts the interpreter as another process, hands its
 streams and environment over, waits for its end and ends in the same way; its own death leaves the other running.
+One process serves all workers of a session: whichever needs it first starts it, and ends it with itself; a launcher
+that finds no server any more becomes a plain Python.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,14 +28,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from remembered import remember
+from remembered import FOLDER, remember
 
-IMPORTED = ("ChangeMapJointLib.comparison.run", "ChangeMapJointLib.export.report", "numba", "PIL.PngImagePlugin")
-POLL_S = 0.01
+IMPORTED = (
+    *(f"ChangeMapJointLib.{name}" for name in ("comparison.run", "comparison.save", "cli.main", "background.job")),
+    *(f"ChangeMapJointLib.{name}" for name in ("export.report", "core.kernels", "registration.keypoints.kernels")),
+    "PIL.PngImagePlugin",
+)  # not what is run as a program of its own, such as the background worker
+POLL_S, LAST_S = 0.01, 120.0
 LAUNCHER = """#!{python} -IS
 import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
-server.connect({address!r})
+try:
+    server.connect({address!r})
+except OSError:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 job = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(server, [len(job).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(job)
@@ -46,26 +57,39 @@ os._exit(code)
 
 @cache
 def warm_python() -> str:
-    """Path of the executable; its server ends with this process. Where processes cannot be forked, plain Python."""
+    """Path of the executable. Where processes cannot be forked, plain Python."""
     if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
         return sys.executable
-    folder = Path(tempfile.mkdtemp(prefix="warm-python-"))
+    import fcntl
+
+    shared = os.environ.get(FOLDER)
+    folder = Path(shared or tempfile.mkdtemp(prefix="warm-python-")) / "warm"
+    folder.mkdir(exist_ok=True)
     address, launcher = str(folder / "socket"), folder / "PythonSlicer"
-    launcher.write_text(LAUNCHER.format(python=sys.executable, address=address))
-    launcher.chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n"
-    atexit.register(_end, server, folder)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not launcher.exists():
+            command = [sys.executable, __file__, address]
+            server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
+            atexit.register(_end, server, None if shared else folder.parent)
+            launcher.write_text(LAUNCHER.format(python=sys.executable, address=address))
+            launcher.chmod(0o755)
     return str(launcher)
 
 
-def _end(server: subprocess.Popen[bytes], folder: Path) -> None:
-    server.kill()
-    server.wait()
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+def _end(server: subprocess.Popen[bytes], folder: Path | None) -> None:
+    """What another worker of the tests has under way goes on to its end."""
+    assert server.stdin is not None
+    server.stdin.close()
+    try:
+        server.wait(LAST_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server:
@@ -83,11 +107,16 @@ class Server:
         selector.register(self.listener, selectors.EVENT_READ)
         selector.register(0, selectors.EVENT_READ)
         print("ready", flush=True)
-        while True:
+        ending = False
+        while self.waiting or not ending:
             for key, _ in selector.select(POLL_S if self.waiting else None):
-                if key.fileobj == 0:
-                    return
-                self.fork(self.listener.accept()[0])
+                if key.fileobj != 0:
+                    self.fork(self.listener.accept()[0])
+                    continue
+                ending = True
+                selector.unregister(0)
+                selector.unregister(self.listener)
+                self.listener.close()
             self.reap()
 
     def fork(self, client: socket.socket) -> None:
@@ -114,6 +143,20 @@ class Server:
                 with suppress(OSError):  # the launcher was killed
                     client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
                 client.close()
+
+
+def load_kernels() -> None:
+    """Those that every run needs, which it would load from the disk."""
+    import numpy as np
+
+    from ChangeMapJointLib.core.displacement import DisplacementField, warp
+    from ChangeMapJointLib.core.grid import Grid
+    from ChangeMapJointLib.core.resample import resample
+
+    grid = Grid((4, 4, 4))
+    image = np.zeros(grid.shape, np.float32)
+    resample(image, grid, grid, matrix=np.eye(4))
+    warp(image, grid, grid, DisplacementField.from_affine(np.eye(4), grid))
 
 
 def become(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
@@ -161,7 +204,11 @@ def run(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    gc.disable()
     for module in IMPORTED:
         __import__(module)
+    load_kernels()
     remember()
+    gc.freeze()
+    gc.enable()
     Server(sys.argv[1]).serve()

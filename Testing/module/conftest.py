@@ -1,5 +1,6 @@
 """Every test here runs in the stand-in host on an empty scene, and fails if it leaves an error in a slot or a form."""
 
+import hashlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,19 +16,44 @@ slicerhost.boot()
 import panel_samples
 import slicer
 from panel_views import MODULE
+from slicerhost.sliceviews import qMRMLSliceView
+
+from ChangeMapJointLib.scan import padding
+
+qMRMLSliceView.paints_late = True
+_left = []  # what is as the last test has left it, which is empty
+
+
+@pytest.fixture(scope="session", autouse=True)
+def padding_once():
+    """The padding of the same scans, which every panel that opens is to find, is found once."""
+    known, find = {}, padding.find_padding
+
+    def find_padding(hu):
+        key = (hu.shape, hu.dtype.str, hashlib.sha1(hu.tobytes()).digest())
+        if key not in known:
+            known[key] = find(hu)
+        return None if known[key] is None else known[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(padding, "find_padding", find_padding)
+        yield
 
 
 @pytest.fixture(autouse=True)
 def host():
     """``slicer.app``; afterwards no error may be on record, and no prepared answer left over."""
-    slicerhost.reset()
+    slicerhost.reset(is_empty=bool(_left))
+    _left.clear()
     yield slicerhost.boot()
     slicerhost.boot().processEvents()
+    slicerhost.boot().layoutManager().paint_due("Red", "ChangeMapPriorRed")
     unused = slicerhost.dialogs.unused()
     for name in slicerhost.boot().moduleManager().modulesNames():
         slicerhost.close_module(name)
     recorded = str(slicerhost.errors)
     slicerhost.reset()
+    _left.append(True)
     assert not recorded, recorded
     assert not unused, f"nobody asked what the test prepared to answer: {unused}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shutil
 import sys
 
@@ -130,7 +131,7 @@ def test_stage_time_and_what_is_left_are_told(widget) -> None:
     user.click(widget.ui.applyButton)
     event = {"event": "progress", "stage": "register", "fraction": 0.25, "elapsed_s": 10.0, "remaining_s": 30.0}
     widget.panel.run.onEvent(event)
-    assert widget.ui.statusLabel.text == "Registration: 0 s, about 30 s left"
+    assert re.fullmatch(r"Registration: \d+ s, about 30 s left", widget.ui.statusLabel.text)  # by the panel's own clock
     assert widget.ui.progressBar.value == 250
     assert "25%" in widget.ui.logTextEdit.toPlainText()
     assert not widget.ui.logTextEdit.visible

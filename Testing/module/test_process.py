@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import qt
 import slicer
-from slicerhost import errors
+from slicerhost import errors, user
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "ChangeMapJoint"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
@@ -173,8 +173,7 @@ def test_cancel_of_a_worker_that_hangs(launcher, hang, jobs, tmp_path) -> None:
     python.chmod(0o755)
     job = sample_job(jobs)
     followed = Followed(job, "started", python=str(python))
-    while "child " not in job.log():
-        slicer.app.processEvents()
+    user.wait_until(lambda: "child " in job.log(), DEADLINE_S)
     number, worker = child_of(job), pid(followed.run)
     followed.run.cancel()
     assert followed.end().state == "cancelled"
@@ -246,8 +245,7 @@ def test_a_python_that_cannot_load_the_library(launcher, jobs, tmp_path) -> None
 def test_an_error_in_a_callback_is_shown_and_the_run_goes_on(launcher, jobs) -> None:
     with errors.expected("made to fail", "slot"):
         followed = Followed(sample_job(jobs), "read", lambda run: json.loads("made to fail" + 1))
-        while not any(event.get("stage") == "lungs" for event in followed.events):
-            slicer.app.processEvents()
+        user.wait_until(lambda: any(event.get("stage") == "lungs" for event in followed.events), DEADLINE_S)
         followed.run.cancel()
         assert followed.end().state == "cancelled"
 
@@ -255,8 +253,7 @@ def test_an_error_in_a_callback_is_shown_and_the_run_goes_on(launcher, jobs) -> 
 def test_stop_when_slicer_quits_keeps_the_log_and_calls_nobody(launcher, jobs) -> None:
     job = sample_job(jobs)
     followed = Followed(job)
-    while not any(event.get("stage") == "lungs" for event in followed.events):
-        slicer.app.processEvents()
+    user.wait_until(lambda: any(event.get("stage") == "lungs" for event in followed.events), DEADLINE_S)
     number = pid(followed.run)
     end = followed.run.stop()
     assert gone(number)
@@ -264,8 +261,7 @@ def test_stop_when_slicer_quits_keeps_the_log_and_calls_nobody(launcher, jobs) -
     assert "Slicer was closed" in end.message
     assert (job.state().state, job.state().message) == ("failed", end.message)
     deadline = time.monotonic() + 0.5  # longer than any timer that is still under way
-    while time.monotonic() < deadline:
-        slicer.app.processEvents()
+    user.wait_until(lambda: time.monotonic() > deadline)
     assert followed.ends == []
     assert followed.run.stop() is end
     assert followed.run.wait(0.0) is end

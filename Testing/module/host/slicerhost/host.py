@@ -122,9 +122,17 @@ def _take_back_scene() -> None:
     slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance().SetMRMLApplicationLogic(logic)
 
 
-def reset() -> None:
-    """Close every module's panel, empty the scene, forget dialogs, errors and settings."""
+def reset(*, is_empty: bool = False) -> None:
+    """Close every module's panel, empty the scene, forget dialogs, errors and settings.
+
+    Args:
+        is_empty: this was done already; only what tests of other rooms have left meanwhile is taken away.
+    """
     _take_back_scene()
+    if is_empty:
+        dialogs.clear()
+        errors.clear()
+        return
     for name in slicer.app.moduleManager().modulesNames():
         modules.close_module(name)
     slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)

@@ -83,6 +83,11 @@ class LayoutManager(QtCore.QObject):
         """Names of the slice views in the present layout (not in Slicer)."""
         return [name for name, widget in self._widgets.items() if widget.mrmlSliceNode().IsMappedInLayout()]
 
+    def paint_due(self, *names: str) -> None:
+        """Draw these views if that was put off (not in Slicer)."""
+        for name in set(names) & set(self._widgets):
+            self._widgets[name].sliceView().paint_due()
+
     def _on_layout_modified(self, _caller: Any, _event: str) -> None:
         own = self._node.GetViewArrangement() <= LAST_OWN  # while the node is read, none of them is described
         description = self._node.GetCurrentLayoutDescription() or ("" if own else EMPTY)  # unknown here: gray

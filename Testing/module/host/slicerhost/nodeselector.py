@@ -61,6 +61,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._filter = qMRMLSortFilterProxyModel(self)
         self._observations: list[tuple[Any, int]] = []
         self._current: Any = None
+        self._entries: list[tuple[str, str]] = []
         self._attributes: list[tuple[str, str, Any]] = []
         self._list = QtWidgets.QComboBox(self)
         row = QtWidgets.QHBoxLayout(self)
@@ -95,16 +96,20 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._refresh()
 
     def _on_node(self, _scene: Any, _event: str, node: Any) -> None:
-        if any(node.IsA(kind) for kind in self.nodeTypes):
+        if any(node.IsA(kind) for kind in self._kept("nodeTypes", ())):
             self._refresh()
 
     _on_node.CallDataType = VTK_OBJECT  # type: ignore[attr-defined]
+
+    def _kept(self, name: str, default: Any) -> Any:
+        """The value of a stored property, without the way of PythonQt, which every node of the scene would take."""
+        return self.__dict__.get(f"_{name}", default)
 
     def _nodes(self) -> list[Any]:
         if self._scene is None:
             return []
         found: list[Any] = []
-        for kind in self.nodeTypes:
+        for kind in self._kept("nodeTypes", ()):
             for index in range(self._scene.GetNumberOfNodesByClass(kind)):
                 node = self._scene.GetNthNodeByClass(index, kind)
                 if node not in found and self._is_listed(node, kind):
@@ -112,11 +117,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return found
 
     def _is_listed(self, node: Any, kind: str) -> bool:
-        if node.GetID() in self._filter.hiddenNodeIDs:
+        if node.GetHideFromEditors() and not self._kept("showHidden", False):
             return False
-        if node.GetHideFromEditors() and not self.showHidden:
+        if node.GetID() in self._filter.__dict__.get("_hiddenNodeIDs", ()):
             return False
-        if not self.showChildNodeTypes and node.GetClassName() != kind:
+        if not self._kept("showChildNodeTypes", True) and node.GetClassName() != kind:
             return False
         wanted = [(name, value) for cls, name, value in self._attributes if cls == kind]
         return all(
@@ -124,18 +129,18 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         )
 
     def _refresh(self) -> None:
-        nodes = self._nodes()
-        self._list.clear()
-        if self.noneEnabled or not nodes:
-            self._list.addItem(self.noneDisplay, "")
-        for node in nodes:
-            self._list.addItem(node.GetName() or "", node.GetID())
-        kind = self.nodeTypes[0].removeprefix("vtkMRML").removesuffix("Node") if self.nodeTypes else ""
-        for enabled, text in self._ACTIONS:
-            if getattr(self, enabled):
-                self._list.addItem(text + kind, text)
+        nodes, kinds, none = self._nodes(), self._kept("nodeTypes", ()), self._kept("noneEnabled", False)
+        entries = [(self._kept("noneDisplay", "None"), "")] if none or not nodes else []
+        entries += [(node.GetName() or "", node.GetID()) for node in nodes]
+        kind = kinds[0].removeprefix("vtkMRML").removesuffix("Node") if kinds else ""
+        entries += [(text + kind, text) for name, text in self._ACTIONS if self._kept(name, name != "renameEnabled")]
+        if entries != self._entries:  # most nodes that come and go are not listed
+            self._entries = entries
+            self._list.clear()
+            for text, data in entries:
+                self._list.addItem(text, data)
         current = self._current if self._current in nodes else None
-        if current is None and not self.noneEnabled and nodes:
+        if current is None and not none and nodes:
             current = nodes[0]
         self._select(current)
 

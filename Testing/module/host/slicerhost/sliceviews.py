@@ -40,11 +40,18 @@ BUTTONS = {
 
 
 class qMRMLSliceView(QtWidgets.QWidget):
-    """The picture of one slice view."""
+    """The picture of one slice view.
+
+    Attributes:
+        paints_late: draw what is due only where :meth:`paint_due` asks for it. Nobody looks at the window of a test,
+            whose views would be drawn some dozens of times.
+    """
+
+    paints_late = False
 
     def __init__(self, view: SliceView, parent: Any = None) -> None:
         super().__init__(parent)
-        self._view = view
+        self._view, self._is_due = view, False
         self._style = slicer.vtkMRMLSliceViewInteractorStyle()
         self._style.SetSliceLogic(view.logic)
         self._style.SetDisplayableManagers(view.managers)
@@ -103,6 +110,17 @@ class qMRMLSliceView(QtWidgets.QWidget):
             self._view.resize(size.width(), size.height())
 
     def paintEvent(self, event: Any) -> None:
+        self._is_due = qMRMLSliceView.paints_late
+        if not self._is_due:
+            self._paint()
+
+    def paint_due(self) -> None:
+        """Draw what was to be painted since."""
+        if self._is_due:
+            self._is_due = False
+            self._view.picture()
+
+    def _paint(self) -> None:
         pixels = self._view.picture()
         height, width = pixels.shape[:2]
         painter = QtGui.QPainter(self)

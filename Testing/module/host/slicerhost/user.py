@@ -11,7 +11,10 @@ import slicer
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets
 from PySide6.QtCore import Qt
 
+from slicerhost.sliceviews import qMRMLSliceView
+
 STEP_MS = 10
+LOOK_MS = 25  # between two looks at what is waited for, which may be all processes of the system
 
 
 def choose(selector: Any, choice: Any) -> None:
@@ -116,13 +119,17 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {timeout_s} s: {condition}")
-        QtTest.QTest.qWait(STEP_MS)
+        QtTest.QTest.qWait(LOOK_MS)
 
 
 def screenshot(path: Path | str, widget: Any = None) -> None:
     """Picture of the main window, or of a widget."""
     slicer.app.processEvents()
-    picture = (widget or slicer.app.mainWindow()).grab()
+    late, qMRMLSliceView.paints_late = qMRMLSliceView.paints_late, False
+    try:
+        picture = (widget or slicer.app.mainWindow()).grab()
+    finally:
+        qMRMLSliceView.paints_late = late
     if not picture.save(str(path)):
         raise OSError(f"{path}: cannot be written")
 
