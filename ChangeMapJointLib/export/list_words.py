@@ -29,8 +29,8 @@ def no_finding_words(verdict: str, *, judged: bool, threshold: float | None = No
         withheld: number of regions that are not listed because the registration failed.
 
     Examples:
-        >>> no_finding_words("good", judged=False, threshold=0.68)
-        'No finding: no change reached 0.68 on the map. Smaller or fainter changes cannot be excluded.'
+        >>> no_finding_words("good", judged=False, threshold=0.5)
+        'No finding: no change reached 0.50 on the map. Smaller or fainter changes cannot be excluded.'
     """
     if verdict == "do not use":  # never a sentence that begins like "no change"
         words = FAILED

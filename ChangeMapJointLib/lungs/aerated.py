@@ -29,7 +29,7 @@ _GAS_PART_HU, _GAS_CONTRAST_HU = (
 _WALL_MM = 4.0  # smallest distance between the lung and bowel gas under the diaphragm
 _CHEST_WALL_MM = 8.0  # thinnest chest wall
 _RIB_HU, _RIB_SHARE = 150.0, 0.08  # 16 to 53 % of the rows through a chest wall cross a rib
-_BLOOD_HU, _RIB_MM = 100.0, 7.5  # a heart with contrast agent is as bright as a rib, but a ball of this radius fits in
+_BRIGHT_HU, _RIB_MM = 100.0, 7.5  # a heart with contrast agent is as bright as a rib, but a ball of this radius fits in
 _RIB_DEPTH_MM = 25.0  # a rib lies no farther from the lung inside of it
 _BAND_MM, _LEAST_BAND = 40.0, 0.02  # height of the bands in which ribs are looked for; share of the rows in one
 _RIBBED_BANDS, _LEAST_RIBBED = 0.7, 3  # ribs are at nearly all heights, heart and vessels are not
@@ -152,7 +152,7 @@ def _in_chest(parts: list[Mask], hu: Hu, spacing_mm: float, *, mirrored: bool = 
 
 def _thin_bone(hu: Hu, spacing_mm: float) -> Mask:
     """Bone as thin as ribs: blood with contrast agent, in the heart or a great vessel, is thicker."""
-    blood = ndimage.gaussian_filter(hu, _BLOOD_BLUR_MM / spacing_mm) > _BLOOD_HU
+    blood = ndimage.gaussian_filter(hu, _BLOOD_BLUR_MM / spacing_mm) > _BRIGHT_HU
     return np.asarray((hu > _RIB_HU) & ~dilate(opening(blood, _RIB_MM, spacing_mm), _RIB_MM, spacing_mm))
 
 

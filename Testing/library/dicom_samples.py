@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from export_samples import ball, finding, measure, quality
 from phantoms import Sphere, centred_grid, chest_phantom, dicom_slices, rotation, save_slices, voxel_points
 
@@ -113,3 +116,47 @@ def _result(now, before, inputs) -> Result:
 
 def measured(centre_mm, volume_ml):
     return replace(measure(volume_ml, 25.0, 22.0), centre_mm=centre_mm, texture="part-solid", juxtapleural=True)
+
+
+ORDER = (  # in which they are written: what is referred to comes first
+    *("segmentation.dcm", "measurements.dcm", "registration_rigid.dcm", "change_map.dcm"),
+    *("registration_deformable.dcm", "page", "report.dcm"),
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The DICOM objects that were made of a sample's result."""
+
+    sample: Sample
+    folder: Path
+    files: list[Path]
+
+    def read(self, name: str) -> pydicom.Dataset:
+        return pydicom.dcmread(self.folder / f"{name}.dcm")
+
+    @classmethod
+    def of(cls, sample: Sample, folder: Path) -> Exported:
+        """The objects in a folder, in the order in which they are written."""
+        files = folder.glob("*.dcm")
+        return cls(
+            sample, folder, sorted(files, key=lambda path: (ORDER.index(path.name.partition("_0")[0]), path.name))
+        )
+
+
+def places_of(report: pydicom.Dataset) -> dict[str, int]:
+    """How many places on images each tracking UID of a measurement report has."""
+    (groups,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010")
+    places: dict[str, int] = {}
+    for group in groups.ContentSequence:
+        assert group.ConceptNameCodeSequence[0].CodeValue == "125007"
+        items = group.ContentSequence
+        (uid,) = (item.UID for item in items if item.ConceptNameCodeSequence[0].CodeValue == "112040")
+        places[uid] = places.get(uid, 0) + sum(item.ValueType == "SCOORD" for item in items)
+    return places
+
+
+def dcmtk(name: str) -> str | None:
+    """A program of DCMTK; pynetdicom brings Python scripts of the same names and other options into its environment."""
+    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder, "python").exists()]
+    return shutil.which(name, path=os.pathsep.join([*folders, "/usr/bin"]))

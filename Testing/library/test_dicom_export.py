@@ -6,13 +6,14 @@ import errno
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass, replace
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import IDENTITY, POISON, Sample
+from dicom_samples import IDENTITY, POISON, Exported, dcmtk, places_of
 from pydicom.uid import SecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
@@ -30,27 +31,12 @@ from ChangeMapJointLib.io.dicom.images import read_source_images  # noqa: E402
 from ChangeMapJointLib.io.reading_file import ReadingFile  # noqa: E402
 from ChangeMapJointLib.io.write import rounded  # noqa: E402
 
-ORDER = (  # in which they are written: what is referred to comes first
-    *("segmentation.dcm", "measurements.dcm", "registration_rigid.dcm", "change_map.dcm"),
-    *("registration_deformable.dcm", "page", "report.dcm"),
-)
 NAMES = ("segmentation", "measurements", "registration_rigid", "change_map", "registration_deformable", "report")
-
-
-@dataclass(frozen=True)
-class Exported:
-    sample: Sample
-    folder: Path
-    files: list[Path]
-
-    def read(self, name: str) -> pydicom.Dataset:
-        return pydicom.dcmread(self.folder / f"{name}.dcm")
 
 
 @pytest.fixture(scope="module")
 def exported(dicom_sample, dicom_objects) -> Exported:
-    files = sorted(dicom_objects.glob("*.dcm"), key=lambda path: (ORDER.index(path.name.partition("_0")[0]), path.name))
-    return Exported(dicom_sample, dicom_objects, files)
+    return Exported.of(dicom_sample, dicom_objects)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +155,7 @@ def test_dciodvfy_finds_no_error(exported):
         assert not [line for line in text.splitlines() if line.startswith("Error")], file.name
 
 
-@pytest.mark.skipif(shutil.which("storescp") is None, reason="storescp (DCMTK) is not installed")
+@pytest.mark.skipif(dcmtk("storescp") is None, reason="storescp (DCMTK) is not installed")
 @pytest.mark.parametrize("options", [[], ["+xi"], ["+xa"]], ids=["as it comes", "implicit alone", "all"])
 def test_a_server_takes_every_object_compressed_or_not(exported, tmp_path, options):
     objects, stored = shutil.copytree(exported.folder, tmp_path / "objects"), tmp_path / "stored"
@@ -177,11 +163,13 @@ def test_a_server_takes_every_object_compressed_or_not(exported, tmp_path, optio
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    server = subprocess.Popen(["storescp", *options, "-od", stored, port], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([dcmtk("storescp"), *options, "-od", stored, port], stderr=subprocess.DEVNULL)
     try:
-        echo = ["echoscu", "-to", "5", "127.0.0.1", port]
+        echo = [dcmtk("echoscu"), "-to", "5", "127.0.0.1", port]
+        end = time.monotonic() + 60
         while subprocess.run(echo, capture_output=True, check=False, timeout=20).returncode != 0:
             assert server.poll() is None
+            assert time.monotonic() < end
         answer = CliRunner().invoke(app, ["send", str(objects), "--to", f"ANY@127.0.0.1:{port}", "--progress", "none"])
         assert answer.exit_code == 0, answer.output
     finally:
@@ -395,18 +383,6 @@ def test_ohif_finds_the_images_of_the_segmentation_and_reads_the_report(exported
     assert report.ConceptNameCodeSequence[0].CodeValue == "126000"
     assert any(item.ConceptNameCodeSequence[0].CodeValue == "111028" for item in report.ContentSequence)
     assert all(places_of(report).values())
-
-
-def places_of(report: pydicom.Dataset) -> dict[str, int]:
-    """How many places on images each tracking UID of a measurement report has."""
-    (groups,) = (item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010")
-    places: dict[str, int] = {}
-    for group in groups.ContentSequence:
-        assert group.ConceptNameCodeSequence[0].CodeValue == "125007"
-        items = group.ContentSequence
-        (uid,) = (item.UID for item in items if item.ConceptNameCodeSequence[0].CodeValue == "112040")
-        places[uid] = places.get(uid, 0) + sum(item.ValueType == "SCOORD" for item in items)
-    return places
 
 
 def test_a_single_finding_is_exported_too(exported, tmp_path):
