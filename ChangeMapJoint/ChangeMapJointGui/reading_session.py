@@ -41,7 +41,7 @@ class ReadingSessionSection(VTKObservationMixin):
         self._before: tuple[int, Any] | None = None  # layout and views before a case came on screen
         self._build()
         self._settling = qt.QTimer()
-        self._settling.singleShot = True
+        self._settling.setSingleShot(True)
         self._settling.connect("timeout()", self._settle)
         self.update()
 

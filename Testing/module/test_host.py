@@ -59,6 +59,16 @@ def test_a_typing_error_in_a_property_raises():
             thing._hidden = 1
 
 
+def test_a_static_method_hides_the_property_of_its_name():
+    """Seen in Slicer 5.12 with PythonQt 4.1: ``timer.singleShot = True`` kept a module from opening."""
+    timer = qt.QTimer()
+    with pytest.raises(AttributeError):
+        timer.singleShot = True
+    timer.setSingleShot(True)
+    timer.interval = 5
+    assert timer.interval == 5
+
+
 def test_a_python_subclass_takes_attributes():
     class Panel(qt.QWidget):
         pass

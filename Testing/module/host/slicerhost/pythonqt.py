@@ -37,8 +37,12 @@ def declared_properties(cls: type) -> dict[str, QtCore.QMetaProperty]:
 
 
 def _is_python_method(cls: type, name: str) -> bool:
-    """Whether Qt would call this Python method instead of its own, as ``def sizeHint`` in a widget."""
-    return inspect.isfunction(inspect.getattr_static(cls, name, None))
+    """Whether Qt would call this Python method instead of its own, as ``def sizeHint`` in a widget.
+
+    Or whether PythonQt finds a static method before the property, as ``QTimer.singleShot``: it cannot be assigned to.
+    """
+    found = inspect.getattr_static(cls, name, None)
+    return inspect.isfunction(found) or isinstance(found, staticmethod)
 
 
 def is_native(cls: type) -> bool:
