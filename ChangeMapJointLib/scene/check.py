@@ -164,7 +164,8 @@ class Reveal:
     Only that part is copied, which is fast enough to follow the mouse.
 
     Attributes:
-        plane: of the last swipe: a point and the normal towards the second scan (RAS); None without a cut.
+        plane: of the last swipe: a point and the normal towards the second scan (RAS); at the volume's border where
+            all or nothing of it is shown. None before the first.
     """
 
     def __init__(self, views: Views, second: Node) -> None:
@@ -199,11 +200,9 @@ class Reveal:
         part = (float(self._grid.to_index(lps_to_ras(ras))[sagittal]) + 0.5) / self._grid.size[sagittal]
         return part if self._grid.direction[0][sagittal] > 0 else 1.0 - part
 
-    def _plane(self, axis: int, start: list[int], stop: list[int]) -> Plane | None:
-        """Return the plane of the cut, with its normal towards what is shown; None if all or nothing is shown."""
+    def _plane(self, axis: int, start: list[int], stop: list[int]) -> Plane:
+        """Return the plane of the cut, with its normal towards what is shown."""
         at, towards = (start[axis], 1.0) if start[axis] > 0 else (stop[axis], -1.0)
-        if at in (0, self._grid.size[axis]):
-            return None
         index = np.asarray(self._grid.size) / 2.0
         index[axis] = at - 0.5
         normal = towards * np.asarray(self._grid.direction, dtype=float)[:, axis]

@@ -59,7 +59,7 @@ class PaneLabels:
         return " ".join(self._panes[view].letters) if view in self._panes else ""
 
     def divide(self, views: Sequence[str], plane: Plane | None, sides: tuple[str, str] = ("", "")) -> None:
-        """Draw where a plane cuts these views.
+        """Draw where a plane cuts these views; a view wholly on the side of its normal gets that side's title.
 
         Args:
             views: names of slice views.
@@ -89,6 +89,7 @@ class _Pane:
         self._cut, self._cut_points = _polyline(YELLOW)
         self._cut_texts = (_text("right", "top"), _text("left", "top"))
         self._plane: Plane | None = None
+        self._title, self._sides = "", ("", "")
         self._actors = [*self._texts.values(), self._bar_edge, self._bar, self._cut, *self._cut_texts]
         for actor in (self._cut, *self._cut_texts):
             actor.SetVisibility(False)
@@ -103,12 +104,12 @@ class _Pane:
         return str(self._texts["title"].GetInput() or "")
 
     def set_title(self, title: str) -> None:
-        self._texts["title"].SetInput(title)
+        self._title = title
         self._place()
         self._widget.scheduleRender()
 
     def divide(self, plane: Plane | None, sides: tuple[str, str]) -> None:
-        self._plane = plane
+        self._plane, self._sides = plane, sides
         for text, words in zip(self._cut_texts, sides, strict=True):
             text.SetInput(words)
         self._place()
@@ -126,6 +127,7 @@ class _Pane:
         across, along = to_ras[:3, 0], to_ras[:3, 1]
         self.letters = (_letter(-across), _letter(across), _letter(along), _letter(-along))
         size = int(min(17, max(11, height / 26)))
+        self._texts["title"].SetInput(self._sides[1] if self._beyond(to_ras, width, height) else self._title)
         for actor in (*self._texts.values(), *self._cut_texts):
             actor.GetTextProperty().SetFontSize(size)
         places = {
@@ -142,6 +144,14 @@ class _Pane:
         for name, place in places.items():
             self._texts[name].SetPosition(*place)
         self._place_cut(width, height, to_ras, size)
+
+    def _beyond(self, to_ras: NDArray[Any], width: int, height: int) -> bool:
+        """Whether all of the view lies where the plane's normal points to."""
+        if self._plane is None or _cut(self._plane, to_ras, width, height) is not None:
+            return False
+        point, normal = self._plane
+        middle = to_ras[:3, 3] + to_ras[:3, 0] * width / 2 + to_ras[:3, 1] * height / 2
+        return float(normal @ (middle - point)) > 0
 
     def _place_bar(self, width: int, mm_per_pixel: float) -> None:
         fitting = [mm for mm in BARS_MM if mm <= BAR_SHARE * width * mm_per_pixel]

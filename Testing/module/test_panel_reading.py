@@ -121,6 +121,19 @@ def test_swipe_divides_what_the_axial_view_shows(read) -> None:
     assert not panes["Red"]._cut.GetVisibility()
 
 
+def test_a_view_wholly_beyond_the_swipe_says_what_it_shows(read) -> None:
+    """Seen in Slicer: the sagittal view held the warped prior under the title of the current scan."""
+    look_at(NEW_MM)
+    read.ui.swipeSlider.value = 50
+    for x_mm, words in ((20.0, "PRIOR, warped"), (-20.0, "CURRENT")):  # +x is the patient's left
+        look_at(np.add(NEW_MM, (x_mm, 0.0, 0.0)))
+        assert read.panel.session._panes.title("Yellow").startswith(words)
+    read.ui.swipeSlider.value = 100
+    assert read.panel.session._panes.title("Yellow") == "PRIOR, warped"
+    read.ui.swipeSlider.value = 0
+    assert read.panel.session._panes.title("Yellow").startswith("CURRENT")
+
+
 def test_the_window_of_one_scan_is_that_of_both(read) -> None:
     run = read.panel.session.results
     run.reference.GetDisplayNode().SetWindowLevel(333.0, -77.0)
