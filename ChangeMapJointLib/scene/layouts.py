@@ -26,6 +26,7 @@ from ChangeMapJointLib.scene.volumes import set_window
 COMPARE, READ, CHECK = 7310, 7311, 7312  # Slicer's own layouts end below 1000
 OURS = (COMPARE, READ, CHECK)
 STANDARD: int = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+NARROWEST_PX = 200  # of a view: three beside the panel fit a window of 1280, which Slicer's own 320 do not
 KEEP: Any = object()  # leave a layer as it is
 CURRENT_GROUP, PRIOR_GROUP = 0, 1  # views are linked within a group
 COLORS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
@@ -102,10 +103,19 @@ def apply(layout: int, manager: Any = None) -> bool:
         return False
     node.SetSaveWithScene(0)
     node.SetViewArrangement(layout)
+    _allow_narrow(manager)
     for view in existing(PRIOR):  # also for views that existed before
         slice_node(view).SetViewGroup(PRIOR_GROUP)
         composite_node(view).SetDoPropagateVolumeSelection(False)  # a volume that is loaded is not the prior
     return True
+
+
+def _allow_narrow(manager: Any) -> None:
+    """Let the views be narrower than the buttons in their bar, so that the window need not be wider than the screen."""
+    for view in (*CURRENT, *PRIOR) if manager is not None else ():
+        widget = manager.sliceWidget(view)
+        if widget is not None:
+            widget.minimumWidth = NARROWEST_PX
 
 
 def current(manager: Any = None) -> int:

@@ -191,6 +191,10 @@ class SliceController(QtWidgets.QFrame):
         self._tag = view.logic.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_modified)
         self._show()
 
+    def minimumSizeHint(self) -> QtCore.QSize:
+        """As wide as Slicer 5.12's with its buttons and the offset."""
+        return QtCore.QSize(318, super().minimumSizeHint().height())
+
     def sliceOffsetSlider(self) -> Any:
         return self._slider
 
