@@ -77,6 +77,7 @@ def chest(*nodules_mm: tuple[float, float, float]) -> NDArray[np.int16]:
 def _chest(*nodules_mm: tuple[float, float, float]) -> NDArray[np.int16]:
     body = ((points_mm()[..., 0] / 120.0) ** 2 + (points_mm()[..., 1] / 100.0) ** 2) < 1
     hu = np.where(body, 40, -1000).astype(np.int16)
+    hu[np.hypot(points_mm()[..., 0], points_mm()[..., 1]) < 6] = -1000  # a trachea
     hu[_lungs() > 0] = -850
     for centre in nodules_mm:
         hu[distance_mm(centre) <= RADIUS_MM] = 30

@@ -96,7 +96,7 @@ def test_a_pdf_of_a_registration_that_failed_lists_nothing(widget, tmp_path) -> 
     assert widget.panel.loadJob(job)
     text = save_pdf(widget, tmp_path / "report.pdf")
     assert "Verdict: do not use" in text
-    assert "2 finding(s) are withheld" in text
+    assert "2 regions of remaining difference are withheld" in text
 
 
 @needs_poppler
