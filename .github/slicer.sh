@@ -36,8 +36,11 @@ fetch() {
 }
 
 version_of() {
+  local screen=()
   [ -x "$1/Slicer" ] || fail "there is no Slicer in '$1'"
-  "$1/Slicer" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || fail "'$1/Slicer' does not start"
+  # even the version needs a display
+  if [ -z "${DISPLAY:-}${QT_QPA_PLATFORM:-}" ] && command -v xvfb-run >/dev/null; then screen=(xvfb-run --auto-servernum); fi
+  "${screen[@]}" "$1/Slicer" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || fail "'$1/Slicer' does not start"
 }
 
 packages() {
