@@ -70,6 +70,19 @@ def test_the_module_and_the_checks_are_handed_to_slicer(tmp_path):
     assert "--testing" in given
 
 
+def test_without_a_display_slicer_gets_a_virtual_one_for_its_version_too(tmp_path):
+    """Slicer 5.12 does not even tell its version without a display."""
+    folder = slicer_at(tmp_path / "slicer", PASSED)
+    program = folder / "Slicer"
+    program.write_text(program.read_text().replace("bash\n", 'bash\n[ -n "$DISPLAY" ] || exit 1\n', 1))
+    virtual = tmp_path / "bin" / "xvfb-run"
+    virtual.parent.mkdir()
+    virtual.write_text('#!/usr/bin/env bash\nwhile [[ $1 == -* ]]; do shift; done\nDISPLAY=:9 exec "$@"\n')
+    virtual.chmod(0o755)
+    done = script("check", folder, QT_QPA_PLATFORM="", PATH=f"{virtual.parent}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def server():
     """A server with one package; the queries that it got."""
