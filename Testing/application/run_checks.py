@@ -41,12 +41,8 @@ def problem() -> str:
     import checks
     from ChangeMapJointGui.packages import missing
 
-    import ChangeMapJointLib
-
     if lacking := ", ".join(map(str, missing())):
         return f"packages are missing: {lacking}"
-    if str(Path(ChangeMapJointLib.__file__).parents[1]) in sys.path:
-        return "the module has put the repository on sys.path"
     suite = unittest.defaultTestLoader.loadTestsFromModule(checks)
     if suite.countTestCases() == 0:
         return "no check was found"
@@ -57,5 +53,13 @@ def problem() -> str:
     return ""
 
 
+def wait(milliseconds: int) -> None:
+    """Let the application work for a while; it ends with the script, so :func:`main` cannot be left to a timer."""
+    loop = qt.QEventLoop()
+    qt.QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec_()
+
+
 if __name__ == "__main__":
-    qt.QTimer.singleShot(AFTER_STARTUP_MS, main)
+    wait(AFTER_STARTUP_MS)
+    main()
