@@ -65,7 +65,6 @@ class CheckLimits:
             all but the lungs was removed.
         max_metal: largest share of voxels above 4000 HU.
         max_darkest_hu: highest value of the darkest 1 % of what was measured.
-        min_fat_hu: lowest value of fat.
     """
 
     min_voxels: int = int(_limit("voxels"))
@@ -78,7 +77,6 @@ class CheckLimits:
     min_tissue: float = _limit("only_lung_percent") / 100
     max_metal: float = _limit("bright_percent") / 100
     max_darkest_hu: float = _limit("darkest_hu")
-    min_fat_hu: float = _limit("fat_hu")
 
 
 def check_ct(volume: Volume, *, limits: CheckLimits | None = None) -> Volume:
@@ -329,9 +327,6 @@ def _scale_problem(values: NDArray[np.float32], limits: CheckLimits) -> str:
     peak = _soft_peak(values)
     if not limits.possible_peak_hu[0] <= peak <= limits.possible_peak_hu[1]:
         return f"the most common soft-tissue value would be {peak:.0f} HU"
-    fat = _fat_peak(values)
-    if fat is not None and fat < limits.min_fat_hu:
-        return f"fat would have {fat:.0f} HU, but has about -100"
     return ""
 
 

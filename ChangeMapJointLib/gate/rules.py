@@ -118,7 +118,6 @@ RULES: tuple[Rule, ...] = (
         "most common value of fat in HU, where there is enough of it",
         "Fat has {hu} HU, expected about -100: the HU scale may be wrong.",
         look=-135,
-        refuse=-165,
         rises=False,
     ),
     Rule(

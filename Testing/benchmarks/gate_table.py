@@ -31,7 +31,8 @@ MEASURED = {
         "times 0.9: -922 to -857, times 0.8: -819 to -762"
     ),
     "fat_hu": (
-        "the same 22 scans, one of which shows no fat: -112 to -82; HU times 1.5: -172 to -132, times 2: -227 to -177"
+        "the same 22 scans, one of which shows no fat: -112 to -82; HU times 1.5: -172 to -132, times 2: -227 to "
+        "-177; a blanket drawn around the patient without fat: -248"
     ),
     "soft_percent": "the same 19 scans: 31 to 69; a child of 24 cm in 700 mm 36, of the whole picture 3.5",
     "only_lung_percent": (
