@@ -17,12 +17,16 @@ T = TypeVar("T")
 TICK_S = 0.1
 PATIENCE_TICKS = 20  # a thread may take this long to begin
 
-_limits = {"threads": 0}  # 0: a thread for each call
+_limits = threading.local()  # threads: of this thread's calls; without, a thread for each call
 
 
 def limit_threads(count: int) -> None:
-    """Let :func:`run_parallel` use at most ``count`` threads at a time in this process; 0 for one for each call."""
-    _limits["threads"] = count
+    """Let :func:`run_parallel`, called by this thread or by its calls, use ``count`` threads at a time.
+
+    Args:
+        count: 0 for a thread for each call.
+    """
+    _limits.threads = count
 
 
 def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> list[T]:
@@ -36,8 +40,9 @@ def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> 
         tick: called in the calling thread every 0.1 s while it waits. An error that it raises is passed on; the calls
             themselves go on running.
     """
-    pending = [_Call(call) for call in calls]
-    at_a_time = _limits["threads"] or max(len(pending), 1)
+    limit = getattr(_limits, "threads", 0)
+    pending = [_Call(call, limit) for call in calls]
+    at_a_time = limit or max(len(pending), 1)
     results = []
     for first in range(0, len(pending), at_a_time):
         group = pending[first : first + at_a_time]
@@ -53,8 +58,8 @@ def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> 
 class _Call(Generic[T]):
     """One call, run by whichever thread claims it first."""
 
-    def __init__(self, call: Callable[[], T]) -> None:
-        self.call = call
+    def __init__(self, call: Callable[[], T], limit: int) -> None:
+        self.call, self.limit = call, limit
         self.claimed = threading.Lock()  # never released
         self.ended = threading.Event()
         self.value: list[T] = []
@@ -64,6 +69,7 @@ class _Call(Generic[T]):
         """Run the call, unless another thread has claimed it."""
         if not self.claimed.acquire(blocking=False):
             return
+        limit_threads(self.limit)  # as in the thread that waits for it
         try:
             self.value.append(self.call())
         except BaseException as error:  # raised again in result()

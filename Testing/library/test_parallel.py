@@ -1,6 +1,7 @@
 """Calls at once: order, errors, and threads that never begin."""
 
 import _thread
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -53,6 +54,30 @@ def test_one_thread_runs_one_call_at_a_time_and_not_the_calls_after_an_error() -
         limit_threads(0)
     assert max(most) == 1
     assert begun == [1, 2, 3]
+
+
+def test_the_limit_holds_for_the_calls_of_calls_and_for_no_other_thread() -> None:
+    def pair(value: int, wait_s: float) -> list[int]:
+        met = threading.Barrier(2)
+
+        def call(n: int) -> int:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                met.wait(wait_s)  # passes only when both run
+                return value + n
+            return -1
+
+        return run_parallel([lambda: call(1), lambda: call(2)], nothing)
+
+    limit_threads(1)
+    try:
+        assert run_parallel([lambda: pair(10, 0.1)], nothing) == [[-1, -1]]
+        other: list[list[int]] = []
+        thread = threading.Thread(target=lambda: other.append(pair(20, 60.0)))
+        thread.start()
+        thread.join()
+    finally:
+        limit_threads(0)
+    assert other == [[21, 22]]
 
 
 def dead(function: Callable[[], None], arguments: tuple[()]) -> None:
