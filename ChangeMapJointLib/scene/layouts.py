@@ -50,7 +50,8 @@ def description(layout: int) -> str:
 
 
 def _split(kind: str, *parts: str, sizes: tuple[int, ...] = ()) -> str:
-    weights = [f' splitSize="{size}"' for size in sizes] or [""] * len(parts)
+    """Return a row or column; without sizes, equal parts, which else would keep those of the layout before."""
+    weights = [f' splitSize="{size}"' for size in sizes or (500,) * len(parts)]
     items = "".join(f"<item{weight}>{part}</item>" for weight, part in zip(weights, parts, strict=True))
     return f'<layout type="{kind}" split="true">{items}</layout>'
 
