@@ -12,7 +12,7 @@ from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.findings_words import FindingRow
 from ChangeMapJointGui.verdict import syntheticText
 from ChangeMapJointLib.export import finding_text
-from ChangeMapJointLib.export.list_words import no_finding_words
+from ChangeMapJointLib.export.list_words import no_finding_words, rejected_words
 
 STATUS_MS = 4000
 
@@ -46,6 +46,9 @@ class Dictation:
             return
         rows = [row for row in findings.ownRows if session.review(row.change.key)["verdict"] != "rejected"]
         notes, without = [syntheticText()] if facts.synthetic else [], ""
+        rejected = len(findings.ownRows) - len(rows)
+        if rejected:
+            notes.append(rejected_words(rejected))
         if session.unusable or not session.hasFindings:  # never "no change"
             notes.append(self.ui.findingsCountLabel.text)
         elif not findings.ownRows:

@@ -33,7 +33,11 @@ FATAL = re.compile(r"^(?:Fatal Python error|Windows fatal exception): (.+)$", re
 # the worker reported a Python error: then the system did not kill it
 PYTHON_ERROR = re.compile(r"^\w*(?:Error|Exception|Interrupt)\b", re.MULTILINE)
 # written by Python, by C++ and by the C library (which then ends the process with code 127)
-NO_MEMORY = re.compile(r"^(?:[\w.]*MemoryError\b|terminate called.*bad_alloc|cannot allocate memory)", re.MULTILINE)
+NO_MEMORY = re.compile(
+    r"^(?:(?:[\w.]*[._])?(?:Array)?MemoryError\b|.*std::bad_alloc|(?:OSError: .*)?cannot allocate memory|"
+    r"(?:RuntimeError: .*)?(?:can't|failed to) allocate memory)",
+    re.MULTILINE | re.IGNORECASE,
+)
 CRASH_SIGNALS, SIGKILL = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"), 9
 WINDOWS_CODES = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000409: "fast fail"}
 WINDOWS_NO_MEMORY = (0xC0000017, 0xC000012D)
@@ -97,9 +101,9 @@ def explain_end(return_code: int | None, events: Iterable[Mapping[str, Any]], lo
     last = last_event(events)
     if last is not None:
         return str(last.get("message") or "Finished.")
-    if NO_MEMORY.search(log):
-        return OUT_OF_MEMORY
     why = _crash_reason(return_code or 0, log)
+    if NO_MEMORY.search(log) and why in (None, "Aborted", "SIGABRT"):  # C++ aborts where it cannot go on
+        return OUT_OF_MEMORY
     if why:
         return CRASHED.format(why=why)
     if not events and not _killed(return_code or 0):

@@ -48,6 +48,11 @@ def no_finding_words(verdict: str, *, judged: bool, threshold: float | None = No
     return words
 
 
+def rejected_words(count: int) -> str:
+    """Return how many findings the reader rejected, which the list then lacks."""
+    return f"{count} finding(s) were rejected by the reader."
+
+
 def operating_point_words(point: str | None) -> str:
     """Return how probable a finding had to be; empty where nothing judged the changes.
 
@@ -112,12 +117,14 @@ def list_words_of_records(records: Mapping[str, Any], verdict: str) -> tuple[str
         return (RIGID_ONLY,)
     findings, others = records["findings"], records.get("candidates", {}).get("findings") or []
     point, listed = findings.get("operating_point"), len(findings.get("findings") or [])
+    withheld = findings.get("withheld")
+    withheld = withheld if isinstance(withheld, int) and withheld else listed
     sections = [entry.get("section") for entry in others if isinstance(entry, Mapping)]
     return list_words(
         verdict,
         listed=listed,
         point=None if point is None else str(point),
         threshold=findings.get("threshold"),
-        withheld=int(findings.get("withheld") or listed) if verdict == "do not use" else 0,
+        withheld=withheld if verdict == "do not use" else 0,
         counts={name: sections.count(name) for name in FOLDED} if "candidates" in records else None,
     )

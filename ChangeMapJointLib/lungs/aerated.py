@@ -33,6 +33,7 @@ _BRIGHT_HU, _RIB_MM = 100.0, 7.5  # a heart with contrast agent is as bright as 
 _RIB_DEPTH_MM = 25.0  # a rib lies no farther from the lung inside of it
 _BAND_MM, _LEAST_BAND = 40.0, 0.02  # height of the bands in which ribs are looked for; share of the rows in one
 _RIBBED_BANDS, _LEAST_RIBBED = 0.7, 3  # ribs are at nearly all heights, heart and vessels are not
+_LOBE_ML = 250.0  # smaller parts may have ribs over any height: an adult's lobe beyond fluid is larger
 _BLOOD_BLUR_MM = 2.0  # against noise
 _PLAIN_AIR_HU = -950.0  # denser things beyond the ribs may be lung after all: foam, or a lobe beyond fluid
 _BESIDE_SHARE, _WALLED_SHARE = 0.2, 0.8  # of the rows; an arm reaches below the lungs
@@ -142,7 +143,8 @@ def _in_chest(parts: list[Mask], hu: Hu, spacing_mm: float, *, mirrored: bool = 
                 continue
             ribs = _thin_bone(hu, spacing_mm) if ribs is None else ribs
             near = ribs & dilate(others, _RIB_DEPTH_MM, spacing_mm)
-            outside |= _has_ribs(wall, near.transpose(0, first, second)[:, :, ::step], spacing_mm)
+            least = _LEAST_RIBBED if part.sum() * spacing_mm**3 / 1000 >= _LOBE_ML else 1
+            outside |= _has_ribs(wall, near.transpose(0, first, second)[:, :, ::step], spacing_mm, least)
         if not outside:
             kept.append(part)
         elif np.median(hu[_core(part, spacing_mm)]) > _PLAIN_AIR_HU:
@@ -179,15 +181,15 @@ def _wall_between(part: Mask, others: Mask, spacing_mm: float) -> Mask | None:
     return wall
 
 
-def _has_ribs(wall: Mask, ribs: Mask, spacing_mm: float) -> bool:
-    """Whether rows of ``wall`` along x cross ``ribs``, at all heights."""
+def _has_ribs(wall: Mask, ribs: Mask, spacing_mm: float, least_bands: int) -> bool:
+    """Whether rows of ``wall`` along x cross ``ribs``, at nearly all heights and in that many bands at least."""
     walled, crossed = (np.asarray(rows.any(axis=2)) for rows in (wall, wall & ribs))
     first, last = np.flatnonzero(walled.any(axis=1))[[0, -1]]
     starts = np.arange(0, last + 1 - first, max(1, round(_BAND_MM / spacing_mm)))
     counts = [np.add.reduceat(rows[first : last + 1].sum(axis=1), starts) for rows in (crossed, walled)]
     bands = counts[1] > _LEAST_BAND * walled.sum()
     ribbed = counts[0][bands] > _RIB_SHARE / 2 * counts[1][bands]
-    at_all_heights = ribbed.sum() >= _LEAST_RIBBED and ribbed.mean() > _RIBBED_BANDS
+    at_all_heights = ribbed.sum() >= least_bands and ribbed.mean() > _RIBBED_BANDS
     return bool(crossed.sum() > _RIB_SHARE * walled.sum() and at_all_heights)
 
 

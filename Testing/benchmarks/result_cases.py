@@ -185,9 +185,9 @@ def rigid() -> str:
         (
             f"lung masks of {masks['scans']} scans in {masks['variants']} surroundings: padded in twelve ways, "
             "cropped, in larger fields, with drawn arms, tables and blankets",
-            f"Dice with the plain scan's mask {least:.3f} or more for {masks['variants'] - cut - len(below)}; below for "
-            f"{cut}, all of two volumes that were cut through the one lung that they hold, then put into drawn air; volume "
-            f"within {100 * volumes:.2f} % for {masks['paddings']} paddings",
+            f"Dice with the plain scan's mask {least:.3f} or more for {masks['variants'] - cut - len(below)}; below "
+            f"for {cut}, all of two volumes that were cut through the one lung that they hold, then put into drawn "
+            f"air; volume within {100 * volumes:.2f} % for {masks['paddings']} paddings",
             "0.98; 1 %",
             "`lung_variants.py DATA`",
         ),

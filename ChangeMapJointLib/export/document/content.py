@@ -18,7 +18,7 @@ from ChangeMapJointLib.export.finding_text import (
     interval_days,
     scan_dates,
 )
-from ChangeMapJointLib.export.list_words import list_words_of_records
+from ChangeMapJointLib.export.list_words import list_words_of_records, rejected_words
 from ChangeMapJointLib.export.unseen import unseen_of_records
 from ChangeMapJointLib.gate.answer import GateReason
 from ChangeMapJointLib.io import run_files
@@ -202,7 +202,7 @@ class DocumentContent:
         notes += [str(reason) for reason in self.quality.get("reasons", [])]
         notes += self.notes
         if rejected:
-            notes.append(f"{rejected} finding(s) were rejected by the reader.")
+            notes.append(rejected_words(rejected))
         if self.registration:
             notes.append(f"The reader's verdict on the registration: {self.registration}.")
         current, prior = self.dates

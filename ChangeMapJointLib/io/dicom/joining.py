@@ -58,11 +58,10 @@ def join_stacks(stacks: Sequence[Stack]) -> Stack | str:
             return ""
         if shared_mm > MOST_SHARED * min(np.ptp(before_mm), np.ptp(after_mm)):
             return ""
-        if not _agree(before, before_mm, after, after_mm):
-            return (
-                f"{len(stacks)} acquisitions ({', '.join(texts)}) overlap, but differ there: the patient moved or "
-                "breathed"
-            )
+        agree = _agree(before, before_mm, after, after_mm)
+        if not agree:
+            why = "too little to be compared" if agree is None else "but differ there: the patient moved or breathed"
+            return f"{len(stacks)} acquisitions ({', '.join(texts)}) overlap, {why}"
         middle_mm = (after_mm[0] + before_mm[-1]) / 2
         frames = [frame for frame, mm in zip(frames, last_mm, strict=True) if mm <= middle_mm]
         last_mm = last_mm[last_mm <= middle_mm]
@@ -89,18 +88,21 @@ def _along(stack: Stack, normal: FloatArray) -> FloatArray:
     return np.array([frame.position_mm for frame in stack.frames], dtype=float) @ normal
 
 
-def _agree(before: Stack, before_mm: FloatArray, after: Stack, after_mm: FloatArray) -> bool:
+def _agree(before: Stack, before_mm: FloatArray, after: Stack, after_mm: FloatArray) -> bool | None:
     """Return whether two stacks show the same in their overlap, by the share of blocks of tissue that differ.
+
+    None where nothing can be compared.
 
     Both are interpolated to the middle between a slice of one and the nearest slice of the other, so that both are
     equally blurred: else blur would look like motion. Stacks in step are not interpolated, and have to agree better.
     """
-    nearest_mm = before_mm[np.abs(before_mm[:, None] - after_mm).argmin(axis=0)]
+    descending_mm = before_mm[::-1]  # of two as near, the one further into the overlap
+    nearest_mm = descending_mm[np.abs(descending_mm[:, None] - after_mm).argmin(axis=0)]
     middles_mm = (nearest_mm + after_mm) / 2
     seen = (after_mm <= before_mm[-1] + SAME_POSITION_MM) & (middles_mm >= after_mm[0] - SAME_POSITION_MM)
     shared = np.flatnonzero(seen)
     if not shared.size:
-        return False
+        return None
     block = max(1, round(BLOCK_MM / min(before.grid.spacing_mm[:2])))
     step_mm = after_mm[1] - after_mm[0]
     counts, neighbours, blurred = np.zeros(2), np.zeros(2), 0.0  # different blocks, all blocks

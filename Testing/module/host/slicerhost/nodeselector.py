@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import shiboken6
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 from vtk import VTK_OBJECT
@@ -93,10 +94,18 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._refresh()
 
     def _on_scene_changed(self, _scene: Any, _event: str) -> None:
-        self._refresh()
+        if self._lives():
+            self._refresh()
+
+    def _lives(self) -> bool:
+        """Whether Qt has not deleted the list; a selector without it observes the scene no longer."""
+        if shiboken6.isValid(self.__dict__["_list"]):
+            return True
+        _forget(self.__dict__["_observations"])
+        return False
 
     def _on_node(self, _scene: Any, _event: str, node: Any) -> None:
-        if any(node.IsA(kind) for kind in self._kept("nodeTypes", ())):
+        if self._lives() and any(node.IsA(kind) for kind in self._kept("nodeTypes", ())):
             self._refresh()
 
     _on_node.CallDataType = VTK_OBJECT  # type: ignore[attr-defined]
