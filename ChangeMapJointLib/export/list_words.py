@@ -14,8 +14,6 @@ UNRELIABLE = (
     "No finding is listed, but this does not rule out change: changes can be missed where the registration is "
     "not reliable. Compare both scans by eye."
 )
-
-
 FAILED = "Nothing is listed, since the registration failed: this does not rule out change. Compare both scans by eye."
 
 

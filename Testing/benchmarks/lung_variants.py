@@ -180,7 +180,7 @@ def measure(path: Path, *, all_paddings: bool) -> dict[str, Any]:
         try:
             found = segment_lungs(check_ct(scan)).mask
         except InputError as error:
-            result["dice"][name] = str(error)
+            result["dice"][name] = str(error).replace(str(path), path.name)  # no folder of one machine
             continue
         inside = found if name.startswith("cropped") else found[inner]
         total = float(found.sum()) / max(float(expected.sum()), 1.0)

@@ -152,8 +152,9 @@ def rigid() -> str:
     errors = [scan["tre_mm"] for scan in native.values()]
     listed, air = (sum(scan[key] for scan in native.values()) for key in ("findings", "outside_air_ml"))
     volumes = max(abs(ratio - 1) for ratio in masks["volume_ratio_of_paddings"])
-    below = [entry for entry in masks["below_0.98"] if not entry.startswith("followup_lung/")]  # cut through the lung
-    cut = len(masks["below_0.98"]) - len(below)
+    below = masks["below_0.98"]
+    cut = [entry for entry in below if entry.startswith("followup_lung/")]  # volumes that cut through their one lung
+    whole = f"; {', '.join(entry for entry in below if entry not in cut)}" if len(cut) < len(below) else ""
     dices = [dice for entry in load("lung_variants").values() for dice in entry.get("dice", {}).values()]
     least = min(d for d in dices if isinstance(d, float) and d >= 0.98)
     rows = [
@@ -185,9 +186,9 @@ def rigid() -> str:
         (
             f"lung masks of {masks['scans']} scans in {masks['variants']} surroundings: padded in twelve ways, "
             "cropped, in larger fields, with drawn arms, tables and blankets",
-            f"Dice with the plain scan's mask {least:.3f} or more for {masks['variants'] - cut - len(below)}; below "
-            f"for {cut}, all of two volumes that were cut through the one lung that they hold, then put into drawn "
-            f"air; volume within {100 * volumes:.2f} % for {masks['paddings']} paddings",
+            f"Dice with the plain scan's mask {least:.3f} or more for {masks['variants'] - len(below)}; below "
+            f"for {len(cut)} of the two volumes that cut through the one lung that they hold, put into drawn "
+            f"air{whole}; volume within {100 * volumes:.2f} % for {masks['paddings']} paddings",
             "0.98; 1 %",
             "`lung_variants.py DATA`",
         ),

@@ -74,6 +74,11 @@ def test_nothing_of_the_module_changes_the_path_of_imports():
         assert "sys.path" not in path.read_text("utf-8").replace("``sys.path``", ""), path
 
 
+def test_results_name_no_folder_of_one_machine():
+    for path in (ROOT / "Testing" / "benchmarks" / "results").glob("*.json"):
+        assert not re.search(r"(?<![\w.)])/(?:home|mnt|root|tmp|Users|work)/", path.read_text("utf-8")), path.name
+
+
 def test_links_of_the_help_lead_somewhere():
     module = (ROOT / "ChangeMapJoint" / "ChangeMapJoint.py").read_text("utf-8")
     linked = re.findall(r'href="\{docs\}/([\w-]+\.md)"', module)
