@@ -54,7 +54,7 @@ def overview_pictures(content: ReportContent, numbered: Sequence[Finding]) -> tu
         pixels = _number_findings(
             annotate(pixels, plane, Marks(warning=content.warning, letters_at=0.12)), plane, numbered
         )
-        alt = f"{name} projection of both lungs, {count or 'no'} {'finding' if count == 1 else 'findings'} numbered"
+        alt = f"{name} projection of the lungs, {count or 'no'} {'finding' if count == 1 else 'findings'} numbered"
         pictures.append(picture("overlay", pixels, alt))
     return tuple(pictures)
 

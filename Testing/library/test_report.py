@@ -210,7 +210,7 @@ def test_numbers_have_a_real_minus_and_no_negative_zero():
 def test_the_overview_counts_in_words(found, words):
     page = Page(render_report(content(*(finding(number) for number in found))))
     alts = [image["alt"].lower() for image in page.images]
-    assert any(f"coronal projection of both lungs, {words} numbered" in alt for alt in alts)
+    assert any(f"coronal projection of the lungs, {words} numbered" in alt for alt in alts)
 
 
 # -- what the reader decided ----------------------------------------------------------------

@@ -162,7 +162,7 @@ def _finding_texts(finding: Finding) -> list[str]:
 
 
 def _lungs(report: ReportContent) -> Sheet:
-    sheet = Sheet("Both lungs")
+    sheet = Sheet("Lungs")
     for row in lung_rows(report):
         sheet.pictures(_pictures(row.pictures), most_high=240)
     return sheet

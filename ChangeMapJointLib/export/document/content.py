@@ -288,7 +288,8 @@ def pictures_of(report: Path) -> tuple[tuple[bytes, ...], dict[int, dict[str, by
         parser.feed(report.read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         return (), {}
-    overview = tuple(content for alt, content in parser.found if "projection of both lungs" in alt)
+    # "of both lungs" in reports of earlier versions
+    overview = tuple(content for alt, content in parser.found if "projection of " in alt)
     pictures: dict[int, dict[str, bytes]] = {}
     for alt, content in parser.found:
         match = re.match(r"axial plane, (.+), finding (\d+),", alt)
