@@ -15,15 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import Argument, Cancelled, InputError
-from ChangeMapJointLib.core.filters import (
-    Level,
-    Mask,
-    dilate,
-    label_sizes,
-    largest_component,
-    nearest_parallel,
-    resample_parallel,
-)
+from ChangeMapJointLib.core.filters import Level, Mask, dilate, largest_component, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU, TISSUE_HU
 from ChangeMapJointLib.core.options import require, within
@@ -179,8 +171,7 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     view, _ = volume.grid.lps_view(labels)
     _write_labels(view, grid, levels, work)
-    voxels = label_sizes(labels, minlength=3)
-    right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
+    right_ml, left_ml = (float(np.count_nonzero(labels == side) * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
     lungs_ml = {RIGHT: right_ml, LEFT: left_ml}
     unseen = volume.unseen if volume.unseen is None else volume.grid.lps_view(volume.unseen)[0]
     beside = beside_larger_lung(view, grid, unseen)
