@@ -20,6 +20,7 @@ from ChangeMapJointLib.io.archive.entries import (
     Sent,
     Study,
     checked_uid,
+    count_frames,
     series_of,
     study_of,
     write_whole,
@@ -76,6 +77,13 @@ class WebArchive:
         with self._answered():
             search = partial(self._client.search_for_instances, series.study.uid, series.uid)
             return sorted(checked_uid(answer.SOPInstanceUID) for answer in _every(search, "SOPInstanceUID"))
+
+    def frames(self, series: ArchiveSeries) -> int:
+        """Count the images of a series' multi-frame CT files."""
+        fields = ["SOPClassUID", "NumberOfFrames"]
+        with self._answered():
+            search = partial(self._client.search_for_instances, series.study.uid, series.uid, fields=fields)
+            return count_frames(_every(search, "SOPInstanceUID"))
 
     def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Read the header of one image; no pixels are transferred."""
