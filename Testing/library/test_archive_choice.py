@@ -5,8 +5,13 @@ from __future__ import annotations
 import copy
 import errno
 import re
+import shutil
+import ssl
+import subprocess
 from collections import Counter
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from dicom_samples import IDENTITY
@@ -20,7 +25,8 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.archive.choose import choose_pair
 from ChangeMapJointLib.io.archive.entries import count_frames, series_of, study_of
 from ChangeMapJointLib.io.archive.fetch import Wanted, fetch_pair
-from ChangeMapJointLib.io.archive.peer import parse_peer
+from ChangeMapJointLib.io.archive.peer import ConnectionLost, Tls, parse_peer
+from ChangeMapJointLib.io.archive.tries import archive_of
 
 
 class Shelf:
@@ -185,3 +191,33 @@ def test_studies_without_a_date_and_of_one_day():
     assert [one.series.study.time for one in (pair.current, pair.prior)] == ["180000", "101500"]
     with pytest.raises(InputError, match="an earlier chest CT"):
         choose_pair(shelf(one=day, other=day), patient="PID-4711")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_web_archive_is_checked_by_the_certificates_that_were_given(tmp_path, monkeypatch):
+    """Also where the environment names others, as it does behind a proxy that reads along."""
+
+    class Full(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(507)
+
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    for name in ("own", "other"):
+        files = ["-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem"]
+        subprocess.run([*words, *names, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem", tmp_path / "own.key")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Full)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"https://localhost:{server.server_port}"
+    try:
+        for name, error, said in (("own", ConnectionLost, "HTTP status 507"), ("other", InputError, "TLS failed")):
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / f"{'other' if name == 'own' else 'own'}.pem"))
+            peer = parse_peer(address, tls=Tls(tmp_path / f"{name}.pem"))
+            with pytest.raises(error, match=said):
+                archive_of(peer).studies(patient="PID-4711")
+    finally:
+        server.shutdown()
+        server.server_close()
