@@ -3,8 +3,9 @@
 All of them map points of the current scan (fixed, reference) to the prior (moving, template), as a transform with which
 the prior is resampled. These kinds are read:
 
-- displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS), and
-  NIfTI of NiftyReg (RAS, displacements or positions, or a grid of B-spline control points);
+- displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS);
+  NIfTI whose intent is a displacement (1006, RAS by the standard, as ITK reads it since 5.3), and of NiftyReg (RAS,
+  displacements or positions, or a grid of B-spline control points);
 - transforms of ITK, ANTs, Slicer and uniGradICON: ``.tfm``, ``.txt``, ``.h5``, ``.mat``, composites too;
 - parameter files of elastix (``TransformParameters.1.txt``);
 - 4 x 4 matrices as text, in RAS, of greedy, c3d and NiftyReg.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from ChangeMapJointLib.io.elastix import looks_like_elastix, read_elastix
 from ChangeMapJointLib.io.itk_transforms import read_itk_transform
 from ChangeMapJointLib.io.mappings import Chain, Dense, Linear, Mapping, Spline
 from ChangeMapJointLib.io.nifti import Intent, read_intent
+from ChangeMapJointLib.io.nrrd import frame_of_vectors
 from ChangeMapJointLib.io.read import META, NIFTI, NRRD, read_array
 from ChangeMapJointLib.io.sources import reason_of
 
@@ -38,7 +41,8 @@ FORMATS = (
 NOT_A_FIELD = "give the displacement field, in mm, and not a scan or a map"
 MATRIX_BYTES = 4096  # of a text with 16 numbers
 # of NIfTI's intents
-VECTORS, FNIRT = (0, 1006, 1007), range(2006, 2010)
+NO_INTENT, RAS_DISPLACEMENTS, VECTORS, FNIRT = 0, 1006, 1007, range(2006, 2010)
+UNCLEAR = "which does not say whether it holds mm or voxels, LPS or RAS"
 NIFTYREG = "NREG_TRANS"
 # NiftyReg's kinds of transforms, in intent_p1
 POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE = 0, 1, 2, 6
@@ -128,16 +132,23 @@ def _ras_matrix(content: bytes) -> FloatArray | None:
 
 
 def _check_nrrd(path: Path) -> None:
-    """Refuse a field of Slicer that moves points the other way.
+    """Refuse a field of Slicer that moves points the other way, and vectors that programs read in different frames.
 
     Raises:
-        InputError: it does.
+        InputError: it is one.
     """
     if re.search(rb"\ndisplacement field type:=\s*modeling", read_header_bytes(path)[:65536]):
         raise InputError(
             "a modeling field, which maps the prior to the current scan",
             expected="a resampling field",
             remedy="invert the transform in Slicer and save it again",
+        )
+    frame = frame_of_vectors(path)
+    if frame:
+        raise InputError(
+            f"vectors in {frame}, which programs read as LPS or as RAS",
+            expected="the space left-posterior-superior, as ITK and 3D Slicer write it",
+            remedy="convert vectors and header to LPS",
         )
 
 
@@ -178,7 +189,7 @@ def _read_nifti(path: Path) -> Mapping:
     intent = read_intent(path)
     if len(intent.sizes) == 4 and intent.sizes[3] == 3:
         raise InputError(
-            "a 4-dimensional image, which does not say whether it holds mm or voxels, LPS or RAS",
+            f"a 4-dimensional image, {UNCLEAR}",
             expected="a 5-dimensional image of vectors, as ITK, ANTs and greedy write",
             remedy="convert it to a displacement field in mm, for example with SimpleITK",
         )
@@ -186,9 +197,18 @@ def _read_nifti(path: Path) -> Mapping:
         raise InputError("a field of FSL fnirt", expected=FORMATS, remedy="convert it to an ITK displacement field")
     if intent.name == NIFTYREG:
         return _read_niftyreg(path, intent)
-    if intent.code not in VECTORS:
+    if intent.code == NO_INTENT and len(intent.sizes) == 5 and intent.sizes[4] == 3:
+        raise InputError(
+            f"a file without intent code, {UNCLEAR}",
+            expected="1007 (vectors in mm, LPS, as ITK, ANTs and greedy write) or 1006 (displacements in mm, RAS)",
+            remedy="set the intent code that is true of it",
+        )
+    if intent.code not in (NO_INTENT, RAS_DISPLACEMENTS, VECTORS):
         raise InputError(f"NIfTI intent code {intent.code}", expected="a vector (1007)", remedy=NOT_A_FIELD)
-    return Dense(_field(path))
+    field = _field(path)
+    if intent.code == RAS_DISPLACEMENTS:
+        field = replace(field, vectors_mm=field.vectors_mm * np.diag(LPS_TO_RAS)[:3].astype(np.float32))
+    return Dense(field)
 
 
 def _read_niftyreg(path: Path, intent: Intent) -> Mapping:

@@ -55,6 +55,14 @@ def itk_image(suffix: str) -> Callable[[Path], Path]:
     return make
 
 
+def ras_displacements(folder: Path) -> Path:
+    """The standard's displacements, which ITK turns to LPS, and writes when it converts our ``deformation.nrrd``."""
+    lps = sampled(Linear(MATRIX), GRID).vectors_mm
+    path = nifti(folder / "y.nii.gz", lps * (-1, -1, 1), GRID, code=1006)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == pytest.approx(lps, abs=1e-5)
+    return path
+
+
 def niftyreg(kind: int) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         there = apply_affine(MATRIX, voxel_points(GRID))
@@ -111,6 +119,7 @@ FORMATS = {
     "nrrd": displacement,
     "ITK .nii.gz": itk_image(".nii.gz"),
     "ITK .mha": itk_image(".mha"),
+    "NIfTI displacements": ras_displacements,
     "NiftyReg positions": niftyreg(0),
     "NiftyReg displacements": niftyreg(1),
     "NiftyReg control points": niftyreg(2),
@@ -256,6 +265,12 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     velocity = nifti(folder / "velocity.nii.gz", vectors, GRID, kind=5)
     fnirt = nifti(folder / "fnirt.nii.gz", vectors, GRID, code=2006)
     labels = nifti(folder / "labels.nii.gz", vectors, GRID, code=1002)
+    unnamed = nifti(folder / "unnamed.nii.gz", vectors, GRID, code=0)
+    write_nrrd(folder / "space.nrrd", vectors, GRID)
+    content = (folder / "space.nrrd").read_bytes()
+    in_ras = content.replace(b"left-posterior-sup", b"right-anterior-sup").replace(b"measurement", b"# measurement")
+    (folder / "ras.nrrd").write_bytes(in_ras)
+    (folder / "turned.nrrd").write_bytes(content.replace(b"frame: (1,0,0) (0,1,0)", b"frame: (0,1,0) (1,0,0)"))
     sitk.WriteTransform(sitk.TranslationTransform(2, (1.0, 2.0)), str(folder / "plane.tfm"))
     one = itk_transform(".tfm")(folder).read_text()
     (folder / "two.tfm").write_text(one + one.partition("\n")[2].replace("#Transform 0", "#Transform 1"))
@@ -274,6 +289,9 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "velocity": (velocity, "reg_transform -disp"),
         "fnirt": (fnirt, "FSL fnirt"),
         "labels": (labels, "intent code 1002"),
+        "unnamed": (unnamed, "without intent code, which does not say"),
+        "ras": (folder / "ras.nrrd", "vectors in the space right-anterior-superior"),
+        "turned": (folder / "turned.nrrd", "vectors in a measurement frame (0,1,0) (1,0,0) (0,0,1)"),
         "two.tfm": (folder / "two.tfm", "2 transforms"),
         "two.mat": (folder / "two.mat", "several transforms"),
         "cut.mat": (folder / "cut.mat", "truncated"),
