@@ -10,19 +10,23 @@ import slicer.util
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.change.sections import BY_MAP
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.core.sample_pair import is_sample
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.opened_run import OpenedRun
+from ChangeMapJointLib.io.run_seal import file_sha256
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.map_files import SIGNED, MapFiles
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.probe import Probe
-from ChangeMapJointLib.scene.results import Results, load
+from ChangeMapJointLib.scene.results import SEAL, Results, load
 from ChangeMapJointLib.scene.run_lists import RunLists
 from ChangeMapJointLib.scene.transforms import map_point
 from ChangeMapJointLib.scene.volumes import node_of
 from ChangeMapJointLib.web.navigation import Navigation
+from ChangeMapJointLib.web.pictures import on_dark
 from ChangeMapJointLib.web.settings import NO_CHECK, Settings
 
 CHECK_OPACITY = 0.5
@@ -98,6 +102,25 @@ class ShownRun:
     def has_findings(self) -> bool:
         """Whether findings may be shown."""
         return bool(self.maps) and not self.unusable
+
+    def check_same(self) -> None:
+        """Check that the folder still holds the run that is on screen.
+
+        Maps are read when they are wanted, and decisions are stored beside the run: both would be another run's.
+
+        Raises:
+            InputError: the run was replaced, moved or removed.
+        """
+        try:
+            same = file_sha256(self.run.folder / run_files.RUN) == self.results.record.GetAttribute(SEAL)
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(
+                "was replaced or removed since the viewer opened it; nothing is stored",
+                field=self.run.folder,
+                remedy="start the viewer again",
+            )
 
     # -- settings ------------------------------------------------------------------------------------
     def apply(self, settings: Settings) -> tuple[str, ...]:
@@ -197,7 +220,9 @@ class ShownRun:
         """
         if self.results.findings is not None:
             findings.markups(rows[:MOST_MARKED], node=self.results.findings)
-            self.results.findings.GetDisplayNode().SetVisibility(bool(rows))
+            display = self.results.findings.GetDisplayNode()
+            display.SetVisibility(bool(rows))
+            on_dark(display)
 
     def close(self) -> None:
         """Remove the run and its scans from the scene."""
