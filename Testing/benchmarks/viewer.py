@@ -167,12 +167,15 @@ def measure(run: Path, tree: Path) -> dict[str, Any]:
             chromium = [p for p in psutil.Process().children(recursive=True) if p.pid != viewer.pid]
             own = psutil.Process(viewer.pid)
             figures = {**keys(page, own, chromium), **scrolling(page, own, chromium)}
+            memory = memory_mb(viewer.pid)
+            everything(page)
             browser.close()
         return {
             "voxels": list(SHAPE),
             "start_s": round(started_s, 1),
             **figures,
-            "memory_mb": memory_mb(viewer.pid),
+            "memory_mb": memory,
+            "memory_with_everything_shown_mb": memory_mb(viewer.pid),
             "load": [round(load, 2), round(os.getloadavg()[0], 2)],
         }
     finally:
@@ -231,6 +234,23 @@ def keys(page: Any, viewer: psutil.Process, browser: list[psutil.Process]) -> di
         "keys": KEYS,
         "cpu_ms_per_key": account.per(KEYS),
     }
+
+
+def everything(page: Any) -> None:
+    """Show all that takes memory, one after the other: checks, edges, the warped prior, the list by the map."""
+    page.get_by_role("button", name="Three planes").click()
+    check = page.locator("section[aria-label='Registration check'] select")
+    for choice in ("jacobian", "displacement", "trust", "none"):
+        check.nth(1).select_option(choice)
+        page.wait_for_function(f"window.trame.state.get('settings').check === '{choice}'")
+    page.locator(".glass").first.focus()
+    page.keyboard.press("e")
+    page.wait_for_function("window.trame.state.get('settings').edges")
+    check.nth(0).select_option("warped")
+    page.wait_for_function("window.trame.state.get('settings').prior === 'warped'")
+    page.select_option("section[aria-label=Findings] select", "map")
+    page.wait_for_selector("h3:has-text('Regions of the map')", timeout=120_000)
+    page.wait_for_timeout(1000)
 
 
 def scrolling(page: Any, viewer: psutil.Process, browser: list[psutil.Process]) -> dict[str, Any]:
