@@ -103,6 +103,8 @@ class Guard:
             except web.HTTPException as raised:
                 self._finish(request, raised)
                 raise
+            except ConnectionResetError:  # the page was closed while an answer was on its way: nobody is there
+                return web.Response()
             if not response.prepared:
                 self._finish(request, response)
             return response

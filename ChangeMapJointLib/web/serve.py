@@ -89,7 +89,8 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
     if place.host not in LOCAL_NAMES:
         sys.stderr.write(WARNING.format(host=place.host) + "\n")
     quiet_wslink()
-    logging.getLogger("aiohttp.server").addFilter(_is_fault)
+    for name in ("aiohttp.server", "wslink.protocol"):
+        logging.getLogger(name).addFilter(_is_fault)
     guard, loop = Guard(place.host), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_unless_closed)
@@ -140,9 +141,14 @@ def _unless_closed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """Whether something went wrong here; a request that is no HTTP is answered, and might hold the token."""
-    kind = record.exc_info[0] if record.exc_info else None
-    return not (kind is not None and kind.__module__ == "aiohttp.http_exceptions")
+    """Whether something went wrong here.
+
+    A request that is no HTTP is answered, and might hold the token; a page may be closed while an answer is on its way.
+    """
+    kind = (record.exc_info or sys.exc_info())[0]
+    if kind is None:
+        return True
+    return not (issubclass(kind, ConnectionResetError) or kind.__module__ == "aiohttp.http_exceptions")
 
 
 def _announce(place: Place, port: int, guard: Guard) -> None:

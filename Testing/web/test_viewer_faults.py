@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -158,3 +159,23 @@ def test_a_value_that_no_check_knows_is_one_line_too(tmp_path: Path, monkeypatch
     monkeypatch.setattr(viewer, "ShownRun", lambda *_, **__: {}["lesion_reference"])
     with pytest.raises(InputError, match=r"cannot be shown .*lesion_reference"):
         made.open(SimpleNamespace(folder=tmp_path))  # type: ignore[arg-type]
+
+
+def test_a_page_that_is_closed_and_a_request_that_is_no_http_are_no_faults() -> None:
+    from aiohttp.client_exceptions import ClientConnectionResetError
+    from aiohttp.http_exceptions import BadStatusLine
+
+    from ChangeMapJointLib.web.serve import _is_fault
+
+    def told(error: Exception) -> bool:
+        try:
+            raise error
+        except Exception:  # as wslink does, whose records hold the text alone
+            return _is_fault(logging.LogRecord("wslink.protocol", logging.ERROR, "", 1, "Exception raised", (), None))
+
+    assert [told(error) for error in (ClientConnectionResetError("closing"), BadStatusLine(), KeyError("x"))] == [
+        False,
+        False,
+        True,
+    ]
+    assert _is_fault(logging.LogRecord("aiohttp.server", logging.ERROR, "", 1, "broken", (), None))
