@@ -8,11 +8,10 @@ import qt
 
 from ChangeMapJointGui import findings_words as words
 from ChangeMapJointGui.choices import chooseKey, fillChoices, onChosen
-from ChangeMapJointGui.colors import textColor
+from ChangeMapJointGui.findings_items import fillItem, markItem
 from ChangeMapJointGui.findings_order import nearest, readingOrder, sortedWithin
-from ChangeMapJointGui.findings_words import KIND, LISTED, NUMBER, READER, TRUST, FindingRow
+from ChangeMapJointGui.findings_words import LISTED, NUMBER, FindingRow
 from ChangeMapJointLib.change.sections import BY_MAP
-from ChangeMapJointLib.registration.quality import LOW_TRUST
 
 if TYPE_CHECKING:
     from ChangeMapJointGui.pair_facts import PairFacts
@@ -20,19 +19,21 @@ if TYPE_CHECKING:
 COLUMNS = LISTED + 1
 GROUPS = ("possible", "explained", "stable")  # sections that can be folded; the findings always show
 INDENT, GROUP_MARGIN = 14, 8  # pixels
+REST_MS = 80  # since the threshold moved
 
 
 class FindingsSection:
     """List, groups, previous and next.
 
+    While the threshold moves, the views come first: the map's regions are listed once it rests, or is asked for them.
+
     Attributes:
-        listed: all rows of the list, folded ones included.
         facts: dates and slices of the two scans of the run on screen; None without one.
     """
 
     def __init__(self, panel: Any) -> None:
         self.panel, self.ui = panel, panel.ui
-        self.listed: list[FindingRow] = []
+        self._listed: list[FindingRow] = []
         self.facts: PairFacts | None = None
         self._sort: tuple[int, bool] | None = None  # column and whether descending; None for the reading order
         self._toFirst = False  # a run came on screen: its first row is chosen
@@ -42,7 +43,11 @@ class FindingsSection:
         self._shownGroups: set[str] = set()
         self._judged: dict[str, list[Any]] | None = None
         self._shown: tuple[Any, ...] = ()
-        self._filling = False
+        self._filling = self._waiting = False
+        self._rest = qt.QTimer(self.ui.findingsTable)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST_MS)
+        self._rest.connect("timeout()", self.settle)
         table = self.ui.findingsTable
         table.columnCount = COLUMNS
         table.indentation = INDENT
@@ -75,7 +80,7 @@ class FindingsSection:
         self.ui.listComboBox.enabled = len(choices) > 1
         self.ui.notSeenLabel.text = words.notSeenText(() if session is None else session.notSeen)
         self._shown = ()
-        self.listed = []
+        self._listed = []
         self._sort = None
         self.facts = None if session is None else _factsOf(session)
         self._toFirst = session is not None
@@ -84,23 +89,31 @@ class FindingsSection:
                 self._placeMm = None
             self._reference = session.results.reference
 
-    def update(self) -> None:
-        """List the changes again if the run or a setting of the list has changed."""
+    def update(self, *, now: bool = False) -> None:
+        """List the changes again if the run or a setting of the list has changed; for a new threshold alone later.
+
+        Args:
+            now: do not wait for the threshold to rest.
+        """
         parameters, session = self.panel.parameters, self.panel.session
         self.ui.findingsCollapsibleButton.enabled = session is not None and session.hasFindings
         chooseKey(self.ui.listComboBox, parameters.listBy)
         byMap = session is None or self._listKey() == BY_MAP
         state: tuple[Any, ...] = (session, self._listKey())
         if byMap:
-            state += (parameters.map, parameters.threshold, parameters.smallestVoxels)
-            state += (parameters.increases, parameters.decreases)
+            state += (parameters.map, parameters.smallestVoxels, parameters.increases, parameters.decreases)
+            state += (parameters.threshold,)
+        self._waiting = not now and byMap and state != self._shown and state[:-1] == self._shown[:-1]
+        if self._waiting:
+            self._rest.start()
+            return
         if state != self._shown:
             self._shown = state
             selected = self.selected
             if selected is not None:
                 self._placeMm = selected.centre_mm
             self._judged = None if byMap else session.sections(self._listKey())
-            self.listed = self._sorted(self._regions() if byMap else self._changes())
+            self._listed = self._sorted(self._regions() if byMap else self._changes())
             self._fill(None if selected is None else selected.key)
             if self._toFirst:
                 self._chooseFirst()
@@ -108,6 +121,17 @@ class FindingsSection:
             self._fold()
             self.panel.reviewing.showDetails(self.selectedRow())
         self._showCount()
+
+    def settle(self) -> None:
+        """List now what waits for the threshold to rest."""
+        if self._waiting and self.panel.parameters is not None:
+            self.update(now=True)
+
+    @property
+    def listed(self) -> list[FindingRow]:
+        """All rows of the list, folded ones included."""
+        self.settle()
+        return self._listed
 
     def _listKey(self) -> str:
         session, key = self.panel.session, self.panel.parameters.listBy
@@ -136,7 +160,7 @@ class FindingsSection:
         if not shown:
             return
         row = nearest(shown, self._placeMm) or shown[0]
-        self.ui.findingsTable.setCurrentItem(self._items[self.listed.index(row)])
+        self.ui.findingsTable.setCurrentItem(self._items[self._listed.index(row)])
 
     # -- order ------------------------------------------------------------------------
     def onSort(self, column: int) -> None:
@@ -145,7 +169,7 @@ class FindingsSection:
         at = orders.index(self._sort) if self._sort in orders[:2] else -1
         self._sort = orders[at + 1]
         key = None if self.selected is None else self.selected.key
-        self.listed = self._sorted(self._regions() if self._judged is None else self._changes())
+        self._listed = self._sorted(self._regions() if self._judged is None else self._changes())
         self._fill(key)
 
     def _sorted(self, rows: list[FindingRow]) -> list[FindingRow]:
@@ -168,6 +192,7 @@ class FindingsSection:
     @property
     def rows(self) -> list[Any]:
         """The changes whose rows are on screen, from top to bottom; those of folded groups are not."""
+        self.settle()
         return [row.change for row in self._visible()]
 
     @property
@@ -180,11 +205,11 @@ class FindingsSection:
         """Return the selected row, or None."""
         item = self.ui.findingsTable.currentItem()
         index = -1 if item is None or not item.isSelected() else int(item.data(NUMBER, qt.Qt.UserRole))
-        return self.listed[index] if 0 <= index < len(self.listed) else None
+        return self._listed[index] if 0 <= index < len(self._listed) else None
 
     def _visible(self) -> list[FindingRow]:
         folded = set(GROUPS) - self._unfolded() if self._judged is not None else set()
-        return [row for row in self.listed if row.section not in folded]
+        return [row for row in self._listed if row.section not in folded]
 
     def _unfolded(self) -> set[str]:
         return set(self.panel.parameters.unfolded.split()) if self.panel.parameters is not None else set()
@@ -205,14 +230,14 @@ class FindingsSection:
         self._items = []
         names, marks, sections = words.kindNames(), words.markNames(), words.sectionNames()  # once: translating is slow
         groups: dict[str, Any] = {}
-        for i, row in enumerate(self.listed):  # in the order of the sections, the findings first
+        for i, row in enumerate(self._listed):  # in the order of the sections, the findings first
             grouped = judged and row.section in GROUPS
             if grouped and row.section not in groups:
                 groups[row.section] = self._addGroup(row.section)
             item = qt.QTreeWidgetItem(groups[row.section] if grouped else table)
             item.setData(NUMBER, qt.Qt.UserRole, i)
-            self._fillItem(item, row, words.rowTexts(row, judged, names, sections, self.facts))
-            self._mark(item, session.review(row.change.key)["verdict"], marks)
+            fillItem(item, row, words.rowTexts(row, judged, names, sections, self.facts))
+            markItem(item, session.review(row.change.key)["verdict"], marks)
             self._items.append(item)
         for name, group in groups.items():
             group.setExpanded(name in self._unfolded())
@@ -220,7 +245,7 @@ class FindingsSection:
         table.setCurrentItem(None)
         table.clearSelection()
         shown = self._visible()
-        for item, row in zip(self._items, self.listed, strict=True):
+        for item, row in zip(self._items, self._listed, strict=True):
             if row.change.key == key and row in shown:
                 table.setCurrentItem(item)
         self._filling = False
@@ -230,7 +255,7 @@ class FindingsSection:
     def _addGroup(self, name: str) -> Any:
         """Add the row that folds and unfolds a section."""
         table = self.ui.findingsTable
-        count = sum(row.section == name for row in self.listed)
+        count = sum(row.section == name for row in self._listed)
         hint = words.sectionHints()[name]
         group = qt.QTreeWidgetItem(table)
         group.setText(NUMBER, f"{words.sectionNames()[name]} ({count}): {hint}")
@@ -241,26 +266,6 @@ class FindingsSection:
         # else the column of numbers would be as wide as this text
         group.setSizeHint(NUMBER, qt.QSize(INDENT, table.fontMetrics().height() + GROUP_MARGIN))
         return group
-
-    def _fillItem(self, item: Any, row: FindingRow, texts: list[str]) -> None:
-        hint = words.tooltip(row)
-        for column, text in enumerate(texts):
-            item.setText(column, text)
-            item.setToolTip(column, hint)
-        color = textColor("denser" if row.change.sign > 0 else "less dense")
-        item.setForeground(KIND, qt.QBrush(qt.QColor(color)))
-        if row.change.trust is not None and row.change.trust < LOW_TRUST:
-            item.setForeground(TRUST, qt.QBrush(qt.QColor(textColor("bad"))))
-
-    def _mark(self, item: Any, verdict: str, marks: dict[str, str]) -> None:
-        """Show the reader's verdict on a row."""
-        item.setText(READER, marks.get(verdict, ""))
-        for column in range(READER):
-            if item.text(column) == "":
-                continue
-            font = item.font(column)
-            font.setStrikeOut(verdict == "rejected")
-            item.setFont(column, font)
 
     def _showOrder(self) -> None:
         header = self.ui.findingsTable.header()
@@ -299,7 +304,7 @@ class FindingsSection:
 
     def toggleGroups(self) -> None:
         """Unfold all groups; if none is folded, fold them all: a key was pressed."""
-        groups = {row.section for row in self.listed if row.section in GROUPS} if self._judged is not None else set()
+        groups = {row.section for row in self._listed if row.section in GROUPS} if self._judged is not None else set()
         if groups:
             unfolded = self._unfolded()
             self._remember(unfolded - groups if groups <= unfolded else unfolded | groups)
@@ -333,12 +338,13 @@ class FindingsSection:
     # -- one change -------------------------------------------------------------------
     def step(self, by: int) -> None:
         """Select the next (+1) or previous (-1) row that shows a change; after the last comes the first."""
+        self.settle()
         shown = self._visible()
         if shown:
             row = self.selectedRow()
             at = shown.index(row) if row in shown else (-1 if by > 0 else 0)
             target = shown[(at + by) % len(shown)]
-            self.ui.findingsTable.setCurrentItem(self._items[self.listed.index(target)])
+            self.ui.findingsTable.setCurrentItem(self._items[self._listed.index(target)])
 
     def onSelected(self) -> None:
         """Center all views on the selected change."""
@@ -366,7 +372,7 @@ class FindingsSection:
 
     def showVerdict(self, row: FindingRow, verdict: str) -> None:
         """Show the reader's verdict on a change in its row, and in the count."""
-        self._mark(self._items[self.listed.index(row)], verdict, words.markNames())
+        markItem(self._items[self._listed.index(row)], verdict, words.markNames())
         self._showCount()
 
     def _showSelected(self) -> None:

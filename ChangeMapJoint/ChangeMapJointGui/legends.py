@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import qt
@@ -12,10 +14,10 @@ from ChangeMapJointLib.core.hu import FULL_SCALE_HU
 from ChangeMapJointLib.scene.colors import MARKS, rgba_of
 
 WIDTH, HEIGHT, MARGIN, BASELINE = 300, 34, 6, 27
-MARK_PX = 16
-HIDDEN = (0.27, 0.27, 0.27, 1.0)  # color of values that the overlay hides
+BAR_PX, MARK_PX = 11, 16
+HIDDEN = (69, 69, 69)  # color of values that the overlay hides
 TEXT_POINTS = 8
-RGBA = Sequence[float]
+RGB = tuple[int, ...]
 
 
 class Legends:
@@ -29,13 +31,13 @@ class Legends:
             width: of the picture in pixels; at least ``WIDTH`` is used.
         """
         width = max(width, WIDTH)
-        colors = {1: rgba_of("increase"), -1: rgba_of("decrease")}  # from 0 to 1, and from -1 to 0
+        denser, lessDense = _colors("increase"), _colors("decrease")  # from 0 to 1, and from -1 to 0
 
-        def color(place: float) -> RGBA:
+        def color(place: float) -> RGB:
             value = 2 * place - 1
             if abs(value) < threshold:
                 return HIDDEN
-            return _entry(colors[1], value) if value >= 0 else _entry(colors[-1], 1 + value)
+            return _entry(denser, value) if value >= 0 else _entry(lessDense, 1 + value)
 
         less = _("-{hu} HU: less dense").format(hu=round(FULL_SCALE_HU))
         return _scale(width, color, less, "0", _("denser: +{hu} HU").format(hu=round(FULL_SCALE_HU)))
@@ -55,11 +57,10 @@ class Legends:
             "displacement": ("displacement", _("{low} mm"), _("{high} mm")),
             "trust": ("trust", _("{low}: not trusted"), _("trusted: {high}")),
         }[overlay]
-        table = rgba_of(kind)
+        table = _colors(kind)
 
-        def color(place: float) -> RGBA:
-            rgba = _entry(table, place)
-            return rgba if rgba[3] else HIDDEN
+        def color(place: float) -> RGB:
+            return _entry(table, place)
 
         return _scale(WIDTH, color, left.format(low=f"{low:.3g}"), "", right.format(high=f"{high:.3g}"))
 
@@ -82,10 +83,15 @@ def markPicture(kind: str, *, hatched: bool) -> Any:
     return picture
 
 
-def _entry(table: Any, place: float) -> RGBA:
+@cache
+def _colors(kind: str) -> list[RGB]:
+    """Return the colors of a table, 0 to 255, transparent ones as they look where nothing is shown."""
+    return [tuple(round(255 * part) for part in rgb) if alpha else HIDDEN for *rgb, alpha in rgba_of(kind)]
+
+
+def _entry(table: Sequence[RGB], place: float) -> RGB:
     """Return the color of a table at ``place`` in [0, 1]."""
-    entry: RGBA = table[round(min(max(place, 0.0), 1.0) * (len(table) - 1))]
-    return entry
+    return table[round(min(max(place, 0.0), 1.0) * (len(table) - 1))]
 
 
 def _scale(width: int, color: Any, left: str, middle: str, right: str) -> Any:
@@ -93,10 +99,11 @@ def _scale(width: int, color: Any, left: str, middle: str, right: str) -> Any:
     picture = qt.QPixmap(width, HEIGHT)
     picture.fill(qt.QColor(0, 0, 0, 0))
     painter = qt.QPainter(picture)
-    for x in range(MARGIN, width - MARGIN):
-        red, green, blue = (round(255 * c) for c in color((x - MARGIN) / (width - 2 * MARGIN - 1))[:3])
-        painter.setPen(qt.QColor(red, green, blue))
-        painter.drawLine(x, 2, x, 12)
+    x = MARGIN
+    for shade, columns in groupby(color(i / (width - 2 * MARGIN - 1)) for i in range(width - 2 * MARGIN)):
+        alike = len(list(columns))
+        painter.fillRect(x, 2, alike, BAR_PX, qt.QColor(*shade))
+        x += alike
     painter.setPen(qt.QApplication.palette().color(qt.QPalette.WindowText))
     font = painter.font()
     font.setPointSize(TEXT_POINTS)

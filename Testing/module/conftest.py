@@ -62,8 +62,10 @@ def host():
 def widget(tmp_path, monkeypatch):
     """The open module; its jobs are kept in the test's own folder."""
     module = slicerhost.load_module(MODULE)
+    from ChangeMapJointGui import findings_table
     from ChangeMapJointGui.runs import Runs
 
+    monkeypatch.setattr(findings_table, "REST_MS", 0)  # the table follows as soon as events are processed
     monkeypatch.setattr(Runs, "root", tmp_path / "jobs")
     return slicerhost.open_module(module)
 

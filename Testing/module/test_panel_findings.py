@@ -14,7 +14,24 @@ from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, existi
 
 
 # -- findings --------------------------------------------------------------------------
-def test_the_table_follows_the_threshold_at_once(shown) -> None:
+def test_while_the_threshold_moves_the_views_come_before_the_table(shown) -> None:
+    shown.panel.findings._rest.setInterval(3_600_000)  # it never rests
+    look_at(NEW_MM)
+    before = np.sum(painted("Red") == 1)
+    user.drag(shown.ui.thresholdSlider, 0.9, 0.45)
+    assert np.sum(painted("Red") == 1) >= before > 0
+    user.drag(shown.ui.thresholdSlider, 0.95)
+    assert not np.any(painted("Red") == 1)
+    user.drag(shown.ui.thresholdSlider, 0.45)
+    assert sorted(row[0] for row in rows(shown)) == ["new", "resolved"]  # as it was
+    user.click(shown.ui.nextFindingButton)  # who asks for the list gets that of the threshold
+    assert sorted(row[0] for row in rows(shown)) == ["denser", "new", "resolved"]
+    user.drag(shown.ui.thresholdSlider, 0.95)
+    assert shown.panel.findings.listed == []
+    assert rows(shown) == []
+
+
+def test_the_table_follows_the_threshold(shown) -> None:
     assert sorted(row[0] for row in rows(shown)) == ["new", "resolved"]
     assert rows(shown)[0][1] == "0 → 19.5"
     user.drag(shown.ui.thresholdSlider, 0.45)
