@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +163,8 @@ class ThresholdTree:
                 )
         flat = np.ascontiguousarray(change_map).reshape(-1)
         voxels = np.flatnonzero(flat >= np.float32(floor)).astype(np.int64)
-        signs = np.where(np.asarray(signed_hu).reshape(-1)[voxels] >= 0, 1, -1).astype(np.int8)
+        hu: NDArray[Any] = np.asarray(signed_hu).reshape(-1)[voxels]
+        signs = np.where(hu >= 0, 1, -1).astype(np.int8)
         strong = StrongVoxels._ordered(grid, floor, flat[voxels], signs, voxels, most_voxels)
         return cls.over(strong, connectivity=connectivity)
 

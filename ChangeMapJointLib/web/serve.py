@@ -89,8 +89,8 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
     if place.host not in LOCAL_NAMES:
         sys.stderr.write(WARNING.format(host=place.host) + "\n")
     quiet_wslink()
-    for name in ("aiohttp.server", "wslink.protocol"):
-        logging.getLogger(name).addFilter(_is_fault)
+    for logger in ("aiohttp.server", "wslink.protocol"):
+        logging.getLogger(logger).addFilter(_is_fault)
     guard, loop = Guard(place.host), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_unless_closed)

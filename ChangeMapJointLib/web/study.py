@@ -73,7 +73,11 @@ class StudyPage:
         return call
 
     def _on_exit(self) -> None:
-        self._told(lambda: self.session.pause("page closed") and self._write())()
+        def pause() -> None:
+            if self.session.pause("page closed"):
+                self._write()
+
+        self._told(pause)()
 
     def _told(self, act: Callable[[], Any]) -> Callable[[], None]:
         """Return ``act``, which no page asked for, with a sentence on the page where the log cannot be written."""

@@ -187,7 +187,7 @@ def measure_start(run: Path) -> dict[str, Any]:
     """Start the viewer on a run several times; medians."""
     from playwright.sync_api import sync_playwright
 
-    load, addresses, pictures = os.getloadavg()[0], [], []
+    load, addresses, pictures, cpu = os.getloadavg()[0], [], [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox"]
@@ -205,6 +205,7 @@ def measure_start(run: Path) -> dict[str, Any]:
                 page.goto(found[0])
                 page.wait_for_selector(".pane-Red .picture img[src^='blob:']")
                 pictures.append(time.monotonic() - start)
+                cpu.append(_cpu_s([psutil.Process(viewer.pid)]))
                 page.close()
             finally:
                 viewer.send_signal(signal.SIGINT)
@@ -214,6 +215,7 @@ def measure_start(run: Path) -> dict[str, Any]:
         "address_s": round(statistics.median(addresses), 2),
         "first_picture_s": round(statistics.median(pictures), 2),
         "longest_s": round(max(pictures), 2),
+        "viewer_cpu_s": round(statistics.median(cpu), 2),
         "load": [round(load, 2), round(os.getloadavg()[0], 2)],
     }
 
