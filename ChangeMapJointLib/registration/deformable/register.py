@@ -155,7 +155,7 @@ def register_deformable(
     if start is not None:
         start = smooth_start(start, lungs, grid, rigid)
     levels = _levels(pair, options, device)
-    surface = _LungSurfaces.of(levels) if options.weights.surface else None
+    surface = _LungSurfaces.of(levels, pair) if options.weights.surface else None
     ticks = _Ticks(
         progress,
         [
@@ -223,13 +223,17 @@ class _LungSurfaces:
     distance: SurfaceDistance
 
     @classmethod
-    def of(cls, levels: list[tuple[ScanView, ScanView]]) -> _LungSurfaces | None:
+    def of(cls, levels: list[tuple[ScanView, ScanView]], pair: ScanPair) -> _LungSurfaces | None:
         """Both from the coarsest level that is fine enough.
 
         Both from one level, so that equal scans have equal surfaces. None where a scan shows no surface, only lung.
         """
         fine = [views for views in levels if max(max(view.grid.spacing_mm) for view in views) <= DISTANCE_MM]
-        reference, template = (lung_surface(view) for view in [*fine, levels[-1]][0])
+        scans = (pair.reference, pair.template)
+        reference, template = (
+            lung_surface(view).where_measured(scan.volume)
+            for view, scan in zip([*fine, levels[-1]][0], scans, strict=True)
+        )
         if not len(reference.voxels) or not len(template.voxels):
             return None
         return cls(reference.clear_points(), SurfaceDistance(template))

@@ -8,7 +8,7 @@ or leaves the lungs (an effusion, a collapse, a mass at the wall), count less an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from ChangeMapJointLib.core.compiled import compiled_available
-from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine, nearest_in
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
 from ChangeMapJointLib.registration.pyramid import ScanView
+from ChangeMapJointLib.scan.volume import Volume
 
 POINTS = 8000  # about one for every 16 mm^2 of two lungs
 OUTLIER_MM = 2.0  # on the finest level; a point at this distance pulls a quarter as much as it would otherwise
@@ -48,6 +49,18 @@ class LungSurface:
     lung: NDArray[np.bool_]
     grid: Grid
 
+    def where_measured(self, volume: Volume) -> LungSurface:
+        """Return the surface without the places where not tissue ends the lungs, but a round field of view.
+
+        Args:
+            volume: the scan that the surface was found in.
+        """
+        if volume.unseen is None:
+            return self
+        beside = self.points_mm + max(self.grid.spacing_mm) * self.outwards
+        kept = ~(unseen_at(volume, self.points_mm) | unseen_at(volume, beside))
+        return replace(self, points_mm=self.points_mm[kept], voxels=self.voxels[kept], outwards=self.outwards[kept])
+
     def clear_points(self, count: int = POINTS) -> FloatArray:
         """At most ``count`` of the points, spread evenly; always the same.
 
@@ -66,7 +79,7 @@ def lung_surface(view: ScanView) -> LungSurface:
 
     The share of lung is smoothed a little: in a scan at its own resolution it is 0 or 1, and the surface would be
     stairs. Across a smoothed plane it is the normal distribution, so that its quantile falls evenly with the distance.
-    Where the field of view cuts the lungs there is no surface.
+    Where the sides of the scan cut the lungs there is no surface; see :meth:`LungSurface.where_measured`.
     """
     share = ndimage.gaussian_filter(view.mask.cpu().numpy(), SMOOTH_VOX, mode="nearest")
     lung, cross = share >= 0.5, ndimage.generate_binary_structure(3, 1)
@@ -81,6 +94,15 @@ def lung_surface(view: ScanView) -> LungSurface:
     outwards = -slope / steep[:, None]
     points = view.grid.to_physical(voxels[:, ::-1].astype(float)) - beyond[:, None] * outwards
     return LungSurface(points, voxels, outwards, lung, view.grid)
+
+
+def unseen_at(volume: Volume, points_mm: FloatArray) -> NDArray[np.bool_]:
+    """Return at which points ``[n, 3]`` in mm the scan measured nothing, bool ``[n]``; False outside its grid."""
+    result = np.zeros(len(points_mm), dtype=bool)
+    if volume.unseen is not None:
+        unseen, inside = nearest_in(volume.unseen, volume.grid, points_mm)
+        result[inside] = unseen
+    return result
 
 
 def _quantile(share: NDArray[np.float32]) -> FloatArray:
