@@ -26,14 +26,14 @@ from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
 from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.data_files import read_header_bytes
 from ChangeMapJointLib.io.elastix import looks_like_elastix, read_elastix
-from ChangeMapJointLib.io.itk_transforms import read_itk_transform
-from ChangeMapJointLib.io.mappings import Chain, Dense, Linear, Mapping, Spline
+from ChangeMapJointLib.io.itk_transforms import HDF5, read_itk_transform
+from ChangeMapJointLib.io.mappings import Chain, Dense, Mapping, Spline, checked_linear
 from ChangeMapJointLib.io.nifti import Intent, read_intent
 from ChangeMapJointLib.io.nrrd import frame_of_vectors
 from ChangeMapJointLib.io.read import META, NIFTI, NRRD, read_array
 from ChangeMapJointLib.io.sources import reason_of
 
-MATRICES = (".mat", ".txt", ".tfm", ".xfm", ".h5", ".hdf5", ".hdf")
+MATRICES = (".mat", ".txt", ".tfm", *HDF5)
 FORMATS = (
     "a displacement field (.nrrd, .nii.gz, .mha), an ITK transform (.tfm, .h5, .mat, .txt), "
     "TransformParameters.txt of elastix, or a 4 x 4 matrix"
@@ -108,7 +108,7 @@ def _read(path: Path) -> tuple[Mapping, tuple[Path, ...]]:
     if looks_like_elastix(start):
         return read_elastix(path)
     matrix = _ras_matrix(start) if path.stat().st_size <= MATRIX_BYTES else None
-    return (read_itk_transform(path) if matrix is None else Linear(matrix)), ()
+    return (read_itk_transform(path) if matrix is None else checked_linear(matrix)), ()
 
 
 def _ras_matrix(content: bytes) -> FloatArray | None:
@@ -124,9 +124,8 @@ def _ras_matrix(content: bytes) -> FloatArray | None:
     if numbers.size != 16:
         return None
     matrix = numbers.reshape(4, 4)
-    volume = np.linalg.det(matrix[:3, :3]) if np.isfinite(matrix).all() else np.nan
-    if not (np.allclose(matrix[3], (0, 0, 0, 1)) and 1e-3 < volume < 1e3):
-        raise InputError("4 x 4 numbers that are not an affine matrix", expected="a last row of 0 0 0 1, and no mirror")
+    if not (np.isfinite(matrix).all() and np.allclose(matrix[3], (0, 0, 0, 1))):
+        raise InputError("4 x 4 numbers that are not an affine matrix", expected="a last row of 0 0 0 1")
     moved: FloatArray = LPS_TO_RAS @ matrix @ LPS_TO_RAS
     return moved
 

@@ -226,11 +226,26 @@ def test_files_act_in_their_order(tmp_path: Path) -> None:
 TEXTS = {  # content of a file that cannot be used, and words of the error
     "empty.h5": ("", "an empty file"),
     "words.txt": ("a matrix of words", "not a readable transform file"),
-    "mirror.mat": ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "not an affine matrix"),
+    "mirror.mat": ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "by -1 (left and right are exchanged)"),
     "nan.mat": ("nan " * 16, "not an affine matrix"),
     "field.png": ("x", "unknown file format"),
     "cut.nii.gz": ("x" * 20, "20 bytes"),
     "kind.txt": ('(Transform "SplineKernelTransform")', "SplineKernelTransform"),
+    "minc.xfm": ("MNI Transform File\nTransform_Type = Linear;", "unknown file format"),
+    "part.h5": ("x" * 90, "not a readable transform file, expected a file of HDF5"),
+    "centre.txt": (
+        '(Transform "EulerTransform")\n(TransformParameters 0 0 0 1 2 3)',
+        "0 value(s) in CenterOfRotationPoint, expected 3 numbers",
+    ),
+    "twice.txt": ('(Transform "TranslationTransform")\n' + 2 * "(TransformParameters 1 2 3)\n", "twice"),
+    "versor.txt": (
+        '(Transform "SimilarityTransform")\n(CenterOfRotationPoint 0 0 0)\n(TransformParameters 1 1 0 1 2 3 1)',
+        "a versor of length 1.41",
+    ),
+    "nothing.txt": (
+        f'(Transform "AffineTransform")\n(CenterOfRotationPoint 0 0 0)\n(TransformParameters {12 * " 0"})',
+        "a matrix that multiplies volumes by 0",
+    ),
     "none.txt": ("(FixedImageDimension 3)", "names no Transform"),
     "few.txt": ('(Transform "EulerTransform")\n(TransformParameters 1 2)', "2 value(s) in TransformParameters"),
     "flat.txt": ('(Transform "EulerTransform")\n(FixedImageDimension 2)', "2-D images"),
@@ -274,6 +289,9 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     sitk.WriteTransform(sitk.TranslationTransform(2, (1.0, 2.0)), str(folder / "plane.tfm"))
     one = itk_transform(".tfm")(folder).read_text()
     (folder / "two.tfm").write_text(one + one.partition("\n")[2].replace("#Transform 0", "#Transform 1"))
+    sitk.WriteTransform(sitk.ScaleTransform(3, (1.0, 1.0, -1.0)), str(folder / "mirror.tfm"))
+    composite = itk_composite(folder).read_bytes()
+    (folder / "cut.h5").write_bytes(composite[: len(composite) // 2])
     matlab = itk_transform(".mat")(folder).read_bytes()
     (folder / "two.mat").write_bytes(2 * matlab)
     (folder / "cut.mat").write_bytes(matlab[:-30])
@@ -293,6 +311,8 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "ras": (folder / "ras.nrrd", "vectors in the space right-anterior-superior"),
         "turned": (folder / "turned.nrrd", "vectors in a measurement frame (0,1,0) (1,0,0) (0,0,1)"),
         "two.tfm": (folder / "two.tfm", "2 transforms"),
+        "mirror.tfm": (folder / "mirror.tfm", "by -1 (left and right are exchanged)"),
+        "cut.h5": (folder / "cut.h5", "truncated"),
         "two.mat": (folder / "two.mat", "several transforms"),
         "cut.mat": (folder / "cut.mat", "truncated"),
         "huge.mat": (folder / "huge.mat", "truncated"),
