@@ -26,6 +26,7 @@ from ChangeMapJointLib.synthesis.synthesize import SourceScan, synthesize
 from ChangeMapJointLib.synthesis.truth import read_truth
 from ChangeMapJointLib.training.samples import PairDataset, lesion_masks
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 COARSE = DrawOptions(lesions=(2, 2), in_plane_mm=(3.0, 3.0), slice_mm=(3.0, 5.0), diaphragm_mm=(10.0, 15.0))
 SMOOTH = replace(COARSE, real_share=0.0, sliding_share=0.0)  # a real motion takes as long as the rest of a pair
 FILES = {
