@@ -43,7 +43,7 @@ MATRIX_BYTES = 4096  # of a text with 16 numbers
 # of NIfTI's intents
 NO_INTENT, RAS_DISPLACEMENTS, VECTORS, FNIRT = 0, 1006, 1007, range(2006, 2010)
 UNCLEAR = "which does not say whether it holds mm or voxels, LPS or RAS"
-NIFTYREG = "NREG_TRANS"
+NIFTYREG, NIFTYREG_ANY = "NREG_TRANS", "NREG"  # versions before 1.5 used other names and other numbers
 # NiftyReg's kinds of transforms, in intent_p1
 POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE = 0, 1, 2, 6
 NIFTYREG_DENSE = "convert it with reg_transform -disp"
@@ -194,7 +194,7 @@ def _read_nifti(path: Path) -> Mapping:
         )
     if intent.code in FNIRT:
         raise InputError("a field of FSL fnirt", expected=FORMATS, remedy="convert it to an ITK displacement field")
-    if intent.name == NIFTYREG:
+    if intent.name.startswith(NIFTYREG_ANY):
         return _read_niftyreg(path, intent)
     if intent.code == NO_INTENT and len(intent.sizes) == 5 and intent.sizes[4] == 3:
         raise InputError(
@@ -212,6 +212,8 @@ def _read_nifti(path: Path) -> Mapping:
 
 def _read_niftyreg(path: Path, intent: Intent) -> Mapping:
     """A field or a grid of control points of NiftyReg: in RAS, mostly positions instead of displacements."""
+    if intent.name.strip() != NIFTYREG:
+        raise InputError(f"a transform of an old NiftyReg ({intent.name[:20]})", remedy=NIFTYREG_DENSE)
     kind = int(intent.parameter) if np.isfinite(intent.parameter) else -1
     if kind not in (POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE):
         raise InputError(

@@ -280,6 +280,9 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     velocity = nifti(folder / "velocity.nii.gz", vectors, GRID, kind=5)
     fnirt = nifti(folder / "fnirt.nii.gz", vectors, GRID, code=2006)
     labels = nifti(folder / "labels.nii.gz", vectors, GRID, code=1002)
+    old = nibabel.load(nifti(folder / "new.nii.gz", vectors, GRID, kind=2))
+    old.header["intent_name"] = "NREG_CPP_FILE"
+    nibabel.save(old, folder / "old.nii.gz")
     unnamed = nifti(folder / "unnamed.nii.gz", vectors, GRID, code=0)
     write_nrrd(folder / "space.nrrd", vectors, GRID)
     content = (folder / "space.nrrd").read_bytes()
@@ -307,6 +310,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "velocity": (velocity, "reg_transform -disp"),
         "fnirt": (fnirt, "FSL fnirt"),
         "labels": (labels, "intent code 1002"),
+        "old": (folder / "old.nii.gz", "old NiftyReg (NREG_CPP_FILE); convert it with reg_transform"),
         "unnamed": (unnamed, "without intent code, which does not say"),
         "ras": (folder / "ras.nrrd", "vectors in the space right-anterior-superior"),
         "turned": (folder / "turned.nrrd", "vectors in a measurement frame (0,1,0) (1,0,0) (0,0,1)"),
