@@ -177,7 +177,7 @@ class _Inverse:
 
     def apply(self, points_mm: FloatArray) -> FloatArray:
         if isinstance(self.mapping, Linear):
-            return Linear(np.linalg.inv(self.mapping.matrix)).apply(points_mm)
+            return Linear(np.asarray(np.linalg.inv(self.mapping.matrix), dtype=float)).apply(points_mm)
         return _inverse(self.mapping, points_mm)
 
     def covers(self, points_mm: FloatArray) -> NDArray[np.bool_]:
