@@ -86,7 +86,8 @@ def _doubtful(trust: Node, lungs: BoolArray, grid: Grid, least: float) -> BoolAr
     for start in range(z, z_end, SLAB_VOX):
         stop = min(start + SLAB_VOX, z_end)
         box = slice(start, stop), slice(y, y_end), slice(x, x_end)
-        values = on_grid(array, source, grid.crop((start, y, x), (stop, y_end, x_end)))
+        part = grid.crop((start, y, x), (stop, y_end, x_end))
+        values = array[box] if source.same_as(grid) else on_grid(array, source, part)
         result[box] = lungs[box] & (values < least)
     return result
 

@@ -165,7 +165,7 @@ class Overlay:
         if self._alive() is None:
             self.remove()
         new = self._node is None
-        self._node = node_of(levels, grid, "change", kind="label", node=self._node, hidden=True)
+        self._node = node_of(levels, grid, "change", kind="label", node=self._node, hidden=True, keep=True)
         if new:
             self._colors = level_table(LEVELS)
             self._update_colors()
