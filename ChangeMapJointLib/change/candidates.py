@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from ChangeMapJointLib.change.evidence import ChangeEvidence, Response
 from ChangeMapJointLib.change.regions import IndexArray, Region
+from ChangeMapJointLib.core.filters import label_sizes
 
 _FULL = ndimage.generate_binary_structure(3, 3)
 _HALF = 0.5  # share of the extreme that a voxel of its region reaches
@@ -71,7 +72,7 @@ def faint_candidates(
         extremes += _extremes(response, evidence, least, most=6 * options.most)
     extremes.sort(key=lambda extreme: -extreme.rank)
     owner = _owners(evidence, taken)
-    sizes = np.bincount(owner.ravel()).tolist()
+    sizes = label_sizes(owner).tolist()
     regions: list[Region] = []
     for extreme in extremes:
         if len(regions) == options.most:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.grid import FloatArray, Grid, bounding_box
 
 BoolArray = NDArray[np.bool_]
@@ -110,7 +111,7 @@ def change_regions(
 def _large_components(mask: BoolArray, structure: BoolArray, min_voxels: int) -> NDArray[np.int32]:
     """Labels of the components with at least ``min_voxels`` voxels, 0 elsewhere."""
     labels, count = ndimage.label(mask, structure)
-    large = np.bincount(labels.ravel(), minlength=count + 1) >= min_voxels
+    large = label_sizes(labels, minlength=count + 1) >= min_voxels
     large[0] = False
     labels[~large[labels]] = 0
     return np.asarray(labels, dtype=np.int32)

@@ -28,13 +28,11 @@ class InputIdentity:
     """Which scan a pair was made of.
 
     Attributes:
-        name: of the file or folder, without the folders above it, which are private.
         path_sha256: hash of its whole path, with the series that was picked.
         stat_sha256: hash of the sizes and times of its files: the same means that nothing was written since.
         sha256: of its content, as in ``run.json``; empty until it is known.
     """
 
-    name: str
     path_sha256: str
     stat_sha256: str
     sha256: str = ""
@@ -50,7 +48,7 @@ def identify(path: Path) -> InputIdentity:
     check_inputs([source])
     whole = source.resolve()
     selected = f"{whole}{str(path)[len(str(source)) :]}"
-    return InputIdentity(path.name, _hash(selected), _hash("\n".join(_listing(whole))))
+    return InputIdentity(_hash(selected), _hash("\n".join(_listing(whole))))
 
 
 def content_of(path: Path) -> str:

@@ -79,6 +79,8 @@ def read_record(path: Path) -> PairRecord | None:
             return None
         inputs = values.pop("inputs")
         outputs = {str(name): (int(size), str(sha)) for name, (size, sha) in values.pop("outputs").items()}
+        for one in inputs or ():
+            one.pop("name", None)  # which earlier versions kept
         pair = None if inputs is None else (InputIdentity(**inputs[0]), InputIdentity(**inputs[1]))
         record = PairRecord(**values, inputs=pair, outputs=outputs)
         return record if isinstance(record.figures, dict) and isinstance(record.message, str) else None

@@ -25,6 +25,7 @@ from ChangeMapJointLib.cohort.identity import (
     identify,
     recorded_options_hash,
 )
+from ChangeMapJointLib.cohort.nameless import SIDES, Nameless
 from ChangeMapJointLib.cohort.pairs import CohortPair
 from ChangeMapJointLib.cohort.place import PairPlace
 from ChangeMapJointLib.cohort.record import PairRecord, figures_of, read_record
@@ -76,6 +77,11 @@ class PairTask:
         """Its folder."""
         return PairPlace(self.out, self.pair.id)
 
+    @property
+    def wording(self) -> Nameless:
+        """How its errors are told."""
+        return Nameless(self.pair.reference, self.pair.template, self.out)
+
 
 class OtherScansError(InputError):
     """The pair's folder holds the result of other scans, which stays as it is."""
@@ -117,10 +123,10 @@ def complete_pair(task: PairTask, listener: Listener = ignore_progress) -> TaskO
             return _full(task)
         if isinstance(error, OtherScansError):
             return TaskOutcome(
-                PairRecord(task.pair.id, "refused", str(error))
+                PairRecord(task.pair.id, "refused", task.wording.message(error))
             )  # the record there is that of the others
         if isinstance(error, InputError):
-            return _ended(task, PairRecord(task.pair.id, "refused", str(error)))
+            return _ended(task, PairRecord(task.pair.id, "refused", task.wording.message(error)))
         return _ended(task, _fault(task, error))
 
 
@@ -181,18 +187,18 @@ def _failed(task: PairTask, error: Exception, record: PairRecord, redone: str) -
     if not isinstance(error, InputError):
         record = replace(record, message=_fault(task, error).message)
     elif error.field == "out":
-        record = replace(record, message=str(error))
+        record = replace(record, message=task.wording.message(error))
     else:
         task.place.drop_result()  # of other scans, options or versions, or damaged
-        record = replace(record, status="refused", message=str(error))
+        record = replace(record, status="refused", message=task.wording.message(error))
     return _ended(task, record, redone)
 
 
 def _fault(task: PairTask, error: Exception) -> PairRecord:
     """Keep the traceback of a fault, and put it into words."""
-    words = "ran out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}".splitlines()[0]
+    words = "ran out of memory" if is_out_of_memory(error) else task.wording.message(error)
     with suppress(OSError):
-        task.place.fault_log.write_text(traceback.format_exc(), "utf-8")
+        task.place.fault_log.write_text(task.wording.text(traceback.format_exc()), "utf-8")
     return PairRecord(task.pair.id, "fault", words)
 
 
@@ -241,7 +247,8 @@ def _compare_inputs(task: PairTask, known: PairRecord, inputs: Identities) -> tu
     if known.inputs is None:
         return ("a scan was missing" if known.status == "refused" else ""), inputs
     changed, current = [], []
-    for path, before, now in zip((task.pair.reference, task.pair.template), known.inputs, inputs, strict=True):
+    paths = task.pair.reference, task.pair.template
+    for side, path, before, now in zip(SIDES, paths, known.inputs, inputs, strict=True):
         if (before.path_sha256, before.stat_sha256) == (now.path_sha256, now.stat_sha256):
             current.append(replace(now, sha256=before.sha256))
             continue
@@ -251,11 +258,11 @@ def _compare_inputs(task: PairTask, known: PairRecord, inputs: Identities) -> tu
             continue
         if before.path_sha256 != now.path_sha256 and known.status == "done" and not task.overwrite:
             raise OtherScansError(
-                f"holds the result of another scan, {before.name}, and not of {path.name}",
+                f"holds the result of another scan than {side}",
                 field=task.place.folder,
                 remedy=("give another folder, another id, or ", Argument("overwrite", True)),
             )
-        changed.append(f"{now.name} was changed")
+        changed.append(f"{side} was changed")
     return ", ".join(changed), (current[0], current[1])
 
 

@@ -19,6 +19,7 @@ from ChangeMapJointLib.comparison.result import Maps, Result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
+from ChangeMapJointLib.core.parallel import run_both
 from ChangeMapJointLib.core.progress import Progress
 from ChangeMapJointLib.core.resample import resample, sample_array
 from ChangeMapJointLib.registration import quality
@@ -48,17 +49,25 @@ class RegistrationCheck:
 
 @dataclass(frozen=True)
 class WarpedTemplate:
-    """The template on the reference's grid.
+    """The template on the reference's grid, and how it differs from the reference.
 
     Attributes:
         hu: T(y) in HU, int16.
         lungs: M_T(y), the warped lung mask, bool.
         shared: voxels that both scans measured, bool.
+        compared: where the two are compared, bool: R's lungs, and T(y)'s beyond them by more than a thin rim.
+        difference: CM_seq or CM_diff, float32 [0, 1].
+        signed_hu: R - T(y) at equal resolution, int16.
+        jacobian: det grad y, float32, on the field's grid.
     """
 
     hu: NDArray[np.int16]
     lungs: NDArray[np.bool_]
     shared: NDArray[np.bool_]
+    compared: NDArray[np.bool_]
+    difference: NDArray[np.float32]
+    signed_hu: NDArray[np.int16]
+    jacobian: NDArray[np.float32]
 
 
 def assess_rigid(pair: ScanPair, rigid: RigidAlignment, stages: Stages) -> Result:
@@ -88,14 +97,16 @@ def assess_deformable(
     registration = output.registration
     field = registration.field
     with stages.stage("check") as progress:
-        check = check_registration(pair, output, config, fallback, progress)
-        pair.clear_cache()
+        check, warped = _check_and_warp(pair, output, config, fallback, progress)
     with stages.stage("warp"):
-        warped, maps = warp_and_map(pair, output, check.trust, fallback)
+        maps = make_maps(warped, output, check.trust)
     with stages.stage("findings"):
         evidence = change_evidence(pair, maps, field, warped.lungs)
-        findings = judge_changes(evidence, lowest=METHODS[config.method].candidates, options=config.findings)
-        verdict = quality.assess_quality(_figures(pair, rigid, registration, output.matches, maps, warped, check))
+        findings, figures = run_both(
+            lambda: judge_changes(evidence, lowest=METHODS[config.method].candidates, options=config.findings),
+            lambda: _figures(pair, rigid, registration, output.matches, maps, warped, check),
+        )
+        verdict = quality.assess_quality(figures)
         if output.given is not None:
             verdict = output.given.on_verdict(verdict)
         unseen = _not_seen(evidence, warped, verdict, config)
@@ -130,14 +141,30 @@ def check_registration(
     return RegistrationCheck(error, trust_map(evidence, field, pair.template.grid, options=config.trust))
 
 
-def warp_and_map(
-    pair: ScanPair, output: MethodOutput, trust: NDArray[np.float32], fallback: DeviceFallback
-) -> tuple[WarpedTemplate, Maps]:
-    """Warp T to T(y), and compute the method's maps from R and T(y) at equal resolution."""
+def _check_and_warp(
+    pair: ScanPair, output: MethodOutput, config: RunConfig, fallback: DeviceFallback, progress: Progress
+) -> tuple[RegistrationCheck, WarpedTemplate]:
+    """Check y while the template is warped: the check has parts that only one core can work on."""
+    said: list[tuple[float, str]] = [(0.0, "")]
+
+    def note(fraction: float, message: str = "") -> None:
+        said.append((fraction, message))
+
+    check, warped = run_both(
+        lambda: check_registration(pair, output, config, fallback, note),
+        lambda: warp_template(pair, output, fallback),
+        lambda: progress(*said[-1]),
+    )
+    pair.clear_cache()
+    return check, warped
+
+
+def warp_template(pair: ScanPair, output: MethodOutput, fallback: DeviceFallback) -> WarpedTemplate:
+    """Warp T to T(y), and compare R with T(y) at equal resolution."""
     reference, template, field = pair.reference, pair.template, output.registration.field
     warped = round_to_hu(_warp(template.array, pair, field, fallback, outside=NOT_SCANNED_HU))
     lungs_warped = warp(template.mask, template.grid, reference.grid, field) >= 0.5
-    lungs = lungs_of_both(reference.mask, lungs_warped, reference.grid)
+    compared = lungs_of_both(reference.mask, lungs_warped, reference.grid)
     reference_hu, template_hu = match_voxel_blur(
         reference.array,
         reference.grid,
@@ -147,16 +174,24 @@ def warp_and_map(
         template_unseen=unseen_mask(template.volume),
     )
     warped_hu = _warp(template_hu, pair, field, fallback, outside=np.nan)
-    difference, signed = change_map(reference_hu, warped_hu, lungs), signed_change(reference_hu, warped_hu)
-    shared = np.isfinite(warped_hu) & np.isfinite(reference_hu)
-    del warped_hu, reference_hu, template_hu
-    jacobian = field.jacobian_determinant()
+    return WarpedTemplate(
+        warped,
+        lungs_warped,
+        np.isfinite(warped_hu) & np.isfinite(reference_hu),
+        compared,
+        change_map(reference_hu, warped_hu, compared),
+        signed_change(reference_hu, warped_hu),
+        field.jacobian_determinant(),
+    )
+
+
+def make_maps(warped: WarpedTemplate, output: MethodOutput, trust: NDArray[np.float32]) -> Maps:
+    """Make the method's maps."""
+    others = warped.signed_hu, warped.jacobian, trust, warped.compared
     if output.learned is None:
-        maps = Maps(difference, signed, jacobian, trust, lungs)  # CM_seq
-    else:
-        learned = np.where(lungs, output.learned, np.float32(0))
-        maps = Maps(difference * learned, signed, jacobian, trust, lungs, difference, learned)  # CM_comb
-    return WarpedTemplate(warped, lungs_warped, shared), maps
+        return Maps(warped.difference, *others)  # CM_seq
+    learned = np.where(warped.compared, output.learned, np.float32(0))
+    return Maps(warped.difference * learned, *others, warped.difference, learned)  # CM_comb
 
 
 def warp_rigidly(pair: ScanPair) -> NDArray[np.float32]:

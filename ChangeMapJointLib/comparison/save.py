@@ -59,7 +59,7 @@ def save_result(
     with run_folder(out, overwrite=overwrite) as folder:
         with stages.stage("write") as progress:
             names = shown_names(inputs, keep_names=keep_names)
-            record = provenance(result, inputs, stages.reports, names, notices)
+            record = provenance(result, inputs, stages.reports, names, notices, keep_names=keep_names)
             page = content_of_result(result, inputs, record, names, notices=notices, attribution=attribution)
             progress(0.1)
             _write_together(
@@ -212,15 +212,20 @@ def provenance(
     stages: list[StageReport],
     names: tuple[str, str],
     notices: tuple[str, ...] = (),
+    *,
+    keep_names: bool = False,
 ) -> dict[str, Any]:
-    """Return the content of ``run.json``; ``names`` are those of the scans, see :func:`shown_names`."""
+    """Return the content of ``run.json``; ``names`` are those of the scans, see :func:`shown_names`.
+
+    Descriptions of the series, which are free text, are kept only with ``keep_names``.
+    """
     registration, record, pair = result.registration, result.record, result.pair
     return {
         "schema": run_files.SCHEMA,
         "research_use_only": "Research use, not a medical device.",
         "started": record.started.isoformat(timespec="seconds"),
-        "reference": _input(names[0], inputs[0], pair.reference.volume),
-        "template": _input(names[1], inputs[1], pair.template.volume),
+        "reference": _input(names[0], inputs[0], pair.reference.volume, keep_names),
+        "template": _input(names[1], inputs[1], pair.template.volume, keep_names),
         "gate": json_value(result.gate),
         "notices": list(dict.fromkeys((*notices, *synthetic_notice(result)))),
         "notes": [*result.gate.sentences, *all_notes(result)],
@@ -249,7 +254,8 @@ def _rigid(rigid: RigidAlignment) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
+def _input(name: str, scan: Input, volume: Volume, keep_names: bool) -> dict[str, Any]:
+    acquisition = replace(volume.acquisition, patient_key=None)
     return {
         "name": name,
         "sha256": scan.sha256,
@@ -257,7 +263,7 @@ def _input(name: str, scan: Input, volume: Volume) -> dict[str, Any]:
         "voxels_sha256": voxels_sha256(volume.array),
         "size": list(volume.grid.size),
         "spacing_mm": list(volume.grid.spacing_mm),
-        "acquisition": asdict(replace(volume.acquisition, patient_key=None)),
+        "acquisition": asdict(acquisition if keep_names else replace(acquisition, series_description=None)),
         "notes": list(volume.notes),
     }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.grid import Grid, Vector3
 from ChangeMapJointLib.core.resample import resample
 
@@ -59,7 +60,7 @@ def find_swallowed(field: DisplacementField, lungs: NDArray[np.bool_], grid: Gri
     for sign in (-1, 1):
         labels, count = ndimage.label(sign * excess > LEAST_LOG, np.ones((3, 3, 3)))
         numbers = np.arange(1, count + 1)
-        volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * own.voxel_volume_ml
+        volumes = label_sizes(labels, minlength=count + 1)[1:] * own.voxel_volume_ml
         for number in numbers[volumes >= LEAST_ML]:
             voxels = np.argwhere(labels == number)
             x, y, z = (round(float(v), 1) for v in own.to_physical(voxels.mean(axis=0)[::-1]))

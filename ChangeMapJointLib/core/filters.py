@@ -20,6 +20,7 @@ SpacingZYX = float | tuple[float, float, float]  # mm along every axis, or along
 Level = NDArray[np.float32]
 
 _CHUNK = 64 * 1024  # voxels
+_COUNTED = 1024 * 1024  # voxels at a time
 _FAR = np.float32(1e8)  # mm^2, beyond any distance in a scan
 IN_PLANE = np.stack([np.zeros((3, 3)), ndimage.generate_binary_structure(2, 1), np.zeros((3, 3))]).astype(bool)
 
@@ -136,10 +137,28 @@ def close_level(level: Level, radius_mm: float, spacing_mm: float) -> Level:
     return np.minimum(closed[pad:-pad, pad:-pad, pad:-pad], level)
 
 
+def label_sizes(labels: NDArray[np.integer], minlength: int = 0) -> NDArray[np.intp]:
+    """Count the voxels of each label, as ``np.bincount`` of a volume without its copy in 64 bits.
+
+    Args:
+        labels: not negative, any shape.
+        minlength: length of the result at least.
+
+    Examples:
+        >>> label_sizes(np.array([[0, 2], [2, 0]], np.uint8)).tolist()
+        [2, 0, 2]
+    """
+    sizes = np.zeros(max(minlength, int(labels.max(initial=0)) + 1), dtype=np.intp)
+    step = max(_COUNTED * len(labels) // max(labels.size, 1), 1)
+    for first in range(0, len(labels), step):
+        sizes += np.bincount(labels[first : first + step].ravel(), minlength=len(sizes))
+    return sizes
+
+
 def largest_component(mask: Mask) -> Mask:
     """Return the largest face-connected component of ``mask``; all False where it is empty."""
     labels, _ = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel())
+    sizes = label_sizes(labels)
     sizes[0] = 0
     largest: Mask = (labels == sizes.argmax()) & mask
     return largest

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 TICK_S = 0.1
@@ -53,6 +55,14 @@ def run_parallel(calls: Sequence[Callable[[], T]], tick: Callable[[], None]) -> 
                 break
         results += [call.result(tick) for call in group]
     return results
+
+
+def run_both(first: Callable[[], A], second: Callable[[], B], tick: Callable[[], None] = lambda: None) -> tuple[A, B]:
+    """Run two calls that return different things as :func:`run_parallel` does."""
+    ones: list[A] = []
+    others: list[B] = []
+    run_parallel([lambda: ones.append(first()), lambda: others.append(second())], tick)
+    return ones[0], others[0]
 
 
 class _Call(Generic[T]):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.grid import Grid, Vector3
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
@@ -172,7 +173,7 @@ def match_findings(
         )
     result = match_labels(labels, truth, grid, inside=inside, rule=rule)
     kind_of = {f.id: f.kind for f in findings}
-    sizes = np.bincount(labels.ravel())
+    sizes = label_sizes(labels)
     kinds = {
         c.id: (c.kind, kind_of[max(result.hits[c.id], key=lambda number: sizes[number])])
         for c in truth
@@ -209,7 +210,7 @@ def match_labels(
     if labels.shape != grid.shape:
         raise InputError(f"found shape {labels.shape}", field="labels", expected=f"the reference's {grid.shape}")
     rule = rule or HitRule()
-    sizes = np.bincount(labels.ravel()) if sizes is None else sizes
+    sizes = label_sizes(labels) if sizes is None else sizes
     changed = [c for c in truth if c.is_change]
     regions = regions if regions is not None else [change_region(c, grid, inside=inside) for c in changed]
     by_id = {region.id: _hits(labels, sizes, region, grid, rule) for region in regions}

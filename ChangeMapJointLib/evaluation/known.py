@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from ChangeMapJointLib.change.method_table import SMALLEST_REGION_VOX
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3
 from ChangeMapJointLib.evaluation.cases import Case
 from ChangeMapJointLib.evaluation.detection import ChangeRegion
@@ -302,7 +303,7 @@ def _outlines(path: Path | None) -> dict[int, tuple[Outline, float]]:
     labels, grid = read_labels(path)
     if int(labels.max()) == 1:  # perhaps a mask of all lesions
         parts, _ = ndimage.label(labels, np.ones((3, 3, 3)))
-        large = int((np.bincount(parts.ravel())[1:] >= SMALLEST_REGION_VOX).sum())
+        large = int((label_sizes(parts)[1:] >= SMALLEST_REGION_VOX).sum())
         if large > 1:
             raise InputError(
                 f"holds one label in {large} separate parts",
@@ -310,7 +311,7 @@ def _outlines(path: Path | None) -> dict[int, tuple[Outline, float]]:
                 expected="a number of its own for every lesion, the same in both scans",
                 remedy="label the lesions from 1 (one lesion in several parts: from 2)",
             )
-    sizes = np.bincount(labels.ravel())
+    sizes = label_sizes(labels)
     outlines = mask_outlines(labels, grid)
     return {number: (outline, float(sizes[number]) * grid.voxel_volume_ml) for number, outline in outlines.items()}
 

@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ChangeMapJointLib.change.method_table import SMALLEST_REGION_VOX
+from ChangeMapJointLib.core.filters import label_sizes
 
 SPARSE_FRACTION = 0.01  # of all voxels; above it, labelling the whole volume is faster
 
@@ -18,7 +19,7 @@ SPARSE_FRACTION = 0.01  # of all voxels; above it, labelling the whole volume is
 def connected_regions(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Label the connected regions (26 neighbours) of at least 5 voxels from 1, int32 ``[z, y, x]``."""
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)), output=np.int32)
-    keep = np.bincount(labels.ravel(), minlength=count + 1) >= SMALLEST_REGION_VOX
+    keep = label_sizes(labels, minlength=count + 1) >= SMALLEST_REGION_VOX
     keep[0] = False
     numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     kept: NDArray[np.int32] = numbers[labels]
@@ -46,7 +47,7 @@ class MapRegions:
         voxels = np.flatnonzero(mask)
         if len(voxels) > SPARSE_FRACTION * mask.size:
             labels = connected_regions(mask)
-            return labels, np.bincount(labels.ravel())
+            return labels, label_sizes(labels)
         position = np.stack(np.unravel_index(voxels, mask.shape), axis=1) @ self.strides + self.strides.sum()
         self.number[position] = np.arange(len(voxels))
         neighbours = [self.number[position + step] for step in self.neighbours]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, nearest_parallel, resample_parallel
+from ChangeMapJointLib.core.filters import Mask, label_sizes, nearest_parallel, resample_parallel
 from ChangeMapJointLib.core.grid import Grid, bounding_box
 from ChangeMapJointLib.core.hu import METAL_HU, NOT_SCANNED_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.scan.beside_lung import SMALL_SHARE
@@ -125,7 +125,7 @@ def between_lungs(mask: Mask) -> Mask:
 
 def _is_one_lung(labels: NDArray[np.uint8]) -> bool:
     """Return whether one lung is missing or very small."""
-    smaller, larger = sorted(np.bincount(labels.ravel(), minlength=3)[1:3])
+    smaller, larger = sorted(label_sizes(labels, minlength=3)[1:3])
     return bool(smaller < SMALL_SHARE * larger)
 
 
@@ -135,7 +135,7 @@ def _near_spine(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     if not _is_one_lung(labels):
         (_, _, x0), (_, _, x1) = bounding_box(labels > 0)
         return np.asarray(np.abs(columns - (x0 + x1 - 1) / 2) <= NEAR_SPINE * (x1 - x0) / 2)
-    voxels = np.bincount(labels.ravel(), minlength=3)
+    voxels = label_sizes(labels, minlength=3)
     large = RIGHT if voxels[RIGHT] >= voxels[LEFT] else LEFT
     (_, _, x0), (_, _, x1) = bounding_box(labels == large)
     away = columns - (x1 - 1) if large == RIGHT else x0 - columns
@@ -212,7 +212,7 @@ def _left_right(hu: NDArray[np.float32], mask: Mask, view: ChestView, back: int)
     right, left = mask[:, :, :x], mask[:, :, x:]
     smaller, larger = sorted((int(right.sum()), int(left.sum())))
     sections = mask.sum(axis=(1, 2))
-    labelled = np.bincount(view.lungs.ravel(), minlength=3)[1:3]  # one lung alone may lie on both sides of the column
+    labelled = label_sizes(view.lungs, minlength=3)[1:3]  # one lung alone may lie on both sides of the column
     if (
         min(smaller / max(larger, 1), labelled.min() / max(labelled.max(), 1)) < EQUAL
         or sections[0] > CUT * sections.max()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, dilate, erode, largest_component, opening
+from ChangeMapJointLib.core.filters import Mask, dilate, erode, label_sizes, largest_component, opening
 from ChangeMapJointLib.core.grid import bounding_box
 from ChangeMapJointLib.core.hu import GAS_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.lungs.junction import junction_surface
@@ -83,7 +83,7 @@ def split_lungs(hu: Hu, air: Mask, middle_vox: float, *, in_chest: bool, spacing
         spacing_mm: voxel size of ``hu``.
     """
     labels, _ = ndimage.label(air)
-    ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
+    ml = label_sizes(labels) * spacing_mm**3 / 1000
     ml[0] = 0
     largest_space = f"{ml.max(initial=0) / 1000:.2f} l"
     on_right = np.arange(hu.shape[2]) < junction_surface(hu, air, middle_vox, spacing_mm)[:, :, None]
@@ -276,7 +276,7 @@ def _attached_bowel(lung: Mask, hu: Hu, spacing_mm: float) -> Mask:
     to contain true gas count as well.
     """
     labels, _ = ndimage.label(lung & (hu < _WALL_HU))
-    sizes_ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
+    sizes_ml = label_sizes(labels) * spacing_mm**3 / 1000
     sizes_ml[0] = 0
     main = labels == sizes_ml.argmax()
     bowel = np.zeros(lung.shape, dtype=bool)

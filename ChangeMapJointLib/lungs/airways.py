@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, dilate, erode, label_slices, opening
+from ChangeMapJointLib.core.filters import Mask, dilate, erode, label_sizes, label_slices, opening
 
 _LUMEN_HU = -700.0  # every trachea is darker than this, including partial volume
 _AREA_MM2 = (40.0, 800.0)  # lumen of a child's trachea, and of a wide carina
@@ -58,7 +58,7 @@ def find_airways(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacin
 def _trachea(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm: float) -> Mask | None:
     """The longest stack of round dark spots near the middle: the lumen above the carina; None where there is none."""
     labels, count = label_slices(inside & (hu < _LUMEN_HU))
-    area_mm2 = np.bincount(labels.ravel(), minlength=count + 1) * spacing_mm**2
+    area_mm2 = label_sizes(labels, minlength=count + 1) * spacing_mm**2
     round_spot = np.zeros(count + 1, dtype=bool)
     columns = np.flatnonzero(inside.any(axis=(0, 1)))
     if columns.size == 0:

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import IN_PLANE, Mask, fill_slices, label_slices, largest_component, opening
+from ChangeMapJointLib.core.filters import (
+    IN_PLANE,
+    Mask,
+    fill_slices,
+    label_sizes,
+    label_slices,
+    largest_component,
+    opening,
+)
 
 Hu = NDArray[np.float32]
 
@@ -56,7 +64,7 @@ def inside_body(hu: Hu, unseen: Mask, air_hu: float, spacing_mm: float, *, stric
     lung = _open_lung(hu, ~inside & ~unseen & air, body, opening(enclosed, _LUNG_MM, spacing_mm), spacing_mm)
     if lung.any():
         spaces, count = ndimage.label(lung | enclosed)
-        voxels = np.bincount(spaces.ravel(), minlength=count + 1)
+        voxels = label_sizes(spaces, minlength=count + 1)
         lung &= (voxels > _LEAST_SHARE * inside.sum())[spaces]
     return inside | lung
 
@@ -69,7 +77,7 @@ def _open_lung(hu: Hu, open_air: Mask, body: Mask, enclosed: Mask, spacing_mm: f
     view inside the chest, body on two sides is enough.
     """
     labels, count = label_slices(open_air)
-    area = np.bincount(labels.ravel(), minlength=count + 1)
+    area = label_sizes(labels, minlength=count + 1)
     area[0] = 0
     inner = np.flatnonzero(ndimage.binary_erosion(open_air, IN_PLANE, iterations=_CORE_VOX, border_value=1))
     sampled = inner[(area[labels.ravel()[inner]] < _EVERY_VOXEL) | (inner % _STEP == 0)]  # enough for medians

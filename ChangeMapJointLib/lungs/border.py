@@ -12,6 +12,7 @@ from ChangeMapJointLib.core.filters import (
     close_level,
     dilate,
     erode,
+    label_sizes,
     mask_level,
     opening,
     surface_level,
@@ -123,7 +124,7 @@ def fill_mouths(level: Level, aerated: Mask, hu: Hu, *, radius_mm: float, spacin
     filled = (level < 0) & ~aerated
     dents, count = ndimage.label(filled & (hu > SOFT_TISSUE_HU) & (hu < BONE_OR_VESSEL_HU))
     outside = ndimage.binary_dilation(level >= 0)
-    sizes_ml = np.bincount(dents.ravel(), minlength=count + 1) * spacing_mm**3 / 1000
+    sizes_ml = label_sizes(dents, minlength=count + 1) * spacing_mm**3 / 1000
     wanted = (sizes_ml >= _DENT_ML) & (sizes_ml <= _MOUTH_ML)
     at_wall = np.zeros(count + 1, dtype=bool)
     at_wall[dents[outside & (dents > 0)]] = True
@@ -186,7 +187,7 @@ def widen_mass(level: Level, mass: Mask, hu: Hu, thorax: Mask, *, margin_mm: flo
 def _thick_parts(hollow: Mask, least_ml: float, spacing_mm: float) -> Mask:
     """The parts of ``hollow`` that keep at least ``least_ml`` when they are eroded by ``_CORE_MM``."""
     labels, _ = ndimage.label(erode(hollow, _CORE_MM, spacing_mm))
-    sizes_ml = np.bincount(labels.ravel()) * spacing_mm**3 / 1000
+    sizes_ml = label_sizes(labels) * spacing_mm**3 / 1000
     sizes_ml[0] = 0
     core = (sizes_ml >= least_ml)[labels]
     return dilate(core, _CORE_MM + 2 * spacing_mm, spacing_mm) & hollow

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.core.filters import Mask, largest_component, opening
+from ChangeMapJointLib.core.filters import Mask, label_sizes, largest_component, opening
 from ChangeMapJointLib.core.hu import GAS_HU, SOFT_TISSUE_HU
 from ChangeMapJointLib.lungs.hull import axial_hull
 
@@ -52,7 +52,7 @@ def lung_faults(hu: Hu, labels: NDArray[np.uint8], spacing_mm: float) -> tuple[s
     Returns:
         One phrase for each reason; empty when the mask is plausible.
     """
-    ml = np.bincount(labels.ravel(), minlength=3)[1:3] * spacing_mm**3 / 1000
+    ml = label_sizes(labels, minlength=3)[1:3] * spacing_mm**3 / 1000
     faults = []
     if ml.sum() > LARGEST_ML:
         faults.append(f"lungs of {ml.sum() / 1000:.1f} l, at most {LARGEST_ML / 1000:.0f} l are possible")

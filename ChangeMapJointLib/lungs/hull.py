@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, label_slices
+from ChangeMapJointLib.core.filters import Mask, label_sizes, label_slices
 
 _DIRECTIONS = 32  # a hull of 32 half-planes is too wide by 0.5 % of the lung's radius
 _NEAR_VOX = 4  # distance that counts as on the hull of the thorax; at the back, the spine keeps the hull off the lungs
@@ -93,13 +93,13 @@ def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing
     mouths, to_mouth = _mean(distance, mouth[z, y, x], count)
     _, to_bottom = _mean(distance, bottom[z, y, x], count)
     _, on_hull = _mean(on_thorax[z, y, x], mouth[z, y, x], count)
-    shallow = np.bincount(pieces.ravel(), minlength=count + 1) < _SHALLOW_VOX * mouths
+    shallow = label_sizes(pieces, minlength=count + 1) < _SHALLOW_VOX * mouths
     costal = (on_hull > _ON_HULL) & (shallow | (to_mouth > to_bottom))
     rows, columns = middles.astype(int).T
     costal[pieces[np.arange(len(middles)), rows, columns]] = False  # the organ that the lung surrounds
     costal[0] = False
     dents, _ = ndimage.label(costal[pieces])
-    large = np.bincount(dents.ravel()) * spacing_mm**3 / 1000 >= _LEAST_ML
+    large = label_sizes(dents) * spacing_mm**3 / 1000 >= _LEAST_ML
     large[0] = False
     large_dents: NDArray[np.bool_] = large[dents]
     return large_dents

@@ -171,8 +171,7 @@ def _attempt(volume: Volume, options: LungOptions, progress: Progress, *, strict
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     view, _ = volume.grid.lps_view(labels)
     _write_labels(view, grid, levels, work)
-    voxels = np.bincount(labels.ravel(), minlength=3)
-    right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
+    right_ml, left_ml = (float(np.count_nonzero(labels == side) * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
     lungs_ml = {RIGHT: right_ml, LEFT: left_ml}
     unseen = volume.unseen if volume.unseen is None else volume.grid.lps_view(volume.unseen)[0]
     beside = beside_larger_lung(view, grid, unseen)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.grid import Grid
 
 RIGHT, LEFT = 1, 2  # labels; the patient's sides
@@ -46,7 +47,7 @@ class Lungs:
         if labels.shape != grid.shape:
             raise ValueError(f"Lungs 'labels' must have the grid's shape {grid.shape}, got {labels.shape}")
         sides = np.asarray(labels).astype(np.uint8)
-        voxels = np.bincount(sides.ravel(), minlength=3)
+        voxels = label_sizes(sides, minlength=3)
         right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
         return cls(sides, grid, right_ml, left_ml)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.hu import LOWEST_HU, NOT_SCANNED_HU
 from ChangeMapJointLib.scan.volume import Volume
 
@@ -196,5 +197,5 @@ def _seeded_patches(mask: Mask, seeds: list[Mask]) -> Mask | None:
     for k, seed in enumerate(seeds):
         joined[(labels if seed.ndim == 2 else edges[k])[seed]] = True
     joined[0] = False
-    joined &= np.bincount(labels.ravel(), minlength=count + 1) >= min(_LEAST_VOX, mask.size)
+    joined &= label_sizes(labels, minlength=count + 1) >= min(_LEAST_VOX, mask.size)
     return joined[labels] if joined.any() else None

@@ -15,7 +15,7 @@ from judge_pairs import Case
 from ChangeMapJointLib.change.judged import MeasuredCandidates, measure_candidates
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.change.naming import classify_change
-from ChangeMapJointLib.comparison.assess import change_evidence, warp_and_map
+from ChangeMapJointLib.comparison.assess import change_evidence, make_maps, warp_template
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.methods import MethodOutput
 from ChangeMapJointLib.core.displacement import warp
@@ -88,7 +88,8 @@ def measure(made: dict[str, Any], run: dict[str, Any]) -> tuple[MeasuredCandidat
     scans = [Scan(volume, lungs) for volume, lungs in zip(made["volumes"], made["lungs"], strict=True)]
     pair, fallback = ScanPair(*scans, made["rigid"]), DeviceFallback(torch.device("cpu"))
     output = MethodOutput(run["registration"], run["matches"])
-    warped, maps = warp_and_map(pair, output, run["trust"], fallback)
+    warped = warp_template(pair, output, fallback)
+    maps = make_maps(warped, output, run["trust"])
     field = run["registration"].field
     evidence = change_evidence(pair, maps, field, warped.lungs)
     measured = measure_candidates(evidence, lowest=METHODS["sequential"].candidates)

@@ -38,6 +38,9 @@ POISON = {  # what a hospital's headers may hold beside what an object is filed 
     "StationName": "POISONSTATION",
     "PatientTelephoneNumbers": "0815-4711",
     "DeviceSerialNumber": "POISON-SN",
+    "ContrastBolusAgent": "80 ml for poisonpatient",
+    "ProtocolName": "poisonprotocol",
+    "OtherPatientIDs": "POISON-2",
 }
 
 

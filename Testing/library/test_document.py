@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import unicodedata
@@ -29,6 +30,7 @@ from ChangeMapJointLib.export.document import typefaces
 from ChangeMapJointLib.export.document.content import Decision, DocumentContent, Identity, read_document
 from ChangeMapJointLib.export.document.fhir import fhir
 from ChangeMapJointLib.export.document.pdf import make_pdf, write_pdf
+from ChangeMapJointLib.export.document.time_points import DiameterTrack, TimePoints
 from ChangeMapJointLib.export.document.typefaces import markup
 from ChangeMapJointLib.export.list_words import RIGID_ONLY
 from ChangeMapJointLib.export.report import render_report
@@ -157,6 +159,38 @@ def test_decisions_of_the_reader_are_in_every_form(run, tmp_path):
     assert 2 <= pages.count(b"/Type /Page\n") <= 4
     assert content.decisions[1].comment == "a vessel"
     assert len(fhir(content)["entry"]) == 2  # the report, and the finding that is left
+
+
+@needs_poppler
+@pytest.mark.parametrize("letter", [False, True])
+@pytest.mark.parametrize("count", [8, 30, 200])
+def test_however_much_there_is_to_say_it_has_four_pages_and_no_decision_is_lost(run, tmp_path, count, letter):
+    content = read_document(run)
+    first, second = content.entries
+    entries = [{**(first if number % 2 else second), "id": number} for number in range(1, count + 1)]
+    reasons = ["The registration is uncertain for a reason that needs a line or two to be told in full. " * 4] * 20
+    quality = {**content.records["quality"], "quality": {**content.quality, "reasons": reasons}}
+    records = {**content.records, "findings": {**content.records["findings"], "findings": entries}, "quality": quality}
+    words = {
+        n: Decision("rejected" if n % 3 else "accepted", f"comment {n}: " + "word " * 100) for n in range(2, count)
+    }
+    pictures = {entry["id"]: content.pictures[2 - entry["id"] % 2] for entry in entries[:8]}
+    full = replace(content, records=records, decisions=words, pictures=pictures)
+    points = TimePoints(
+        tuple(f"20{n}-01-01" for n in range(10, 25)),
+        tuple(DiameterTrack(f"Lesion {n}", (10.0 + n,) * 15) for n in range(1, 31)),
+    )
+    write_pdf(tmp_path / "a.pdf", full, letter=letter, time_points=points)
+    pages = pdf_text(tmp_path / "a.pdf", "-layout").split("\f")[:-1]
+    text = " ".join(" ".join(pages).split())
+    assert 2 <= len(pages) <= 4
+    for said in ("Read by (name), date, signature", content.sha256, "Lesion 30 (target)", "comment 2:", "2024-01-01"):
+        assert said in text
+    decided = " ".join(re.findall(r"Also (?:accepted|rejected): ([^.]+)\.", text)).replace(",", "")
+    ranges = [(int(a), int(b or a)) for a, b in re.findall(r"(\d+)(?: to (\d+))?", decided)]
+    told = {number for low, high in ranges for number in range(low, high + 1)}
+    told |= {int(n) for n in re.findall(r"Finding (\d+) (?:accepted|rejected)", text)}
+    assert told == set(words)
 
 
 def test_fhir_is_valid_and_holds_the_figures(run, sample):

@@ -19,7 +19,7 @@ from test_cli import changemap
 import ChangeMapJointLib as cmj
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison import steps
-from ChangeMapJointLib.comparison.assess import warp_and_map
+from ChangeMapJointLib.comparison.assess import make_maps, warp_template
 from ChangeMapJointLib.comparison.config import config_from
 from ChangeMapJointLib.comparison.device_fallback import DeviceFallback
 from ChangeMapJointLib.comparison.given import (
@@ -197,7 +197,7 @@ def test_growth_that_a_field_deforms_away_comes_back(known: KnownPair) -> None:
         y = output.registration.field
         shares[refine] = float(warp(lesion, *grids, y).sum()) / true
         trust = np.ones(y.grid.shape, np.float32)
-        maps[refine] = float(warp_and_map(pair, output, trust, device)[1].change_map[grown].mean())
+        maps[refine] = float(make_maps(warp_template(pair, output, device), output, trust).change_map[grown].mean())
         assert output.given is not None
         assert len(output.given.swallowed) == 1
         place = output.given.swallowed[0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ pytest.importorskip("highdicom", reason="highdicom, of the extra dicom, is not i
 pytest.importorskip("pynetdicom", reason="pynetdicom, of the extra dicom, is not installed")
 
 from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.cohort.nameless import Nameless
 from ChangeMapJointLib.cohort.overview import write_overview
 from ChangeMapJointLib.cohort.record import PairRecord, figures_of
 from ChangeMapJointLib.cohort.table import write_cohort_table
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.reading_file import ReadingFile
 
 FOLDER = "Poisonfolder"
@@ -58,6 +62,11 @@ def files(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
 
 
+def unpacked(content: bytes) -> bytes:
+    """A file with the pictures of a page behind it."""
+    return b"\n".join([content, *map(base64.b64decode, re.findall(rb"base64,([A-Za-z0-9+/=]+)", content))])
+
+
 def changemap(*words: object) -> str:
     answer = CliRunner().invoke(app, [str(word) for word in words])
     assert answer.exit_code == 0, answer.output
@@ -73,10 +82,9 @@ def pdf_text(path: Path) -> str:
 
 
 def test_the_folder_of_a_run(poisoned):
-    """It keeps the series' description, without the patient's name. What the command tells: see test_archive."""
-    kept = replace(poisoned, secrets=poisoned.secrets - {POISON["SeriesDescription"], "poison"})
+    """What the command tells: see test_archive. Pictures of the page are searched as well."""
     for name, content in files(poisoned.run):
-        kept.search(name, content)
+        poisoned.search(name, unpacked(content))
 
 
 def test_the_report_in_every_form_names_nobody_unless_it_is_asked_to(poisoned, tmp_path):
@@ -129,3 +137,20 @@ def test_table_and_overview_of_a_cohort(poisoned, tmp_path):
     for name, content in files(tmp_path):
         poisoned.search(name, content)
     poisoned.search("parquet", pd.read_parquet(table.with_suffix(".parquet")).to_csv())
+
+
+def test_a_pair_that_is_refused_is_told_without_names(tmp_path):
+    """In the table and the overview of a cohort; the pair's id says which it is."""
+    scan = tmp_path / "Muster_Erika" / "CT"
+    scan.mkdir(parents=True)
+    (scan / "Muster_0001.dcm").touch()
+    words = Nameless(scan, tmp_path / "Muster_prior.zip", tmp_path / "out")
+    series = "2 CT volumes: #1 'Mrs Muster', UID 1.2.840.113619.2.1, #2b 'Thorax', UID 1.2.840.113619.2.2"
+    several = InputError(f"{series} (Muster_0001.dcm)", field=("reference", scan), remedy="give one")
+    assert words.message(several) == "reference: the current scan: 2 CT volumes: #1, #2b; give one"
+    inner = InputError("damaged", field=(scan, Path("sub/Muster_0002.dcm")))
+    assert words.message(inner) == "the current scan: a file: damaged"
+    fault = OSError(f"cannot read {scan / 'Muster_0001.dcm'} and {tmp_path}/Muster_prior.zip")
+    assert "Muster_0" not in words.message(fault)
+    assert words.message(fault).endswith("and the prior scan")
+    assert words.message(InputError("is full", field=tmp_path / "out" / "x")) == f"{tmp_path / 'out' / 'x'}: is full"

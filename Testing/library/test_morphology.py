@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from ChangeMapJointLib.core import filters
 from ChangeMapJointLib.core.filters import dilate, squared_distance
 from ChangeMapJointLib.lungs.hull import axial_hull
 
@@ -42,3 +43,12 @@ def test_the_hull_of_a_slice_is_what_no_half_plane_cuts_off() -> None:
         hull &= along <= np.where(mask, along, -np.inf).max(axis=(1, 2), keepdims=True)
     assert np.array_equal(axial_hull(mask), hull)
     assert hull[2].sum() == 1
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32])
+def test_sizes_of_labels_are_counted_in_parts(kind: type[np.generic], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "_COUNTED", 2500)  # several parts, the last one smaller
+    labels = np.random.default_rng(0).integers(0, 50, (40, 30, 7)).astype(kind).transpose(2, 1, 0)[:, ::2]
+    known = [int((labels == number).sum()) for number in range(60)]
+    assert filters.label_sizes(labels, minlength=60).tolist() == known
+    assert len(filters.label_sizes(labels)) == 50

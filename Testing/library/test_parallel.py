@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ChangeMapJointLib.core.parallel import limit_threads, run_parallel
+from ChangeMapJointLib.core.parallel import limit_threads, run_both, run_parallel
 
 
 def nothing() -> None:
@@ -105,3 +105,10 @@ def test_what_a_tick_raises_is_raised_while_a_call_runs() -> None:
             run_parallel([lambda: go_on.wait(60)], stop)
     finally:
         go_on.set()
+
+
+def test_both_return_their_own_and_the_error_of_either_is_raised() -> None:
+    barrier = threading.Barrier(2, timeout=60)  # each waits for the other
+    assert run_both(lambda: (barrier.wait(), 1)[1], lambda: (barrier.wait(), "b")[1]) == (1, "b")
+    with pytest.raises(ZeroDivisionError):
+        run_both(lambda: 1, lambda: 1 / 0)

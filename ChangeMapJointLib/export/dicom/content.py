@@ -139,6 +139,8 @@ def finish(content: DicomContent, dataset: Dataset, text: str) -> None:
         text: description of its series, to which it is added that it is for research.
     """
     dataset.SeriesDescription = f"{text} ({RESEARCH})"[:64]
+    if "SpecificCharacterSet" in content.reference.first:  # not all classes of highdicom copy it, and names were lost
+        dataset.SpecificCharacterSet = content.reference.first.SpecificCharacterSet
     if dataset.Modality not in ("SR", "DOC"):  # their series have no such element
         dataset.BodyPartExamined = "CHEST"
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):

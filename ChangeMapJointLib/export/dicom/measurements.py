@@ -246,8 +246,22 @@ def _pictured(content: DicomContent) -> list[Dataset]:
         if lesion is not None
     ]
     places = places or [(content.reference, content.grid.centre_mm)]
-    found = {str(image.SOPInstanceUID): image for image, _ in (scan.nearest(place) for scan, place in places)}
-    return list(found.values())
+    found = {str(scan.nearest(place)[0].SOPInstanceUID): (scan, *scan.nearest(place)) for scan, place in places}
+    return [_with_plane(scan, image, frame) for scan, image, frame in found.values()]
+
+
+def _with_plane(scan: SourceImages, image: Dataset, frame: int) -> Dataset:
+    """An image with the geometry of a frame where highdicom's image library looks for it, and needs all of it."""
+    plane = plane_of(image, frame)
+    if plane is None or all(image.get(keyword) not in (None, "") for keyword in ("PixelSpacing", "SliceThickness")):
+        return image
+    result = Dataset()
+    result.update(image)
+    result.PixelSpacing = [*reversed(plane.spacing_mm)]
+    result.SliceThickness = float(f"{scan.grid.spacing_mm[2]:.10g}")  # where the header states none
+    result.ImageOrientationPatient = [float(f"{value:.10g}") for value in plane.axes.ravel()]
+    result.ImagePositionPatient = [float(f"{value:.10g}") for value in plane.origin_mm]
+    return result
 
 
 def _time_point(name: str) -> sr.TimePointContext:

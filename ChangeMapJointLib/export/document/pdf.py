@@ -10,17 +10,26 @@ from typing import Any
 
 from ChangeMapJointLib import __version__
 from ChangeMapJointLib.core.errors import InputError
-from ChangeMapJointLib.export.document.content import MOST_PICTURED, RESEARCH, ROLES, DocumentContent
+from ChangeMapJointLib.export.document.content import RESEARCH, ROLES, Decision, DocumentContent
+from ChangeMapJointLib.export.document.room import MOST_PAGES, ROOMS, Room, cut, fitted, ranges
 from ChangeMapJointLib.export.document.time_points import TimePoints
 from ChangeMapJointLib.export.document.typefaces import BODY, BOLD, body_signs, draw_line, markup
-from ChangeMapJointLib.export.finding_text import Entry, change_words, doubling_cell, lesions, mean_diameter_mm
+from ChangeMapJointLib.export.finding_text import (
+    Entry,
+    change_words,
+    doubling_cell,
+    lesions,
+    mean_diameter_mm,
+    size_words,
+)
 from ChangeMapJointLib.export.wording import KINDS
 from ChangeMapJointLib.io.write import atomic_path
 
 TITLE = "Change between two chest CTs"
 MARGIN, FOOT = 42.0, 30.0  # points
-MOST_LISTED, MOST_REASONS, LONGEST_COMMENT = 18, 12, 400
 LAST = 320.0  # points that the last part needs of a page that was begun
+IN_HTML = "see the HTML report of this result"
+BOXES = "[  ] accept   [  ] edit   [  ] reject"
 COLOURS = {"good": "#1b7837", "look closely": "#b35806", "do not use": "#b2182b"}
 NOTICE_COLOUR = "#b35806"
 CAPTIONS = dict(zip(ROLES, ("current", "prior, warped", "prior, as acquired", "current with change"), strict=True))
@@ -47,7 +56,7 @@ def write_pdf(
 
 
 def make_pdf(content: DocumentContent, *, letter: bool = False, time_points: TimePoints | None = None) -> bytes:
-    """Return the document; the same content gives the same bytes.
+    """Return the document, of four pages at most; the same content gives the same bytes.
 
     Args:
         content: what it says.
@@ -61,10 +70,19 @@ def make_pdf(content: DocumentContent, *, letter: bool = False, time_points: Tim
         raise InputError(
             "the Python package reportlab is missing", remedy='install it with: pip install "changemapjoint[dicom]"'
         )
+    body_signs()
+    for room in ROOMS:
+        made, pages = _made(content, letter, time_points, room)
+        if pages <= MOST_PAGES:
+            break
+    return made
+
+
+def _made(content: DocumentContent, letter: bool, time_points: TimePoints | None, room: Room) -> tuple[bytes, int]:
+    """The document, and the number of its pages."""
     from reportlab.lib import pagesizes
     from reportlab.platypus import SimpleDocTemplate
 
-    body_signs()
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
         buffer,
@@ -80,10 +98,10 @@ def make_pdf(content: DocumentContent, *, letter: bool = False, time_points: Tim
         invariant=1,
         lang="en",
     )
-    page = _Page(document.width - 12, content)  # a frame has 6 points of padding on each side
+    page = _Page(document.width - 12, content, room)  # a frame has 6 points of padding on each side
     story = [*page.first(), *page.key_images(), *page.last(time_points)]
     document.build(story, canvasmaker=_numbered(content))
-    return buffer.getvalue()
+    return buffer.getvalue(), document.page
 
 
 def _numbered(content: DocumentContent) -> type[Any]:
@@ -122,14 +140,21 @@ def _numbered(content: DocumentContent) -> type[Any]:
 class _Page:
     """Makes the parts of the document for a width in points."""
 
-    def __init__(self, width: float, content: DocumentContent) -> None:
+    def __init__(self, width: float, content: DocumentContent, room: Room) -> None:
         from reportlab.lib.styles import ParagraphStyle
 
-        self.width, self.content = width, content
+        self.width, self.content, self.room = width, content, room
         self.body = ParagraphStyle("body", fontName=BODY, fontSize=8.5, leading=11.5)
         self.small = ParagraphStyle("small", parent=self.body, fontSize=7, leading=9, textColor="#444444")
         self.heading = ParagraphStyle(
-            "heading", parent=self.body, fontName=BOLD, fontSize=11, leading=14, spaceBefore=9, spaceAfter=3
+            "heading",
+            parent=self.body,
+            fontName=BOLD,
+            fontSize=11,
+            leading=14,
+            spaceBefore=9,
+            spaceAfter=3,
+            keepWithNext=1,
         )
         self.title = ParagraphStyle("title", parent=self.heading, fontSize=15, leading=19, spaceBefore=0)
 
@@ -144,15 +169,17 @@ class _Page:
             yield self.text(f'<font color="{NOTICE_COLOUR}"><b>{markup(notice)}</b></font>', raw=True)
         if content.identity.line:
             yield self.text(content.identity.line)
-        yield self.grid([["", "Date", "Scan", "Voxels", "Voxel size (mm)"], *map(self.scan, ("reference", "template"))])
+        yield from self.grid(
+            [["", "Date", "Scan", "Voxels", "Voxel size (mm)"], *map(self.scan, ("reference", "template"))]
+        )
         yield Paragraph("Registration", self.heading)
         colour = COLOURS.get(content.verdict, "#000000")
         yield self.text(f'<font color="{colour}"><b>Verdict: {markup(content.verdict)}</b></font>', raw=True)
         reasons = [*content.gate, *content.quality.get("reasons", []), *content.notes]
-        for reason in reasons[:MOST_REASONS]:
-            yield self.text(f"- {reason}")
-        if len(reasons) > MOST_REASONS:
-            yield self.text(f"And {len(reasons) - MOST_REASONS} more: see the HTML report of this result.")
+        for reason in reasons[: self.room.reasons]:
+            yield self.text(f"- {cut(str(reason), self.room.reason_length)}")
+        if len(reasons) > self.room.reasons:
+            yield self.text(f"And {len(reasons) - self.room.reasons} more: {IN_HTML}.")
         if content.registration:
             yield self.text(f"The reader's verdict on the registration: {content.registration}")
         yield from self.listed()
@@ -179,9 +206,20 @@ class _Page:
             yield self.text(words)
         if entries:
             head = ["No.", "Kind", "Lung", "Mean diameter now", "before", "Volume change (95 %)", "Doubling", "Reader"]
-            yield self.grid([head, *map(self.row, entries[:MOST_LISTED])])
-        if len(entries) > MOST_LISTED:
-            yield self.text(f"And {len(entries) - MOST_LISTED} more: see the HTML report of this result.")
+            yield from self.grid([head, *map(self.row, entries[: self.room.listed])])
+        further = entries[self.room.listed :]
+        if further:
+            words = "; ".join(self.short(entry) for entry in further[: self.room.named])
+            yield self.text(f"And {len(further)} more (mean diameters): {words}.", style=self.small)
+        unnamed = len(further) - self.room.named
+        if unnamed > 0:
+            yield self.text(f"{unnamed} of these are not named here: {IN_HTML}.")
+
+    def short(self, entry: Entry) -> str:
+        """One finding among many."""
+        kind, side = str(KINDS.get(entry["kind"], entry["kind"])).lower(), str(entry.get("lung") or "")
+        size = size_words(entry).replace("\u2192", "to")
+        return " ".join(filter(None, [f"{entry['id']} {kind}", side, size, change_words(entry, short=True)]))
 
     def row(self, entry: Entry) -> list[str]:
         """The row of one finding."""
@@ -207,7 +245,8 @@ class _Page:
         from reportlab.platypus import KeepTogether, PageBreak, Paragraph
 
         content = self.content
-        pictured = [entry for entry in content.entries if content.pictures.get(int(entry["id"]))][:MOST_PICTURED]
+        pictured = [entry for entry in content.entries if content.pictures.get(int(entry["id"]))]
+        pictured = pictured[: self.room.pictured]
         if pictured:
             yield PageBreak()
             yield Paragraph("Key images, axial", self.heading)
@@ -215,9 +254,9 @@ class _Page:
             found = content.pictures[int(entry["id"])]
             row = [(found[role], CAPTIONS[role]) for role in ROLES if role in found]
             yield KeepTogether([self.text(content.sentence(entry)), self.pictures(row, most_high=112)])
-        others = [str(entry["id"]) for entry in content.entries if entry not in pictured]
+        others = [int(entry["id"]) for entry in content.entries if entry not in pictured]
         if pictured and others:
-            yield self.text(f"Without a picture here: {', '.join(others)}. See the HTML report of this result.")
+            yield self.text(f"Without a picture here: {ranges(others)}; {IN_HTML}.")
 
     def last(self, time_points: TimePoints | None) -> Iterator[Any]:
         """What was not seen, the reader's decisions and signature, versions."""
@@ -228,41 +267,56 @@ class _Page:
         yield CondPageBreak(LAST) if pictured else PageBreak()
         if time_points is not None:
             yield Paragraph("Time points", self.heading)
-            yield self.grid(time_points.rows())
-            yield from (self.text(line) for line in time_points.sentences())
+            rows, sentences = fitted(time_points, self.room.tracks)
+            yield from self.grid(rows)
+            yield from (self.text(line) for line in sentences)
         yield Paragraph("What this comparison cannot see", self.heading)
         for sentence in content.unseen or (
             "Nothing is stated: no change was looked for, or an older version made this.",
         ):
             yield self.text(f"- {sentence}")
         yield Paragraph("Decisions of the reader", self.heading)
-        rows = [[f"Finding {entry['id']}", *self.boxes(int(entry["id"]))] for entry in content.entries[:MOST_LISTED]]
+        rows = [
+            [f"Finding {entry['id']}", *self.boxes(int(entry["id"]))] for entry in content.entries[: self.room.listed]
+        ]
+        signed: list[Any] = []  # what must not stand on another page than the signature
         if rows:
-            yield self.grid([["", "Decision", "Comment"], *rows])
+            tables = self.grid([["", "Decision", "Comment"], *rows], wide=2, last=3)
+            yield from tables[:-1]
+            signed += [tables[-1], *self.further()]
         else:
             yield self.text("There is no finding to decide on.")
-        yield KeepTogether(
-            [
-                Spacer(1, 34),
-                HRFlowable(width="100%", thickness=0.7, color="#000000"),
-                Paragraph("Read by (name), date, signature", self.small),
-            ]
-        )
-        yield Paragraph("Versions", self.heading)
+        signed += [
+            Spacer(1, 34),
+            HRFlowable(width="100%", thickness=0.7, color="#000000"),
+            Paragraph("Read by (name), date, signature", self.small),
+            Paragraph("Versions", self.heading),
+        ]
         versions = content.records["run"].get("versions") or {}
-        yield self.text(", ".join(f"{name} {version}" for name, version in versions.items()), style=self.small)
+        signed.append(self.text(", ".join(f"{name} {version}" for name, version in versions.items()), style=self.small))
         sealed = f"SHA-256 of run.json, which holds those of all files: {content.sha256}"
-        yield self.text(sealed if content.sha256 else "Made before the result was saved.", style=self.small)
+        signed.append(self.text(sealed if content.sha256 else "Made before the result was saved.", style=self.small))
+        yield KeepTogether(signed)
 
     def boxes(self, number: int) -> list[str]:
         """What was decided, or boxes to tick."""
-        decision = self.content.decisions.get(number)
-        if decision is None or not (decision.word or decision.comment):
-            return ["[  ] accept   [  ] edit   [  ] reject", ""]
-        comment = decision.comment
-        if len(comment) > LONGEST_COMMENT:  # a row cannot be higher than a page
-            comment = f"{comment[:LONGEST_COMMENT]}... (the rest is in the HTML report)"
-        return [decision.word or "[  ] accept   [  ] edit   [  ] reject", comment]
+        decision = self.content.decisions.get(number, Decision())
+        return [decision.word or BOXES, cut(decision.comment, self.room.comment_length)]
+
+    def further(self) -> Iterator[Any]:
+        """What was decided on the findings without a row, which have no boxes to tick either."""
+        numbers = [int(entry["id"]) for entry in self.content.entries[self.room.listed :]]
+        decided = [(number, self.content.decisions[number]) for number in numbers if number in self.content.decisions]
+        for word in ("accepted", "rejected"):
+            some = [number for number, decision in decided if decision.word == word]
+            if some:
+                yield self.text(f"Also {word}: {ranges(some)}.", style=self.small)
+        comments = [f"{number}: {decision.comment}" for number, decision in decided if decision.comment]
+        if comments:
+            yield self.text(cut("; ".join(comments), 2 * self.room.comment_length), style=self.small)
+        open_ones = [number for number in numbers if not self.content.decisions.get(number, Decision()).word]
+        if open_ones:
+            yield self.text(f"Not judged, without a row here: {ranges(open_ones)}.", style=self.small)
 
     def text(self, text: str, *, raw: bool = False, style: Any = None, width: float = 0.0) -> Any:
         """A paragraph; ``raw`` for text with markup of our own, ``width`` if it is not as wide as the page."""
@@ -271,15 +325,30 @@ class _Page:
         style = style or self.body
         return Paragraph(text if raw else markup(text, width=width or self.width, size=style.fontSize), style)
 
-    def grid(self, rows: Sequence[Sequence[str]]) -> Any:
-        """A table with a head, as wide as the page, with columns as wide as they need."""
+    def grid(self, rows: Sequence[Sequence[str]], *, wide: int | None = None, last: int = 0) -> list[Any]:
+        """A table with a head, as wide as the page, with columns as wide as they need.
+
+        Args:
+            rows: the head, and the others.
+            wide: column that gets what is left.
+            last: rows in a table of their own, so that they can be kept with what follows.
+        """
         from reportlab.pdfbase.pdfmetrics import stringWidth
         from reportlab.platypus import Table
 
+        def width(cell: str, row: int) -> float:
+            return float(stringWidth(cell, BODY if row else BOLD, 7.0))
+
         wanted = [
-            min(max(stringWidth(str(cell), BODY, 7.5) for cell in column) + 8, 150.0)
+            min(max(width(str(cell), row) for row, cell in enumerate(column)) + 13, 150.0)  # padding, and a half point
             for column in zip(*rows, strict=True)
         ]
+        if wide is not None:
+            wanted[wide] = max(self.width - (sum(wanted) - wanted[wide]), wanted[wide])
+        most = 150.0
+        while sum(wanted) > self.width and most > 20.0:  # the widest are broken into lines first, dates last
+            most -= 5.0
+            wanted = [min(one, most) for one in wanted]
         scale = self.width / sum(wanted)
         widths = [w * scale for w in wanted]
         cells = [
@@ -288,7 +357,9 @@ class _Page:
         ]
         cells[0] = [self.text(f"<b>{markup(str(cell))}</b>", raw=True, style=self.small) for cell in rows[0]]
         lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, "#bbbbbb"), ("TOPPADDING", (0, 0), (-1, -1), 1.5)]
-        return Table(cells, widths, repeatRows=1, style=[*_TOP, *lines])
+        cut = len(cells) - last if 0 < last < len(cells) - 1 else 0
+        parts = [cells[:cut], cells[cut:]] if cut else [cells]
+        return [Table(part, widths, repeatRows=not number, style=[*_TOP, *lines]) for number, part in enumerate(parts)]
 
     def pictures(self, row: Sequence[tuple[bytes, str]], *, most_high: float) -> Any:
         """Pictures side by side with captions."""

@@ -23,6 +23,7 @@ from ChangeMapJointLib.io.archive.entries import (
     Sent,
     Study,
     checked_uid,
+    count_frames,
     series_of,
     study_of,
 )
@@ -64,6 +65,12 @@ class DimseArchive:
         """List the SOPInstanceUIDs of a series."""
         query = _query("IMAGE", StudyInstanceUID=series.study.uid, SeriesInstanceUID=series.uid, SOPInstanceUID="")
         return sorted({checked_uid(answer.SOPInstanceUID) for answer in self._find(query)})
+
+    def frames(self, series: ArchiveSeries) -> int:
+        """Count the images of a series' multi-frame CT files."""
+        keys = dict.fromkeys(("SOPInstanceUID", "SOPClassUID", "NumberOfFrames"), "")
+        query = _query("IMAGE", StudyInstanceUID=series.study.uid, SeriesInstanceUID=series.uid, **keys)
+        return count_frames(self._find(query))
 
     def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Fetch one image and read its header."""

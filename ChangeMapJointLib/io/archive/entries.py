@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ChangeMapJointLib.io.dicom.values import as_text
+from ChangeMapJointLib.io.dicom.values import as_integer, as_text
 
+MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+WHOLE = 1000  # images
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -39,14 +42,18 @@ class ArchiveSeries:
         uid: SeriesInstanceUID.
         modality: ``CT``, ...
         count: number of images, 0 where the archive does not say.
-        words: description, protocol and body part, in small letters.
+        description: SeriesDescription, in small letters.
+        part: BodyPartExamined, likewise.
+        protocol: ProtocolName and StudyDescription, likewise; they often are of the whole study.
     """
 
     study: Study
     uid: str
     modality: str
     count: int
-    words: str
+    description: str
+    part: str = ""
+    protocol: str = ""
 
 
 Sent = Callable[[Path, str], None]  # called for each file with "" or with why it was refused
@@ -63,6 +70,9 @@ class Archive(Protocol):
 
     def instances(self, series: ArchiveSeries) -> list[str]:
         """List the SOPInstanceUIDs of a series."""
+
+    def frames(self, series: ArchiveSeries) -> int:
+        """Count the images of a series' multi-frame CT files; 0 where it has none, or the archive does not say."""
 
     def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Read the header of one image; ``folder`` may be used for a file."""
@@ -94,11 +104,23 @@ def study_of(answer: Dataset) -> Study:
 
 def series_of(answer: Dataset, study: Study) -> ArchiveSeries:
     """The series of an answer to a query."""
-    keys = ("SeriesDescription", "ProtocolName", "BodyPartExamined", "StudyDescription")
-    words = " ".join(as_text(answer.get(key)) for key in keys).lower()
+    description, part, protocol, whole = (
+        as_text(answer.get(key)).lower()
+        for key in ("SeriesDescription", "BodyPartExamined", "ProtocolName", "StudyDescription")
+    )
     count = as_text(answer.get("NumberOfSeriesRelatedInstances"))
     number = int(count) if count.isdecimal() else 0
-    return ArchiveSeries(study, checked_uid(answer.SeriesInstanceUID), as_text(answer.get("Modality")), number, words)
+    uid, modality = checked_uid(answer.SeriesInstanceUID), as_text(answer.get("Modality"))
+    return ArchiveSeries(study, uid, modality, number, description, part, f"{protocol} {whole}".strip())
+
+
+def count_frames(answers: Iterable[Dataset]) -> int:
+    """Return the number of images in the multi-frame CT files among answers to a query for instances.
+
+    Where an archive does not count the images of such a file, it is taken for a whole scan: its header will tell.
+    """
+    found = [answer for answer in answers if as_text(answer.get("SOPClassUID")) in MULTI_FRAME]
+    return sum(as_integer(answer.get("NumberOfFrames")) or WHOLE for answer in found)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -20,6 +20,7 @@ from ChangeMapJointLib.io.archive.entries import (
     Sent,
     Study,
     checked_uid,
+    count_frames,
     series_of,
     study_of,
     write_whole,
@@ -33,11 +34,18 @@ SYNTAX = (("application/dicom", "*"),)  # as it is stored
 
 
 class _Timed(HTTPAdapter):
-    """Requests that end."""
+    """Requests that end, and whose certificates are checked as the user says.
+
+    requests takes the file that REQUESTS_CA_BUNDLE names before that of the session.
+    """
+
+    def __init__(self, ca: str | None = None) -> None:
+        super().__init__()
+        self._ca = ca
 
     def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or (CONNECT_S, ANSWER_S)
-        return super().send(request, **options)
+        return super().send(request, **{**options, **({} if self._ca is None else {"verify": self._ca})})
 
 
 class WebArchive:
@@ -46,11 +54,11 @@ class WebArchive:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         session = requests.Session()
+        given = None if peer.tls is None or peer.tls.ca is None else str(peer.tls.ca)
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Timed())
+            session.mount(scheme, _Timed(given))
         if peer.tls is not None:
             peer.tls.context()  # which says what is wrong with the files
-            session.verify = True if peer.tls.ca is None else str(peer.tls.ca)
             if peer.tls.certificate is not None:
                 certificate, key = str(peer.tls.certificate), peer.tls.key
                 session.cert = certificate if key is None else (certificate, str(key))
@@ -76,6 +84,13 @@ class WebArchive:
         with self._answered():
             search = partial(self._client.search_for_instances, series.study.uid, series.uid)
             return sorted(checked_uid(answer.SOPInstanceUID) for answer in _every(search, "SOPInstanceUID"))
+
+    def frames(self, series: ArchiveSeries) -> int:
+        """Count the images of a series' multi-frame CT files."""
+        fields = ["SOPClassUID", "NumberOfFrames"]
+        with self._answered():
+            search = partial(self._client.search_for_instances, series.study.uid, series.uid, fields=fields)
+            return count_frames(_every(search, "SOPInstanceUID"))
 
     def header(self, series: ArchiveSeries, instance: str, folder: Path) -> Dataset:
         """Read the header of one image; no pixels are transferred."""

@@ -156,7 +156,7 @@ def read_frames(file: SourceFile) -> tuple[Frame, ...]:
     with parsing(file.name):
         if "SOPClassUID" not in header and "Modality" not in header:
             return ()
-        exclusion = _exclusion(header)
+        exclusion = exclusion_of(header)
         if exclusion:
             return (_no_frame(file, header, exclusion=exclusion),)
         problem = _problem(file, header)
@@ -325,7 +325,7 @@ def _slope(value: Any) -> float:
     return slope
 
 
-def _exclusion(header: Dataset) -> str:
+def exclusion_of(header: Dataset) -> str:
     """Return why no image of the file can be a CT slice, or an empty string."""
     sop_class = UID(as_text(header.get("SOPClassUID")))
     modality = as_text(header.get("Modality")).upper()

@@ -149,9 +149,10 @@ def _image(frame: Frame) -> Dataset:
     header = read_dataset(frame.file, [*PATIENT, *STUDY, *IMAGE, *GROUPS, "SpecificCharacterSet"])
     with parsing(frame.file.name):
         image = Dataset()
-        for keyword in (*PATIENT, *STUDY, *IMAGE, "SpecificCharacterSet"):
+        for keyword in (*PATIENT, *STUDY, *IMAGE):
             if keyword in header:
                 image[keyword] = header[keyword]
+        _recode(image)
         for keyword in (*PATIENT, *STUDY):
             if keyword not in image and keyword not in (*UIDS, *OPTIONAL):
                 setattr(image, keyword, "")  # must be there, if only empty; some archives leave them out
@@ -166,6 +167,21 @@ def _image(frame: Frame) -> Dataset:
                     found, expected="a UID, since DICOM objects refer to it", remedy="export the series again"
                 )
     return image
+
+
+def _recode(image: Dataset) -> None:
+    """Let whatever letters there are be written as UTF-8.
+
+    Headers state many other ways of coding, several at once in Japan and Korea, wrongly or not at all elsewhere, and
+    writers of objects do not know them all.
+    """
+    texts = {keyword: str(image[keyword].value or "") for keyword in (*PATIENT, *STUDY) if keyword in image}
+    if all(text.isascii() for text in texts.values()):
+        return
+    for keyword, text in texts.items():
+        if not text.isascii():
+            setattr(image, keyword, text)  # else a name keeps its bytes as they were
+    image.SpecificCharacterSet = "ISO_IR 192"
 
 
 def _geometry(groups: Dataset) -> Dataset:
