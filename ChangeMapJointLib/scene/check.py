@@ -142,7 +142,7 @@ def _along(array: NDArray[np.float32], at: FloatArray, axis: int) -> NDArray[np.
     at = np.clip(at, 0, array.shape[axis] - 1)
     below = np.minimum(at.astype(int), max(array.shape[axis] - 2, 0))
     weight = (at - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
-    first = array.take(below, axis)
+    first: NDArray[np.float32] = array.take(below, axis)
     step = array.take(np.minimum(below + 1, array.shape[axis] - 1), axis)
     step -= first
     step *= weight

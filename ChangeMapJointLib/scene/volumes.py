@@ -138,7 +138,7 @@ def node_of(
     if keep:
         image = vtk.vtkImageData()
         image.SetDimensions(grid.size)
-        image.GetPointData().SetScalars(numpy_to_vtk(np.require(_displayable(array), None, "CA").reshape(-1)))
+        image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(_displayable(array)).reshape(-1)))
         filled.SetAndObserveImageData(image)
     else:
         slicer.util.updateVolumeFromArray(filled, _displayable(array))
