@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,67 @@ class TreeRegion:
     key: int
     position: int
     component: int
+
+
+@dataclass(frozen=True)
+class StrongVoxels:
+    """The voxels of a change map that are at least a floor: all that a tree needs of it.
+
+    Attributes:
+        grid: grid of the map.
+        floor: the lowest value.
+        values: of the map, float32 ``[n]``, descending.
+        signs: sign of the change there, +1 or -1, int8 ``[n]``.
+        voxels: flat indices of these voxels on the grid, int64 ``[n]``.
+    """
+
+    grid: Grid
+    floor: float
+    values: NDArray[np.float32]
+    signs: NDArray[np.int8]
+    voxels: NDArray[np.int64]
+
+    @classmethod
+    def of_signed(
+        cls, signed: NDArray[np.float32], grid: Grid, *, floor: float = FLOOR, most_voxels: int = MOST_VOXELS
+    ) -> StrongVoxels:
+        """Take the voxels of a map that has the sign of the change; no other array of its size is made.
+
+        Args:
+            signed: float32 ``[z, y, x]`` in [-1, 1], denser now positive; NaN counts as 0.
+            grid: grid of the map.
+            floor: lowest value, > 0.
+            most_voxels: largest number of voxels, see :meth:`ThresholdTree.of`.
+        """
+        flat, step = np.ascontiguousarray(signed).reshape(-1), max(signed[0].size, 1)
+        least = np.float32(floor)
+        parts = (
+            start + np.flatnonzero(np.abs(flat[start : start + step]) >= least) for start in range(0, len(flat), step)
+        )
+        voxels = np.concatenate([*parts, np.zeros(0, np.int64)]).astype(np.int64)
+        values = flat[voxels]
+        return cls._ordered(
+            grid, floor, np.abs(values), np.where(values < 0, -1, 1).astype(np.int8), voxels, most_voxels
+        )
+
+    @classmethod
+    def _ordered(
+        cls,
+        grid: Grid,
+        floor: float,
+        values: NDArray[np.float32],
+        signs: NDArray[np.int8],
+        voxels: NDArray[np.int64],
+        most_voxels: int,
+    ) -> StrongVoxels:
+        """Order voxels by their values, and raise the floor where there are more than ``most_voxels``."""
+        if len(voxels) > most_voxels:
+            weakest = np.partition(values, len(values) - most_voxels)[len(values) - most_voxels]
+            above = values > weakest  # keep or drop all voxels of equal value, so that no component is cut
+            floor = float(values[above].min()) if above.any() else float(weakest)
+        kept = np.flatnonzero(values >= np.float32(floor))
+        order = kept[np.lexsort((voxels[kept], -values[kept]))]
+        return cls(grid, float(floor), values[order], signs[order], voxels[order])
 
 
 @dataclass(frozen=True)
@@ -101,17 +163,16 @@ class ThresholdTree:
                 )
         flat = np.ascontiguousarray(change_map).reshape(-1)
         voxels = np.flatnonzero(flat >= np.float32(floor)).astype(np.int64)
-        values = flat[voxels]
-        if len(voxels) > most_voxels:
-            weakest = np.partition(values, len(values) - most_voxels)[len(values) - most_voxels]
-            above = values > weakest  # keep or drop all voxels of equal value, so that no component is cut
-            floor = float(values[above].min()) if above.any() else float(weakest)
-            voxels, values = voxels[values >= floor], values[values >= floor]
-        order = np.lexsort((voxels, -values))
-        voxels, values = voxels[order], values[order]
-        signs = np.where(np.asarray(signed_hu).reshape(-1)[voxels] >= 0, 1, -1).astype(np.int8)
-        joins = _spanning_forest(voxels, signs, grid.shape, connectivity)
-        return cls(grid, float(floor), values, signs, voxels, joins)
+        hu: NDArray[Any] = np.asarray(signed_hu).reshape(-1)[voxels]
+        signs = np.where(hu >= 0, 1, -1).astype(np.int8)
+        strong = StrongVoxels._ordered(grid, floor, flat[voxels], signs, voxels, most_voxels)
+        return cls.over(strong, connectivity=connectivity)
+
+    @classmethod
+    def over(cls, strong: StrongVoxels, *, connectivity: int = 26) -> ThresholdTree:
+        """Build the tree of the voxels of a map; the map itself may be freed before, which takes more memory."""
+        joins = _spanning_forest(strong.voxels, strong.signs, strong.grid.shape, connectivity)
+        return cls(strong.grid, strong.floor, strong.values, strong.signs, strong.voxels, joins)
 
     def at(self, threshold: float, *, min_voxels: int = 1) -> list[TreeRegion]:
         """The components of ``change_map >= threshold``, by voxels times peak, the largest first.
@@ -193,12 +254,13 @@ def _spanning_forest(
         listed = flat[neighbour] == flat[voxel] + move
         a, b = by_index[voxel[listed]], by_index[neighbour[listed]]
         same = signs[a] == signs[b]
-        pairs.append(np.stack([np.maximum(a, b), np.minimum(a, b)], axis=1)[same])
-    edges = np.concatenate(pairs)
-    weights = edges[:, 0] + 1.0  # by the weaker voxel, the later one in descending order; + 1, since 0 would be no edge
-    rows, columns = edges.T.astype(np.int32)  # csgraph accepts no wider indices
-    graph = sparse.coo_array((weights, (rows, columns)), shape=(len(voxels), len(voxels)))
-    tree = csgraph.minimum_spanning_tree(graph.tocsr()).tocoo()
+        a, b = a[same].astype(np.int32), b[same].astype(np.int32)  # csgraph accepts no wider indices
+        pairs.append(np.stack([np.maximum(a, b), np.minimum(a, b)]))
+    rows, columns = np.concatenate(pairs, axis=1)
+    weights = rows + 1.0  # by the weaker voxel, the later one in descending order; + 1, since 0 would be no edge
+    graph = sparse.coo_array((weights, (rows, columns)), shape=(len(voxels), len(voxels))).tocsr()
+    del pairs, rows, columns, weights
+    tree = csgraph.minimum_spanning_tree(graph, overwrite=True).tocoo()
     joins = np.stack([np.maximum(tree.row, tree.col), np.minimum(tree.row, tree.col)], axis=1).astype(np.int64)
     return joins[np.argsort(joins[:, 0], kind="stable")]
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.reader_decisions import ReaderDecisions, ReaderLine
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.write import atomic_path
@@ -52,12 +53,15 @@ def write_reading(folder: Path, content: Mapping[str, Any]) -> bool:
         False if the run has no report.
 
     Raises:
-        InputError: the report cannot be written; it is then unchanged.
+        InputError: the report cannot be read or written; it is then unchanged.
     """
     path = folder / run_files.REPORT
     if not path.is_file():
         return False
-    page = path.read_text("utf-8")
+    try:
+        page = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"not readable ({error})", field=path, remedy="make it again with changemap report") from error
     with atomic_path(path) as temporary:
         temporary.write_text(with_reading(page, reading_of_file(content)), "utf-8", newline="")
     return True

@@ -25,6 +25,7 @@ SCHEMA = f"{SCHEMA_NAME}1"
 DECISIONS = ("accepted", "rejected")
 VERDICTS = ("fine", "doubtful", "wrong")
 LOCK_SUFFIX = ".lock"
+NOT_STORED = "nothing was stored; free space there, or make the folder writable"
 PATIENCE_S, POLL_S = 10.0, 0.01
 Content = dict[str, Any]
 
@@ -130,10 +131,13 @@ class ReadingFile:
         return {"at": at, **({"reader": self.reader} if self.reader else {})}
 
     def _change(self, change: Callable[[Content], None]) -> Content:
-        with self._locked():
+        with self.locked():
             content = self.read()
             change(content)
-            with atomic_path(self.path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            with (
+                atomic_path(self.path, remedy=NOT_STORED) as temporary,
+                temporary.open("w", encoding="utf-8") as stream,
+            ):
                 json.dump(content, stream, indent=2, ensure_ascii=False)
                 stream.write("\n")
                 stream.flush()
@@ -141,14 +145,18 @@ class ReadingFile:
         return content
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock of this file, which other viewers wait for. It lies beside the run's folder, not in it."""
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of this file, which other viewers wait for. It lies beside the run's folder, not in it.
+
+        Raises:
+            InputError: the lock cannot be made, or another viewer holds it for long.
+        """
         folder = self.path.parent.resolve()
         path = folder.parent / f".{folder.name}.{self.path.name}{LOCK_SUFFIX}"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise InputError(f"cannot be written ({error.strerror})", field=path) from error
+            raise InputError(f"cannot be written ({error.strerror})", field=path, remedy=NOT_STORED) from error
         try:
             deadline = time.monotonic() + PATIENCE_S
             while not lock(descriptor):

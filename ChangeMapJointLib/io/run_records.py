@@ -11,6 +11,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.run_files import NEEDED_RECORDS, RECORDS
 
 RUN_AGAIN = "run the comparison again"
+_FIGURES = ("volume_ml", "peak", "trust", "probability")  # of a finding; None where it has none
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -51,18 +52,29 @@ def _fault(name: str, content: Any) -> str:
         inner = content.get(key, {})
         if not isinstance(inner, dict):
             return f"'{key}' is {type(inner).__name__}, expected an object"
+        sides = [content.get(side) for side in ("reference", "template")]
+        sides += [side.get("acquisition") for side in sides if isinstance(side, dict)]
+        if not all(isinstance(side, dict | None) for side in sides):
+            return "'reference' or 'template' is not as a run writes it"
         return "" if isinstance(inner.get("reasons", []), list) else "'reasons' is not a list"
     findings, threshold = content.get("findings"), content.get("threshold", 1.0)
     if not isinstance(findings, list) or not all(map(_is_finding, findings)):
-        return "'findings' is not a list of findings with id, kind and centre_mm"
+        return "'findings' is not a list of findings with id, kind and centre_mm, or a figure of one is no number"
     return "" if _is_number(threshold) else "'threshold' is not a number"
 
 
 def _is_finding(entry: Any) -> bool:
     if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("kind"), str):
         return False
-    centre = entry.get("centre_mm")
-    return isinstance(centre, list) and len(centre) == 3 and all(map(_is_number, centre))
+    if not isinstance(entry.get("section"), str | None):
+        return False
+    if not all(entry.get(name) is None or _is_number(entry[name]) for name in _FIGURES):
+        return False
+    return _is_point(entry.get("centre_mm")) and (entry.get("peak_mm") is None or _is_point(entry["peak_mm"]))
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
 
 
 def _is_number(value: Any) -> bool:

@@ -28,10 +28,14 @@ SLAB_BYTES = 2**24
 
 
 @contextmanager
-def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | PathLike[str], *, remedy: str = "give another folder") -> Iterator[Path]:
     """Give a temporary path beside ``path``, which is renamed to ``path`` if the block succeeds and removed otherwise.
 
     The suffix is kept for writers that depend on it.
+
+    Args:
+        path: the file.
+        remedy: what to do where it cannot be written.
 
     Raises:
         InputError: the folder is missing or cannot be written to, or the disk is full.
@@ -42,9 +46,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.replace(target)
     except OSError as error:
-        raise InputError(
-            f"cannot be written ({error.strerror or error})", field=target, remedy="give another folder"
-        ) from error
+        raise InputError(f"cannot be written ({error.strerror or error})", field=target, remedy=remedy) from error
     finally:
         with suppress(OSError):  # gone after a success
             temporary.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +49,5 @@ class MapFiles:
             signed = hu.astype(np.float32)
             signed /= np.float32(FULL_SCALE_HU)
             return np.clip(signed, -1.0, 1.0, out=signed), grid
-        change, hu, grid = self.with_sign(key)
-        return signed_map(change, hu, in_place=True), grid
-
-    def with_sign(self, key: str) -> tuple[NDArray[Any], NDArray[Any], Grid]:
-        """Read a map in [0, 1] and the signed difference in HU, both ``[z, y, x]``, and their grid.
-
-        Raises:
-            InputError: a file cannot be read.
-        """
         change, grid = read_array(self._folder / FILES[key])
-        return change, read_array(self._folder / FILES[SIGNED])[0], grid
+        return signed_map(change, read_array(self._folder / FILES[SIGNED])[0], in_place=True), grid

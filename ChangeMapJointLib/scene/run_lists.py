@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.sections import BY_MAP, OPERATING_POINTS
 from ChangeMapJointLib.change.threshold_list import ListedChange, ThresholdList
-from ChangeMapJointLib.change.threshold_tree import ThresholdTree
+from ChangeMapJointLib.change.threshold_tree import StrongVoxels, ThresholdTree
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.scene.judged_list import judged_sections, listing_thresholds, operating_point_of
 from ChangeMapJointLib.scene.results import Results
 from ChangeMapJointLib.scene.volumes import grid_of
 
-Arrays = tuple[NDArray[Any], NDArray[Any], Grid]
+Signed = tuple[NDArray[np.float32], Grid]
 
 
 class RunLists:
@@ -31,14 +31,15 @@ class RunLists:
             :data:`~ChangeMapJointLib.change.sections.BY_MAP`.
     """
 
-    def __init__(self, results: Results, read: Callable[[str], Arrays] | None = None) -> None:
+    def __init__(self, results: Results, read: Callable[[str], Signed] | None = None) -> None:
         """Make the lists of a run.
 
         Args:
             results: the run's nodes.
-            read: returns map, signed difference in HU and grid for the key of a map; None takes them from the nodes.
+            read: returns the map with the sign of the change and its grid for the key of a map; None takes map and
+                signed difference from the nodes.
         """
-        self.results, self._read = results, read or self._of_nodes
+        self.results, self._read = results, read
         record = results.content.get("findings", {})
         self.own = operating_point_of(record)
         points = listing_thresholds(record)
@@ -76,7 +77,7 @@ class RunLists:
         return "" if self.own is None or row.measured is None else str(row.measured.get("section", ""))
 
     def _list_of(self, key: str) -> ThresholdList:
-        regions = ThresholdTree.of(*self._read(key))
+        regions = self._tree_of(key)
         candidates = self.results.content.get("candidates", {})
         found, others = self.results.rows, candidates.get("findings", [])
         if self.own is not None:  # no change is in both files; parts of a finding, too, belong to it
@@ -89,9 +90,13 @@ class RunLists:
             trust=self._trust_at,
         )
 
-    def _of_nodes(self, key: str) -> Arrays:
-        node = getattr(self.results, key)
-        return slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(self.results.signed), grid_of(node)
+    def _tree_of(self, key: str) -> ThresholdTree:
+        if self._read is not None:
+            strong = StrongVoxels.of_signed(*self._read(key))  # the map, a third of a gigabyte, is freed here
+            return ThresholdTree.over(strong)
+        change = getattr(self.results, key)
+        signed_hu = slicer.util.arrayFromVolume(self.results.signed)
+        return ThresholdTree.of(slicer.util.arrayFromVolume(change), signed_hu, grid_of(change))
 
     def _trust_at(self, points_mm: Any) -> Any:
         """Return trust in [0, 1] at physical points ``[n, 3]`` (LPS, mm); 1 if the run has no trust map."""

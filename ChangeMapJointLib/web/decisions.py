@@ -95,8 +95,9 @@ class PageDecisions:
                     self.show()
 
     def _carry(self) -> None:
-        """Show what is stored, and write it into the report."""
+        """Show what is stored, and write it into the report; under the lock, so that no other viewer's is left out."""
         assert self.file is not None
         assert self._folder is not None
         self.show()
-        write_reading(self._folder, self.file.read())
+        with self.file.locked():
+            write_reading(self._folder, self.file.read())

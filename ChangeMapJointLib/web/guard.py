@@ -7,7 +7,6 @@ import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -25,7 +24,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-REPORT_POLICY = "sandbox allow-scripts allow-modals"  # in an origin of its own, which cannot use the cookie
+REPORT_POLICY = (  # in an origin of its own, which cannot use the cookie, nor reach a host: the hashes do not cover it
+    "sandbox allow-scripts allow-modals; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'"
+)
 REFUSED = (
     "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Refused</title>"
     "<body style='font:18px sans-serif;max-width:40em;margin:3em auto'><h1>Refused</h1>"
@@ -38,7 +40,8 @@ class Guard:
     """Checks every request and the websocket.
 
     The address carries the token once. The page's own requests carry it as a cookie, which scripts cannot read and
-    which no other site's page can send.
+    which no other site's page can send. A browser that is started gets a ticket in place of the token: it is valid for
+    one request, since other users of the computer can read the command line.
 
     Attributes:
         token: of this start of the viewer.
@@ -53,7 +56,14 @@ class Guard:
         """
         self.token = token or secrets.token_urlsafe(24)
         self._host = host
+        self._tickets: set[str] = set()
         self._cookie = f"changemap_{secrets.token_hex(4)}"  # cookies are shared between ports
+
+    def ticket(self) -> str:
+        """Return what can stand in place of the token in one address, once."""
+        made = secrets.token_urlsafe(24)
+        self._tickets.add(made)
+        return made
 
     def install(self, app: web.Application, report: Callable[[], Path | None]) -> None:
         """Put the guard before all routes of an application, and add the one of the report.
@@ -93,6 +103,8 @@ class Guard:
             except web.HTTPException as raised:
                 self._finish(request, raised)
                 raise
+            except ConnectionResetError:  # the page was closed while an answer was on its way: nobody is there
+                return web.Response()
             if not response.prepared:
                 self._finish(request, response)
             return response
@@ -111,16 +123,22 @@ class Guard:
         if not self._is_own(host):  # a name that another site had pointed here
             return "This viewer is not reached under that name."
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin != f"http://{host}":
             return "The request comes from another site's page."
         if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"  # a link in a mail or a chat
             if not (navigates and PARAMETER in request.query):
                 return "The request comes from another site's page."
-        given = request.query.get(PARAMETER) or request.cookies.get(self._cookie) or ""
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
-            return "The address has no valid token."
-        return ""
+        given = request.query.get(PARAMETER) or ""
+        if given in self._tickets:
+            self._tickets.remove(given)
+            return ""
+        if any(self._is_token(text) for text in (given, request.cookies.get(self._cookie) or "")):
+            return ""
+        return "The address has no valid token."
+
+    def _is_token(self, text: str) -> bool:
+        return hmac.compare_digest(text.encode(), self.token.encode())
 
     def _is_own(self, host: str) -> bool:
         """Whether a Host header names this computer by an address, or by its local name."""

@@ -17,6 +17,17 @@ LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # at the negative and the positi
 SMALLEST_MM, LARGEST_MM = 0.05, 10.0  # per pixel
 FINDING_MM = 80.0  # shown across a view that jumps to a finding
 MOST_STEPS = 1000
+SMALLEST_TEXT, LARGEST_TEXT = 0.3, 0.6  # of Slicer's scale for marks and their names, which counts pixels
+
+
+def text_scale(width_px: int, height_px: int) -> float:
+    """Return Slicer's scale of marks and their names in a view: as large as the page's own text on any screen.
+
+    Examples:
+        >>> round(text_scale(440, 380), 2), round(text_scale(1500, 1050), 2)
+        (0.3, 0.48)
+    """
+    return min(max(0.2 + min(width_px, height_px) / 3800, SMALLEST_TEXT), LARGEST_TEXT)
 
 
 class Navigation:
@@ -64,6 +75,8 @@ class Navigation:
     # -- sizes ---------------------------------------------------------------------------------
     def sized(self, view: str) -> None:
         """Fit a view to the whole scan when it gets its first size; later it keeps its scale."""
+        width, height, _ = slice_node(view).GetDimensions()
+        slice_node(view).SetScreenScaleFactor(text_scale(width, height))
         if view in CURRENT and view not in self._fitted and min(slice_node(view).GetDimensions()[:2]) > 10:
             self._fitted.add(view)
             layouts.fit([view], self.reference)

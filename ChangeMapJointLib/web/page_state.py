@@ -83,10 +83,10 @@ def facts_of(shown: ShownRun, *, study: bool) -> dict[str, Any]:
 
 
 def list_choices(shown: ShownRun) -> list[dict[str, str]]:
-    """Return the lists that a run has, with their titles."""
-    names: dict[str, str] = {key: f"{key.capitalize()}: {hint}" for key, hint in OPERATING_POINT_HINTS.items()}
-    names[BY_MAP] = "By the map: its regions at the threshold"
-    return [{"key": key, "title": names[key]} for key in shown.lists.choices]
+    """Return the lists that a run has, with their titles and what they mean."""
+    hints: dict[str, str] = dict(OPERATING_POINT_HINTS.items()) | {BY_MAP: "regions of the map at the threshold"}
+    titles: dict[str, str] = {**{key: key.capitalize() for key in OPERATING_POINT_HINTS}, BY_MAP: "By the map"}
+    return [{"key": key, "title": titles[key], "hint": hints[key]} for key in shown.lists.choices]
 
 
 def view_labels(shown: ShownRun) -> dict[str, dict[str, Any]]:

@@ -86,6 +86,15 @@ class Pictures:
         self.painter.show(LAYOUTS[layout])
 
 
+def on_dark(display: Any) -> None:
+    """Let the names of marks stand on a dark ground: orange and blue are not read on bone or lung."""
+    text = display.GetTextProperty()
+    text.SetShadow(False)
+    text.SetBackgroundColor(0.0, 0.0, 0.0)
+    text.SetBackgroundOpacity(0.6)
+    display.Modified()
+
+
 class _Strategy(ScheduledRenderStrategy):  # type: ignore[misc]  # trame-slicer has no types
     """Lets the displayable managers of a view ask for a picture."""
 

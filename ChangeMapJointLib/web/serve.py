@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -10,9 +11,12 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointLib.core.errors import Argument, InputError
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.web.guard import Guard
 
 PACKAGES = ("trame", "trame_client", "trame_rca", "trame_slicer", "slicer", "aiohttp")
 LOCAL = "127.0.0.1"
@@ -85,6 +89,8 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
     if place.host not in LOCAL_NAMES:
         sys.stderr.write(WARNING.format(host=place.host) + "\n")
     quiet_wslink()
+    for logger in ("aiohttp.server", "wslink.protocol"):
+        logging.getLogger(logger).addFilter(_is_fault)
     guard, loop = Guard(place.host), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(_unless_closed)
@@ -93,7 +99,7 @@ def serve(place: Place, prepare: Callable[[Any], None], *, closing: Callable[[],
         viewer = Viewer()
         prepare(viewer)
         viewer.server.controller.on_server_bind.add(lambda bound: guard.install(bound.app, lambda: viewer.report))
-        viewer.server.controller.on_server_ready.add(lambda **_: _announce(place, viewer.server.port, guard.token))
+        viewer.server.controller.on_server_ready.add(lambda **_: _announce(place, viewer.server.port, guard))
         serving = viewer.server.start(
             port=place.port,
             host=place.host,
@@ -134,10 +140,21 @@ def _unless_closed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         loop.default_exception_handler(context)
 
 
-def _announce(place: Place, port: int, token: str) -> None:
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether something went wrong here.
+
+    A request that is no HTTP is answered, and might hold the token; a page may be closed while an answer is on its way.
+    """
+    kind = (record.exc_info or sys.exc_info())[0]
+    if kind is None:
+        return True
+    return not (issubclass(kind, ConnectionResetError) or kind.__module__ == "aiohttp.http_exceptions")
+
+
+def _announce(place: Place, port: int, guard: Guard) -> None:
     host = f"[{place.host}]" if ":" in place.host else place.host
-    url = f"http://{host}:{port}/?token={token}"
-    sys.stdout.write(f"Viewer: {url}\nCtrl-C ends it.\n")
+    base = f"http://{host}:{port}"
+    sys.stdout.write(f"Viewer: {base}/?token={guard.token}\nCtrl-C ends it.\n")
     sys.stdout.flush()
     if place.browser:
-        webbrowser.open(url)
+        webbrowser.open(f"{base}/index.html?token={guard.ticket()}")

@@ -5,24 +5,30 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import slicer
 import slicer.util
+from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD, METHODS
 from ChangeMapJointLib.change.sections import BY_MAP
-from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.grid import Grid, lps_to_ras
 from ChangeMapJointLib.core.sample_pair import is_sample
+from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.opened_run import OpenedRun
+from ChangeMapJointLib.io.run_seal import file_sha256
 from ChangeMapJointLib.scene import check, findings, layouts
 from ChangeMapJointLib.scene.map_files import SIGNED, MapFiles
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, Node, hide_extra, show_extra
 from ChangeMapJointLib.scene.overlay import Overlay
 from ChangeMapJointLib.scene.probe import Probe
-from ChangeMapJointLib.scene.results import Results, load
+from ChangeMapJointLib.scene.results import SEAL, Results, load
 from ChangeMapJointLib.scene.run_lists import RunLists
 from ChangeMapJointLib.scene.transforms import map_point
-from ChangeMapJointLib.scene.volumes import node_of
+from ChangeMapJointLib.scene.volumes import grid_of, node_of
 from ChangeMapJointLib.web.navigation import Navigation
+from ChangeMapJointLib.web.pictures import on_dark
 from ChangeMapJointLib.web.settings import NO_CHECK, Settings
 
 CHECK_OPACITY = 0.5
@@ -66,7 +72,7 @@ class ShownRun:
         self.results: Results = load(run.folder, reference, template, without=MAP_ROLES)
         self._files = MapFiles(run.folder)
         self.maps = self._files.keys
-        self.lists = RunLists(self.results, self._files.with_sign)
+        self.lists = RunLists(self.results, self._signed)
         self.rigid_prior = rigid_prior or self.unusable or self.results.deformation is None
         mapping = self.results.rigid if self.rigid_prior else self.results.deformation or self.results.rigid
         self._mapping = mapping
@@ -98,6 +104,25 @@ class ShownRun:
     def has_findings(self) -> bool:
         """Whether findings may be shown."""
         return bool(self.maps) and not self.unusable
+
+    def check_same(self) -> None:
+        """Check that the folder still holds the run that is on screen.
+
+        Maps are read when they are wanted, and decisions are stored beside the run: both would be another run's.
+
+        Raises:
+            InputError: the run was replaced, moved or removed.
+        """
+        try:
+            same = file_sha256(self.run.folder / run_files.RUN) == self.results.record.GetAttribute(SEAL)
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(
+                "was replaced or removed since the viewer opened it; nothing is stored",
+                field=self.run.folder,
+                remedy="start the viewer again",
+            )
 
     # -- settings ------------------------------------------------------------------------------------
     def apply(self, settings: Settings) -> tuple[str, ...]:
@@ -162,6 +187,7 @@ class ShownRun:
         key = settings.map if settings.map in self.maps else self.maps[0]
         shown = settings.overlay and settings.check == NO_CHECK
         if key != self._on_screen.get("map") and shown:  # takes a second on a large scan, so not before it is wanted
+            self._overlay.remove()  # before the next one is read: two maps of a large scan take too much memory
             self._overlay.show_signed(*self._files.signed(key), CURRENT)
             self._on_screen["map"] = key
         if settings.threshold != self._overlay.threshold:
@@ -170,6 +196,13 @@ class ShownRun:
         self._overlay.set_decreases(settings.decreases)
         self._overlay.set_opacity(settings.opacity)
         self._overlay.set_visible(shown)
+
+    def _signed(self, key: str) -> tuple[NDArray[np.float32], Grid]:
+        """Return a map with the sign of the change; the one on screen is not read again."""
+        if key == self._on_screen.get("map") and self._overlay.nodes:
+            node = self._overlay.nodes[0]
+            return slicer.util.arrayFromVolume(node), grid_of(node)
+        return self._files.signed(key)
 
     # -- values ------------------------------------------------------------------------------------------
     def values(self) -> str:
@@ -197,7 +230,9 @@ class ShownRun:
         """
         if self.results.findings is not None:
             findings.markups(rows[:MOST_MARKED], node=self.results.findings)
-            self.results.findings.GetDisplayNode().SetVisibility(bool(rows))
+            display = self.results.findings.GetDisplayNode()
+            display.SetVisibility(bool(rows))
+            on_dark(display)
 
     def close(self) -> None:
         """Remove the run and its scans from the scene."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import lps_to_ras
 from ChangeMapJointLib.evaluation.readers.reading_session import (
     SETTLED_S,
@@ -16,6 +17,7 @@ from ChangeMapJointLib.evaluation.readers.reading_session import (
 from ChangeMapJointLib.scene import findings
 from ChangeMapJointLib.scene.keys import KEY_HELP, KEYS
 from ChangeMapJointLib.scene.nodes import Node, remove
+from ChangeMapJointLib.web.pictures import on_dark
 from ChangeMapJointLib.web.serve import Place, check_viewer_packages, serve
 
 SETTINGS = ("overlay", "threshold", "opacity", "increases", "decreases")  # of the map, that a reader may change
@@ -71,9 +73,23 @@ class StudyPage:
         return call
 
     def _on_exit(self) -> None:
-        if self.session.pause("page closed"):
-            with self.viewer.state:
+        def pause() -> None:
+            if self.session.pause("page closed"):
                 self._write()
+
+        self._told(pause)()
+
+    def _told(self, act: Callable[[], Any]) -> Callable[[], None]:
+        """Return ``act``, which no page asked for, with a sentence on the page where the log cannot be written."""
+
+        def call() -> None:
+            with self.viewer.state as state:
+                try:
+                    act()
+                except InputError as error:
+                    state.message = error.render()
+
+        return call
 
     # -- the session ------------------------------------------------------------------------------
     def on_begin(self) -> None:
@@ -156,7 +172,7 @@ class StudyPage:
     def _logged(self, allowed: bool) -> bool:
         """Log what a setting becomes, as soon as the viewer has set it."""
         if allowed:
-            asyncio.get_running_loop().call_soon(self._log_settings)
+            asyncio.get_running_loop().call_soon(self._told(self._log_settings))
         return allowed
 
     def _log_settings(self) -> None:
@@ -166,7 +182,7 @@ class StudyPage:
         if self.session.watch(overlay=shown.settings.overlay, threshold=shown.settings.threshold):
             if self._settling is not None:
                 self._settling.cancel()
-            self._settling = asyncio.get_running_loop().call_later(SETTLED_S, self.session.settle)
+            self._settling = asyncio.get_running_loop().call_later(SETTLED_S, self._told(self.session.settle))
 
     # -- the page ------------------------------------------------------------------------------------
     def _show(self) -> None:
@@ -201,4 +217,5 @@ class StudyPage:
         if self._marks is not None and self._marks.GetScene() is None:
             self._marks = None
         self._marks = findings.markups(entries, "Marks", node=self._marks)
+        on_dark(self._marks.GetDisplayNode())
         self.viewer.paint()

@@ -17,6 +17,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.hu import WINDOWS_HU
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.opened_run import OpenedRun
+from ChangeMapJointLib.io.run_records import RUN_AGAIN
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR
 from ChangeMapJointLib.web import page
 from ChangeMapJointLib.web.decisions import LONGEST_COMMENT, PageDecisions
@@ -28,6 +29,9 @@ from ChangeMapJointLib.web.settings import MAP_TITLES, Settings, changed, of_its
 from ChangeMapJointLib.web.shown_run import ShownRun
 
 TRIGGERS = ("setting", "pointer", "key", "select", "decide", "comment", "judge", "layout", "ready")
+OF_FOLDER = ("setting", "key", "decide", "comment", "judge")  # which read from the folder of the run, or write into it
+NOT_OF_A_RUN = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+NOTHING_TO_STEP_TO = "No change is listed to step to; M unfolds the possible, explained and stable ones."
 LEAST_ZOOM, MOST_ZOOM = 0.2, 5.0  # at once
 
 
@@ -85,6 +89,14 @@ class Viewer:
             InputError: a file of it cannot be read.
         """
         self.close()
+        try:
+            self._open(run, study=study)
+        except NOT_OF_A_RUN as error:  # values that no check of the folder knows
+            self.close()
+            found = f"cannot be shown ({type(error).__name__}: {error})"
+            raise InputError(found, field=run.folder, remedy=RUN_AGAIN) from error
+
+    def _open(self, run: OpenedRun, *, study: bool) -> None:
         self.shown = ShownRun(run, rigid_prior=study)
         with self.state as state:
             state.error, state.values_text = "", ""
@@ -127,6 +139,8 @@ class Viewer:
         def call(*arguments: Any) -> None:
             if self._filter is not None and not self._filter(name, arguments):
                 return
+            if self.shown is not None and name in OF_FOLDER:
+                self.shown.check_same()
             if self.shown is not None or name == "ready":
                 getattr(self, f"on_{name}")(*arguments)
 
@@ -142,6 +156,10 @@ class Viewer:
                     act(*arguments)
                 except InputError as error:
                     state.message = error.render()
+                except OSError as error:
+                    state.message = f"A file cannot be read or written: {error}"
+                except MemoryError:
+                    state.message = "There is not enough memory for this: close other programs."
                 except (TypeError, ValueError, KeyError, IndexError) as error:  # not what the page sends
                     state.message = f"Not understood: {error}"
 
@@ -187,6 +205,7 @@ class Viewer:
             self.change(threshold=stepped(settings.threshold, 1 if action == "threshold_up" else -1))
         elif action in ("next", "previous"):
             self.on_select(self.findings.beside(1 if action == "next" else -1))
+            self.state.message = NOTHING_TO_STEP_TO if self.findings.rows and not self.state.selected else ""
         elif action == "more":
             self.findings.unfold()
         elif action in ("accept", "reject"):

@@ -1,11 +1,14 @@
 """The browser viewer on a run of 512 x 512 x 300 voxels: reaction to keys and wheel, memory, start.
 
     python Testing/benchmarks/viewer.py SCRATCH [--tree ../before --case before]
+    python Testing/benchmarks/viewer.py SCRATCH --start demo-output
 
 Viewer and Chromium share the machine. The run is made once in SCRATCH, from the closed-form run of the viewer's tests.
 A picture counts when the page shows it: ``src`` of the axial view's picture has another value. Beside the times stands
 the CPU time that viewer and browser take for one picture, which hardly depends on what else the machine does. ``load``
-is the load average before and after. ``--tree`` measures the library of another checkout.
+is the load average before and after. ``--tree`` measures the library of another checkout. ``--start`` measures how long
+the viewer takes to open another run, such as the sample pair's: until its address is printed, and until a page that is
+opened then shows the axial picture.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Testing" / "web"))
 SHAPE, FIELD_SHAPE = (300, 512, 512), (100, 160, 160)
-KEYS, SCROLL_S, REST_MS = 30, 6.0, 500
+KEYS, SCROLL_S, REST_MS, STARTS = 30, 6.0, 500, 5
 WATCH = """() => {
   window.shots = [];
   const pane = document.querySelector('.pane-Red .picture');
@@ -164,17 +167,57 @@ def measure(run: Path, tree: Path) -> dict[str, Any]:
             chromium = [p for p in psutil.Process().children(recursive=True) if p.pid != viewer.pid]
             own = psutil.Process(viewer.pid)
             figures = {**keys(page, own, chromium), **scrolling(page, own, chromium)}
+            memory = memory_mb(viewer.pid)
+            everything(page)
             browser.close()
         return {
             "voxels": list(SHAPE),
             "start_s": round(started_s, 1),
             **figures,
-            "memory_mb": memory_mb(viewer.pid),
+            "memory_mb": memory,
+            "memory_with_everything_shown_mb": memory_mb(viewer.pid),
             "load": [round(load, 2), round(os.getloadavg()[0], 2)],
         }
     finally:
         viewer.send_signal(signal.SIGINT)
         viewer.wait(20)
+
+
+def measure_start(run: Path) -> dict[str, Any]:
+    """Start the viewer on a run several times; medians."""
+    from playwright.sync_api import sync_playwright
+
+    load, addresses, pictures, cpu = os.getloadavg()[0], [], [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox"]
+        )
+        for _ in range(STARTS):
+            start = time.monotonic()
+            command = [sys.executable, "-m", "ChangeMapJointLib", "view", str(run), "--no-browser"]
+            viewer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            try:
+                assert viewer.stdout is not None
+                found = re.search(r"http://\S+", viewer.stdout.readline())
+                assert found, "the viewer does not start"
+                addresses.append(time.monotonic() - start)
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
+                page.goto(found[0])
+                page.wait_for_selector(".pane-Red .picture img[src^='blob:']")
+                pictures.append(time.monotonic() - start)
+                cpu.append(_cpu_s([psutil.Process(viewer.pid)]))
+                page.close()
+            finally:
+                viewer.send_signal(signal.SIGINT)
+                viewer.wait(20)
+    return {
+        "starts": STARTS,
+        "address_s": round(statistics.median(addresses), 2),
+        "first_picture_s": round(statistics.median(pictures), 2),
+        "longest_s": round(max(pictures), 2),
+        "viewer_cpu_s": round(statistics.median(cpu), 2),
+        "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+    }
 
 
 def keys(page: Any, viewer: psutil.Process, browser: list[psutil.Process]) -> dict[str, Any]:
@@ -195,6 +238,23 @@ def keys(page: Any, viewer: psutil.Process, browser: list[psutil.Process]) -> di
     }
 
 
+def everything(page: Any) -> None:
+    """Show all that takes memory, one after the other: checks, edges, the warped prior, the list by the map."""
+    page.get_by_role("button", name="Three planes").click()
+    check = page.locator("section[aria-label='Registration check'] select")
+    for choice in ("jacobian", "displacement", "trust", "none"):
+        check.nth(1).select_option(choice)
+        page.wait_for_function(f"window.trame.state.get('settings').check === '{choice}'")
+    page.locator(".glass").first.focus()
+    page.keyboard.press("e")
+    page.wait_for_function("window.trame.state.get('settings').edges")
+    check.nth(0).select_option("warped")
+    page.wait_for_function("window.trame.state.get('settings').prior === 'warped'")
+    page.select_option("section[aria-label=Findings] select", "map")
+    page.wait_for_selector("h3:has-text('Regions of the map')", timeout=120_000)
+    page.wait_for_timeout(1000)
+
+
 def scrolling(page: Any, viewer: psutil.Process, browser: list[psutil.Process]) -> dict[str, Any]:
     """How many pictures of the axial view a second of scrolling shows."""
     account = Account(viewer, browser)
@@ -208,12 +268,16 @@ def main() -> None:
     parser.add_argument("scratch", type=Path, help="folder for the run")
     parser.add_argument("--tree", type=Path, default=ROOT, help="checkout whose library is measured")
     parser.add_argument("--case", default="512x512x300", help="name of the result")
+    parser.add_argument("--start", type=Path, help="measure the start on this run alone")
     parser.add_argument("--dry", action="store_true", help="print only")
     arguments = parser.parse_args()
     from record import write_results
 
-    run = write_big_run(arguments.scratch / "viewer")
-    results = {arguments.case: measure(run, arguments.tree.resolve())}
+    if arguments.start is not None:
+        results = {"start on the sample run": measure_start(arguments.start.resolve())}
+    else:
+        run = write_big_run(arguments.scratch / "viewer")
+        results = {arguments.case: measure(run, arguments.tree.resolve())}
     print(results)
     if not arguments.dry:
         print(write_results("viewer", results))

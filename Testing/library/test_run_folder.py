@@ -287,6 +287,21 @@ def test_records_are_read_back(tmp_path) -> None:
         ({"findings": {}}, "'findings' is not a list"),
         ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2]}]}}, "'findings' is not a list"),
         ({"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, "x"]}]}}, "'findings' is not a list"),
+        ({"run": {"reference": "scan"}}, "'reference' or 'template' is not"),
+        ({"run": {"template": {"acquisition": 5}}}, "'reference' or 'template' is not"),
+        *(
+            (
+                {"findings": {"findings": [{"id": 1, "kind": "new", "centre_mm": [1, 2, 3], name: value}]}},
+                "is no number",
+            )
+            for name, value in (
+                ("peak_mm", [1, None, 3]),
+                ("volume_ml", "x"),
+                ("trust", {}),
+                ("probability", float("nan")),
+                ("section", ["finding"]),
+            )
+        ),
         ({"candidates": {"findings": [], "threshold": None}}, "'threshold' is not a number"),
     ],
 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ChangeMapJointLib.change.threshold_list import ThresholdList
-from ChangeMapJointLib.change.threshold_tree import ThresholdTree
+from ChangeMapJointLib.change.threshold_tree import StrongVoxels, ThresholdTree
 from ChangeMapJointLib.core.grid import Grid
 
 GRID = Grid((9, 11, 13), (0.8, 0.7, 2.0), (-10.0, 5.0, 100.0), ((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
@@ -104,3 +104,17 @@ def test_live_rows_take_over_what_was_measured() -> None:
     assert split[0].volume_ml == pytest.approx(4 * GRID.voxel_volume_ml)
     assert rows.at(0.6, min_voxels=3) == []
     assert [r.kind for r in rows.at(0.92, min_voxels=1)] == ["increase"]
+
+
+def test_a_map_with_the_sign_of_the_change_gives_the_same_tree() -> None:
+    rng = np.random.default_rng(8)
+    grid = Grid((6, 20, 30), (1.0, 1.0, 2.0))
+    change, hu = rng.random(grid.shape, np.float32), rng.normal(0, 100, grid.shape).astype(np.int16)
+    change[0, 0, :5] = np.nan
+    signed = np.where(hu < 0, -change, change)
+    for most in (10_000, 500):
+        one = ThresholdTree.of(change, hu, grid, most_voxels=most)
+        other = ThresholdTree.over(StrongVoxels.of_signed(signed, grid, most_voxels=most))
+        assert one.floor == other.floor
+        for name in ("values", "signs", "voxels", "joins"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

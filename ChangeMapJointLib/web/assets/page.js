@@ -103,7 +103,7 @@
   }, 100);
 
   // -- reading session: a hidden page is a pause ------------------------------------------------
-  document.addEventListener("visibilitychange", () => { if (document.hidden) send("pause", "page hidden"); });
+  document.addEventListener("visibilitychange", () => { if (document.hidden && (state("study") || {}).state) send("pause", "page hidden"); });
 
   // pictures are described by their pane
   new MutationObserver(() => {
