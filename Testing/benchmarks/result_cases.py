@@ -246,7 +246,7 @@ def module() -> str:
         (
             "opening the panel; longest stall while a worker runs",
             f"{1000 * panel['opening']['median_s']:.0f} ms, {panel['stalls']['longest_ms']:.0f} ms",
-            "500 ms, 100 ms",
+            "100 ms, 100 ms",
             "`panel.py`",
         ),
     ]
