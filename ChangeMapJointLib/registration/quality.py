@@ -42,7 +42,7 @@ class Figures:
         surface_mean_mm: mean distance between the surfaces of R's and T's lungs after registration. The registration
             drew them together, so this is a residual. None where it was not measured.
         surface_p95_mm: its 95th percentile.
-        surface_max_mm: the largest distance.
+        surface_max_mm: the largest distance; 40 or more is not told apart.
         surface_ribs_mean_mm: the mean where the lungs face the chest wall. None, as the next figures, where R shows
             hardly any of this part of the surface.
         surface_ribs_p95_mm: the 95th percentile there.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
-from ChangeMapJointLib.registration.deformable.surface_term import SurfaceDistance, lung_surface, unseen_at
+from ChangeMapJointLib.registration.deformable.surface_term import SurfaceDistance, lung_surface
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid, working_spacing
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -62,14 +62,13 @@ def surface_agreement(pair: ScanPair, field: DisplacementField) -> SurfaceAgreem
     Returns:
         The distances; None where the scans share no surface, or hardly any.
     """
-    surface, other = (
-        lung_surface(_view(scan, pair)).where_measured(scan.volume) for scan in (pair.reference, pair.template)
-    )
+    surface, other = (lung_surface(_view(scan, pair)) for scan in (pair.reference, pair.template))
     if not len(surface.voxels) or not len(other.voxels):
         return None
     moved = field.apply(surface.points_mm)
-    # by the scan, not by the view, which ends 15 mm from T's lungs
-    shown = pair.template.grid.contains(moved) & ~unseen_at(pair.template.volume, moved)
+    # by the scans, not by the views, which end 15 mm from the lungs
+    shown = surface.measured(pair.reference.volume) & pair.template.grid.contains(moved)
+    shown &= other.facing_measured(moved, pair.template.volume)
     if shown.sum() < FEWEST_POINTS:
         return None
     distance = np.abs(SurfaceDistance(other).anywhere_mm(moved[shown]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -229,14 +229,12 @@ class _LungSurfaces:
         Both from one level, so that equal scans have equal surfaces. None where a scan shows no surface, only lung.
         """
         fine = [views for views in levels if max(max(view.grid.spacing_mm) for view in views) <= DISTANCE_MM]
-        scans = (pair.reference, pair.template)
-        reference, template = (
-            lung_surface(view).where_measured(scan.volume)
-            for view, scan in zip([*fine, levels[-1]][0], scans, strict=True)
-        )
+        reference, template = (lung_surface(view) for view in [*fine, levels[-1]][0])
         if not len(reference.voxels) or not len(template.voxels):
             return None
-        return cls(reference.clear_points(), SurfaceDistance(template))
+        usable = reference.measured(pair.reference.volume)
+        usable &= template.facing_measured(apply_affine(pair.rigid, reference.points_mm), pair.template.volume)
+        return cls(reference.clear_points(usable=usable), SurfaceDistance(template))
 
     def term(self, control: ControlGrid, rigid: FloatArray, *, outlier_mm: float) -> SurfaceTerm:
         return SurfaceTerm(self.points_mm, self.distance, control, rigid, outlier_mm=outlier_mm)

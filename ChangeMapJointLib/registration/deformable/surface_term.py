@@ -8,11 +8,12 @@ or leaves the lungs (an effusion, a collapse, a mass at the wall), count less an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from scipy.special import ndtri
 from torch import Tensor
 
@@ -49,26 +50,41 @@ class LungSurface:
     lung: NDArray[np.bool_]
     grid: Grid
 
-    def where_measured(self, volume: Volume) -> LungSurface:
-        """Return the surface without the places where not tissue ends the lungs, but a round field of view.
+    def measured(self, volume: Volume) -> NDArray[np.bool_]:
+        """Return for each point whether tissue ends the lungs there, bool ``[n]``: not a round field of view.
 
         Args:
             volume: the scan that the surface was found in.
         """
-        if volume.unseen is None:
-            return self
         beside = self.points_mm + max(self.grid.spacing_mm) * self.outwards
-        kept = ~(unseen_at(volume, self.points_mm) | unseen_at(volume, beside))
-        return replace(self, points_mm=self.points_mm[kept], voxels=self.voxels[kept], outwards=self.outwards[kept])
+        return ~(unseen_at(volume, self.points_mm) | unseen_at(volume, beside))
 
-    def clear_points(self, count: int = POINTS) -> FloatArray:
+    def facing_measured(self, points_mm: FloatArray, volume: Volume) -> NDArray[np.bool_]:
+        """Return for which points ``[n, 3]`` the scan shows the surface that is nearest, bool ``[n]``.
+
+        Args:
+            points_mm: of the other scan's surface, brought to this one.
+            volume: the scan that this surface was found in.
+        """
+        if volume.unseen is None or not len(points_mm):
+            return np.ones(len(points_mm), dtype=bool)
+        nearest = cKDTree(self.points_mm).query(points_mm)[1]
+        facing: NDArray[np.bool_] = self.measured(volume)[nearest] & ~unseen_at(volume, points_mm)
+        return facing
+
+    def clear_points(self, count: int = POINTS, usable: NDArray[np.bool_] | None = None) -> FloatArray:
         """At most ``count`` of the points, spread evenly; always the same.
 
         Where the surface is thinner or sharper than voxels show, points lie off the surface that their own neighbours
         make; those are left out, so that equal scans are not moved.
+
+        Args:
+            count: of points at most.
+            usable: which points may be taken, bool ``[n]``; all by default.
         """
         own = SurfaceDistance(self)
-        clear = self.points_mm[np.abs(own.at(self.points_mm)[0]) <= own.accuracy_mm]
+        on_it = np.abs(own.at(self.points_mm)[0]) <= own.accuracy_mm
+        clear = self.points_mm[on_it if usable is None else on_it & usable]
         chosen = np.random.default_rng(SEED).permutation(len(clear))[:count]
         picked: FloatArray = clear[np.sort(chosen)]
         return picked
@@ -79,7 +95,7 @@ def lung_surface(view: ScanView) -> LungSurface:
 
     The share of lung is smoothed a little: in a scan at its own resolution it is 0 or 1, and the surface would be
     stairs. Across a smoothed plane it is the normal distribution, so that its quantile falls evenly with the distance.
-    Where the sides of the scan cut the lungs there is no surface; see :meth:`LungSurface.where_measured`.
+    Where the sides of the scan cut the lungs there is no surface; see :meth:`LungSurface.measured` for round ones.
     """
     share = ndimage.gaussian_filter(view.mask.cpu().numpy(), SMOOTH_VOX, mode="nearest")
     lung, cross = share >= 0.5, ndimage.generate_binary_structure(3, 1)
