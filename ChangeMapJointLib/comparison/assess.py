@@ -144,7 +144,14 @@ def check_registration(
 def _check_and_warp(
     pair: ScanPair, output: MethodOutput, config: RunConfig, fallback: DeviceFallback, progress: Progress
 ) -> tuple[RegistrationCheck, WarpedTemplate]:
-    """Check y while the template is warped: the check has parts that only one core can work on."""
+    """Check y while the template is warped: the check has parts that only one core can work on.
+
+    A GPU does one after the other, since it may not hold both.
+    """
+    if fallback.device.type != "cpu":
+        check = check_registration(pair, output, config, fallback, progress)
+        pair.clear_cache()
+        return check, warp_template(pair, output, fallback)
     said: list[tuple[float, str]] = [(0.0, "")]
 
     def note(fraction: float, message: str = "") -> None:
