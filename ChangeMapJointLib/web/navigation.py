@@ -24,8 +24,8 @@ def text_scale(width_px: int, height_px: int) -> float:
     """Return Slicer's scale of marks and their names in a view: as large as the page's own text on any screen.
 
     Examples:
-        >>> round(text_scale(440, 380), 2), round(text_scale(1500, 1050), 2)
-        (0.3, 0.48)
+        >>> round(text_scale(440, 380), 2), round(text_scale(1500, 1040), 2)
+        (0.3, 0.47)
     """
     return min(max(0.2 + min(width_px, height_px) / 3800, SMALLEST_TEXT), LARGEST_TEXT)
 

@@ -76,5 +76,5 @@ def fitted(points: TimePoints, most: int) -> tuple[list[list[str]], list[str]]:
     rows = [head, *(tracks[number] for number in order[:most]), total, change, category]
     left_out = [(len(tracks) - most, "lesions"), (last + 1 - len(columns), "scans")]
     words = " and ".join(f"{count} {name}" for count, name in left_out if count > 0)
-    more = [f"{words} more are not shown here; changemap report --text lists all."] if words else []
+    more = [f"{words} more are not shown here; the report as text lists all."] if words else []
     return [[row[column] for column in columns] for row in rows], [*points.sentences(), *more]
