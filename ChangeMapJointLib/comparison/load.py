@@ -25,6 +25,7 @@ from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import read_displacement, read_rigid
 from ChangeMapJointLib.lesions.measure import LesionMeasure
 from ChangeMapJointLib.registration.quality import Quality
@@ -124,7 +125,9 @@ class SavedResult:
         try:
             return Path(shutil.copyfile(self.folder / run_files.REPORT, file))
         except (OSError, shutil.SameFileError) as error:
-            raise InputError(f"cannot be written ({error})", field=file, remedy="give another file") from error
+            raise InputError(
+                f"cannot be written ({reason_of(error)})", field=file, remedy="give another file"
+            ) from error
 
     def to_dicom(
         self,

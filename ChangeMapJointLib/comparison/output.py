@@ -58,7 +58,9 @@ def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
     try:
         _check(out, inputs, overwrite=overwrite)
     except (OSError, RuntimeError) as error:  # no permission, a loop of links, a name too long
-        raise InputError(f"cannot be used ({error})", field="out", value=out, remedy="give another folder") from error
+        raise InputError(
+            f"cannot be used ({reason_of(error)})", field="out", value=out, remedy="give another folder"
+        ) from error
 
 
 def writable_name(path: Path) -> bool:
