@@ -1,4 +1,4 @@
-"""For all tests: one thread per worker, a file per worker, and rigid alignments that are computed once.
+"""For all tests: one thread per worker, a file per worker, and lungs and alignments that are computed once.
 
 Two workers with two threads each would wait for one another.
 """
@@ -81,7 +81,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module")
 def aligned_once() -> Iterator[None]:
-    """Comparisons of the same scans share their rigid alignment."""
+    """Comparisons of the same scans share their lungs and their rigid alignment."""
     with pytest.MonkeyPatch.context() as patch:
         remember(patch)
         yield

@@ -25,9 +25,13 @@ class MapSection:
             "1 is a difference of {full} HU; {threshold} is {hu} HU. Keys: + and -"
         ).format(full=round(FULL_SCALE_HU), threshold=DEFAULT_THRESHOLD, hu=round(DEFAULT_THRESHOLD * FULL_SCALE_HU))
         self.ui.resetMapButton.connect("clicked(bool)", self.onReset)
+        self._shown: tuple[Any, ...] = ()
+        self.restyle()
+
+    def restyle(self) -> None:
+        """Color the texts for the theme in use; :meth:`update` draws the legend."""
         self.ui.increasesCheckBox.setStyleSheet(f"color: {textColor('denser')}")
         self.ui.decreasesCheckBox.setStyleSheet(f"color: {textColor('less dense')}")
-        self._shown: tuple[Any, ...] = ()
 
     def showResult(self) -> None:
         """Offer the maps of the run that was loaded."""

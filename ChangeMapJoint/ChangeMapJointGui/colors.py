@@ -17,5 +17,9 @@ DARK_BELOW = 128  # lightness of the background
 
 def textColor(name: str) -> str:
     """Return a color of :data:`COLORS` for the theme in use, as ``#rrggbb``."""
-    lightness = qt.QApplication.palette().color(qt.QPalette.Window).lightness()
-    return COLORS[name][lightness < DARK_BELOW]
+    return COLORS[name][isDark()]
+
+
+def isDark() -> bool:
+    """Return whether the theme in use has a dark background."""
+    return bool(qt.QApplication.palette().color(qt.QPalette.Window).lightness() < DARK_BELOW)

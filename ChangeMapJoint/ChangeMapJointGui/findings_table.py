@@ -122,6 +122,11 @@ class FindingsSection:
             self.panel.reviewing.showDetails(self.selectedRow())
         self._showCount()
 
+    def restyle(self) -> None:
+        """Color the rows for the theme in use."""
+        if self._listed:
+            self._fill(None if self.selected is None else self.selected.key)
+
     def settle(self) -> None:
         """List now what waits for the threshold to rest."""
         if self._waiting and self.panel.parameters is not None:

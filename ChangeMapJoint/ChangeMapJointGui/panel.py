@@ -28,6 +28,7 @@ from ChangeMapJointGui.run import RunSection
 from ChangeMapJointGui.runs import resultsLoaded
 from ChangeMapJointGui.shortcuts import Shortcuts
 from ChangeMapJointGui.stored import StoredSection
+from ChangeMapJointGui.theme import ThemeWatch
 from ChangeMapJointGui.verdict import VerdictSection
 from ChangeMapJointGui.views import ViewsSection
 from ChangeMapJointLib.change.method_table import METHODS
@@ -94,6 +95,7 @@ class Panel(VTKObservationMixin):
             self.export,
         )  # views are made before the rest
         self._sections = (self.inputs, self.method, self.run, *self._results)
+        self._theme = ThemeWatch(widget, self.restyle)
         self._showNothing()
         resultsLoaded.connect(self.showLoaded)
 
@@ -122,6 +124,16 @@ class Panel(VTKObservationMixin):
             if parameters is None or self.parameters is not parameters:  # a section's update may close the scene
                 return
             section.update()
+
+    def restyle(self) -> None:
+        """Color all texts for the theme in use, dark or light."""
+        for section in (self.map, self.run, self.findings):
+            section.restyle()
+        for texts in (self.inputs, self.verdict):
+            texts.showResult()
+        if self.entered and self.parameters is not None:
+            self.map.update()  # both draw their legends
+            self.check.update()
 
     @contextmanager
     def oneChange(self) -> Iterator[Any]:
@@ -286,6 +298,7 @@ class Panel(VTKObservationMixin):
     def enter(self) -> None:
         """Connect the parameter node, show the run, and enable the keys: the module is shown."""
         self.entered = True
+        self._theme.check()
         if self.parameters is None or self.parameters.parameterNode.GetScene() is None:
             self.setParameters(
                 self.logic.getParameterNode()

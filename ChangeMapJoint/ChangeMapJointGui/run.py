@@ -138,7 +138,7 @@ class RunSection:
         self.ui.progressBar.visible = False
         seconds = time.monotonic() - self._started
         if end.state == "finished" and end.result is not None:
-            self._showStatus(_("Done, but the result could not be loaded."), textColor("bad"))
+            self._showStatus(_("Done, but the result could not be loaded."), "bad")
             with showErrors(_("The result could not be loaded.")):
                 loaded = self.panel.loadJob(self.panel.logic.runs.lastJob)
                 self._showStatus(
@@ -151,13 +151,18 @@ class RunSection:
         else:
             message = end.message if end.error is None else end.error.render(self._wording)
             self.ui.logTextEdit.appendPlainText(message)
-            self._showStatus(message, textColor("bad"))
+            self._showStatus(message, "bad")
             self.ui.logButton.checked = True
         self.refresh()
 
+    def restyle(self) -> None:
+        """Color the sentence below the button for the theme in use."""
+        self.ui.statusLabel.styleSheet = f"color: {textColor(self._color)}" if self._color else ""
+
     def _showStatus(self, text: str, color: str = "") -> None:
-        """Show one sentence below the button."""
-        self.ui.statusLabel.styleSheet = f"color: {color}" if color else ""
+        """Show one sentence below the button, in a color of :func:`textColor`."""
+        self._color = color
+        self.restyle()
         self.ui.statusLabel.text = text
         self.ui.statusLabel.visible = bool(text)  # an empty line would push the findings down
 

@@ -9,7 +9,7 @@ import slicer
 import slicer.util
 from numpy.typing import ArrayLike, NDArray
 
-from ChangeMapJointLib.core.grid import Grid, bounding_box, lps_to_ras
+from ChangeMapJointLib.core.grid import FloatArray, Grid, bounding_box, lps_to_ras
 from ChangeMapJointLib.registration.quality import LOW_TRUST
 from ChangeMapJointLib.scene.colors import change_table
 from ChangeMapJointLib.scene.layouts import set_layers
@@ -21,6 +21,7 @@ from ChangeMapJointLib.scene.volumes import grid_of, node_of
 EDGE_LEVELS_HU = (-500.0, 200.0)  # between lung and soft tissue, and between soft tissue and bone
 PERIOD_MM = 9.0  # of the hatching
 SLAB_VOX = 32  # slices that are resampled at once
+ALONG_AXES = 1e-9  # of the matrix between two grids: less is no rotation, over 1000 voxels
 BoolArray = NDArray[np.bool_]
 
 
@@ -86,7 +87,8 @@ def _doubtful(trust: Node, lungs: BoolArray, grid: Grid, least: float) -> BoolAr
     for start in range(z, z_end, SLAB_VOX):
         stop = min(start + SLAB_VOX, z_end)
         box = slice(start, stop), slice(y, y_end), slice(x, x_end)
-        values = on_grid(array, source, grid.crop((start, y, x), (stop, y_end, x_end)))
+        part = grid.crop((start, y, x), (stop, y_end, x_end))
+        values = array[box] if source.same_as(grid) else on_grid(array, source, part)
         result[box] = lungs[box] & (values < least)
     return result
 
@@ -123,12 +125,29 @@ def on_grid(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
     """Resample ``array`` from ``source`` to ``target``: trilinear, the border repeated."""
     if source.same_as(target):
         return array
-    from scipy import ndimage
-
     rows = (source.inverse_affine @ target.affine)[[2, 1, 0]]  # to indices (k, j, i)
     matrix, offset = rows[:, [2, 1, 0]], rows[:, 3]
+    if array.dtype == np.float32 and np.abs(matrix - np.diag(np.diag(matrix))).max() < ALONG_AXES:
+        for axis, n in enumerate(target.shape):  # in a tenth of the time
+            array = _along(array, np.arange(n) * matrix[axis, axis] + offset[axis], axis)
+        return array
+    from scipy import ndimage
+
     moved = ndimage.affine_transform(array, matrix, offset, target.shape, order=1, mode="nearest", prefilter=False)
     return np.asarray(moved)
+
+
+def _along(array: NDArray[np.float32], at: FloatArray, axis: int) -> NDArray[np.float32]:
+    """Interpolate along one axis at these indices, the border repeated."""
+    at = np.clip(at, 0, array.shape[axis] - 1)
+    below = np.minimum(at.astype(int), max(array.shape[axis] - 2, 0))
+    weight = (at - below).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+    first: NDArray[np.float32] = array.take(below, axis)
+    step = array.take(np.minimum(below + 1, array.shape[axis] - 1), axis)
+    step -= first
+    step *= weight
+    first += step
+    return first
 
 
 # -- displacement -------------------------------------------------------------------------------

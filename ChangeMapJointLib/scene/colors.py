@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import slicer
 from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ChangeMapJointLib.scene.nodes import Node
 
@@ -67,6 +68,43 @@ def change_table(kind: Kind) -> Node:
     if node.GetNumberOfColors() != len(rgba):
         _fill(node, rgba)
     return node
+
+
+def level_table(levels: int) -> Node:
+    """Make a hidden vtkMRMLColorTableNode for label maps from -levels (less dense) to +levels (denser now).
+
+    All of its colors are transparent; :func:`show_levels` shows some. It is not saved with the scene.
+
+    Args:
+        levels: of each sign; +levels and -levels have the strongest colors.
+    """
+    node = slicer.vtkMRMLColorTableNode()
+    node.SetName(slicer.mrmlScene.GenerateUniqueName("ChangeMap levels"))
+    node.SetHideFromEditors(1)
+    node.SetSaveWithScene(0)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(2 * levels + 1)
+    node.GetLookupTable().SetTableRange(-levels, levels)  # what slice views keep, since it is one color per label
+    middles = (np.arange(levels + 1) + 0.5) / levels  # of the values that have a level
+    index = np.clip(SIZE * np.stack([1 - middles[::-1], middles]), 0, SIZE - 1).astype(int)
+    colors = vtk_to_numpy(node.GetLookupTable().GetTable())
+    for part, kind, of in ((colors[: levels + 1], "decrease", index[0]), (colors[levels:], "increase", index[1])):
+        part[:, :3] = np.rint(255 * rgba_of(kind)[of, :3])
+    show_levels(node, None, None)
+    return slicer.mrmlScene.AddNode(node)
+
+
+def show_levels(node: Node, increases: int | None, decreases: int | None) -> None:
+    """Show the levels of a :func:`level_table` from these on; None shows none of that sign."""
+    table = node.GetLookupTable()
+    alpha = vtk_to_numpy(table.GetTable())[:, 3]
+    levels = len(alpha) // 2
+    alpha[:] = 0
+    if increases is not None:
+        alpha[levels + increases :] = 255
+    if decreases is not None:
+        alpha[: levels + 1 - decreases] = 255
+    table.SetTableValue(levels, 0.0, 0.0, 0.0, 0.0)  # tells the views, once, and keeps VTK from making its own colors
 
 
 def rgba_of(kind: str) -> NDArray[np.float64]:

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import slicer
 import slicer.util
-import vtk
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.change.method_table import DEFAULT_THRESHOLD
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.hu import FULL_SCALE_HU
-from ChangeMapJointLib.scene.colors import change_table
+from ChangeMapJointLib.scene.colors import change_table, level_table, show_levels
 from ChangeMapJointLib.scene.layouts import set_layers
 from ChangeMapJointLib.scene.nodes import (
     Node,
@@ -24,22 +23,24 @@ from ChangeMapJointLib.scene.nodes import (
     remove,
     show_extra,
 )
-from ChangeMapJointLib.scene.volumes import grid_of, new_node, node_of
+from ChangeMapJointLib.scene.volumes import grid_of, node_of
 
-LOWEST = 1e-6  # smallest threshold, so that voxels without change are never shown
-BEYOND = 2.0  # above all values of a map
-SIGNS = {"increase": 1, "decrease": -1}
+LEVELS = 1000  # of each sign: the threshold's slider and keys have three decimals
 LEGEND_TITLE = "Change"
 
 
 class Overlay:
-    """Shows a signed map in [-1, 1] by two hidden volume nodes that share its voxels: increases and decreases.
+    """Shows a signed map in [-1, 1] by one hidden label map: its thousandths, rounded towards 0, with their sign.
+
+    Slice views paint a label map by one table of colors, so that a new threshold only makes some of its colors
+    transparent; the scalar volumes that would show increases and decreases pass nine filters each, for every view.
 
     Its nodes are not saved with the scene; make a new overlay after loading a scene.
     """
 
     def __init__(self) -> None:
-        self._nodes: dict[str, Node] = {}
+        self._node: Node | None = None
+        self._colors: Node | None = None
         self._shown = {"increase": True, "decrease": True}
         self._views: tuple[str, ...] = ()
         self._visible = True
@@ -49,12 +50,12 @@ class Overlay:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The volume nodes of increases and decreases; empty before :meth:`show`."""
-        return tuple(self._nodes.values())
+        """The volume node of the levels; empty before :meth:`show`."""
+        return () if self._node is None else (self._node,)
 
     @property
     def threshold(self) -> float:
-        """Voxels with at least this value are shown, in (0, 1]."""
+        """Voxels with at least this value are shown, in (0, 1], of three decimals."""
         return self._threshold
 
     def show(self, map_node: Node | None, signed_node: Node, views: Views) -> None:
@@ -74,46 +75,40 @@ class Overlay:
             raise ValueError("Overlay.show() 'signed_node' must be on the grid of 'map_node'")
         signed_hu = slicer.util.arrayFromVolume(signed_node)
         if map_node is None:
-            signed = np.clip(signed_hu.astype(np.float32) / np.float32(FULL_SCALE_HU), -1.0, 1.0)
+            levels = levels_of(signed_hu, full=FULL_SCALE_HU)
         else:
-            signed = signed_map(slicer.util.arrayFromVolume(map_node), signed_hu)
-        self.show_signed(signed, grid, views)
+            levels = levels_of(slicer.util.arrayFromVolume(map_node), signed_hu)
+        self._show_levels(levels, grid, views)
 
     def show_signed(self, signed: NDArray[np.float32], grid: Grid, views: Views) -> None:
         """Show a map that has its sign already over some views; a map shown before is replaced.
 
         Args:
-            signed: in [-1, 1], float32 ``[z, y, x]``, denser now positive; it is copied.
+            signed: in [-1, 1], float32 ``[z, y, x]``, denser now positive.
             grid: of the map, LPS.
             views: names of slice views.
         """
-        self._leave(views)
-        if len(self._alive()) < len(self._nodes):
-            self.remove()
-        first = self._nodes.get("increase")
-        self._nodes["increase"] = node_of(signed, grid, "denser now", node=first, hidden=True)
-        if first is None:
-            self._nodes["decrease"] = new_node("vtkMRMLScalarVolumeNode", "less dense now", hidden=True)
-            self._nodes["decrease"].CreateDefaultDisplayNodes()
-            self._set_up()
-        self._share()
-        self._views = tuple(views)
-        self._update()
+        self._show_levels(levels_of(signed), grid, views)
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold; a voxel is shown exactly if map >= threshold."""
-        self._threshold = min(max(float(threshold), LOWEST), 1.0)
-        self._update_intervals()
+        """Set the threshold; a voxel is shown exactly if map >= threshold.
+
+        Args:
+            threshold: in [0.001, 1]; one beyond is taken as the nearer of these. It has three decimals, as slider and
+                keys of the panel have; others are rounded to three.
+        """
+        threshold = round(min(max(float(threshold), 1 / LEVELS), 1.0) * LEVELS) / LEVELS
+        if threshold != self._threshold:
+            self._threshold = threshold
+            self._update_colors()
 
     def set_increases(self, shown: bool) -> None:
         """Show or hide what is denser now."""
-        self._shown["increase"] = shown
-        self._update()
+        self._show_sign("increase", shown)
 
     def set_decreases(self, shown: bool) -> None:
         """Show or hide what is less dense now."""
-        self._shown["decrease"] = shown
-        self._update()
+        self._show_sign("decrease", shown)
 
     def set_opacity(self, opacity: float) -> None:
         """Set the opacity of the overlay, 0 to 1."""
@@ -155,53 +150,51 @@ class Overlay:
         """Remove the overlay from the views and the scene."""
         self.set_legend(False)
         self._leave(())
-        for node in self.nodes:
+        for node in (self._node, self._colors):
             remove(node)
-        self._nodes, self._views = {}, ()
+        self._node = self._colors = None
+        self._views = ()
 
     # -- inside ---------------------------------------------------------------------------
-    def _alive(self) -> dict[str, Node]:
-        """Return the nodes that are still in the scene, which may have been cleared."""
-        return {sign: node for sign, node in self._nodes.items() if node.GetScene() is not None}
+    def _alive(self) -> Node | None:
+        """Return the node if it is still in the scene, which may have been cleared."""
+        return self._node if self._node is not None and self._node.GetScene() is not None else None
 
-    def _set_up(self) -> None:
-        for sign, node in self._nodes.items():
-            display = node.GetDisplayNode()
-            was = display.StartModify()
-            display.AutoWindowLevelOff()
-            display.SetInterpolate(0)
-            display.SetWindowLevelMinMax(*sorted((0.0, float(SIGNS[sign]))))
-            display.SetAndObserveColorNodeID(change_table(sign).GetID())  # type: ignore[arg-type]
-            display.ApplyThresholdOn()
-            display.EndModify(was)
-            _hide(node)
-        self._update_intervals()
+    def _show_levels(self, levels: NDArray[np.int16], grid: Grid, views: Views) -> None:
+        self._leave(views)
+        if self._alive() is None:
+            self.remove()
+        new = self._node is None
+        self._node = node_of(levels, grid, "change", kind="label", node=self._node, hidden=True, keep=True)
+        if new:
+            self._colors = level_table(LEVELS)
+            self._update_colors()
+            self._node.GetDisplayNode().SetAndObserveColorNodeID(self._colors.GetID())
+        self._views = tuple(views)
+        self._update()
 
-    def _share(self) -> None:
-        increase, decrease = self.nodes
-        matrix = vtk.vtkMatrix4x4()
-        increase.GetIJKToRASMatrix(matrix)
-        decrease.SetIJKToRASMatrix(matrix)
-        decrease.SetAndObserveImageData(increase.GetImageData())
+    def _show_sign(self, sign: str, shown: bool) -> None:
+        if shown != self._shown[sign]:
+            self._shown[sign] = shown
+            self._update_colors()
 
-    def _update_intervals(self) -> None:
-        t = self._threshold
-        for sign, node in self._alive().items():
-            interval = (t, BEYOND) if sign == "increase" else (-BEYOND, -t)
-            node.GetDisplayNode().SetThreshold(*interval)
+    def _update_colors(self) -> None:
+        if self._colors is not None and self._colors.GetScene() is not None:
+            level = round(self._threshold * LEVELS)
+            show_levels(self._colors, *(level if self._shown[sign] else None for sign in ("increase", "decrease")))
 
     def _update(self) -> None:
-        for view in existing(self._views):
-            for sign, node in self._alive().items():
-                if self._visible and self._shown[sign]:
-                    show_extra(view, node, self._opacity)
-                else:
-                    hide_extra(view, node)
+        node = self._alive()
+        for view in existing(self._views) if node is not None else ():
+            if self._visible:
+                show_extra(view, node, self._opacity)
+            else:
+                hide_extra(view, node)
 
     def _leave(self, kept: Views) -> None:
-        for view in existing([view for view in self._views if view not in kept]):
-            for node in self._alive().values():
-                hide_extra(view, node)
+        node = self._alive()
+        for view in existing([view for view in self._views if view not in kept]) if node is not None else ():
+            hide_extra(view, node)
 
 
 def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any], *, in_place: bool = False) -> NDArray[np.float32]:
@@ -216,6 +209,33 @@ def signed_map(change_map: NDArray[Any], signed_hu: NDArray[Any], *, in_place: b
     for values, hu in zip(result, signed_hu, strict=True):  # by slices, since masks of a whole scan take memory, too
         np.nan_to_num(values, copy=False)
         np.negative(values, out=values, where=hu < 0)
+    return result
+
+
+def levels_of(values: NDArray[Any], signed_hu: NDArray[Any] | None = None, *, full: float = 1.0) -> NDArray[np.int16]:
+    """Return a map in thousandths, rounded towards 0, with its sign: int16 ``[z, y, x]`` in [-1000, 1000].
+
+    A voxel has at least the level k exactly if its value, as float32, is at least k / 1000, as float32.
+
+    Args:
+        values: ``[z, y, x]``, any real type; NaN counts as no change, and what is beyond ``full`` as ``full``.
+        signed_hu: likewise, R - T(y), which has the sign; None if ``values`` have it. 0 counts as an increase.
+        full: value of level 1000.
+
+    Examples:
+        >>> levels_of(np.array([[[0.68, -0.2, 0.0009, np.nan, 7.0]]])).tolist()
+        [[[680, -200, 0, 0, 1000]]]
+    """
+    edges = (np.arange(LEVELS + 1) / LEVELS).astype(np.float32)
+    result = np.empty(values.shape, np.int16)
+    for z in range(len(values)):  # by slices, which stay in the processor's cache
+        part = values[z].astype(np.float32)
+        negative = (part if signed_hu is None else signed_hu[z]) < 0
+        part /= np.float32(full)
+        np.minimum(np.fmax(np.abs(part, out=part), 0, out=part), 1, out=part)
+        level = (part * np.float32(LEVELS) + np.float32(0.5)).astype(np.int16)  # right, or one too high
+        level -= part < edges.take(level, mode="clip")
+        np.multiply(level, np.int8(1) - 2 * negative.view(np.int8), out=result[z])
     return result
 
 

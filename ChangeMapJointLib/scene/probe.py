@@ -9,7 +9,7 @@ import numpy as np
 import slicer.util
 from numpy.typing import ArrayLike
 
-from ChangeMapJointLib.core.grid import lps_to_ras
+from ChangeMapJointLib.core.grid import Grid, lps_to_ras
 from ChangeMapJointLib.scene.nodes import Node
 from ChangeMapJointLib.scene.volumes import grid_of
 
@@ -17,10 +17,11 @@ from ChangeMapJointLib.scene.volumes import grid_of
 class Probe:
     """Reads voxels of some volume nodes; their grids are looked up once."""
 
-    def __init__(self, nodes: Sequence[Node | None]) -> None:
-        """``nodes``: maps that are not moved while the probe is in use; None for one that a run does not have."""
+    def __init__(self, nodes: Sequence[Node | tuple[Any, Grid] | None]) -> None:
+        """``nodes``: maps that are not moved meanwhile, or array ``[z, y, x]`` and grid; None for one missing."""
         self._maps: list[tuple[Any, Any] | None] = [
-            None if node is None else (slicer.util.arrayFromVolume(node), grid_of(node)) for node in nodes
+            node if node is None or isinstance(node, tuple) else (slicer.util.arrayFromVolume(node), grid_of(node))
+            for node in nodes
         ]
 
     def at(self, ras: ArrayLike) -> list[float | None]:

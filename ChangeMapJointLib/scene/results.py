@@ -197,7 +197,8 @@ def _load_nodes(
     for role, (file, kind, _, _) in VOLUMES.items():
         if role not in without and (folder / file).exists():
             array, grid = read_array(folder / file)
-            _color(tag(node_of(array, grid, name(role), kind=kind), role, run), role)  # type: ignore[arg-type]
+            node = node_of(array, grid, name(role), kind=kind, keep=True)  # type: ignore[arg-type]
+            _color(tag(node, role, run), role)
     if (folder / run_files.DEFORMATION).exists():
         tag(grid_transform(folder / run_files.DEFORMATION, name("deformation")), "deformation", run)
     if (folder / run_files.RIGID).exists():

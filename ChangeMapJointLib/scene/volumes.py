@@ -10,6 +10,7 @@ import slicer
 import slicer.util
 import vtk
 from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
@@ -101,6 +102,7 @@ def node_of(
     kind: Literal["scan", "map", "label"] = "map",
     node: Node | None = None,
     hidden: bool = False,
+    keep: bool = False,
 ) -> Node:
     """Make a volume node of an array, or fill an existing one.
 
@@ -108,12 +110,13 @@ def node_of(
     int16 if they fit, else as float32, and values that are not finite become 0.
 
     Args:
-        array: ``[z, y, x]``, any real type; it is copied.
+        array: ``[z, y, x]``, any real type; it is copied unless ``keep`` is set.
         grid: of the array, LPS.
         name: of a new node.
         kind: CT scan (lung window), map (nearest voxel, no automatic window) or label map.
         node: an existing node of the same kind to fill.
         hidden: keep a new node out of selectors, of the tree of data, and of saved scenes.
+        keep: the node may keep the array itself, which nothing else changes: a map of a whole scan takes long to copy.
 
     Raises:
         ValueError: ``array`` does not have the grid's shape.
@@ -132,7 +135,13 @@ def node_of(
             filled.GetDisplayNode().SetSaveWithScene(0)
             filled.GetDisplayNode().SetHideFromEditors(1)
     set_geometry(filled, grid)
-    slicer.util.updateVolumeFromArray(filled, _displayable(array))
+    if keep:
+        image = vtk.vtkImageData()
+        image.SetDimensions(grid.size)
+        image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(_displayable(array)).reshape(-1)))
+        filled.SetAndObserveImageData(image)
+    else:
+        slicer.util.updateVolumeFromArray(filled, _displayable(array))
     return filled
 
 

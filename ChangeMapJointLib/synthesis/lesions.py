@@ -118,10 +118,11 @@ def paint_lesion(
     crop, inside = array[box], lungs[box]
     mottle = _mottle(rng, crop.shape, grid)
     if lesion.cut is not None:
-        alpha = _alpha(lesion.shape.signed_distance(offsets, diameter_mm), feather_mm)
+        distance_mm = lesion.shape.signed_distance(offsets, diameter_mm)
+        alpha = _alpha(distance_mm, feather_mm)
         target = lesion.cut.at(offsets) + correlated_noise(rng, crop.shape, (0.6, 0.6, 0.6)) * noise_hu
         crop += np.where(inside, alpha * np.maximum(target - crop, 0.0), 0).astype(np.float32)
-        support[box] = inside & (lesion.shape.signed_distance(offsets, diameter_mm) <= 0)
+        support[box] = inside & (distance_mm <= 0)
         return support
     if lesion.texture != "solid":
         alpha = _alpha(lesion.shape.signed_distance(offsets, diameter_mm), GROUND_GLASS_FEATHER * feather_mm)

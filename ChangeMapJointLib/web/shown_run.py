@@ -26,7 +26,7 @@ from ChangeMapJointLib.scene.probe import Probe
 from ChangeMapJointLib.scene.results import SEAL, Results, load
 from ChangeMapJointLib.scene.run_lists import RunLists
 from ChangeMapJointLib.scene.transforms import map_point
-from ChangeMapJointLib.scene.volumes import grid_of, node_of
+from ChangeMapJointLib.scene.volumes import node_of
 from ChangeMapJointLib.web.navigation import Navigation
 from ChangeMapJointLib.web.pictures import on_dark
 from ChangeMapJointLib.web.settings import NO_CHECK, Settings
@@ -78,6 +78,7 @@ class ShownRun:
         self._mapping = mapping
         self.navigation = Navigation(reference, mapping)
         self._overlay = Overlay()
+        self._map: tuple[NDArray[np.float32], Grid] | None = None  # of the overlay, which shows thousandths alone
         self._on_screen: dict[str, Any] = {}
         self.settings = self.defaults()
         layouts.set_layers(CURRENT, background=reference, foreground=None, label=None)
@@ -188,7 +189,9 @@ class ShownRun:
         shown = settings.overlay and settings.check == NO_CHECK
         if key != self._on_screen.get("map") and shown:  # takes a second on a large scan, so not before it is wanted
             self._overlay.remove()  # before the next one is read: two maps of a large scan take too much memory
-            self._overlay.show_signed(*self._files.signed(key), CURRENT)
+            self._map = None
+            self._map = self._files.signed(key)
+            self._overlay.show_signed(*self._map, CURRENT)
             self._on_screen["map"] = key
         if settings.threshold != self._overlay.threshold:
             self._overlay.set_threshold(settings.threshold)
@@ -199,9 +202,8 @@ class ShownRun:
 
     def _signed(self, key: str) -> tuple[NDArray[np.float32], Grid]:
         """Return a map with the sign of the change; the one on screen is not read again."""
-        if key == self._on_screen.get("map") and self._overlay.nodes:
-            node = self._overlay.nodes[0]
-            return slicer.util.arrayFromVolume(node), grid_of(node)
+        if key == self._on_screen.get("map") and self._map is not None:
+            return self._map
         return self._files.signed(key)
 
     # -- values ------------------------------------------------------------------------------------------
@@ -211,8 +213,8 @@ class ShownRun:
         if ras is None:
             return ""
         x, y, z = lps_to_ras(ras).tolist()
-        map_node = next(iter(self._overlay.nodes), None) if self.settings.overlay else None
-        now, warped, change = Probe([self.results.reference, self.results.warped, map_node]).at(ras)
+        shown = self._map if self.settings.overlay else None
+        now, warped, change = Probe([self.results.reference, self.results.warped, shown]).at(ras)
         parts = [f"{x:.0f}, {y:.0f}, {z:.0f} mm (LPS)", f"now {_hu(now)}"]
         if not self.rigid_prior:
             parts.append(f"warped prior {_hu(warped)}")
@@ -238,6 +240,7 @@ class ShownRun:
         """Remove the run and its scans from the scene."""
         self.navigation.close()
         self._overlay.remove()
+        self._map = None
         slicer.mrmlScene.RemoveNode(self.results.reference)
         if self.results.template is not None:
             slicer.mrmlScene.RemoveNode(self.results.template)

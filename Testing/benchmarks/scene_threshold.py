@@ -25,7 +25,7 @@ from ChangeMapJointLib.scene.volumes import node_of
 
 SHAPE = (300, 512, 512)
 PIXELS = (512, 512)
-BAR_MS = 60.0
+BAR_MS = 30.0
 
 
 def main() -> None:

@@ -45,7 +45,14 @@ def installed(request, sources, tmp_path_factory):
         step = subprocess.run([sys.executable, "-c", program], cwd=sources, capture_output=True, text=True, check=False)
         assert step.returncode == 0, step.stderr
         (packed,) = made.glob("*.tar.gz")
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    options = [
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
     step = run(sys.executable, "-m", "pip", "install", *options, "--target", target, packed)
     assert step.returncode == 0, step.stdout + step.stderr
     return target

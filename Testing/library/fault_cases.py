@@ -28,6 +28,7 @@ from export_samples import finding as new
 from export_samples import findings, grown, quality
 from job_samples import STAGES
 from phantoms import LUNG_CENTRES_MM, Sphere, chest_phantom
+from warm_python import load_command_line, load_kernels
 
 from ChangeMapJointLib.background import worker
 from ChangeMapJointLib.background.job import Job, JobInput, JobRequest
@@ -345,6 +346,8 @@ def cases_of_commands(disk: Path) -> None:
 def main() -> None:
     """All cases; the report's pictures, which take most of the time, are not drawn."""
     report.render_report = lambda content: f"<p>{content.method}</p>"
+    load_command_line()
+    load_kernels()
     disk, own = Path(sys.argv[1]), sys.argv[2] == "own"
     for side, volume in SCANS.items():
         write_nrrd(f"{disk}.{side}.nrrd", volume.array, volume.grid)

@@ -60,15 +60,15 @@ COMMAND = [sys.executable, "-m", "ChangeMapJointLib.background.worker"]
 class Running:
     """A worker process; its events are read as they come."""
 
-    def __init__(self, job: Job, *options: object, command: list[str] | None = None, aligned: bool = True) -> None:
-        """Without ``command`` it starts in milliseconds, and scans that were ``aligned`` are not again.
+    def __init__(self, job: Job, *options: object, command: list[str] | None = None, remembered: bool = True) -> None:
+        """Without ``command`` it starts in milliseconds, and lungs and alignments are ``remembered``.
 
         :data:`COMMAND` starts it as Slicer does.
         """
         self.job = job
         arguments = [str(job.folder), *map(str, options)]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if not aligned:
+        if not remembered:
             environment.pop(FOLDER, None)
         self.process = subprocess.Popen(
             [*(command or [warm_python(), *COMMAND[1:]]), *arguments],

@@ -27,6 +27,7 @@ from ChangeMapJointLib.core.resources import resource
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.io.run_files import ALWAYS, WITH_MAP
 from ChangeMapJointLib.io.write import read_displacement, read_rigid, write_nrrd
+from ChangeMapJointLib.lungs.segment import LungOptions
 from ChangeMapJointLib.registration.pyramid import resample_to_spacing
 from ChangeMapJointLib.synthesis.truth import read_truth
 
@@ -76,7 +77,7 @@ def finished(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
     """A whole sequential run on ``pair``."""
     out = tmp_path_factory.mktemp("runs") / "result"
     config = out.parent / "config.json"
-    config.write_text(json.dumps({"findings": {"threshold": THRESHOLD}}))
+    config.write_text(json.dumps({"findings": {"threshold": THRESHOLD}, "lungs": {"spacing_mm": 3.0}}))
     inputs = ["--reference", pair[0], "--template", pair[1]]
     assert changemap("run", *inputs, "--out", out, "--config", config, "--progress", "none") == 0
     return out
@@ -167,7 +168,9 @@ def test_run_json_says_where_the_result_comes_from(finished: Path, pair: tuple[P
 def test_the_configuration_of_a_run_is_a_config_file(finished: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(json.loads((finished / "run.json").read_text())["configuration"]))
-    assert read_config(config) == replace(RunConfig(), findings=FindingOptions(threshold=THRESHOLD))
+    assert read_config(config) == replace(
+        RunConfig(), findings=FindingOptions(threshold=THRESHOLD), lungs=LungOptions(spacing_mm=3.0)
+    )
 
 
 def test_rigid_makes_no_map_and_json_progress_ends_with_finished(small, tmp_path, capsys) -> None:
@@ -185,7 +188,7 @@ def test_rigid_makes_no_map_and_json_progress_ends_with_finished(small, tmp_path
 @pytest.mark.parametrize("finer", ["reference", "template"])
 def test_finer_reference_and_coarser_template(finer, small, tmp_path) -> None:
     """Reference and template at very different resolutions must work, either way round."""
-    fine = chest_phantom((100, 130, 180), (2.0, 2.0, 2.0), edge_mm=5.0)
+    fine = chest_phantom((80, 104, 144), (2.5, 2.5, 2.5), edge_mm=5.0)
     write_nrrd(tmp_path / "fine.nrrd", fine.array, fine.grid)
     scans = {"reference": small[1], "template": small[1], finer: tmp_path / "fine.nrrd"}
     inputs = [word for side, path in scans.items() for word in (f"--{side}", path)]

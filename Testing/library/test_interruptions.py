@@ -22,6 +22,15 @@ from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.write import write_nrrd
 
 COMMAND = [sys.executable, "-m", "ChangeMapJointLib"]
+REMEMBERING = f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+from remembered import remember
+from ChangeMapJointLib.__main__ import main
+remember()
+main()
+"""
+TO_BE_KILLED = [sys.executable, "-c", REMEMBERING]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +46,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*scans, "--config", f"{folder / 'config.json'}", "--progress", "json"]
 
 
-def start(*arguments: object, python: str | None = None, **popen: object) -> subprocess.Popen[str]:
-    """The command in a process of its own; one that is to be killed needs its own ``python``."""
+def start(*arguments: object, command: list[str] | None = None, **popen: object) -> subprocess.Popen[str]:
+    """The command in a process of its own; one that is to be killed must not be forked: see ``TO_BE_KILLED``."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen}
-    return subprocess.Popen([python or warm_python(), *COMMAND[1:], *map(str, arguments)], **streams)
+    return subprocess.Popen([*(command or [warm_python(), *COMMAND[1:]]), *map(str, arguments)], **streams)
 
 
 def until_stage(process: subprocess.Popen[str], stage: str) -> None:
@@ -86,7 +95,7 @@ def test_ctrl_c_stays_ignored_where_it_was() -> None:
 
 @pytest.mark.parametrize("arguments", [["run", "--help"], ["--version"]])
 def test_help_into_a_closed_pipe_ends_quietly(arguments) -> None:
-    process = start(*arguments, python=sys.executable)  # what the interpreter does at its end counts
+    process = start(*arguments, command=COMMAND)  # what the interpreter does at its end counts
     process.stdout.close()
     assert process.stderr.read() == ""
     process.wait(timeout=DEADLINE_S)
@@ -130,7 +139,7 @@ def test_a_closed_pipe_is_not_taken_for_a_damaged_file(monkeypatch, tmp_path) ->
 def after_a_kill(inputs, tmp_path_factory) -> tuple[list[str], Path]:
     """What a run left that was killed while it wrote, and the folder of the next one."""
     out = tmp_path_factory.mktemp("killed") / "out"
-    with start("run", *inputs, "--out", out, python=sys.executable) as process:
+    with start("run", *inputs, "--out", out, command=TO_BE_KILLED) as process:
         until_stage(process, "write")
         process.kill()
         process.communicate()
@@ -152,7 +161,7 @@ def test_a_run_killed_while_replacing_leaves_the_old_or_the_new(inputs, after_a_
     out = tmp_path / "out"
     shutil.copytree(after_a_kill[1], out)
     before = (out / "run.json").read_text()
-    with start("run", *inputs, "--out", out, "--overwrite", python=sys.executable) as process:
+    with start("run", *inputs, "--out", out, "--overwrite", command=TO_BE_KILLED) as process:
         until_stage(process, "write")
         process.kill()
         process.communicate()

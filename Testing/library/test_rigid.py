@@ -59,7 +59,7 @@ def test_a_small_motion_is_recovered_although_the_scan_lost_its_borders() -> Non
     truth, found = SMALL_MOTION, moved_little()
     assert largest_error_mm(found, truth) < 0.1
     assert found.rotation_deg == pytest.approx(np.degrees(np.arccos((np.trace(truth[:3, :3]) - 1) / 2)), abs=0.05)
-    assert found.lung_dice > 0.97
+    assert found.lung_dice > 0.96  # of voxels of 4 mm, at small lungs
 
 
 @pytest.mark.parametrize("turns_deg", [(20.0, 0.0, 0.0), (0.0, -20.0, 0.0), (-9.0, 11.0, 10.0)])
@@ -79,7 +79,7 @@ def test_thick_slices_against_thin_ones(swapped: bool) -> None:
     assert largest_error_mm(replace(found, matrix=matrix), truth) < 0.3
 
 
-@pytest.mark.parametrize("part", [(0, 31), (31, 63)])
+@pytest.mark.parametrize("part", [(0, 25), (25, 51)])
 def test_half_a_scan_finds_its_place_and_says_what_is_missing(part: tuple[int, int]) -> None:
     truth = moved_by((2.0, 1.0, -2.0), OTHER_FRAME_MM)
     half = slices(scan(pose=truth, grid=grid_at(OTHER_FRAME_MM)), *part)
@@ -93,17 +93,17 @@ def test_half_a_scan_finds_its_place_and_says_what_is_missing(part: tuple[int, i
 
 def test_scans_that_share_a_third() -> None:
     truth = moved_by((0.0, 0.0, 0.0), OTHER_FRAME_MM)
-    upper = slices(scan(), 21, 63)
-    lower = slices(scan(pose=truth, grid=grid_at(OTHER_FRAME_MM)), 0, 42)
+    upper = slices(scan(), 17, 51)
+    lower = slices(scan(pose=truth, grid=grid_at(OTHER_FRAME_MM)), 0, 34)
     assert largest_error_mm(aligned(upper, lower), truth) < 0.2
 
 
 def test_an_oblique_scan_is_aligned_by_its_geometry() -> None:
     axes: Matrix3 = rotation(12.0, -8.0, 15.0)
     middle = np.asarray(FIELD_OF_VIEW.centre_mm)
-    size = np.array([90, 75, 75])
+    size = np.array([72, 60, 60])
     x, y, z = (float(v) for v in middle - np.asarray(axes) @ (2.0 * (size - 1)))
-    tilted = Grid((75, 75, 90), (4.0, 4.0, 4.0), (x, y, z), axes)
+    tilted = Grid((60, 60, 72), (4.0, 4.0, 4.0), (x, y, z), axes)
     assert largest_error_mm(aligned(scan(), scan(grid=tilted)), np.eye(4)) < 0.1
 
 
@@ -126,7 +126,7 @@ def test_the_table_may_move_and_is_not_followed() -> None:
         return Volume(array, whole[0].grid), whole[1]
 
     truth = moved_by(shift_mm=(6.0, -4.0, 9.0))
-    found = aligned(on_table(scan(), 53), on_table(scan(pose=truth), 54))
+    found = aligned(on_table(scan(), 43), on_table(scan(pose=truth), 44))
     assert largest_error_mm(found, truth) < 0.2
 
 
@@ -161,7 +161,7 @@ def test_another_patient_is_refused(axes: tuple[int, ...]) -> None:
 
 
 def test_scans_of_different_parts_are_refused() -> None:
-    message = refusal(slices(scan(), 38, 63), slices(scan(), 0, 25))
+    message = refusal(slices(scan(), 31, 51), slices(scan(), 0, 20))
     assert "cannot be aligned" in message
 
 

@@ -13,7 +13,8 @@ from ChangeMapJointLib.synthesis.shapes import LesionShape, draw_shape, shape_of
 
 SPHERE = LesionShape()
 INDEX = np.stack(np.meshgrid(*[np.arange(-20.0, 21.0)] * 3, indexing="ij"), axis=-1)
-FINE = np.stack(np.meshgrid(*[np.arange(-14, 14, 0.25)] * 3, indexing="ij"), axis=-1)
+FINE_MM = 0.4
+FINE = np.stack(np.meshgrid(*[np.arange(-14, 14, FINE_MM)] * 3, indexing="ij"), axis=-1)
 DISTANCE = np.linalg.norm(INDEX, axis=-1)
 
 
@@ -37,8 +38,8 @@ def test_ellipsoid_has_its_axes():
 def test_irregular_shapes_have_the_volume_of_the_sphere(seed, spiculated):
     shape = drawn(seed, spiculated=spiculated)
     reach_mm = 6 * shape.reach + 1.0
-    fine = np.stack(np.meshgrid(*[np.arange(-reach_mm, reach_mm, 0.25)] * 3, indexing="ij"), axis=-1)
-    volume = (shape.signed_distance(fine, 12.0) <= 0).sum() * 0.25**3
+    fine = np.stack(np.meshgrid(*[np.arange(-reach_mm, reach_mm, FINE_MM)] * 3, indexing="ij"), axis=-1)
+    volume = (shape.signed_distance(fine, 12.0) <= 0).sum() * FINE_MM**3
     assert volume == pytest.approx(np.pi / 6 * 12**3, rel=0.02)
 
 
@@ -94,8 +95,8 @@ def test_a_sphere_erodes_to_a_sphere():
 def test_what_is_left_lies_as_deep_everywhere(seed, spiculated):
     whole = replace(drawn(seed, spiculated=spiculated), full_mm=18.0)
     full, left = (whole.signed_distance(FINE, d) <= 0 for d in (18.0, 12.0))
-    depth = distance_transform_edt(full, sampling=0.25)
-    assert left.sum() * 0.25**3 == pytest.approx(np.pi / 6 * 12**3, rel=0.04)
+    depth = distance_transform_edt(full, sampling=FINE_MM)
+    assert left.sum() * FINE_MM**3 == pytest.approx(np.pi / 6 * 12**3, rel=0.04)
     by_depth = depth >= np.partition(depth, -left.sum(), axis=None)[-left.sum()]
     assert 2 * (left & by_depth).sum() / (left.sum() + by_depth.sum()) > 0.97
     assert np.linalg.norm(FINE[left], axis=1).max() <= whole.radius_mm(12.0)
@@ -137,7 +138,7 @@ def test_an_eroding_shape_turns_and_survives_a_file():
     shape = replace(drawn(2), full_mm=18.0)
     assert LesionShape.from_dict(json.loads(json.dumps(shape.to_dict()))) == shape
     rotation = Rotation.from_rotvec([0.3, -0.8, 1.2]).as_matrix()
-    points = FINE[::8, ::8, ::8]
+    points = FINE[::5, ::5, ::5]
     points = points[np.linalg.norm(points, axis=-1) < 12]
     before = shape.signed_distance(points, 11.0)
     turned = shape.turned(rotation).signed_distance(points @ rotation.T, 11.0)

@@ -165,12 +165,13 @@ def test_keypoints_give_the_same_bytes_every_time_on_both_cores() -> None:
     points = grid.to_physical(np.argwhere(lungs_r)[::37, ::-1].astype(float))
     assert len(points) > 500
     keypoints = Keypoints(points, y.apply(points), np.ones(len(points)))
+    options = replace(FAST, iterations=(20, 12, 6))  # any of them could differ
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         made = [
             register_deformable(
-                ScanPair.of(reference, template, lungs_r, lungs_t), keypoints=keypoints, options=FAST
+                ScanPair.of(reference, template, lungs_r, lungs_t), keypoints=keypoints, options=options
             ).field.vectors_mm
             for _ in range(3)
         ]

@@ -41,7 +41,7 @@ COARSE = DrawOptions(
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two pairs of one patient, one of another."""
-    volume, lungs, _ = phantom()
+    volume, lungs, _ = phantom(edge_mm=4.0)
     out = tmp_path_factory.mktemp("data")
     synthesize([SourceScan("seen", volume, lungs)], out / "train", pairs=2, options=COARSE)
     synthesize([SourceScan("unseen", volume, lungs)], out / "held", pairs=1, seed=9, options=COARSE)

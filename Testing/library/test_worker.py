@@ -100,8 +100,9 @@ def test_a_run_that_nobody_loaded_is_recovered(finished) -> None:
 @pytest.mark.parametrize("stage", ["started", *STAGES])
 def test_cancel_at_each_stage_leaves_nothing(stage, tmp_path) -> None:
     job = sample_job(tmp_path)
-    # at the start it still imports; and the alignment itself can be cancelled
-    worker = Running(job, command=COMMAND if stage == "started" else None, aligned=stage != "rigid")
+    # at the start it still imports; and what is otherwise remembered can be cancelled, too
+    remembered = stage not in ("lungs", "rigid")
+    worker = Running(job, command=COMMAND if stage == "started" else None, remembered=remembered)
     worker.until_stage(stage)
     assert job.kill(CANCEL_S)  # says itself whether it took longer
     code = worker.end()

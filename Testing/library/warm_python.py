@@ -159,6 +159,15 @@ def load_kernels() -> None:
     warp(image, grid, grid, DisplacementField.from_affine(np.eye(4), grid))
 
 
+def load_command_line() -> None:
+    """What Typer imports only when it reads a command's first option: Pydantic, and a check of each option's type."""
+    from typer.testing import CliRunner
+
+    from ChangeMapJointLib.cli.main import app
+
+    CliRunner().invoke(app, ["run"])  # which says that options are missing
+
+
 def become(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Do what ``python ARGUMENTS`` does, and end."""
     code: Any = 1
@@ -208,6 +217,7 @@ if __name__ == "__main__":
     for module in IMPORTED:
         __import__(module)
     load_kernels()
+    load_command_line()
     remember()
     gc.freeze()
     gc.enable()

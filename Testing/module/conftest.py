@@ -18,6 +18,7 @@ import slicer
 from panel_views import MODULE
 from slicerhost.sliceviews import qMRMLSliceView
 
+from ChangeMapJointLib.gate import checks
 from ChangeMapJointLib.scan import padding
 
 qMRMLSliceView.paints_late = True
@@ -37,6 +38,25 @@ def padding_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(padding, "find_padding", find_padding)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_once():
+    """So is whether the same scan is a CT; what is refused is looked at again."""
+    known, check = {}, checks.check_ct
+
+    def check_ct(volume):
+        about = repr((volume.grid, volume.source, volume.acquisition, volume.unseen is None))
+        key = (about, volume.array.dtype.str, hashlib.sha1(volume.array.tobytes()).digest())
+        if volume.unseen is not None:
+            return check(volume)
+        if key not in known:
+            known[key] = check(volume)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "check_ct", check_ct)
         yield
 
 

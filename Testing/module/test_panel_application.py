@@ -60,7 +60,7 @@ def test_a_scan_that_is_loaded_takes_the_map_off(shown, tmp_path) -> None:
         user.click(shown.ui.flickerButton)
         assert layers("Red")[0] == other.GetID()
         layouts.set_layers(CURRENT, background=shown.panel.session.results.reference)
-        assert layers("Red")[3] == (3 if overlay == "none" else 1)
+        assert layers("Red")[3] == (2 if overlay == "none" else 1)
         assert points.GetVisibility()
 
 
@@ -68,7 +68,7 @@ def test_only_the_view_that_shows_another_scan_loses_the_map(shown) -> None:
     only_the_overlay(shown)
     other = node_of(chest(), panel_samples.GRID, "Other", kind="scan")
     layouts.set_layers(["Green"], background=other)
-    assert [layers(view)[3] for view in CURRENT] == [2, 0, 2]
+    assert [layers(view)[3] for view in CURRENT] == [1, 0, 1]
     assert [shown.panel.session._panes.title(view) for view in CURRENT] == ["CURRENT", "", "CURRENT"]
     look_at(NEW_MM)
     assert (painted("Red") == 1).any()
@@ -110,7 +110,7 @@ def test_leaving_gives_everything_back_and_entering_goes_on(widget) -> None:
         slicer.app.processEvents()
         assert manager.layout == layouts.COMPARE
         assert layers("Red")[0] == pair[0].GetID()
-        assert layers("Red")[3] == 2
+        assert layers("Red")[3] == 1
         assert pair[0].GetDisplayNode().GetWindow() == 1800
         for view in ("Red", PRIOR[0]):
             np.testing.assert_allclose(centre_lps(view), at, atol=1e-3)

@@ -42,8 +42,14 @@ def sample(tmp_path_factory):
     return make_sample(tmp_path_factory.mktemp("scans"))
 
 
+@pytest.fixture(scope="module")
+def saved(sample, tmp_path_factory):
+    """The folder of that result."""
+    return sample.result.save(tmp_path_factory.mktemp("saved") / "result", compress=False)
+
+
 @pytest.fixture
-def filed(widget, sample):
+def filed(widget, sample, saved):
     """The open module with a run of two scans that were loaded from Slicer's DICOM database."""
     pair, scans = sample.result.pair, []
     for name, side, folder in (("CT 2", pair.reference, sample.current), ("CT 1", pair.template, sample.prior)):
@@ -57,7 +63,7 @@ def filed(widget, sample):
     job = Job.create(widget.logic.runs.root, JobRequest(*(JobInput(n.GetName(), None, n.GetID()) for n in scans)))
     for side, node in zip(("reference", "template"), scans, strict=True):
         slicer.util.saveNode(node, str(job.input_file(side)))
-    sample.result.save(job.folder / "result")
+    shutil.copytree(saved, job.folder / "result")
     job.write_state("finished", "Finished.")
     assert widget.panel.loadJob(job)
     yield widget

@@ -12,8 +12,9 @@ import slicer
 from panel_samples import NEW_MM, STABLE_MM, finished_job, nodes
 from panel_views import centre_lps, look_at, painted, rows
 from PySide6.QtCore import QPoint
+from PySide6.QtGui import QColor, QPalette
 from PySide6.QtWidgets import QApplication
-from slicerhost import dialogs, user
+from slicerhost import dialogs, leave_module, open_module, user
 
 from ChangeMapJointLib.scene.nodes import CURRENT, PRIOR, composite_node, nodes_of_run, slice_node
 
@@ -256,6 +257,39 @@ def test_colors_are_legible_in_both_themes() -> None:
             assert (luminance(background) + 0.05) / (luminance(light) + 0.05) >= 4.5
         for background in ("#353535", "#232323"):
             assert (luminance(dark) + 0.05) / (luminance(background) + 0.05) >= 4.5
+
+
+def test_texts_follow_a_change_of_theme_while_the_module_is_open(read) -> None:
+    from ChangeMapJointGui.colors import COLORS
+    from ChangeMapJointGui.findings_words import KIND
+
+    def colors() -> list[str]:
+        chosen = read.ui.findingsTable.currentItem()
+        texts = (read.ui.verdictLabel.text, read.ui.notesLabel.text)
+        sheets = (read.ui.increasesCheckBox.styleSheet, read.ui.decreasesCheckBox.styleSheet)
+        return [*texts, *sheets, chosen.foreground(KIND).color().name()]
+
+    def all_of(theme: int) -> bool:
+        names = ("good", "less dense", "denser", "less dense", "denser")
+        return all(COLORS[name][theme] in text for name, text in zip(names, colors(), strict=True))
+
+    before, selected = QApplication.palette(), read.panel.findings.selected
+    legend = read.ui.legendLabel.pixmap.toImage()
+    assert all_of(0)
+    dark = QPalette(QColor("#353535"))
+    try:
+        QApplication.setPalette(dark)
+        slicer.app.processEvents()
+        assert all_of(1)
+        assert read.ui.legendLabel.pixmap.toImage() != legend
+        assert read.panel.findings.selected is selected
+        leave_module("ChangeMapJoint")
+        QApplication.setPalette(before)
+        open_module("ChangeMapJoint")
+        assert all_of(0)
+    finally:
+        QApplication.setPalette(before)
+        slicer.app.processEvents()
 
 
 def test_sample_data_say_that_they_are_synthetic(widget) -> None:

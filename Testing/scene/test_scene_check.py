@@ -163,3 +163,20 @@ def test_reveal_of_a_prior_on_its_own_grid(two, views):
     reveal.swipe(0.5)
     assert views["Red"].picture().max() == 255
     reveal.remove()
+
+
+@pytest.mark.parametrize("degrees", [0.0, 8.0])
+def test_a_linear_map_is_resampled_exactly_and_its_border_repeated(degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    coarse = Grid((5, 6, 7), (1.5, 1.7, 2.0), (1.0, 2.0, 3.0))
+    fine = Grid((9, 11, 13), (0.7, 0.6, 0.5), (0.0, 2.5, 4.0), ((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)))
+    z, y, x = np.indices(coarse.shape)
+    moved = check.on_grid((100 + x + 10 * y - 3 * z).astype(np.float32), coarse, fine)
+    i, j, k = np.clip(coarse.to_index(points_mm(fine)), 0, np.array(coarse.size) - 1).T
+    np.testing.assert_allclose(moved.ravel(), 100 + i + 10 * j - 3 * k, atol=1e-4)
+
+
+def points_mm(grid):
+    """Of all voxels, ``[n, 3]``."""
+    index = np.stack(np.indices(grid.shape)[::-1], axis=-1).reshape(-1, 3)
+    return grid.to_physical(index)

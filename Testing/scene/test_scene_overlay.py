@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scene_samples import GRID
+from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.scene import layouts
-from ChangeMapJointLib.scene.colors import rgba_of
+from ChangeMapJointLib.scene.colors import level_table, rgba_of, show_levels
 from ChangeMapJointLib.scene.nodes import slice_node
-from ChangeMapJointLib.scene.overlay import Overlay, signed_map
+from ChangeMapJointLib.scene.overlay import Overlay, levels_of, signed_map
 from ChangeMapJointLib.scene.volumes import node_of
 
 N = 120  # pixels of a view and voxels of a slice: one voxel is one pixel
@@ -62,7 +63,7 @@ def test_shown_is_map_at_or_above_threshold(shown, pair, threshold):
     overlay, paint = shown
     overlay.set_threshold(threshold)
     change, hu = pair[0][2], pair[1][2]
-    above = (change >= np.float32(threshold)) & (change > 0)
+    above = change >= np.float32(max(threshold, 0.001))  # the lowest that an overlay has
     orange, blue = parts(paint())
     np.testing.assert_array_equal(orange, above & (hu > 0))
     np.testing.assert_array_equal(blue, above & (hu < 0))
@@ -116,11 +117,40 @@ def test_a_second_map_replaces_the_first_with_no_new_nodes(shown, pair, scene):
     np.testing.assert_array_equal(blue, above & (pair[1][2] > 0))
 
 
-def test_the_two_nodes_share_one_image_and_are_not_saved(shown):
+def test_its_nodes_are_hidden_and_not_saved(shown):
     overlay, _ = shown
-    increase, decrease = overlay.nodes
-    assert increase.GetImageData() is decrease.GetImageData()
-    assert not any(node.GetSaveWithScene() or node.GetDisplayNode().GetSaveWithScene() for node in overlay.nodes)
+    (node,) = overlay.nodes
+    for hidden in (node, node.GetDisplayNode(), node.GetDisplayNode().GetColorNode()):
+        assert hidden.GetHideFromEditors()
+        assert not hidden.GetSaveWithScene()
+
+
+def test_every_threshold_of_the_slider_is_exact(views, scene):
+    ticks = (np.arange(1, 1001) / 1000).astype(np.float32)
+    below = np.nextafter(ticks, np.float32(0))
+    levels = levels_of(np.stack([ticks, -ticks, below, -below])[:, None])
+    want = np.arange(1, 1001)
+    np.testing.assert_array_equal(levels[:, 0], [want, -want, want - 1, 1 - want])
+    table = level_table(1000)
+    rgba = vtk_to_numpy(table.GetLookupTable().GetTable())
+    for level in want.tolist():
+        show_levels(table, level, 1001 - level)
+        np.testing.assert_array_equal(np.flatnonzero(rgba[1000:, 3]), np.arange(level, 1001))
+        np.testing.assert_array_equal(np.flatnonzero(rgba[:1001, 3]), np.arange(level))
+
+
+def test_a_new_threshold_tells_the_views_once(shown, views):
+    overlay, paint = shown
+    overlay.set_threshold(0.3)
+    paint()
+    told: list[str] = []
+    tag = views["Red"].logic.AddObserver("ModifiedEvent", lambda *_: told.append("view"))
+    overlay.set_threshold(0.4)
+    once = len(told)
+    overlay.set_threshold(0.4)
+    overlay.set_increases(True)
+    views["Red"].logic.RemoveObserver(tag)
+    assert (once, len(told)) == (1, 1)
 
 
 def test_remove_leaves_scene_and_view_as_before(shown, scene):
@@ -129,7 +159,7 @@ def test_remove_leaves_scene_and_view_as_before(shown, scene):
     count = scene.GetNumberOfNodes()
     overlay.set_legend(True)
     overlay.remove()
-    assert scene.GetNumberOfNodes() == count - 4  # two volumes and their display nodes
+    assert scene.GetNumberOfNodes() == count - 3  # the volume, its display node and its colors
     assert (paint() == GREY).all()
     overlay.set_threshold(0.3)  # nothing left to change, and no error
 
@@ -160,7 +190,7 @@ def test_an_overlay_works_again_after_the_scene_was_cleared(shown, pair, views, 
     overlay.set_opacity(1.0)
     overlay.set_threshold(0.5)
     overlay.show(node_of(pair[0], CENTRED, "map"), node_of(pair[1], CENTRED, "signed"), ("Red",))
-    assert [node.GetScene() is scene for node in overlay.nodes] == [True, True]
+    assert [node.GetScene() is scene for node in overlay.nodes] == [True]
 
 
 def test_the_legend_is_painted_and_goes(shown, views):

@@ -66,6 +66,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Viewer]]:
 
 
 @pytest.fixture(scope="module")
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    """A viewer of a run for the tests that decide nothing: its start takes as long as what they do."""
+    from web_samples import write_run
+
+    folder = tmp_path_factory.mktemp("viewer")
+    started = Viewer(write_run(folder / "run"), folder=folder)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, driven by Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")

@@ -118,10 +118,8 @@ def test_the_overlay_follows_the_threshold_and_findings_are_stepped_through_acce
     assert "doubtful" in report
 
 
-def test_the_prior_follows_through_the_deformation_and_the_keys_are_the_modules(
-    start: Callable[..., Any], page: Any, tmp_path: Path
-) -> None:
-    open_page(page, start(write_run(tmp_path / "run")))
+def test_the_prior_follows_through_the_deformation_and_the_keys_are_the_modules(viewer: Any, page: Any) -> None:
+    open_page(page, viewer)
     assert difference(page, "Red") < 12  # the same place, although the prior was acquired 6 mm away
     page.keyboard.press("n")
     page.wait_for_selector("tr.chosen")
@@ -219,10 +217,7 @@ def ask(url: str, **headers: str) -> int:
         return error.code
 
 
-def test_without_the_token_from_another_site_or_by_another_name_everything_is_refused(
-    start: Callable[..., Any], tmp_path: Path
-) -> None:
-    viewer = start(write_run(tmp_path / "run"))
+def test_without_the_token_from_another_site_or_by_another_name_everything_is_refused(viewer: Any) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     upgrade["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
     paths = ("/", "/index.html", "/report.html", "/vue.global.js", "/nothing")

@@ -187,3 +187,5 @@ def unload(name: str) -> None:
     slicer.app.moduleManager().module(name).forget_widget()
     vars(slicer.modules).pop(f"{name}Widget", None)
     slicer.app.processEvents()
+    # which an event loop would do; panels that live on would follow every node of the scene
+    QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
