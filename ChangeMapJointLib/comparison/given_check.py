@@ -1,22 +1,26 @@
 """Whether a given deformation fits the lungs, or would fit them far better if it were read differently.
 
 Directions, units and frames are what goes wrong when fields of other programs are passed on: a transform that maps the
-prior to the current scan, vectors in RAS or in voxels, positions instead of displacements. Every such reading is tried.
+prior to the current scan, vectors in RAS or in voxels, positions instead of displacements, files in the wrong order.
+Every such reading is tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
 from ChangeMapJointLib.core.resample import sample_array
-from ChangeMapJointLib.io.mappings import Dense, Mapping
+from ChangeMapJointLib.io.mappings import Chain, Dense, Linear, Mapping
 from ChangeMapJointLib.registration import quality
 from ChangeMapJointLib.registration.pyramid import MARGIN_MM, ScanView, scan_pyramid
 from ChangeMapJointLib.registration.trust import EVIDENCE_MM
@@ -26,13 +30,19 @@ RIM_MM = 12.0  # around the reference's lungs, where the prior's would be if the
 MOST_POINTS = 60_000
 INVERSE_STEPS = 12
 FLIP = np.diag(LPS_TO_RAS)[:3]
-INVERSE = "read the other way round"
+INVERSE, OTHER_ORDER = "read the other way round", "with its files in the other order"
+INVERSE_MATRIX, INVERSE_WARP = "with its matrix inverted", "with its warp inverted"
+IN_RAS, IN_VOXELS = "with vectors in RAS", "with vectors in voxels"
+POSITIONS, POSITIONS_IN_RAS = "with positions for vectors", "with positions in RAS for vectors"
 READINGS = {
     INVERSE: "it looks like a mapping of the prior to the current scan; give its inverse",
-    "with vectors in RAS": "it looks like RAS; convert its vectors to LPS",
-    "with vectors in voxels": "it looks like voxels; convert its vectors to mm",
-    "with positions for vectors": "it looks like positions; subtract those of its voxels",
-    "with positions in RAS for vectors": "it looks like positions in RAS; convert them to displacements in LPS",
+    OTHER_ORDER: "give the warp before the matrix, as the points of the current scan pass through them",
+    INVERSE_MATRIX: "its matrix looks like that of the prior to the current scan; give the inverse matrix",
+    INVERSE_WARP: "its warp looks like the inverse one; give that with which the prior is resampled",
+    IN_RAS: "it looks like RAS; convert its vectors to LPS",
+    IN_VOXELS: "it looks like voxels; convert its vectors to mm",
+    POSITIONS: "it looks like positions; subtract those of its voxels",
+    POSITIONS_IN_RAS: "it looks like positions in RAS; convert them to displacements in LPS",
 }
 
 
@@ -114,22 +124,80 @@ def _fit(read: Callable[[FloatArray], FloatArray], points: FloatArray, reference
 
 
 def _readings(mapping: Mapping) -> dict[str, Callable[[FloatArray], FloatArray]]:
-    """The mapping of points under every other reading."""
+    """The mapping of points under every other reading; of several files, all fields are read in the same other way."""
     readings: dict[str, Callable[[FloatArray], FloatArray]] = {INVERSE: lambda x: _inverse(mapping, x)}
-    if not isinstance(mapping, Dense):
-        return readings
-    field = mapping.field
-
-    def at(points: FloatArray) -> FloatArray:
-        return field.at(points).astype(float)
-
-    to_mm = np.asarray(field.grid.direction) * np.asarray(field.grid.spacing_mm)
-    readings["with vectors in RAS"] = lambda x: x + FLIP * at(x)
-    if not np.allclose(to_mm, np.eye(3), atol=0.02):
-        readings["with vectors in voxels"] = lambda x: x + at(x) @ to_mm.T
-    readings["with positions for vectors"] = at
-    readings["with positions in RAS for vectors"] = lambda x: FLIP * at(x)
+    fields = list(_fields(mapping))
+    for name, read in FIELD_READINGS.items() if fields else ():
+        readings[name] = _with(mapping, Dense, partial(_Reread, read=read)).apply
+    if all(np.allclose(_to_mm(field), np.eye(3), atol=0.02) for field in fields):
+        readings.pop(IN_VOXELS, None)  # the same as mm
+    if isinstance(mapping, Chain):
+        readings[OTHER_ORDER] = Chain(mapping.parts[::-1]).apply
+        readings[INVERSE_MATRIX] = _with(mapping, Linear, _Inverse).apply
+        readings[INVERSE_WARP] = _with(mapping, Dense, _Inverse).apply
     return readings
+
+
+def _fields(mapping: Mapping) -> Iterator[DisplacementField]:
+    """The dense fields that a mapping consists of."""
+    if isinstance(mapping, Dense):
+        yield mapping.field
+    for part in mapping.parts if isinstance(mapping, Chain) else ():
+        yield from _fields(part)
+
+
+def _with(mapping: Mapping, kind: type, make: Callable[[Any], Mapping]) -> Mapping:
+    """The same mapping with ``make(part)`` in place of every part of a kind."""
+    if isinstance(mapping, kind):
+        return make(mapping)
+    if isinstance(mapping, Chain):
+        return Chain(tuple(_with(part, kind, make) for part in mapping.parts))
+    return mapping
+
+
+@dataclass(frozen=True, eq=False)
+class _Reread:
+    """A dense field whose vectors mean something else."""
+
+    dense: Dense
+    read: FieldReading
+
+    def apply(self, points_mm: FloatArray) -> FloatArray:
+        return self.read(points_mm, self.dense.field.at(points_mm).astype(float), self.dense.field)
+
+    def covers(self, points_mm: FloatArray) -> NDArray[np.bool_]:
+        return self.dense.covers(points_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inverse:
+    """The inverse of a mapping."""
+
+    mapping: Mapping
+
+    def apply(self, points_mm: FloatArray) -> FloatArray:
+        if isinstance(self.mapping, Linear):
+            return Linear(np.asarray(np.linalg.inv(self.mapping.matrix), dtype=float)).apply(points_mm)
+        return _inverse(self.mapping, points_mm)
+
+    def covers(self, points_mm: FloatArray) -> NDArray[np.bool_]:
+        return self.mapping.covers(points_mm)
+
+
+def _to_mm(field: DisplacementField) -> FloatArray:
+    """The 3x3 matrix from vectors in voxels to mm, LPS."""
+    matrix: FloatArray = np.asarray(field.grid.direction) * np.asarray(field.grid.spacing_mm)
+    return matrix
+
+
+# where points go, by the points, the vectors there, and their field
+FieldReading = Callable[[FloatArray, FloatArray, DisplacementField], FloatArray]
+FIELD_READINGS: dict[str, FieldReading] = {
+    IN_RAS: lambda x, u, _: x + FLIP * u,
+    IN_VOXELS: lambda x, u, field: x + u @ _to_mm(field).T,
+    POSITIONS: lambda _x, u, _: u,
+    POSITIONS_IN_RAS: lambda _x, u, _: FLIP * u,
+}
 
 
 def _inverse(mapping: Mapping, points: FloatArray) -> FloatArray:

@@ -3,8 +3,9 @@
 All of them map points of the current scan (fixed, reference) to the prior (moving, template), as a transform with which
 the prior is resampled. These kinds are read:
 
-- displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS), and
-  NIfTI of NiftyReg (RAS, displacements or positions, or a grid of B-spline control points);
+- displacement fields in mm: NRRD, MetaImage and NIfTI of ITK, ANTs, greedy, elastix, plastimatch and Slicer (LPS);
+  NIfTI whose intent is a displacement (1006, RAS by the standard, as ITK reads it since 5.3), and of NiftyReg (RAS,
+  displacements or positions, or a grid of B-spline control points);
 - transforms of ITK, ANTs, Slicer and uniGradICON: ``.tfm``, ``.txt``, ``.h5``, ``.mat``, composites too;
 - parameter files of elastix (``TransformParameters.1.txt``);
 - 4 x 4 matrices as text, in RAS, of greedy, c3d and NiftyReg.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,14 @@ from ChangeMapJointLib.core.grid import LPS_TO_RAS, FloatArray, Grid
 from ChangeMapJointLib.io.compact_field import read_vectors
 from ChangeMapJointLib.io.data_files import read_header_bytes
 from ChangeMapJointLib.io.elastix import looks_like_elastix, read_elastix
-from ChangeMapJointLib.io.itk_transforms import read_itk_transform
-from ChangeMapJointLib.io.mappings import Chain, Dense, Linear, Mapping, Spline
+from ChangeMapJointLib.io.itk_transforms import HDF5, read_itk_transform
+from ChangeMapJointLib.io.mappings import Chain, Dense, Mapping, Spline, checked_linear
 from ChangeMapJointLib.io.nifti import Intent, read_intent
+from ChangeMapJointLib.io.nrrd import frame_of_vectors
 from ChangeMapJointLib.io.read import META, NIFTI, NRRD, read_array
 from ChangeMapJointLib.io.sources import reason_of
 
-MATRICES = (".mat", ".txt", ".tfm", ".xfm", ".h5", ".hdf5", ".hdf")
+MATRICES = (".mat", ".txt", ".tfm", *HDF5)
 FORMATS = (
     "a displacement field (.nrrd, .nii.gz, .mha), an ITK transform (.tfm, .h5, .mat, .txt), "
     "TransformParameters.txt of elastix, or a 4 x 4 matrix"
@@ -38,8 +41,9 @@ FORMATS = (
 NOT_A_FIELD = "give the displacement field, in mm, and not a scan or a map"
 MATRIX_BYTES = 4096  # of a text with 16 numbers
 # of NIfTI's intents
-VECTORS, FNIRT = (0, 1006, 1007), range(2006, 2010)
-NIFTYREG = "NREG_TRANS"
+NO_INTENT, RAS_DISPLACEMENTS, VECTORS, FNIRT = 0, 1006, 1007, range(2006, 2010)
+UNCLEAR = "which does not say whether it holds mm or voxels, LPS or RAS"
+NIFTYREG, NIFTYREG_ANY = "NREG_TRANS", "NREG"  # versions before 1.5 used other names and other numbers
 # NiftyReg's kinds of transforms, in intent_p1
 POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE = 0, 1, 2, 6
 NIFTYREG_DENSE = "convert it with reg_transform -disp"
@@ -104,7 +108,7 @@ def _read(path: Path) -> tuple[Mapping, tuple[Path, ...]]:
     if looks_like_elastix(start):
         return read_elastix(path)
     matrix = _ras_matrix(start) if path.stat().st_size <= MATRIX_BYTES else None
-    return (read_itk_transform(path) if matrix is None else Linear(matrix)), ()
+    return (read_itk_transform(path) if matrix is None else checked_linear(matrix)), ()
 
 
 def _ras_matrix(content: bytes) -> FloatArray | None:
@@ -120,24 +124,30 @@ def _ras_matrix(content: bytes) -> FloatArray | None:
     if numbers.size != 16:
         return None
     matrix = numbers.reshape(4, 4)
-    volume = np.linalg.det(matrix[:3, :3]) if np.isfinite(matrix).all() else np.nan
-    if not (np.allclose(matrix[3], (0, 0, 0, 1)) and 1e-3 < volume < 1e3):
-        raise InputError("4 x 4 numbers that are not an affine matrix", expected="a last row of 0 0 0 1, and no mirror")
+    if not (np.isfinite(matrix).all() and np.allclose(matrix[3], (0, 0, 0, 1))):
+        raise InputError("4 x 4 numbers that are not an affine matrix", expected="a last row of 0 0 0 1")
     moved: FloatArray = LPS_TO_RAS @ matrix @ LPS_TO_RAS
     return moved
 
 
 def _check_nrrd(path: Path) -> None:
-    """Refuse a field of Slicer that moves points the other way.
+    """Refuse a field of Slicer that moves points the other way, and vectors that programs read in different frames.
 
     Raises:
-        InputError: it does.
+        InputError: it is one.
     """
     if re.search(rb"\ndisplacement field type:=\s*modeling", read_header_bytes(path)[:65536]):
         raise InputError(
             "a modeling field, which maps the prior to the current scan",
             expected="a resampling field",
             remedy="invert the transform in Slicer and save it again",
+        )
+    frame = frame_of_vectors(path)
+    if frame:
+        raise InputError(
+            f"vectors in {frame}, which programs read as LPS or as RAS",
+            expected="the space left-posterior-superior, as ITK and 3D Slicer write it",
+            remedy="convert vectors and header to LPS",
         )
 
 
@@ -179,21 +189,32 @@ def _read_nifti(path: Path) -> Mapping:
     intent = read_intent(path)
     if len(intent.sizes) == 4 and intent.sizes[3] == 3:
         raise InputError(
-            "a 4-dimensional image, which does not say whether it holds mm or voxels, LPS or RAS",
+            f"a 4-dimensional image, {UNCLEAR}",
             expected="a 5-dimensional image of vectors, as ITK, ANTs and greedy write",
             remedy="convert it to a displacement field in mm, for example with SimpleITK",
         )
     if intent.code in FNIRT:
         raise InputError("a field of FSL fnirt", expected=FORMATS, remedy="convert it to an ITK displacement field")
-    if intent.name == NIFTYREG:
+    if intent.name.startswith(NIFTYREG_ANY):
         return _read_niftyreg(path, intent)
-    if intent.code not in VECTORS:
+    if intent.code == NO_INTENT and len(intent.sizes) == 5 and intent.sizes[4] == 3:
+        raise InputError(
+            f"a file without intent code, {UNCLEAR}",
+            expected="1007 (vectors in mm, LPS, as ITK, ANTs and greedy write) or 1006 (displacements in mm, RAS)",
+            remedy="set the intent code that is true of it",
+        )
+    if intent.code not in (NO_INTENT, RAS_DISPLACEMENTS, VECTORS):
         raise InputError(f"NIfTI intent code {intent.code}", expected="a vector (1007)", remedy=NOT_A_FIELD)
-    return Dense(_field(path))
+    field = _field(path)
+    if intent.code == RAS_DISPLACEMENTS:
+        field = replace(field, vectors_mm=field.vectors_mm * np.diag(LPS_TO_RAS)[:3].astype(np.float32))
+    return Dense(field)
 
 
 def _read_niftyreg(path: Path, intent: Intent) -> Mapping:
     """A field or a grid of control points of NiftyReg: in RAS, mostly positions instead of displacements."""
+    if intent.name.strip() != NIFTYREG:
+        raise InputError(f"a transform of an old NiftyReg ({intent.name[:20]})", remedy=NIFTYREG_DENSE)
     kind = int(intent.parameter) if np.isfinite(intent.parameter) else -1
     if kind not in (POSITIONS, DISPLACEMENTS, CUBIC_SPLINE, LINEAR_SPLINE):
         raise InputError(

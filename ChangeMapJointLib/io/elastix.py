@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.io.mappings import Added, Chain, Linear, Mapping, Spline
+from ChangeMapJointLib.io.mappings import Added, Chain, Mapping, Spline, checked_linear
 from ChangeMapJointLib.io.placing import LARGEST_MM
 
 MOST_BYTES = 2**30
@@ -100,6 +100,8 @@ def _parsed(path: Path) -> Parameters:
     values = Parameters()
     for line in path.read_text("utf-8", "replace").splitlines():
         entry = re.match(r'\s*\(\s*(\w+)\s+(.*)\)\s*(?://[^"]*)?$', line)
+        if entry and entry[1] in values:  # elastix refuses it, too
+            raise InputError(f"gives {entry[1][:60]} twice", remedy=TEXT_AGAIN)
         if entry:
             values[entry[1]] = [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', entry[2])]
     if "Transform" not in values:
@@ -120,12 +122,13 @@ def _mapping(values: Parameters) -> Mapping:
     if kind not in LINEAR:
         known = ", ".join((*LINEAR, *SPLINES))
         raise InputError(f"a transform of type {kind[:60]}", expected=f"one of {known}", remedy=TEXT_AGAIN)
-    return Linear(_matrix(kind, values.numbers("TransformParameters", LINEAR[kind]), values))
+    return checked_linear(_matrix(kind, values.numbers("TransformParameters", LINEAR[kind]), values))
 
 
 def _matrix(kind: str, numbers: FloatArray, values: Parameters) -> FloatArray:
     """The 4x4 matrix of a linear transform, which acts about its centre."""
-    centre = values.numbers("CenterOfRotationPoint", 3, np.zeros(3))
+    # without it elastix reads no transform, either: older versions gave a voxel instead
+    centre = np.zeros(3) if kind == "TranslationTransform" else values.numbers("CenterOfRotationPoint", 3)
     turn, shift = np.eye(3), numbers[-3:]
     if kind == "EulerTransform":
         x, y, z = numbers[:3]
@@ -133,7 +136,10 @@ def _matrix(kind: str, numbers: FloatArray, values: Parameters) -> FloatArray:
         turn = Rotation.from_euler(order, angles).as_matrix()
     elif kind == "SimilarityTransform":
         shift = numbers[3:6]
-        rest = np.sqrt(max(0.0, 1.0 - float(numbers[:3] @ numbers[:3])))
+        square = float(numbers[:3] @ numbers[:3])
+        if square > 1.0 + 1e-6:
+            raise InputError(f"a versor of length {square**0.5:.3g} in TransformParameters", expected="at most 1")
+        rest = np.sqrt(max(0.0, 1.0 - square))
         turn = numbers[6] * Rotation.from_quat([*numbers[:3], rest]).as_matrix()
     elif kind == "AffineTransform":
         turn = numbers[:9].reshape(3, 3)

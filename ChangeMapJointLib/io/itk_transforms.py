@@ -16,7 +16,7 @@ import numpy as np
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.io.mappings import Chain, Dense, Linear, Mapping, Spline
+from ChangeMapJointLib.io.mappings import Chain, Dense, Mapping, Spline, checked_linear
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 KINDS = "a linear, B-spline or displacement field transform, or a composite of these"
 NOT_READABLE, ITK_FILE = "not a readable transform file", "a file of ITK, or 4 x 4 numbers"
 ONE_EACH = "save each as a file of its own and give them in their order"
-TEXTS = (".txt", ".tfm", ".xfm")
+TEXTS = (".txt", ".tfm")
+HDF5 = (".h5", ".hdf5", ".hdf")
+HDF5_MARK = b"\x89HDF\r\n\x1a\n"
+HDF5_END = {0: (13, 40), 1: (13, 44), 2: (9, 28), 3: (9, 28)}  # by version: where the size of lengths and the end stand
 MOST_BYTES = 2**28  # bytes, of a displacement field as text
 MATLAB_BYTES = {0: 8, 10: 4}  # of a number: double, float
 NEEDS = "install the Python package SimpleITK, which reads ITK transform files, or give a displacement field"
@@ -44,6 +47,8 @@ def read_itk_transform(path: Path) -> Mapping:
         _check_matlab(path)
     elif path.suffix.lower() in TEXTS:
         _check_text(path)
+    else:
+        _check_hdf5(path)
     try:
         transform = sitk.ReadTransform(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter from a message that quotes the file
@@ -92,6 +97,25 @@ def _check_matlab(path: Path) -> None:
         raise InputError("several transforms", expected="one", remedy=ONE_EACH)
 
 
+def _check_hdf5(path: Path) -> None:
+    """Refuse what HDF5 would report in many lines of its own: another kind of file, or a part of one.
+
+    Format: https://docs.hdfgroup.org, "HDF5 File Format Specification", superblock.
+
+    Raises:
+        InputError: it is such a file.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(64)
+    if start[:8] != HDF5_MARK or len(start) < 64:
+        raise InputError(NOT_READABLE, expected="a file of HDF5, as ITK writes it", remedy="export it again")
+    width, end = HDF5_END.get(start[8], (0, 0))
+    whole = struct.unpack_from("<Q", start, end)[0] if start[width] == 8 else 0
+    size = path.stat().st_size
+    if size < whole:
+        raise InputError(f"truncated, {size} of {whole} bytes", remedy="copy or export it again")
+
+
 def mapping_of(transform: sitk.Transform) -> Mapping:
     """Convert a SimpleITK transform.
 
@@ -106,7 +130,7 @@ def mapping_of(transform: sitk.Transform) -> Mapping:
         parts = [mapping_of(typed.GetNthTransform(n)) for n in reversed(range(typed.GetNumberOfTransforms()))]
         return Chain(tuple(parts))
     if typed.IsLinear():
-        return Linear(_matrix(typed))
+        return checked_linear(_matrix(typed))
     if name == "DisplacementFieldTransform":
         return Dense(field_of(typed.GetDisplacementField()))
     if name == "BSplineTransform" and typed.GetOrder() > 0:
@@ -144,8 +168,6 @@ def _matrix(transform: sitk.Transform) -> FloatArray:
     matrix[:3, 3] = origin
     for axis, unit in enumerate(np.eye(3).tolist()):
         matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - origin
-    if not np.isfinite(matrix).all():
-        raise InputError("numbers that are not finite", expected="a matrix", remedy="export it again")
     return matrix
 
 

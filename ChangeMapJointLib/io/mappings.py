@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from ChangeMapJointLib.core.displacement import DisplacementField
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 
 SLAB_POINTS = 2**20
+VOLUME_FACTORS = (1e-3, 1e3)  # of a matrix between two scans of one patient, generously
 
 
 class Mapping(Protocol):
@@ -41,6 +43,31 @@ class Linear:
     def covers(self, points_mm: FloatArray) -> NDArray[np.bool_]:
         """Return True for every point."""
         return np.ones(len(points_mm), dtype=bool)
+
+
+def checked_linear(matrix: FloatArray) -> Linear:
+    """Make an affine mapping of a patient.
+
+    Args:
+        matrix: 4x4.
+
+    Raises:
+        InputError: it is not finite, or it maps volumes to nothing or to their mirror image.
+
+    Examples:
+        >>> checked_linear(np.diag([2.0, 1.0, 1.0, 1.0])).apply(np.ones((1, 3))).tolist()
+        [[2.0, 1.0, 1.0]]
+    """
+    volume = float(np.linalg.det(matrix[:3, :3])) if np.isfinite(matrix).all() else np.nan
+    low, high = VOLUME_FACTORS
+    if not low < volume < high:
+        mirror = " (left and right are exchanged)" if volume < -low else ""
+        raise InputError(
+            f"a matrix that multiplies volumes by {volume:.3g}{mirror}",
+            expected=f"{low:g} to {high:g}",
+            remedy="export the transform again",
+        )
+    return Linear(matrix)
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,6 +138,25 @@ def read_nrrd_keys(path: Path) -> dict[str, str]:
     return {pair.group(1): pair.group(2).strip() for pair in pairs if pair}
 
 
+def frame_of_vectors(path: Path) -> str:
+    """Return in what frame a field's vectors are where that is not LPS for sure; empty where it is.
+
+    ITK and 3D Slicer write vectors in LPS, and read any file as if they were; the format means the frame of the space,
+    turned by the measurement frame. Where both agree there is no doubt.
+    """
+    header = _parsed(path)
+    name = header.text("space").lower().removesuffix("-time")
+    long_name = SHORT_NAMES.get(name, name)
+    turned = header.text("measurementframe")
+    if turned:
+        columns = np.array([_three(vector) for vector in header.vectors("measurementframe")])
+        signs = np.diag(TO_LPS.get(long_name, (1, 1, 1)))
+        if columns.shape == (3, 3) and np.allclose(signs @ columns.T, np.eye(3)):
+            return ""
+        return f"a measurement frame {turned[:60]} in the space {long_name or 'of the file'}"
+    return f"the space {long_name}" if TO_LPS.get(long_name, (1, 1, 1)) != (1, 1, 1) else ""
+
+
 def _parsed(path: Path) -> _Header:
     content = read_header_bytes(path)
     version = re.match(rb"NRRD(\d{4})\r?\n", content)

@@ -42,10 +42,17 @@ class Figures:
         surface_mean_mm: mean distance between the surfaces of R's and T's lungs after registration. The registration
             drew them together, so this is a residual. None where it was not measured.
         surface_p95_mm: its 95th percentile.
-        surface_max_mm: the largest distance.
-        surface_ribs_p95_mm: the 95th percentile where the lungs face the chest wall.
-        surface_diaphragm_p95_mm: the same where they face down.
-        surface_mediastinum_p95_mm: the same where they face the midline.
+        surface_max_mm: the largest distance; 40 or more is not told apart.
+        surface_ribs_mean_mm: the mean where the lungs face the chest wall. None, as the next figures, where R shows
+            hardly any of this part of the surface.
+        surface_ribs_p95_mm: the 95th percentile there.
+        surface_ribs_max_mm: the largest distance there.
+        surface_diaphragm_mean_mm: the mean where they face down.
+        surface_diaphragm_p95_mm: the 95th percentile there.
+        surface_diaphragm_max_mm: the largest distance there.
+        surface_mediastinum_mean_mm: the mean where they face the midline.
+        surface_mediastinum_p95_mm: the 95th percentile there.
+        surface_mediastinum_max_mm: the largest distance there.
     """
 
     residual_hu: float
@@ -66,9 +73,15 @@ class Figures:
     surface_mean_mm: float | None = None
     surface_p95_mm: float | None = None
     surface_max_mm: float | None = None
+    surface_ribs_mean_mm: float | None = None
     surface_ribs_p95_mm: float | None = None
+    surface_ribs_max_mm: float | None = None
+    surface_diaphragm_mean_mm: float | None = None
     surface_diaphragm_p95_mm: float | None = None
+    surface_diaphragm_max_mm: float | None = None
+    surface_mediastinum_mean_mm: float | None = None
     surface_mediastinum_p95_mm: float | None = None
+    surface_mediastinum_max_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,9 @@ def assess_quality(figures: Figures) -> Quality:
         if verdict == "good":
             continue
         sentence = criterion.sentence.format(value=value, percent=100 * value)
+        if criterion.name == "surface_p95_mm" and (regions := surface_regions_p95(figures)):
+            region = max(regions, key=lambda name: regions[name])
+            sentence += f", most of all at the {region} ({regions[region]:.1f} mm)"
         reasons.append(f"{sentence[0].upper()}{sentence[1:]}.")
         worst = verdict if worst != "do not use" else worst
     largest = WORSE_FACTOR * figures.residual_rigid_hu + WORSE_HU
@@ -188,9 +204,19 @@ def rigid_figures(residual_hu: float, lung_dice: float, overlap: float) -> Figur
 
 def surface_figures(surface: SurfaceAgreement) -> dict[str, float]:
     """The figures of :class:`Figures` on the surface of the lungs, by their names."""
-    regions = {f"surface_{name}_p95_mm": value for name, value in surface.p95_by_region_mm.items()}
-    whole = {"mean": surface.mean_mm, "p95": surface.p95_mm, "max": surface.max_mm}
-    return {f"surface_{name}_mm": value for name, value in whole.items()} | regions
+    parts = {"": surface} | {f"{name}_": part for name, part in surface.regions.items()}
+    return {
+        f"surface_{name}{which}_mm": float(getattr(part, f"{which}_mm"))
+        for name, part in parts.items()
+        for which in ("mean", "p95", "max")
+    }
+
+
+def surface_regions_p95(figures: Figures) -> dict[str, float]:
+    """The 95th percentile of each region of the surface that was measured, by the region's name."""
+    names = ("ribs", "diaphragm", "mediastinum")
+    values = {name: getattr(figures, f"surface_{name}_p95_mm") for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def assess_rigid_quality(figures: Figures) -> Quality:

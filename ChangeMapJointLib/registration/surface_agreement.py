@@ -19,59 +19,63 @@ from ChangeMapJointLib.scan.scan import Scan
 VOXEL_MM = 3.0  # the surface is known to a tenth of that
 FACING = 0.6  # cosine from which a surface faces down (the diaphragm) or the midline (the mediastinum)
 INWARDS_MM = 4.0  # from a point of the surface to where its lung is looked up
-FEWEST_POINTS = 50  # of a region: fewer say nothing about it
+FEWEST_POINTS = 50  # of a region, or in all: fewer say nothing about it
 REGIONS = ("ribs", "diaphragm", "mediastinum")
 
 
 @dataclass(frozen=True)
-class SurfaceAgreement:
-    """Distances in mm of R's lung surface, moved by y, from T's, where both scans show it.
-
-    Attributes:
-        mean_mm: mean distance, >= 0.
-        p95_mm: 95th percentile.
-        max_mm: largest distance.
-        p95_by_region_mm: the 95th percentile for each of :data:`REGIONS` that R shows.
-    """
+class SurfaceDistances:
+    """Distances in mm of R's lung surface, moved by y, from T's, all >= 0: their mean, 95th percentile and maximum."""
 
     mean_mm: float
     p95_mm: float
     max_mm: float
-    p95_by_region_mm: dict[str, float]
+
+    @classmethod
+    def of(cls, distance_mm: FloatArray) -> SurfaceDistances:
+        """Sum up the distances ``[n]`` of at least one point."""
+        return cls(float(distance_mm.mean()), float(np.percentile(distance_mm, 95)), float(distance_mm.max()))
+
+
+@dataclass(frozen=True)
+class SurfaceAgreement(SurfaceDistances):
+    """The distances where both scans show the surface.
+
+    Attributes:
+        regions: the same for each of :data:`REGIONS` that R shows enough of.
+    """
+
+    regions: dict[str, SurfaceDistances]
 
 
 def surface_agreement(pair: ScanPair, field: DisplacementField) -> SurfaceAgreement | None:
     """Measure how far the surfaces of the lungs lie apart under y.
 
     The masks of the two scans were made apart from one another, but the registration drew them together: it is a
-    residual, and where a mask is wrong it is the mask's error.
+    residual, and where a mask is wrong it is the mask's error. Where the field of view ends the lungs of either scan,
+    at a side or at a round edge, nothing is measured.
 
     Args:
         pair: R and T with their lungs.
         field: y from R to T.
 
     Returns:
-        The distances; None where the scans share no surface.
+        The distances; None where the scans share no surface, or hardly any.
     """
     surface, other = (lung_surface(_view(scan, pair)) for scan in (pair.reference, pair.template))
     if not len(surface.voxels) or not len(other.voxels):
         return None
     moved = field.apply(surface.points_mm)
-    shown = pair.template.grid.contains(moved)  # not by the view, which ends 15 mm from T's lungs
-    if not shown.any():
+    # by the scans, not by the views, which end 15 mm from the lungs
+    shown = surface.measured(pair.reference.volume) & pair.template.grid.contains(moved)
+    shown &= other.facing_measured(moved, pair.template.volume)
+    if shown.sum() < FEWEST_POINTS:
         return None
     distance = np.abs(SurfaceDistance(other).anywhere_mm(moved[shown]))
     region = surface_regions(pair.reference, surface.points_mm[shown], surface.outwards[shown])
-    return SurfaceAgreement(
-        float(distance.mean()),
-        float(np.percentile(distance, 95)),
-        float(distance.max()),
-        {
-            name: float(np.percentile(distance[region == name], 95))
-            for name in REGIONS
-            if (region == name).sum() >= FEWEST_POINTS
-        },
-    )
+    parts = {name: distance[region == name] for name in REGIONS}
+    regions = {name: SurfaceDistances.of(part) for name, part in parts.items() if len(part) >= FEWEST_POINTS}
+    return SurfaceAgreement(**vars(SurfaceDistances.of(distance)), regions=regions)
 
 
 def surface_regions(scan: Scan, points_mm: FloatArray, outwards: FloatArray) -> NDArray[np.str_]:

@@ -223,8 +223,8 @@ def levels_of(values: NDArray[Any], signed_hu: NDArray[Any] | None = None, *, fu
         full: value of level 1000.
 
     Examples:
-        >>> levels_of(np.array([[[0.67, -0.2, 0.0009, np.nan, 7.0]]])).tolist()
-        [[[670, -200, 0, 0, 1000]]]
+        >>> levels_of(np.array([[[0.75, -0.25, 0.0009, np.nan, 7.0]]])).tolist()
+        [[[750, -250, 0, 0, 1000]]]
     """
     edges = (np.arange(LEVELS + 1) / LEVELS).astype(np.float32)
     result = np.empty(values.shape, np.int16)

@@ -17,17 +17,17 @@ LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # at the negative and the positi
 SMALLEST_MM, LARGEST_MM = 0.05, 10.0  # per pixel
 FINDING_MM = 80.0  # shown across a view that jumps to a finding
 MOST_STEPS = 1000
-SMALLEST_TEXT, LARGEST_TEXT = 0.3, 0.6  # of Slicer's scale for marks and their names, which counts pixels
+SMALLEST_TEXT, LARGEST_TEXT = 30, 60  # percent of Slicer's scale for marks and their names, which counts pixels
 
 
 def text_scale(width_px: int, height_px: int) -> float:
     """Return Slicer's scale of marks and their names in a view: as large as the page's own text on any screen.
 
     Examples:
-        >>> round(text_scale(440, 380), 2), round(text_scale(1500, 1040), 2)
-        (0.3, 0.47)
+        >>> text_scale(1500, 1140), text_scale(3840, 2160)
+        (0.5, 0.6)
     """
-    return min(max(0.2 + min(width_px, height_px) / 3800, SMALLEST_TEXT), LARGEST_TEXT)
+    return min(max(20 + min(width_px, height_px) / 38, SMALLEST_TEXT), LARGEST_TEXT) / 100
 
 
 class Navigation:

@@ -90,7 +90,7 @@ def judged(folder: Path, reference: str, template: str, field: DisplacementField
     ]
     surface = surface_agreement(ScanPair(*scans, np.eye(4)), field)
     assert surface is not None
-    regions = {f"surface_{name}_p95_mm": value for name, value in surface.p95_by_region_mm.items()}
+    regions = {f"surface_{name}_p95_mm": part.p95_mm for name, part in surface.regions.items()}
     distances = {"surface_mean_mm": surface.mean_mm, "surface_p95_mm": surface.p95_mm, "surface_max_mm": surface.max_mm}
     return errors(field.apply(here), there) | {k: round(v, 2) for k, v in (distances | regions).items()}
 

@@ -50,7 +50,6 @@ MEANS_SOMETHING_ELSE = {
     "ChangeMapJointLib/export/training_picture.py:SHOWN": "of an unfinished network's map, whatever the findings use",
     "ChangeMapJointLib/scene/keys.py:(_FINE_BELOW, _FINE_STEP, _STEP)": "where the threshold's steps get finer",
     "ChangeMapJointLib/scene/pane_labels.py:BAR_SHARE": "share of a pane's width",
-    "ChangeMapJointLib/web/navigation.py:(SMALLEST_TEXT, LARGEST_TEXT)": "a size of text",
     "ChangeMapJointLib/gate/checks.py:RESCALE_INTERCEPT_HU": "what scanners add, not what a CT holds",
 }
 DOCS = sorted([ROOT / "README.md", ROOT / "Resources/SamplePair/README.md", *ROOT.glob("docs/**/*.md")])

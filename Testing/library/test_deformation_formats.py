@@ -55,6 +55,14 @@ def itk_image(suffix: str) -> Callable[[Path], Path]:
     return make
 
 
+def ras_displacements(folder: Path) -> Path:
+    """The standard's displacements, which ITK turns to LPS, and writes when it converts our ``deformation.nrrd``."""
+    lps = sampled(Linear(MATRIX), GRID).vectors_mm
+    path = nifti(folder / "y.nii.gz", lps * (-1, -1, 1), GRID, code=1006)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == pytest.approx(lps, abs=1e-5)
+    return path
+
+
 def niftyreg(kind: int) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         there = apply_affine(MATRIX, voxel_points(GRID))
@@ -111,6 +119,7 @@ FORMATS = {
     "nrrd": displacement,
     "ITK .nii.gz": itk_image(".nii.gz"),
     "ITK .mha": itk_image(".mha"),
+    "NIfTI displacements": ras_displacements,
     "NiftyReg positions": niftyreg(0),
     "NiftyReg displacements": niftyreg(1),
     "NiftyReg control points": niftyreg(2),
@@ -217,11 +226,26 @@ def test_files_act_in_their_order(tmp_path: Path) -> None:
 TEXTS = {  # content of a file that cannot be used, and words of the error
     "empty.h5": ("", "an empty file"),
     "words.txt": ("a matrix of words", "not a readable transform file"),
-    "mirror.mat": ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "not an affine matrix"),
+    "mirror.mat": ("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "by -1 (left and right are exchanged)"),
     "nan.mat": ("nan " * 16, "not an affine matrix"),
     "field.png": ("x", "unknown file format"),
     "cut.nii.gz": ("x" * 20, "20 bytes"),
     "kind.txt": ('(Transform "SplineKernelTransform")', "SplineKernelTransform"),
+    "minc.xfm": ("MNI Transform File\nTransform_Type = Linear;", "unknown file format"),
+    "part.h5": ("x" * 90, "not a readable transform file, expected a file of HDF5"),
+    "centre.txt": (
+        '(Transform "EulerTransform")\n(TransformParameters 0 0 0 1 2 3)',
+        "0 value(s) in CenterOfRotationPoint, expected 3 numbers",
+    ),
+    "twice.txt": ('(Transform "TranslationTransform")\n' + 2 * "(TransformParameters 1 2 3)\n", "twice"),
+    "versor.txt": (
+        '(Transform "SimilarityTransform")\n(CenterOfRotationPoint 0 0 0)\n(TransformParameters 1 1 0 1 2 3 1)',
+        "a versor of length 1.41",
+    ),
+    "nothing.txt": (
+        f'(Transform "AffineTransform")\n(CenterOfRotationPoint 0 0 0)\n(TransformParameters {12 * " 0"})',
+        "a matrix that multiplies volumes by 0",
+    ),
     "none.txt": ("(FixedImageDimension 3)", "names no Transform"),
     "few.txt": ('(Transform "EulerTransform")\n(TransformParameters 1 2)', "2 value(s) in TransformParameters"),
     "flat.txt": ('(Transform "EulerTransform")\n(FixedImageDimension 2)', "2-D images"),
@@ -256,9 +280,21 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     velocity = nifti(folder / "velocity.nii.gz", vectors, GRID, kind=5)
     fnirt = nifti(folder / "fnirt.nii.gz", vectors, GRID, code=2006)
     labels = nifti(folder / "labels.nii.gz", vectors, GRID, code=1002)
+    old = nibabel.load(nifti(folder / "new.nii.gz", vectors, GRID, kind=2))
+    old.header["intent_name"] = "NREG_CPP_FILE"
+    nibabel.save(old, folder / "old.nii.gz")
+    unnamed = nifti(folder / "unnamed.nii.gz", vectors, GRID, code=0)
+    write_nrrd(folder / "space.nrrd", vectors, GRID)
+    content = (folder / "space.nrrd").read_bytes()
+    in_ras = content.replace(b"left-posterior-sup", b"right-anterior-sup").replace(b"measurement", b"# measurement")
+    (folder / "ras.nrrd").write_bytes(in_ras)
+    (folder / "turned.nrrd").write_bytes(content.replace(b"frame: (1,0,0) (0,1,0)", b"frame: (0,1,0) (1,0,0)"))
     sitk.WriteTransform(sitk.TranslationTransform(2, (1.0, 2.0)), str(folder / "plane.tfm"))
     one = itk_transform(".tfm")(folder).read_text()
     (folder / "two.tfm").write_text(one + one.partition("\n")[2].replace("#Transform 0", "#Transform 1"))
+    sitk.WriteTransform(sitk.ScaleTransform(3, (1.0, 1.0, -1.0)), str(folder / "mirror.tfm"))
+    composite = itk_composite(folder).read_bytes()
+    (folder / "cut.h5").write_bytes(composite[: len(composite) // 2])
     matlab = itk_transform(".mat")(folder).read_bytes()
     (folder / "two.mat").write_bytes(2 * matlab)
     (folder / "cut.mat").write_bytes(matlab[:-30])
@@ -274,7 +310,13 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "velocity": (velocity, "reg_transform -disp"),
         "fnirt": (fnirt, "FSL fnirt"),
         "labels": (labels, "intent code 1002"),
+        "old": (folder / "old.nii.gz", "old NiftyReg (NREG_CPP_FILE); convert it with reg_transform"),
+        "unnamed": (unnamed, "without intent code, which does not say"),
+        "ras": (folder / "ras.nrrd", "vectors in the space right-anterior-superior"),
+        "turned": (folder / "turned.nrrd", "vectors in a measurement frame (0,1,0) (1,0,0) (0,0,1)"),
         "two.tfm": (folder / "two.tfm", "2 transforms"),
+        "mirror.tfm": (folder / "mirror.tfm", "by -1 (left and right are exchanged)"),
+        "cut.h5": (folder / "cut.h5", "truncated"),
         "two.mat": (folder / "two.mat", "several transforms"),
         "cut.mat": (folder / "cut.mat", "truncated"),
         "huge.mat": (folder / "huge.mat", "truncated"),

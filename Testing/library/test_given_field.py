@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from job_samples import QUICK
 from pair_samples import phantom
-from phantoms import Sphere, chest_phantom, voxel_points
+from phantoms import Sphere, chest_phantom, rotation, voxel_points
 from test_cli import changemap
 
 import ChangeMapJointLib as cmj
@@ -35,8 +35,8 @@ from ChangeMapJointLib.comparison.methods import register_given
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.comparison.swallowed import find_swallowed, sentence
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
-from ChangeMapJointLib.core.grid import FloatArray, Grid
-from ChangeMapJointLib.io.mappings import Dense, Linear
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.io.mappings import Chain, Dense, Linear
 from ChangeMapJointLib.io.write import read_rigid, write_nrrd
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions
 from ChangeMapJointLib.registration.quality import Figures, assess_quality, dice
@@ -126,6 +126,26 @@ def test_wrong_readings_are_named(pair: cmj.ScanPair, scans: tuple[cmj.Scan, cmj
     }
     for words, given in wrong.items():
         assert words in look_for_a_better_reading(Dense(given), pair)
+
+
+def test_wrong_readings_of_a_warp_and_a_matrix_are_named(pair: cmj.ScanPair, scans: tuple[cmj.Scan, cmj.Scan]) -> None:
+    """The pair's motion as a rotation with shift, and the warp that leads there."""
+    matrix, there = np.eye(4), voxel_points(scans[0].grid)
+    matrix[:3, :3], matrix[:3, 3] = rotation(10.0, -5.0, 32.0), SHIFT_MM
+    back = np.linalg.inv(matrix)
+    first = apply_affine(back, stretched(there)) - there
+    warp_, affine = Dense(DisplacementField(first.astype(np.float32), scans[0].grid)), Linear(matrix)
+    turned = Dense(replace(warp_.field, vectors_mm=warp_.field.vectors_mm * np.float32([-1, -1, 1])))
+    inverse = (apply_affine(matrix, there) - SHIFT_MM) / (1, 1, 1.03) - there
+    wrong = {
+        "give the warp before the matrix": (affine, warp_),
+        "give the inverse matrix": (warp_, Linear(back)),
+        "looks like the inverse one": (Dense(DisplacementField(inverse.astype(np.float32), scans[0].grid)), affine),
+        "looks like RAS": (turned, affine),
+    }
+    assert look_for_a_better_reading(Chain((warp_, affine)), pair) == ""
+    for words, parts in wrong.items():
+        assert words in look_for_a_better_reading(Chain(parts), pair)
 
 
 def test_where_a_field_ends(pair: cmj.ScanPair, scans: tuple[cmj.Scan, cmj.Scan], rigid: RigidAlignment) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
+from test_quality import GOOD
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.registration.quality import Figures, assess_quality, surface_figures
 from ChangeMapJointLib.registration.surface_agreement import surface_agreement, surface_regions
 from ChangeMapJointLib.scan.lungs import LEFT, RIGHT
 from ChangeMapJointLib.scan.pair import ScanPair
@@ -36,15 +40,19 @@ def test_equal_lungs_lie_on_one_another() -> None:
     found = surface_agreement(ScanPair(scan, scan, np.eye(4)), field_of((0.0, 0.0, 0.0)))
     assert found is not None
     assert found.p95_mm < 0.3  # a tenth of a voxel
-    assert set(found.p95_by_region_mm) == {"ribs", "diaphragm", "mediastinum"}
+    assert set(found.regions) == {"ribs", "diaphragm", "mediastinum"}
 
 
 def test_a_diaphragm_that_lies_deeper_is_told_from_the_ribs() -> None:
     pair = ScanPair(box_lungs(), box_lungs(deeper_mm=8.0), np.eye(4))
     found = surface_agreement(pair, field_of((0.0, 0.0, 0.0)))
     assert found is not None
-    assert found.p95_by_region_mm["diaphragm"] == pytest.approx(8.0, abs=0.5)
-    assert found.p95_by_region_mm["mediastinum"] < 0.5
+    assert found.regions["diaphragm"].p95_mm == pytest.approx(8.0, abs=0.5)
+    x, y = np.meshgrid(np.arange(0.5, 40), np.arange(0.5, 60))  # the floor; its edges lie nearer to T's walls
+    nearest = np.minimum.reduce([np.full(x.shape, 8.0), x, 40 - x, y, 60 - y])
+    assert found.regions["diaphragm"].mean_mm == pytest.approx(nearest.mean(), abs=0.4)
+    assert found.regions["diaphragm"].max_mm == found.max_mm
+    assert found.regions["mediastinum"].p95_mm < 0.5
     assert found.max_mm == pytest.approx(8.0, abs=1.0)
 
 
@@ -54,9 +62,35 @@ def test_a_diaphragm_far_off_is_measured_however_far(higher_mm: float) -> None:
     pair = ScanPair(box_lungs(), box_lungs(deeper_mm=-higher_mm), np.eye(4))
     found = surface_agreement(pair, field_of((0.0, 0.0, 0.0)))
     assert found is not None
-    assert found.p95_by_region_mm["diaphragm"] == pytest.approx(higher_mm, rel=0.1, abs=1.0)
+    assert found.regions["diaphragm"].p95_mm == pytest.approx(higher_mm, rel=0.1, abs=1.0)
     assert found.max_mm == pytest.approx(higher_mm, rel=0.15, abs=2.0)
     assert found.p95_mm > 3.0
+
+
+@pytest.mark.parametrize("cut", ["reference", "template", "both"])
+def test_a_round_field_of_view_that_ends_the_lungs_is_no_surface(cut: str) -> None:
+    """Lungs that one or both scans show only to 45 mm beside their middle."""
+    full = box_lungs()
+    x, y, _ = np.moveaxis(full.grid.to_physical(np.indices(GRID.shape)[::-1].reshape(3, -1).T.astype(float)), -1, 0)
+    unseen = (np.hypot(x, y) > 45).reshape(GRID.shape)
+    hu = np.where(unseen, -1024, full.array).astype(np.float32)
+    part = Scan.of(Volume(hu, GRID, unseen=unseen), np.where(unseen, 0, full.lungs.labels).astype(np.uint8))
+    pair = ScanPair(*(part if cut in (side, "both") else full for side in ("reference", "template")), np.eye(4))
+    found = surface_agreement(pair, field_of((0.0, 0.0, 0.0)))
+    assert found is not None
+    assert found.max_mm < 4.0  # at the edge of the circle; its middle lies 15 mm from the wall
+    assert found.p95_mm < 1.0
+    assert found.regions["diaphragm"].p95_mm < 1.5
+
+
+def test_the_verdict_names_the_worst_region() -> None:
+    pair = ScanPair(box_lungs(), box_lungs(deeper_mm=8.0), np.eye(4))
+    found = surface_agreement(pair, field_of((0.0, 0.0, 0.0)))
+    assert found is not None
+    figures = surface_figures(found)
+    assert set(figures) <= {field.name for field in fields(Figures)}
+    (reason,) = assess_quality(replace(GOOD, **figures)).reasons
+    assert "apart over 5 % of their area, most of all at the diaphragm (8." in reason
 
 
 def test_where_the_prior_was_not_scanned_nothing_is_measured() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ChangeMapJointLib.core.displacement import DisplacementField
-from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
@@ -155,7 +155,7 @@ def register_deformable(
     if start is not None:
         start = smooth_start(start, lungs, grid, rigid)
     levels = _levels(pair, options, device)
-    surface = _LungSurfaces.of(levels) if options.weights.surface else None
+    surface = _LungSurfaces.of(levels, pair) if options.weights.surface else None
     ticks = _Ticks(
         progress,
         [
@@ -223,7 +223,7 @@ class _LungSurfaces:
     distance: SurfaceDistance
 
     @classmethod
-    def of(cls, levels: list[tuple[ScanView, ScanView]]) -> _LungSurfaces | None:
+    def of(cls, levels: list[tuple[ScanView, ScanView]], pair: ScanPair) -> _LungSurfaces | None:
         """Both from the coarsest level that is fine enough.
 
         Both from one level, so that equal scans have equal surfaces. None where a scan shows no surface, only lung.
@@ -232,7 +232,9 @@ class _LungSurfaces:
         reference, template = (lung_surface(view) for view in [*fine, levels[-1]][0])
         if not len(reference.voxels) or not len(template.voxels):
             return None
-        return cls(reference.clear_points(), SurfaceDistance(template))
+        usable = reference.measured(pair.reference.volume)
+        usable &= template.facing_measured(apply_affine(pair.rigid, reference.points_mm), pair.template.volume)
+        return cls(reference.clear_points(usable=usable), SurfaceDistance(template))
 
     def term(self, control: ControlGrid, rigid: FloatArray, *, outlier_mm: float) -> SurfaceTerm:
         return SurfaceTerm(self.points_mm, self.distance, control, rigid, outlier_mm=outlier_mm)

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from scipy.special import ndtri
 from torch import Tensor
 
 from ChangeMapJointLib.core.compiled import compiled_available
-from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine, nearest_in
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
 from ChangeMapJointLib.registration.pyramid import ScanView
+from ChangeMapJointLib.scan.volume import Volume
 
 POINTS = 8000  # about one for every 16 mm^2 of two lungs
 OUTLIER_MM = 2.0  # on the finest level; a point at this distance pulls a quarter as much as it would otherwise
@@ -48,14 +50,41 @@ class LungSurface:
     lung: NDArray[np.bool_]
     grid: Grid
 
-    def clear_points(self, count: int = POINTS) -> FloatArray:
+    def measured(self, volume: Volume) -> NDArray[np.bool_]:
+        """Return for each point whether tissue ends the lungs there, bool ``[n]``: not a round field of view.
+
+        Args:
+            volume: the scan that the surface was found in.
+        """
+        beside = self.points_mm + max(self.grid.spacing_mm) * self.outwards
+        return ~(unseen_at(volume, self.points_mm) | unseen_at(volume, beside))
+
+    def facing_measured(self, points_mm: FloatArray, volume: Volume) -> NDArray[np.bool_]:
+        """Return for which points ``[n, 3]`` the scan shows the surface that is nearest, bool ``[n]``.
+
+        Args:
+            points_mm: of the other scan's surface, brought to this one.
+            volume: the scan that this surface was found in.
+        """
+        if volume.unseen is None or not len(points_mm):
+            return np.ones(len(points_mm), dtype=bool)
+        nearest = cKDTree(self.points_mm).query(points_mm)[1]
+        facing: NDArray[np.bool_] = self.measured(volume)[nearest] & ~unseen_at(volume, points_mm)
+        return facing
+
+    def clear_points(self, count: int = POINTS, usable: NDArray[np.bool_] | None = None) -> FloatArray:
         """At most ``count`` of the points, spread evenly; always the same.
 
         Where the surface is thinner or sharper than voxels show, points lie off the surface that their own neighbours
         make; those are left out, so that equal scans are not moved.
+
+        Args:
+            count: of points at most.
+            usable: which points may be taken, bool ``[n]``; all by default.
         """
         own = SurfaceDistance(self)
-        clear = self.points_mm[np.abs(own.at(self.points_mm)[0]) <= own.accuracy_mm]
+        on_it = np.abs(own.at(self.points_mm)[0]) <= own.accuracy_mm
+        clear = self.points_mm[on_it if usable is None else on_it & usable]
         chosen = np.random.default_rng(SEED).permutation(len(clear))[:count]
         picked: FloatArray = clear[np.sort(chosen)]
         return picked
@@ -66,7 +95,7 @@ def lung_surface(view: ScanView) -> LungSurface:
 
     The share of lung is smoothed a little: in a scan at its own resolution it is 0 or 1, and the surface would be
     stairs. Across a smoothed plane it is the normal distribution, so that its quantile falls evenly with the distance.
-    Where the field of view cuts the lungs there is no surface.
+    Where the sides of the scan cut the lungs there is no surface; see :meth:`LungSurface.measured` for round ones.
     """
     share = ndimage.gaussian_filter(view.mask.cpu().numpy(), SMOOTH_VOX, mode="nearest")
     lung, cross = share >= 0.5, ndimage.generate_binary_structure(3, 1)
@@ -81,6 +110,15 @@ def lung_surface(view: ScanView) -> LungSurface:
     outwards = -slope / steep[:, None]
     points = view.grid.to_physical(voxels[:, ::-1].astype(float)) - beyond[:, None] * outwards
     return LungSurface(points, voxels, outwards, lung, view.grid)
+
+
+def unseen_at(volume: Volume, points_mm: FloatArray) -> NDArray[np.bool_]:
+    """Return at which points ``[n, 3]`` in mm the scan measured nothing, bool ``[n]``; False outside its grid."""
+    result = np.zeros(len(points_mm), dtype=bool)
+    if volume.unseen is not None:
+        unseen, inside = nearest_in(volume.unseen, volume.grid, points_mm)
+        result[inside] = unseen
+    return result
 
 
 def _quantile(share: NDArray[np.float32]) -> FloatArray:
