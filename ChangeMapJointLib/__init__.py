@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ChangeMapJointLib.comparison.steps import register as register
     from ChangeMapJointLib.core.errors import Cancelled as Cancelled
     from ChangeMapJointLib.core.errors import InputError as InputError
+    from ChangeMapJointLib.core.grid import Grid as Grid
     from ChangeMapJointLib.evaluation.cases import Case as Case
     from ChangeMapJointLib.evaluation.evaluate import Evaluation as Evaluation
     from ChangeMapJointLib.evaluation.evaluate import evaluate as evaluate
@@ -66,6 +67,7 @@ _HOMES = {
     "register": "comparison.steps",
     "Cancelled": "core.errors",
     "InputError": "core.errors",
+    "Grid": "core.grid",
     "Case": "evaluation.cases",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
@@ -87,6 +89,7 @@ __all__ = [
     "Finding",
     "FindingOptions",
     "Findings",
+    "Grid",
     "Input",
     "InputError",
     "Lungs",

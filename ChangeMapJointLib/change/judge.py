@@ -17,6 +17,7 @@ from ChangeMapJointLib.change.judgement import Judgement
 from ChangeMapJointLib.change.sections import OPERATING_POINTS, OperatingPoint, Reason
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.io.sources import reason_of
 
 UNMEASURABLE = 0.9  # times the lowest operating point: the highest probability of a change of one or two voxels
 _UNUSED = ("nameless", "learned")  # follows from others; not measured by the sequential method
@@ -91,7 +92,9 @@ def read_judge() -> JudgeModel:
         return JudgeModel(float(content["constant"]), coefficients, points)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"does not hold the judge's coefficients ({error!r})", field=path, remedy="install the program again"
+            f"does not hold the judge's coefficients ({type(error).__name__}: {reason_of(error)})",
+            field=path,
+            remedy="install the program again",
         ) from error
 
 

@@ -54,6 +54,7 @@ from ChangeMapJointLib.comparison.output import check_output
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.core.extras import require_packages
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import json_value
 from ChangeMapJointLib.io import run_files
@@ -284,9 +285,10 @@ def train_command(
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Train the joint network; under torchrun or Slurm, in all processes that they start."""
-    from ChangeMapJointLib.cli.train import TrainingRequest, run_training
-
     with exit_codes(progress.value, log_beside(out)), progress_listener(progress.value) as listener:
+        require_packages("train", "lightning_fabric", "tensorboardX")
+        from ChangeMapJointLib.cli.train import TrainingRequest, run_training
+
         request = TrainingRequest(
             tuple(pairs), out, config, tuple(validation or ()), start=start, cache=cache, device=device
         )

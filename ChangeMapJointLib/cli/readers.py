@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
-from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.extras import require_packages
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 
 PACKAGES = ("pandas", "statsmodels", "matplotlib", "openpyxl")
@@ -42,13 +42,7 @@ def run_readers(request: ReadersRequest, listener: Listener = ignore_progress) -
     Raises:
         InputError: a log or the truth cannot be used, the folder exists, or packages are missing.
     """
-    from importlib.util import find_spec
-
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"{', '.join(missing)} missing", remedy="install them with: pip install 'changemapjoint[evaluate]'"
-        )
+    require_packages("evaluate", *PACKAGES)
     from ChangeMapJointLib.evaluation.readers.folder import check_study_folder
     from ChangeMapJointLib.evaluation.readers.study import evaluate_readers
 

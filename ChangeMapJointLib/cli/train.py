@@ -168,7 +168,8 @@ def launched_fabric(device: str, precision: str) -> Any:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise InputError(
-            "changemap train needs lightning-fabric", remedy="pip install 'changemapjoint[train]'"
+            "the Python package lightning-fabric is missing",
+            remedy='install it with: pip install "changemapjoint[train]"',
         ) from error
     if device == "cuda" and not on_gpu(device):
         raise InputError(

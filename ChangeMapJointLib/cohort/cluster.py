@@ -123,7 +123,8 @@ def open_workers(options: ClusterOptions) -> Iterator[Workers]:
         from distributed import Client
     except ModuleNotFoundError as error:
         raise InputError(
-            f"the Python package {error.name} is missing", remedy=f"pip install 'changemapjoint[{EXTRA}]'"
+            f"the Python package {error.name} is missing",
+            remedy=f'install it with: pip install "changemapjoint[{EXTRA}]"',
         ) from error
     if options.scheduler is not None:
         try:

@@ -52,7 +52,9 @@ def cohort_folder(
             )
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"cannot be used ({error})", field="out", value=out, remedy="give another folder") from error
+        raise InputError(
+            f"cannot be used ({reason_of(error)})", field="out", value=out, remedy="give another folder"
+        ) from error
     reason = why_not_writable(out)
     if reason is not None:
         raise InputError(f"cannot be written ({reason_of(reason)})", field="out", value=out, remedy=remedy(reason))

@@ -85,7 +85,8 @@ def write_cohort_table(out: Path, records: Sequence[PairRecord]) -> Path:
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise InputError(
-            f"the Python package {error.name} is missing", remedy="pip install 'changemapjoint[cohort]'"
+            f"the Python package {error.name} is missing",
+            remedy='install it with: pip install "changemapjoint[cohort]"',
         ) from error
     rows = [row_of(record) for record in by_attention(records)]
     frame = pd.DataFrame({name: pd.array([row[name] for row in rows], dtype=kind) for name, kind in TYPES.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,7 +114,7 @@ def config_for(
     Raises:
         InputError: an option is unknown or out of range.
     """
-    if method is not None and method not in METHODS:
+    if method is not None and (not isinstance(method, str) or method not in METHODS):
         raise InputError(field="method", value=str(method), expected=f"one of {', '.join(METHODS)}")
     if isinstance(config, (str, Path)):
         result = read_config(Path(config), method=method)
@@ -126,6 +127,8 @@ def config_for(
         raise InputError(f"found {type(config).__name__}", field="config", expected=expected)
     if threshold is None:
         return result
+    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not 0 < threshold <= 1:
+        raise InputError(f"found {threshold!r}", field="threshold", expected="a number in (0, 1]")
     return replace(result, findings=replace(result.findings, threshold=threshold))
 
 
@@ -139,8 +142,23 @@ def _with_method(config: RunConfig, method: str | None) -> RunConfig:
     return config
 
 
+def _working(device: torch.device) -> torch.device:
+    """Return a device on which a small kernel runs.
+
+    Raises:
+        InputError: it does not run there.
+    """
+    try:
+        float((torch.ones(8, device=device) * 2).sum())
+    except (RuntimeError, AssertionError, ImportError) as error:
+        first = str(error).splitlines()[0]
+        remedy = ("use ", Argument("device", "cpu"))
+        raise InputError(f"does not work here ({first})", field="device", value=str(device), remedy=remedy) from error
+    return device
+
+
 def choose_device(name: str | torch.device) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda`` into a torch device that works; a torch device is taken as it is.
+    """Turn ``auto``, ``cpu`` or ``cuda`` into a torch device that works; a torch device is tried likewise.
 
     A small kernel is run on the GPU to find out: a torch build without kernels for a new card still reports CUDA as
     available.
@@ -149,7 +167,7 @@ def choose_device(name: str | torch.device) -> torch.device:
         InputError: the name is unknown, or it is ``cuda`` and no CUDA device works.
     """
     if isinstance(name, torch.device):
-        return name
+        return _working(name)
     if name not in DEVICES:
         raise InputError(field="device", value=name, expected="auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):

@@ -19,7 +19,7 @@ from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.missing import hu_and_unseen
 from ChangeMapJointLib.scan.scan import Scan
-from ChangeMapJointLib.scan.volume import Acquisition, Volume
+from ChangeMapJointLib.scan.volume import Acquisition, Volume, array_of_image
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -114,9 +114,26 @@ def as_input(scan: AnyScan, argument: str = "scan") -> Input:
     """
     if isinstance(scan, Input):
         return scan
-    if isinstance(scan, (str, Path, Volume, Scan)):
+    if scan == "":
+        raise InputError("found an empty path", field=argument, expected="a file, or a folder or zip of a DICOM series")
+    if isinstance(scan, Volume):
+        return Input(_native(scan, argument))
+    if isinstance(scan, Scan):
+        volume = _native(scan.volume, argument)
+        return Input(scan if volume is scan.volume else Scan(volume, scan.lungs))
+    if isinstance(scan, (str, Path)):
         return Input(scan)
     return Input(volume_of_image(scan, argument))
+
+
+def _native(volume: Volume, name: str) -> Volume:
+    """Return a volume made by hand with a name for messages, and with its bytes in this machine's order."""
+    array = volume.array
+    if not array.dtype.isnative:
+        array = array.astype(np.dtype(array.dtype.newbyteorder("=")))  # type: ignore[assignment]
+    if array is volume.array and volume.source != Path():
+        return volume
+    return replace(volume, array=array, source=Path(name) if volume.source == Path() else volume.source)
 
 
 def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
@@ -134,10 +151,7 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
     if not isinstance(image, sitk.Image):
         expected = "a path, a SimpleITK image, a Volume or a Scan"
         raise InputError(f"found {type(image).__name__}", field=name, expected=expected)
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        layout = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} components"
-        raise InputError(f"found {layout}", field=name, expected="3 dimensions and 1 component")
-    array = np.array(sitk.GetArrayViewFromImage(image))
+    array = array_of_image(image, name)
     if np.iscomplexobj(array):
         raise InputError("found complex voxels", field=name, expected="HU")
     try:
@@ -145,6 +159,21 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
         return Volume(hu, Grid.of_image(image), Path(name), unseen=unseen)
     except InputError as error:
         raise error.about(Argument(name)) from error
+
+
+def as_path(value: object, argument: str) -> Path:
+    """Return a path that a caller gives.
+
+    Args:
+        value: what was given.
+        argument: what messages call it.
+
+    Raises:
+        InputError: it is neither a text nor a path.
+    """
+    if not isinstance(value, (str, Path)):
+        raise InputError(f"found {type(value).__name__}", field=argument, expected="a path")
+    return Path(value)
 
 
 def check_inputs(paths: list[Path]) -> None:
@@ -156,7 +185,7 @@ def check_inputs(paths: list[Path]) -> None:
     for path in paths:
         try:
             str(path).encode()
-            exists = path.exists() and str(path) not in ("", ".")
+            exists = path.exists()
         except UnicodeEncodeError as error:
             name = str(path).encode("utf-8", "backslashreplace").decode()
             raise InputError("the name is not UTF-8 text", field=Path(name), remedy="rename the file") from error

@@ -16,6 +16,7 @@ from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.change.not_seen import NotSeen, NotSeenKey
 from ChangeMapJointLib.change.sections import OperatingPoint
+from ChangeMapJointLib.comparison.inputs import as_path
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
@@ -24,6 +25,7 @@ from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import read_displacement, read_rigid
 from ChangeMapJointLib.lesions.measure import LesionMeasure
 from ChangeMapJointLib.registration.quality import Quality
@@ -117,10 +119,15 @@ class SavedResult:
         Raises:
             InputError: the file cannot be written, or the run has no report.
         """
+        file = as_path(path, "path")
+        if not (self.folder / run_files.REPORT).is_file():
+            raise InputError(f"has no {run_files.REPORT}", field=self.folder, remedy=RUN_AGAIN)
         try:
-            return Path(shutil.copyfile(self.folder / run_files.REPORT, path))
+            return Path(shutil.copyfile(self.folder / run_files.REPORT, file))
         except (OSError, shutil.SameFileError) as error:
-            raise InputError(f"cannot be written ({error})", field=Path(path), remedy="give another file") from error
+            raise InputError(
+                f"cannot be written ({reason_of(error)})", field=file, remedy="give another file"
+            ) from error
 
     def to_dicom(
         self,
@@ -155,8 +162,9 @@ class SavedResult:
         """
         from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
 
-        paths = [None if path is None else Path(path) for path in (reference, template, earlier)]
-        return export_dicom(self, DicomRequest(Path(out), paths[0], paths[1], anonymous, paths[2]))
+        given = {"reference": reference, "template": template, "earlier": earlier}
+        paths = [None if path is None else as_path(path, name) for name, path in given.items()]
+        return export_dicom(self, DicomRequest(as_path(out, "out"), paths[0], paths[1], anonymous, paths[2]))
 
     def _array(self, name: str) -> NDArray[Any] | None:
         path = self.folder / name
@@ -182,7 +190,9 @@ def load_result(folder: Path | str) -> SavedResult:
         >>> saved.quality.verdict, saved.record["reference"]["name"].split()[0]
         ('look closely', 'scan')
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
+    if not folder.exists():
+        raise InputError("no such folder", field=folder, expected="the folder of a finished run")
     if folder.is_file():
         raise InputError("is a file", field=folder, expected="the folder of a finished run")
     records = read_records(folder)

@@ -48,10 +48,27 @@ def check_output(out: Path, inputs: list[Path], *, overwrite: bool) -> None:
         InputError: ``out`` exists and ``overwrite`` is False, is not the folder of a run, is or lies in an input,
             contains an input, or cannot be written.
     """
+    if not writable_name(out):
+        raise InputError(
+            "the name is not UTF-8 text",
+            field="out",
+            value=str(out).encode("utf-8", "backslashreplace").decode(),
+            remedy="give another folder",
+        )
     try:
         _check(out, inputs, overwrite=overwrite)
     except (OSError, RuntimeError) as error:  # no permission, a loop of links, a name too long
-        raise InputError(f"cannot be used ({error})", field="out", value=out, remedy="give another folder") from error
+        raise InputError(
+            f"cannot be used ({reason_of(error)})", field="out", value=out, remedy="give another folder"
+        ) from error
+
+
+def writable_name(path: Path) -> bool:
+    """Return whether a file can be written under that name: ITK ends the process at a name that is not UTF-8."""
+    try:
+        return b"\0" not in str(path).encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _check(out: Path, inputs: list[Path], *, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.change.not_seen import NotSeen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.given import GivenReport
-from ChangeMapJointLib.comparison.inputs import Input
+from ChangeMapJointLib.comparison.inputs import Input, as_path
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.stages import StageReport
 from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
@@ -171,7 +171,7 @@ class Result:
 
         return save_result(
             self,
-            Path(out),
+            as_path(out, "out"),
             overwrite=overwrite,
             compress=compress,
             notices=tuple(notices),
@@ -192,7 +192,7 @@ class Result:
         """
         from ChangeMapJointLib.comparison.save import write_page
 
-        return write_page(self, Path(path))
+        return write_page(self, as_path(path, "path"))
 
     def to_dicom(
         self,
@@ -226,5 +226,6 @@ class Result:
         """
         from ChangeMapJointLib.comparison.to_dicom import DicomRequest, export_dicom
 
-        paths = [None if path is None else Path(path) for path in (reference, template, earlier)]
-        return export_dicom(self, DicomRequest(Path(out), paths[0], paths[1], anonymous, paths[2]))
+        given = {"reference": reference, "template": template, "earlier": earlier}
+        paths = [None if path is None else as_path(path, name) for name, path in given.items()]
+        return export_dicom(self, DicomRequest(as_path(out, "out"), paths[0], paths[1], anonymous, paths[2]))

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from ChangeMapJointLib.comparison.load import SavedResult
 from ChangeMapJointLib.comparison.output import check_output, run_folder
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.core.extras import require_packages
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.export.content import ReportContent
@@ -128,11 +128,7 @@ def check_dicom_packages() -> None:
     Raises:
         InputError: one is missing.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"the Python package {missing[0]} is missing", remedy='install it with: pip install "changemapjoint[dicom]"'
-        )
+    require_packages("dicom", *PACKAGES)
 
 
 def _paths(result: Result | SavedResult, request: DicomRequest) -> tuple[Path, Path]:

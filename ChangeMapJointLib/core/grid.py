@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.errors import InputError
+
 if TYPE_CHECKING:
     import SimpleITK as sitk
     from numpy.typing import ArrayLike
@@ -61,13 +63,25 @@ class Grid:
     direction: Matrix3 = IDENTITY3
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"Grid 'shape' must be three positive numbers (z, y, x), got {self.shape}")
-        if len(self.spacing_mm) != 3 or not all(np.isfinite(h) and h > 0 for h in self.spacing_mm):
-            raise ValueError(f"Grid 'spacing_mm' must be three positive numbers (x, y, z), got {self.spacing_mm}")
-        matrix = np.asarray(self.direction, dtype=float)
-        if matrix.shape != (3, 3) or not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3):
-            raise ValueError(f"Grid 'direction' must be an orthonormal 3x3 matrix, got {self.direction}")
+        try:
+            three = len(self.shape) == 3 and all(n == int(n) and n >= 1 for n in self.shape)
+            apart = len(self.spacing_mm) == 3 and all(np.isfinite(h) and h > 0 for h in self.spacing_mm)
+            placed = len(self.origin_mm) == 3 and all(np.isfinite(x) for x in self.origin_mm)
+            matrix = np.asarray(self.direction, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"found {self}", field="Grid", expected="numbers: three, and 3x3 for direction") from error
+        for name, valid, expected in (
+            ("shape", three, "three positive whole numbers (z, y, x)"),
+            ("spacing_mm", apart, "three positive numbers (x, y, z)"),
+            ("origin_mm", placed, "three numbers (x, y, z)"),
+            (
+                "direction",
+                matrix.shape == (3, 3) and np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3),
+                "an orthonormal 3x3 matrix",
+            ),
+        ):
+            if not valid:
+                raise InputError(f"found {getattr(self, name)}", field=f"Grid.{name}", expected=expected)
 
     # -- size -------------------------------------------------------------------------
     @property

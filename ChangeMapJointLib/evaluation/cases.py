@@ -40,6 +40,7 @@ from pathlib import Path
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.sources import reason_of
 
 TRUTH_FILES = (
     "pair", "lesions", "lesions_reference", "lesions_template", "true_deformation", "landmarks", "lungs_reference",
@@ -188,7 +189,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     except FileNotFoundError as error:
         raise InputError("no such file", field=path, expected="a table of cases (CSV)") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected="a table of cases (CSV, UTF-8)") from error
+        raise InputError(
+            f"cannot be read ({reason_of(error)})", field=path, expected="a table of cases (CSV, UTF-8)"
+        ) from error
 
 
 def _check_columns(names: Sequence[str], path: Path) -> None:

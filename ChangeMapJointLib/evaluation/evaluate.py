@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.extras import require_packages
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.evaluation.cases import Case, read_cases
 from ChangeMapJointLib.evaluation.score_case import CaseScore, score_case
@@ -104,9 +104,4 @@ def check_extra() -> None:
     Raises:
         InputError: one is missing.
     """
-    missing = [name for name in EXTRA if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"the Python package {missing[0]} is missing",
-            remedy='install it with: pip install "changemapjoint[evaluate]"',
-        )
+    require_packages("evaluate", *EXTRA)

@@ -31,6 +31,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import FloatArray, Vector3
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.lesions.growth import REPEAT_SCAN_LOWER, REPEAT_SCAN_UPPER
 from ChangeMapJointLib.synthesis.truth import CHANGE_KINDS, ChangeKind
 
@@ -177,7 +178,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                     )
                 rows.append((reader.line_num, {name.strip(): value.strip() for name, value in row.items()}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected=TABLE) from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=path, expected=TABLE) from error
     return names, rows
 
 

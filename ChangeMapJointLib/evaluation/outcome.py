@@ -20,6 +20,7 @@ from ChangeMapJointLib.io.deformation_files import read_deformation
 from ChangeMapJointLib.io.mappings import Mapping
 from ChangeMapJointLib.io.read import read_array
 from ChangeMapJointLib.io.run_records import read_records
+from ChangeMapJointLib.io.sources import reason_of
 
 MAP_NAMES = {  # of the paper, by the file of a run
     run_files.CHANGE_DIFFERENCE: "CM_diff",
@@ -145,7 +146,9 @@ def read_list(path: Path) -> tuple[Listed, ...]:
         return _json_findings(json.loads(path.read_text("utf-8"))["findings"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"cannot be read as a list of findings ({error})", field=path, expected="findings.json of a run, or a CSV"
+            f"cannot be read as a list of findings ({reason_of(error)})",
+            field=path,
+            expected="findings.json of a run, or a CSV",
         ) from error
 
 
@@ -209,7 +212,9 @@ def _csv_findings(path: Path) -> Iterator[Listed]:
                     raise InputError(str(error), field=(path, line), expected="numbers") from error
                 yield Listed(number, row["kind"], (x, y, z), *(v if np.isfinite(v) else None for v in volumes))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected="a list of findings (CSV)") from error
+        raise InputError(
+            f"cannot be read ({reason_of(error)})", field=path, expected="a list of findings (CSV)"
+        ) from error
 
 
 def _is_number(value: object) -> bool:

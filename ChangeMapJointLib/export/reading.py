@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.export.reader_decisions import ReaderDecisions, ReaderLine
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import atomic_path
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def write_reading(folder: Path, content: Mapping[str, Any]) -> bool:
     try:
         page = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"not readable ({error})", field=path, remedy="make it again with changemap report") from error
+        raise InputError(
+            f"not readable ({reason_of(error)})", field=path, remedy="make it again with changemap report"
+        ) from error
     with atomic_path(path) as temporary:
         temporary.write_text(with_reading(page, reading_of_file(content)), "utf-8", newline="")
     return True

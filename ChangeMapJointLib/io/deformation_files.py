@@ -175,7 +175,8 @@ def check_finite(vectors: np.ndarray) -> None:  # type: ignore[type-arg]
     if wrong:
         share = 100 * wrong / (vectors.size // 3)
         raise InputError(
-            f"{share:.2g} % of the vectors are not finite numbers", remedy="set them to 0, or export again"
+            f"{float(f'{share:.2g}'):g} % of the vectors are not finite numbers",
+            remedy="set them to 0, or export again",
         )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.process import lock
 from ChangeMapJointLib.io import run_files
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import atomic_path
 
 SCHEMA_NAME = "changemap.reading-file/"
@@ -70,7 +71,7 @@ class ReadingFile:
         except FileNotFoundError:
             return {"schema": SCHEMA, "findings": {}, "registration": {}}
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"not readable ({error})", field=self.path, remedy="move it away") from error
+            raise InputError(f"not readable ({reason_of(error)})", field=self.path, remedy="move it away") from error
         fault = _fault(content)
         if fault:
             raise InputError(fault, field=self.path, remedy="move it away")

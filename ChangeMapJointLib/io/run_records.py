@@ -9,6 +9,7 @@ from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.run_files import NEEDED_RECORDS, RECORDS
+from ChangeMapJointLib.io.sources import reason_of
 
 RUN_AGAIN = "run the comparison again"
 _FIGURES = ("volume_ml", "peak", "trust", "probability")  # of a finding; None where it has none
@@ -35,7 +36,7 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
                 ) from error
             continue
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"not readable ({error})", field=path, remedy=RUN_AGAIN) from error
+            raise InputError(f"not readable ({reason_of(error)})", field=path, remedy=RUN_AGAIN) from error
         fault = _fault(name, content)
         if fault:
             raise InputError(fault, field=path, remedy=RUN_AGAIN)

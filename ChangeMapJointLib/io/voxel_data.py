@@ -185,7 +185,7 @@ def _unpacked(stream: BinaryIO, data: VoxelData, path: Path) -> Iterator[bytes]:
     try:
         yield from _inflated(stream) if data.packing == "zlib" else _bunzipped(stream)
     except (zlib.error, OSError, ValueError) as error:
-        raise InputError(f"{_prefix(path, data)}damaged ({error})", remedy=EXPORT_AGAIN) from error
+        raise InputError(f"{_prefix(path, data)}damaged ({reason_of(error)})", remedy=EXPORT_AGAIN) from error
 
 
 def _inflated(stream: BinaryIO, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:

@@ -169,6 +169,8 @@ def read_rigid(path: str | PathLike[str]) -> FloatArray:
     """
     import SimpleITK as sitk
 
+    if not Path(path).is_file():  # ITK would print a page about HDF5
+        raise InputError("no such file", field=Path(path))
     try:
         transform = sitk.ReadTransform(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter from a message that quotes the file

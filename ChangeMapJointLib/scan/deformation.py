@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, nearest_in
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume, array_of_image, require_array
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -35,7 +36,7 @@ class Deformation:
 
     def apply(self, points_mm: ArrayLike) -> FloatArray:
         """Map points ``[n, 3]`` (x, y, z in mm, LPS) of the current scan to the prior."""
-        return self.field.apply(np.asarray(points_mm, dtype=float))
+        return self.field.apply(_points(points_mm))
 
     def invert(self, points_mm: ArrayLike) -> FloatArray:
         """Map points ``[n, 3]`` of the prior to the current scan: x with ``y(x) = point``, by fixed-point iteration.
@@ -43,7 +44,7 @@ class Deformation:
         It converges where u changes by less than a mm over a mm, which also holds for turns of up to 50 degrees. Where
         y folds, one of the solutions is returned.
         """
-        target = np.asarray(points_mm, dtype=float)
+        target = _points(points_mm)
         result: FloatArray = target - self.field.at(target)
         for _ in range(INVERSE_STEPS):
             error = target - self.field.apply(result)
@@ -74,9 +75,8 @@ class Deformation:
             ``unseen`` marks where the prior shows nothing.
 
         Raises:
-            ValueError: an array does not have the shape of the prior's grid, an image is not 3-D, or ``outside`` does
-                not fit the type of the labels.
-            TypeError: ``image`` is of another type.
+            InputError: an array does not have the shape of the prior's grid, an image is not 3-D, ``image`` is of
+                another type, or ``outside`` does not fit the type of the labels.
         """
         if isinstance(image, Volume):
             usual = 0.0 if labels else NOT_SCANNED_HU
@@ -87,15 +87,15 @@ class Deformation:
         import SimpleITK as sitk
 
         if not isinstance(image, sitk.Image):
-            raise TypeError(f"Deformation.warp() 'image' must be an array, a volume or an image, got {type(image)}")
-        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            raise ValueError("Deformation.warp() 'image' must have 3 dimensions and 1 component")
-        array = sitk.GetArrayFromImage(image)
+            expected = "a numpy array [z, y, x], a Volume or a SimpleITK image"
+            raise InputError(f"found {type(image).__name__}", field="image", expected=expected)
+        array = array_of_image(image, "image")
         return self.reference.to_image(self._warp_array(array, Grid.of_image(image), labels=labels, outside=fill))
 
     def _warp_array(self, array: NDArray[Any], grid: Grid, *, labels: bool, outside: float) -> NDArray[Any]:
         if array.shape != grid.shape:
-            raise ValueError(f"Deformation.warp() 'image' must have the prior's shape {grid.shape}, got {array.shape}")
+            raise InputError(f"found shape {array.shape}", field="image", expected=f"the prior's shape {grid.shape}")
+        require_array(array, "image", grid.shape)
         if labels:
             return self._nearest(array, grid, outside)
         return warp(array, grid, self.reference, self.field, outside=outside)
@@ -114,8 +114,8 @@ class Deformation:
 
     def _nearest(self, array: NDArray[Any], grid: Grid, outside: float) -> NDArray[Any]:
         result = np.zeros(self.reference.shape, dtype=array.dtype)
-        if array.dtype.kind in "biu" and int(np.asarray(outside).astype(array.dtype)) != outside:
-            raise ValueError(f"Deformation.warp() 'outside' must fit labels of {array.dtype}, got {outside}")
+        if array.dtype.kind in "biu" and not fits(outside, array.dtype):
+            raise InputError(field="outside", value=outside, expected=f"a value that fits labels of {array.dtype}")
         result[...] = outside
         for z in range(self.reference.shape[0]):
             index = np.indices((1, *self.reference.shape[1:]))[::-1].reshape(3, -1).T.astype(float)
@@ -124,3 +124,27 @@ class Deformation:
             plane = result[z].reshape(-1)
             plane[inside] = values
         return result
+
+
+def fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Return whether a type of whole numbers, or bool, holds ``value`` exactly; False for NaN and infinity."""
+    if not np.isfinite(value):
+        return False
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return low <= value <= high and float(value).is_integer()
+
+
+def _points(points_mm: ArrayLike) -> FloatArray:
+    """Return ``points_mm`` as an array of numbers.
+
+    Raises:
+        InputError: the last axis does not hold x, y and z.
+    """
+    try:
+        points: FloatArray = np.asarray(points_mm, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError("found no numbers", field="points_mm", expected="points [n, 3], (x, y, z) in mm") from error
+    if points.shape[-1:] != (3,):
+        found = f"found shape {points.shape}"
+        raise InputError(found, field="points_mm", expected="points [n, 3], (x, y, z) in mm")
+    return points

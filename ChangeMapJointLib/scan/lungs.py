@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.filters import label_sizes
 from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.scan.volume import require_array
 
 RIGHT, LEFT = 1, 2  # labels; the patient's sides
 
@@ -42,10 +43,9 @@ class Lungs:
             grid: the scan's grid.
 
         Raises:
-            ValueError: ``labels`` does not have the grid's shape.
+            InputError: ``labels`` is no array of the grid's shape.
         """
-        if labels.shape != grid.shape:
-            raise ValueError(f"Lungs 'labels' must have the grid's shape {grid.shape}, got {labels.shape}")
+        require_array(labels, "lungs", grid.shape)
         sides = np.asarray(labels).astype(np.uint8)
         voxels = label_sizes(sides, minlength=3)
         right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))

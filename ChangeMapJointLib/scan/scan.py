@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray, Grid, nearest_in
 from ChangeMapJointLib.scan.lungs import Lungs
-from ChangeMapJointLib.scan.volume import Volume
+from ChangeMapJointLib.scan.volume import Volume, require_array
 
 Derived = TypeVar("Derived")
 
@@ -41,9 +42,13 @@ class Scan:
     _cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.lungs.labels.shape != self.volume.grid.shape:
-            shape = self.volume.grid.shape
-            raise ValueError(f"Scan 'lungs' must have the volume's shape {shape}, got {self.lungs.labels.shape}")
+        if not isinstance(self.volume, Volume):
+            found, expected = type(self.volume).__name__, "a Volume, as read() returns"
+            raise InputError(f"found {found}", field="Scan.volume", expected=expected)
+        if not isinstance(self.lungs, Lungs):
+            found, expected = type(self.lungs).__name__, "Lungs, as segment_lungs() returns; for a mask, use Scan.of()"
+            raise InputError(f"found {found}", field="Scan.lungs", expected=expected)
+        require_array(self.lungs.labels, "Scan.lungs", self.volume.grid.shape)
 
     @classmethod
     def of(cls, volume: Volume, lungs: NDArray[np.generic]) -> Scan:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,13 @@ class Volume:
         unseen: bool ``[z, y, x]``, True where nothing was measured (padding, or filled in by resampling): neither air
             nor tissue, though the array has -1024 HU there. None if everything was measured. Before
             :func:`~ChangeMapJointLib.gate.checks.check_ct` has looked, only voxels for which the file has no number.
+
+    Raises:
+        InputError: ``array`` or ``unseen`` is no array of real numbers of the grid's shape.
+
+    Examples:
+        >>> Volume(np.full((40, 52, 72), -1000, np.int16), Grid((40, 52, 72), (0.7, 0.7, 1.5))).grid.size
+        (72, 52, 40)
     """
 
     array: NDArray[np.int16] | NDArray[np.float32]
@@ -57,7 +69,48 @@ class Volume:
     unseen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        if self.array.shape != self.grid.shape:
-            raise ValueError(f"Volume 'array' must have the grid's shape {self.grid.shape}, got {self.array.shape}")
-        if self.unseen is not None and self.unseen.shape != self.grid.shape:
-            raise ValueError(f"Volume 'unseen' must have the grid's shape {self.grid.shape}, got {self.unseen.shape}")
+        if not isinstance(self.grid, Grid):
+            raise InputError(f"found {type(self.grid).__name__}", field="Volume.grid", expected="a Grid")
+        require_array(self.array, "Volume.array", self.grid.shape)
+        if self.unseen is not None:
+            require_array(self.unseen, "Volume.unseen", self.grid.shape)
+
+
+def require_array(array: object, name: str, shape: tuple[int, ...]) -> None:
+    """Check what a caller gives as an array on a grid.
+
+    Args:
+        array: what was given.
+        name: what messages call it, for example ``Volume.array``.
+        shape: that of the grid.
+
+    Raises:
+        InputError: it is no numpy array, has another shape, or holds no real numbers.
+    """
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"found {type(array).__name__}", field=name, expected="a numpy array [z, y, x]")
+    if array.shape != shape:
+        raise InputError(f"found shape {array.shape}", field=name, expected=f"{shape}, the grid's")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"found {array.dtype}", field=name, expected="real numbers")
+
+
+def array_of_image(image: sitk.Image, name: str) -> NDArray[Any]:
+    """Return the voxels ``[z, y, x]`` of a SimpleITK image that a caller gives.
+
+    Args:
+        image: 3-D, with one component.
+        name: what messages call it.
+
+    Raises:
+        InputError: it has another number of dimensions or components, or is a label map.
+    """
+    import SimpleITK as sitk
+
+    if image.GetPixelIDTypeAsString().startswith("label"):  # SimpleITK ends the process when asked for its voxels
+        remedy = "make it an image with SimpleITK.LabelMapToLabel()"
+        raise InputError("found a SimpleITK label map", field=name, expected="an image", remedy=remedy)
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        layout = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} component(s)"
+        raise InputError(f"found {layout}", field=name, expected="3 dimensions and 1 component")
+    return np.array(sitk.GetArrayViewFromImage(image))

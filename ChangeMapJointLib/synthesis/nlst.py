@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid, Vector3
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.synthesis.truth import TrueChange
 
 CENTRES = ("x_mm", "y_mm", "z_mm", "diameter_mm")
@@ -88,4 +89,4 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             for number, row in enumerate(reader, 2):
                 yield f"{path}, line {number}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected="a table (CSV)") from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=path, expected="a table (CSV)") from error

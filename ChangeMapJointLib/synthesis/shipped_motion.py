@@ -13,6 +13,7 @@ import numpy as np
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.resources import resource
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.synthesis.real_motion import RealMotion, fit_motion
 
 PATIENTS = ("001", "003", "005", "007", "009")
@@ -53,7 +54,10 @@ def _fitted(shipped: ShippedMotion) -> RealMotion:
         first, second = points[:, :3], points[:, 3:6]
     except (OSError, BadZipFile, ValueError, KeyError, IndexError, EOFError) as error:
         raise InputError(
-            f"cannot be read ({error})", field=path, expected="correspondences", remedy="install the project again"
+            f"cannot be read ({reason_of(error)})",
+            field=path,
+            expected="correspondences",
+            remedy="install the project again",
         ) from error
     name = f"Learn2Reg LungCT {shipped.patient}{', backward' if shipped.backward else ''}"
     return fit_motion(name, *((second, first) if shipped.backward else (first, second)))

@@ -21,6 +21,7 @@ from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine, 
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.io.read import read_array, read_volume
+from ChangeMapJointLib.io.sources import reason_of
 from ChangeMapJointLib.io.write import atomic_path, read_displacement
 from ChangeMapJointLib.joint.scans import MARGIN_MM, network_scans, smoothed, to_network
 from ChangeMapJointLib.registration.deformable.register import RegistrationOptions, register_deformable
@@ -160,7 +161,7 @@ def read_keypoints(path: Path) -> tuple[FloatArray, FloatArray]:
             rows = [[float(row[f"{side}{axis}"]) for side in "rt" for axis in "xyz"] for row in csv.DictReader(stream)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"cannot be read ({error})", field=path, expected="columns rx, ry, rz, tx, ty, tz in mm"
+            f"cannot be read ({reason_of(error)})", field=path, expected="columns rx, ry, rz, tx, ty, tz in mm"
         ) from error
     table = np.array(rows, dtype=float).reshape(-1, 6)
     return table[:, :3], table[:, 3:]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.io.sources import reason_of
 
 if TYPE_CHECKING:
     from ChangeMapJointLib.web.guard import Guard
@@ -62,7 +63,7 @@ def check_port(place: Place) -> None:
             probe.bind((place.host, place.port))
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"cannot listen on {place.host} ({error})",
+            f"cannot listen on {place.host} ({reason_of(error)})",
             field="port",
             value=place.port,
             remedy=("give another one with ", Argument("port")),

@@ -349,7 +349,7 @@ def test_a_full_disk_leaves_no_folder(exported, tmp_path, monkeypatch):
 
 
 def test_without_the_extra_the_error_names_it(exported, monkeypatch, tmp_path):
-    monkeypatch.setattr("ChangeMapJointLib.comparison.to_dicom.find_spec", lambda name: None)
+    monkeypatch.setattr("ChangeMapJointLib.core.extras.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "changemapjoint\[dicom\]"'):
         exported.sample.result.to_dicom(tmp_path / "objects")
 

@@ -125,3 +125,23 @@ def test_the_command_line_ends_with_one_line_and_its_events_carry_the_parts(styl
     assert (end.value.code, shown.err) == (2, f"changemap: {line}\n")
     event = {"event": "error", "message": line, "exit_code": 2, "error": error.to_json()}
     assert (json.loads(shown.out) if style == "json" else shown.out) == (event if style == "json" else "")
+
+
+def test_no_message_repeats_the_number_and_the_path_of_a_system_error() -> None:
+    """``[Errno 2] No such file or directory: 'a.csv'`` after ``a.csv:``; ``reason_of`` leaves both out."""
+    seen = []
+    for path in sorted(LIBRARY.rglob("*.py")):
+        source = path.read_text("utf-8")
+        if "OSError" not in source:
+            continue
+        for handler in ast.walk(ast.parse(source)):
+            if not isinstance(handler, ast.ExceptHandler) or handler.type is None or handler.name is None:
+                continue
+            if "OSError" not in ast.unparse(handler.type):
+                continue
+            for call in ast.walk(handler):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "InputError":
+                    raw = [value for value in ast.walk(call) if isinstance(value, ast.FormattedValue)]
+                    if handler.name in {ast.unparse(value.value) for value in raw}:
+                        seen.append(f"{path.relative_to(LIBRARY).as_posix()}:{call.lineno}")
+    assert seen == []

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import ChangeMapJointLib as cmj
 from ChangeMapJointLib.cli.main import app
+from ChangeMapJointLib.core import extras
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import Grid
@@ -272,7 +273,7 @@ def test_names_of_methods_do_no_harm_and_what_is_not_scored_is_said(
 
 
 def test_without_the_extra_one_line_names_it(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_module, "find_spec", lambda name: None if name == "pandas" else find_spec(name))
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "pandas" else find_spec(name))
     with pytest.raises(InputError, match=r"package pandas is missing; install it with: .*changemapjoint\[evaluate\]"):
         cmj.evaluate(cohort)
     extra = re.compile(r"^(?:import|from) (?:pandas|matplotlib|statsmodels)\b", re.MULTILINE)

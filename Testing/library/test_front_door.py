@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from export_samples import finding, findings, grown
 from phantoms import chest_phantom
 
@@ -103,13 +104,76 @@ def test_what_cannot_be_a_scan_is_told(scans: tuple[cmj.Volume, cmj.Volume], tmp
         cmj.compare(*scans, method="magic")  # type: ignore[arg-type]
 
 
+def test_what_is_made_by_hand_is_checked_at_once(scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result) -> None:
+    current, grid = scans[0], scans[0].grid
+    lungs, move = rigid.pair.reference.lungs, rigid.deformation
+    label_map = sitk.Image([4, 4, 4], sitk.sitkLabelUInt8)  # SimpleITK ends the process when asked for its voxels
+    for call, said in (
+        (lambda: cmj.Volume(None, grid), r"Volume\.array: found NoneType, expected a numpy array"),
+        (lambda: cmj.Volume(current.array[1:], grid), r"Volume\.array: found shape \(35, 42, 60\), expected \(36, 42"),
+        (lambda: cmj.Volume(current.array.astype(complex), grid), r"Volume\.array: found complex128, expected real"),
+        (lambda: cmj.Volume(current.array, None), r"Volume\.grid: found NoneType, expected a Grid"),
+        (lambda: cmj.Grid((4, 4, 4), None), "Grid: found .*expected numbers"),
+        (lambda: cmj.Grid((4, 4, 4), (1, 0, 1)), r"Grid\.spacing_mm: found \(1, 0, 1\), expected three positive"),
+        (lambda: cmj.Grid((4.5, 4, 4)), r"Grid\.shape: found \(4\.5, 4, 4\)"),
+        (lambda: cmj.Scan(current, lungs.mask), r"Scan\.lungs: found ndarray, .*Scan\.of"),
+        (lambda: cmj.Scan(None, lungs), r"Scan\.volume: found NoneType"),
+        (lambda: cmj.Scan.of(current, [1]), "lungs: found list"),
+        (lambda: cmj.read(label_map), "scan: found a SimpleITK label map"),
+        (lambda: move.warp(label_map), "image: found a SimpleITK label map"),
+        (lambda: move.warp("a.nrrd"), "image: found str"),
+        (lambda: move.warp(current.array, labels=True, outside=float("nan")), "outside"),
+        (lambda: move.apply([[1, 2]]), r"points_mm: found shape \(1, 2\), expected points \[n, 3\]"),
+        (lambda: move.invert(["a"]), "points_mm: found no numbers"),
+        (lambda: rigid.save(None), "out: found NoneType, expected a path"),
+        (lambda: rigid.save("a\udcff"), "the name is not UTF-8"),  # ITK ends the process at it
+        (lambda: rigid.save("a\0b"), "the name is not UTF-8"),
+        (lambda: rigid.report(b"x"), "path: found bytes"),
+        (lambda: cmj.load_result(3), "folder: found int"),
+        (lambda: cmj.load_result("no-such-folder"), "no-such-folder: no such folder"),
+        (lambda: cmj.read(""), "scan: found an empty path"),
+    ):
+        with pytest.raises(cmj.InputError, match=said):
+            call()  # type: ignore[no-untyped-call]
+
+
+def test_a_volume_without_a_name_is_called_by_its_argument(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
+    grid, array = scans[0].grid, scans[0].array
+    with pytest.raises(cmj.InputError, match=r"^prior: all voxels are NaN"):
+        cmj.compare(scans[0], cmj.Volume(np.full(grid.shape, np.nan, np.float32), grid), method="rigid")
+    other_order = cmj.read(cmj.Volume(array.astype(">i2"), grid))  # SimpleITK takes this machine's alone
+    assert other_order.array.dtype.isnative
+    assert np.array_equal(other_order.array, cmj.read(scans[0]).array)
+
+
+def test_the_folder_of_a_scan_may_be_the_current_one(
+    scans: tuple[cmj.Volume, cmj.Volume], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(cmj.InputError, match="no DICOM images found"):
+        cmj.read(".")
+
+
+def test_what_a_run_has_lost_is_named(rigid: cmj.Result, tmp_path: Path) -> None:
+    loaded = cmj.load_result(rigid.save(tmp_path / "out"))
+    for name in ("report.html", "rigid.tfm"):
+        (tmp_path / "out" / name).unlink()
+    with pytest.raises(cmj.InputError, match=r"out: has no report\.html; run the comparison again"):
+        loaded.report(tmp_path / "copy.html")
+    with pytest.raises(cmj.InputError, match=r"rigid\.tfm: no such file"):
+        assert loaded.rigid is not None
+
+
 def test_wrong_arguments_are_named(scans: tuple[cmj.Volume, cmj.Volume]) -> None:
     for wrong, said in (
         ({"config": 3}, "config: found int"),
         ({"config": {"colour": "red"}}, "colour"),
         ({"device": "gpu"}, "device"),
         ({"method": "Sequential"}, "method='Sequential'"),
-        ({"threshold": 2.0}, "threshold"),
+        ({"method": ["rigid"]}, "method="),
+        ({"threshold": 2.0}, "^threshold: found 2.0, expected a number in"),
+        ({"threshold": "0.5"}, "^threshold: found '0.5', expected a number"),
+        ({"device": torch.device("meta")}, "device='meta': does not work here"),
     ):
         with pytest.raises(cmj.InputError, match=said):
             cmj.compare(*scans, **wrong)  # type: ignore[arg-type]
@@ -211,7 +275,7 @@ def test_what_the_prior_does_not_show_gets_the_value_that_was_asked_for() -> Non
     assert warped.unseen[0, 0].tolist() == [False, False, True, True]
     mask = move.warp(cmj.Volume(np.zeros(grid.shape, np.int16), grid), labels=True)
     assert not mask.array.any()
-    with pytest.raises(ValueError, match="must fit labels of uint8, got 300"):
+    with pytest.raises(ValueError, match=r"outside=300: expected a value that fits labels of uint8"):
         move.warp(ones.astype(np.uint8), labels=True, outside=300)
     shares = move.warp(cmj.Volume(np.full(grid.shape, 0.4, np.float32), grid), outside=0)
     assert shares.array[0, 0].tolist() == pytest.approx([0.4, 0.4, 0, 0])

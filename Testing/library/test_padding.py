@@ -84,7 +84,7 @@ def test_the_wedges_of_a_turned_scan_are_found(value: float, axis: int) -> None:
 def test_a_volume_says_itself_what_it_does_not_show() -> None:
     unseen = np.zeros(GRID.shape, dtype=bool)
     unseen[0] = True
-    with pytest.raises(ValueError, match="'unseen' must have the grid's shape"):
+    with pytest.raises(ValueError, match=r"Volume\.unseen: found shape .*, the grid's"):
         Volume(lung_with_vessels(), GRID, unseen=unseen[1:])
     assert unseen_mask(Volume(lung_with_vessels(), GRID, unseen=unseen)) is unseen
     assert unseen_mask(Volume(lung_with_vessels(), GRID)) is None

@@ -21,6 +21,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.evaluation.public.pairs import PublicPair
 from ChangeMapJointLib.io.nifti import read_nifti_header
+from ChangeMapJointLib.io.sources import reason_of
 
 SETS = ("training_paired_images", "registration_val", "registration_test")
 ENDING = ".nii.gz"
@@ -72,7 +73,7 @@ def read_only_document(folder: Path, pattern: str) -> dict[str, Any]:
         if not isinstance(document, dict):
             raise ValueError("no object")
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot be read ({error})", field=files[0], expected="a JSON object") from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=files[0], expected="a JSON object") from error
     return document
 
 
@@ -89,7 +90,9 @@ def _points(path: Path, scan: Path) -> FloatArray:
         if index.shape[1] != 3 or not np.isfinite(index).all():
             raise ValueError(f"{index.shape[1]} columns")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected="rows of three indices") from error
+        raise InputError(
+            f"cannot be read ({reason_of(error)})", field=path, expected="rows of three indices"
+        ) from error
     header = read_nifti_header(scan, scalar=True)
     nz, ny, nx = header.shape
     if (index < -0.5).any() or (index > np.array([nx, ny, nz]) - 0.5).any():

@@ -24,6 +24,7 @@ from typing import Any
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.evaluation.public.learn2reg import read_only_document
 from ChangeMapJointLib.evaluation.public.pairs import PublicPair, Relabelled
+from ChangeMapJointLib.io.sources import reason_of
 
 ENDING = ".nii.gz"
 
@@ -163,7 +164,7 @@ def _rows(path: Path) -> list[Mapping[str, str]]:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"cannot be read ({error})", field=path, expected="the table of a patient's lesions"
+            f"cannot be read ({reason_of(error)})", field=path, expected="the table of a patient's lesions"
         ) from error
 
 

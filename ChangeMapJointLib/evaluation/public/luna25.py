@@ -23,6 +23,7 @@ import numpy as np
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Vector3
 from ChangeMapJointLib.evaluation.public.pairs import AnnotatedNodule, PublicPair
+from ChangeMapJointLib.io.sources import reason_of
 
 TABLE = "LUNA25_Public_Training_Development_Data.csv"
 COLUMNS = ("PatientID", "SeriesInstanceUID", "StudyDate", "CoordX", "CoordY", "CoordZ", "NoduleID")
@@ -99,5 +100,5 @@ def _read_exams(path: Path) -> Mapping[str, Mapping[date, Mapping[str, Exam]]]:
                     raise InputError(f"nodule {row['NoduleID']} stands in a row above for this series", field=where)
                 nodules[row["NoduleID"]] = (x, y, z)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected="the table of LUNA25") from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=path, expected="the table of LUNA25") from error
     return exams

@@ -30,6 +30,7 @@ from ChangeMapJointLib.evaluation.statistics import Figure, ratio, with_interval
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.deformation_files import read_deformation
 from ChangeMapJointLib.io.run_records import RUN_AGAIN, read_records
+from ChangeMapJointLib.io.sources import reason_of
 
 TABLE, DOCUMENT = "matching.csv", "matching.json"
 PUBLISHED_RATE = 0.87  # automatic detection and matching
@@ -291,4 +292,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"not readable ({error})", field=path, expected="a CSV file in UTF-8") from error
+        raise InputError(f"not readable ({reason_of(error)})", field=path, expected="a CSV file in UTF-8") from error

@@ -27,6 +27,7 @@ from ChangeMapJointLib.evaluation.cases import read_cases
 from ChangeMapJointLib.evaluation.known import KnownLesion, read_known
 from ChangeMapJointLib.evaluation.outline import Outline
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM, Mark
+from ChangeMapJointLib.io.sources import reason_of
 
 COLUMNS = ("case", "x_mm", "y_mm", "z_mm", "diameter_mm")
 STEP_MM = 0.5  # of the search for the surface of a lesion that is known by its mask
@@ -121,7 +122,7 @@ def read_study_truth(path: Path | str) -> tuple[dict[str, tuple[StudyLesion, ...
         with path.open(newline="", encoding="utf-8-sig") as stream:
             header = [name.strip() for name in next(csv.reader(stream), [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read ({error})", field=path, expected="a table (CSV, UTF-8)") from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=path, expected="a table (CSV, UTF-8)") from error
     if "x_mm" in header:
         return _read_lesions(path, header), ()
     cases: dict[str, tuple[StudyLesion, ...]] = {}

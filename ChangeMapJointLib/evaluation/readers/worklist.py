@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.evaluation.readers.log import ARMS, Arm
+from ChangeMapJointLib.io.sources import reason_of
 
 NEEDED = ("case", "run")
 KNOWN = (*NEEDED, "arm", "reference", "template")
@@ -101,7 +102,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                     raise InputError(f"has more than {len(columns)} values", field=where, remedy='quote a path: "a,b"')
                 rows.append((line, {name: str(row.get(name) or "").strip() for name in KNOWN}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"not readable ({error})", field=path, expected="a CSV file in UTF-8") from error
+        raise InputError(f"not readable ({reason_of(error)})", field=path, expected="a CSV file in UTF-8") from error
     rows = [(line, row) for line, row in rows if any(row.values())]
     if not rows:
         raise InputError("holds no case", field=path)
