@@ -102,10 +102,8 @@ def assess_deformable(
         maps = make_maps(warped, output, check.trust)
     with stages.stage("findings"):
         evidence = change_evidence(pair, maps, field, warped.lungs)
-        findings, figures = run_both(
-            lambda: judge_changes(evidence, lowest=METHODS[config.method].candidates, options=config.findings),
-            lambda: _figures(pair, rigid, registration, output.matches, maps, warped, check),
-        )
+        findings = judge_changes(evidence, lowest=METHODS[config.method].candidates, options=config.findings)
+        figures = _figures(pair, rigid, registration, output.matches, maps, warped, check)
         verdict = quality.assess_quality(figures)
         if output.given is not None:
             verdict = output.given.on_verdict(verdict)
