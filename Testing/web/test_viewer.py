@@ -323,11 +323,21 @@ def test_a_damaged_run_gives_a_page_that_says_what_is_wrong(
     assert "Traceback" not in viewer.said()
 
 
-@pytest.mark.parametrize("arm", ["unaided", "sequential", "joint"])
-def test_a_reading_session_is_logged_case_by_case_and_resumed(
-    arm: str, start: Callable[..., Any], page: Any, tmp_path: Path
-) -> None:
-    arguments = ("--worklist", write_worklist(tmp_path), "--arm", arm, "--reader", "R1", "--study", "lungs")
+def test_a_worklist_is_read_in_three_arms_and_evaluated(start: Callable[..., Any], page: Any, tmp_path: Path) -> None:
+    worklist = write_worklist(tmp_path)
+    for arm in ("unaided", "sequential", "joint"):
+        read_worklist(arm, worklist, start, page)
+        check_log(arm, tmp_path)
+    command = [sys.executable, "-m", "ChangeMapJointLib", "readers", tmp_path, "--out", tmp_path / "study"]
+    done = subprocess.run([*command, "--progress", "none"], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    readings = json.loads((tmp_path / "study" / "readers.json").read_text("utf-8"))
+    assert readings["arms"] == ["unaided", "sequential", "joint"]
+
+
+def read_worklist(arm: str, worklist: Path, start: Callable[..., Any], page: Any) -> None:
+    """Read two cases; after the first mark the machine fails."""
+    arguments = ("--worklist", worklist, "--arm", arm, "--reader", "R1", "--study", "lungs")
     viewer = start(*arguments)
     page.goto(viewer.url)
     page.get_by_role("button", name="Show case 1 of 2").click()
@@ -372,7 +382,9 @@ def test_a_reading_session_is_logged_case_by_case_and_resumed(
     page.goto("about:blank")
     again.stop()
 
-    log = read_log(tmp_path / f"lungs-R1-{arm}.jsonl")
+
+def check_log(arm: str, folder: Path) -> None:
+    log = read_log(folder / f"lungs-R1-{arm}.jsonl")
     first, second = log.readings
     assert (log.open, log.torn) == (None, False)
     assert {first.case, second.case} == {"p1", "p2"}
