@@ -8,7 +8,8 @@ from typing import Any
 
 import slicer
 
-from ChangeMapJointLib.io.dicom.values import contrast_agent, lossy_ratio, patient_key, without_identity
+from ChangeMapJointLib.io.dicom.contrast import contrast_agent
+from ChangeMapJointLib.io.dicom.values import lossy_ratio, patient_key
 from ChangeMapJointLib.scan.volume import Acquisition
 
 DATE_TAGS = ("0008,0022", "0008,0021", "0008,0020")  # acquisition, series, study
@@ -22,16 +23,13 @@ def acquisitionOf(node: Any) -> Acquisition:
     """Return the acquisition of the scan in ``node``, which the gate checks; unknown values are None."""
     first = firstInstance(node)
     date = next((d for d in (_isoDate(instanceValue(first, tag)) for tag in DATE_TAGS) if d), None)
-    contrast, patient = (
-        contrast_agent(instanceValue(first, CONTRAST_TAG)),
-        [instanceValue(first, tag) for tag in PATIENT_TAGS],
-    )
+    patient = [instanceValue(first, tag) for tag in PATIENT_TAGS]
     return Acquisition(
         date=date or _isoDate(node.GetAttribute(DATE_ATTRIBUTE) or "") or _studyDate(node),
         kernel=instanceValue(first, KERNEL_TAG) or None,
         slice_thickness_mm=_number(first, THICKNESS_TAG),
         modality=instanceValue(first, MODALITY_TAG) or None,
-        contrast=contrast if contrast is None else without_identity(contrast, patient),
+        contrast=contrast_agent(instanceValue(first, CONTRAST_TAG), patient),
         patient_key=patient_key(*patient),
         kvp=_number(first, KV_TAG),
         lossy_ratio=lossy_ratio(*(instanceValue(first, tag) for tag in LOSSY_TAGS)),

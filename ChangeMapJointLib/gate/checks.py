@@ -157,8 +157,9 @@ def _header_reasons(reference: Volume, template: Volume) -> Iterator[GateReason 
         yield reason("kernel", current.kernel != prior.kernel, current=current.kernel, prior=prior.kernel)
     if current.kvp and prior.kvp:
         yield reason("kv", abs(current.kvp - prior.kvp), current=f"{current.kvp:g}", prior=f"{prior.kvp:g}")
-    which = "reference" if current.contrast else "template"
-    yield reason("contrast", (current.contrast is None) != (prior.contrast is None), which=which)
+    if current.contrast != "" and prior.contrast != "":  # what a header says is clear
+        which = "reference" if current.contrast else "template"
+        yield reason("contrast", bool(current.contrast) != bool(prior.contrast), which=which)
 
 
 def _scan_reasons(volume: Volume, name: str) -> Iterator[GateReason | None]:

@@ -27,7 +27,7 @@ class Acquisition:
     modality: str | None = None
     kernel: str | None = None
     slice_thickness_mm: float | None = None
-    contrast: str | None = None
+    contrast: str | None = None  # an agent; empty where the header is unclear about it
     manufacturer: str | None = None
     series_description: str | None = None
     patient_key: str | None = None

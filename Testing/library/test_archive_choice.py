@@ -157,7 +157,8 @@ def test_the_prior_has_the_contrast_of_the_current_scan_where_one_has():
     study = {**THORAX, "StudyDate": "20230131", "StudyInstanceUID": "1.2.3"}
     archive = shelf(
         now={**THORAX, "StudyDate": "20240131", "ContrastBolusAgent": "Iohexol"},
-        native={**study, "SliceThickness": "1"},
+        native={**study, "SliceThickness": "1", "ContrastBolusAgent": "ohne KM"},
+        unclear={**study, "SliceThickness": "1", "ContrastBolusAgent": "Jod-Allergie"},
         contrast={**study, "ContrastBolusAgent": "Iopamidol"},
     )
     assert choose_pair(archive, patient="PID-4711").prior.contrast

@@ -211,10 +211,14 @@ def test_what_differs_gets_exactly_one_note(now, before, new, old, expected):
     assert "Inputs: look." in said.text
 
 
-@pytest.mark.parametrize("about", [{"date": "2024-01-31"}, {"patient_key": "a"}, {"kernel": "B"}])
+@pytest.mark.parametrize("about", [{"date": "2024-01-31"}, {"patient_key": "a"}, {"kernel": "B"}, {"contrast": ""}])
 def test_what_only_one_header_says_is_no_difference(now, before, about):
     assert check_pair(made(now, **about), before) == ALL_FINE
     assert check_pair(now, made(before, **about)) == ALL_FINE
+
+
+def test_of_a_contrast_agent_that_a_header_is_unclear_about_nothing_is_claimed(now, before):
+    assert check_pair(made(now, contrast="Iomeprol"), made(before, contrast="")) == ALL_FINE
 
 
 def test_the_same_scan_twice_is_noticed(now):

@@ -50,7 +50,7 @@ class Candidate:
         thickness_mm: of its slices; infinite where unknown.
         kernel: ConvolutionKernel.
         chest: -1 if its words name another part of the body, 1 if they name the chest, else 0.
-        contrast: with a contrast agent.
+        contrast: with a contrast agent, as far as the header is clear.
     """
 
     series: ArchiveSeries
@@ -121,7 +121,7 @@ def candidate(series: ArchiveSeries, header: Dataset) -> Candidate | None:
         float("inf") if thickness_mm is None else thickness_mm,
         kernel,
         _body(named),
-        acquisition.contrast is not None,
+        bool(acquisition.contrast),
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from ChangeMapJointLib.io.dicom.contrast import contrast_agent
 from ChangeMapJointLib.io.dicom.values import (
     as_iso_date,
     as_iso_time,
     as_numbers,
     as_text,
-    contrast_agent,
     lossy_ratio,
     patient_key,
     positive,
@@ -111,7 +111,7 @@ def acquisition_of(groups: FrameGroups) -> Acquisition:
         modality=as_text(header.get("Modality")) or None,
         kernel=as_text(find("ConvolutionKernel", "CTReconstructionSequence")) or None,
         slice_thickness_mm=thickness[0] if thickness else None,
-        contrast=contrast_agent(without_identity(as_text(header.get("ContrastBolusAgent")), identity)),
+        contrast=contrast_agent(as_text(header.get("ContrastBolusAgent")), identity),
         manufacturer=as_text(header.get("Manufacturer")) or None,
         series_description=without_identity(as_text(header.get("SeriesDescription")), identity) or None,
         patient_key=patient_key(*identity),

@@ -21,14 +21,6 @@ MAX_QUOTED = 200  # characters of a value in a message
 LONGEST_LO = 64  # characters in a value of type LO
 # transfer syntaxes: JPEG of 8 and of 12 bits, near-lossless JPEG-LS; JPEG 2000 may be lossless under either UID
 _ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
-# names and brands of agents for CT; of anything else written in that field it is only told that there is something
-_AGENTS = (
-    *("iohexol", "iopamidol", "iodixanol", "iopromide", "ioversol", "iomeprol", "iobitridol", "ioxaglate", "iopromid"),
-    *("omnipaque", "accupaque", "isovue", "solutrast", "iopamiro", "visipaque", "ultravist", "optiray", "imeron"),
-    *("iomeron", "xenetix", "hexabrix", "oxilan", "iodine", "iod", "jod", "barium", "gastrografin", "telebrix"),
-)
-UNNAMED_AGENT = "with contrast agent"
-_NO_CONTRAST = ("", "N", "NO", "NONE", "NO CONTRAST")
 
 
 @contextmanager
@@ -131,21 +123,6 @@ def positive(value: Any) -> float | None:
     """Return a number above 0, or None for any other value; for values that are only reported, not used."""
     number = as_finite(value)
     return number if number is not None and number > 0 else None
-
-
-def contrast_agent(text: str) -> str | None:
-    """Return the contrast agent, if it is a known one; None if the text says that there was none.
-
-    The field is free text, in which anything may stand; nothing else of it is told.
-
-    Examples:
-        >>> contrast_agent("80 ml OMNIPAQUE 350, Mrs Muster"), contrast_agent("oral + i.v."), contrast_agent("none")
-        ('Omnipaque', 'with contrast agent', None)
-    """
-    if text.upper() in _NO_CONTRAST:
-        return None
-    words = re.findall(r"[a-z]+", text.lower())
-    return next((word.capitalize() for word in words if word in _AGENTS), UNNAMED_AGENT)
 
 
 def lossy_ratio(flag: str, ratios: str, syntax: str = "") -> float | None:
