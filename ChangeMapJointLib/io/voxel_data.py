@@ -101,18 +101,18 @@ def unpacked_start(path: Path, count: int) -> bytes:
     return start[:count]
 
 
-def _prefix(path: Path, data: VoxelData) -> str:
-    """Return the start of a message: the name of a separate data file; a header's own file is named anyway."""
-    return "" if data.attached else f"{path.name} is "
+def _named(path: Path, data: VoxelData) -> tuple[Path, ...]:
+    """Return what an error names: a separate data file; a header's own file is named anyway."""
+    return () if data.attached else (Path(path.name),)
 
 
 def _opened(path: Path) -> BinaryIO:
     if not path.is_file():  # a folder cannot be read, and a pipe would block
-        raise InputError(f"its data file {path.name} is missing", remedy="copy both files into one folder")
+        raise InputError("the data file is missing", field=Path(path.name), remedy="copy both files into one folder")
     try:
         return path.open("rb")
     except OSError as error:
-        raise InputError(f"its data file {path.name} cannot be read ({reason_of(error)})") from error
+        raise InputError(f"cannot be read ({reason_of(error)})", field=Path(path.name)) from error
 
 
 def _check_size(path: Path, stream: BinaryIO, data: VoxelData, count: int) -> None:
@@ -137,7 +137,9 @@ def _check_size(path: Path, stream: BinaryIO, data: VoxelData, count: int) -> No
 
 
 def _truncated(path: Path, data: VoxelData, available: int, expected: int) -> InputError:
-    return InputError(f"{_prefix(path, data)}truncated, {max(available, 0)} of {expected} bytes", remedy=EXPORT_AGAIN)
+    return InputError(
+        f"truncated, {max(available, 0)} of {expected} bytes", field=_named(path, data), remedy=EXPORT_AGAIN
+    )
 
 
 def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np.generic]) -> int:
@@ -171,7 +173,9 @@ def _read_file(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
     if position < len(target):
         raise _truncated(path, data, position, len(target))
     if not complete:
-        raise InputError(f"{_prefix(path, data)}damaged (its end with the checksum is missing)", remedy=EXPORT_AGAIN)
+        raise InputError(
+            "damaged (its end with the checksum is missing)", field=_named(path, data), remedy=EXPORT_AGAIN
+        )
     return position - len(target)
 
 
@@ -185,7 +189,7 @@ def _unpacked(stream: BinaryIO, data: VoxelData, path: Path) -> Iterator[bytes]:
     try:
         yield from _inflated(stream) if data.packing == "zlib" else _bunzipped(stream)
     except (zlib.error, OSError, ValueError) as error:
-        raise InputError(f"{_prefix(path, data)}damaged ({reason_of(error)})", remedy=EXPORT_AGAIN) from error
+        raise InputError(f"damaged ({reason_of(error)})", field=_named(path, data), remedy=EXPORT_AGAIN) from error
 
 
 def _inflated(stream: BinaryIO, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -220,10 +224,12 @@ def _read_text(path: Path, stream: BinaryIO, data: VoxelData, values: NDArray[np
             numbers = np.fromstring(stream.read().decode("ascii"), dtype=np.float64, sep=" ")
         except (ValueError, DeprecationWarning) as error:
             raise InputError(
-                f"{_prefix(path, data)}damaged (voxels that are not numbers)", remedy=EXPORT_AGAIN
+                "damaged (voxels that are not numbers)", field=_named(path, data), remedy=EXPORT_AGAIN
             ) from error
     if numbers.size < values.size:
-        raise InputError(f"{_prefix(path, data)}truncated, {numbers.size} of {values.size} values", remedy=EXPORT_AGAIN)
+        raise InputError(
+            f"truncated, {numbers.size} of {values.size} values", field=_named(path, data), remedy=EXPORT_AGAIN
+        )
     with np.errstate(invalid="ignore"):
         values[:] = numbers[: values.size].astype(values.dtype)
     return 0

@@ -6,6 +6,7 @@ import base64
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from ChangeMapJointLib.cohort.overview import write_overview
 from ChangeMapJointLib.cohort.record import PairRecord, figures_of
 from ChangeMapJointLib.cohort.table import write_cohort_table
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.reading_file import ReadingFile
 
 FOLDER = "Poisonfolder"
@@ -154,3 +156,60 @@ def test_a_pair_that_is_refused_is_told_without_names(tmp_path):
     assert "Muster_0" not in words.message(fault)
     assert words.message(fault).endswith("and the prior scan")
     assert words.message(InputError("is full", field=tmp_path / "out" / "x")) == f"{tmp_path / 'out' / 'x'}: is full"
+
+
+def test_messages_keep_their_words_whatever_the_files_are_called(tmp_path):
+    scan = tmp_path / "scan"
+    (scan / "Anna").mkdir(parents=True)
+    for name in ("1", "20", "300", "CT", "images", "Muster_Anna", "Anna/1961"):
+        (scan / name).touch()
+    words = Nameless(scan, tmp_path / "CT", tmp_path / "out")
+    said = "holds 1 CT and 20 images, 1/20, 300 HU, expected at least 1961"
+    assert words.text(said) == said
+    told = words.text(f"Muster_Anna and {scan}/Anna/1961, '300', in (Muster_Anna)")
+    assert told == "a file and the current scan/a file/a file, 'a file', in"
+    own = f"{tmp_path / 'out' / 'CT' / '300'}: is full (Muster_Anna)"
+    assert words.text(own) == own.replace(" (Muster_Anna)", "")
+    assert words.text("the current scan: 1961: has no pixels") == "the current scan: a file: has no pixels"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_scan_of_one_file_is_told_without_its_name(tmp_path, packed):
+    """Nor those of the files in it or, for a header, beside it."""
+    folder = tmp_path / "Muster"
+    folder.mkdir()
+    name = "Erika_1961.zip" if packed else "Erika_1961.mhd"
+    if packed:
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("Anna_0001", b"")
+    (folder / name).touch()
+    words = Nameless(folder / name, tmp_path / "CT.nii.gz", folder / "out")
+    inner = "Anna_0001 (Anna_0001)" if packed else f"{folder}/Anna 0001.raw"
+    fault = words.text(f"{folder / name}, {name}, Erika_1961: {inner}, {folder / 'out' / 'x.json'}: no CT")
+    assert not re.search("Erika|Anna|1961", fault)
+    assert fault.endswith(f", {folder / 'out' / 'x.json'}: no CT")
+
+
+@pytest.mark.parametrize("raw", [None, b"\0" * 5])
+@pytest.mark.parametrize("kind", ["mhd", "nhdr"])
+def test_the_files_with_the_voxels_of_a_header_are_not_named(tmp_path, kind, raw):
+    data = "Muster Anna_1961.raw"
+    about = {
+        "mhd": "NDims = 3\nDimSize = 4 4 4\nElementSpacing = 1 1 1\nElementType = MET_SHORT\nElementDataFile = ",
+        "nhdr": "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nspacings: 1 1 1\nencoding: raw\n"
+        "endian: little\ndata file: ",
+    }[kind]
+    scan = tmp_path / f"Erika_1961.{kind}"
+    scan.write_text(about + data + "\n")
+    if raw is not None:
+        (tmp_path / data).write_bytes(raw)
+    words = Nameless(scan, tmp_path / "prior.nii", tmp_path / "out")
+    with pytest.raises(InputError) as refused:
+        read_volume(scan)
+    assert data in str(refused.value)
+    found = "the data file is missing" if raw is None else "truncated, 5 of 128 bytes"
+    assert words.message(refused.value).startswith(f"the current scan: a file: {found}; copy")
+    scan.write_text("Muster, Anna (1961)\nx\n" if kind == "mhd" else "NRRD0004\nMuster, Anna (1961)\n")
+    with pytest.raises(InputError) as refused:
+        read_volume(scan)
+    assert not re.search("Muster|Anna|1961", words.message(refused.value))

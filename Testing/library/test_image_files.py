@@ -203,7 +203,7 @@ def test_a_file_for_each_slice(tmp_path, name):
     fields = (*SIZES, "spacings: 1 2 3", "encoding: raw", f"data file: {name}")
     np.testing.assert_array_equal(read_volume(nrrd(tmp_path / "a.nhdr", *fields)).array, ARRAY)
     (tmp_path / "s03.raw").unlink()
-    assert "its data file s03.raw is missing" in input_error(tmp_path / "a.mhd")
+    assert "s03.raw: the data file is missing" in input_error(tmp_path / "a.mhd")
 
 
 def test_bytes_behind_the_voxels_are_told(tmp_path):
@@ -279,11 +279,11 @@ def test_a_data_file_that_is_short_or_missing_is_named(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}")
     data = tmp_path / "a.raw"
     data.write_bytes(data.read_bytes()[:100])
-    assert input_error(path) == f"{path}: a.raw is truncated, 100 of {ARRAY.nbytes} bytes; copy or export it again"
+    assert input_error(path) == f"{path}: a.raw: truncated, 100 of {ARRAY.nbytes} bytes; copy or export it again"
     data.unlink()
-    assert input_error(path) == f"{path}: its data file a.raw is missing; copy both files into one folder"
+    assert input_error(path) == f"{path}: a.raw: the data file is missing; copy both files into one folder"
     data.mkdir()
-    assert "a.raw is missing" in input_error(path)
+    assert "a.raw: the data file is missing" in input_error(path)
 
 
 def test_nothing_is_printed_beside_the_error(tmp_path):
@@ -338,7 +338,7 @@ def test_a_pipe_is_no_file(tmp_path):
     with pytest.raises(InputError, match="neither a file nor a folder"):
         read_volume(tmp_path / "a.nrrd")
     os.mkfifo(tmp_path / "a.raw")
-    assert "a.raw is missing" in input_error(meta(tmp_path / "a.mhd", ElementDataFile="a.raw"))
+    assert "a.raw: the data file is missing" in input_error(meta(tmp_path / "a.mhd", ElementDataFile="a.raw"))
 
 
 def test_what_a_damaged_header_holds_is_quoted_on_one_line(tmp_path):
