@@ -164,8 +164,9 @@ def test_the_prior_has_the_contrast_of_the_current_scan_where_one_has():
     assert choose_pair(archive, patient="PID-4711").prior.contrast
 
 
-def test_a_scan_in_one_file_of_many_images_counts():
-    """Enhanced CT; a scout of one image does not."""
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_scan_in_one_file_of_many_images_counts(monkeypatch, counted):
+    """Enhanced CT; a scout of one image does not. NumberOfSeriesRelatedInstances is optional."""
     archive = shelf(now=TWO["now"], before=TWO["before"], scout={**TWO["now"], "SeriesDescription": "Chest"})
     first, *_, scout = archive.images
     packed = copy.deepcopy(first)
@@ -173,6 +174,9 @@ def test_a_scan_in_one_file_of_many_images_counts():
     packed.ImageType, packed.StudyDate = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "20240201"
     packed.StudyInstanceUID, packed.SeriesInstanceUID, packed.SOPInstanceUID = "1.2.9", "1.2.9.1", "1.2.9.1.1"
     archive.images = [*archive.images[:48], scout, packed]
+    if not counted:
+        listed = archive.series
+        monkeypatch.setattr(archive, "series", lambda study: [replace(one, count=0) for one in listed(study)])
     pair = choose_pair(archive, patient="PID-4711")
     assert pair.current.series.uid == "1.2.9.1"
     assert pair.prior.series.uid == first.SeriesInstanceUID

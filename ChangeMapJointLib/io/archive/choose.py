@@ -71,9 +71,9 @@ def candidates(archive: Archive, study: Study) -> list[Candidate]:
     """Return the series of a study that may be a scan of the chest, the best first."""
     images = [series for series in archive.series(study) if series.modality == "CT"]
     axial = [one for one in images if not set(re.findall(r"[a-z]+", one.description)) & set(NOT_AXIAL)]
-    here = [one for one in axial if _body(one) >= 0]
+    here = [_counted(archive, one) for one in axial if _body(one) >= 0]
     largest = sorted(here, key=lambda one: (_body(one), one.count), reverse=True)
-    many = [one for one in largest if one.count == 0 or one.count >= FEWEST][:MOST_LOOKED_AT]
+    many = [one for one in largest if one.count >= FEWEST][:MOST_LOOKED_AT]
     packed = [one for one in largest if 0 < one.count < FEWEST and archive.frames(one) >= FEWEST][:MOST_LOOKED_AT]
     result = []
     with TemporaryDirectory(prefix="changemap-") as folder:
@@ -88,6 +88,11 @@ def candidates(archive: Archive, study: Study) -> list[Candidate]:
                 if found is not None and found.chest >= 0:
                     result.append(found)
     return sorted(result, key=lambda one: one.rank, reverse=True)
+
+
+def _counted(archive: Archive, series: ArchiveSeries) -> ArchiveSeries:
+    """The series with the number of its images; an archive need not tell it in its list of series."""
+    return series if series.count else replace(series, count=len(archive.instances(series)))
 
 
 def candidate(series: ArchiveSeries, header: Dataset) -> Candidate | None:
