@@ -41,7 +41,8 @@ class Guard:
 
     The address carries the token once. The page's own requests carry it as a cookie, which scripts cannot read and
     which no other site's page can send. A browser that is started gets a ticket in place of the token: it is valid for
-    one request, since other users of the computer can read the command line.
+    one request, since other users of the computer can read the command line. A request that shows no page, such as one
+    by which a browser or a mail program looks ahead, neither spends it nor is answered.
 
     Attributes:
         token: of this start of the viewer.
@@ -129,8 +130,14 @@ class Guard:
             navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"  # a link in a mail or a chat
             if not (navigates and PARAMETER in request.query):
                 return "The request comes from another site's page."
+        return self._without_right(request)
+
+    def _without_right(self, request: web.Request) -> str:
+        """Return why neither ticket nor token let a request pass; empty if one does. A ticket is spent by that."""
         given = request.query.get(PARAMETER) or ""
         if given in self._tickets:
+            if request.method != "GET" or _looks_ahead(request):  # the page itself is still to come
+                return "This address opens the page once."
             self._tickets.remove(given)
             return ""
         if any(self._is_token(text) for text in (given, request.cookies.get(self._cookie) or "")):
@@ -152,3 +159,9 @@ class Guard:
         except ValueError:
             return name == self._host
         return True
+
+
+def _looks_ahead(request: web.Request) -> bool:
+    """Whether a browser fetches a page that nobody has opened yet."""
+    said = " ".join(request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")).lower()
+    return any(word in said for word in ("prefetch", "prerender", "preview"))

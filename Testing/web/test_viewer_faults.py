@@ -28,8 +28,8 @@ from ChangeMapJointLib.web.guard import Guard
 HOST = "127.0.0.1:4000"
 
 
-def refused(guard: Guard, path: str = "/", **headers: str) -> bool:
-    return bool(guard.refusal(make_mocked_request("GET", path, headers={"Host": HOST, **headers})))
+def refused(guard: Guard, path: str = "/", method: str = "GET", **headers: str) -> bool:
+    return bool(guard.refusal(make_mocked_request(method, path, headers={"Host": HOST, **headers})))
 
 
 def test_a_ticket_stands_in_for_the_token_once() -> None:
@@ -37,7 +37,11 @@ def test_a_ticket_stands_in_for_the_token_once() -> None:
     one, other = guard.ticket(), guard.ticket()
     assert len({one, other, guard.token}) == 3
     for ticket in (other, one):
-        assert not refused(guard, f"/?token={ticket}")
+        address = f"/?token={ticket}"
+        assert refused(guard, address, "HEAD")  # looking ahead spends no ticket, and gets no cookie either
+        assert refused(guard, address, **{"Sec-Purpose": "prefetch;prerender"})
+        assert refused(guard, address, Purpose="prefetch")
+        assert not refused(guard, address)
         assert refused(guard, f"/?token={ticket}")
     assert [refused(guard, f"/?token={guard.token}") for _ in range(2)] == [False, False]
 
