@@ -116,10 +116,17 @@ def how_computed(given: GivenReport) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A deformation as it was read, before it is compared with the scans."""
+    """A deformation as it was read, before it is compared with the scans.
+
+    Attributes:
+        mapping: of points of the current scan to the prior.
+        sources: the files it was read from, also those that another one names.
+        files: number of files that were given; 1 for a deformation in memory.
+    """
 
     mapping: Mapping
     sources: tuple[FieldSource, ...]
+    files: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +171,7 @@ def read_given(deformation: AnyDeformation, reference: Grid) -> Given:
         if not paths or len(paths) != len(deformation):
             raise InputError("found something else than paths", field=ARGUMENT.name, expected="one or more files")
         mapping, files = read_with_files(paths)
-        return Given(mapping, tuple(FieldSource(path.name, sha256_of(path)) for path in files))
+        return Given(mapping, tuple(FieldSource(path.name, sha256_of(path)) for path in files), len(paths))
     try:
         return _from_memory(deformation, reference)
     except InputError as error:
@@ -219,7 +226,7 @@ def place_given(given: Given, pair: ScanPair, rigid: RigidAlignment) -> PlacedDe
             expected=f"at least {LEAST_COVERED:.0%}",
             remedy="give a deformation of the whole current scan (fixed image), and check that it belongs to it",
         )
-    warning = look_for_a_better_reading(given.mapping, pair)
+    warning = look_for_a_better_reading(given.mapping, pair, files=given.files)
     shared = float(pair.template.grid.contains(given.mapping.apply(points)).mean())
     if shared < LEAST_SHARED * rigid.overlap.reference_in_template:
         raise InputError(

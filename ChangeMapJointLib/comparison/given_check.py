@@ -30,13 +30,13 @@ RIM_MM = 12.0  # around the reference's lungs, where the prior's would be if the
 MOST_POINTS = 60_000
 INVERSE_STEPS = 12
 FLIP = np.diag(LPS_TO_RAS)[:3]
-INVERSE, OTHER_ORDER = "read the other way round", "with its files in the other order"
+INVERSE, OTHER_ORDER = "read the other way round", "with its parts in the other order"
 INVERSE_MATRIX, INVERSE_WARP = "with its matrix inverted", "with its warp inverted"
 IN_RAS, IN_VOXELS = "with vectors in RAS", "with vectors in voxels"
 POSITIONS, POSITIONS_IN_RAS = "with positions for vectors", "with positions in RAS for vectors"
 READINGS = {
     INVERSE: "it looks like a mapping of the prior to the current scan; give its inverse",
-    OTHER_ORDER: "give the warp before the matrix, as the points of the current scan pass through them",
+    OTHER_ORDER: "its parts are stored in the other order",
     INVERSE_MATRIX: "its matrix looks like that of the prior to the current scan; give the inverse matrix",
     INVERSE_WARP: "its warp looks like the inverse one; give that with which the prior is resampled",
     IN_RAS: "it looks like RAS; convert its vectors to LPS",
@@ -44,6 +44,7 @@ READINGS = {
     POSITIONS: "it looks like positions; subtract those of its voxels",
     POSITIONS_IN_RAS: "it looks like positions in RAS; convert them to displacements in LPS",
 }
+OTHER_FILES = "give the files in the reverse order, as the points of the current scan pass through them"
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ class Fit:
         return other.residual_hu > quality.WORSE_FACTOR * self.residual_hu + quality.WORSE_HU
 
 
-def look_for_a_better_reading(mapping: Mapping, pair: ScanPair) -> str:
+def look_for_a_better_reading(mapping: Mapping, pair: ScanPair, *, files: int = 1) -> str:
     """Try what else the deformation may mean.
 
     Args:
         mapping: y as given.
         pair: both scans with lungs.
+        files: number of files that were given.
 
     Returns:
         A sentence that names the reading that fits the lungs far better; empty where none does.
@@ -79,9 +81,10 @@ def look_for_a_better_reading(mapping: Mapping, pair: ScanPair) -> str:
     best = min(fits, key=lambda name: fits[name].residual_hu)
     if not fits[best].far_better_than(given):
         return ""
+    advice = OTHER_FILES if best == OTHER_ORDER and files > 1 else READINGS[best]
     return (
         f"The given deformation leaves {given.residual_hu:.0f} HU between the lungs (Dice {given.dice:.2f}), but "
-        f"{fits[best].residual_hu:.0f} HU (Dice {fits[best].dice:.2f}) {best}: {READINGS[best]}."
+        f"{fits[best].residual_hu:.0f} HU (Dice {fits[best].dice:.2f}) {best}: {advice}."
     )
 
 

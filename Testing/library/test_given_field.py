@@ -138,14 +138,16 @@ def test_wrong_readings_of_a_warp_and_a_matrix_are_named(pair: cmj.ScanPair, sca
     turned = Dense(replace(warp_.field, vectors_mm=warp_.field.vectors_mm * np.float32([-1, -1, 1])))
     inverse = (apply_affine(matrix, there) - SHIFT_MM) / (1, 1, 1.03) - there
     wrong = {
-        "give the warp before the matrix": (affine, warp_),
+        "give the files in the reverse order": (affine, warp_),
         "give the inverse matrix": (warp_, Linear(back)),
         "looks like the inverse one": (Dense(DisplacementField(inverse.astype(np.float32), scans[0].grid)), affine),
         "looks like RAS": (turned, affine),
     }
     assert look_for_a_better_reading(Chain((warp_, affine)), pair) == ""
     for words, parts in wrong.items():
-        assert words in look_for_a_better_reading(Chain(parts), pair)
+        assert words in look_for_a_better_reading(Chain(parts), pair, files=2)
+    one = look_for_a_better_reading(Chain((affine, warp_)), pair)
+    assert one.endswith("its parts are stored in the other order.")
 
 
 def test_where_a_field_ends(pair: cmj.ScanPair, scans: tuple[cmj.Scan, cmj.Scan], rigid: RigidAlignment) -> None:
