@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from ChangeMapJointLib.comparison.methods import MethodOutput, keypoint_error
 from ChangeMapJointLib.comparison.result import Maps, Result
 from ChangeMapJointLib.comparison.stages import Stages
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
+from ChangeMapJointLib.core.errors import Cancelled
 from ChangeMapJointLib.core.hu import NOT_SCANNED_HU
 from ChangeMapJointLib.core.parallel import run_both
 from ChangeMapJointLib.core.progress import Progress
@@ -31,6 +33,8 @@ from ChangeMapJointLib.registration.trust import gather_evidence, inverse_consis
 from ChangeMapJointLib.scan.deformation import Deformation
 from ChangeMapJointLib.scan.padding import unseen_mask
 from ChangeMapJointLib.scan.pair import ScanPair
+
+MOST_AT_ONCE = 40_000_000  # voxels: warping takes up to 34 bytes for each
 
 
 @dataclass(frozen=True)
@@ -144,22 +148,28 @@ def _check_and_warp(
 ) -> tuple[RegistrationCheck, WarpedTemplate]:
     """Check y while the template is warped: the check has parts that only one core can work on.
 
-    A GPU does one after the other, since it may not hold both.
+    A GPU does one after the other, since it may not hold both; so does the CPU with a large scan.
     """
-    if fallback.device.type != "cpu":
+    if fallback.device.type != "cpu" or pair.reference.array.size > MOST_AT_ONCE:
         check = check_registration(pair, output, config, fallback, progress)
         pair.clear_cache()
         return check, warp_template(pair, output, fallback)
-    said: list[tuple[float, str]] = [(0.0, "")]
+    said, stop = (0.0, ""), threading.Event()
 
     def note(fraction: float, message: str = "") -> None:
-        said.append((fraction, message))
+        nonlocal said
+        if stop.is_set():
+            raise Cancelled
+        said = fraction, message
 
-    check, warped = run_both(
-        lambda: check_registration(pair, output, config, fallback, note),
-        lambda: warp_template(pair, output, fallback),
-        lambda: progress(*said[-1]),
-    )
+    try:
+        check, warped = run_both(
+            lambda: check_registration(pair, output, config, fallback, note),
+            lambda: warp_template(pair, output, fallback),
+            lambda: progress(*said),
+        )
+    finally:
+        stop.set()  # where progress() stopped the run, the check ends at its next step
     pair.clear_cache()
     return check, warped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +13,9 @@ from ChangeMapJointLib.core.memory import is_out_of_memory
 T = TypeVar("T")
 
 ON_CPU = "The GPU ran out of memory during the registration; the rest was computed on the CPU."
+
+
+_changing = threading.Lock()
 
 
 class DeviceFallback:
@@ -28,11 +32,17 @@ class DeviceFallback:
         self.notes: tuple[str, ...] = ()
 
     def call(self, work: Callable[[torch.device], T]) -> T:
-        """Return ``work(device)``; ``work`` is called a second time, with the CPU, if the GPU runs out of memory."""
+        """Return ``work(device)``; ``work`` is called a second time, with the CPU, if the GPU runs out of memory.
+
+        Several threads may call at once.
+        """
+        device = self.device
         try:
-            return work(self.device)
+            return work(device)
         except (MemoryError, RuntimeError) as error:
-            if self.device.type == "cpu" or not is_out_of_memory(error):
+            if device.type == "cpu" or not is_out_of_memory(error):
                 raise
-        self.device, self.notes = torch.device("cpu"), (*self.notes, ON_CPU)
+        with _changing:
+            if self.device.type != "cpu":
+                self.device, self.notes = torch.device("cpu"), (*self.notes, ON_CPU)
         return work(self.device)

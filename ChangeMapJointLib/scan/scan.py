@@ -79,9 +79,10 @@ class Scan:
 
     def cached(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
         """Return what ``make`` returns; made once per ``key`` and kept until :meth:`clear_cache`. Do not modify it."""
-        if key not in self._cache:
-            self._cache[key] = make()
-        return self._cache[key]  # type: ignore[no-any-return]
+        value: Derived | None = self._cache.get(key)
+        if value is None:
+            value = self._cache[key] = make()  # another thread may clear the cache meanwhile
+        return value
 
     def clear_cache(self) -> None:
         """Free what was derived from the scan."""

@@ -190,6 +190,7 @@ class ShownRun:
         if key != self._on_screen.get("map") and shown:  # takes a second on a large scan, so not before it is wanted
             self._overlay.remove()  # before the next one is read: two maps of a large scan take too much memory
             self._map = None
+            self._on_screen.pop("map", None)  # should the next one not be readable
             self._map = self._files.signed(key)
             self._overlay.show_signed(*self._map, CURRENT)
             self._on_screen["map"] = key

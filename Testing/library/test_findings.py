@@ -139,7 +139,7 @@ def test_arrays_of_another_shape_are_refused() -> None:
         list_findings(flat, flat[1:], pair, field)
     with pytest.raises(ValueError, match="change_map"):
         list_findings(flat[1:], flat, pair, field)
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match="lungs: found shape"):
         ScanPair.of(volume, volume, labels, labels[1:])
 
 

@@ -150,7 +150,8 @@ def test_what_a_gpu_cannot_hold_goes_on_on_the_cpu(
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.register_deformable", full)
     monkeypatch.setattr("ChangeMapJointLib.comparison.assess.register_deformable", full)
     monkeypatch.setattr("ChangeMapJointLib.comparison.methods.run_network", on_cpu)
-    monkeypatch.setattr("ChangeMapJointLib.comparison.compare.choose_device", lambda _: torch.device("mps"))
+    for module in ("compare", "steps"):
+        monkeypatch.setattr(f"ChangeMapJointLib.comparison.{module}.choose_device", lambda _: torch.device("mps"))
     wanted = request(unmoved, tmp_path / "out", weights)
     config = replace(wanted.config, method=method, keypoints=KeypointOptions(most=200))  # type: ignore[arg-type]
     result = run(replace(wanted, config=config))

@@ -177,7 +177,7 @@ def test_a_scan_with_hardly_any_lung_is_refused_with_both_figures() -> None:
 
 def test_a_mask_of_another_scan_is_a_programming_error() -> None:
     volume, lungs = scan()
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match="lungs: found shape"):
         align_rigid(Scan.of(volume, lungs[1:]), Scan.of(volume, lungs))
 
 
