@@ -24,16 +24,30 @@ SAID = {
         *("NON-CONTRAST", "w/o", "W/O CONTRAST", "kein", "keine KM-Gabe", "KM: nein", "sans", "sin contraste", "0 ml"),
         *("senza mdc", "plain CT", "unenhanced", "NO IV", "no iodine contrast", "Jod-Allergie, nativ"),
         *("no i.v. contrast due to iodine allergy", "contrast not given", "0", "Omnipaque 0 ml"),
+        *(
+            "o.KM",
+            "o. KM",
+            "oKM",
+            "wo contrast",
+            "w\\o iv",
+            "s/ contraste",
+            "s/c",
+            "pre-contrast",
+            "vor KM",
+            "KM -",
+            "IV (-)",
+        ),
+        *("KM verweigert", "contrast: off", "nativ Allergie"),
     ),
     UNNAMED_AGENT: (
         *("oral + i.v.", "w/ contrast", "IV CONTRAST", "mit KM", "KM", "100 ml", "1,5 ml", "Yes", "Y", "APPLIED"),
-        *("non-ionic", "NON IONIC CONTRAST 100 ml", "Muster, 80cc"),
+        *("non-ionic", "NON IONIC CONTRAST 100 ml", "Muster, 80cc", "100 mls"),
     ),
     "Omnipaque": ("80 ml OMNIPAQUE 350, Mrs Muster", "Omnipaque300", "iv contrast Omnipaque", "Omnipaque Lot No 123"),
     UNCLEAR: (
         *("Muster Erika", "n/a", "unk", "lot no 5", "Jod-Allergie", "with and without contrast", "nativ und KM"),
         *("nativ + 80 ml Imeron", "native and 80 ml Imeron", "oral, no IV", "Omnipaque without complications"),
-        "Omnipaque " + "x" * 60,
+        *("contrast?", "Omnipaque " + "x" * 60),
     ),
 }
 

@@ -17,7 +17,8 @@ UNNAMED_AGENT, UNCLEAR = "with contrast agent", ""
 _NO = re.compile(  # in the languages of scanners and of those who type
     r"(non?e?|not|nil|never|without|native?[rs]?|nativo|natif|plain|nonenhanced|unenhanced|noncontrast|ncct|nein"
     r"|ohne|kein\w*|nicht|sans|sin|senza|sem|aucun|aucune|pas|nessun\w*|zonder|geen|uden|utan|uten|bez"
-    r"|kontrastlos|kontrastfrei)"
+    r"|kontrastlos|kontrastfrei"
+    r"|false|off|refused|declined|verweigert|abgelehnt|contraindicated|kontraindiziert)"
 )
 _YES = re.compile(
     r"(contrast\w*|kontrast\w*|contraste|km|mdc|iodinated|iv|intraven\w*|oral\w*|per ?oral|po|rectal\w*|rektal\w*"
@@ -27,17 +28,21 @@ _GIVEN = re.compile(
     r"(given|applied|administered|used|gegeben|verwendet|verabreicht|agent|media|medium|mittel|due|wegen)"
 )
 _SPELLINGS = (  # what the words below would misread
-    (r"\bw ?/ ?o(ut)?\b", " without "),
+    (r"\bw ?[/\\]? ?o(ut)?\b", " without "),
     (r"\bw ?/", " with "),
+    (r"\bs ?/|\bo\. ?(?=k)|\bo(?=km\b)", " without "),  # sin, sem, ohne
+    (r"\b(pre|before|vor|avant)[- ]?(contrast\w*|kontrast\w*|km|iv)\b", " noncontrast "),
+    (r"\b(contrast\w*|km|iv|i\.v\.|c) ?\(?-\)?(?= *$)", " noncontrast "),
     (r"\bi\. ?v\b\.?", " iv "),
     (r"\bp\. ?o\b\.?", " po "),
     (r"\b(non|nicht|no)[- ]?ion\w+", " nonionic "),
     (r"\bnon[- ]?(contrast\w*|enhanced)", " noncontrast "),
     (r"\b(no|nr)\.? ?[1-9]\d*", " "),  # number 5
-    (r"\b[^\W\d]*[- ]?(all?erg)\w*( (to|auf|gegen|a|au) \w+)?", " "),  # an allergy to an agent, which is not one given
+    # an allergy to an agent is none that was given
+    (r"\b(?!nativ|plain|without|ohne)[^\W\d]*[- ]?all?erg\w*( (to|auf|gegen|a|au) \w+)?", " "),
 )
 _CLAUSES = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;+&/\n\\]|\b(?:and|und|et|but|aber|then|dann)\b")
-_AMOUNT = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:ml|cc|cm3)\b")
+_AMOUNT = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:mls?|cc|cm3)\b")
 
 
 def contrast_agent(text: str, identity: Iterable[str] = ()) -> str | None:
@@ -69,6 +74,8 @@ def contrast_agent(text: str, identity: Iterable[str] = ()) -> str | None:
         plain = re.sub(spelling, word, plain)
     said = [_said(clause) for clause in _CLAUSES.split(plain)]
     told, denied = [one for one in said if one], None in said
+    if "?" in text:
+        return UNCLEAR
     if denied:
         return UNCLEAR if told else None
     named = next((one for one in told if one != UNNAMED_AGENT), told[0] if told else UNCLEAR)
