@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from ChangeMapJointLib.core.grid import Grid
+from ChangeMapJointLib.core.compiled import compiled_available
+from ChangeMapJointLib.core.grid import Grid, bounding_box
 
 Mask = NDArray[np.bool_]
 SpacingZYX = float | tuple[float, float, float]  # mm along every axis, or along (z, y, x): Grid.spacing_mm reversed
@@ -48,35 +49,111 @@ def squared_distance(start: NDArray[np.float32], spacing_mm: SpacingZYX, reach_m
 def _lower_envelope(result: NDArray[np.float32], spacing_mm: SpacingZYX, reach_mm: float) -> None:
     """Turn ``start`` of :func:`squared_distance` into its result, in place: at full size, a copy counts."""
     for axis, h in enumerate(np.broadcast_to(spacing_mm, 3).tolist()):
-        across = 1 if axis == 0 else 0
-        count = max(_CHUNK * result.shape[across] // max(result.size, 1), 1)
-        for first in range(0, result.shape[across], count):  # as much as fits into the CPU cache
-            part = np.moveaxis(result, across, 0)[first : first + count]
-            target = np.moveaxis(part, axis if axis else 1, 0)
-            source = np.ascontiguousarray(target)
-            lowest, shifted = source.copy(), np.empty_like(source)
-            for step in range(1, min(int(reach_mm / h) + 1, source.shape[0] - 1) + 1):
-                np.add(source, np.float32((step * h) ** 2), out=shifted)
-                np.minimum(lowest[step:], shifted[:-step], out=lowest[step:])
-                np.minimum(lowest[:-step], shifted[step:], out=lowest[:-step])
-            target[:] = lowest
+        steps = min(int(reach_mm / h) + 1, result.shape[axis] - 1)
+        rises = np.array([(step * h) ** 2 for step in range(1, steps + 1)], dtype=np.float32)
+        if compiled_available() and result.flags.c_contiguous:
+            from ChangeMapJointLib.core import envelope
+
+            nz, ny, nx = result.shape
+            if axis == 2:
+                envelope.lower_envelope_rows(result.reshape(nz * ny, nx), rises)
+            else:
+                envelope.lower_envelope_lines(result.reshape((1, nz, ny * nx) if axis == 0 else result.shape), rises)
+        else:
+            _envelope_along(result, axis, rises)
+
+
+def _envelope_along(result: NDArray[np.float32], axis: int, rises: NDArray[np.float32]) -> None:
+    """One axis of :func:`_lower_envelope`, in NumPy; ``rises`` is what is added at a distance of 1, 2, ... voxels."""
+    across = 1 if axis == 0 else 0
+    count = max(_CHUNK * result.shape[across] // max(result.size, 1), 1)
+    for first in range(0, result.shape[across], count):  # as much as fits into the CPU cache
+        part = np.moveaxis(result, across, 0)[first : first + count]
+        target = np.moveaxis(part, axis if axis else 1, 0)
+        source = np.ascontiguousarray(target)
+        lowest, shifted = source.copy(), np.empty_like(source)
+        for step, rise in enumerate(rises, start=1):
+            np.add(source, rise, out=shifted)
+            np.minimum(lowest[step:], shifted[:-step], out=lowest[step:])
+            np.minimum(lowest[:-step], shifted[step:], out=lowest[:-step])
+        target[:] = lowest
 
 
 def dilate(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """Dilate ``mask`` by a ball: all voxels within ``radius_mm`` of it."""
-    squared = np.where(mask, np.float32(0), _FAR)
+    result = np.zeros(mask.shape, dtype=bool)
+    box = _box_around(mask, [int(radius_mm / h) + 1 for h in np.broadcast_to(spacing_mm, 3).tolist()])
+    if box is not None:
+        result[box] = _dilated(mask[box], radius_mm, spacing_mm)
+    return result
+
+
+def _dilated(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
+    squared = np.full(mask.shape, _FAR)
+    squared[mask] = 0
     _lower_envelope(squared, spacing_mm, radius_mm)
     return squared <= np.float32(radius_mm**2 + 1e-3)
 
 
+def _box_around(mask: Mask, margin: list[int]) -> tuple[slice, ...] | None:
+    """The box of ``mask`` with a margin of voxels along (z, y, x); None where it is empty."""
+    if not mask.any():
+        return None
+    start, stop = bounding_box(mask, margin)
+    return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+
+
 def erode(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """Erode ``mask`` by a ball: keep voxels more than ``radius_mm`` from the background. The array's border is kept."""
-    return ~dilate(~mask, radius_mm, spacing_mm)
+    result = np.zeros(mask.shape, dtype=bool)
+    box = _box_around(mask, [1, 1, 1])  # one voxel of background on every side is nearer than all beyond it
+    if box is not None:
+        result[box] = ~_dilated(~mask[box], radius_mm, spacing_mm)
+    return result
 
 
 def opening(mask: Mask, radius_mm: float, spacing_mm: SpacingZYX) -> Mask:
     """Open ``mask`` with a ball: the union of all balls of ``radius_mm`` that fit into it."""
     return dilate(erode(mask, radius_mm, spacing_mm), radius_mm, spacing_mm) & mask
+
+
+def cube_opening(mask: Mask, edge_vox: int) -> Mask:
+    """Open ``mask`` with a cube: the union of all cubes of ``edge_vox`` voxels that fit into it.
+
+    Examples:
+        >>> cube_opening(np.array([[[1, 1, 0, 1]], [[1, 1, 0, 0]]], bool), 1).astype(int).tolist()
+        [[[1, 1, 0, 1]], [[1, 1, 0, 0]]]
+    """
+    corners = mask  # of the cubes that fit
+    for axis in range(3):
+        corners = _over_neighbours(np.logical_and, corners, axis, edge_vox)
+    result = np.zeros(mask.shape, dtype=bool)
+    result[tuple(slice(n) for n in corners.shape)] = corners
+    for axis in range(3):
+        lines = np.moveaxis(result, axis, 0)
+        grown = lines.copy()
+        for step in range(1, edge_vox):
+            grown[step:] |= lines[:-step]
+        lines[:] = grown
+    return result
+
+
+def square_erosion(mask: Mask, radius_vox: int) -> Mask:
+    """Erode ``mask`` in each axial slice by a square of ``2 radius_vox + 1`` voxels; the array's border is kept."""
+    padded = np.pad(mask, ((0, 0), (radius_vox,) * 2, (radius_vox,) * 2), constant_values=True)
+    for axis in (1, 2):
+        padded = _over_neighbours(np.logical_and, padded, axis, 2 * radius_vox + 1)
+    return padded
+
+
+def _over_neighbours(function: np.ufunc, array: NDArray[Any], axis: int, count: int) -> NDArray[Any]:
+    """Combine each run of ``count`` neighbours along an axis by a ufunc; the result is ``count - 1`` shorter there."""
+    lines = np.moveaxis(array, axis, 0)
+    length = max(len(lines) - count + 1, 0)
+    result = lines[:length].copy()
+    for step in range(1, count):
+        function(result, lines[step : step + length], out=result)
+    return np.moveaxis(result, 0, axis)
 
 
 def surface_level(values: NDArray[np.float32], threshold: float, spacing_mm: float) -> Level:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,15 +81,32 @@ def _trachea(hu: NDArray[np.float32], inside: Mask, lower_vox: float, spacing_mm
 
 
 def _grow(hu: NDArray[np.float32], inside: Mask, trachea: Mask, spacing_mm: float) -> Mask:
-    """The largest connected lumen around ``trachea`` that does not leak into the lung."""
+    """The largest connected lumen around ``trachea`` that does not leak into the lung.
+
+    What is connected below one threshold is so below the next one, too. The lumen is therefore followed from voxel to
+    voxel, threshold by threshold, until it leaks: that is less than 100 ml of the scan.
+    """
     core = erode(trachea, 2.0, spacing_mm)
-    seed = core if core.any() else trachea
-    tree = trachea
-    for threshold in _GROW_HU:
-        labels, _ = ndimage.label(inside & (hu < threshold))
-        numbers = np.unique(labels[seed])
-        grown = np.isin(labels, numbers[numbers > 0])
-        if grown.sum() * spacing_mm**3 > _LEAK_ML * 1000:
+    seeds = np.flatnonzero(np.pad(core if core.any() else trachea, 1))
+    values = np.pad(np.where(inside, hu, np.float32(np.inf)), 1, constant_values=np.inf)
+    flat, met, most = values.ravel(), np.zeros(values.size, dtype=bool), _LEAK_ML * 1000 / spacing_mm**3
+    met[seeds] = True
+    strides = [sign * stride // values.itemsize for stride in values.strides for sign in (-1, 1)]
+    waiting: list[list[int]] = [[] for _ in range(len(_GROW_HU) + 1)]  # for the first threshold above each voxel
+    for index in seeds.tolist():
+        waiting[bisect_right(_GROW_HU, flat[index])].append(index)
+    reached: list[int] = []
+    lumen = 0  # of ``reached``: what the last threshold without a leak gives
+    for now, queue in enumerate(waiting[:-1]):
+        while queue and len(reached) <= most:
+            index = queue.pop()
+            reached.append(index)
+            for neighbour in [index + stride for stride in strides if not met[index + stride]]:
+                met[neighbour] = True
+                waiting[max(bisect_right(_GROW_HU, flat[neighbour]), now)].append(neighbour)
+        if len(reached) > most:
             break
-        tree = grown | trachea
-    return tree
+        lumen = len(reached)
+    tree = np.pad(trachea, 1)
+    tree.ravel()[reached[:lumen]] = True
+    return tree[1:-1, 1:-1, 1:-1]

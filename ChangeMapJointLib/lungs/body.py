@@ -87,12 +87,18 @@ def _open_lung(hu: Hu, open_air: Mask, body: Mask, enclosed: Mask, spacing_mm: f
     if not numbers.size:
         return np.zeros(hu.shape, dtype=bool)
     density = np.asarray(ndimage.median(hu.ravel()[sampled], inner_labels, numbers))
-    pattern = np.asarray(ndimage.median(_local_spread(hu).ravel()[sampled], inner_labels, numbers))
+    pattern = np.zeros(len(numbers))
+    dense = density > _DARKEST_HU  # of others, air around the patient, the pattern does not matter
+    if dense.any():
+        chosen = np.zeros(count + 1, dtype=bool)
+        chosen[numbers[dense]] = True
+        there = sampled[chosen[inner_labels]]
+        pattern[dense] = ndimage.median(_local_spread(hu, there), labels.ravel()[there], numbers[dense])
     sides = _sides(body)
     likely = (density > _DARKEST_HU) & ((pattern > _PATTERN_HU) | (density > _FOAM_HU))
 
     def surrounded(least: int) -> NDArray[np.bool_]:
-        return np.asarray(ndimage.mean(sides >= least, labels, numbers) >= _SHARE)
+        return np.bincount(labels[sides >= least], minlength=count + 1)[numbers] >= _SHARE * area[numbers]
 
     def spaces(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         table = np.zeros(count + 1, dtype=bool)
@@ -124,11 +130,15 @@ def _follow(
     return lung
 
 
-def _local_spread(hu: Hu) -> Hu:
-    """Standard deviation in a cube around each voxel."""
-    values = hu + np.float32(900)  # keeps float32 squares accurate
-    mean = ndimage.uniform_filter(values, _WINDOW_VOX)
-    square = ndimage.uniform_filter(values**2, _WINDOW_VOX)
+def _local_spread(hu: Hu, voxels: NDArray[np.intp]) -> Hu:
+    """Standard deviation in a cube around ``voxels``, raveled indices ``[n]``: float32 ``[n]``."""
+    index = np.unravel_index(voxels, hu.shape)
+    start = [max(int(i.min()) - _WINDOW_VOX, 0) for i in index]
+    box = tuple(slice(a, int(i.max()) + 1 + _WINDOW_VOX) for a, i in zip(start, index, strict=True))
+    inside = tuple(i - a for a, i in zip(start, index, strict=True))
+    values = hu[box] + np.float32(900)  # keeps float32 squares accurate
+    mean = ndimage.uniform_filter(values, _WINDOW_VOX)[inside]
+    square = ndimage.uniform_filter(values**2, _WINDOW_VOX)[inside]
     deviation: NDArray[np.float32] = np.sqrt(np.maximum(square - mean**2, 0))
     return deviation
 

@@ -10,6 +10,7 @@ from ChangeMapJointLib.core.filters import (
     Level,
     Mask,
     close_level,
+    cube_opening,
     dilate,
     erode,
     label_sizes,
@@ -33,6 +34,7 @@ _DENT_VOX = 2  # dents of ribs are not as deep
 _GAP_MM = 80.0  # longest mass along the spine with lung above and below
 _SAG_VOX = 0.125  # added to the geometric sag in the mouth of a dent, since the edge of a nodule is blurred
 _DENT_ML = 0.016  # smaller dents are vessels and noise
+_ADDED_VOX = 6  # around an added mask: 1.5 voxels in which the level may change, and the reach of the smoothing there
 _MOUTH_ML = 4.0  # larger dents are hila, or masses, which have a rule of their own
 
 
@@ -101,7 +103,7 @@ def rim_of_dents(level: Level, aerated: Mask, hu: Hu, spacing_mm: float) -> Mask
         spacing_mm: voxel size of the arrays.
     """
     lung = level < 0
-    deep = ndimage.binary_opening(lung & ~aerated, np.ones((_DENT_VOX,) * 3))
+    deep = cube_opening(lung & ~aerated, _DENT_VOX)
     return dilate(deep, spacing_mm, spacing_mm) & ~lung & (hu > SOFT_TISSUE_HU) & (hu < BONE_OR_VESSEL_HU)
 
 
@@ -147,8 +149,13 @@ def add_mask(level: Level, mask: Mask, spacing_mm: float) -> Level:
     """The level set of the shape with ``mask`` added to it; it is unchanged away from ``mask``."""
     if not mask.any():
         return level
-    together = np.minimum(level, mask_level(mask | (level < 0), spacing_mm))
-    return np.where(dilate(mask, 1.5 * spacing_mm, spacing_mm), together, level)
+    start, stop = bounding_box(mask, _ADDED_VOX)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    part, added = level[box], mask[box]
+    together = np.minimum(part, mask_level(added | (part < 0), spacing_mm))
+    result = level.copy()
+    result[box] = np.where(dilate(added, 1.5 * spacing_mm, spacing_mm), together, part)
+    return result
 
 
 def medial(lung: Mask, *, on_right: bool) -> Mask:

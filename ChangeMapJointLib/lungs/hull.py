@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ChangeMapJointLib.core.filters import Mask, label_sizes, label_slices
+from ChangeMapJointLib.core.filters import Mask, label_sizes, label_slices, square_erosion
 
 _DIRECTIONS = 32  # a hull of 32 half-planes is too wide by 0.5 % of the lung's radius
 _NEAR_VOX = 4  # distance that counts as on the hull of the thorax; at the back, the spine keeps the hull off the lungs
@@ -85,9 +85,9 @@ def costal_dents(lung: Mask, thorax: Mask, middles: NDArray[np.float64], spacing
     """
     hull = axial_hull(lung)
     pieces, count = label_slices(hull & ~lung)
-    mouth = np.where(ndimage.binary_erosion(hull, _plane(1), border_value=1), 0, pieces)
+    mouth = np.where(square_erosion(hull, 1), 0, pieces)
     bottom = np.where(lung, ndimage.grey_dilation(pieces, footprint=_plane(1)), 0)
-    on_thorax = ~ndimage.binary_erosion(thorax, _plane(_NEAR_VOX), border_value=1)
+    on_thorax = ~square_erosion(thorax, _NEAR_VOX)
     z, y, x = np.nonzero((mouth > 0) | (bottom > 0))
     distance = np.hypot(y - middles[z, 0], x - middles[z, 1])
     mouths, to_mouth = _mean(distance, mouth[z, y, x], count)
