@@ -151,11 +151,13 @@ def load_kernels() -> None:
     import numpy as np
 
     from ChangeMapJointLib.core.displacement import DisplacementField, warp
+    from ChangeMapJointLib.core.filters import squared_distance
     from ChangeMapJointLib.core.grid import Grid
     from ChangeMapJointLib.core.resample import resample
 
     grid = Grid((4, 4, 4))
     image = np.zeros(grid.shape, np.float32)
+    squared_distance(image, 1.0, 1.0)
     resample(image, grid, grid, matrix=np.eye(4))
     warp(image, grid, grid, DisplacementField.from_affine(np.eye(4), grid))
 
