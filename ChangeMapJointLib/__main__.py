@@ -6,8 +6,11 @@ that time ends the program without a traceback.
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
+
+COMPUTING = ("run", "demo", "series")  # they need PyTorch, which other commands load only where they compute
 
 
 def main() -> None:
@@ -21,6 +24,8 @@ def main() -> None:
             from ChangeMapJointLib.cli.view import main as command_line
         else:
             from ChangeMapJointLib.cli.main import main as command_line
+        if sys.argv[1:2] and sys.argv[1] in COMPUTING and "--help" not in sys.argv:
+            importlib.import_module("torch")
     finally:
         if default_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)

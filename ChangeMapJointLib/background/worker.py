@@ -94,7 +94,7 @@ class Worker:
         """Compare the scans, and return the content of the event ``finished``."""
         self._raise_if_stopped()
         job_request = self.job.read()
-        from ChangeMapJointLib.comparison.run import run  # here, since it imports torch
+        from ChangeMapJointLib.comparison.run import run  # here, since its packages take a second
 
         request = make_request(self.job, job_request)
         report = json_listener(self.send)

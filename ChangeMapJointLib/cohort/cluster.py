@@ -36,7 +36,7 @@ THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 # Ctrl-C reaches all processes of a terminal: workers must not die of it, the command ends them
-PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nimport ChangeMapJointLib.cohort.task"
+PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nimport torch, ChangeMapJointLib.cohort.task"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
 from ChangeMapJointLib.comparison.given import AnyDeformation, read_given
@@ -22,6 +20,7 @@ from ChangeMapJointLib.comparison.result import Result, RunRecord
 from ChangeMapJointLib.comparison.stages import Listener, Stages, ignore_progress
 from ChangeMapJointLib.comparison.steps import check_given, find_changes, register
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.io.read import split_selector
 from ChangeMapJointLib.joint.checkpoint import Checkpoint

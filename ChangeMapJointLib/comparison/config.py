@@ -8,12 +8,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from ChangeMapJointLib.change.findings import FindingOptions
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.core.choices import DEFAULT_METHOD, DEVICES, Method
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.options import from_mapping, read_json, require
 from ChangeMapJointLib.joint.inference import JointOptions
 from ChangeMapJointLib.lungs.segment import LungOptions

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.memory import is_out_of_memory
 
 T = TypeVar("T")

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 import socket
 import tempfile
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from ChangeMapJointLib.comparison.outcome import FULL
 from ChangeMapJointLib.core.errors import Argument, InputError
-from ChangeMapJointLib.core.process import is_alive
+from ChangeMapJointLib.core.process import is_alive, uninterrupted
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.sources import reason_of
 
@@ -252,21 +251,6 @@ def _swap(working: Path, target: Path, *, overwrite: bool) -> None:
     finally:
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM from interrupting the block (in the main thread; others do not get signals)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def clean_up_run(target: Path) -> None:

@@ -8,8 +8,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.assess import assess_deformable, assess_rigid
 from ChangeMapJointLib.comparison.config import RunConfig, choose_device, config_for
@@ -27,6 +25,7 @@ from ChangeMapJointLib.comparison.stages import Listener, StageReport, Stages, i
 from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, Method
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.gate.answer import GateAnswer, GateReason
 from ChangeMapJointLib.gate.checks import check_pair
 from ChangeMapJointLib.joint.checkpoint import Checkpoint

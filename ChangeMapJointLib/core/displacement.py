@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.core.resample import index_points, sample, sample_array
 
 

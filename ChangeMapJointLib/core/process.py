@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -164,3 +165,24 @@ def lock(descriptor: int, *, at: int = 0) -> bool:
     except OSError:  # a network folder without locks
         return True
     return True
+
+
+@contextmanager
+def uninterrupted(*, deferred: bool = False) -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM from interrupting the block (in the main thread; others do not get signals).
+
+    Args:
+        deferred: a signal that arrived meanwhile takes effect after the block; otherwise it is forgotten.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if deferred and waiting:
+        signal.raise_signal(waiting[0])

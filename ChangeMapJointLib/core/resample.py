@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.lazy_torch import Tensor, functional, torch
 
 
 def index_points(grid: Grid, matrix: FloatArray, slab: slice | None = None, like: Tensor | None = None) -> Tensor:

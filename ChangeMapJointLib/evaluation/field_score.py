@@ -6,11 +6,11 @@ from collections.abc import Mapping as Table
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.displacement import jacobian_determinant, warp
 from ChangeMapJointLib.core.grid import FloatArray, Grid
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.resample import index_points, sample_array
 from ChangeMapJointLib.evaluation.known import KnownCase, KnownLesion, Mask
 from ChangeMapJointLib.evaluation.outline import moved_outline

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, bounding_box
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.resample import sample
 
 SCREEN_AXES: dict[str, tuple[Vector3, Vector3]] = {  # name: screen right, screen down, in LPS

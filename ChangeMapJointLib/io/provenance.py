@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib import __version__
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.io.dicom.recognise import is_dicomdir
 from ChangeMapJointLib.io.sources import plain_file
 

@@ -10,14 +10,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.options import from_mapping, to_mapping
 from ChangeMapJointLib.io.write import atomic_path
-from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.joint.network import JointNetwork
 
 FORMAT = "changemap-joint-1"
 EXPECTED = "the card (JSON) and the weights (safetensors) of a ChangeMapJoint network"
@@ -80,6 +81,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
+
+    from ChangeMapJointLib.joint.network import JointNetwork, NetworkOptions
 
     card = _card(path.with_suffix(".json"))
     if card.get("weights") != path.name:

@@ -7,10 +7,8 @@ kind of correction.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from ChangeMapJointLib.core.hu import AIR_HU, COMPRESSIBLE_HU
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 
 FACTORS = (0.3, 3.0)  # det grad y outside this range is a registration error rather than breathing
 

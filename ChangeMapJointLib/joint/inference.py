@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.choices import DEFAULT_WEIGHTS
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import Argument, InputError
 from ChangeMapJointLib.core.grid import Grid, Shape3
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.memory import is_out_of_memory
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample
 from ChangeMapJointLib.joint.checkpoint import Checkpoint
-from ChangeMapJointLib.joint.network import JointNetwork, JointOutput
 from ChangeMapJointLib.joint.scans import NetworkScans, from_network, network_scans, to_network
 from ChangeMapJointLib.scan.pair import ScanPair
+
+if TYPE_CHECKING:
+    from ChangeMapJointLib.joint.network import JointNetwork
 
 
 @dataclass(frozen=True)
@@ -206,15 +209,17 @@ def update_learned_change(
     return replace(prediction, notes=(*prediction.notes, note))
 
 
-@torch.inference_mode()
 def _forward(
     network: JointNetwork, scans: NetworkScans, device: torch.device, start_mm: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, NDArray[np.float32]]:
     """Run the network, or with ``start_mm`` only its last block from there: u ``[3, z, y, x]`` in mm and CM_learn."""
+    from ChangeMapJointLib.joint.network import JointOutput
+
+    halved = device.type == "cpu" and bfloat16_is_fast()
     try:
         network.to(device).eval()
         r, t = (torch.from_numpy(v)[None, None].to(device) for v in (scans.reference, scans.template))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" and bfloat16_is_fast()):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=halved):
             if start_mm is None:
                 output = network(r, t, scans.grid.spacing_mm)
             else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -17,6 +16,7 @@ from ChangeMapJointLib.core.blur import low_pass_variance_mm2, sampled_variance_
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Shape3, apply_affine
 from ChangeMapJointLib.core.hu import AIR_HU
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.scan.pair import ScanPair
 

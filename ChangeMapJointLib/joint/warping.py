@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS
+from ChangeMapJointLib.core.lazy_torch import Tensor, functional, torch
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 Offset = tuple[int, int, int]

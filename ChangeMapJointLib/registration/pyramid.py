@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from torch import Tensor
 
 from ChangeMapJointLib.core.blur import low_pass_sigma_mm
 from ChangeMapJointLib.core.filters import weighted_sums
 from ChangeMapJointLib.core.grid import Grid, Vector3, bounding_box
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.scan.scan import Scan
 
 MARGIN_MM = 15.0  # around the lungs, when a scan is cropped: the gradients at their border count

@@ -11,7 +11,6 @@ from dataclasses import astuple, dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -19,6 +18,7 @@ from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.displacement import DisplacementField, warp
 from ChangeMapJointLib.core.grid import Grid
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.resample import index_points, resample, sample
 from ChangeMapJointLib.registration.deformable.change_weight import residual_weight

@@ -54,6 +54,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_the_command_line_loads_no_torch_before_it_computes() -> None:
+    """Its import takes as long as everything else that ``changemap report`` does."""
+    program = "import sys, ChangeMapJointLib.cli.main; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 def test_every_name_is_there_and_listed() -> None:
     for name in cmj._HOMES:
         assert getattr(cmj, name) is not None

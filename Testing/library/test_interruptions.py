@@ -17,6 +17,7 @@ from warm_python import warm_python
 
 from ChangeMapJointLib.comparison.events import OutputClosed, emit
 from ChangeMapJointLib.comparison.output import is_run
+from ChangeMapJointLib.core import lazy_torch
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io.read import read_volume
 from ChangeMapJointLib.io.write import write_nrrd
@@ -66,7 +67,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("package", ["ChangeMapJointLib.cli", "numpy.linalg", "scipy.sparse", "torch.autograd"])
 def test_ctrl_c_while_packages_load_gives_no_traceback(package) -> None:
     """The interpreter tells on standard error of each package that it has loaded."""
-    loading = [sys.executable, "-X", "importtime", *COMMAND[1:], "--version"]
+    loading = [sys.executable, "-X", "importtime", *COMMAND[1:], "demo"]
     # whoever runs the tests in the background may have told its children to ignore Ctrl-C
     heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(loading, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **heed) as process:
@@ -79,6 +80,22 @@ def test_ctrl_c_while_packages_load_gives_no_traceback(package) -> None:
     assert "Traceback" not in rest
     assert "KeyboardInterrupt" not in rest
     assert process.returncode == -signal.SIGINT  # a shell says 130
+
+
+def test_a_signal_while_torch_loads_is_not_lost(tmp_path, monkeypatch) -> None:
+    """Packages catch errors of their optional parts, and with them what a signal's handler raises."""
+    (tmp_path / "swallowing_package.py").write_text(
+        "import signal\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\n    interrupted = False\n"
+        "except BaseException:\n    interrupted = True\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    stand_in = type(lazy_torch.torch)("swallowing_package")
+    with pytest.raises(KeyboardInterrupt):
+        _ = stand_in.interrupted
+    assert stand_in.interrupted is False
+    sys.modules.pop("swallowing_package")
 
 
 def test_ctrl_c_stays_ignored_where_it_was() -> None:

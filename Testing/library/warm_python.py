@@ -34,6 +34,7 @@ IMPORTED = (
     *(f"ChangeMapJointLib.{name}" for name in ("comparison.run", "comparison.save", "cli.main", "background.job")),
     *(f"ChangeMapJointLib.{name}" for name in ("export.report", "core.kernels", "registration.keypoints.kernels")),
     "PIL.PngImagePlugin",
+    "torch",
 )  # not what is run as a program of its own, such as the background worker
 POLL_S, LAST_S = 0.01, 120.0
 LAUNCHER = """#!{python} -IS

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from ChangeMapJointLib.core.grid import FloatArray, Grid, Vector3, apply_affine
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.registration.deformable.similarity import Spacing
 
 

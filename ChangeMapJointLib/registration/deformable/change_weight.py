@@ -8,12 +8,9 @@ continue the deformation.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
 from ChangeMapJointLib.core.hu import CHANGE_WINDOW_HU
+from ChangeMapJointLib.core.lazy_torch import Tensor, functional, torch
 from ChangeMapJointLib.core.resample import index_points
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, expand
 from ChangeMapJointLib.registration.pyramid import ScanView

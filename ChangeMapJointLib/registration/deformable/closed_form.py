@@ -12,12 +12,10 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.grid import ALIGN_CORNERS, FloatArray, Grid
+from ChangeMapJointLib.core.lazy_torch import Tensor, functional, torch
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid
 from ChangeMapJointLib.registration.deformable.data_terms import CompiledData, DataTerms
 from ChangeMapJointLib.registration.deformable.similarity import edges_to_voxels

@@ -6,13 +6,12 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from ChangeMapJointLib.core.compiled import over_slices
 from ChangeMapJointLib.core.grid import FloatArray
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, basis
 from ChangeMapJointLib.registration.pyramid import ScanView
 

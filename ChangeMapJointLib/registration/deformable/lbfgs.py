@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ChangeMapJointLib.core.displacement import determinant_of_gradients
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
 from ChangeMapJointLib.registration.deformable.data_terms import DataTerms

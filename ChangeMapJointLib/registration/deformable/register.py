@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
 from ChangeMapJointLib.core.hu import REGISTRATION_WINDOW_HU
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.core.resample import resample

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.registration.deformable.similarity import Spacing, weighted_mean
 
 

@@ -8,8 +8,7 @@ meaning when the number of voxels changes.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 
 Spacing = tuple[float, float, float]
 

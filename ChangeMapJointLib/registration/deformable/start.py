@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine
+from ChangeMapJointLib.core.lazy_torch import Tensor, torch
 from ChangeMapJointLib.core.resample import index_points, resample
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, interpolation_coefficients
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.special import ndtri
-from torch import Tensor
 
 from ChangeMapJointLib.core.compiled import compiled_available
 from ChangeMapJointLib.core.grid import FloatArray, Grid, apply_affine, nearest_in
+from ChangeMapJointLib.core.lazy_torch import Tensor
 from ChangeMapJointLib.registration.deformable.bspline import ControlGrid, PointSplines
 from ChangeMapJointLib.registration.pyramid import ScanView
 from ChangeMapJointLib.scan.volume import Volume

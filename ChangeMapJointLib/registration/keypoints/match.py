@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -19,6 +18,7 @@ from ChangeMapJointLib.core.blur import low_pass_sigma_mm
 from ChangeMapJointLib.core.compiled import compiled_available, over_slices
 from ChangeMapJointLib.core.grid import FloatArray, Grid
 from ChangeMapJointLib.core.hu import AIR_HU, REGISTRATION_WINDOW_HU
+from ChangeMapJointLib.core.lazy_torch import torch
 from ChangeMapJointLib.core.options import require, within
 from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.progress import Progress, silent
