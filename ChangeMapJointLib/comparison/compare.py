@@ -138,7 +138,7 @@ def compare_scans(
         InputError: the gate refuses the pair, a scan has no lungs, the scans cannot be aligned, or the network's
             weights cannot be used.
     """
-    check_pair(reference, template).raise_if_refused(f"reference {reference.source} and template {template.source}")
+    check_pair(reference, template).raise_if_refused(reference.source, template.source)
     if config.method == "joint" and model is None:
         model = read_model(config.joint)
     with stages.stage("lungs") as progress:

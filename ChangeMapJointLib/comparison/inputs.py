@@ -99,6 +99,7 @@ class Input:
         return volume, replace(self, sha256=sha256_of(path), file_bytes=bytes_of(path))
 
 
+SCAN_TYPES = "a path, a SimpleITK image, a Volume or a Scan"
 AnyScan = Union[Path, str, Volume, Scan, "sitk.Image", Input]
 
 
@@ -113,8 +114,10 @@ def as_input(scan: AnyScan, argument: str = "scan") -> Input:
         InputError: of another type, or an image that cannot be a CT.
     """
     if isinstance(scan, Input):
+        if not isinstance(scan.scan, (str, Path)):
+            as_input(scan.scan, argument)
         return scan
-    if scan == "":
+    if isinstance(scan, str) and scan == "":
         raise InputError("found an empty path", field=argument, expected="a file, or a folder or zip of a DICOM series")
     if isinstance(scan, Volume):
         return Input(_native(scan, argument))
@@ -123,6 +126,13 @@ def as_input(scan: AnyScan, argument: str = "scan") -> Input:
         return Input(scan if volume is scan.volume else Scan(volume, scan.lungs))
     if isinstance(scan, (str, Path)):
         return Input(scan)
+    if isinstance(scan, np.ndarray):
+        raise InputError(
+            f"found an array of shape {scan.shape}",
+            field=argument,
+            expected=SCAN_TYPES,
+            remedy="make it a Volume: Volume(array, Grid(array.shape, spacing_mm)), in HU, [z, y, x]",
+        )
     return Input(volume_of_image(scan, argument))
 
 
@@ -149,8 +159,7 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
     import SimpleITK as sitk
 
     if not isinstance(image, sitk.Image):
-        expected = "a path, a SimpleITK image, a Volume or a Scan"
-        raise InputError(f"found {type(image).__name__}", field=name, expected=expected)
+        raise InputError(f"found {type(image).__name__}", field=name, expected=SCAN_TYPES)
     array = array_of_image(image, name)
     if np.iscomplexobj(array):
         raise InputError("found complex voxels", field=name, expected="HU")
@@ -159,21 +168,6 @@ def volume_of_image(image: sitk.Image, name: str = "image") -> Volume:
         return Volume(hu, Grid.of_image(image), Path(name), unseen=unseen)
     except InputError as error:
         raise error.about(Argument(name)) from error
-
-
-def as_path(value: object, argument: str) -> Path:
-    """Return a path that a caller gives.
-
-    Args:
-        value: what was given.
-        argument: what messages call it.
-
-    Raises:
-        InputError: it is neither a text nor a path.
-    """
-    if not isinstance(value, (str, Path)):
-        raise InputError(f"found {type(value).__name__}", field=argument, expected="a path")
-    return Path(value)
 
 
 def check_inputs(paths: list[Path]) -> None:

@@ -16,11 +16,11 @@ from ChangeMapJointLib.change.finding import Finding
 from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.change.not_seen import NotSeen, NotSeenKey
 from ChangeMapJointLib.change.sections import OperatingPoint
-from ChangeMapJointLib.comparison.inputs import as_path
 from ChangeMapJointLib.core.displacement import DisplacementField
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.grid import FloatArray
 from ChangeMapJointLib.core.options import from_mapping
+from ChangeMapJointLib.core.paths import as_path
 from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array

@@ -15,9 +15,11 @@ from ChangeMapJointLib.change.findings import Findings
 from ChangeMapJointLib.change.not_seen import NotSeen
 from ChangeMapJointLib.comparison.config import RunConfig
 from ChangeMapJointLib.comparison.given import GivenReport
-from ChangeMapJointLib.comparison.inputs import Input, as_path
+from ChangeMapJointLib.comparison.inputs import Input
 from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.stages import StageReport
+from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.paths import as_path
 from ChangeMapJointLib.gate.answer import ALL_FINE, GateAnswer
 from ChangeMapJointLib.registration.deformable.register import Registration
 from ChangeMapJointLib.registration.quality import Quality
@@ -174,8 +176,8 @@ class Result:
             as_path(out, "out"),
             overwrite=overwrite,
             compress=compress,
-            notices=tuple(notices),
-            attribution=tuple(attribution),
+            notices=_sentences(notices, "notices"),
+            attribution=_sentences(attribution, "attribution"),
             stages=stages,
             keep_names=keep_names,
             full_field=full_field,
@@ -229,3 +231,13 @@ class Result:
         given = {"reference": reference, "template": template, "earlier": earlier}
         paths = [None if path is None else as_path(path, name) for name, path in given.items()]
         return export_dicom(self, DicomRequest(as_path(out, "out"), paths[0], paths[1], anonymous, paths[2]))
+
+
+def _sentences(given: Iterable[str], argument: str) -> tuple[str, ...]:
+    """Return the sentences that a caller gives; one text is not taken apart into its letters."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"found {type(given).__name__}", field=argument, expected="a list of sentences")
+    sentences = tuple(given)
+    if wrong := [one for one in sentences if not isinstance(one, str)]:
+        raise InputError(f"found {type(wrong[0]).__name__} in it", field=argument, expected="a list of sentences")
+    return sentences

@@ -20,6 +20,7 @@ from ChangeMapJointLib.comparison.methods import JointReport
 from ChangeMapJointLib.comparison.output import check_no_input, check_output, run_folder
 from ChangeMapJointLib.comparison.result import Result
 from ChangeMapJointLib.comparison.stages import StageReport, Stages
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.options import to_mapping
 from ChangeMapJointLib.core.parallel import run_parallel
 from ChangeMapJointLib.core.resample import resample
@@ -27,6 +28,7 @@ from ChangeMapJointLib.core.sample_pair import NOTICE, is_sample
 from ChangeMapJointLib.export.content import ReportContent
 from ChangeMapJointLib.export.report import write_report
 from ChangeMapJointLib.export.tables import json_value, write_findings_csv, write_findings_json, write_quality_json
+from ChangeMapJointLib.gate.answer import SCANS
 from ChangeMapJointLib.io import run_files, write
 from ChangeMapJointLib.io.provenance import describe_device, versions, voxels_sha256
 from ChangeMapJointLib.io.read import split_selector
@@ -93,6 +95,8 @@ def _write_together(*writers: Callable[[], None]) -> None:
 
 def write_page(result: Result, path: Path) -> Path:
     """See :meth:`~ChangeMapJointLib.comparison.result.Result.report`."""
+    if not path.name:
+        raise InputError("has no name", field="path", value=path, remedy="give the name of an HTML file")
     inputs = result.record.inputs or (Input(result.pair.reference.volume), Input(result.pair.template.volume))
     for scan in inputs:
         if scan.path is not None:
@@ -156,10 +160,10 @@ def all_notes(result: Result) -> tuple[str, ...]:
 
     That a lung is missing is left out where the gate says so already, with what it means.
     """
-    sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))
+    sides = (("Reference", result.pair.reference.lungs), ("Template", result.pair.template.lungs))  # as in the gate
     told = {reason.scan for reason in result.gate.reasons if reason.rule in MISSING_LUNG}
     lung_notes = [
-        f"{side}: {note}"
+        f"{SCANS[side]}: {note}"
         for side, lungs in sides
         for note in lungs.notes
         if not (side in told and is_on_missing_lung(note))

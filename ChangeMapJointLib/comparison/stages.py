@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.memory import peak_memory_mb
 from ChangeMapJointLib.core.progress import Progress
 
@@ -67,6 +68,9 @@ class Stages:
             shares: expected share of the time by stage name, in order; they need not add up to 1.
             listener: called with progress events.
         """
+        if not callable(listener):
+            found = f"found {type(listener).__name__}"
+            raise InputError(found, field="progress", expected="a function that takes a ProgressEvent")
         self.shares, self.listener = dict(shares), listener
         self.reports: list[StageReport] = []
         self.started = time.monotonic()

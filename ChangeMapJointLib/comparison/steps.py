@@ -173,7 +173,7 @@ def _check_gate(current: Scan, prior: Scan, rigid: RigidAlignment) -> GateAnswer
         rigid=rigid.matrix,
         remarks=[GateReason(rule_of_warning(text), "look", text) for text in rigid.warnings],
     )
-    gate.raise_if_refused(f"reference {current.volume.source} and template {prior.volume.source}")
+    gate.raise_if_refused(current.volume.source, prior.volume.source)
     return gate
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.core.extras import require_packages
+from ChangeMapJointLib.core.paths import as_path
 from ChangeMapJointLib.core.progress import Progress, silent
 from ChangeMapJointLib.evaluation.cases import Case, read_cases
 from ChangeMapJointLib.evaluation.score_case import CaseScore, score_case
@@ -46,7 +47,7 @@ class Evaluation:
         """
         from ChangeMapJointLib.evaluation.output.folder import write_evaluation
 
-        return write_evaluation(Path(out), self, overwrite=overwrite)
+        return write_evaluation(as_path(out, "out"), self, overwrite=overwrite)
 
 
 def evaluate(
@@ -83,8 +84,8 @@ def evaluate(
     if out is not None:
         from ChangeMapJointLib.evaluation.output.folder import check_evaluation_folder
 
-        check_evaluation_folder(Path(out), overwrite=overwrite)
-    listed = read_cases(cases, runs=runs) if isinstance(cases, (str, Path)) else tuple(cases)
+        check_evaluation_folder(as_path(out, "out"), overwrite=overwrite)
+    listed = _listed(cases, runs)
     if not listed:
         raise InputError("found no case", field="cases", expected="at least one")
     scores = []
@@ -96,6 +97,25 @@ def evaluate(
         result.save(out, overwrite=overwrite)
     progress(1.0, "")
     return result
+
+
+def _listed(cases: object, runs: object) -> tuple[Case, ...]:
+    """Return the cases that a caller gives, as a table or one by one, with the runs for a table."""
+    if isinstance(cases, (str, Path)):
+        return read_cases(as_path(cases, "cases"), runs=_run_folders(runs))
+    listed = tuple(cases) if isinstance(cases, Iterable) else (cases,)
+    if wrong := [one for one in listed if not isinstance(one, Case)]:
+        raise InputError(f"found {type(wrong[0]).__name__}", field="cases", expected="a table (CSV), or a list of Case")
+    return listed
+
+
+def _run_folders(runs: object) -> Mapping[str, Path] | list[Path]:
+    """Return the folders of runs that a caller gives, by method or in order."""
+    if isinstance(runs, Mapping):
+        return {str(name): as_path(folder, "runs") for name, folder in runs.items()}
+    if isinstance(runs, (str, Path)) or not isinstance(runs, Iterable):
+        raise InputError(f"found {type(runs).__name__}", field="runs", expected="a list or a mapping of folders")
+    return [as_path(folder, "runs") for folder in runs]
 
 
 def check_extra() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.gate.rules import BY_NAME, RULES, Answer
+from ChangeMapJointLib.scan.volume import both_scans
 
 ORDER: tuple[Answer, ...] = ("fine", "look", "refuse")
+SCANS = {"Reference": "Current scan", "Template": "Prior scan"}  # as a reader calls them
 FINE = "Both scans are chest CT, and nothing speaks against comparing them."
 
 
@@ -22,7 +25,8 @@ class GateReason:
         sentence: what was found.
         remedy: what to do; empty where the sentence says it.
         value: the measured value in the rule's unit; None where it is not a number.
-        scan: ``Reference`` or ``Template`` where only one of them is concerned, else empty.
+        scan: ``Reference`` (the current scan) or ``Template`` (the prior) where only one of them is concerned, else
+            empty.
     """
 
     rule: str
@@ -35,7 +39,7 @@ class GateReason:
     @property
     def text(self) -> str:
         """The reason and its remedy as one or two sentences."""
-        prefix = f"{self.scan}: " if self.scan else ""
+        prefix = f"{SCANS.get(self.scan, self.scan)}: " if self.scan else ""
         return f"{prefix}{self.sentence} {self.remedy}".strip()
 
 
@@ -70,18 +74,19 @@ class GateAnswer:
         """The whole answer as one paragraph."""
         return f"Inputs: {self.answer}. {' '.join(self.sentences) or FINE}"
 
-    def raise_if_refused(self, names: str) -> None:
+    def raise_if_refused(self, current: PurePath, prior: PurePath) -> None:
         """Raise an error if the answer is ``refuse``.
 
         Args:
-            names: how the error names the two scans.
+            current: how the error names the current scan.
+            prior: likewise.
 
         Raises:
             InputError: the reasons for refusal, on one line.
         """
         refusals = [reason.text for reason in self.reasons if reason.answer == "refuse"]
         if refusals:
-            raise InputError(f"{names} cannot be compared: {' '.join(refusals)}")
+            raise InputError(f"{both_scans(current, prior)} cannot be compared: {' '.join(refusals)}")
 
 
 ALL_FINE = GateAnswer()

@@ -158,7 +158,7 @@ def _header_reasons(reference: Volume, template: Volume) -> Iterator[GateReason 
     if current.kvp and prior.kvp:
         yield reason("kv", abs(current.kvp - prior.kvp), current=f"{current.kvp:g}", prior=f"{prior.kvp:g}")
     if current.contrast != "" and prior.contrast != "":  # what a header says is clear
-        which = "reference" if current.contrast else "template"
+        which = "current scan" if current.contrast else "prior scan"
         yield reason("contrast", bool(current.contrast) != bool(prior.contrast), which=which)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ChangeMapJointLib.core.grid import FloatArray, apply_affine
 from ChangeMapJointLib.gate.anatomy import ChestView, chest_view, orientation
-from ChangeMapJointLib.gate.answer import GateReason, reason
+from ChangeMapJointLib.gate.answer import SCANS, GateReason, reason
 from ChangeMapJointLib.gate.conditions import condition_reasons
 from ChangeMapJointLib.gate.rules import BY_NAME
 from ChangeMapJointLib.gate.scan_figures import blood_hu, noise_hu
@@ -74,7 +74,9 @@ def coverage_reasons(scans: Scans, lungs: Pair, rigid: FloatArray) -> Iterator[G
         percent = {part: value for part, value in percent.items() if BY_NAME["coverage"].answer(value) != "fine"}
         if percent:
             parts = ", ".join(f"{value:.0f} % of the {part}" for part, value in percent.items())
-            yield reason("coverage", min(percent.values()), parts=parts, whose=name.lower(), other=other.lower())
+            yield reason(
+                "coverage", min(percent.values()), parts=parts, whose=SCANS[name].lower(), other=SCANS[other].lower()
+            )
         seen_ml.append(sum(fraction * ml for fraction, ml in coverage.values()))
     if min(seen_ml) > LEAST_ML:
         liters = {"current": f"{seen_ml[0] / 1000:.1f}", "prior": f"{seen_ml[1] / 1000:.1f}"}

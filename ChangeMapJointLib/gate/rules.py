@@ -169,7 +169,7 @@ RULES: tuple[Rule, ...] = (
         "same_images",
         PATIENT,
         "1 where grids and voxels are equal",
-        "WARNING: reference and template are the same images.",
+        "WARNING: both scans are the same images.",
         "Choose two scans.",
         look=0,
     ),
@@ -185,8 +185,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "date_order",
         ORDER_OF_DATES,
-        "days from reference to template",
-        "WARNING: the template (prior) of {prior} is newer than the reference (current) of {current}; "
+        "days from the current scan to the prior",
+        "WARNING: the prior scan, of {prior}, is newer than the current scan, of {current}; "
         "unless you swap them, new and resolved, growing and shrinking are the wrong way round.",
         look=0,
     ),

@@ -49,6 +49,8 @@ class Scan:
             found, expected = type(self.lungs).__name__, "Lungs, as segment_lungs() returns; for a mask, use Scan.of()"
             raise InputError(f"found {found}", field="Scan.lungs", expected=expected)
         require_array(self.lungs.labels, "Scan.lungs", self.volume.grid.shape)
+        if not self.lungs.grid.same_as(self.volume.grid):
+            raise InputError("found lungs on another grid", field="Scan.lungs", expected="the volume's own lungs")
 
     @classmethod
     def of(cls, volume: Volume, lungs: NDArray[np.generic]) -> Scan:

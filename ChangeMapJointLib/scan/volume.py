@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +72,10 @@ class Volume:
         if not isinstance(self.grid, Grid):
             raise InputError(f"found {type(self.grid).__name__}", field="Volume.grid", expected="a Grid")
         require_array(self.array, "Volume.array", self.grid.shape)
+        if self.array.dtype.kind == "f" and self.array.dtype.itemsize not in (4, 8):  # SciPy and Numba take no others
+            remedy = "convert it with astype(numpy.float32)"
+            expected = "int16, float32 or another common type"
+            raise InputError(f"found {self.array.dtype}", field="Volume.array", expected=expected, remedy=remedy)
         if self.unseen is not None:
             require_array(self.unseen, "Volume.unseen", self.grid.shape)
 
@@ -114,3 +118,18 @@ def array_of_image(image: sitk.Image, name: str) -> NDArray[Any]:
         layout = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} component(s)"
         raise InputError(f"found {layout}", field=name, expected="3 dimensions and 1 component")
     return np.array(sitk.GetArrayViewFromImage(image))
+
+
+def both_scans(current: PurePath, prior: PurePath) -> str:
+    """Name the two scans of a comparison at the beginning of a message.
+
+    Examples:
+        >>> both_scans(Path("a.nrrd"), Path("b.nrrd"))
+        'the current scan a.nrrd and the prior scan b.nrrd'
+        >>> both_scans(Path("current"), Path("prior"))
+        'the current scan and the prior scan'
+    """
+    return " and ".join(
+        f"the {role} scan" + (f" {name}" if str(name) not in (role, ".") else "")
+        for role, name in (("current", current), ("prior", prior))
+    )

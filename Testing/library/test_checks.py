@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,13 +195,13 @@ def test_a_fitting_pair_gets_no_note(now, before):
     ("new", "old", "expected"),
     [
         ({"patient_key": "a"}, {"patient_key": "b"}, "WARNING: the two headers name different patients"),
-        ({"date": "2023-05-01"}, {"date": "2024-01-31"}, "of 2024-01-31 is newer than the reference (current)"),
+        ({"date": "2023-05-01"}, {"date": "2024-01-31"}, "of 2024-01-31, is newer than the current scan, of"),
         ({"date": "2024-01-31"}, {"date": "2024-01-31"}, "the same day, 2024-01-31"),
         ({"kernel": "B30f"}, {"kernel": "I70f"}, "kernels, B30f and I70f"),
         ({"slice_thickness_mm": 3.0}, {"slice_thickness_mm": 5.0}, "slice thickness, 3 and 5 mm"),
         ({"kvp": 120.0}, {"kvp": 80.0}, "tube voltages, 120 and 80 kV"),
-        ({"contrast": "Iomeprol"}, {}, "only the reference has contrast agent"),
-        ({}, {"contrast": "Iomeprol"}, "only the template has contrast agent"),
+        ({"contrast": "Iomeprol"}, {}, "only the current scan has contrast agent"),
+        ({}, {"contrast": "Iomeprol"}, "only the prior scan has contrast agent"),
     ],
 )
 def test_what_differs_gets_exactly_one_note(now, before, new, old, expected):
@@ -238,15 +239,17 @@ def test_slice_distance_stands_in_for_an_unknown_thickness(now):
 def test_a_scan_that_is_no_ct_by_its_header_is_refused(now, before):
     said = check_pair(made(now, modality="CT"), made(before, modality="MR"))
     assert said.answer == "refuse"
-    with pytest.raises(InputError, match=r"^A and B cannot be compared: Template: .*MR, expected CT"):
-        said.raise_if_refused("A and B")
+    with pytest.raises(
+        InputError, match=r"^the current scan A and the prior scan B cannot be compared: Prior scan: .*MR, expected CT"
+    ):
+        said.raise_if_refused(Path("A"), Path("B"))
 
 
 def test_what_reading_and_one_scan_say_is_part_of_the_answer(chest, now):
     noted = replace(now, notes=("A slice is missing.",))
     said = check_pair(check_ct(chest), noted)
     assert ("Reference", "voxel_mm") in [(one.scan, one.rule) for one in said.reasons]
-    assert "Template: A slice is missing." in said.sentences
+    assert "Prior scan: A slice is missing." in said.sentences
     assert len(said.reasons) == len({(one.rule, one.scan, one.sentence) for one in said.reasons})
 
 

@@ -195,6 +195,15 @@ def test_offline_wheels_are_those_that_the_module_asks_for():
         assert from_slicer.get(name) == least or number(wheels[name]) >= number(least)
 
 
+def test_every_extra_is_on_the_page_on_installing():
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    table = (DOCS / "install.md").read_text("utf-8").split("| extra | adds |")[1].split("\n\n")[0]
+    assert len(extras) > 5
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == extras
+
+
 def test_python_in_the_documentation_names_what_there_is():
     import ChangeMapJointLib as cmj
 

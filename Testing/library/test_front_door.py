@@ -134,7 +134,7 @@ def test_what_is_made_by_hand_is_checked_at_once(scans: tuple[cmj.Volume, cmj.Vo
         (lambda: move.invert(["a"]), "points_mm: found no numbers"),
         (lambda: rigid.save(None), "out: found NoneType, expected a path"),
         (lambda: rigid.save("a\udcff"), "the name is not UTF-8"),  # ITK ends the process at it
-        (lambda: rigid.save("a\0b"), "the name is not UTF-8"),
+        (lambda: rigid.save("a\0b"), "out: found a null character"),
         (lambda: rigid.report(b"x"), "path: found bytes"),
         (lambda: cmj.load_result(3), "folder: found int"),
         (lambda: cmj.load_result("no-such-folder"), "no-such-folder: no such folder"),
@@ -398,3 +398,52 @@ def test_damaged_runs_are_told_in_one_line(rigid: cmj.Result, tmp_path: Path) ->
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(cmj.InputError, match="expected the folder of a finished run"):
         cmj.load_result(tmp_path)
+
+
+def test_what_is_no_path_is_told_everywhere(rigid: cmj.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls = {
+        "folder": cmj.load_result,
+        "out": rigid.save,
+        "path": rigid.report,
+        "cases": cmj.evaluate,
+        "logs": lambda value: cmj.evaluate_readers([value]),
+        "truth": lambda value: cmj.evaluate_readers("logs", value),
+        "runs": lambda value: cmj.evaluate("cases.csv", runs=[value]),
+    }
+    wrong = {b"a": "found bytes", "": "found an empty path", "a\0b": "found a null character", "a" * 5000: "5000 char"}
+    for argument, call in calls.items():
+        for value, found in wrong.items():
+            if (argument, value) != ("cases", b"a"):
+                with pytest.raises(cmj.InputError, match=f"^{argument}: {found}|^{argument}: found a name of {found}"):
+                    call(value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_types_are_told_with_their_argument(
+    scans: tuple[cmj.Volume, cmj.Volume], rigid: cmj.Result, tmp_path: Path
+) -> None:
+    current, prior = scans
+    finer = cmj.Grid(current.grid.shape, (1.0, 1.0, 1.0))
+    lungs = cmj.Scan.of(cmj.Volume(current.array, finer), current.array < -500).lungs
+    calls = {
+        "current: found an array .* make it a Volume": lambda: cmj.compare(current.array, prior),
+        "scan: found an array .* make it a Volume": lambda: cmj.read(prior.array),
+        "prior: found NoneType": lambda: cmj.compare(current, cmj.Input(None)),
+        "progress: found int, expected a function": lambda: cmj.compare(current, prior, progress=3),
+        "Volume.array: found float16, .* astype": lambda: cmj.Volume(current.array.astype(np.float16), current.grid),
+        "Scan.lungs: found lungs on another grid": lambda: cmj.Scan(current, lungs),
+        "notices: found str": lambda: rigid.save(tmp_path / "out", notices="one text"),
+        "notices: found int in it": lambda: rigid.save(tmp_path / "out", notices=[3]),
+        "path='\\.': has no name": lambda: rigid.report(Path()),
+        "cases: found NoneType": lambda: cmj.evaluate(None),
+        "cases: found dict": lambda: cmj.evaluate([{"case": "a"}]),
+        "runs: found str": lambda: cmj.evaluate("cases.csv", runs="cohort"),
+        "logs: found NoneType": lambda: cmj.evaluate_readers(None),
+        "margin_mm: found 'a'": lambda: cmj.evaluate_readers("logs", margin_mm="a"),
+        "seed: found -1": lambda: cmj.evaluate_readers("logs", seed=-1),
+    }
+    for message, call in calls.items():
+        with pytest.raises(cmj.InputError, match=f"^{message}"):
+            call()
+    assert not list(tmp_path.iterdir())

@@ -160,8 +160,8 @@ def test_what_only_one_scan_saw_is_named(now, before):
     (found,) = [one for one in answer.reasons if one.rule == "coverage"]
     assert "right lung's lower half" in found.sentence
     assert "upper" not in found.sentence
-    assert found.sentence.startswith("The template covers only ")
-    assert found.sentence.endswith(" in the reference.")
+    assert found.sentence.startswith("The prior scan covers only ")
+    assert found.sentence.endswith(" in the current scan.")
     assert "breathing" not in rules(answer)  # lungs that were not seen are not breathed out
 
 
@@ -372,8 +372,8 @@ def test_a_child_is_aligned_as_large_as_an_adult(monkeypatch):
         )
 
     monkeypatch.setattr(any_size, "align_rigid", align)
-    lungs = lungs_of(np.ones(child.grid.shape, np.uint8), child.grid)
-    found = any_size.align_any_size(Scan(child, lungs), Scan(other, lungs))
+    lungs = np.ones(child.grid.shape, np.uint8)
+    found = any_size.align_any_size(Scan.of(child, lungs), Scan.of(other, lungs))
     assert seen[0].grid.spacing_mm[0] == pytest.approx(5.0 * size / body_scale(child))
     index = np.array([[0.0, 0, 0], [10, 20, 30], [59, 39, 35]])
     large = apply_affine(turn, seen[0].grid.to_physical(index))

@@ -139,6 +139,10 @@ def test_that_a_lung_is_missing_is_said_once_for_each_scan(lungs_ml, beside, rul
     pair = SimpleNamespace(reference=SimpleNamespace(lungs=lungs), template=SimpleNamespace(lungs=lungs))
     gate = GateAnswer("look", (GateReason(rule, "look", "One lung is missing.", scan="Template"),))
     result = SimpleNamespace(pair=pair, gate=gate, given=None, joint=None, notes=())
-    expected = ("Reference: The lungs touch.", *(f"Reference: {note}" for note in said), "Template: The lungs touch.")
+    expected = (
+        "Current scan: The lungs touch.",
+        *(f"Current scan: {note}" for note in said),
+        "Prior scan: The lungs touch.",
+    )
     assert len(said) == 1
     assert all_notes(result) == expected

@@ -85,10 +85,10 @@ def test_every_output_says_what_the_gate_says(failed, capsys) -> None:
     assert "date_order" in [one["rule"] for one in found["reasons"]]
     assert set(result.gate.sentences) <= set(json.loads((out / "run.json").read_text())["notes"])
     page = Page((out / "report.html").read_text("utf-8"))
-    assert page.text.index("Inputs: look") < page.text.index("is newer than the reference") < page.text.index(WHY)
+    assert page.text.index("Inputs: look") < page.text.index("is newer than the current scan") < page.text.index(WHY)
     print_result(result, out, ProgressStyle.bar)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("Inputs: look. WARNING: the template (prior) of 2024-01-02 is newer")
+    assert said[0].startswith("Inputs: look. WARNING: the prior scan, of 2024-01-02, is newer")
     assert f"{result.findings.withheld} withheld" in said[2]
     print_result(result, out, ProgressStyle.json)
     event = json.loads(capsys.readouterr().out)
@@ -110,6 +110,6 @@ def test_the_console_counts_every_section(failed, capsys) -> None:
 
 def test_what_the_gate_refuses_is_refused_before_any_work(tmp_path) -> None:
     label = Label("before", Acquisition(modality="MR"))
-    with pytest.raises(InputError, match=r"template before cannot be compared: Template: .*MR, expected CT"):
+    with pytest.raises(InputError, match=r"prior scan before cannot be compared: Prior scan: .*MR, expected CT"):
         run(request(tmp_path, template_label=label))
     assert not (tmp_path / "out").exists()

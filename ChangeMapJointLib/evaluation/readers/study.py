@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.paths import as_path
 from ChangeMapJointLib.evaluation.readers.load import read_log
 from ChangeMapJointLib.evaluation.readers.log import ARMS, MARGIN_MM, SUFFIX, Arm, CaseReading
 from ChangeMapJointLib.evaluation.readers.study_document import study_document
@@ -48,7 +49,7 @@ class ReaderStudy:
         """
         from ChangeMapJointLib.evaluation.readers.folder import write_study
 
-        return write_study(Path(out), self, overwrite=overwrite)
+        return write_study(as_path(out, "out"), self, overwrite=overwrite)
 
 
 def evaluate_readers(
@@ -73,14 +74,17 @@ def evaluate_readers(
         InputError: a file cannot be read, logs are of different studies, a case was read twice by one reader in one
             arm, or the truth lacks a case.
     """
-    if not 0 <= margin_mm < 100:
-        raise InputError(f"found {margin_mm}", field="margin_mm", expected="from 0 to 100 mm")
+    if not isinstance(margin_mm, (int, float)) or not 0 <= margin_mm < 100:
+        raise InputError(f"found {margin_mm!r}", field="margin_mm", expected="a number from 0 to 100 mm")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"found {seed!r}", field="seed", expected="a whole number from 0")
+    truth = None if truth is None else as_path(truth, "truth")
     readings, notes = _gather(log_files(logs))
     lesions, hits = None, None
     if truth is not None:
         lesions, more = read_study_truth(truth)
         notes += more
-        hits = tuple(match_marks(r.marks, _lesions_of(r, lesions, Path(truth)), margin_mm) for r in readings)
+        hits = tuple(match_marks(r.marks, _lesions_of(r, lesions, truth), margin_mm) for r in readings)
         lesions = {case: lesions[case] for case in sorted({r.case for r in readings})}
     document = study_document(readings, hits, margin_mm, seed, notes)
     return ReaderStudy(readings, hits, lesions, document)
@@ -93,7 +97,8 @@ def log_files(logs: Iterable[Path | str] | Path | str) -> list[Path]:
         InputError: there is none, or a folder holds none.
     """
     files: list[Path] = []
-    for path in map(Path, [logs] if isinstance(logs, (str, Path)) else logs):
+    listed = logs if isinstance(logs, Iterable) and not isinstance(logs, str) else [logs]
+    for path in (as_path(one, "logs") for one in listed):
         found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
         if not found:
             raise InputError(f"holds no {SUFFIX} file", field=path, expected="a folder of reading logs")

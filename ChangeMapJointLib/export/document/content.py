@@ -20,7 +20,7 @@ from ChangeMapJointLib.export.finding_text import (
 )
 from ChangeMapJointLib.export.list_words import list_words_of_records, rejected_words
 from ChangeMapJointLib.export.unseen import unseen_of_records
-from ChangeMapJointLib.gate.answer import GateReason
+from ChangeMapJointLib.gate.answer import SCANS, GateReason
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.reading_file import ReadingFile
 from ChangeMapJointLib.io.run_records import read_records
@@ -28,7 +28,6 @@ from ChangeMapJointLib.io.run_seal import file_sha256
 
 RESEARCH = "Research use, not a medical device"
 MOST_PICTURED = 8
-SCANS = {"Reference": "Current scan", "Template": "Prior scan"}  # as a document calls them
 ROLES = ("Reference (current)", "Template (prior), warped", "Template (prior), as acquired", "Reference with change")
 
 

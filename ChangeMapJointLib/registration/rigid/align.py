@@ -35,6 +35,7 @@ from ChangeMapJointLib.registration.rigid.verdict import (
 )
 from ChangeMapJointLib.registration.rigid.working_scan import BoolArray, WorkingScan, working_scan
 from ChangeMapJointLib.scan.scan import Scan
+from ChangeMapJointLib.scan.volume import both_scans
 
 COARSE_MM, MEDIUM_MM, FINE_MM = 9.0, 6.0, 3.0
 COARSE = Descent(step_mm=4.0, stop_mm=0.02, iterations=60)
@@ -116,7 +117,7 @@ def align_rigid(
         problem = overlap_problem(alignment.overlap, options)
     if alignment is None or problem:
         raise InputError(
-            f"reference {reference.volume.source} and template {template.volume.source} cannot be aligned: {problem}",
+            f"{both_scans(reference.volume.source, template.volume.source)} cannot be aligned: {problem}",
             remedy=TOO_LITTLE_REMEDY if problem.startswith(TOO_LITTLE) else "",
         )
     progress(1.0, "Aligned")
@@ -279,7 +280,7 @@ def _flip_hint(whole: WorkingScan, moving: WorkingScan, options: RigidOptions) -
         return "; check that both are of the same patient"
     columns = np.abs(np.asarray(moving.grid.direction))
     names = " and ".join(DIRECTIONS[int(columns[:, 2 - axis].argmax())] for axis in axes)
-    return f"; flipped {names}, the template has an agreement of {alignment.similarity:.2f}: correct its orientation"
+    return f"; flipped {names}, the prior scan has an agreement of {alignment.similarity:.2f}: correct its orientation"
 
 
 def _result(

@@ -95,7 +95,7 @@ def chest_problem(vessels: float | None, wall: float | None, options: RigidOptio
 
 # how the warnings of an alignment begin, and the gate's rules that they belong to
 FEW_VESSELS, UNLIKE_VESSELS = "There are too few lung vessels", "The agreement of lung vessels"
-PART_COVERED, ROTATED = "The template covers", "The scans are rotated"
+PART_COVERED, ROTATED = "The prior scan covers", "The scans are rotated"
 _RULES = {FEW_VESSELS: "vessels", UNLIKE_VESSELS: "vessels", PART_COVERED: "coverage", ROTATED: "turned"}
 
 
@@ -125,7 +125,7 @@ def alignment_warnings(
         )
     if overlap.reference_in_template < options.warn_overlap_below:
         warnings.append(
-            f"{PART_COVERED} {overlap.reference_in_template:.0%} of the reference's lungs: "
+            f"{PART_COVERED} {overlap.reference_in_template:.0%} of the current scan's lungs: "
             "change in the rest cannot be assessed."
         )
     if turn_deg > options.warn_turn_deg:
