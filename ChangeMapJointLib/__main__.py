@@ -7,14 +7,10 @@ that time ends the program without a traceback.
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 
-COMPUTING = ("run", "demo", "series")  # they need PyTorch, which other commands load only where they compute
-# between two short loops, threads of GNU's OpenMP (PyTorch's) and of OpenBLAS (NumPy's) wait by spinning, which takes
-# the cores from everything else; results do not depend on it
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+from ChangeMapJointLib.cli.computing import is_computing, let_threads_sleep
 
 
 def main() -> None:
@@ -23,10 +19,9 @@ def main() -> None:
     default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if default_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
-    computes = bool(sys.argv[1:2]) and sys.argv[1] in COMPUTING and "--help" not in sys.argv
+    computes = is_computing(sys.argv[1:])
     if computes:
-        for name, value in WAITING.items():
-            os.environ.setdefault(name, value)  # before NumPy and PyTorch are imported, which read them once
+        let_threads_sleep()
     try:
         if sys.argv[1:2] == ["view"]:  # the viewer needs little of the rest
             from ChangeMapJointLib.cli.view import main as command_line
