@@ -1,5 +1,6 @@
 """The package's names, what importing it loads, and options that say what they do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
