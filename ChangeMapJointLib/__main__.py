@@ -7,10 +7,12 @@ that time ends the program without a traceback.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 
-from ChangeMapJointLib.cli.computing import is_computing, let_threads_sleep
+from ChangeMapJointLib.cli.computing import is_computing
+from ChangeMapJointLib.core.process import sleeping_threads
 
 
 def main() -> None:
@@ -21,7 +23,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
     computes = is_computing(sys.argv[1:])
     if computes:
-        let_threads_sleep()
+        os.environ.update(sleeping_threads())
     try:
         if sys.argv[1:2] == ["view"]:  # the viewer needs little of the rest
             from ChangeMapJointLib.cli.view import main as command_line

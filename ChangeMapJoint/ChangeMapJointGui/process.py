@@ -23,6 +23,7 @@ from slicer.i18n import tr as _
 from ChangeMapJointGui.signals import ignore
 from ChangeMapJointLib.background.job import End, Job
 from ChangeMapJointLib.core.errors import InputError
+from ChangeMapJointLib.core.process import sleeping_threads
 
 POLL_MS = 50
 LET_THREAD_WORK_S = 0.02  # the main thread sleeps this long to let the writing thread run
@@ -260,9 +261,13 @@ def launch(command: list[str], environment: dict[str, str], folder: Path) -> sub
 
 
 def libraryEnvironment() -> dict[str, str]:
-    """Return the variables with which a Python process finds the library, and writes its lines at once in UTF-8."""
+    """Return the variables with which a Python process finds the library, and writes its lines at once in UTF-8.
+
+    Its idle threads leave the cores to Slicer.
+    """
     paths = [str(libraryRoot()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    own = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    return {**own, **sleeping_threads()}
 
 
 def libraryRoot() -> Path:

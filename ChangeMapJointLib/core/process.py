@@ -19,6 +19,10 @@ from typing import IO
 
 POLL_S = 0.005
 
+# between two short loops, threads of GNU's OpenMP (PyTorch's) and of OpenBLAS (NumPy's) wait by spinning, which takes
+# the cores from everything else
+SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+
 _locked: list[IO[bytes]] = []  # kept open as long as this process lives
 
 
@@ -186,3 +190,11 @@ def uninterrupted(*, deferred: bool = False) -> Iterator[None]:
             signal.signal(number, handler)
     if deferred and waiting:
         signal.raise_signal(waiting[0])
+
+
+def sleeping_threads() -> dict[str, str]:
+    """Return the variables that let a process's idle threads sleep, without those that the user has set.
+
+    NumPy and PyTorch read them when they are imported.
+    """
+    return {name: value for name, value in SLEEPING_THREADS.items() if name not in os.environ}

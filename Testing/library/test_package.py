@@ -1,6 +1,5 @@
 """The package's names, what importing it loads, and options that say what they do."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,9 @@ import pytest
 
 import ChangeMapJointLib as cmj
 from ChangeMapJointLib.change.method_table import METHODS
-from ChangeMapJointLib.cli.computing import let_threads_sleep
 from ChangeMapJointLib.comparison.compare import compare
 from ChangeMapJointLib.comparison.config import config_for
+from ChangeMapJointLib.core.process import sleeping_threads
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -33,8 +32,7 @@ def test_the_command_line_loads_no_torch_before_it_computes() -> None:
 def test_threads_sleep_unless_the_user_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    let_threads_sleep()
-    assert [os.environ[name] for name in ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")] == ["PASSIVE", "3"]
+    assert sleeping_threads() == {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def test_every_name_is_there_and_listed() -> None:

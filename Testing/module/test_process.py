@@ -23,7 +23,7 @@ from slicerhost import errors, user
 sys.path.append(str(Path(__file__).resolve().parents[2] / "ChangeMapJoint"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "library"))
 
-from ChangeMapJointGui.process import BackgroundRun, hasCallbacks
+from ChangeMapJointGui.process import BackgroundRun, hasCallbacks, libraryEnvironment
 from job_samples import DEADLINE_S, STUBBORN, child_of, gone, sample_job, sample_request, stuck_code, wait_for
 from warm_python import warm_python
 
@@ -80,6 +80,14 @@ def launcher(request, monkeypatch) -> None:
     """Both ways in which Slicer starts a process."""
     monkeypatch.setattr(slicer.util, "launchConsoleProcess", LAUNCHERS[request.param])
     assert hasCallbacks(slicer.util) == (request.param == "5.12")
+
+
+def test_threads_of_a_run_leave_the_cores_to_slicer(monkeypatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    environment = libraryEnvironment()
+    assert environment["OPENBLAS_NUM_THREADS"] == "1"
+    assert "OMP_WAIT_POLICY" not in environment  # the user's own stays
 
 
 class Followed:
