@@ -11,9 +11,6 @@ import os
 import signal
 import sys
 
-from ChangeMapJointLib.cli.computing import is_computing
-from ChangeMapJointLib.core.process import sleeping_threads
-
 
 def main() -> None:
     """Entry point of ``changemap``."""
@@ -21,10 +18,13 @@ def main() -> None:
     default_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if default_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
-    computes = is_computing(sys.argv[1:])
-    if computes:
-        os.environ.update(sleeping_threads())
     try:
+        from ChangeMapJointLib.cli.computing import is_computing
+        from ChangeMapJointLib.core.process import sleeping_threads
+
+        computes = is_computing(sys.argv[1:])
+        if computes:
+            os.environ.update(sleeping_threads())
         if sys.argv[1:2] == ["view"]:  # the viewer needs little of the rest
             from ChangeMapJointLib.cli.view import main as command_line
         else:

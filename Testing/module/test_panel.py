@@ -151,7 +151,7 @@ def test_dates_come_from_dicom_and_the_wrong_order_is_told(widget) -> None:
     user.choose(widget.ui.referenceSelector, current)
     user.choose(widget.ui.templateSelector, prior)
     assert widget.ui.referenceDateLabel.text.startswith("2023-05-01;")
-    assert "newer than the reference" in widget.ui.inputCheckLabel.text
+    assert "newer than the current scan" in widget.ui.inputCheckLabel.text
     user.click(widget.ui.swapButton)
     assert widget.ui.referenceSelector.currentNode() is prior
     assert widget.ui.templateSelector.currentNode() is current
