@@ -32,7 +32,7 @@ else:
             if self.__name__ not in sys.modules:
                 # torch catches errors of its optional parts: a cancellation raised in there would be lost
                 with uninterrupted(deferred=True):
-                    importlib.import_module(self.__name__)
+                    importlib.import_module(self.__name__.partition(".")[0])  # two threads must meet at the same lock
             return getattr(importlib.import_module(self.__name__), name)
 
     torch = _LazyModule("torch")

@@ -88,7 +88,7 @@ def _grow(hu: NDArray[np.float32], inside: Mask, trachea: Mask, spacing_mm: floa
     """
     core = erode(trachea, 2.0, spacing_mm)
     seeds = np.flatnonzero(np.pad(core if core.any() else trachea, 1))
-    values = np.pad(np.where(inside, hu, np.float32(np.inf)), 1, constant_values=np.inf)
+    values = np.ascontiguousarray(np.pad(np.where(inside, hu, np.float32(np.inf)), 1, constant_values=np.inf))
     flat, met, most = values.ravel(), np.zeros(values.size, dtype=bool), _LEAK_ML * 1000 / spacing_mm**3
     met[seeds] = True
     strides = [sign * stride // values.itemsize for stride in values.strides for sign in (-1, 1)]
@@ -107,6 +107,6 @@ def _grow(hu: NDArray[np.float32], inside: Mask, trachea: Mask, spacing_mm: floa
         if len(reached) > most:
             break
         lumen = len(reached)
-    tree = np.pad(trachea, 1)
+    tree = np.ascontiguousarray(np.pad(trachea, 1))
     tree.ravel()[reached[:lumen]] = True
     return tree[1:-1, 1:-1, 1:-1]

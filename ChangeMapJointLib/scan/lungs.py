@@ -44,7 +44,8 @@ class Lungs:
 
         Args:
             labels: ``[z, y, x]`` on ``grid``: 1 for the right and 2 for the left lung, or bool: two lungs then get
-                their sides, and a single one counts as the right lung.
+                their sides, and a single one counts as the right lung. A mask of both lungs must be bool: as numbers,
+                1 is the right lung.
             grid: the scan's grid.
 
         Raises:
