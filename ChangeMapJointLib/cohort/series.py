@@ -19,6 +19,7 @@ from ChangeMapJointLib.core.errors import InputError
 from ChangeMapJointLib.io import run_files
 from ChangeMapJointLib.io.read import read_array, read_volume
 from ChangeMapJointLib.lesions.course import CoursePoint
+from ChangeMapJointLib.scan.lungs import Lungs
 from ChangeMapJointLib.scan.scan import Scan
 
 COMPARISONS = "comparisons"
@@ -133,10 +134,16 @@ def _followed(patient: str, scans: Sequence[SeriesScan], folder: Path, done: set
         lungs.setdefault(later, result_folder / run_files.LUNGS_REFERENCE)
         lungs.setdefault(earlier, result_folder / run_files.LUNGS_TEMPLATE)
     times = sorted(lungs)  # the others are joined to nothing
-    loaded = [Scan.of(read_volume(scans[time].path), read_array(lungs[time])[0]) for time in times]
+    loaded = [_with_lungs(scans[time].path, lungs[time]) for time in times]
     own = [replace(link, later=times.index(link.later), earlier=times.index(link.earlier)) for link in links]
     tracks = [_at_all_times(track, times, len(scans)) for track in track_lesions(loaded, own)]
     return PatientSeries(patient, tuple(scans), tuple(tracks), tuple(notes), tuple(comparisons))
+
+
+def _with_lungs(path: Path, lungs: Path) -> Scan:
+    """A scan with the lungs that a run has saved."""
+    volume = read_volume(path)
+    return Scan(volume, Lungs.of(read_array(lungs)[0], volume.grid, sides_known=True))
 
 
 def _comparison(name: str, result: SavedResult, out: Path) -> SeriesComparison:

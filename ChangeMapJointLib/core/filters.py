@@ -126,7 +126,7 @@ def cube_opening(mask: Mask, edge_vox: int) -> Mask:
     """
     corners = mask  # of the cubes that fit
     for axis in range(3):
-        corners = _over_neighbours(np.logical_and, corners, axis, edge_vox)
+        corners = _all_of_neighbours(corners, axis, edge_vox)
     result = np.zeros(mask.shape, dtype=bool)
     result[tuple(slice(n) for n in corners.shape)] = corners
     for axis in range(3):
@@ -142,17 +142,17 @@ def square_erosion(mask: Mask, radius_vox: int) -> Mask:
     """Erode ``mask`` in each axial slice by a square of ``2 radius_vox + 1`` voxels; the array's border is kept."""
     padded = np.pad(mask, ((0, 0), (radius_vox,) * 2, (radius_vox,) * 2), constant_values=True)
     for axis in (1, 2):
-        padded = _over_neighbours(np.logical_and, padded, axis, 2 * radius_vox + 1)
+        padded = _all_of_neighbours(padded, axis, 2 * radius_vox + 1)
     return padded
 
 
-def _over_neighbours(function: np.ufunc, array: NDArray[Any], axis: int, count: int) -> NDArray[Any]:
-    """Combine each run of ``count`` neighbours along an axis by a ufunc; the result is ``count - 1`` shorter there."""
-    lines = np.moveaxis(array, axis, 0)
+def _all_of_neighbours(mask: Mask, axis: int, count: int) -> Mask:
+    """Whether all of each run of ``count`` neighbours along an axis are set; ``count - 1`` shorter there."""
+    lines = np.moveaxis(mask, axis, 0)
     length = max(len(lines) - count + 1, 0)
     result = lines[:length].copy()
     for step in range(1, count):
-        function(result, lines[step : step + length], out=result)
+        result &= lines[step : step + length]
     return np.moveaxis(result, 0, axis)
 
 

@@ -182,7 +182,9 @@ def uninterrupted(*, deferred: bool = False) -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    # a handler that was not set from Python, as a program that embeds it may have, could not be set again
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
+    before = {n: signal.signal(n, lambda number, _: waiting.append(number)) for n in numbers}
     try:
         yield
     finally:

@@ -39,14 +39,14 @@ class Lungs:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, labels: NDArray[np.generic], grid: Grid) -> Lungs:
+    def of(cls, labels: NDArray[np.generic], grid: Grid, *, sides_known: bool = False) -> Lungs:
         """Make lungs from the mask or labels of another program.
 
         Args:
-            labels: ``[z, y, x]`` on ``grid``: 1 for the right and 2 for the left lung, or bool: two lungs then get
-                their sides, and a single one counts as the right lung. A mask of both lungs must be bool: as numbers,
-                1 is the right lung.
+            labels: ``[z, y, x]`` on ``grid``: 1 for the right and 2 for the left lung, or a mask, bool or 0 and 1. Two
+                lungs of a mask get their sides; a single one counts as the right lung.
             grid: the scan's grid.
+            sides_known: 1 always is the right lung, as in the labels of a run.
 
         Raises:
             InputError: ``labels`` is no array of the grid's shape, or holds other values.
@@ -58,20 +58,19 @@ class Lungs:
             [1, 1, 1, 0, 0, 0, 2, 2, 2]
         """
         require_array(labels, "lungs", grid.shape)
-        if labels.dtype == bool:
-            sides = _with_sides(labels.astype(bool, copy=False), grid)
-        else:
-            with np.errstate(invalid="ignore"):  # compared below
-                sides = labels.astype(np.uint8)
-            if not np.array_equal(sides, labels) or (sides.size and sides.max() > LEFT):
-                found = np.unique(labels)
-                shown = ", ".join(f"{value:g}" for value in found[:6]) + (", ..." if len(found) > 6 else "")
-                raise InputError(
-                    f"found the values {shown}",
-                    field="lungs",
-                    expected=f"0, {RIGHT} for the right and {LEFT} for the left lung, or a bool mask",
-                    remedy="for labels of lobes, pass labels > 0",
-                )
+        with np.errstate(invalid="ignore"):  # compared below
+            sides = labels.astype(np.uint8)
+        if not np.array_equal(sides, labels) or sides.max(initial=0) > LEFT:
+            found = np.unique(labels)
+            shown = ", ".join(f"{value:g}" for value in found[:6]) + (", ..." if len(found) > 6 else "")
+            raise InputError(
+                f"found the values {shown}",
+                field="lungs",
+                expected=f"0, {RIGHT} for the right and {LEFT} for the left lung, or a mask",
+                remedy="for labels of lobes, pass labels > 0",
+            )
+        if not sides_known and LEFT not in sides:
+            sides = _with_sides(sides > 0, grid)
         voxels = label_sizes(sides, minlength=3)
         right_ml, left_ml = (float(voxels[side] * grid.voxel_volume_ml) for side in (RIGHT, LEFT))
         return cls(sides, grid, right_ml, left_ml)

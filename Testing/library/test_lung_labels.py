@@ -41,6 +41,8 @@ def test_both_lungs_of_a_mask_get_their_sides(axes, direction, flipped) -> None:
     grid = Grid(labels.shape, SPACING, direction=tuple(map(tuple, columns.tolist())))
     lungs = Lungs.of(labels > 0, grid)
     np.testing.assert_array_equal(lungs.labels, labels)
+    for numbers in (np.uint8, np.float32):  # as other programs write a mask
+        np.testing.assert_array_equal(Lungs.of((labels > 0).astype(numbers), grid).labels, labels)
     assert lungs.right_ml == pytest.approx((labels == RIGHT).sum() * grid.voxel_volume_ml)
     assert lungs.left_ml == pytest.approx((labels == LEFT).sum() * grid.voxel_volume_ml)
 
@@ -65,6 +67,8 @@ def test_a_mask_of_one_lung_counts_as_right(side) -> None:
 
 def test_labels_are_kept() -> None:
     labels = two_lungs()
+    right = (labels > 0).astype(np.uint8)
+    np.testing.assert_array_equal(Lungs.of(right, Grid(SHAPE, SPACING), sides_known=True).labels, right)
     for values in (labels, labels.astype(float), labels.astype(np.int16)):
         kept = Lungs.of(values, Grid(SHAPE, SPACING)).labels
         assert kept.dtype == np.uint8

@@ -1,5 +1,6 @@
 """The package's names, what importing it loads, and options that say what they do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import ChangeMapJointLib as cmj
 from ChangeMapJointLib.change.method_table import METHODS
 from ChangeMapJointLib.comparison.compare import compare
 from ChangeMapJointLib.comparison.config import config_for
-from ChangeMapJointLib.core.process import sleeping_threads
+from ChangeMapJointLib.core.process import SLEEPING_THREADS, sleeping_threads
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -27,6 +28,28 @@ def test_the_command_line_loads_no_torch_before_it_computes() -> None:
     program = "import sys, ChangeMapJointLib.cli.main; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("command", "expected"), [("run", "PASSIVE 1 False"), ("report", "None None False")])
+def test_threads_are_set_before_numpy_reads_it(command, expected) -> None:
+    program = """
+import os, sys
+from ChangeMapJointLib.__main__ import main
+class Told(BaseException): pass
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ChangeMapJointLib.cli.main":
+            print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("OPENBLAS_NUM_THREADS"), "numpy" in sys.modules)
+            raise Told
+sys.meta_path.insert(0, Finder())
+try: main()
+except Told: pass
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in SLEEPING_THREADS}
+    done = subprocess.run(
+        [sys.executable, "-c", program, command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
 
 
 def test_threads_sleep_unless_the_user_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

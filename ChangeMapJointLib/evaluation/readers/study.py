@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +75,9 @@ def evaluate_readers(
         InputError: a file cannot be read, logs are of different studies, a case was read twice by one reader in one
             arm, or the truth lacks a case.
     """
-    if not isinstance(margin_mm, (int, float)) or not 0 <= margin_mm < 100:
+    if not isinstance(margin_mm, Real) or not 0 <= margin_mm < 100:
         raise InputError(f"found {margin_mm!r}", field="margin_mm", expected="a number from 0 to 100 mm")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"found {seed!r}", field="seed", expected="a whole number from 0")
     truth = None if truth is None else as_path(truth, "truth")
     readings, notes = _gather(log_files(logs))
