@@ -120,15 +120,15 @@ def as_rigid(content: ReportContent) -> ReportContent:
 
 
 def interval_words(reference: Volume, template: Volume) -> str:
-    """A sentence with the dates of both scans and the interval; it warns if the template is the later scan."""
+    """A sentence with the dates of both scans and the interval; it warns if the prior is the later scan."""
     dates = [volume.acquisition.date for volume in (template, reference)]
     try:
         before, now = (date.fromisoformat(text or "") for text in dates)
     except ValueError:
-        return "The files do not state both dates: check that the reference is the later scan."
+        return "The files do not state both dates: check that the current scan is the later one."
     days = (now - before).days
     if days < 0:
-        return f"Check the order: the template ({before}) is dated {-days} days after the reference ({now})."
+        return f"Check the order: the prior scan ({before}) is dated {-days} days after the current one ({now})."
     return f"Prior {before}, current {now}: {days} {'day' if days == 1 else 'days'} apart."
 
 

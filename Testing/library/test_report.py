@@ -189,7 +189,10 @@ def test_times_and_versions_are_shown():
     ("dates", "words"),
     [
         (("2024-02-05", "2023-02-05"), "365 days apart"),
-        (("2023-02-05", "2023-02-07"), "Check the order: the template (2023-02-07) is dated 2 days after"),
+        (
+            ("2023-02-05", "2023-02-07"),
+            "the prior scan (2023-02-07) is dated 2 days after the current one (2023-02-05)",
+        ),
         ((None, "2023-02-05"), "do not state both dates"),
         (("05.02.2024", "2023-02-05"), "do not state both dates"),
     ],
